@@ -1,0 +1,176 @@
+"""One photo, one chip: the only way from a file's bytes to what the model sees, the picture shows and points refer to.
+
+Frames, all with x to the right and y down, the origin at the top-left *corner* of the picture:
+
+* *upright photo*: after the EXIF orientation was applied; boxes are given in its pixels.
+* *cut*: the box, after the photo was turned by `theta`; photo pixels.
+* *chip*: the cut stretched to the model's input size; every match, homography and pixel map is in chip pixels.
+* *view*: the same cut, aspect kept, with a given long side; local features are detected in it.
+
+Chip and view are plain stretches of one cut, so a point moves between them by two factors and nothing else.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from pairx_engine.errors import PhotoError
+
+Pixels = NDArray[np.uint8]
+Box = Sequence[float]
+ResizeBackend = Literal["pil", "opencv"]
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "MPO")
+MAX_PIXELS = 178_956_970
+PLAIN_CROP_BELOW = 0.1
+"""|theta| in radians under which MiewID's training crops without turning; the same rule is applied here."""
+MIN_VISIBLE = 0.5
+"""Share of a box that must lie inside the photo; detectors overshoot by a few pixels, wrong boxes by much more."""
+MIN_SIDE = 4
+CONVENTION = "exif-upright; box xywh; +theta turns the photo counter-clockwise about the box centre; white outside; v1"
+DECODER = f"pillow-{Image.__version__.split('.')[0]}"
+
+
+@dataclass(frozen=True)
+class ChipSpec:
+    """How a model wants its input: `size` (H, W) in pixels, RGB `mean` and `std` in [0, 1], and the resize back end.
+
+    `pil` is bilinear with antialias (the published models' cards); `opencv` is bilinear without (albumentations). The two
+    turn an embedding by about three degrees, hence the choice is part of every fingerprint.
+    """
+
+    size: tuple[int, int]
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    resize: ResizeBackend = "pil"
+
+    def __post_init__(self) -> None:
+        if len(self.size) != 2 or min(self.size) < 16:
+            raise ValueError(f"chip size must be (height, width) of at least 16 pixels, not {self.size}")
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise ValueError("mean and std need three channels each, and std must be positive")
+        if self.resize not in ("pil", "opencv"):
+            raise ValueError(f"resize must be 'pil' or 'opencv', not {self.resize!r}")
+
+
+def decode_photo(data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
+    """Decode a file's bytes into the upright photo, (H, W, 3) RGB uint8.
+
+    The picture's size is checked from the header before anything is decoded. Raises `PhotoError` with codes empty_file,
+    not_an_image, wrong_type, too_many_pixels, truncated or unreadable_file.
+    """
+    if not data:
+        raise PhotoError("empty_file", "the file has no bytes")
+    try:
+        with warnings.catch_warnings():
+            # Our own limit replaces Pillow's, which would raise or merely warn depending on the size.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(data))
+    except Image.DecompressionBombError as error:
+        raise PhotoError("too_many_pixels", f"refused before decoding: {error}") from error
+    except UnidentifiedImageError as error:
+        raise PhotoError("not_an_image", "the bytes are no picture in any known format") from error
+    except (OSError, ValueError, SyntaxError) as error:
+        raise PhotoError("unreadable_file", f"the picture's header could not be read: {error}") from error
+    if image.format not in FORMATS:
+        raise PhotoError("wrong_type", f"format {image.format} is not accepted; convert the photo to JPEG or PNG")
+    if image.width * image.height > max_pixels:
+        raise PhotoError(
+            "too_many_pixels", f"{image.width} x {image.height} pixels; the limit is {max_pixels} (setting max_pixels)"
+        )
+    try:
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+        return _as_rgb(upright)
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        code = "truncated" if "truncated" in str(error).lower() or "broken" in str(error).lower() else "unreadable_file"
+        raise PhotoError(code, f"the picture breaks off or is damaged: {error}") from error
+
+
+def _as_rgb(image: Image.Image) -> Pixels:
+    if image.mode.startswith("I") or image.mode == "F":
+        # Pillow clips 16-bit grey instead of scaling it, which turns most camera-trap infrared frames white.
+        grey = np.asarray(image, dtype=np.float64)
+        if image.mode != "F":
+            grey = grey / 257.0
+        return np.repeat(np.clip(np.rint(grey), 0, 255).astype(np.uint8)[..., None], 3, axis=2)
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        ground = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(ground, rgba)
+    return np.array(image.convert("RGB"), dtype=np.uint8)
+
+
+def cut_photo(photo: Pixels, box: Box | None = None, theta: float = 0.0) -> Pixels:
+    """Cut the box out of an upright photo, (h, w, 3).
+
+    `box` is (x, y, w, h) in photo pixels, None for the whole photo. `theta` (radians) turns the photo counter-clockwise
+    about the box centre first. Parts outside the photo are clipped when the cut is straight and white when it is turned.
+    Raises `PhotoError` with codes box_empty, box_outside or too_small.
+    """
+    height, width = photo.shape[:2]
+    x, y, w, h = (0.0, 0.0, float(width), float(height)) if box is None else (float(v) for v in box)
+    if not all(map(math.isfinite, (x, y, w, h, theta))) or w <= 0 or h <= 0:
+        raise PhotoError("box_empty", f"box {x, y, w, h} with theta {theta} has no area")
+    visible = max(0.0, min(x + w, width) - max(x, 0)) * max(0.0, min(y + h, height) - max(y, 0))
+    if visible < MIN_VISIBLE * w * h:
+        raise PhotoError(
+            "box_outside", f"only {visible / (w * h):.0%} of box {x, y, w, h} lies inside the photo of {width} x {height} pixels"
+        )
+    cut = _straight_cut(photo, x, y, w, h) if abs(theta) < PLAIN_CROP_BELOW else _turned_cut(photo, x, y, w, h, theta)
+    if min(cut.shape[:2]) < MIN_SIDE:
+        raise PhotoError("too_small", f"the cut is {cut.shape[1]} x {cut.shape[0]} pixels; at least {MIN_SIDE} are needed")
+    return cut
+
+
+def _straight_cut(photo: Pixels, x: float, y: float, w: float, h: float) -> Pixels:
+    left, top = max(0, round(x)), max(0, round(y))
+    right, bottom = min(photo.shape[1], round(x + w)), min(photo.shape[0], round(y + h))
+    return photo[top:bottom, left:right]
+
+
+def _turned_cut(photo: Pixels, x: float, y: float, w: float, h: float, theta: float) -> Pixels:
+    columns, rows = max(1, round(w)), max(1, round(h))
+    # warpAffine counts pixel centres, boxes count corners: half a pixel between the two.
+    centre = (x + w / 2 - 0.5, y + h / 2 - 0.5)
+    turn = cv2.getRotationMatrix2D(centre, math.degrees(theta), 1.0)
+    turn[:, 2] += np.array([(columns - 1) / 2 - centre[0], (rows - 1) / 2 - centre[1]])
+    turned = cv2.warpAffine(
+        photo, turn, (columns, rows), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(255, 255, 255)
+    )
+    return np.asarray(turned, dtype=np.uint8)
+
+
+def resize(picture: Pixels, size: tuple[int, int], backend: ResizeBackend = "pil") -> Pixels:
+    """Stretch a picture (h, w, 3) to `size` (H, W), bilinear; `pil` with antialias, `opencv` without."""
+    height, width = size
+    if picture.shape[:2] == (height, width):
+        return picture
+    if backend == "opencv":
+        return np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
+    return np.array(Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR), dtype=np.uint8)
+
+
+def chip_of(cut: Pixels, spec: ChipSpec) -> Pixels:
+    """The cut stretched to the model's input size, (H, W, 3) uint8."""
+    return resize(cut, spec.size, spec.resize)
+
+
+def view_of(cut: Pixels, long_side: int) -> Pixels:
+    """The cut with its aspect kept and its long side `long_side` pixels, (h, w, 3) uint8; small cuts are enlarged."""
+    height, width = cut.shape[:2]
+    factor = long_side / max(height, width)
+    size = (max(MIN_SIDE, round(height * factor)), max(MIN_SIDE, round(width * factor)))
+    if factor > 1:
+        return np.asarray(cv2.resize(cut, (size[1], size[0]), interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
+    return resize(cut, size, "pil")

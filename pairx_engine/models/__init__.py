@@ -1,0 +1,6 @@
+"""Re-identification models behind one seam: a network, its chip, its weights' hash and the layer to explain."""
+
+from pairx_engine.models.load import EMBEDDED, ReIdModel, load_model
+from pairx_engine.models.miewid import build_miewid
+
+__all__ = ["EMBEDDED", "ReIdModel", "build_miewid", "load_model"]

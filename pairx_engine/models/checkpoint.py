@@ -1,0 +1,83 @@
+"""Weights from files: safetensors first, torch archives only through the restricted loader, always strict."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from pairx_engine.errors import ModelError
+
+State = Mapping[str, Tensor]
+_WRAPPERS = ("model_state_dict", "state_dict", "model")
+_SHOWN = 8
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, read in blocks."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def read_state(path: Path) -> State:
+    """Read a state dict from `.safetensors`, or from `.bin`/`.pt`/`.pth` with torch's weights-only unpickler.
+
+    Raises `ModelError` when the file is damaged, of another type, or holds anything but tensors.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        if path.suffix not in (".bin", ".pt", ".pth"):
+            raise ModelError(f"{path.name}: weights must be .safetensors (or a .bin/.pt/.pth state dict)")
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise ModelError(f"no weights at {path}") from error
+        raise ModelError(
+            f"{path.name} holds no readable weights ({error}); fetch it again or save the state dict as safetensors"
+        ) from error
+    for wrapper in _WRAPPERS:
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
+            loaded = loaded[wrapper]
+            break
+    if not isinstance(loaded, Mapping) or not all(isinstance(v, Tensor) for v in loaded.values()):
+        raise ModelError(f"{path.name} is not a state dict of tensors; save model.state_dict() as safetensors")
+    return loaded
+
+
+def is_miewid(state: State) -> bool:
+    """Whether the keys are MiewID's: a backbone, a batch-norm neck and one learned pooling power."""
+    return "bn.running_mean" in state and any(k in state for k in ("backbone.global_pool.p", "pooling.p"))
+
+
+def miewid_layout(state: State) -> dict[str, Tensor]:
+    """Bring published (`backbone.global_pool.p`) and training (`pooling.p`) layouts to one; drop the unused heads."""
+    layout = {}
+    for key, value in state.items():
+        if key.startswith(("final.", "backbone.classifier.")):
+            continue
+        layout["backbone.global_pool.p" if key == "pooling.p" else key] = value
+    return layout
+
+
+def load_strictly(network: nn.Module, state: State, source: str) -> None:
+    """Load every weight or refuse: `strict=False` is how random weights have passed for trained ones."""
+    own = network.state_dict()
+    missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    shapes = [f"{k} {tuple(state[k].shape)} for {tuple(own[k].shape)}" for k in own.keys() & state.keys() if own[k].shape != state[k].shape]
+    if missing or unexpected or shapes:
+        lines = [f"the weights of {source} do not fit its architecture; name the folder with the matching config.json"]
+        for title, names in (("missing", missing), ("unexpected", unexpected), ("wrong shape", sorted(shapes))):
+            if names:
+                lines.append(f"  {title} ({len(names)}): {', '.join(names[:_SHOWN])}{' …' if len(names) > _SHOWN else ''}")
+        raise ModelError("\n".join(lines))
+    network.load_state_dict(dict(state), strict=True)

@@ -1,0 +1,186 @@
+"""Find, build and load a model: the embedded one, a folder, a weights file, or a hub id."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pairx_engine.chips import ChipSpec, Pixels
+from pairx_engine.errors import ModelError
+from pairx_engine.models.checkpoint import State, file_sha256, is_miewid, load_strictly, miewid_layout, read_state
+from pairx_engine.models.miewid import build_miewid
+from pairx_engine.models.timm_model import (
+    PooledFeatures,
+    build_timm,
+    classifier_keys,
+    describe_timm,
+    layer_to_explain,
+)
+
+EMBEDDED = "embedded"
+EMBEDDED_FOLDER = Path(__file__).resolve().parent.parent / "embedded"
+PINNED_REVISIONS = {"conservationxlabs/miewid-msv3": "4f1d7f2b521149e5fe34bb85f377248ce9971a7d"}
+_WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+_MIEWID_SIZE = (440, 440)
+_MIEWID_LAYER = "backbone.blocks.3"
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+@dataclass(frozen=True)
+class ReIdModel:
+    """A loaded model in evaluation mode with frozen parameters.
+
+    `network` maps normalised chips (N, 3, H, W) to embeddings (N, D), to be compared by cosine. `layer` is the one that
+    PAIR-X explains by default, None where the model has no convolutional map.
+    """
+
+    source: str
+    network: nn.Module
+    chip: ChipSpec
+    architecture: str
+    weights_sha256: str
+    layer: str | None
+
+    def identity(self) -> dict[str, Any]:
+        """Everything of the model that changes an embedding; goes into the fingerprint. The source does not."""
+        chip = self.chip
+        return {
+            "architecture": self.architecture,
+            "weights": self.weights_sha256,
+            "size": list(chip.size),
+            "mean": list(chip.mean),
+            "std": list(chip.std),
+            "resize": chip.resize,
+        }
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters lie."""
+        return next(self.network.parameters()).device
+
+    def normalise(self, chips: list[Pixels]) -> Tensor:
+        """Chips, each (H, W, 3) uint8, to the network's input (N, 3, H, W) float32 on its device."""
+        stacked = torch.stack([torch.from_numpy(c).permute(2, 0, 1) for c in chips]).to(self.device, torch.float32) / 255
+        mean = torch.tensor(self.chip.mean, device=self.device).view(3, 1, 1)
+        std = torch.tensor(self.chip.std, device=self.device).view(3, 1, 1)
+        return (stacked - mean) / std
+
+
+def load_model(
+    source: str | Path = EMBEDDED, device: str | torch.device = "cpu", revision: str | None = None, resize: str | None = None
+) -> ReIdModel:
+    """Load a model for inference.
+
+    `source` is ``embedded``, a folder with config.json and weights, a weights file, or a hub id such as
+    ``conservationxlabs/miewid-msv3`` or ``timm/mobilenetv2_100.ra_in1k`` (`revision` pins it). `resize` overrides the
+    resize back end. Raises `ModelError` with the cure when it is absent, does not fit, or cannot be fetched.
+    """
+    config_path, weights_path = _locate(str(source), revision)
+    config = _read_config(config_path)
+    state = read_state(weights_path)
+    network, chip, layer, architecture = _build(config, state, str(source), resize)
+    network.eval().requires_grad_(False).to(device)
+    return ReIdModel(str(source), network, chip, architecture, file_sha256(weights_path), layer)
+
+
+def _locate(source: str, revision: str | None) -> tuple[Path | None, Path]:
+    folder = EMBEDDED_FOLDER if source == EMBEDDED else Path(source).expanduser()
+    if folder.is_dir():
+        weights = next((folder / name for name in _WEIGHT_FILES if (folder / name).is_file()), None)
+        if weights is None:
+            raise ModelError(f"{folder} has no weights; expected one of {', '.join(_WEIGHT_FILES)}")
+        config = folder / "config.json"
+        return (config if config.is_file() else None), weights
+    if folder.is_file():
+        config = folder.parent / "config.json"
+        return (config if config.is_file() else None), folder
+    if source.count("/") != 1 or source.startswith((".", "/", "~")):
+        raise ModelError(f"no model at {source!r}: name an existing folder, a weights file, or a hub id like owner/name")
+    return _fetch(source, revision or PINNED_REVISIONS.get(source))
+
+
+def _fetch(hub_id: str, revision: str | None) -> tuple[Path | None, Path]:
+    """Fetch a hub model's config and weights (never its code) through the hub client's cache."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        folder = Path(
+            snapshot_download(hub_id, revision=revision, allow_patterns=["config.json", *_WEIGHT_FILES], max_workers=2)
+        )
+    except HFValidationError as error:
+        raise ModelError(f"{hub_id!r} is neither a folder nor a valid hub id: {error}") from error
+    except Exception as error:  # the client raises a different family for each kind of network failure
+        raise ModelError(
+            f"{hub_id!r} (revision {revision or 'newest'}) could not be fetched: {type(error).__name__}. Without network, copy "
+            "config.json and model.safetensors into a folder and name it: --model FOLDER"
+        ) from error
+    weights = next((folder / name for name in _WEIGHT_FILES if (folder / name).is_file()), None)
+    if weights is None:
+        raise ModelError(f"{hub_id!r} offers none of {', '.join(_WEIGHT_FILES)}")
+    config = folder / "config.json"
+    return (config if config.is_file() else None), weights
+
+
+def _read_config(path: Path | None) -> Mapping[str, Any]:
+    if path is None:
+        return {}
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ModelError(f"{path} is no JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise ModelError(f"{path} must hold one JSON object")
+    return config
+
+
+def _build(
+    config: Mapping[str, Any], state: State, source: str, resize: str | None
+) -> tuple[nn.Module, ChipSpec, str | None, str]:
+    if config.get("architecture") == "miewid" or is_miewid(state):
+        miewid = build_miewid(config)
+        load_strictly(miewid, miewid_layout(state), source)
+        chip = _chip(config.get("input", {}), _MIEWID_SIZE, *_IMAGENET, resize)
+        described = config.get("backbone") if isinstance(config.get("backbone"), Mapping) else config.get("model_name")
+        return miewid, chip, str(config.get("explain_layer", _MIEWID_LAYER)), f"miewid:{json.dumps(described, sort_keys=True)}"
+    if "architecture" not in config:
+        raise ModelError(
+            f"{source}: the weights are not MiewID's and there is no config.json with an 'architecture'; write one such as "
+            '{"architecture": "timm", "timm_name": "resnet50"} beside them'
+        )
+    description = describe_timm(config)
+    network = build_timm(description)
+    load_strictly(network, _timm_layout(network, state), source)
+    size = description.size or (224, 224)
+    chip = _chip({}, size, description.mean or _IMAGENET[0], description.std or _IMAGENET[1], resize)
+    layer = config.get("explain_layer") or layer_to_explain(network)
+    kwargs = json.dumps(dict(description.kwargs), sort_keys=True)
+    return network, chip, layer, f"timm:{description.name}:{kwargs}"
+
+
+def _timm_layout(network: PooledFeatures, state: State) -> dict[str, Tensor]:
+    heads = classifier_keys(network)
+    return {
+        k if k.startswith("backbone.") else f"backbone.{k}": v
+        for k, v in state.items()
+        if not any(k.startswith(f"{head}.") for head in heads)
+    }
+
+
+def _chip(described: Mapping[str, Any], size: Any, mean: Any, std: Any, resize: str | None) -> ChipSpec:
+    height, width = described.get("size", size)
+    try:
+        return ChipSpec(
+            (int(height), int(width)),
+            tuple(map(float, described.get("mean", mean))),  # type: ignore[arg-type]
+            tuple(map(float, described.get("std", std))),  # type: ignore[arg-type]
+            resize or "pil",  # type: ignore[arg-type]
+        )
+    except ValueError as error:
+        raise ModelError(f"config.json, key input: {error}") from error

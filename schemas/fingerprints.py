@@ -1,0 +1,75 @@
+"""Fingerprints: short hashes of everything that changes a table's numbers, one per table.
+
+Each table's fingerprint covers its own causes and those of the tables it is computed from, and nothing else: a new local
+matcher leaves the embeddings valid, a new top-k leaves the scores valid. Worker counts, batch sizes and paths are absent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from schemas.settings import Settings
+from schemas.tables import SCHEMA_VERSION
+
+_LENGTH = 16
+_RETRIEVAL = ("top_k", "same_name_k", "same_species", "same_viewpoint")
+_HOMOGRAPHY = ("homography", "homography_threshold")
+_FIGURE = ("n_pixel_maps", "n_lines")
+
+
+def fingerprint(**causes: Any) -> str:
+    """16 hex digits of SHA-256 over the causes as canonical JSON, the schema version among them."""
+    text = json.dumps({"schema": SCHEMA_VERSION, **causes}, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:_LENGTH]
+
+
+@dataclass(frozen=True)
+class Fingerprints:
+    """The partition of each table under one choice of settings, model and matcher."""
+
+    photos: str
+    embeddings: str
+    keypoints: str
+    pairs: str
+    scores: str
+    explanations: str
+    suspects: str
+
+    def of(self, table: str) -> str:
+        """The partition of a table; matches and relevances share that of scores."""
+        return asdict(self)[{"matches": "scores", "relevances": "scores"}.get(table, table)]
+
+
+def fingerprints(
+    settings: Settings,
+    photo_reader: Mapping[str, Any],
+    model: Mapping[str, Any],
+    extractor: Mapping[str, Any],
+    matcher: Mapping[str, Any],
+    layers: tuple[str, ...],
+) -> Fingerprints:
+    """Fingerprints of all tables.
+
+    `photo_reader`, `model`, `extractor` and `matcher` are the identities that the engine's parts give of themselves
+    (decoder and conventions, weights and chip, local features, local matches); `layers` are the resolved layer names.
+    """
+    chosen = settings.model_dump(mode="json")
+    photos = fingerprint(reader=dict(photo_reader), max_pixels=settings.max_pixels)
+    embeddings = fingerprint(reader=dict(photo_reader), model=dict(model))
+    keypoints = fingerprint(reader=dict(photo_reader), extractor=dict(extractor), view_side=settings.view_side)
+    pairs = fingerprint(embeddings=embeddings, **{k: chosen[k] for k in _RETRIEVAL})
+    scores = fingerprint(
+        embeddings=embeddings,
+        keypoints=keypoints,
+        matcher=dict(matcher),
+        layers=list(layers),
+        preset=settings.preset,
+        **{k: chosen[k] for k in _HOMOGRAPHY},
+    )
+    explanations = fingerprint(scores=scores, **{k: chosen[k] for k in _FIGURE})
+    suspects = fingerprint(pairs=pairs, scores=scores)
+    return Fingerprints(photos, embeddings, keypoints, pairs, scores, explanations, suspects)

@@ -1,0 +1,111 @@
+"""Exact top-k against brute force in double precision: ties, exclusions, blocks, k larger than the catalogue."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pairx_engine.topk import Neighbours, PairRule, PhotoKeys, exact_top_k
+
+N = 40
+
+
+def naive(vectors: torch.Tensor, keys: PhotoKeys, rule: PairRule, k: int) -> list[tuple[int, int, float]]:
+    """Every pair by a double loop, every exclusion as a sentence."""
+    found = []
+    v = vectors.double().numpy()
+    for i in range(len(v)):
+        candidates = []
+        for j in range(len(v)):
+            same_encounter = keys.encounter[i] != -1 and keys.encounter[i] == keys.encounter[j]
+            other_species = -1 not in (keys.species[i], keys.species[j]) and keys.species[i] != keys.species[j]
+            other_view = -1 not in (keys.viewpoint[i], keys.viewpoint[j]) and keys.viewpoint[i] != keys.viewpoint[j]
+            same_name = keys.identity[i] != -1 and keys.identity[i] == keys.identity[j]
+            if i == j or same_encounter or (rule.same_species and other_species):
+                continue
+            if (rule.same_viewpoint and other_view) or (rule.same_name and not same_name):
+                continue
+            cosine = np.float32(sum(v[i] * v[j]) / (np.sqrt(sum(v[i] ** 2)) * np.sqrt(sum(v[j] ** 2))))
+            candidates.append((-cosine, j))
+        found += [(i, j, -negative) for negative, j in sorted(candidates)[:k]]
+    return found
+
+
+def random_catalogue(seed: int, ties: bool) -> tuple[torch.Tensor, PhotoKeys]:
+    rng = np.random.default_rng(seed)
+    vectors = rng.normal(size=(N, 12))
+    if ties:
+        vectors = np.sign(vectors[rng.integers(0, 5, N)])
+    codes = [rng.integers(-1, high, N).astype(np.int32) for high in (6, 12, 2, 2)]
+    return torch.from_numpy(vectors).half(), PhotoKeys(*codes)
+
+
+def blocks_of(vectors: torch.Tensor, size: int, backwards: bool):
+    starts = list(range(0, len(vectors), size))
+    return lambda: (
+        (np.arange(s, min(s + size, len(vectors))), vectors[s : s + size])
+        for s in (reversed(starts) if backwards else starts)
+    )
+
+
+def as_list(found: Neighbours) -> list[tuple[int, int]]:
+    return list(zip(found.query.tolist(), found.neighbour.tolist(), strict=True))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    ties=st.booleans(),
+    size=st.sampled_from([1, 7, 16, N]),
+    backwards=st.booleans(),
+    k=st.sampled_from([1, 3, N + 5]),
+    flags=st.tuples(st.booleans(), st.booleans(), st.booleans()),
+)
+def test_equals_brute_force(seed, ties, size, backwards, k, flags):
+    vectors, keys = random_catalogue(seed, ties)
+    rule = PairRule(*flags)
+    rows = np.arange(N)
+    found = exact_top_k(vectors, rows, blocks_of(vectors, size, backwards), keys, {"rule": (rule, k)})["rule"]
+    expected = naive(vectors, keys, rule, k)
+    assert as_list(found) == [(i, j) for i, j, _ in expected]
+    np.testing.assert_allclose(found.cosine, [c for *_, c in expected], rtol=0, atol=1e-6)
+
+
+def test_many_exact_ties_beyond_the_pad_go_to_the_smallest_ids():
+    vectors = torch.ones(200, 8).half()
+    unknown = np.full(200, -1, dtype=np.int32)
+    keys = PhotoKeys(unknown, unknown, unknown, unknown)
+    found = exact_top_k(vectors, np.arange(200), blocks_of(vectors, 64, True), keys, {"all": (PairRule(), 3)})["all"]
+    assert as_list(found)[-3:] == [(199, 0), (199, 1), (199, 2)]
+    assert as_list(found)[:3] == [(0, 1), (0, 2), (0, 3)]
+
+
+def test_rules_share_one_pass_and_queries_can_be_a_part():
+    vectors, keys = random_catalogue(3, ties=False)
+    rules = {"all": (PairRule(), 4), "name": (PairRule(same_name=True), 2)}
+    rows = np.array([5, 17, 31])
+    whole = exact_top_k(vectors, np.arange(N), blocks_of(vectors, 9, False), keys, rules)
+    part = exact_top_k(vectors[rows], rows, blocks_of(vectors, 40, False), keys, rules)
+    for name in rules:
+        keep = np.isin(whole[name].query, rows)
+        assert as_list(part[name]) == [p for p, use in zip(as_list(whole[name]), keep, strict=True) if use]
+
+
+def test_blocks_may_hold_rows_in_any_order():
+    vectors, keys = random_catalogue(8, ties=True)
+    order = np.random.default_rng(0).permutation(N)
+    rules = {"all": (PairRule(), 5)}
+    plain = exact_top_k(vectors, np.arange(N), blocks_of(vectors, N, False), keys, rules)["all"]
+    mixed = exact_top_k(
+        vectors, np.arange(N), lambda: ((part, vectors[part]) for part in np.array_split(order, 3)), keys, rules
+    )["all"]
+    assert as_list(plain) == as_list(mixed)
+    np.testing.assert_array_equal(plain.cosine, mixed.cosine)
+
+
+def test_keys_of_different_length_are_refused():
+    with pytest.raises(ValueError, match="one length"):
+        PhotoKeys(*(np.zeros(n, dtype=np.int32) for n in (3, 3, 2, 3)))
