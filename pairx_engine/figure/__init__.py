@@ -1,0 +1,25 @@
+"""The PAIR-X figure: two chips, relevance and matches above, the pixels behind each match below.
+
+Everything is drawn in one frame: the chip that the model saw, stretched once for display. Published deployments
+showed offset overlays because the picture was cut a second time; here no photo is cut or resized on its own.
+"""
+
+from pairx_engine.figure.encoding import decode_map, encode_map, encode_png, encode_webp
+from pairx_engine.figure.marks import composite
+from pairx_engine.figure.panels import MATCH_COLOURS, match_colour
+from pairx_engine.figure.sheet import draw_figure
+from pairx_engine.figure.values import Figure, FigureInput, PanelFrame
+
+__all__ = [
+    "MATCH_COLOURS",
+    "Figure",
+    "FigureInput",
+    "PanelFrame",
+    "composite",
+    "decode_map",
+    "draw_figure",
+    "encode_map",
+    "encode_png",
+    "encode_webp",
+    "match_colour",
+]

@@ -1,0 +1,188 @@
+"""The three panels of a figure: chips, relevance overlay with match lines, colour-coded pixel maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pairx_engine.figure.marks import Colour, Layer, Point, composite
+from pairx_engine.figure.values import FigureInput, Floats, Pixels
+
+MATCH_COLOURS: tuple[Colour, ...] = (
+    (255, 138, 0), (120, 195, 255), (180, 255, 120), (150, 60, 255), (210, 60, 30),
+    (105, 255, 255), (60, 180, 105), (180, 90, 135), (105, 105, 195), (210, 255, 195),
+)  # fmt: skip
+"""Ten colours chosen to stay apart (CIE76 distance >= 25) for normal, deuteranopic and protanopic eyes."""
+OTHER_COLOUR: Colour = (222, 226, 230)
+BLACK: Colour = (0, 0, 0)
+HEAT_OPACITY = 0.72
+RING = 5.0
+TAG_SIZE = 13
+DIMMED = 0.42
+SMOOTHING = 1.0
+"""Standard deviation in chip pixels: strided convolutions leave a lattice of empty pixels in every map."""
+MAP_POWER = 0.6
+"""Display exponent of the pixel maps: relevance is so peaked that a linear scale shows only a few dots."""
+
+
+def match_colour(index: int) -> Colour:
+    """Colour of match `index` (from 0); colours repeat after ten, numbers do not."""
+    return MATCH_COLOURS[index % len(MATCH_COLOURS)]
+
+
+def side_by_side(given: FigureInput, left: Pixels, right: Pixels) -> Pixels:
+    """Two chip-sized pictures stretched into the panel, (height, width, 3), white between them."""
+    frame = given.frame
+    panel = np.full((frame.height, frame.width, 3), 255, dtype=np.uint8)
+    panel[:, : frame.width_a] = _stretched(left, frame.height, frame.width_a)
+    panel[:, frame.left_b :] = _stretched(right, frame.height, frame.width_b)
+    return panel
+
+
+def draw_chips(given: FigureInput) -> Pixels:
+    """The two chips as they are, (height, width, 3)."""
+    return side_by_side(given, given.chip_a, given.chip_b)
+
+
+def heat_colours(relevance: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Colour (..., 3) in [0, 255] and opacity (...) of relevance in [0, 1]; zero is clear."""
+    # OpenCV gives colour maps in BGR order.
+    inferno = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_INFERNO)[:, 0, ::-1]
+    # The black end would darken the photo where there is little to show, the pale end would vanish on white coats.
+    steps = np.rint(55 + 170 * np.asarray(relevance, dtype=np.float64)).astype(int)
+    return inferno[steps].astype(np.float64), HEAT_OPACITY * np.asarray(relevance, dtype=np.float64)
+
+
+def draw_overlay(given: FigureInput) -> Pixels:
+    """Relevance as heat, match lines, rings and numbers; transparent elsewhere. (height, width, 4) RGBA."""
+    frame = given.frame
+    layer = Layer(frame.height, frame.width)
+    for grid, width, left in ((given.grid_a, frame.width_a, 0), (given.grid_b, frame.width_b, frame.left_b)):
+        relevance = _upsampled(_relative(grid), frame.height, width)
+        colours, opacity = heat_colours(relevance)
+        layer.paint(opacity, colours, 0, left)
+    _draw_matches(given, layer)
+    return layer.pixels()
+
+
+def draw_colours(given: FigureInput) -> Pixels:
+    """Pixel maps of the first matches, coloured and numbered, on dimmed grey photos. (height, width, 3) RGB."""
+    left = _coloured(given.chip_a, given.maps_a)
+    right = _coloured(given.chip_b, given.maps_b)
+    marks = Layer(given.frame.height, given.frame.width)
+    _draw_rings(given, marks, given.n_maps)
+    _draw_tags(given, marks, given.n_maps)
+    return composite(side_by_side(given, left, right), marks.pixels())
+
+
+def _draw_matches(given: FigureInput, layer: Layer) -> None:
+    """Lines first, strongest on top, then rings, then tags: no line hides an endpoint."""
+    frame = given.frame
+    starts, ends = frame.to_panel_a(given.points_a), frame.to_panel_b(given.points_b)
+    drawn = min(given.n_lines, given.n_matches)
+    strongest = max(given.shares[0], 1e-12) if given.n_matches else 1.0
+    for i in reversed(range(drawn)):
+        strength = given.shares[i] / strongest
+        start, end = _between(starts[i], ends[i], _radius(given, i))
+        if i < given.n_maps:
+            layer.line(start, end, BLACK, 4, 0.15 + 0.25 * strength)
+            layer.line(start, end, match_colour(i), 2, 0.4 + 0.6 * strength)
+        else:
+            layer.line(start, end, OTHER_COLOUR, 1, 0.3 + 0.5 * strength)
+    _draw_rings(given, layer, drawn)
+    _draw_tags(given, layer, min(drawn, given.n_maps))
+
+
+def _draw_rings(given: FigureInput, layer: Layer, count: int) -> None:
+    """Open circles around both endpoints of the first `count` matches; the matched spot stays visible."""
+    for points in (given.frame.to_panel_a(given.points_a), given.frame.to_panel_b(given.points_b)):
+        for i in reversed(range(count)):
+            centre = (float(points[i, 0]), float(points[i, 1]))
+            colour, width = (match_colour(i), 2) if i < given.n_maps else (OTHER_COLOUR, 1)
+            layer.ring(centre, _radius(given, i), BLACK, width + 2, 0.5)
+            layer.ring(centre, _radius(given, i), colour, width)
+
+
+def _draw_tags(given: FigureInput, layer: Layer, count: int) -> None:
+    """Numbers 1..count beside the endpoints, outside the way of the lines where there is room."""
+    frame = given.frame
+    for points, outward, span in (
+        (frame.to_panel_a(given.points_a)[:count], -1.0, (0, frame.width_a)),
+        (frame.to_panel_b(given.points_b)[:count], 1.0, (frame.left_b, frame.width)),
+    ):
+        for i, place in enumerate(_tag_places(points, outward, span, frame.height)):
+            layer.tag(place, str(i + 1), match_colour(i), TAG_SIZE)
+
+
+def _radius(given: FigureInput, index: int) -> float:
+    return RING if index < given.n_maps else RING - 1.5
+
+
+def _tag_places(
+    points: NDArray[np.float64], outward: float, span: tuple[int, int], height: int
+) -> Sequence[Point]:
+    """A place beside each point, (x, y), that covers as few rings and earlier tags as possible."""
+    reach = RING + 10.0
+    angles = np.pi / 4 * np.array([0, 1, -1, 2, -2, 3, -3, 4])
+    directions = np.stack([outward * np.cos(angles), np.sin(angles)], axis=1)
+    places: list[Point] = []
+    for i, point in enumerate(points):
+        candidates = point + directions * np.array([reach + 4.0 * (len(str(i + 1)) - 1), reach])
+        taken = np.concatenate([points, np.array(places).reshape(-1, 2)])
+        gaps = np.linalg.norm(candidates[:, None] - taken[None], axis=2)
+        crowding = np.maximum(0.0, reach - gaps).sum(axis=1)
+        low, high = np.array([span[0] + 9, 9]), np.array([span[1] - 9, height - 9])
+        outside = np.maximum(low - candidates, 0).sum(axis=1) + np.maximum(candidates - high, 0).sum(axis=1)
+        best = candidates[int(np.argmin(crowding + 4 * outside + 0.2 * np.arange(len(directions))))]
+        places.append((float(best[0]), float(best[1])))
+    return places
+
+
+def _coloured(chip: Pixels, maps: Floats) -> Pixels:
+    grey = cv2.cvtColor(chip, cv2.COLOR_RGB2GRAY).astype(np.float64)
+    ground = np.repeat(grey[..., None] * DIMMED, 3, axis=2)
+    if not len(maps):
+        return np.rint(ground).astype(np.uint8)
+    strength = np.stack([_relative(_smoothed(m)) for m in maps]) ** MAP_POWER
+    # Where maps overlap the stronger keeps its hue: plain addition would make colours that belong to no match.
+    weight = strength**3
+    colours = np.array([match_colour(i) for i in range(len(maps))], dtype=np.float64)
+    mixed = np.einsum("khw,kc->hwc", weight, colours) / np.maximum(weight.sum(axis=0), 1e-12)[..., None]
+    cover = strength.max(axis=0)[..., None]
+    return np.rint(mixed * cover + ground * (1.0 - cover)).astype(np.uint8)
+
+
+def _relative(values: Floats) -> NDArray[np.float64]:
+    """Positive part divided by its maximum, in [0, 1]; all zero when there is nothing positive."""
+    positive = np.maximum(np.asarray(values, dtype=np.float64), 0.0)
+    peak = positive.max()
+    return positive / peak if peak > 0 else positive
+
+
+def _smoothed(pixel_map: Floats) -> NDArray[np.float64]:
+    return np.asarray(
+        cv2.GaussianBlur(np.asarray(pixel_map, dtype=np.float64), (0, 0), SMOOTHING), dtype=np.float64
+    )
+
+
+def _upsampled(values: NDArray[np.float64], height: int, width: int) -> NDArray[np.float64]:
+    """Bilinear between cell centres; column j of w has its centre at x = (j + 0.5) width / w, rows alike."""
+    return np.clip(cv2.resize(values, (width, height), interpolation=cv2.INTER_LINEAR), 0.0, 1.0)
+
+
+def _stretched(picture: Pixels, height: int, width: int) -> Pixels:
+    rows, columns = picture.shape[:2]
+    smaller = height < rows or width < columns
+    method = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(picture, (width, height), interpolation=method), dtype=np.uint8)
+
+
+def _between(start: NDArray[np.float64], end: NDArray[np.float64], radius: float) -> tuple[Point, Point]:
+    """The part of a line that lies outside the two rings."""
+    way = end - start
+    step = way / max(float(np.linalg.norm(way)), 1e-9) * radius
+    a, b = start + step, end - step
+    return (float(a[0]), float(a[1])), (float(b[0]), float(b[1]))

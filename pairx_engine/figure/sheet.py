@@ -1,0 +1,153 @@
+"""The whole figure on one sheet: titles, the two panels, the legend."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from pairx_engine.figure.marks import Colour, composite, font_for
+from pairx_engine.figure.panels import (
+    MAP_POWER,
+    SMOOTHING,
+    draw_chips,
+    draw_colours,
+    draw_overlay,
+    heat_colours,
+    match_colour,
+)
+from pairx_engine.figure.values import Figure, FigureInput, Pixels
+
+INK: Colour = (28, 32, 38)
+QUIET: Colour = (98, 106, 116)
+MARGIN = 28
+LEAST_WIDTH = 760
+BAR_WIDTH, BAR_HEIGHT = 250, 14
+ENTRY = 64
+ENTRY_HEIGHT = 26
+MID_GREY = 128.0
+
+
+def draw_figure(given: FigureInput) -> Figure:
+    """Draw the PAIR-X figure of one pair.
+
+    Above: the two chips with relevance, match lines and numbers; below: the pixels behind each numbered match in
+    its colour; then the legend. Deterministic. See `FigureInput` for shapes and frames.
+    """
+    chips, overlay, colours = draw_chips(given), draw_overlay(given), draw_colours(given)
+    legend = draw_legend(given, max(given.frame.width, LEAST_WIDTH))
+    sheet, top = _compose(given, composite(chips, overlay), colours, legend)
+    return Figure(sheet, chips, overlay, colours, legend, top)
+
+
+def draw_legend(given: FigureInput, width: int) -> Pixels:
+    """What heat, lines, numbers and colours mean, (height, width, 3)."""
+    per_row = max(1, (width - BAR_WIDTH - 60) // ENTRY)
+    rows = -(-given.n_maps // per_row)
+    image = Image.new("RGB", (width, max(118, 62 + rows * ENTRY_HEIGHT + 53)), (255, 255, 255))
+    pen = ImageDraw.Draw(image)
+    _draw_heat_bar(image, pen)
+    left = BAR_WIDTH + 60
+    _text(pen, (left, 0), "Matches", 14, INK, 0.35)
+    _text(pen, (left, 21), _lines_caption(given), 12, QUIET)
+    for i in range(given.n_maps):
+        x, y = left + i % per_row * ENTRY, 46 + i // per_row * ENTRY_HEIGHT
+        pen.rounded_rectangle((x, y + 1, x + 13, y + 14), 3, fill=match_colour(i), outline=QUIET)
+        _text(pen, (x + 20, y), str(i + 1), 13, INK, 0.35)
+        _text(pen, (x + (28 if i < 9 else 36) + 4, y + 1), f"{given.shares[i]:.0%}", 12, QUIET)
+    if given.n_maps:
+        y = 46 + rows * ENTRY_HEIGHT + 4
+        for line, note in enumerate(
+            (
+                f"share of the relevance of all {given.n_matches} matches",
+                "each match's pixels are scaled to their own maximum: compare places, not strengths",
+                f"smoothed by {SMOOTHING:g} chip pixel, shown as relevance to the power {MAP_POWER:g}",
+            )
+        ):
+            _text(pen, (left, y + 17 * line), note, 12, QUIET)
+    return np.asarray(image, dtype=np.uint8)
+
+
+def _lines_caption(given: FigureInput) -> str:
+    drawn = min(given.n_lines, given.n_matches)
+    if not given.n_matches:
+        return "the two photos have no mutual match"
+    parts = f"{drawn} strongest of {given.n_matches} mutual matches; more relevant lines are more solid"
+    return parts if drawn <= given.n_maps else f"{parts}; grey lines have no pixel map"
+
+
+def _draw_heat_bar(image: Image.Image, pen: ImageDraw.ImageDraw) -> None:
+    _text(pen, (0, 0), "Relevance", 14, INK, 0.35)
+    colours, opacity = heat_colours(np.linspace(0.0, 1.0, BAR_WIDTH))
+    bar = colours * opacity[:, None] + MID_GREY * (1.0 - opacity[:, None])
+    strip = np.repeat(np.rint(bar).astype(np.uint8)[None], BAR_HEIGHT, axis=0)
+    image.paste(Image.fromarray(strip), (0, 24))
+    for value in (0.0, 0.5, 1.0):
+        x = round(value * (BAR_WIDTH - 1))
+        pen.line((x, 24 + BAR_HEIGHT, x, 28 + BAR_HEIGHT), fill=QUIET)
+        anchor = {0.0: "la", 0.5: "ma", 1.0: "ra"}[value]
+        pen.text((x, 31 + BAR_HEIGHT), f"{value:g}", QUIET, font_for("0", 12), anchor=anchor)
+    _text(pen, (0, 64), "relative to this photo's maximum,", 12, QUIET)
+    _text(pen, (0, 81), "between cells bilinear, shown on mid grey", 12, QUIET)
+
+
+def _compose(
+    given: FigureInput, top_panel: Pixels, colours: Pixels, legend: Pixels
+) -> tuple[Pixels, tuple[int, int]]:
+    height, width = top_panel.shape[:2]
+    inner = max(width, legend.shape[1])
+    left = MARGIN + (inner - width) // 2
+    heading = 30 if given.subtitle else 0
+    top = MARGIN + heading + 26
+    below = top + height + 34
+    bottom = below + height + 24
+    image = Image.new("RGB", (inner + 2 * MARGIN, bottom + legend.shape[0] + MARGIN - 8), (255, 255, 255))
+    pen = ImageDraw.Draw(image)
+    if given.subtitle:
+        _text(pen, (left, MARGIN - 4), _fitted(given.subtitle, 15, inner), 15, QUIET)
+    _text(pen, (left, top - 24), _fitted(given.title_a, 16, given.frame.width_a - 8), 16, INK, 0.35)
+    _text(
+        pen,
+        (left + given.frame.left_b, top - 24),
+        _fitted(given.title_b, 16, given.frame.width_b - 8),
+        16,
+        INK,
+        0.35,
+    )
+    image.paste(Image.fromarray(top_panel), (left, top))
+    caption = (
+        f"Pixels behind the first {given.n_maps} matches" if given.n_maps else "No pixel maps were drawn"
+    )
+    _text(pen, (left, below - 24), caption, 14, QUIET)
+    image.paste(Image.fromarray(colours), (left, below))
+    image.paste(Image.fromarray(legend), (MARGIN + (inner - legend.shape[1]) // 2, bottom))
+    return np.asarray(image, dtype=np.uint8), (top, left)
+
+
+def _text(
+    pen: ImageDraw.ImageDraw,
+    place: tuple[int, int],
+    text: str,
+    size: int,
+    colour: Colour,
+    weight: float = 0.0,
+) -> None:
+    """Text whose capital letters begin at `place`; `weight` thickens the strokes by that many pixels."""
+    pen.text(place, text, colour, font_for(text, size), stroke_width=weight)
+
+
+def _fitted(text: str, size: int, width: int) -> str:
+    """The text on one line, shortened in the middle until it is at most `width` pixels wide."""
+    text = " ".join(text.split())
+    font = font_for(text, size)
+    if font.getlength(text) <= width:
+        return text
+    keep = len(text) - 1
+    while keep > 1 and font.getlength(_shortened(text, keep)) > width:
+        keep -= 1
+    return _shortened(text, keep)
+
+
+def _shortened(text: str, keep: int) -> str:
+    """`keep` characters of the text, from both ends, around three dots."""
+    head = (keep + 1) // 2
+    return f"{text[:head]}...{text[len(text) - keep // 2 :] if keep > 1 else ''}"

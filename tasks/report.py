@@ -1,0 +1,228 @@
+"""The run report: values in, one self-contained HTML file out.
+
+Nothing is fetched when the file is opened: pictures are data URIs, style and script are inline, and a content
+security policy forbids the rest. Every string of the catalogue goes through Jinja's autoescaping.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image
+
+from pairx_engine.figure.panels import MATCH_COLOURS, heat_colours
+from tasks.report_scatter import ReportScatter, data_uri, draw_plots
+
+MAX_SUSPECTS = 200
+"""Suspects with pictures in one file: more would make it slow to open, and nobody clears more in one sitting."""
+KINDS = {
+    "different_name_same_animal": "Different names, same animal?",
+    "same_name_different_animal": "Same name, different animals?",
+    "copy": "Copy under another name?",
+}
+
+
+@dataclass(frozen=True)
+class ReportSuspect:
+    """One suspect pair; the pictures are WebP files of one size (see `pairx_engine.figure.Figure`) or None."""
+
+    rank: int
+    kind: str
+    score: float
+    photo_a: str
+    photo_b: str
+    identity_a: str | None
+    identity_b: str | None
+    cosine: float
+    inverted_residual_mean: float | None
+    match_coverage: float | None
+    n_matches: int
+    n_inliers: int | None
+    reason: str
+    chips: bytes | None = None
+    overlay: bytes | None = None
+    colours: bytes | None = None
+
+
+@dataclass(frozen=True)
+class ReportBalance:
+    """One sum that must add up, e.g. "photos 374 = embedded 368 + failed 6", and whether it does."""
+
+    text: str
+    ok: bool
+
+
+@dataclass(frozen=True)
+class ReportStage:
+    """What one stage took: wall seconds, shards done now, share of the time in the engine (None: unknown)."""
+
+    stage: str
+    seconds: float
+    shards: int
+    engine_share: float | None = None
+
+
+@dataclass(frozen=True)
+class ReportFailure:
+    """How many items of a stage failed with one code, and some of them as (item, message)."""
+
+    stage: str
+    code: str
+    count: int
+    examples: Sequence[tuple[str, str]] = ()
+
+
+@dataclass(frozen=True)
+class ReportInput:
+    """Everything that the report says; `counts` are the headline numbers, `suspects` come in order of rank."""
+
+    title: str
+    run_id: str
+    started: datetime
+    finished: datetime
+    counts: Mapping[str, int]
+    balances: Sequence[ReportBalance]
+    suspects: Sequence[ReportSuspect]
+    n_suspects_total: int
+    scatter: ReportScatter
+    failures: Sequence[ReportFailure]
+    timings: Sequence[ReportStage]
+    settings: Mapping[str, object]
+    fingerprints: Mapping[str, str]
+    versions: Mapping[str, str]
+    notes: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if self.n_suspects_total < len(self.suspects):
+            raise ValueError(
+                f"{len(self.suspects)} suspects are given but n_suspects_total is {self.n_suspects_total}"
+            )
+        if self.finished < self.started:
+            raise ValueError(f"the run finished at {self.finished} before it started at {self.started}")
+
+
+def render_report(given: ReportInput) -> str:
+    """The whole report as one HTML document.
+
+    Raises ValueError when a suspect's picture is no picture. Missing pictures and scores are shown as missing.
+    """
+    shown = given.suspects[:MAX_SUSPECTS]
+    kinds = Counter(suspect.kind for suspect in shown)
+    slowest = max((stage.seconds for stage in given.timings), default=0.0)
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            given=given,
+            shown=shown,
+            kinds=[(kind, kinds[kind]) for kind in sorted(kinds, key=_kind_order)],
+            duration=given.finished - given.started,
+            slowest=slowest,
+            total_seconds=sum(stage.seconds for stage in given.timings),
+            engine_share=_engine_share(given.timings),
+            n_failures=sum(failure.count for failure in given.failures),
+            plots=draw_plots(given.scatter),
+            heat=_heat_gradient(),
+            colours=["#{:02x}{:02x}{:02x}".format(*colour) for colour in MATCH_COLOURS],
+        )
+    )
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        {
+            "number": _number,
+            "seconds": _seconds,
+            "kind_label": _kind_label,
+            "kind_class": _kind_class,
+            "setting": _setting,
+            "picture": _picture,
+            "script_hash": _script_hash,
+        }
+    )
+    return environment
+
+
+def _number(value: float | None, digits: int = 2) -> str:
+    """A number with so many significant digits after zero, or a dash where there is none."""
+    if value is None or math.isnan(value):
+        return "–"
+    return "∞" if math.isinf(value) else f"{value:,.{digits}f}"
+
+
+def _seconds(value: float | timedelta) -> str:
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def _kind_label(kind: str) -> str:
+    return KINDS.get(kind, kind.replace("_", " "))
+
+
+def _kind_class(kind: str) -> str:
+    """Class name of a kind's badge; a kind that is not known here gets a neutral one."""
+    return f"kind-{list(KINDS).index(kind)}" if kind in KINDS else "kind-other"
+
+
+def _kind_order(kind: str) -> tuple[int, str]:
+    return (list(KINDS).index(kind) if kind in KINDS else len(KINDS), kind)
+
+
+def _setting(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, default=str, ensure_ascii=False)
+
+
+def _picture(data: bytes, photos: str) -> dict[str, Any]:
+    """A WebP file as data URI with its size, so that the page does not jump while pictures load lazily."""
+    try:
+        with Image.open(io.BytesIO(data), formats=("WEBP",)) as image:
+            width, height = image.size
+    except OSError as error:
+        raise ValueError(
+            f"a picture of the pair {photos} is no WebP file; draw the pair again: {error}"
+        ) from error
+    return {"uri": data_uri("image/webp", data), "width": width, "height": height}
+
+
+def _script_hash(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(str(script).encode()).digest()).decode("ascii")
+
+
+def _heat_gradient() -> str:
+    steps = np.linspace(0.0, 1.0, 9)
+    colours, opacity = heat_colours(steps)
+    return ", ".join(
+        f"rgba({r:.0f},{g:.0f},{b:.0f},{a:.2f})" for (r, g, b), a in zip(colours, opacity, strict=True)
+    )
+
+
+def _engine_share(timings: Sequence[ReportStage]) -> float | None:
+    """Share of the measured stages' time inside the engine; None when no stage was measured."""
+    measured = [stage for stage in timings if stage.engine_share is not None and stage.seconds > 0]
+    total = sum(stage.seconds for stage in measured)
+    return sum(stage.seconds * (stage.engine_share or 0.0) for stage in measured) / total if total else None

@@ -1,0 +1,290 @@
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pairx_engine.figure import encode_webp
+from tasks.report import (
+    MAX_SUSPECTS,
+    ReportBalance,
+    ReportFailure,
+    ReportInput,
+    ReportStage,
+    ReportSuspect,
+    render_report,
+)
+from tasks.report_scatter import ReportScatter, draw_plots
+
+VOID = {"meta", "img", "input", "br", "hr", "link"}
+CHIPS = encode_webp(np.full((40, 90, 3), 200, dtype=np.uint8))
+OVERLAY = encode_webp(np.full((40, 90, 4), 60, dtype=np.uint8))
+COLOURS = encode_webp(np.full((40, 90, 3), 20, dtype=np.uint8))
+EVIL = "</style></script><script>alert('x')</script><img src=https://evil.example/a.png onerror=\"a\">"
+
+
+class Page(HTMLParser):
+    """Collects what a browser would see and checks that every tag is closed in order."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.raw: dict[str, str] = {"style": "", "script": ""}
+        self._open: list[str] = []
+        self.feed(html)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open, f"</{tag}> closes nothing"
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self._open and self._open[-1] in self.raw:
+            self.raw[self._open[-1]] += data
+        else:
+            self.text += data
+
+    def all(self, tag: str, **wanted: str) -> list[dict[str, str | None]]:
+        return [a for t, a in self.tags if t == tag and all(a.get(k) == v for k, v in wanted.items())]
+
+    def with_class(self, name: str) -> list[dict[str, str | None]]:
+        return [a for _, a in self.tags if name in (a.get("class") or "").split()]
+
+
+def suspect(rank: int = 1, **changes: Any) -> ReportSuspect:
+    values: dict[str, Any] = {
+        "rank": rank, "kind": "different_name_same_animal", "score": 0.93, "photo_a": f"p{rank}", "photo_b": "q",
+        "identity_a": "Ada", "identity_b": "Bo", "cosine": 0.912, "inverted_residual_mean": 0.08,
+        "match_coverage": 0.41, "n_matches": 29, "n_inliers": 57, "reason": "similar and plausible",
+        "chips": CHIPS, "overlay": OVERLAY, "colours": COLOURS,
+    }  # fmt: skip
+    return ReportSuspect(**{**values, **changes})
+
+
+NO_PAIRS = ReportScatter(np.zeros(0), np.zeros(0), np.zeros(0), [])
+
+
+def scatter(n: int = 60) -> ReportScatter:
+    random = np.random.default_rng(5)
+    residual = random.random(n) + 0.01
+    residual[::6] = np.nan
+    return ReportScatter(
+        random.random(n), residual, random.random(n), list(random.choice(["same", "different", "unknown"], n))
+    )
+
+
+def report(**changes: Any) -> ReportInput:
+    start = datetime(2026, 11, 21, 23, 50, tzinfo=UTC)
+    values: dict[str, Any] = {
+        "title": "cows", "run_id": "20261121T235000-ab12", "started": start,
+        "finished": start + timedelta(minutes=20), "counts": {"photos": 1374, "pairs": 4000},
+        "balances": [ReportBalance("photos 374 = embedded 368 + failed 6", True)],
+        "suspects": [suspect(1), suspect(2, kind="copy")], "n_suspects_total": 2, "scatter": NO_PAIRS,
+        "failures": [ReportFailure("ingest", "truncated", 3, [("broken_01", "the picture breaks off")])],
+        "timings": [ReportStage("embed", 30.0, 6, 0.9), ReportStage("score", 90.0, 12, 0.5), ReportStage("flag", 1.0, 1)],
+        "settings": {"model": "mini", "top_k": 10, "layers": ["blocks.3"]},
+        "fingerprints": {"scores": "f00d"}, "versions": {"torch": "2.15"}, "notes": ["to try, not to trust"],
+    }  # fmt: skip
+    return ReportInput(**{**values, **changes})
+
+
+def page(**changes: Any) -> Page:
+    return Page(render_report(report(**changes)))
+
+
+def test_everything_that_was_given_can_be_read() -> None:
+    shown = page()
+    for text in (
+        "cows", "20261121T235000-ab12", "20 min 00 s", "1,374", "photos 374 = embedded 368 + failed 6",
+        "to try, not to trust", "Ada", "Bo", "p1", "similar and plausible", "0.912", "0.0800 / px", "12.5 px", "0.410",
+        "29", "57", "truncated", "broken_01", "the picture breaks off", "embed", "1 min 30 s", "90%", "mini",
+        '["blocks.3"]', "f00d", "2.15", "it does not decide", "Unpatterned", "Extreme pose", "Background",
+        "convincingly",
+    ):  # fmt: skip
+        assert text in shown.text, text
+    # (30 * 0.9 + 90 * 0.5) / 120, over the two stages that were measured.
+    assert "60%" in shown.text
+
+
+def test_nothing_external_is_referenced() -> None:
+    html = render_report(report(scatter=scatter()))
+    shown = Page(html)
+    for _, attributes in shown.tags:
+        for name in ("src", "href", "srcset", "data", "action", "poster", "xlink:href"):
+            target = attributes.get(name)
+            assert target is None or target.startswith(("data:image/", "#")), target
+    assert not shown.all("link")
+    assert "@import" not in shown.raw["style"]
+    assert "url(" not in shown.raw["style"]
+    outside = re.sub(r"data:image/[a-z+]+;base64,[A-Za-z0-9+/=]+", "", html)
+    assert "http://" not in outside
+    assert "https://" not in outside
+    assert "//" not in shown.raw["script"]
+
+
+def test_the_policy_allows_this_script_and_no_other() -> None:
+    shown = page()
+    (policy,) = [a["content"] for a in shown.all("meta") if a.get("http-equiv") == "Content-Security-Policy"]
+    digest = base64.b64encode(hashlib.sha256(shown.raw["script"].encode()).digest()).decode()
+    assert policy is not None
+    assert f"script-src 'sha256-{digest}';" in policy
+    assert policy.startswith("default-src 'none'; img-src data:;")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"title": EVIL},
+        {"run_id": EVIL},
+        {"notes": [EVIL]},
+        {"balances": [ReportBalance(EVIL, False)]},
+        {"counts": {EVIL: 3}},
+        {"suspects": [suspect(kind=EVIL)], "n_suspects_total": 1},
+        {"suspects": [suspect(photo_a=EVIL, identity_a=EVIL, reason=EVIL)], "n_suspects_total": 1},
+        {"suspects": [suspect(identity_b=EVIL, chips=None, colours=None)], "n_suspects_total": 1},
+        {"failures": [ReportFailure(EVIL, EVIL, 1, [(EVIL, EVIL)])]},
+        {"timings": [ReportStage(EVIL, 1.0, 1)]},
+        {"settings": {EVIL: EVIL, "nested": {"path": [EVIL]}}},
+        {"fingerprints": {EVIL: EVIL}, "versions": {EVIL: EVIL}},
+    ],
+)
+def test_strings_of_the_catalogue_stay_text(changes: dict[str, Any]) -> None:
+    plain, attacked = page(), page(**changes)
+    assert "alert(" in attacked.text or attacked.all("article", **{"data-kind": EVIL})
+    assert attacked.raw == plain.raw
+    assert len(attacked.all("script")) == 1
+    assert not [a for _, a in attacked.tags if "onerror" in a]
+
+
+def test_pictures_are_embedded_and_the_overlay_lies_above_its_chips() -> None:
+    html = render_report(report(suspects=[suspect()], n_suspects_total=1))
+    pictures = [a for a in Page(html).all("img") if (a["src"] or "").startswith("data:image/webp")]
+    assert [base64.b64decode((a["src"] or "").split(",")[1]) for a in pictures] == [CHIPS, OVERLAY, COLOURS]
+    assert all((a["width"], a["height"], a["loading"]) == ("90", "40", "lazy") for a in pictures)
+    assert re.search(r'<div class="stack"><img [^>]*>\s*<img class="overlay"', html)
+    assert re.search(r"\.stack \.overlay \{[^}]*position: absolute; inset: 0", html)
+
+
+def test_each_overlay_has_a_switch_and_all_have_one() -> None:
+    shown = page()
+    assert len(shown.with_class("overlay-switch")) == 2
+    assert len(shown.all("input", id="all-overlays")) == 1
+    assert {a["value"] for a in shown.with_class("kind-filter")} == {"different_name_same_animal", "copy"}
+    assert {a["data-kind"] for a in shown.all("article")} == {"different_name_same_animal", "copy"}
+
+
+@pytest.mark.parametrize(
+    ("missing", "pictures"),
+    [({"chips": None, "overlay": None, "colours": None}, 0), ({"overlay": None}, 2), ({"colours": None}, 2)],
+)
+def test_missing_pictures_are_allowed(missing: dict[str, None], pictures: int) -> None:
+    shown = page(suspects=[suspect(**missing)], n_suspects_total=1)
+    assert len([a for a in shown.all("img") if (a["src"] or "").startswith("data:image/webp")]) == pictures
+    assert ("No picture was drawn" in shown.text) == (pictures == 0)
+
+
+def test_bytes_that_are_no_picture_name_the_pair() -> None:
+    with pytest.raises(ValueError, match="p1 / q"):
+        render_report(report(suspects=[suspect(chips=b"<svg onload=1>")], n_suspects_total=1))
+
+
+def test_missing_scores_and_names_are_shown_as_missing() -> None:
+    bare = suspect(
+        identity_a=None,
+        inverted_residual_mean=None,
+        match_coverage=float("nan"),
+        n_inliers=None,
+        kind="new_kind",
+    )
+    shown = page(suspects=[bare], n_suspects_total=1)
+    assert "unknown" in shown.text
+    assert "no homography" in shown.text
+    assert "mean residual" not in shown.text.replace("inverted residual mean", "")
+    assert "new kind" in shown.text
+    assert "nan" not in shown.text.lower().split()
+
+
+def test_long_lists_are_cut_with_a_sentence() -> None:
+    many = [suspect(i + 1, chips=None, overlay=None, colours=None) for i in range(MAX_SUSPECTS + 5)]
+    shown = page(suspects=many, n_suspects_total=3210)
+    assert len(shown.all("article")) == MAX_SUSPECTS
+    assert f"Shown are the first {MAX_SUSPECTS} of 3,210 suspects" in shown.text
+    assert "Shown are the first" not in page().text
+
+
+def test_a_balance_that_fails_is_marked() -> None:
+    shown = page(balances=[ReportBalance("4 = 4", True), ReportBalance("5 = 4", False)])
+    assert [a["class"] for a in shown.all("li") if a.get("class") in ("good", "bad")] == ["good", "bad"]
+    assert "5 = 4 (does not add up)" in shown.text
+
+
+def test_an_empty_run_is_a_report_too() -> None:
+    shown = page(
+        suspects=[], n_suspects_total=0, failures=[], timings=[], settings={}, notes=[], counts={}, balances=[],
+        scatter=NO_PAIRS,
+    )  # fmt: skip
+    assert "No pair is suspect" in shown.text
+    assert "Nothing failed." in shown.text
+    assert shown.text.count("No pair to draw") == 2
+
+
+def test_plots_say_how_many_pairs_they_leave_out() -> None:
+    residual, coverage = draw_plots(scatter(60))
+    assert residual["caption"] == "10 of 60 scored pairs have no homography and are not drawn."
+    assert coverage["caption"] == "All 60 scored pairs."
+    svg = base64.b64decode(residual["uri"].split(",")[1])
+    assert b"<svg" in svg
+    assert b"<image" in svg
+
+
+@pytest.mark.parametrize("relation", ["same", "different", "unknown"])
+def test_one_pair_of_one_class_can_be_drawn(relation: str) -> None:
+    single = ReportScatter(np.array([0.5]), np.array([0.1]), np.array([0.0]), [relation])
+    assert all(plot["uri"].startswith("data:image/svg+xml;base64,") for plot in draw_plots(single))
+
+
+def test_infinite_and_zero_residual_scores_are_left_out_of_a_logarithmic_axis() -> None:
+    odd = ReportScatter(np.full(3, 0.5), np.array([np.inf, 0.0, 0.1]), np.ones(3), ["same"] * 3)
+    assert draw_plots(odd)[0]["caption"].startswith("2 of 3")
+
+
+def test_values_that_cannot_be_are_refused() -> None:
+    with pytest.raises(ValueError, match="equally long"):
+        ReportScatter(np.zeros(2), np.zeros(3), np.zeros(3), ["same"] * 3)
+    with pytest.raises(ValueError, match="relation must be"):
+        ReportScatter(np.zeros(1), np.zeros(1), np.zeros(1), ["wrong"])
+    with pytest.raises(ValueError, match="n_suspects_total"):
+        report(n_suspects_total=1)
+    with pytest.raises(ValueError, match="before it started"):
+        replace(report(), finished=datetime(2020, 1, 1, tzinfo=UTC))
+
+
+def test_matplotlib_is_imported_only_to_draw_and_without_pyplot() -> None:
+    code = (
+        "import sys, numpy as np\n"
+        "from tasks.report_scatter import ReportScatter, draw_plots\n"
+        "import tasks.report\n"
+        "assert 'matplotlib' not in sys.modules\n"
+        "draw_plots(ReportScatter(np.array([0.5]), np.array([0.1]), np.array([0.2]), ['same']))\n"
+        "assert 'matplotlib.pyplot' not in sys.modules\n"
+    )
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
