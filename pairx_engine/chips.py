@@ -37,7 +37,9 @@ PLAIN_CROP_BELOW = 0.1
 MIN_VISIBLE = 0.5
 """Share of a box that must lie inside the photo; detectors overshoot by a few pixels, wrong boxes by much more."""
 MIN_SIDE = 4
-CONVENTION = "exif-upright; box xywh; +theta turns the photo counter-clockwise about the box centre; white outside; v1"
+CONVENTION = (
+    "exif-upright; box xywh; +theta turns the photo counter-clockwise about the box centre; white outside; v1"
+)
 DECODER = f"pillow-{Image.__version__.split('.')[0]}"
 
 
@@ -81,20 +83,27 @@ def decode_photo(data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
     except UnidentifiedImageError as error:
         raise PhotoError("not_an_image", "the bytes are no picture in any known format") from error
     except (OSError, ValueError, SyntaxError) as error:
-        raise PhotoError("unreadable_file", f"the picture's header could not be read: {error}") from error
+        raise PhotoError(_damage(error), f"the picture's header could not be read: {error}") from error
     if image.format not in FORMATS:
-        raise PhotoError("wrong_type", f"format {image.format} is not accepted; convert the photo to JPEG or PNG")
+        raise PhotoError(
+            "wrong_type", f"format {image.format} is not accepted; convert the photo to JPEG or PNG"
+        )
     if image.width * image.height > max_pixels:
         raise PhotoError(
-            "too_many_pixels", f"{image.width} x {image.height} pixels; the limit is {max_pixels} (setting max_pixels)"
+            "too_many_pixels",
+            f"{image.width} x {image.height} pixels; the limit is {max_pixels} (setting max_pixels)",
         )
     try:
         image.load()
         upright = ImageOps.exif_transpose(image)
         return _as_rgb(upright)
     except (OSError, SyntaxError, ValueError, EOFError) as error:
-        code = "truncated" if "truncated" in str(error).lower() or "broken" in str(error).lower() else "unreadable_file"
-        raise PhotoError(code, f"the picture breaks off or is damaged: {error}") from error
+        raise PhotoError(_damage(error), f"the picture breaks off or is damaged: {error}") from error
+
+
+def _damage(error: Exception) -> str:
+    # Pillow has one exception type for every kind of damage; only its words tell a file that breaks off.
+    return "truncated" if any(word in str(error).lower() for word in ("truncated", "broken")) else "unreadable_file"
 
 
 def _as_rgb(image: Image.Image) -> Pixels:
@@ -125,11 +134,18 @@ def cut_photo(photo: Pixels, box: Box | None = None, theta: float = 0.0) -> Pixe
     visible = max(0.0, min(x + w, width) - max(x, 0)) * max(0.0, min(y + h, height) - max(y, 0))
     if visible < MIN_VISIBLE * w * h:
         raise PhotoError(
-            "box_outside", f"only {visible / (w * h):.0%} of box {x, y, w, h} lies inside the photo of {width} x {height} pixels"
+            "box_outside",
+            f"only {visible / (w * h):.0%} of box {x, y, w, h} lies inside the photo of {width} x {height} pixels",
         )
-    cut = _straight_cut(photo, x, y, w, h) if abs(theta) < PLAIN_CROP_BELOW else _turned_cut(photo, x, y, w, h, theta)
+    cut = (
+        _straight_cut(photo, x, y, w, h)
+        if abs(theta) < PLAIN_CROP_BELOW
+        else _turned_cut(photo, x, y, w, h, theta)
+    )
     if min(cut.shape[:2]) < MIN_SIDE:
-        raise PhotoError("too_small", f"the cut is {cut.shape[1]} x {cut.shape[0]} pixels; at least {MIN_SIDE} are needed")
+        raise PhotoError(
+            "too_small", f"the cut is {cut.shape[1]} x {cut.shape[0]} pixels; at least {MIN_SIDE} are needed"
+        )
     return cut
 
 
@@ -146,7 +162,12 @@ def _turned_cut(photo: Pixels, x: float, y: float, w: float, h: float, theta: fl
     turn = cv2.getRotationMatrix2D(centre, math.degrees(theta), 1.0)
     turn[:, 2] += np.array([(columns - 1) / 2 - centre[0], (rows - 1) / 2 - centre[1]])
     turned = cv2.warpAffine(
-        photo, turn, (columns, rows), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(255, 255, 255)
+        photo,
+        turn,
+        (columns, rows),
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=(255, 255, 255),
     )
     return np.asarray(turned, dtype=np.uint8)
 
@@ -157,8 +178,12 @@ def resize(picture: Pixels, size: tuple[int, int], backend: ResizeBackend = "pil
     if picture.shape[:2] == (height, width):
         return picture
     if backend == "opencv":
-        return np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
-    return np.array(Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR), dtype=np.uint8)
+        return np.asarray(
+            cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.uint8
+        )
+    return np.array(
+        Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR), dtype=np.uint8
+    )
 
 
 def chip_of(cut: Pixels, spec: ChipSpec) -> Pixels:

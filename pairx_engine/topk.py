@@ -49,7 +49,9 @@ class PairRule:
     same_viewpoint: bool = False
     same_name: bool = False
 
-    def admissible(self, keys: PhotoKeys, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.bool_]:
+    def admissible(
+        self, keys: PhotoKeys, rows: NDArray[np.int64], columns: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
         """Mask (len(rows), len(columns)) of the pairs that may be ranked.
 
         Unknown species and viewpoints are compatible with all; an unknown name is the same as none.
@@ -83,7 +85,11 @@ def cosines(first: Tensor, second: Tensor) -> Tensor:
 
 
 def exact_top_k(
-    queries: Tensor, rows: NDArray[np.int64], blocks: Blocks, keys: PhotoKeys, rules: dict[str, tuple[PairRule, int]]
+    queries: Tensor,
+    rows: NDArray[np.int64],
+    blocks: Blocks,
+    keys: PhotoKeys,
+    rules: dict[str, tuple[PairRule, int]],
 ) -> dict[str, Neighbours]:
     """The k nearest admissible photos of each query, for several rules in one pass over the catalogue.
 
@@ -99,7 +105,9 @@ def exact_top_k(
         for name, (rule, _) in rules.items():
             mask = torch.from_numpy(rule.admissible(keys, rows, columns)).to(unit.device)
             kept[name].update(similarity.masked_fill(~mask, -torch.inf), columns)
-    return {name: _settle(queries, rows, blocks, keys, rule, k, kept[name]) for name, (rule, k) in rules.items()}
+    return {
+        name: _settle(queries, rows, blocks, keys, rule, k, kept[name]) for name, (rule, k) in rules.items()
+    }
 
 
 @dataclass
@@ -125,7 +133,13 @@ class _Kept:
 
 
 def _settle(
-    queries: Tensor, rows: NDArray[np.int64], blocks: Blocks, keys: PhotoKeys, rule: PairRule, k: int, kept: _Kept
+    queries: Tensor,
+    rows: NDArray[np.int64],
+    blocks: Blocks,
+    keys: PhotoKeys,
+    rule: PairRule,
+    k: int,
+    kept: _Kept,
 ) -> Neighbours:
     """Score the candidates in double precision, keep k, and search again where the margin is within rounding."""
     column = torch.where(torch.isfinite(kept.similarity), kept.column, _UNKNOWN)
@@ -150,14 +164,18 @@ def _rescore(queries: Tensor, column: Tensor, blocks: Blocks) -> NDArray[np.floa
         query, place = np.nonzero(columns[found] == wanted)
         if len(query):
             pairs = vectors[torch.from_numpy(found[query, place])].to(queries.device)
-            exact[query, place] = cosines(queries[torch.from_numpy(query).to(queries.device)], pairs).cpu().numpy()
+            exact[query, place] = (
+                cosines(queries[torch.from_numpy(query).to(queries.device)], pairs).cpu().numpy()
+            )
     return exact
 
 
 def _search_exactly(
     query: Tensor, row: int, blocks: Blocks, keys: PhotoKeys, rule: PairRule, k: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    columns, scores = (np.concatenate(parts) for parts in zip(*_exact_rows(query, row, blocks, keys, rule), strict=True))
+    columns, scores = (
+        np.concatenate(parts) for parts in zip(*_exact_rows(query, row, blocks, keys, rule), strict=True)
+    )
     order = np.lexsort((columns, -scores))[:k]
     return columns[order], scores[order]
 

@@ -23,7 +23,9 @@ _FIGURE = ("n_pixel_maps", "n_lines")
 
 def fingerprint(**causes: Any) -> str:
     """16 hex digits of SHA-256 over the causes as canonical JSON, the schema version among them."""
-    text = json.dumps({"schema": SCHEMA_VERSION, **causes}, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(
+        {"schema": SCHEMA_VERSION, **causes}, sort_keys=True, separators=(",", ":"), allow_nan=False
+    )
     return hashlib.sha256(text.encode()).hexdigest()[:_LENGTH]
 
 
@@ -60,7 +62,9 @@ def fingerprints(
     chosen = settings.model_dump(mode="json")
     photos = fingerprint(reader=dict(photo_reader), max_pixels=settings.max_pixels)
     embeddings = fingerprint(reader=dict(photo_reader), model=dict(model))
-    keypoints = fingerprint(reader=dict(photo_reader), extractor=dict(extractor), view_side=settings.view_side)
+    keypoints = fingerprint(
+        reader=dict(photo_reader), extractor=dict(extractor), view_side=settings.view_side
+    )
     pairs = fingerprint(embeddings=embeddings, **{k: chosen[k] for k in _RETRIEVAL})
     scores = fingerprint(
         embeddings=embeddings,

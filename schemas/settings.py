@@ -23,31 +23,56 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str = Field("embedded", description="embedded, a folder with config.json and weights, or a hub id")
-    model_revision: str | None = Field(None, description="revision of a hub id; known models are pinned already")
-    resize: Literal["pil", "opencv"] | None = Field(None, description="resize back end; default: the model's own")
-    layers: tuple[str, ...] = Field((), description="layers to explain; the first one ranks. Default: the model's")
-    preset: Literal["published", "paper"] = Field("published", description="LRP preset, see METHODS in the README")
+    model_revision: str | None = Field(
+        None, description="revision of a hub id; known models are pinned already"
+    )
+    resize: Literal["pil", "opencv"] | None = Field(
+        None, description="resize back end; default: the model's own"
+    )
+    layers: tuple[str, ...] = Field(
+        (), description="layers to explain; the first one ranks. Default: the model's"
+    )
+    preset: Literal["published", "paper"] = Field(
+        "published", description="LRP preset, see METHODS in the README"
+    )
 
     matcher: Matcher = Field("sift", description="independent local matcher for the homography")
-    matcher_weights: str | None = Field(None, description="folder with the matcher's safetensors (not for sift)")
-    view_side: int = Field(512, ge=64, le=4096, description="long side, in pixels, of the view that keypoints are found in")
+    matcher_weights: str | None = Field(
+        None, description="folder with the matcher's safetensors (not for sift)"
+    )
+    view_side: int = Field(
+        512, ge=64, le=4096, description="long side, in pixels, of the view that keypoints are found in"
+    )
     max_keypoints: int = Field(1024, ge=16, le=16384, description="strongest keypoints kept per photo")
     homography: Literal["magsac", "least_squares"] = Field("magsac", description="homography estimator")
-    homography_threshold: float = Field(3.0, gt=0, le=100, description="inlier distance in view pixels (magsac)")
+    homography_threshold: float = Field(
+        3.0, gt=0, le=100, description="inlier distance in view pixels (magsac)"
+    )
 
     top_k: int = Field(5, ge=1, le=1000, description="nearest photos per photo")
-    same_name_k: int = Field(2, ge=0, le=1000, description="nearest photos of the same name per photo, besides top-k")
+    same_name_k: int = Field(
+        2, ge=0, le=1000, description="nearest photos of the same name per photo, besides top-k"
+    )
     same_species: bool = Field(False, description="pair photos of one species only (unknown matches all)")
     same_viewpoint: bool = Field(False, description="pair photos of one viewpoint only (unknown matches all)")
     max_pixels: int = Field(178_956_970, ge=1, description="larger photos are refused before decoding")
 
-    n_pixel_maps: int = Field(10, ge=0, le=100, description="matches propagated back to the pixels in a figure")
+    n_pixel_maps: int = Field(
+        10, ge=0, le=100, description="matches propagated back to the pixels in a figure"
+    )
     n_lines: int = Field(20, ge=1, le=500, description="match lines drawn in a figure")
     figures: int = Field(40, ge=0, le=5000, description="suspects that get a figure")
 
     cluster: str = Field("auto", description="auto, local, cuda, or tcp://HOST:PORT of a Dask scheduler")
-    workers: int | None = Field(None, ge=1, le=1024, description="worker processes of a local cluster; default: one per core, as memory allows")
-    batch_size: int | None = Field(None, ge=1, le=4096, description="chips per forward; default: 8 on CPU, 64 on GPU")
+    workers: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="worker processes of a local cluster; default: one per core, as memory allows",
+    )
+    batch_size: int | None = Field(
+        None, ge=1, le=4096, description="chips per forward; default: 8 on CPU, 64 on GPU"
+    )
     photos_per_shard: int = Field(64, ge=1, le=100_000, description="photos in one task")
     pairs_per_shard: int = Field(96, ge=1, le=100_000, description="pairs in one task")
     retries: int = Field(2, ge=0, le=20, description="times a failed shard is tried again")

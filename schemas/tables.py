@@ -23,7 +23,14 @@ def _required(name: str, kind: pa.DataType, about: str) -> pa.Field:
     return _column(name, kind, about, nullable=False)
 
 
-_STRING, _F32, _F64, _I32, _I64, _BOOL = pa.string(), pa.float32(), pa.float64(), pa.int32(), pa.int64(), pa.bool_()
+_STRING, _F32, _F64, _I32, _I64, _BOOL = (
+    pa.string(),
+    pa.float32(),
+    pa.float64(),
+    pa.int32(),
+    pa.int64(),
+    pa.bool_(),
+)
 _PAIR_KEY = [
     _required("pair_id", _STRING, "hash of both photo ids and both chip ids; the same for (a, b) and (b, a)"),
     _required("photo_a", _STRING, "photo id of the pair's first photo (photo_a < photo_b)"),
@@ -54,24 +61,50 @@ PHOTOS = Table(
     pa.schema(
         [
             _required("photo_id", _STRING, "image_id of the catalogue"),
-            _required("revision", _I32, "0 for the first entry; one more each time the entry or its file changed"),
+            _required(
+                "revision", _I32, "0 for the first entry; one more each time the entry or its file changed"
+            ),
             _required("present", _BOOL, "false when the photo was withdrawn from the catalogue"),
             _required("path", _STRING, "path relative to the catalogue's root"),
             _required("root", _STRING, "URL or folder that path is relative to"),
             _column("identity", _STRING, "name of the animal; null when unknown"),
             _column("species", _STRING, "species as the catalogue spells it"),
             _column("encounter", _STRING, "photos of one encounter are never paired"),
-            _column("taken_at", _STRING, "date or time as the catalogue gives it, ISO 8601 where it could be parsed"),
+            _column(
+                "taken_at",
+                _STRING,
+                "date or time as the catalogue gives it, ISO 8601 where it could be parsed",
+            ),
             _column("viewpoint", _STRING, "side of the animal, e.g. left, right, front"),
-            _column("box", pa.list_(_F64, 4), "x, y, w, h in pixels of the upright photo; null for the whole photo"),
-            _required("theta", _F64, "rotation of the animal in radians; the photo is turned by +theta about the box centre"),
+            _column(
+                "box",
+                pa.list_(_F64, 4),
+                "x, y, w, h in pixels of the upright photo; null for the whole photo",
+            ),
+            _required(
+                "theta",
+                _F64,
+                "rotation of the animal in radians; the photo is turned by +theta about the box centre",
+            ),
             _column("width", _I32, "pixels of the upright photo; null when it could not be read"),
             _column("height", _I32, "pixels of the upright photo; null when it could not be read"),
             _column("bytes", _I64, "size of the file"),
             _column("sha256", _STRING, "hash of the file's bytes; null when it could not be read"),
-            _column("perceptual_hash", pa.uint64(), "64-bit difference hash of the chip: near-identical pictures differ in few bits"),
-            _column("chip_id", _STRING, "hash of sha256, box and theta: what the model saw; null when the photo failed"),
-            _column("stamp", _STRING, "size and change time of the file when it was read; null when it was missing"),
+            _column(
+                "perceptual_hash",
+                pa.uint64(),
+                "64-bit difference hash of the chip: near-identical pictures differ in few bits",
+            ),
+            _column(
+                "chip_id",
+                _STRING,
+                "hash of sha256, box and theta: what the model saw; null when the photo failed",
+            ),
+            _column(
+                "stamp",
+                _STRING,
+                "size and change time of the file when it was read; null when it was missing",
+            ),
         ]
     ),
 )
@@ -102,7 +135,9 @@ EMBEDDINGS = Table(
             _required("photo_id", _STRING, "image_id of the catalogue"),
             _required("chip_id", _STRING, "chip that was embedded"),
             _required("norm", _F32, "L2 norm of the raw embedding"),
-            _required("embedding", pa.list_(pa.float16()), "raw embedding divided by its L2 norm, half precision"),
+            _required(
+                "embedding", pa.list_(pa.float16()), "raw embedding divided by its L2 norm, half precision"
+            ),
         ]
     ),
 )
@@ -149,15 +184,37 @@ SCORES = Table(
         [
             *_PAIR_KEY,
             _LAYER,
-            _required("n_matches", _I32, "mutual nearest matches of deep features, before any relevance filter"),
+            _required(
+                "n_matches", _I32, "mutual nearest matches of deep features, before any relevance filter"
+            ),
             _required("match_fraction", _F32, "n_matches / number of cells of photo_a's grid"),
-            _column("match_coverage", _F32, "relevance-weighted match coverage (Eq. 5), in [0, 1]; higher is more plausible"),
-            _column("residual_mean", _F32, "mean of |H p_a - p_b| over all mutual matches (Eq. 4), chip pixels; null without H"),
-            _column("inverted_residual_mean", _F32, "1 / residual_mean (Eq. 4), 1 / chip pixels; higher is more plausible"),
-            _column("top_residual_mean", _F32, "the same mean over the 5 % of matches with most relevance, chip pixels"),
+            _column(
+                "match_coverage",
+                _F32,
+                "relevance-weighted match coverage (Eq. 5), in [0, 1]; higher is more plausible",
+            ),
+            _column(
+                "residual_mean",
+                _F32,
+                "mean of |H p_a - p_b| over all mutual matches (Eq. 4), chip pixels; null without H",
+            ),
+            _column(
+                "inverted_residual_mean",
+                _F32,
+                "1 / residual_mean (Eq. 4), 1 / chip pixels; higher is more plausible",
+            ),
+            _column(
+                "top_residual_mean",
+                _F32,
+                "the same mean over the 5 % of matches with most relevance, chip pixels",
+            ),
             _required("n_local_matches", _I32, "matches of the independent local matcher"),
             _column("n_inliers", _I32, "local matches that the homography explains; null without H"),
-            _column("homography", pa.list_(_F64, 9), "3x3 matrix, row by row, photo_a chip pixels to photo_b chip pixels"),
+            _column(
+                "homography",
+                pa.list_(_F64, 9),
+                "3x3 matrix, row by row, photo_a chip pixels to photo_b chip pixels",
+            ),
             _column("no_homography_reason", _STRING, "why there is no homography; null when there is one"),
             _required("relevance_a", _F32, "total relevance of photo_a's grid"),
             _required("relevance_b", _F32, "total relevance of photo_b's grid"),
@@ -215,10 +272,20 @@ EXPLANATIONS = Table(
             _required("n_drawn", _I32, "matches that were propagated back to the pixels"),
             _required("figure", pa.binary(), "the whole figure, PNG"),
             _required("chips", pa.binary(), "the two chips side by side, WebP"),
-            _required("overlay", pa.binary(), "relevance overlay and match lines of the same size, transparent WebP"),
+            _required(
+                "overlay", pa.binary(), "relevance overlay and match lines of the same size, transparent WebP"
+            ),
             _required("colours", pa.binary(), "colour-coded pixel maps, WebP"),
-            _required("maps_a", pa.list_(pa.binary()), "per match: pixel relevance of photo_a / its maximum, 16-bit grey PNG"),
-            _required("maps_b", pa.list_(pa.binary()), "per match: pixel relevance of photo_b / its maximum, 16-bit grey PNG"),
+            _required(
+                "maps_a",
+                pa.list_(pa.binary()),
+                "per match: pixel relevance of photo_a / its maximum, 16-bit grey PNG",
+            ),
+            _required(
+                "maps_b",
+                pa.list_(pa.binary()),
+                "per match: pixel relevance of photo_b / its maximum, 16-bit grey PNG",
+            ),
             _required("peak_a", pa.list_(_F64), "per match: the maximum that maps_a was divided by"),
             _required("peak_b", pa.list_(_F64), "per match: the maximum that maps_b was divided by"),
         ]

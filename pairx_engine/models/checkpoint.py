@@ -50,7 +50,9 @@ def read_state(path: Path) -> State:
             loaded = loaded[wrapper]
             break
     if not isinstance(loaded, Mapping) or not all(isinstance(v, Tensor) for v in loaded.values()):
-        raise ModelError(f"{path.name} is not a state dict of tensors; save model.state_dict() as safetensors")
+        raise ModelError(
+            f"{path.name} is not a state dict of tensors; save model.state_dict() as safetensors"
+        )
     return loaded
 
 
@@ -73,11 +75,23 @@ def load_strictly(network: nn.Module, state: State, source: str) -> None:
     """Load every weight or refuse: `strict=False` is how random weights have passed for trained ones."""
     own = network.state_dict()
     missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-    shapes = [f"{k} {tuple(state[k].shape)} for {tuple(own[k].shape)}" for k in own.keys() & state.keys() if own[k].shape != state[k].shape]
+    shapes = [
+        f"{k} {tuple(state[k].shape)} for {tuple(own[k].shape)}"
+        for k in own.keys() & state.keys()
+        if own[k].shape != state[k].shape
+    ]
     if missing or unexpected or shapes:
-        lines = [f"the weights of {source} do not fit its architecture; name the folder with the matching config.json"]
-        for title, names in (("missing", missing), ("unexpected", unexpected), ("wrong shape", sorted(shapes))):
+        lines = [
+            f"the weights of {source} do not fit its architecture; name the folder with the matching config.json"
+        ]
+        for title, names in (
+            ("missing", missing),
+            ("unexpected", unexpected),
+            ("wrong shape", sorted(shapes)),
+        ):
             if names:
-                lines.append(f"  {title} ({len(names)}): {', '.join(names[:_SHOWN])}{' …' if len(names) > _SHOWN else ''}")
+                lines.append(
+                    f"  {title} ({len(names)}): {', '.join(names[:_SHOWN])}{' …' if len(names) > _SHOWN else ''}"
+                )
         raise ModelError("\n".join(lines))
     network.load_state_dict(dict(state), strict=True)

@@ -13,7 +13,14 @@ from torch import Tensor, nn
 
 from pairx_engine.chips import ChipSpec, Pixels
 from pairx_engine.errors import ModelError
-from pairx_engine.models.checkpoint import State, file_sha256, is_miewid, load_strictly, miewid_layout, read_state
+from pairx_engine.models.checkpoint import (
+    State,
+    file_sha256,
+    is_miewid,
+    load_strictly,
+    miewid_layout,
+    read_state,
+)
 from pairx_engine.models.miewid import build_miewid
 from pairx_engine.models.timm_model import (
     PooledFeatures,
@@ -66,14 +73,20 @@ class ReIdModel:
 
     def normalise(self, chips: list[Pixels]) -> Tensor:
         """Chips, each (H, W, 3) uint8, to the network's input (N, 3, H, W) float32 on its device."""
-        stacked = torch.stack([torch.from_numpy(c).permute(2, 0, 1) for c in chips]).to(self.device, torch.float32) / 255
+        stacked = (
+            torch.stack([torch.from_numpy(c).permute(2, 0, 1) for c in chips]).to(self.device, torch.float32)
+            / 255
+        )
         mean = torch.tensor(self.chip.mean, device=self.device).view(3, 1, 1)
         std = torch.tensor(self.chip.std, device=self.device).view(3, 1, 1)
         return (stacked - mean) / std
 
 
 def load_model(
-    source: str | Path = EMBEDDED, device: str | torch.device = "cpu", revision: str | None = None, resize: str | None = None
+    source: str | Path = EMBEDDED,
+    device: str | torch.device = "cpu",
+    revision: str | None = None,
+    resize: str | None = None,
 ) -> ReIdModel:
     """Load a model for inference.
 
@@ -101,7 +114,9 @@ def _locate(source: str, revision: str | None) -> tuple[Path | None, Path]:
         config = folder.parent / "config.json"
         return (config if config.is_file() else None), folder
     if source.count("/") != 1 or source.startswith((".", "/", "~")):
-        raise ModelError(f"no model at {source!r}: name an existing folder, a weights file, or a hub id like owner/name")
+        raise ModelError(
+            f"no model at {source!r}: name an existing folder, a weights file, or a hub id like owner/name"
+        )
     return _fetch(source, revision or PINNED_REVISIONS.get(source))
 
 
@@ -112,7 +127,9 @@ def _fetch(hub_id: str, revision: str | None) -> tuple[Path | None, Path]:
 
     try:
         folder = Path(
-            snapshot_download(hub_id, revision=revision, allow_patterns=["config.json", *_WEIGHT_FILES], max_workers=2)
+            snapshot_download(
+                hub_id, revision=revision, allow_patterns=["config.json", *_WEIGHT_FILES], max_workers=2
+            )
         )
     except HFValidationError as error:
         raise ModelError(f"{hub_id!r} is neither a folder nor a valid hub id: {error}") from error
@@ -147,8 +164,17 @@ def _build(
         miewid = build_miewid(config)
         load_strictly(miewid, miewid_layout(state), source)
         chip = _chip(config.get("input", {}), _MIEWID_SIZE, *_IMAGENET, resize)
-        described = config.get("backbone") if isinstance(config.get("backbone"), Mapping) else config.get("model_name")
-        return miewid, chip, str(config.get("explain_layer", _MIEWID_LAYER)), f"miewid:{json.dumps(described, sort_keys=True)}"
+        described = (
+            config.get("backbone")
+            if isinstance(config.get("backbone"), Mapping)
+            else config.get("model_name")
+        )
+        return (
+            miewid,
+            chip,
+            str(config.get("explain_layer", _MIEWID_LAYER)),
+            f"miewid:{json.dumps(described, sort_keys=True)}",
+        )
     if "architecture" not in config:
         raise ModelError(
             f"{source}: the weights are not MiewID's and there is no config.json with an 'architecture'; write one such as "

@@ -77,6 +77,7 @@ def build_miewid(config: Mapping[str, Any] | None = None) -> MiewID:
             norm_layer=nn.BatchNorm2d,
         )
     except (KeyError, TypeError, AssertionError) as error:
-        raise ModelError(f"config.json describes no usable backbone: {error!r} (keys arch_def, stem_size, num_features)") from error
+        raise ModelError(
+            f"config.json describes no usable backbone: {error!r} (keys arch_def, stem_size, num_features)"
+        ) from error
     return MiewID(backbone, int(described["num_features"]), eps)
-

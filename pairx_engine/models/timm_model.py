@@ -47,19 +47,31 @@ def describe_timm(config: Mapping[str, Any]) -> TimmDescription:
         if "timm_name" not in config:
             raise ModelError("config.json has architecture 'timm' but no timm_name")
         return TimmDescription(
-            str(config["timm_name"]), dict(config.get("timm_kwargs", {})), size, chip.get("mean"), chip.get("std")
+            str(config["timm_name"]),
+            dict(config.get("timm_kwargs", {})),
+            size,
+            chip.get("mean"),
+            chip.get("std"),
         )  # type: ignore[arg-type]
     pretrained = config.get("pretrained_cfg", config)
     shape = pretrained.get("input_size")
     size = (int(shape[1]), int(shape[2])) if shape else None
     return TimmDescription(
-        str(config["architecture"]), dict(config.get("model_args", {})), size, pretrained.get("mean"), pretrained.get("std")
+        str(config["architecture"]),
+        dict(config.get("model_args", {})),
+        size,
+        pretrained.get("mean"),
+        pretrained.get("std"),
     )  # type: ignore[arg-type]
 
 
 def build_timm(description: TimmDescription) -> PooledFeatures:
     """Build the model without weights and without its classifier; raises `ModelError` for names timm does not know."""
-    kwargs = {k: v for k, v in description.kwargs.items() if k not in ("pretrained", "num_classes", "checkpoint_path")}
+    kwargs = {
+        k: v
+        for k, v in description.kwargs.items()
+        if k not in ("pretrained", "num_classes", "checkpoint_path")
+    }
     try:
         return PooledFeatures(timm.create_model(description.name, pretrained=False, num_classes=0, **kwargs))
     except (RuntimeError, TypeError) as error:

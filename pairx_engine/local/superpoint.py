@@ -1,0 +1,106 @@
+"""The SuperPoint network (DeTone, Malisiewicz and Rabinovich 2018), written from the paper; weights come from
+the user.
+
+Key names and shapes are those of the public checkpoints (conv1a ... conv4b, convPa, convPb, convDa, convDb),
+so that such a state dict, saved as safetensors, loads strictly. Tested with random weights only: the trained
+ones may not be redistributed and were not at hand.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+CELL = 8
+"""Pixels per side of a detector cell: three poolings by two."""
+_WIDTHS = ((1, 64), (64, 64), (64, 128), (128, 128))
+
+
+class SuperPoint(nn.Module):
+    """A shared encoder with a detector head (64 places in a cell and a dustbin) and a descriptor head (256
+    channels).
+
+    `threshold` is the least detector probability of a keypoint, `nms_radius` (pixels) the distance within
+    which a stronger one suppresses it, `border` the width (pixels) of the rim without keypoints.
+    """
+
+    def __init__(self, threshold: float = 0.0005, nms_radius: int = 4, border: int = 4) -> None:
+        super().__init__()
+        self.threshold, self.nms_radius, self.border = threshold, nms_radius, border
+        for stage, (width_in, width) in enumerate(_WIDTHS, start=1):
+            self.add_module(f"conv{stage}a", nn.Conv2d(width_in, width, 3, padding=1))
+            self.add_module(f"conv{stage}b", nn.Conv2d(width, width, 3, padding=1))
+        self.convPa = nn.Conv2d(128, 256, 3, padding=1)
+        self.convPb = nn.Conv2d(256, CELL * CELL + 1, 1)
+        self.convDa = nn.Conv2d(128, 256, 3, padding=1)
+        self.convDb = nn.Conv2d(256, 256, 1)
+
+    def dense(self, grey: Tensor) -> tuple[Tensor, Tensor]:
+        """Detector probabilities (1, 8h, 8w) and unit descriptors (1, 256, h, w) of a grey image (1, 1, H, W)
+        in [0, 1].
+
+        h and w are H and W divided by 8, rounded down; a rim of up to 7 pixels at the right and bottom is not
+        seen.
+        """
+        x = grey
+        for stage in range(1, len(_WIDTHS) + 1):
+            x = F.relu(self.get_submodule(f"conv{stage}a")(x))
+            x = F.relu(self.get_submodule(f"conv{stage}b")(x))
+            if stage < len(_WIDTHS):
+                x = F.max_pool2d(x, 2)
+        logits = self.convPb(F.relu(self.convPa(x)))
+        cells = logits.softmax(dim=1)[:, :-1]
+        descriptors = self.convDb(F.relu(self.convDa(x)))
+        return F.pixel_shuffle(cells, CELL)[:, 0], F.normalize(descriptors, dim=1)
+
+    def forward(self, grey: Tensor, limit: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The strongest keypoints of a grey image (1, 1, H, W) in [0, 1], at least 8 pixels a side.
+
+        Returns points (n, 2) as (x, y) in *centre* coordinates, probabilities (n,) and unit descriptors (n,
+        256), n at most `limit`.
+        """
+        probability, descriptors = self.dense(grey)
+        kept = suppress(probability, self.nms_radius)[0]
+        rim = self.border
+        inside = torch.zeros_like(kept)
+        inside[rim : kept.shape[0] - rim, rim : kept.shape[1] - rim] = True
+        row, column = torch.nonzero(kept & inside & (probability[0] > self.threshold), as_tuple=True)
+        scores = probability[0, row, column]
+        if len(scores) > limit:
+            scores, best = scores.topk(limit)
+            row, column = row[best], column[best]
+        points = torch.stack([column, row], dim=1).to(grey.dtype)
+        return points, scores, sample(descriptors, points)
+
+
+def suppress(score: Tensor, radius: int) -> Tensor:
+    """Non-maximum suppression of a map (1, H, W): True where a point survives.
+
+    Maxima of their window of `radius` survive; then, twice, so do the maxima among the points no survivor
+    reaches. The released SuperPoint matchers were trained on keypoints chosen in this way.
+    """
+
+    def window_maximum(values: Tensor) -> Tensor:
+        return F.max_pool2d(values, 2 * radius + 1, stride=1, padding=radius)
+
+    survives = score == window_maximum(score)
+    for _ in range(2):
+        reached = window_maximum(survives.to(score.dtype)) > 0
+        remaining = score.masked_fill(reached, 0.0)
+        survives = survives | ((remaining == window_maximum(remaining)) & ~reached)
+    return survives
+
+
+def sample(descriptors: Tensor, points: Tensor) -> Tensor:
+    """Unit descriptors (n, C) at points (n, 2) from the map (1, C, h, w), bilinear.
+
+    Cell c has its centre at pixel 8c + 3.5. As in the released network, that holds exactly for the first cell
+    and the grid is stretched so that the last one lies at the last pixel: matchers were trained on
+    descriptors read in this way.
+    """
+    height, width = descriptors.shape[-2:]
+    last = torch.tensor([width, height], dtype=points.dtype, device=points.device) * CELL - CELL / 2 - 0.5
+    grid = (points - CELL / 2 + 0.5) / last * 2 - 1
+    values = F.grid_sample(descriptors, grid.view(1, 1, -1, 2), mode="bilinear", align_corners=True)
+    return F.normalize(values[0, :, 0].T, dim=1)

@@ -1,0 +1,80 @@
+"""Boxes of animals, from the conventions in the field to one: x, y, w, h.
+
+Catalogues give boxes as one column (`bbox`: a list, or a list written as text) or as four (`x, y, w, h`), in pixels or as
+shares of the photo's size. Which of the two is one answer for the whole catalogue:
+
+* columns with a relative name (`rel_x, rel_y, rel_w, rel_h`, or Camtrap DP's `bboxX, bboxY, bboxWidth, bboxHeight`) are shares;
+* otherwise a box is taken as shares when all four numbers lie within [-1, 1]: in pixels it would be a dot;
+* a catalogue with boxes of both sorts is refused, because a box would silently land in the wrong place.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+
+Box = tuple[float, float, float, float]
+
+PIXEL_COLUMNS = ("x", "y", "w", "h")
+RELATIVE_COLUMNS = (("rel_x", "rel_y", "rel_w", "rel_h"), ("bboxx", "bboxy", "bboxwidth", "bboxheight"))
+_SHARE_LIMIT = 1.0 + 1e-4
+"""Shares come from divisions in single precision, so 1 may read 1.0000001."""
+_NUMBER = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
+_BETWEEN = re.compile(r"\s*,\s*|\s+", re.ASCII)
+_MAX_TEXT = 1000
+
+
+def parse_numbers(text: str) -> list[float]:
+    """The numbers of a list written as text: JSON, Python or NumPy style, `[1, 2]`, `(1, 2)`, `[1. 2.]`.
+
+    Raises `ValueError` for anything else; nothing is evaluated.
+    """
+    inner = text.strip()
+    if len(inner) > _MAX_TEXT or (inner[:1], inner[-1:]) not in (("[", "]"), ("(", ")")):
+        raise ValueError(f"{_shown(text)} is not a list of numbers")
+    parts = _BETWEEN.split(inner[1:-1].strip())
+    if parts == [""]:
+        return []
+    return [parse_number(part) for part in parts]
+
+
+def parse_number(text: str) -> float:
+    """A decimal number with a point, such as 12, -0.5 or 1e-3; `ValueError` for anything else, NaN and infinity included."""
+    if len(text) > _MAX_TEXT or not _NUMBER.fullmatch(text):
+        raise ValueError(f"{_shown(text)} is not a number")
+    return float(text)
+
+
+def make_box(numbers: Sequence[float | None]) -> Box:
+    """A box of four finite numbers with positive width and height; x and y may be negative (detectors overshoot).
+
+    Raises `ValueError` that says what is wrong with it.
+    """
+    if len(numbers) != 4:
+        raise ValueError(f"a box needs 4 numbers (x, y, w, h), not {len(numbers)}")
+    x, y, w, h = (math.nan if number is None else float(number) for number in numbers)
+    if not all(map(math.isfinite, (x, y, w, h))):
+        raise ValueError(f"box {_listed(numbers)} has a missing or infinite number")
+    if w <= 0 or h <= 0:
+        raise ValueError(f"box {_listed(numbers)} has no area: w and h must be positive")
+    return x, y, w, h
+
+
+def looks_relative(box: Box) -> bool:
+    """Whether all four numbers lie within [-1, 1], so that they can only be shares of the photo's size."""
+    return max(map(abs, box)) <= _SHARE_LIMIT
+
+
+def to_pixels(box: Box, width: int, height: int) -> Box:
+    """A box of shares in pixels of the upright photo of `width` x `height` pixels."""
+    x, y, w, h = box
+    return x * width, y * height, w * width, h * height
+
+
+def _listed(numbers: Sequence[float | None]) -> str:
+    return "[" + ", ".join("nothing" if n is None else f"{n:g}" for n in numbers) + "]"
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:59] + "…")

@@ -1,0 +1,310 @@
+"""From columns of cells to typed values: names, dates, rotations and boxes, each with the problems found in it.
+
+Readers take the cells of one column and return one value per row; what cannot be read becomes a `Problem` with its row
+and a None in its place, so that one pass over a catalogue finds everything that is wrong with it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.boxes import (
+    PIXEL_COLUMNS,
+    RELATIVE_COLUMNS,
+    Box,
+    looks_relative,
+    make_box,
+    parse_number,
+    parse_numbers,
+)
+from schemas.catalogue_files import Cells
+from schemas.errors import Problem
+
+ALIASES: dict[str, tuple[str, ...]] = {
+    "image_id": ("image_id", "photo_id", "file_name"),
+    "identity": ("identity", "name", "individual_id", "individualid"),
+    "path": ("path", "file_name", "file_path", "filepath"),
+    "bbox": ("bbox", "box"),
+    "theta": ("theta",),
+    "species": ("species",),
+    "date": ("date", "taken_at", "datetime", "timestamp", "date_captured"),
+    "encounter": ("encounter", "encounter_id", "sequence", "sequence_id", "seq_id"),
+    "viewpoint": ("viewpoint", "orientation", "side"),
+}
+"""Names (lower case) under which a column is found; the first that exists is taken. In MiewID's CSV `name` is the animal,
+`file_name` is unique and relative, and `file_path` is absolute, hence the order."""
+
+REQUIRED = ("image_id", "identity", "path")
+WANTED = frozenset(n for names in (*ALIASES.values(), PIXEL_COLUMNS, *RELATIVE_COLUMNS) for n in names)
+UNKNOWN = ("unknown", "null", "nan", "none", "n/a", "<na>")
+"""Spellings (lower case) of "not known", besides nothing and underscores only, in columns that may lack a value."""
+MAX_LENGTH = 512
+_CONTROL = r"[\x00-\x1f\x7f-\x{9f}]"
+_YEAR_OR_MONTH = re.compile(r"\d{4}(-(0[1-9]|1[0-2]))?", re.ASCII)
+_DATE_STYLES = (
+    "%Y:%m:%d %H:%M:%S",
+    "%Y:%m:%d",
+    "%Y/%m/%d %H:%M:%S",
+    "%Y/%m/%d %H:%M",
+    "%Y/%m/%d",
+    "%d.%m.%Y %H:%M",
+    "%d.%m.%Y",
+)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column under its own name in the file, with the row number of each cell."""
+
+    name: str
+    cells: pa.ChunkedArray
+    rows: list[int]
+
+    def problem(self, kind: str, index: int, what: str, cure: str) -> Problem:
+        """A problem of the cell at `index`."""
+        return Problem(kind, f"row {self.rows[index]}, column {self.name}", what, cure)
+
+
+def find_column(cells: Cells, meaning: str) -> Column | None:
+    """The column that holds `meaning` (a key of `ALIASES`), or None."""
+    for name in ALIASES[meaning]:
+        if name in cells.columns:
+            return Column(name, cells.columns[name], cells.rows)
+    return None
+
+
+def read_names(
+    column: Column | None, count: int, problems: list[Problem], required: bool = False
+) -> list[str | None]:
+    """Trimmed texts; None where unknown. With `required` only an empty cell counts as missing, and is a problem."""
+    texts = _as_text(column, problems) if column is not None else None
+    if column is None or texts is None:
+        return [None] * count
+    texts = pc.utf8_trim_whitespace(texts)
+    lower = pc.utf8_lower(texts)
+    missing = pc.equal(texts, "")
+    if not required:
+        spelled = pc.is_in(lower, value_set=pa.array(UNKNOWN, pa.string()))
+        missing = pc.or_(spelled, pc.match_substring_regex(lower, "^_*$"))
+    texts = pc.if_else(pc.fill_null(missing, True), pa.scalar(None, pa.string()), texts)
+    if required:
+        kind, cure = f"empty {column.name}", "fill the cell in"
+        problems += [column.problem(kind, i, "the cell is empty", cure) for i in _where(pc.is_null(texts))]
+    control = pc.fill_null(pc.match_substring_regex(texts, _CONTROL), False)
+    for i in _where(control):
+        what = f"{texts[i].as_py()[:60]!r} contains control characters"
+        problems.append(
+            column.problem("control characters", i, what, "remove line breaks, tabs and the like")
+        )
+    names: list[str | None] = pc.if_else(control, pa.scalar(None, pa.string()), texts).to_pylist()
+    return names
+
+
+def refuse_long(column: Column | None, values: Iterable[str | None], problems: list[Problem]) -> None:
+    """Add a problem for each value of more than `MAX_LENGTH` characters."""
+    for i, value in enumerate(values):
+        if column is not None and value is not None and len(value) > MAX_LENGTH:
+            what = f"{len(value)} characters: {value[:40]!r}…"
+            problems.append(column.problem("too long", i, what, f"keep it to {MAX_LENGTH} characters"))
+
+
+def read_dates(texts: list[str | None]) -> tuple[list[str | None], list[str]]:
+    """Dates and times as ISO 8601 where they can be read, unchanged elsewhere; and the texts that could not be read.
+
+    Read are ISO 8601, EXIF's `2024:05:31 12:00:00`, `2024/05/31` and `31.05.2024`. A date such as 05/06/2024 means
+    different days in different countries and is not guessed.
+    """
+    known: dict[str, str | None] = {text: iso_date(text) for text in set(texts) if text is not None}
+    unread = sorted(text for text, iso in known.items() if iso is None)
+    return [None if text is None else known[text] or text for text in texts], unread
+
+
+def iso_date(text: str) -> str | None:
+    """One date or time as ISO 8601, or None when it cannot be read."""
+    if _YEAR_OR_MONTH.fullmatch(text):
+        return text
+    try:
+        return date.fromisoformat(text).isoformat()
+    except ValueError:
+        pass
+    try:
+        return datetime.fromisoformat(text).isoformat()
+    except ValueError:
+        pass
+    for style in _DATE_STYLES:
+        try:
+            moment = datetime.strptime(text, style)
+        except ValueError:
+            continue
+        return moment.isoformat() if "%H" in style else moment.date().isoformat()
+    return None
+
+
+def read_angles(column: Column | None, count: int, problems: list[Problem]) -> list[float]:
+    """Rotations in radians; 0 where the cell is empty or NaN."""
+    if column is None:
+        return [0.0] * count
+    cure = "give theta in radians as a plain number, or leave it empty"
+    return [value or 0.0 for value in _numbers(column, "bad theta", cure, problems)]
+
+
+def read_boxes(cells: Cells, problems: list[Problem]) -> tuple[list[Box | None], bool, list[str]]:
+    """One box per row (None = whole photo), whether all are shares of the photo's size, and remarks for the user."""
+    listed = find_column(cells, "bbox")
+    if listed is not None:
+        raw, by_name, column = _listed_boxes(listed, problems), False, listed
+    else:
+        four = next(
+            (names for names in (PIXEL_COLUMNS, *RELATIVE_COLUMNS) if set(names) <= cells.columns.keys()),
+            None,
+        )
+        if four is None:
+            return [None] * len(cells.rows), False, _incomplete(cells, problems)
+        raw, by_name = _four_column_boxes(cells, four, problems), four != PIXEL_COLUMNS
+        column = Column(",".join(four), cells.columns[four[0]], cells.rows)
+    boxes = _valid_boxes(raw, column, problems)
+    relative = [i for i, box in enumerate(boxes) if box is not None and looks_relative(box)]
+    absolute = [i for i, box in enumerate(boxes) if box is not None and not looks_relative(box)]
+    if by_name:
+        for i in absolute:
+            what = f"box {boxes[i]} is larger than the photo"
+            problems.append(
+                column.problem(
+                    "box not relative", i, what, "give shares between 0 and 1, or use columns x, y, w, h"
+                )
+            )
+        return boxes, True, []
+    if relative and absolute:
+        _refuse_mixture(boxes, relative, absolute, column, problems)
+    if relative and not absolute:
+        return (
+            boxes,
+            True,
+            ["boxes are read as shares of the photo's size: all their numbers lie within [-1, 1]"],
+        )
+    return boxes, False, []
+
+
+def _refuse_mixture(
+    boxes: list[Box | None], relative: list[int], absolute: list[int], column: Column, problems: list[Problem]
+) -> None:
+    fewer, looks = (relative, "shares") if len(relative) <= len(absolute) else (absolute, "pixels")
+    others = len(relative) + len(absolute) - len(fewer)
+    cure = "give all boxes in pixels (x, y, w, h) or all as shares (rel_x, rel_y, rel_w, rel_h)"
+    for i in fewer:
+        what = f"box {boxes[i]} looks like {looks}, unlike the other {others}"
+        problems.append(column.problem("mixed boxes", i, what, cure))
+
+
+def _incomplete(cells: Cells, problems: list[Problem]) -> list[str]:
+    """Some but not all of four box columns: a problem when a size is among them; x and y alone may be a position."""
+    remarks = []
+    for names in (PIXEL_COLUMNS, *RELATIVE_COLUMNS):
+        found = [name for name in names if name in cells.columns]
+        if set(found) & set(names[2:]):
+            lacking = ", ".join(name for name in names if name not in found)
+            what = f"columns {', '.join(found)} are there, {lacking} not"
+            cure = f"give all of {', '.join(names)}, or rename the columns if they are no boxes"
+            problems.append(Problem("incomplete box columns", "header", what, cure))
+        elif found:
+            remarks.append(f"columns {', '.join(found)} are ignored: a box needs {', '.join(names)}")
+    return remarks
+
+
+def _valid_boxes(raw: list[Any], column: Column, problems: list[Problem]) -> list[Box | None]:
+    cure = "give x, y, w, h as finite numbers with w and h above 0, or leave the box out"
+    boxes: list[Box | None] = []
+    for i, numbers in enumerate(raw):
+        try:
+            boxes.append(None if numbers is None else make_box(numbers))
+        except ValueError as error:
+            problems.append(column.problem("bad box", i, str(error), cure))
+            boxes.append(None)
+    return boxes
+
+
+def _listed_boxes(column: Column, problems: list[Problem]) -> list[Any]:
+    kind = column.cells.type
+    values: list[Any] = []
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    if is_list and (pa.types.is_integer(kind.value_type) or pa.types.is_floating(kind.value_type)):
+        values = column.cells.to_pylist()
+        return values
+    cure = "write the box as [x, y, w, h]"
+    for i, text in enumerate(read_names(column, len(column.rows), problems)):
+        try:
+            values.append(None if text is None else parse_numbers(text))
+        except ValueError as error:
+            problems.append(column.problem("bad box", i, str(error), cure))
+            values.append(None)
+    return values
+
+
+def _four_column_boxes(cells: Cells, names: tuple[str, ...], problems: list[Problem]) -> list[Any]:
+    """Four numbers per row; a row with none of them has no box, a row with some has a bad one."""
+    before = len(problems)
+    sides = [
+        _numbers(Column(n, cells.columns[n], cells.rows), "bad box", "give a plain number", problems)
+        for n in names
+    ]
+    told = {problem.where.partition(",")[0] for problem in problems[before:]}
+    quads = zip(*sides, cells.rows, strict=True)
+    return [None if not any(v is not None for v in q[:4]) or f"row {q[4]}" in told else q[:4] for q in quads]
+
+
+def _numbers(column: Column, kind: str, cure: str, problems: list[Problem]) -> list[float | None]:
+    """Finite numbers; None where the cell is empty or NaN, and None with a problem where it is no finite number."""
+    numeric = pa.types.is_integer(column.cells.type) or pa.types.is_floating(column.cells.type)
+    parse: Callable[[Any], float] = float if numeric else parse_number
+    raw = column.cells.to_pylist() if numeric else read_names(column, len(column.rows), problems)
+    values: list[float | None] = []
+    for i, cell in enumerate(raw):
+        value = None
+        if cell is not None and cell == cell:  # NaN differs from itself
+            try:
+                value = parse(cell)
+                if not math.isfinite(value):
+                    raise ValueError(f"{cell} is not finite")
+            except ValueError as error:
+                problems.append(column.problem(kind, i, str(error), cure))
+                value = None
+        values.append(value)
+    return values
+
+
+def _as_text(column: Column, problems: list[Problem]) -> pa.ChunkedArray | None:
+    """The cells as text: whole numbers without a point, times in ISO 8601; None with a problem for lists and the like."""
+    cells, kind = column.cells, column.cells.type
+    if pa.types.is_floating(kind):
+        texts = [
+            None if v is None or v != v else str(int(v)) if v.is_integer() else repr(v)
+            for v in cells.to_pylist()
+        ]
+        return pa.chunked_array([pa.array(texts, pa.string())])
+    if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        what = f"the column holds {kind}, not text"
+        problems.append(
+            Problem("wrong column type", f"column {column.name}", what, "write the column as text")
+        )
+        return None
+    try:
+        return cells.cast(pa.string())
+    except pa.ArrowException as error:
+        what = f"the column holds {kind}: {error}"
+        problems.append(
+            Problem("wrong column type", f"column {column.name}", what, "write the column as text")
+        )
+        return None
+
+
+def _where(mask: pa.ChunkedArray) -> list[int]:
+    places: list[int] = pc.indices_nonzero(mask).to_pylist()
+    return places

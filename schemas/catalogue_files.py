@@ -1,0 +1,208 @@
+"""From a catalogue's file to columns of cells: CSV (every cell as text) or Parquet, local or behind a URL.
+
+CSV is UTF-8 with or without a byte order mark; its separator is whichever of comma, semicolon and tab occurs most in the
+header. Every cell stays text, so that an id `007` stays `007`. Rows whose cells are all empty are skipped.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import fsspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet
+
+from schemas.errors import CatalogueError, Problem
+from schemas.paths import is_url, local_path
+
+CSV_SUFFIXES = (".csv", ".tsv", ".tab", ".txt")
+PARQUET_SUFFIXES = (".parquet", ".pq", ".parq")
+_SEPARATORS = ",;\t"
+_ARROW_MAX_BLOCK = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Columns of a catalogue by lower-case name, the row number of each entry, and the names in the file's header."""
+
+    columns: dict[str, pa.ChunkedArray]
+    rows: list[int]
+    header: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for name, column in self.columns.items():
+            if len(column) != len(self.rows):
+                raise ValueError(f"column {name} has {len(column)} cells for {len(self.rows)} rows")
+
+
+def read_cells(source: str, wanted: Collection[str], problems: list[Problem]) -> Cells:
+    """The `wanted` columns (lower-case names) that the file has; what is wrong with single rows is added to `problems`.
+
+    Raises `CatalogueError` where nothing further can be checked: no such file, not a catalogue format, no columns.
+    """
+    data = _read_bytes(source)
+    suffix = os.path.splitext(source.partition("?")[0] if is_url(source) else source)[1].lower()
+    if suffix not in CSV_SUFFIXES + PARQUET_SUFFIXES:
+        what = f"it ends in {suffix or 'nothing'!r}, which is no catalogue format"
+        raise _hopeless(source, "unknown format", what, "save it as .csv (UTF-8) or .parquet")
+    if not data.strip():
+        raise _hopeless(
+            source, "empty catalogue", "it has no content", "write one row per photo below a header"
+        )
+    cells = _parquet_cells if suffix in PARQUET_SUFFIXES else _csv_cells
+    return cells(source, data, wanted, problems)
+
+
+def _hopeless(source: str, kind: str, what: str, cure: str) -> CatalogueError:
+    return CatalogueError(source, [Problem(kind, "the file", what, cure)])
+
+
+def _read_bytes(source: str) -> bytes:
+    cure = "name a catalogue file that exists and that you may read"
+    try:
+        if not is_url(source):
+            with open(local_path(source), "rb") as file:
+                return file.read()
+        system, path = fsspec.url_to_fs(source)
+        content = system.cat_file(path)
+        return content if isinstance(content, bytes) else bytes(content)
+    except FileNotFoundError as error:
+        raise _hopeless(source, "no such file", "nothing is there", cure) from error
+    except IsADirectoryError as error:
+        raise _hopeless(
+            source, "no such file", "it is a folder", "name the file in it, e.g. metadata.csv"
+        ) from error
+    except (ImportError, ValueError) as error:
+        raise _hopeless(
+            source, "unreadable file", str(error), "install the file system's package, or copy the file"
+        ) from error
+    except Exception as error:  # remote file systems raise classes of their own, e.g. for missing credentials
+        raise _hopeless(source, "unreadable file", f"{type(error).__name__}: {error}", cure) from error
+
+
+def _parquet_cells(source: str, data: bytes, wanted: Collection[str], problems: list[Problem]) -> Cells:
+    try:
+        file = pa.parquet.ParquetFile(pa.BufferReader(data))
+        header = tuple(file.schema_arrow.names)
+        places = [i for i, name in enumerate(header) if _key(name) in wanted]
+        table = file.read(columns=[header[i] for i in places])
+        table.validate(full=True)
+    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
+        raise _hopeless(source, "unreadable file", f"not valid Parquet: {error}", "write it again") from error
+    keys = [_key(name) for name in table.column_names]
+    _refuse_twice(keys, problems)
+    return Cells(dict(zip(keys, table.columns, strict=True)), list(range(1, table.num_rows + 1)), header)
+
+
+def _csv_cells(source: str, data: bytes, wanted: Collection[str], problems: list[Problem]) -> Cells:
+    text = _decode(source, data, problems)
+    body = text.lstrip("\r\n")
+    first_row = 1 + text[: len(text) - len(body)].count("\n")
+    line = body.partition("\n")[0]
+    separator = max(_SEPARATORS, key=line.count)
+    _refuse_open_quote(body, separator, first_row, problems)
+    table, wrong = _parse_csv(source, body, separator)
+    for row, count, start in wrong:
+        what = f"{count} fields where the header has {table.num_columns}: {start}"
+        cure = f"give every row the header's number of fields; quote fields that contain {separator!r}"
+        problems.append(Problem("wrong number of fields", f"row {row + first_row - 1}", what, cure))
+    header = tuple(str(column[0].as_py()).strip() for column in table.columns)
+    skipped = {row for row, _, _ in wrong}
+    numbers = [n for n in range(1, table.num_rows + len(skipped) + 1) if n not in skipped]
+    keep = [i for i in _filled_rows(table) if i > 0]
+    places = [i for i, name in enumerate(header) if _key(name) in wanted]
+    _refuse_twice([_key(header[i]) for i in places], problems)
+    kept = pa.array(keep, pa.int64())
+    columns = {_key(header[i]): table.column(i).take(kept) for i in reversed(places)}
+    return Cells(columns, [numbers[i] + first_row - 1 for i in keep], header)
+
+
+def _decode(source: str, data: bytes, problems: list[Problem]) -> str:
+    cure = "save it as UTF-8 (in a spreadsheet: 'CSV UTF-8')"
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise _hopeless(source, "wrong encoding", "it is UTF-16", cure)
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        for number, line in enumerate(data.split(b"\n"), start=1):
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                what = f"byte 0x{line[error.start]:02x} at position {error.start + 1} is not UTF-8"
+                problems.append(Problem("wrong encoding", f"line {number}", what, cure))
+        return data.decode("utf-8-sig", errors="replace")
+
+
+def _refuse_open_quote(body: str, separator: str, first_row: int, problems: list[Problem]) -> None:
+    """A quote that is never closed swallows all rows after it into one cell, without any other sign."""
+    if body.count('"') % 2 == 0:
+        return
+    row = first_row
+    try:
+        for _ in csv.reader(io.StringIO(body, newline=""), delimiter=separator, strict=True):
+            row += 1
+    except csv.Error as error:
+        if "unexpected end of data" in str(error) or "field larger than" in str(error):
+            cure = "close the quote, or write it as two quotes inside a quoted field"
+            problems.append(Problem("open quote", f"row {row}", "a quote is opened and never closed", cure))
+
+
+def _parse_csv(source: str, body: str, separator: str) -> tuple[pa.Table, list[tuple[int, int, str]]]:
+    """All records as text, the header as the first, and (record number, fields, start) of those of another length."""
+    wrong: list[tuple[int, int, str]] = []
+
+    def skip(record: pa.csv.InvalidRow) -> str:
+        wrong.append((record.number, record.actual_columns, repr(record.text[:60])))
+        return "skip"
+
+    data = body.encode() + (b"" if body.endswith("\n") else b"\n")  # a header alone needs its line end
+    try:
+        table = pa.csv.read_csv(
+            pa.BufferReader(data),
+            # One thread and one block: record numbers are only known without threads, and no record may straddle blocks.
+            pa.csv.ReadOptions(
+                use_threads=False,
+                block_size=min(len(data) + 1, _ARROW_MAX_BLOCK),
+                autogenerate_column_names=True,
+            ),
+            # Blank lines are kept here so that they count as rows, and dropped later with other empty rows.
+            pa.csv.ParseOptions(
+                delimiter=separator,
+                newlines_in_values=True,
+                ignore_empty_lines=False,
+                invalid_row_handler=skip,
+            ),
+            # The header's cell is text, so every column comes out as text.
+            pa.csv.ConvertOptions(strings_can_be_null=False, null_values=[]),
+        )
+    except pa.ArrowInvalid as error:
+        raise _hopeless(
+            source, "unreadable file", f"not valid CSV: {error}", "write it again as CSV"
+        ) from error
+    return table, wrong
+
+
+def _filled_rows(table: pa.Table) -> list[int]:
+    filled = pc.not_equal(table.column(0).cast(pa.string()), "")
+    for column in table.columns[1:]:
+        filled = pc.or_(filled, pc.not_equal(column.cast(pa.string()), ""))
+    places: list[int] = pc.indices_nonzero(filled).to_pylist()
+    return places
+
+
+def _key(name: str) -> str:
+    return name.strip().lower()
+
+
+def _refuse_twice(keys: list[str], problems: list[Problem]) -> None:
+    for key in sorted({key for key in keys if keys.count(key) > 1}):
+        what = f"{keys.count(key)} columns have this name"
+        problems.append(
+            Problem("doubled column", f"header, column {key}", what, "keep one of them or rename the others")
+        )

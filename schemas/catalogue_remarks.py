@@ -1,0 +1,73 @@
+"""Remarks on a catalogue that can be used but looks odd; none of them stops a run."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from schemas.boxes import Box
+
+_SHOWN = 3
+_MANY_UNKNOWN = 0.5
+
+
+class _Entry(Protocol):
+    @property
+    def photo_id(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def identity(self) -> str | None: ...
+    @property
+    def box(self) -> Box | None: ...
+    @property
+    def theta(self) -> float: ...
+
+
+def remarks(entries: Sequence[_Entry]) -> list[str]:
+    """One sentence for each oddity: few or unknown names, names spelled alike, one picture twice, theta in degrees."""
+    found = (_on_names(entries), _on_spelling(entries), _on_same_pictures(entries), _on_theta(entries))
+    return [sentence for sentence in found if sentence]
+
+
+def _on_names(entries: Sequence[_Entry]) -> str:
+    names = {entry.identity for entry in entries} - {None}
+    if not names:
+        return "no photo has a known identity: only the same-animal search works, no name can be checked"
+    unknown = sum(entry.identity is None for entry in entries) / len(entries)
+    if len(names) == 1:
+        return f"all known photos show one animal, {next(iter(names))!r}"
+    return f"{unknown:.0%} of the photos have no known identity" if unknown > _MANY_UNKNOWN else ""
+
+
+def _on_spelling(entries: Sequence[_Entry]) -> str:
+    spellings: dict[str, list[str]] = defaultdict(list)
+    for name in sorted({entry.identity for entry in entries if entry.identity is not None}):
+        key = "".join(c for c in unicodedata.normalize("NFKC", name).casefold() if c.isalnum())
+        spellings[key].append(name)
+    alike = [" / ".join(map(repr, names)) for key, names in spellings.items() if key and len(names) > 1]
+    return f"names that differ only in spelling count as different animals: {_some(alike)}" if alike else ""
+
+
+def _on_same_pictures(entries: Sequence[_Entry]) -> str:
+    pictures = Counter((entry.path, entry.box, entry.theta) for entry in entries)
+    paths = sorted(path for (path, _, _), count in pictures.items() if count > 1)
+    return f"several image_ids share one path and box: {_some(map(repr, paths))}" if paths else ""
+
+
+def _on_theta(entries: Sequence[_Entry]) -> str:
+    count = sum(abs(entry.theta) > 2 * math.pi for entry in entries)
+    return (
+        f"theta is in radians, but exceeds a full turn in {count} of {len(entries)} photos: degrees?"
+        if count
+        else ""
+    )
+
+
+def _some(texts: Iterable[str]) -> str:
+    listed = list(texts)
+    more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
+    return ", ".join(listed[:_SHOWN]) + more

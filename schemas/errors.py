@@ -1,0 +1,86 @@
+"""Errors that a user meets: each says what, where and the cure. All share one base, so a command catches one class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+SHOWN_PER_KIND = 20
+"""Problems of one kind that a message spells out; the others are counted."""
+
+
+class PairxError(Exception):
+    """Base of everything that stops a command with a message instead of a traceback.
+
+    `message` says what went wrong and where, `cure` what to do about it.
+    """
+
+    def __init__(self, message: str, cure: str | None = None) -> None:
+        super().__init__(message, cure)
+        self.message = message
+        self.cure = cure
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  cure: {self.cure}" if self.cure else self.message
+
+
+class SettingsError(PairxError, ValueError):
+    """A setting is unknown, out of range or contradicts another."""
+
+
+class ModelError(PairxError, ValueError):
+    """A model or its weights cannot be found, read or trusted."""
+
+
+class WarehouseError(PairxError, ValueError):
+    """A warehouse cannot be reached, was written by another version, or holds damaged files."""
+
+
+class PathOutsideRoot(PairxError, ValueError):
+    """A relative path would leave the folder that it is relative to."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with a catalogue: its kind, where (row and column), what, and the cure.
+
+    Rows are counted as a spreadsheet shows them: the header of a CSV is row 1. Rows of Parquet are counted from 1.
+    """
+
+    kind: str
+    where: str
+    what: str
+    cure: str
+
+    def __post_init__(self) -> None:
+        if not (self.kind and self.where and self.what and self.cure):
+            raise ValueError("a problem needs a kind, a place, a description and a cure")
+
+
+class CatalogueError(PairxError, ValueError):
+    """A catalogue cannot be used; `problems` holds everything that is wrong with it, not only the first."""
+
+    def __init__(self, source: str, problems: Iterable[Problem]) -> None:
+        self.source = source
+        self.problems = tuple(problems)
+        if not self.problems:
+            raise ValueError("a CatalogueError needs at least one problem")
+        super().__init__(_describe(source, self.problems))
+
+    def __reduce__(self) -> tuple[type[CatalogueError], tuple[str, tuple[Problem, ...]]]:
+        return type(self), (self.source, self.problems)
+
+
+def _describe(source: str, problems: tuple[Problem, ...]) -> str:
+    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    lines = [f"the catalogue {source} cannot be used: {count}"]
+    kinds: dict[str, list[Problem]] = {}
+    for problem in problems:
+        kinds.setdefault(problem.kind, []).append(problem)
+    for kind, members in kinds.items():
+        lines.append(f"{kind} ({len(members)})")
+        lines += [f"  {problem.where}: {problem.what}" for problem in members[:SHOWN_PER_KIND]]
+        if len(members) > SHOWN_PER_KIND:
+            lines.append(f"  and {len(members) - SHOWN_PER_KIND} more")
+        lines += [f"  cure: {cure}" for cure in dict.fromkeys(p.cure for p in members[:SHOWN_PER_KIND])]
+    return "\n".join(lines)

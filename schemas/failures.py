@@ -1,0 +1,84 @@
+"""The closed set of reasons why one item was not processed, and the value that becomes a row of `failures`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+STAGES = ("ingest", "embed", "score", "draw")
+MAX_MESSAGE = 2000
+"""Characters of a message that are kept: libraries quote whole inputs in theirs."""
+
+
+class FailureCode(StrEnum):
+    """Why an item failed; `FAILURE_MEANINGS` says each in words."""
+
+    MISSING_FILE = "missing_file"
+    UNREADABLE_FILE = "unreadable_file"
+    PATH_OUTSIDE_ROOT = "path_outside_root"
+    CHANGED_FILE = "changed_file"
+    EMPTY_FILE = "empty_file"
+    NOT_AN_IMAGE = "not_an_image"
+    WRONG_TYPE = "wrong_type"
+    TRUNCATED = "truncated"
+    TOO_MANY_PIXELS = "too_many_pixels"
+    BOX_OUTSIDE = "box_outside"
+    BOX_EMPTY = "box_empty"
+    TOO_SMALL = "too_small"
+    EMBEDDING_NOT_FINITE = "embedding_not_finite"
+    SCORE_NOT_FINITE = "score_not_finite"
+    OUT_OF_MEMORY = "out_of_memory"
+    INTERNAL_ERROR = "internal_error"
+
+
+FAILURE_MEANINGS: dict[FailureCode, str] = {
+    FailureCode.MISSING_FILE: "no file at the photo's path",
+    FailureCode.UNREADABLE_FILE: "the file exists but cannot be read: a folder, no permission, or damaged",
+    FailureCode.PATH_OUTSIDE_ROOT: "the path led out of the catalogue's root when the photo was opened",
+    FailureCode.CHANGED_FILE: "the file changed between being ingested and being processed; run again",
+    FailureCode.EMPTY_FILE: "the file has no bytes",
+    FailureCode.NOT_AN_IMAGE: "the bytes are no picture in any known format, whatever the file's name says",
+    FailureCode.WRONG_TYPE: "a picture in a format that is not accepted",
+    FailureCode.TRUNCATED: "the picture breaks off before its end",
+    FailureCode.TOO_MANY_PIXELS: "the header claims more pixels than the setting max_pixels; refused before decoding",
+    FailureCode.BOX_OUTSIDE: "the box lies mostly outside the photo",
+    FailureCode.BOX_EMPTY: "the box has no area in this photo",
+    FailureCode.TOO_SMALL: "the cut is only a few pixels wide or high",
+    FailureCode.EMBEDDING_NOT_FINITE: "the model gave NaN, infinity or a zero vector for the photo",
+    FailureCode.SCORE_NOT_FINITE: "relevance or a score of the pair came out as NaN or infinity",
+    FailureCode.OUT_OF_MEMORY: "memory ran out even with the item alone",
+    FailureCode.INTERNAL_ERROR: "an unexpected error, named in the message; please report it",
+}
+"""One line per code: the README, the report and the column descriptions of the SQL views print it."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One item that a stage could not process; its fields are the columns of the `failures` table.
+
+    `stage` is one of `STAGES`; `item` a photo id (ingest, embed) or pair id (score, draw); `layer` is set for score and
+    draw, `revision` for ingest, `chip_id` for embed. `code` may be given as text; a longer message than `MAX_MESSAGE`
+    characters is cut. Raises `ValueError` for a stage or code outside the closed sets.
+    """
+
+    stage: str
+    item: str
+    code: FailureCode
+    message: str
+    layer: str | None = None
+    revision: int | None = None
+    chip_id: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.stage not in STAGES:
+            raise ValueError(f"failure stage must be one of {', '.join(STAGES)}, not {self.stage!r}")
+        if not self.item:
+            raise ValueError("a failure needs the photo id or pair id that failed")
+        object.__setattr__(self, "code", FailureCode(self.code))
+        if len(self.message) > MAX_MESSAGE:
+            object.__setattr__(self, "message", self.message[: MAX_MESSAGE - 1] + "…")
+
+    def row(self) -> dict[str, Any]:
+        """The row of the `failures` table: column name to value, the code as plain text."""
+        return {**asdict(self), "code": self.code.value}
