@@ -14,7 +14,7 @@ WITH comparable AS (
         cosine,
         coalesce(inverted_residual_mean, 0) AS sharpness,  -- no homography: nothing fits, as if residuals were endless
         coalesce(match_coverage, 0) AS coverage,
-        coalesce(n_inliers, 0) AS inliers
+        CASE WHEN no_homography_reason IS NULL THEN coalesce(n_inliers, 0) ELSE 0 END AS inliers
     FROM pair_scores
     WHERE same_identity IS NOT NULL AND coalesce(viewpoint_a = viewpoint_b, true)
 )
@@ -46,8 +46,10 @@ WITH pieces AS (
         standing(coalesce(inverted_residual_mean, 0), coalesce(different_sharpness, 0), coalesce(same_sharpness, 1), 0.01)
             AS sharpness,
         standing(coalesce(match_coverage, 0), coalesce(different_coverage, 0), coalesce(same_coverage, 1), 0.02) AS coverage,
-        -- Chance alone brings a homography about 4 to 8 inliers: 8 inliers count half, 40 count 5/6.
-        coalesce(n_inliers, 0) / (coalesce(n_inliers, 0) + 8.0) AS geometry
+        -- Inliers count only when their homography was accepted.
+        CASE WHEN no_homography_reason IS NULL THEN coalesce(n_inliers, 0) ELSE 0 END AS inliers,
+        -- Chance alone brings about 8 inliers, which count half; 40 count 5/6.
+        inliers / (inliers + 8.0) AS geometry
     FROM pair_scores AS p
     CROSS JOIN typical
 )
@@ -70,8 +72,8 @@ known AS MATERIALIZED (
         CASE
             WHEN hash_distance <= 4 THEN 1.0
             WHEN cosine > t.usual_cosine
-                THEN least(1, coalesce(n_inliers, 0) / greatest(60.0, 4 * t.usual_inliers))
-                    * greatest(0, least(1, (n_inliers / greatest(n_local_matches, 1) - 0.4) / 0.4))
+                THEN least(1, inliers / greatest(60.0, 4 * t.usual_inliers))
+                    * greatest(0, least(1, (inliers / greatest(n_local_matches, 1) - 0.4) / 0.4))
             ELSE 0.0
         END AS sameness
     FROM evidence
@@ -208,7 +210,7 @@ SELECT
     c.words
     || format('Cosine {:.2f}', k.cosine)
     || CASE
-        WHEN k.n_inliers IS NULL THEN ', no homography'
+        WHEN k.no_homography_reason IS NOT NULL THEN ', no homography'
         ELSE format(', {} of {} local matches fit one homography', k.n_inliers, k.n_local_matches)
     END
     || coalesce(format(', mean residual {:.1f} px', k.residual_mean), '')

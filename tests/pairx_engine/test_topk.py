@@ -21,8 +21,12 @@ def naive(vectors: torch.Tensor, keys: PhotoKeys, rule: PairRule, k: int) -> lis
         candidates = []
         for j in range(len(v)):
             same_encounter = keys.encounter[i] != -1 and keys.encounter[i] == keys.encounter[j]
-            other_species = -1 not in (keys.species[i], keys.species[j]) and keys.species[i] != keys.species[j]
-            other_view = -1 not in (keys.viewpoint[i], keys.viewpoint[j]) and keys.viewpoint[i] != keys.viewpoint[j]
+            other_species = (
+                -1 not in (keys.species[i], keys.species[j]) and keys.species[i] != keys.species[j]
+            )
+            other_view = (
+                -1 not in (keys.viewpoint[i], keys.viewpoint[j]) and keys.viewpoint[i] != keys.viewpoint[j]
+            )
             same_name = keys.identity[i] != -1 and keys.identity[i] == keys.identity[j]
             if i == j or same_encounter or (rule.same_species and other_species):
                 continue
@@ -78,7 +82,9 @@ def test_many_exact_ties_beyond_the_pad_go_to_the_smallest_ids():
     vectors = torch.ones(200, 8).half()
     unknown = np.full(200, -1, dtype=np.int32)
     keys = PhotoKeys(unknown, unknown, unknown, unknown)
-    found = exact_top_k(vectors, np.arange(200), blocks_of(vectors, 64, True), keys, {"all": (PairRule(), 3)})["all"]
+    found = exact_top_k(
+        vectors, np.arange(200), blocks_of(vectors, 64, True), keys, {"all": (PairRule(), 3)}
+    )["all"]
     assert as_list(found)[-3:] == [(199, 0), (199, 1), (199, 2)]
     assert as_list(found)[:3] == [(0, 1), (0, 2), (0, 3)]
 
@@ -100,7 +106,11 @@ def test_blocks_may_hold_rows_in_any_order():
     rules = {"all": (PairRule(), 5)}
     plain = exact_top_k(vectors, np.arange(N), blocks_of(vectors, N, False), keys, rules)["all"]
     mixed = exact_top_k(
-        vectors, np.arange(N), lambda: ((part, vectors[part]) for part in np.array_split(order, 3)), keys, rules
+        vectors,
+        np.arange(N),
+        lambda: ((part, vectors[part]) for part in np.array_split(order, 3)),
+        keys,
+        rules,
     )["all"]
     assert as_list(plain) == as_list(mixed)
     np.testing.assert_array_equal(plain.cosine, mixed.cosine)

@@ -1,0 +1,279 @@
+"""The `pairx` command line. Start-up imports neither torch nor Prefect: each command loads what it needs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    name="pairx",
+    help="PAIR-X for whole catalogues: explain every retrieved pair of animal photos, store the evidence as Parquet, "
+    "rank the suspect matches. Exit codes: 0 done, 1 the work failed (what is done is kept; run again), 2 bad input.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+_MODEL, _EVIDENCE, _PAIRS, _RUNNING, _PICTURES = "Model", "Local evidence", "Pairs", "Running", "Pictures"
+
+Model = Annotated[
+    str | None,
+    typer.Option(
+        help="A folder with config.json and safetensors, a weights file, or a hub id such as conservationxlabs/miewid-msv3. "
+        "Default: the embedded miniature, which serves to try, not to trust.",
+        rich_help_panel=_MODEL,
+    ),
+]
+Revision = Annotated[
+    str | None, typer.Option(help="Revision of a hub id. Known models are pinned.", rich_help_panel=_MODEL)
+]
+Layer = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--layer",
+        help="Layer to explain, e.g. backbone.blocks.3; repeat for several, the first one ranks. Default: the model's own. "
+        "Early layers point exactly, late layers mean more.",
+        rich_help_panel=_MODEL,
+    ),
+]
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        help="LRP preset: 'published' (as the public PAIR-X code computes, default) or 'paper' (signed Eq. 1).",
+        rich_help_panel=_MODEL,
+    ),
+]
+Resize = Annotated[
+    str | None,
+    typer.Option(help="Resize back end, 'pil' or 'opencv'. Use the one of the model's deployment.", rich_help_panel=_MODEL),
+]
+Matcher = Annotated[
+    str | None,
+    typer.Option(
+        help="Independent matcher for the homography: sift (default, no weights), aliked+lightglue, disk+lightglue, "
+        "xfeat+lighterglue, superpoint+lightglue.",
+        rich_help_panel=_EVIDENCE,
+    ),
+]
+MatcherWeights = Annotated[
+    str | None, typer.Option(help="Folder with the matcher's safetensors files.", rich_help_panel=_EVIDENCE)
+]
+Homography = Annotated[
+    str | None,
+    typer.Option(help="Estimator: magsac (robust, default) or least_squares (parity).", rich_help_panel=_EVIDENCE),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--settings",
+        help="TOML file with any setting by name; options given here override it. `pairx settings` prints all.",
+    ),
+]
+
+
+def _overrides(**given: Any) -> dict[str, Any]:
+    layers = given.pop("layer", None)
+    return {**given, "layers": tuple(layers) if layers else None}
+
+
+@app.command()
+def run(
+    catalogue: Annotated[
+        str, typer.Argument(help="CSV or Parquet with image_id, identity, path (and bbox, theta, species, date, encounter, …).")
+    ],
+    warehouse: Annotated[
+        str, typer.Option(help="Folder or fsspec URL that the tables go to; grows with every run.")
+    ] = "warehouse",
+    root: Annotated[
+        str | None, typer.Option(help="Folder or URL that paths are relative to. Default: the catalogue's folder.")
+    ] = None,
+    settings: Config = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and its estimated time; write nothing.")] = False,
+    withdraw_missing: Annotated[
+        bool, typer.Option("--withdraw-missing", help="The catalogue is complete: photos that it no longer lists are withdrawn.")
+    ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try failed photos and pairs again, though nothing about them changed.")
+    ] = False,
+    model: Model = None,
+    model_revision: Revision = None,
+    layer: Layer = None,
+    preset: Preset = None,
+    resize: Resize = None,
+    matcher: Matcher = None,
+    matcher_weights: MatcherWeights = None,
+    homography: Homography = None,
+    top_k: Annotated[int | None, typer.Option(help="Nearest photos per photo [5].", rich_help_panel=_PAIRS)] = None,
+    same_name_k: Annotated[
+        int | None, typer.Option(help="Nearest photos of the same name per photo, besides [2].", rich_help_panel=_PAIRS)
+    ] = None,
+    same_species: Annotated[
+        bool | None, typer.Option("--same-species/--any-species", help="Pair within a species only.", rich_help_panel=_PAIRS)
+    ] = None,
+    same_viewpoint: Annotated[
+        bool | None,
+        typer.Option("--same-viewpoint/--any-viewpoint", help="Pair within a viewpoint only.", rich_help_panel=_PAIRS),
+    ] = None,
+    figures: Annotated[
+        int | None, typer.Option(help="Suspects that get a figure [40].", rich_help_panel=_PICTURES)
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(help="auto (default), local, cuda, or tcp://HOST:PORT of a Dask scheduler.", rich_help_panel=_RUNNING),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Worker processes. Default: one per core or GPU.", rich_help_panel=_RUNNING)
+    ] = None,
+) -> None:
+    """Process a catalogue: embed new photos, pair them, score and rank; only what is new costs anything.
+
+    Stop it anywhere and run the same command again: it goes on where it was.
+    """
+    from flows.commands import run_catalogue
+
+    given = _overrides(
+        model=model, model_revision=model_revision, layer=layer, preset=preset, resize=resize, matcher=matcher,
+        matcher_weights=matcher_weights, homography=homography, top_k=top_k, same_name_k=same_name_k,
+        same_species=same_species, same_viewpoint=same_viewpoint, figures=figures, cluster=cluster, workers=workers,
+    )  # fmt: skip
+    run_catalogue(catalogue, warehouse, root, settings, given, dry_run, withdraw_missing, retry_failed)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for everything that the demo makes.")] = Path("demo"),
+    seed: Annotated[int, typer.Option(help="Another seed draws other animals.")] = 0,
+    top: Annotated[int, typer.Option(help="How many suspects to print and to check against the truth.")] = 20,
+    workers: Annotated[int | None, typer.Option(help="Worker processes. Default: one per core.")] = None,
+) -> None:
+    """Draw a catalogue with planted errors, run the whole nightly job on it and show what it found."""
+    from flows.demo import run_demo
+
+    run_demo(out, seed, top, workers)
+
+
+@app.command()
+def explain(
+    first: Annotated[Path, typer.Argument(metavar="A", help="First photo.")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="Second photo.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The figure, PNG.")] = Path("pairx.png"),
+    arrays: Annotated[Path | None, typer.Option(help="Also write all arrays, NumPy .npz.")] = None,
+    box_a: Annotated[str | None, typer.Option(help="x,y,w,h of the animal in A, pixels.")] = None,
+    box_b: Annotated[str | None, typer.Option(help="x,y,w,h of the animal in B, pixels.")] = None,
+    maps: Annotated[int, typer.Option(help="Matches propagated back to the pixels.", min=0)] = 10,
+    lines: Annotated[int, typer.Option(help="Match lines drawn.", min=1)] = 20,
+    model: Model = None,
+    model_revision: Revision = None,
+    layer: Annotated[str | None, typer.Option(help="Layer to explain.", rich_help_panel=_MODEL)] = None,
+    preset: Preset = None,
+    resize: Resize = None,
+    matcher: Matcher = None,
+    matcher_weights: MatcherWeights = None,
+    homography: Homography = None,
+) -> None:
+    """Explain one pair of photos: why does the model think that they match?"""
+    from flows.explain import explain_photos
+
+    given = _overrides(
+        model=model, model_revision=model_revision, layer=[layer] if layer else None, preset=preset, resize=resize,
+        matcher=matcher, matcher_weights=matcher_weights, homography=homography, n_pixel_maps=maps, n_lines=lines,
+    )  # fmt: skip
+    explain_photos((first, second), (box_a, box_b), out, arrays, given)
+
+
+@app.command()
+def validate(
+    catalogue: Annotated[str, typer.Argument(help="CSV or Parquet catalogue.")],
+    root: Annotated[str | None, typer.Option(help="Folder or URL that paths are relative to.")] = None,
+) -> None:
+    """Check a catalogue and list all its problems; reads no photo."""
+    from flows.commands import validate_catalogue
+
+    validate_catalogue(catalogue, root)
+
+
+@app.command()
+def suspects(
+    warehouse: Annotated[str, typer.Option(help="Folder or fsspec URL of the tables.")] = "warehouse",
+    top: Annotated[int, typer.Option(help="How many to print.", min=1)] = 20,
+    kind: Annotated[
+        str | None, typer.Option(help="copy, different_name_same_animal or same_name_different_animal.")
+    ] = None,
+    output: Annotated[str, typer.Option("--format", help="table, csv or json.")] = "table",
+) -> None:
+    """Print the ranked suspects."""
+    from flows.commands import print_suspects
+
+    print_suspects(warehouse, top, kind, output)
+
+
+@app.command()
+def sql(
+    query: Annotated[str | None, typer.Argument(help="One SELECT. Without it an interactive prompt opens.")] = None,
+    warehouse: Annotated[str, typer.Option(help="Folder or fsspec URL of the tables.")] = "warehouse",
+    output: Annotated[str, typer.Option("--format", help="table, csv or json.")] = "table",
+    tables: Annotated[bool, typer.Option("--tables", help="Describe all tables, or the one named instead of a query.")] = False,
+    run_id: Annotated[str | None, typer.Option("--run", help="Look at an earlier run's settings.")] = None,
+) -> None:
+    """Ask the warehouse in SQL, read only: views over all tables, current rows only."""
+    from flows.commands import ask
+
+    ask(warehouse, query, output, tables, run_id)
+
+
+@app.command()
+def report(
+    warehouse: Annotated[str, typer.Option(help="Folder or fsspec URL of the tables.")] = "warehouse",
+) -> None:
+    """Print the address of the newest run's report."""
+    from flows.commands import newest_report
+
+    newest_report(warehouse)
+
+
+@app.command()
+def check(
+    warehouse: Annotated[str, typer.Option(help="Folder or fsspec URL of the tables.")] = "warehouse",
+) -> None:
+    """Check every file of a warehouse: schema version, place, number of rows."""
+    from flows.commands import check_warehouse
+
+    check_warehouse(warehouse)
+
+
+@app.command("settings")
+def show_settings() -> None:
+    """Print all settings with their defaults as a TOML file to start from."""
+    from flows.commands import print_settings
+
+    print_settings()
+
+
+def main() -> None:
+    """Entry point: errors that a user can mend become one message and an exit code, without a traceback."""
+    from pairx_engine.errors import EngineError
+    from schemas.errors import CatalogueError, PairxError, SettingsError
+
+    try:
+        app()
+    except (CatalogueError, SettingsError, EngineError) as error:
+        sys.exit(_say(error, 2))
+    except PairxError as error:
+        sys.exit(_say(error, 1))
+    except KeyboardInterrupt:
+        sys.exit(_say("stopped; what is done is kept, run the same command to go on", 130))
+    except BrokenPipeError:
+        sys.exit(0)
+
+
+def _say(message: object, code: int) -> int:
+    print(f"pairx: {message}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""What the commands do, apart from parsing: each loads only what it needs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+from rich.console import Console
+
+from schemas.catalogue import Catalogue, read_catalogue
+from schemas.errors import PairxError, SettingsError
+from schemas.settings import Settings, load_settings
+from tasks.console import Format, connect_analyst, describe, format_result, prompt, run_query
+
+_OUT = Console(highlight=False, soft_wrap=True, markup=False)
+_ERR = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+
+
+def run_catalogue(
+    catalogue: str,
+    warehouse: str,
+    root: str | None,
+    toml: Path | None,
+    given: Mapping[str, Any],
+    dry_run: bool,
+    withdraw_missing: bool,
+    retry_failed: bool,
+) -> None:
+    """Check the catalogue and the settings, then print the plan or do the work."""
+    settings = load_settings(toml, given)
+    read = _read(catalogue, root)
+    if settings.model == "embedded":
+        from tasks.run_report import EMBEDDED_NOTICE
+
+        _ERR.print(f"note: {EMBEDDED_NOTICE}\n", style="yellow")
+    if dry_run:
+        from flows.plan import print_plan
+
+        print_plan(read, warehouse, settings, retry_failed, _OUT)
+        return
+    from flows.server import prefect_server
+
+    with prefect_server():
+        from flows.nightly import RunOptions, run
+        from flows.progress import Terminal
+        from tasks.warehouse import Warehouse
+
+        summary = run(read, Warehouse(warehouse), settings, RunOptions(withdraw_missing, retry_failed), Terminal())
+    for balance in summary.balances:
+        _OUT.print(balance)
+    _OUT.print(f"report: {summary.report}")
+    _OUT.print(f"next:   pairx suspects --warehouse {warehouse}   or   pairx sql --warehouse {warehouse}")
+
+
+def _read(catalogue: str, root: str | None) -> Catalogue:
+    read = read_catalogue(catalogue, root)
+    for warning in read.warnings:
+        _ERR.print(f"note: {warning}", style="yellow")
+    return read
+
+
+def validate_catalogue(catalogue: str, root: str | None) -> None:
+    """Say what the catalogue holds; `CatalogueError` lists its problems."""
+    read = _read(catalogue, root)
+    entries = read.entries
+    names = {e.identity for e in entries if e.identity is not None}
+    unknown = sum(e.identity is None for e in entries)
+    with_boxes = sum(e.box is not None for e in entries)
+    encounters = {e.encounter for e in entries if e.encounter is not None}
+    _OUT.print(
+        f"valid: {len(entries)} photos, {len(names)} animals, {unknown} photos of unknown animals, {with_boxes} boxes, "
+        f"{len(encounters)} encounters; photos lie below {read.root}"
+    )
+
+
+def ask(warehouse: str, query: str | None, output: str, tables: bool, run_id: str | None) -> None:
+    """Answer one query, describe the tables, or open the prompt."""
+    kind = _format(output)
+    if tables:
+        _print(describe(None, query))
+        return
+    connection = connect_analyst(warehouse, run_id)
+    if query is None and sys.stdin.isatty():
+        prompt(connection, kind=kind)
+        return
+    _print(format_result(run_query(connection, sys.stdin.read() if query is None else query), kind))
+
+
+def print_suspects(warehouse: str, top: int, kind: str | None, output: str) -> None:
+    """The first suspects, of one kind if wanted."""
+    connection = connect_analyst(warehouse, materialise=True)
+    found = connection.execute(
+        """
+        SELECT rank, kind, round(score, 3) AS score, photo_a, identity_a, photo_b, identity_b, reason
+        FROM suspects WHERE kind = coalesce($kind, kind) ORDER BY rank LIMIT $top
+        """,
+        {"kind": kind, "top": top},
+    ).to_arrow_table()
+    _print(format_result(found, _format(output)))
+
+
+def newest_report(warehouse: str) -> None:
+    """Address of the report of the newest finished run."""
+    from tasks.warehouse import Warehouse
+
+    rows = connect_analyst(warehouse).execute(
+        "SELECT run_id FROM runs WHERE status = 'finished' ORDER BY run_id DESC LIMIT 1"
+    ).fetchall()
+    if not rows:
+        raise PairxError(f"no run has finished in {warehouse}", "pairx run CATALOGUE --warehouse URL")
+    _print(f"{Warehouse(warehouse).url}/reports/{rows[0][0]}.html")
+
+
+def check_warehouse(warehouse: str) -> None:
+    """Check all files; raises `PairxError` that lists what is wrong."""
+    from tasks.warehouse import Warehouse
+
+    problems = Warehouse(warehouse).check()
+    if problems:
+        raise PairxError("\n".join(f"{p.where}: {p.what}; {p.cure}" for p in problems))
+    _OUT.print("every file is readable, in its place and complete")
+
+
+def print_settings() -> None:
+    """All settings with their defaults, as TOML."""
+    for name, field in Settings.model_fields.items():
+        value = field.get_default()
+        shown = json.dumps(list(value) if isinstance(value, tuple) else value)
+        _print(f"# {field.description}\n{'# ' if value is None else ''}{name} = {'…' if value is None else shown}\n")
+
+
+def _format(output: str) -> Format:
+    if output not in get_args(Format):
+        raise SettingsError(f"format {output!r} is not known", f"use {', '.join(get_args(Format))}")
+    return output  # type: ignore[return-value]  # checked above
+
+
+def _print(text: str) -> None:
+    # Not through rich: query results must reach files and pipes to the letter.
+    print(text)

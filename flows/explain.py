@@ -1,0 +1,127 @@
+"""One pair ad hoc: `pairx explain A B`, without a warehouse, a cluster or a server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from pairx_engine.chips import Box, Pixels, chip_of, cut_photo, decode_photo, view_of
+from pairx_engine.errors import PhotoError
+from pairx_engine.explain import PairExplanation, explain_pair
+from pairx_engine.figure import FigureInput, draw_figure, encode_png
+from pairx_engine.homography import NoHomography, estimate_homography, rescale
+from pairx_engine.plausibility import Plausibility, plausibility
+from schemas.errors import PairxError, SettingsError
+from schemas.settings import Settings, load_settings
+from tasks.job import Job, matcher_of, model_of, prepare_job
+from tasks.remaining import subtitle
+from tasks.warehouse import Warehouse
+
+_OUT = Console(highlight=False, soft_wrap=True, markup=False)
+
+
+def explain_photos(
+    photos: tuple[Path, Path],
+    boxes: tuple[str | None, str | None],
+    out: Path,
+    arrays: Path | None,
+    given: Mapping[str, Any],
+) -> None:
+    """Write the PAIR-X figure of two photos, and their arrays if wanted; print the scores."""
+    settings = load_settings(overrides=given)
+    cuts = [_cut(path, _box(box), settings) for path, box in zip(photos, boxes, strict=True)]
+    job = prepare_job(Warehouse("memory://explain"), settings)
+    model = model_of(job)
+    found = explain_pair(
+        model,
+        *(chip_of(cut, model.chip) for cut in cuts),
+        layer=job.layers[0],
+        preset=settings.preset,
+        n_pixel_maps=settings.n_pixel_maps,
+    )
+    scores, local = _plausibility(job, cuts, found)
+    line = subtitle({"cosine": float(found.cosine), **vars(scores), **local})
+    figure = draw_figure(_figure_input(found, cuts, (photos[0].name, photos[1].name), line, settings))
+    _write(out, encode_png(figure.figure))
+    _OUT.print(f"{line}{'' if local['n_inliers'] is not None else ' (' + str(local['reason']).replace('_', ' ') + ')'}")
+    _OUT.print(f"figure: {out}")
+    if arrays is not None:
+        arrays.parent.mkdir(parents=True, exist_ok=True)
+        with arrays.open("wb") as file:
+            np.savez_compressed(file, **found.arrays())
+        _OUT.print(f"arrays: {arrays}")
+
+
+def _box(text: str | None) -> Box | None:
+    if text is None:
+        return None
+    try:
+        x, y, w, h = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise SettingsError(f"box {text!r} is not x,y,w,h", "give four numbers in pixels, e.g. 120,80,400,260") from error
+    return (x, y, w, h)
+
+
+def _cut(path: Path, box: Box | None, settings: Settings) -> Pixels:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise PhotoError("missing_file", f"{path} cannot be read: {error.strerror}") from error
+    try:
+        return cut_photo(decode_photo(data, settings.max_pixels), box)
+    except PhotoError as error:
+        raise PhotoError(error.code, f"{path}: {error}") from error
+
+
+def _plausibility(job: Job, cuts: list[Pixels], found: PairExplanation) -> tuple[Plausibility, dict[str, Any]]:
+    """Both scores, with a homography from the independent matcher on larger views of the same cuts."""
+    matcher, chosen = matcher_of(job), job.settings
+    a, b = (matcher.extract(view_of(cut, chosen.view_side)) for cut in cuts)
+    index = matcher.match(a, b)
+    estimated = estimate_homography(
+        a.points[index[:, 0]], b.points[index[:, 1]], chosen.homography, chosen.homography_threshold
+    )
+    matrix, inliers, reason = None, None, None
+    if isinstance(estimated, NoHomography):
+        reason = estimated.reason
+    else:
+        height, width = job.chip_size
+        matrix = rescale(estimated.matrix, a.view_size, (width, height), b.view_size, (width, height))
+        inliers = estimated.n_inliers
+    relevance = [found.relevance0, found.relevance1]
+    scores = plausibility(found.cell0, found.cell1, found.point0, found.point1, *relevance, matrix)
+    return scores, {"n_inliers": inliers, "reason": reason}
+
+
+def _figure_input(
+    found: PairExplanation, cuts: list[Pixels], names: tuple[str, str], line: str, settings: Settings
+) -> FigureInput:
+    return FigureInput(
+        chip_a=found.chip0,
+        chip_b=found.chip1,
+        grid_a=found.relevance0,
+        grid_b=found.relevance1,
+        points_a=found.point0,
+        points_b=found.point1,
+        relevance=found.match_relevance,
+        maps_a=found.pixel_relevance0,
+        maps_b=found.pixel_relevance1,
+        title_a=names[0],
+        title_b=names[1],
+        subtitle=line,
+        n_lines=settings.n_lines,
+        aspect_a=cuts[0].shape[1] / cuts[0].shape[0],
+        aspect_b=cuts[1].shape[1] / cuts[1].shape[0],
+    )
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    except OSError as error:
+        raise PairxError(f"{path} cannot be written: {error.strerror}", "name another file with -o") from error

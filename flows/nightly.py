@@ -1,0 +1,188 @@
+"""The nightly flow: ingest → embed → retrieve → score → flag → draw → report, incremental and resumable.
+
+Prefect sees one task per shard; Dask runs them; the warehouse's files say what is done. Nothing is kept in memory between
+stages, so a run that is killed anywhere goes on where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from prefect import flow
+from prefect_dask import DaskTaskRunner
+
+from flows.cluster import dask_cluster
+from flows.progress import Reporter, Silent
+from flows.stages import StageRunner
+from schemas.catalogue import Catalogue, read_catalogue
+from schemas.errors import PairxError
+from schemas.settings import Settings, load_settings
+from tasks.draw import plan_draw
+from tasks.embed import plan_embed
+from tasks.flag import flag
+from tasks.ingest import plan_ingest, withdraw, withdrawn_rows
+from tasks.job import Job, prepare_job
+from tasks.remaining import look
+from tasks.retrieve import Gallery, commit_pairs, new_pairs, plan_retrieve
+from tasks.run_log import Balance, RunLog, StageLog, balances, unchanged
+from tasks.run_report import write_report
+from tasks.score import plan_score
+from tasks.warehouse import Warehouse
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How to treat the catalogue: is it complete, are failures to be tried again."""
+
+    withdraw_missing: bool = False
+    retry_failed: bool = False
+
+
+_WORK: ContextVar[tuple[Catalogue, Job, RunOptions, Reporter]] = ContextVar("work of the current process")
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a finished run reports back."""
+
+    run_id: str
+    report: str
+    counts: Mapping[str, int]
+    balances: tuple[Balance, ...]
+    stages: tuple[StageLog, ...]
+    finished: datetime
+
+
+@flow(name="pairx-nightly", validate_parameters=False)
+def nightly(
+    catalogue: str,
+    warehouse: str,
+    root: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    withdraw_missing: bool = False,
+    retry_failed: bool = False,
+) -> str:
+    """Process a catalogue into a warehouse; the deployable entry point. Returns the report's address.
+
+    `settings` holds any of `schemas.settings.Settings`. Raises `PairxError` when the catalogue, the settings or the model
+    cannot be used (before any work) or when the counts do not balance (after it).
+    """
+    summary = run(
+        read_catalogue(catalogue, root),
+        Warehouse(warehouse),
+        load_settings(overrides=settings),
+        RunOptions(withdraw_missing, retry_failed),
+    )
+    return summary.report
+
+
+def run(
+    catalogue: Catalogue, warehouse: Warehouse, settings: Settings, options: RunOptions, reporter: Reporter | None = None
+) -> RunSummary:
+    """Process a catalogue on the cluster that the settings name; see `nightly`."""
+    warehouse.prepare()
+    job = prepare_job(warehouse, settings)
+    with dask_cluster(settings) as cluster:
+        token = _WORK.set((catalogue, job, options, reporter or Silent()))
+        try:
+            return process.with_options(task_runner=DaskTaskRunner(address=cluster.address))()
+        finally:
+            _WORK.reset(token)
+
+
+@flow(name="pairx-process")
+def process() -> RunSummary:
+    """All stages on the flow's task runner.
+
+    It takes no parameters and refers to functions only: Prefect sends a flow's parameters to its server as JSON, and the
+    flow itself, with all that its code refers to, to every worker.
+    """
+    return _process_work()
+
+
+def _process_work() -> RunSummary:
+    return _process(*_WORK.get())
+
+
+def _process(catalogue: Catalogue, job: Job, options: RunOptions, reporter: Reporter) -> RunSummary:
+    """All stages, between two rows of the run log."""
+    log = RunLog(job)
+    log.write("started")
+    stages = StageRunner(job, reporter)
+    try:
+        gallery = _process_photos(catalogue, job, log, options, stages)
+        _process_pairs(job, log, gallery, options, stages)
+        return _finish(job, log, gallery, stages)
+    except BaseException as error:
+        log.write("failed", stages=stages.logs, message=f"{type(error).__name__}: {error}")
+        raise
+
+
+def _process_photos(
+    catalogue: Catalogue, job: Job, log: RunLog, options: RunOptions, stages: StageRunner
+) -> Gallery:
+    """Ingest and embed; returns the photos that can be paired."""
+    size = job.settings.photos_per_shard
+    with look(job, log.columns(), options.retry_failed) as (_, left):
+        known = left.photos()
+    withdrawn = withdraw(job, list(withdrawn_rows(known, catalogue))) if options.withdraw_missing else 0
+    shards = plan_ingest(catalogue, known, size, options.retry_failed)
+    note = f"; {withdrawn} withdrawn" if withdrawn else ""
+    stages.run("ingest", shards, [len(s.entries) for s in shards], f"{len(catalogue.entries)} photos listed{note}")
+
+    with look(job, log.columns(), options.retry_failed) as (_, left):
+        present = [p for p in left.photos().values() if p["present"]]
+        to_embed = plan_embed(present, left.embedded(), left.detected(), left.not_embeddable(), size)
+    stages.run("embed", to_embed, [len(s.photos) for s in to_embed], f"{len(present)} photos in the catalogue")
+
+    with look(job, log.columns()) as (_, left):
+        embedded = left.embedded()
+    return Gallery.of([p for p in present if (p["photo_id"], p["chip_id"]) in embedded])
+
+
+def _process_pairs(job: Job, log: RunLog, gallery: Gallery, options: RunOptions, stages: StageRunner) -> None:
+    """Retrieve, score, flag and draw."""
+    with look(job, log.columns()) as (connection, left):
+        stored = left.stored_pairs()
+        done = unchanged(connection, job.prints.pairs, gallery.state)
+    shards = [] if done or len(gallery.photo_ids) < 2 else plan_retrieve(gallery)
+    found = stages.run(
+        "retrieve",
+        shards,
+        [s.last - s.first for s in shards],
+        f"{len(gallery.photo_ids)} photos to compare",
+        finish=lambda candidates: commit_pairs(job, new_pairs(job, gallery, candidates, stored)),
+    )
+    del found
+
+    with look(job, log.columns(gallery.state), options.retry_failed) as (_, left):
+        unscored, photos = left.unscored(), left.photos()
+        to_score = plan_score(unscored, photos, left.keypoint_shards(), job.settings.pairs_per_shard)
+    stages.run("score", to_score, [len(s.pairs) for s in to_score], "all pairs have scores")
+
+    with look(job, log.columns(gallery.state), options.retry_failed) as (connection, left):
+        with stages.alone("flag") as note:
+            note(f"{flag(job, connection, gallery.state)} suspects")
+        to_draw = plan_draw(left.undrawn(job.settings.figures))
+    stages.run("draw", to_draw, [len(s.items) for s in to_draw], "figures of the first suspects")
+
+
+def _finish(job: Job, log: RunLog, gallery: Gallery, stages: StageRunner) -> RunSummary:
+    """Check that nothing was lost, write the report and close the run."""
+    with look(job, log.columns(gallery.state)) as (connection, _), stages.alone("report") as note:
+        sums = tuple(balances(connection))
+        report, counts = write_report(job, log, connection, sums, stages.logs)
+        note(report)
+    if not all(s.ok for s in sums):
+        raise PairxError(
+            "the counts do not balance: " + "; ".join(map(str, sums)),
+            "run again: only what is missing is computed; a failure that repeats is in the log above",
+        )
+    log.write("finished", gallery.state, stages.logs, counts)
+    stages.publish(report, sums)
+    return RunSummary(log.run_id, report, counts, sums, tuple(stages.logs), log.started)
+

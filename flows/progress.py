@@ -1,0 +1,90 @@
+"""Progress of a run on the terminal: one line a stage with items per second and the time left."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+_PLAIN_EVERY = 5.0
+
+
+class Reporter(Protocol):
+    """Hears of each stage: its plan, each finished shard, its end."""
+
+    def begin(self, stage: str, items: int, unit: str) -> None:
+        """A stage with this many items starts; none means that everything was done before."""
+
+    def advance(self, items: int) -> None:
+        """A shard of this many items is done."""
+
+    def end(self, note: str) -> None:
+        """The stage is over."""
+
+
+class Silent:
+    """Says nothing; for library use and deployments, where Prefect shows the tasks."""
+
+    def begin(self, stage: str, items: int, unit: str) -> None:
+        """Nothing."""
+
+    def advance(self, items: int) -> None:
+        """Nothing."""
+
+    def end(self, note: str) -> None:
+        """Nothing."""
+
+
+class Terminal:
+    """A live bar on a terminal, a plain line every few seconds in a log file; both on standard error."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False)
+        self._bar: Progress | None = None
+        self._stage, self._unit, self._total, self._done = "", "", 0, 0
+        self._begun = self._said = 0.0
+
+    def begin(self, stage: str, items: int, unit: str) -> None:
+        """Start the stage's line."""
+        self._stage, self._unit, self._total, self._done = stage, unit, items, 0
+        self._begun = self._said = time.monotonic()
+        if items and self._console.is_terminal:
+            self._bar = Progress(
+                TextColumn(f"{stage:<9}"),
+                BarColumn(28),
+                MofNCompleteColumn(),
+                TextColumn(f"{unit}  elapsed"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                console=self._console,
+                transient=True,
+            )
+            self._bar.add_task(stage, total=items)
+            self._bar.start()
+
+    def advance(self, items: int) -> None:
+        """Move on by one shard."""
+        self._done += items
+        now = time.monotonic()
+        if self._bar is not None:
+            self._bar.advance(self._bar.task_ids[0], items)
+        elif now - self._said >= _PLAIN_EVERY and self._done < self._total:
+            self._said = now
+            rate = self._done / (now - self._begun)
+            left = (self._total - self._done) / rate if rate else 0.0
+            self._say(f"{self._done} of {self._total} {self._unit}, {rate:.1f}/s, {left:.0f} s left")
+
+    def end(self, note: str) -> None:
+        """Leave one line that says what the stage did."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+        self._say(f"{note}  ({time.monotonic() - self._begun:.1f} s)")
+
+    def _say(self, text: str) -> None:
+        self._console.print(f"{self._stage:<9} {text}", soft_wrap=True, markup=False)
+        sys.stderr.flush()

@@ -1,0 +1,105 @@
+"""One Prefect server for a run when none is configured: started on loopback, stopped afterwards, nothing reported home.
+
+Without a shared API every Dask worker would start a server of its own, which costs more than the work.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from schemas.errors import PairxError
+
+_START_SECONDS = 90.0
+_QUIET = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+    "PREFECT_LOGGING_LEVEL": "WARNING",
+    "PREFECT_LOGGING_TO_API_ENABLED": "false",
+    "PREFECT_CLI_PROMPT": "false",
+}
+
+
+@contextmanager
+def prefect_server() -> Iterator[str]:
+    """Yield the API's URL: the configured one, or that of a server which lives as long as the block.
+
+    The environment carries the URL to worker processes. Raises `PairxError` when the server does not come up.
+    """
+    configured = _configured()
+    if configured:
+        yield configured
+        return
+    with tempfile.TemporaryDirectory(prefix="pairx-prefect-") as home:
+        port = _free_port()
+        url = f"http://127.0.0.1:{port}/api"
+        ours = {**_QUIET, "PREFECT_HOME": home, "PREFECT_API_URL": url}
+        before = {key: os.environ.get(key) for key in ours}
+        os.environ.update(ours)
+        process = _start(port, Path(home) / "server.log")
+        try:
+            _wait_until_healthy(process, url, Path(home) / "server.log")
+            from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+
+            with temporary_settings(updates={PREFECT_API_URL: url, PREFECT_HOME: Path(home)}):
+                yield url
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            for key, value in before.items():
+                os.environ.pop(key, None) if value is None else os.environ.__setitem__(key, value)
+
+
+def _configured() -> str | None:
+    if url := os.environ.get("PREFECT_API_URL"):
+        return url
+    if not (Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser() / "profiles.toml").exists():
+        return None
+    from prefect.settings import get_current_settings
+
+    url = get_current_settings().api.url
+    return str(url) if url else None
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _start(port: int, log: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    # The run has no schedules to keep and no one looks at its page: neither services nor dashboard.
+    environment = {k: v for k, v in os.environ.items() if k != "PREFECT_API_URL"}
+    with log.open("wb") as file:
+        return subprocess.Popen(  # noqa: S603 - a fixed command of this interpreter
+            [*command, "--no-ui", "--no-services"], stdout=file, stderr=subprocess.STDOUT, env=environment
+        )
+
+
+def _wait_until_healthy(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with urllib.request.urlopen(f"{url}/health", timeout=2):  # noqa: S310 - our own loopback address
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.1)
+    tail = log.read_text(encoding="utf-8", errors="replace")[-800:]
+    raise PairxError(
+        f"the Prefect server did not start within {_START_SECONDS:.0f} s:\n{tail}",
+        "start one with `prefect server start` and set PREFECT_API_URL",
+    )

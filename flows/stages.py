@@ -1,0 +1,138 @@
+"""Stages on Prefect: one task per shard, results folded in as they come, progress and artifacts on the way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.futures import as_completed
+
+from flows.progress import Reporter
+from schemas.errors import PairxError
+from tasks.draw import draw_shard
+from tasks.embed import embed_shard
+from tasks.ingest import ingest_shard
+from tasks.job import Job
+from tasks.retrieve import retrieve_shard
+from tasks.run_log import Balance, StageLog
+from tasks.score import score_shard
+from tasks.shards import ShardResult
+
+WORK: dict[str, Callable[[Job, Any], Any]] = {
+    "ingest": ingest_shard,
+    "embed": embed_shard,
+    "retrieve": retrieve_shard,
+    "score": score_shard,
+    "draw": draw_shard,
+}
+UNITS = {"ingest": "photos", "embed": "photos", "retrieve": "photos", "score": "pairs", "draw": "figures"}
+_ARTIFACT_EVERY = 5.0
+
+
+class Work:
+    """One shard and what to do with it, closed to view: Prefect and Dask search any collection they know for futures."""
+
+    def __init__(self, stage: str, job: Job, shard: Any) -> None:
+        self.stage, self.job, self.shard = stage, job, shard
+
+    def do(self) -> Any:
+        """Process the shard; what comes back is small, its rows go to the warehouse."""
+        return WORK[self.stage](self.job, self.shard)
+
+
+@task(persist_result=False, cache_policy=NO_CACHE)
+def process_shard(work: Work) -> Any:
+    """One shard of one stage as a Prefect task."""
+    return work.do()
+
+
+class StageRunner:
+    """Runs stages one after another inside a flow and keeps their logs."""
+
+    def __init__(self, job: Job, reporter: Reporter) -> None:
+        self._job = job
+        self._reporter = reporter
+        self.logs: list[StageLog] = []
+
+    def run(
+        self,
+        stage: str,
+        shards: Sequence[Any],
+        sizes: Sequence[int],
+        context: str,
+        finish: Callable[[list[Any]], int] | None = None,
+    ) -> list[Any]:
+        """Process the shards of a stage; `sizes` are their items, `finish` folds all results in the driver.
+
+        Shards are independent: when one fails for good, the others go on, and the error is raised at the end.
+        """
+        begun = time.perf_counter()
+        self._reporter.begin(stage, sum(sizes), UNITS[stage])
+        outcomes, errors = self._collect(stage, shards, sizes)
+        folded = finish(outcomes) if finish and outcomes else None
+        results = [o if isinstance(o, ShardResult) else o.result for o in outcomes]
+        log = StageLog.of(stage, results, time.perf_counter() - begun)
+        self.logs.append(log)
+        self._reporter.end(self._note(log, sum(sizes), folded, context))
+        if errors:
+            raise PairxError(
+                f"{stage}: {len(errors)} of {len(shards)} shards failed; the first: {type(errors[0]).__name__}: {errors[0]}",
+                "what is done is kept; mend the cause and run again",
+            ) from errors[0]
+        return outcomes
+
+    @contextmanager
+    def alone(self, stage: str) -> Iterator[Callable[[str], None]]:
+        """Time a stage that the driver does itself; the block gets a function that takes the stage's closing note."""
+        begun = time.perf_counter()
+        notes: list[str] = []
+        self._reporter.begin(stage, 0, "")
+        yield notes.append
+        self.logs.append(StageLog(stage, seconds=time.perf_counter() - begun))
+        self._reporter.end(" ".join(notes))
+
+    def publish(self, report: str, sums: Sequence[Balance]) -> None:
+        """Leave the run's summary as a Prefect artifact."""
+        lines = ["| stage | shards | rows | failed | seconds |", "| --- | --- | --- | --- | --- |"]
+        lines += [f"| {s.stage} | {s.shards} | {s.rows} | {s.failed} | {s.seconds:.1f} |" for s in self.logs]
+        text = "\n".join([*(f"- {balance}" for balance in sums), f"- report: `{report}`", "", *lines])
+        create_markdown_artifact(key="pairx-run", markdown=text, description="PAIR-X nightly run")
+
+    def _collect(
+        self, stage: str, shards: Sequence[Any], sizes: Sequence[int]
+    ) -> tuple[list[Any], list[BaseException]]:
+        """Submit all shards and take their results as they finish; results come back in the shards' order."""
+        if not shards:
+            return [], []
+        attempt = process_shard.with_options(
+            name=f"{stage}-shard", retries=self._job.settings.retries, retry_delay_seconds=1, retry_jitter_factor=1
+        )
+        place = {attempt.submit(Work(stage, self._job, s)): i for i, s in enumerate(shards)}
+        artifact, said = create_progress_artifact(0.0, key=f"pairx-{stage}"), time.monotonic()
+        outcomes: dict[int, Any] = {}
+        errors: list[BaseException] = []
+        futures = list(place)
+        for count, future in enumerate(as_completed(futures), 1):
+            index = place.pop(future)
+            try:
+                outcomes[index] = future.result()
+            except Exception as error:  # a dead worker, a bug, a lost disk: all end up in one message below
+                errors.append(error)
+            self._reporter.advance(sizes[index])
+            if time.monotonic() - said > _ARTIFACT_EVERY or count == len(shards):
+                update_progress_artifact(artifact, 100.0 * count / len(shards))
+                said = time.monotonic()
+        return [outcomes[i] for i in sorted(outcomes)], errors
+
+    @staticmethod
+    def _note(log: StageLog, items: int, folded: int | None, context: str) -> str:
+        if not log.shards:
+            return f"nothing new; {context}"
+        failed = f", {log.failed} failed" if log.failed else ""
+        new = f", {folded} new pairs" if folded is not None else ""
+        return f"{items} {UNITS[log.stage]} in {log.shards} shards{failed}{new}"

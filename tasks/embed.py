@@ -1,0 +1,154 @@
+"""Embed: the model's embedding and the local features of every photo, once per chip."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pairx_engine.chips import Pixels, chip_of, view_of
+from pairx_engine.errors import PhotoError
+from pairx_engine.local.features import LocalFeatures
+from schemas.failures import Failure, FailureCode
+from tasks.job import Job, matcher_of, model_of
+from tasks.photo_files import CUTS
+from tasks.shards import ShardResult, Stopwatch, chunks, commit
+from tasks.warehouse import shard_name
+
+Photo = Mapping[str, Any]
+Key = tuple[str, str]
+"""Photo id and chip id."""
+
+
+@dataclass(frozen=True)
+class EmbedShard:
+    """Photos that lack an embedding, keypoints, or both."""
+
+    photos: tuple[Photo, ...]
+    embed: frozenset[str]
+    detect: frozenset[str]
+
+    @property
+    def name(self) -> str:
+        """Hash of the photos, their chips and what is wanted of each."""
+        return shard_name(
+            f"{p['photo_id']}\0{p['chip_id']}\0{p['photo_id'] in self.embed:d}{p['photo_id'] in self.detect:d}"
+            for p in self.photos
+        )
+
+
+def plan_embed(photos: Sequence[Photo], embedded: set[Key], detected: set[Key], failed: set[Key], size: int) -> list[EmbedShard]:
+    """Shards of the current photos, sorted by id, whose chip lacks an embedding or keypoints and has not failed."""
+    shards = []
+    keys = {p["photo_id"]: (p["photo_id"], p["chip_id"]) for p in photos if p["chip_id"] is not None}
+    missing = [p for p in photos if (k := keys.get(p["photo_id"])) and k not in failed and not (k in embedded and k in detected)]
+    for part in chunks(missing, size):
+        ids = [p["photo_id"] for p in part]
+        shards.append(
+            EmbedShard(
+                tuple(part),
+                frozenset(i for i in ids if keys[i] not in embedded),
+                frozenset(i for i in ids if keys[i] not in detected),
+            )
+        )
+    return shards
+
+
+def embed_shard(job: Job, shard: EmbedShard) -> ShardResult:
+    """Embed and detect the photos of one shard and commit their rows, embeddings last."""
+    watch = Stopwatch()
+    failures: list[Failure] = []
+    cuts: dict[str, Pixels] = {}
+    for photo in shard.photos:
+        try:
+            cuts[photo["photo_id"]] = CUTS.cut(photo, job.settings.max_pixels)
+        except PhotoError as error:
+            failures.append(_failure(photo, FailureCode(error.code), str(error)))
+    with watch.in_engine():
+        embeddings, broken = _embed(job, [p for p in shard.photos if p["photo_id"] in cuts.keys() & shard.embed], cuts)
+        keypoints = [
+            _keypoint_row(photo, matcher_of(job).extract(view_of(cuts[photo["photo_id"]], job.settings.view_side)))
+            for photo in shard.photos
+            if photo["photo_id"] in cuts.keys() & shard.detect
+        ]
+    tables: dict[str, Any] = {}
+    if shard.detect:
+        tables["keypoints"] = keypoints
+    if shard.embed:
+        tables["embeddings"] = embeddings
+    return commit(job, shard.name, tables, "embed", failures + broken, watch)
+
+
+def embed_chips(job: Job, chips: list[Pixels]) -> NDArray[np.float32]:
+    """Raw embeddings (N, D) of chips, in batches of a fixed shape; out of GPU memory halves the batch and goes on.
+
+    The last batch is filled up: kernels are chosen by shape, and a photo's embedding must not depend on its batch mates.
+    """
+    size = job.batch_size
+    while True:
+        try:
+            return np.concatenate([_forward(job, list(part), size) for part in chunks(chips, size)])
+        except torch.cuda.OutOfMemoryError:
+            if size == 1:
+                raise
+            size //= 2
+            torch.cuda.empty_cache()
+
+
+def _forward(job: Job, chips: list[Pixels], size: int) -> NDArray[np.float32]:
+    model = model_of(job)
+    filled = chips + [chips[-1]] * (size - len(chips))
+    with torch.inference_mode():
+        embeddings: NDArray[np.float32] = model.network(model.normalise(filled))[: len(chips)].float().cpu().numpy()
+    return embeddings
+
+
+def _embed(
+    job: Job, photos: list[Photo], cuts: Mapping[str, Pixels]
+) -> tuple[list[dict[str, Any]], list[Failure]]:
+    rows: list[dict[str, Any]] = []
+    failures: list[Failure] = []
+    if not photos:
+        return rows, failures
+    spec = model_of(job).chip
+    raw = embed_chips(job, [chip_of(cuts[p["photo_id"]], spec) for p in photos])
+    for photo, vector in zip(photos, raw, strict=True):
+        norm = float(np.linalg.norm(vector.astype(np.float64)))
+        if not np.isfinite(norm) or norm == 0:
+            failures.append(_failure(photo, FailureCode.EMBEDDING_NOT_FINITE, f"the embedding's norm is {norm}"))
+            continue
+        unit = (vector / norm).astype(np.float16)
+        rows.append({"photo_id": photo["photo_id"], "chip_id": photo["chip_id"], "norm": norm, "embedding": unit})
+    return rows, failures
+
+
+def _failure(photo: Photo, code: FailureCode, message: str) -> Failure:
+    return Failure("embed", photo["photo_id"], code, message, chip_id=photo["chip_id"])
+
+
+def _keypoint_row(photo: Photo, found: LocalFeatures) -> dict[str, Any]:
+    return {
+        "photo_id": photo["photo_id"],
+        "chip_id": photo["chip_id"],
+        "view_width": found.view_size[0],
+        "view_height": found.view_size[1],
+        "x": found.points[:, 0],
+        "y": found.points[:, 1],
+        "score": found.scores,
+        "dimension": found.descriptors.shape[1],
+        "descriptors": found.descriptors.astype(np.float16).ravel(),
+    }
+
+
+def local_features(row: Mapping[str, Any]) -> LocalFeatures:
+    """The stored features of one `keypoints` row, as the matcher expects them."""
+    points = np.stack([np.asarray(row["x"], dtype=np.float32), np.asarray(row["y"], dtype=np.float32)], axis=1)
+    descriptors = np.asarray(row["descriptors"], dtype=np.float32).reshape(len(points), row["dimension"])
+    scores = np.asarray(row["score"], dtype=np.float32)
+    return LocalFeatures(points.reshape(-1, 2), descriptors, scores, (row["view_width"], row["view_height"]))
+
+

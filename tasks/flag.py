@@ -1,0 +1,23 @@
+"""Flag: the ranked suspects of this moment, kept as rows so that plain Parquet readers have them without our views."""
+
+from __future__ import annotations
+
+import duckdb
+
+from schemas.tables import SUSPECTS
+from tasks.job import Job
+from tasks.warehouse import shard_name
+
+
+def flag(job: Job, connection: duckdb.DuckDBPyConnection, state: str) -> int:
+    """Write the suspects of catalogue state `state`; returns how many.
+
+    The ranking is a function of the state and the scores, so the same state writes the same shard.
+    """
+    columns = ", ".join(name for name in SUSPECTS.schema.names if name != "state")
+    rows = connection.execute(f"SELECT {columns} FROM suspects ORDER BY rank").to_arrow_table()  # noqa: S608 - our names
+    rows = rows.append_column("state", [[state] * rows.num_rows])
+    scored = connection.execute("SELECT count(*) FROM scores").fetchall()[0][0]
+    # A state whose pairs were scored only now, after failures were retried, ranks anew.
+    name = shard_name([state, str(scored)])
+    return job.warehouse.write("suspects", job.prints.suspects, name, rows)

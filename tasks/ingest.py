@@ -1,0 +1,126 @@
+"""Ingest: every catalogue entry becomes a row of `photos`, its file read, checked, hashed; what cannot be read is a failure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from pairx_engine.chips import cut_photo, decode_photo
+from pairx_engine.errors import PhotoError
+from pairx_engine.perceptual_hash import difference_hash
+from schemas.catalogue import Catalogue, CatalogueEntry
+from schemas.failures import Failure
+from schemas.tables import PHOTOS
+from tasks.job import Job
+from tasks.photo_files import read_bytes, stamps
+from tasks.shards import ShardResult, chunks, commit
+from tasks.warehouse import shard_name
+
+_TEXT_FIELDS = ("path", "identity", "species", "encounter", "taken_at", "viewpoint", "theta")
+
+
+@dataclass(frozen=True)
+class IngestShard:
+    """Entries to read, with the revision and stamp that each row will carry."""
+
+    root: str
+    entries: tuple[CatalogueEntry, ...]
+    revisions: tuple[int, ...]
+    stamps: tuple[str | None, ...]
+
+    @property
+    def name(self) -> str:
+        """Hash of the photo ids and their revisions."""
+        return shard_name(f"{e.photo_id}\0{r}" for e, r in zip(self.entries, self.revisions, strict=True))
+
+
+def plan_ingest(
+    catalogue: Catalogue, current: Mapping[str, Mapping[str, Any]], size: int, retry_failed: bool = False
+) -> list[IngestShard]:
+    """Shards of the entries that are new, or whose entry or file differs from the current `photos` row.
+
+    `current` maps photo ids to their current rows. With `retry_failed`, photos without a chip are read again as well.
+    """
+    changed: list[tuple[CatalogueEntry, int, str | None]] = []
+    found = stamps(catalogue.root, [e.path for e in catalogue.entries])
+    for entry, stamp in zip(catalogue.entries, found, strict=True):
+        row = current.get(entry.photo_id)
+        failed = row is not None and row["chip_id"] is None
+        if row is None or _differs(entry, catalogue.root, stamp, row) or (failed and retry_failed):
+            changed.append((entry, 0 if row is None else row["revision"] + 1, stamp))
+    return [
+        IngestShard(catalogue.root, *(tuple(column) for column in zip(*part, strict=True)))  # type: ignore[arg-type]
+        for part in chunks(changed, size)
+    ]
+
+
+def _differs(entry: CatalogueEntry, root: str, stamp: str | None, row: Mapping[str, Any]) -> bool:
+    if not row["present"] or row["root"] != root or row["stamp"] != stamp:
+        return True
+    if any(getattr(entry, field) != row[field] for field in _TEXT_FIELDS):
+        return True
+    if row["width"] is None:
+        return False
+    box = entry.box_in(row["width"], row["height"])
+    return (None if box is None else list(box)) != row["box"]
+
+
+def ingest_shard(job: Job, shard: IngestShard) -> ShardResult:
+    """Read, check and hash the photos of one shard and commit their rows."""
+    rows, failures = [], []
+    for entry, revision, stamp in zip(shard.entries, shard.revisions, shard.stamps, strict=True):
+        row = _row(entry, shard.root, revision, stamp)
+        try:
+            _read_photo(row, entry, job.settings.max_pixels)
+        except PhotoError as error:
+            failures.append(Failure("ingest", entry.photo_id, error.code, str(error), revision=revision))  # type: ignore[arg-type]
+        rows.append(row)
+    return commit(job, shard.name, {"photos": rows}, "ingest", failures)
+
+
+def _row(entry: CatalogueEntry, root: str, revision: int, stamp: str | None) -> dict[str, Any]:
+    row: dict[str, Any] = dict.fromkeys(PHOTOS.schema.names)
+    row.update({field: getattr(entry, field) for field in _TEXT_FIELDS})
+    row.update(photo_id=entry.photo_id, revision=revision, present=True, root=root, stamp=stamp)
+    return row
+
+
+def _read_photo(row: dict[str, Any], entry: CatalogueEntry, max_pixels: int) -> None:
+    """Fill in what the file tells; what was learnt before a `PhotoError` stays."""
+    data = read_bytes(row["root"], row["path"])
+    row.update(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+    photo = decode_photo(data, max_pixels)
+    row.update(height=photo.shape[0], width=photo.shape[1])
+    box = entry.box_in(row["width"], row["height"])
+    row["box"] = None if box is None else list(box)
+    cut = cut_photo(photo, box, entry.theta)
+    row["perceptual_hash"] = difference_hash(cut)
+    row["chip_id"] = chip_id(row["sha256"], row["box"], entry.theta)
+
+
+def chip_id(sha256: str, box: Sequence[float] | None, theta: float) -> str:
+    """What the model saw, as 20 hex digits: the file's bytes, the box and the rotation."""
+    return shard_name([f"{sha256} {None if box is None else [float(v) for v in box]} {float(theta)}"])
+
+
+def withdrawn_rows(
+    current: Mapping[str, Mapping[str, Any]], catalogue: Catalogue
+) -> Iterator[dict[str, Any]]:
+    """Rows that withdraw the photos which the catalogue no longer lists."""
+    listed = {e.photo_id for e in catalogue.entries}
+    for photo_id, row in current.items():
+        if photo_id not in listed and row["present"]:
+            yield {**row, "revision": row["revision"] + 1, "present": False}
+
+
+def withdraw(job: Job, rows: Sequence[Mapping[str, Any]]) -> int:
+    """Commit withdrawals; returns how many photos left the catalogue."""
+    if not rows:
+        return 0
+    table = pa.Table.from_pylist([dict(r) for r in rows], schema=PHOTOS.schema)
+    name = shard_name(f"{r['photo_id']}\0{r['revision']}" for r in rows)
+    return job.warehouse.write("photos", job.prints.photos, name, table)

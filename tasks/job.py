@@ -1,0 +1,105 @@
+"""What every shard task is told, and what every worker process loads once: the model and the local matcher."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+from pairx_engine.chips import CONVENTION, DECODER
+from pairx_engine.errors import ModelError
+from pairx_engine.local.features import LocalMatcher
+from pairx_engine.local.registry import load_local_matcher
+from pairx_engine.models import ReIdModel, load_model
+from pairx_engine.relevance import LayerExplainer
+from schemas.fingerprints import Fingerprints, fingerprints
+from schemas.settings import Settings
+from tasks.warehouse import Warehouse
+
+READER = {"decoder": DECODER, "convention": CONVENTION, "hash": "difference-64"}
+_CPU_BATCH, _GPU_BATCH = 8, 64
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run as its tasks see it: small, picklable, the same for every shard."""
+
+    warehouse: Warehouse
+    settings: Settings
+    prints: Fingerprints
+    layers: tuple[str, ...]
+    weights_sha256: str
+    chip_size: tuple[int, int]
+
+    @property
+    def batch_size(self) -> int:
+        """Chips per forward on this process's device."""
+        return self.settings.batch_size or (_GPU_BATCH if device().type == "cuda" else _CPU_BATCH)
+
+
+def prepare_job(warehouse: Warehouse, settings: Settings) -> Job:
+    """Load model and matcher once to learn what they are, resolve the layers, and derive the fingerprints.
+
+    Raises `ModelError` for a model or layer that cannot be used, before any work starts.
+    """
+    model = _load(settings.model, settings.model_revision, settings.resize, "cpu")
+    matcher = _matcher(settings.matcher, settings.matcher_weights, settings.max_keypoints, "cpu")
+    layers = settings.layers or ((model.layer,) if model.layer else ())
+    if not layers:
+        raise ModelError(
+            f"model {settings.model} has no convolutional layer to explain; name one with --layer"
+        )
+    try:
+        LayerExplainer(model.network, layers, settings.preset)
+    except ValueError as error:
+        raise ModelError(str(error)) from error
+    prints = fingerprints(
+        settings, READER, model.identity(), matcher.extraction_identity(), matcher.identity(), tuple(layers)
+    )
+    return Job(warehouse, settings, prints, tuple(layers), model.weights_sha256, model.chip.size)
+
+
+def device() -> torch.device:
+    """The device of this process: the first visible GPU (dask-cuda shows each worker its own), else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def model_of(job: Job) -> ReIdModel:
+    """This process's model; refuses weights other than those that the run was fingerprinted with."""
+    chosen = job.settings
+    model = _load(chosen.model, chosen.model_revision, chosen.resize, str(device()))
+    if model.weights_sha256 != job.weights_sha256:
+        raise ModelError(
+            f"the weights of {chosen.model} on this machine differ from those that the run started with; "
+            "give every worker the same file and start again"
+        )
+    return model
+
+
+def matcher_of(job: Job) -> LocalMatcher:
+    """This process's local matcher."""
+    chosen = job.settings
+    return _matcher(chosen.matcher, chosen.matcher_weights, chosen.max_keypoints, str(device()))
+
+
+@lru_cache(maxsize=2)
+def explainer_of(job: Job) -> LayerExplainer:
+    """This process's explainer for the run's layers and preset."""
+    return LayerExplainer(model_of(job).network, job.layers, job.settings.preset)
+
+
+@lru_cache(maxsize=2)
+def _load(source: str, revision: str | None, resize: str | None, on: str) -> ReIdModel:
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    if "OMP_NUM_THREADS" in os.environ:
+        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    return load_model(source, on, revision, resize)
+
+
+@lru_cache(maxsize=2)
+def _matcher(name: str, weights: str | None, max_keypoints: int, on: str) -> LocalMatcher:
+    return load_local_matcher(name, Path(weights).expanduser() if weights else None, on, max_keypoints)

@@ -1,0 +1,134 @@
+"""What is left to do: the warehouse's current views against what is already committed under this run's fingerprints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import duckdb
+
+from schemas.views import install_views
+from tasks.draw import DrawItem
+from tasks.embed import Key
+from tasks.job import Job
+from tasks.score import Pair
+
+Photo = Mapping[str, Any]
+
+
+class Remaining:
+    """Questions about a run's progress, answered from one look at the warehouse's files."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, job: Job, retry_failed: bool) -> None:
+        self._connection = connection
+        self._job = job
+        self._retry = retry_failed
+
+    def photos(self) -> dict[str, Photo]:
+        """Rows of all photos, withdrawn ones too, at their highest revision, sorted by id."""
+        rows = self._rows(
+            """
+            SELECT * EXCLUDE (shard, fingerprint) FROM run_photos
+            QUALIFY row_number() OVER (PARTITION BY photo_id ORDER BY revision DESC, shard) = 1
+            ORDER BY photo_id
+            """
+        )
+        return {row["photo_id"]: row for row in rows}
+
+    def embedded(self) -> set[Key]:
+        """Photos and chips that have an embedding."""
+        return self._keys("SELECT DISTINCT photo_id, chip_id FROM run_embeddings")
+
+    def detected(self) -> set[Key]:
+        """Photos and chips that have keypoints."""
+        return self._keys("SELECT DISTINCT photo_id, chip_id FROM run_keypoints")
+
+    def not_embeddable(self) -> set[Key]:
+        """Photos and chips that failed at embed and are not to be tried again."""
+        if self._retry:
+            return set()
+        return self._keys("SELECT DISTINCT item, chip_id FROM run_failures WHERE stage = 'embed'")
+
+    def stored_pairs(self) -> set[str]:
+        """Ids of all pairs ever retrieved under this run's settings."""
+        return {row[0] for row in self._connection.execute("SELECT DISTINCT pair_id FROM run_pairs").fetchall()}
+
+    def unscored(self) -> list[Pair]:
+        """Current pairs without a score."""
+        rows = self._connection.execute(
+            """
+            SELECT pair_id, photo_a, photo_b FROM pairs
+            ANTI JOIN run_scores USING (pair_id)
+            WHERE $retry OR pair_id NOT IN (SELECT item FROM run_failures WHERE stage = 'score')
+            ORDER BY photo_a, photo_b
+            """,
+            {"retry": self._retry},
+        ).fetchall()
+        return [Pair(*row) for row in rows]
+
+    def keypoint_shards(self) -> dict[str, str]:
+        """The shard that holds each photo's current keypoints."""
+        rows = self._connection.execute(
+            "SELECT photo_id, min(shard) FROM run_keypoints SEMI JOIN photos USING (photo_id, chip_id) GROUP BY photo_id"
+        ).fetchall()
+        return dict(rows)
+
+    def undrawn(self, limit: int) -> list[DrawItem]:
+        """The most suspect pairs, up to `limit`, that have no figure yet."""
+        photos = self.photos()
+        rows = self._rows(
+            """
+            WITH flagged AS (
+                SELECT pair_id, min(rank) AS rank, any_value(cosine) AS cosine, any_value(reason ORDER BY rank) AS reason
+                FROM suspects GROUP BY pair_id ORDER BY rank LIMIT $limit
+            )
+            SELECT f.rank, f.cosine, m AS matches, r AS relevances,
+                   s.inverted_residual_mean, s.residual_mean, s.match_coverage, s.n_matches, s.n_inliers
+            FROM flagged AS f
+            JOIN matches AS m ON m.pair_id = f.pair_id AND m.layer = $layer
+            JOIN relevances AS r ON r.pair_id = f.pair_id AND r.layer = $layer
+            JOIN scores AS s ON s.pair_id = f.pair_id AND s.layer = $layer
+            WHERE f.pair_id NOT IN (SELECT pair_id FROM run_explanations)
+              AND ($retry OR f.pair_id NOT IN (SELECT item FROM run_failures WHERE stage = 'draw'))
+            ORDER BY f.rank
+            """,
+            {"limit": limit, "layer": self._job.layers[0], "retry": self._retry},
+        )
+        return [
+            DrawItem(row["matches"], row["relevances"], photos[m["photo_a"]], photos[m["photo_b"]], subtitle(row))
+            for row in rows
+            for m in [row["matches"]]
+        ]
+
+    def _keys(self, query: str) -> set[Key]:
+        return {(photo, chip) for photo, chip in self._connection.execute(query).fetchall()}
+
+    def _rows(self, query: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        found = self._connection.execute(query, parameters)
+        names = [column[0] for column in found.description]
+        return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+
+
+def subtitle(row: Mapping[str, Any]) -> str:
+    """The line of scores below a figure's titles."""
+    parts = [f"cosine {row['cosine']:.3f}", f"{row['n_matches']} matches"]
+    if row["match_coverage"] is not None:
+        parts.append(f"coverage {row['match_coverage']:.2f}")
+    if row["inverted_residual_mean"] is not None:
+        parts.append(f"residual {row['residual_mean']:.1f} px (inverted {row['inverted_residual_mean']:.3f})")
+        parts.append(f"{row['n_inliers']} local inliers")
+    else:
+        parts.append("no homography")
+    return " · ".join(parts)
+
+
+@contextmanager
+def look(job: Job, current: Mapping[str, Any], retry_failed: bool = False) -> Iterator[tuple[duckdb.DuckDBPyConnection, Remaining]]:
+    """A connection with this run's views over the files committed now, narrow views computed once."""
+    connection = duckdb.connect(":memory:")
+    try:
+        install_views(connection, job.warehouse, run=current, materialise=True)
+        yield connection, Remaining(connection, job, retry_failed)
+    finally:
+        connection.close()

@@ -1,0 +1,223 @@
+"""Retrieve: exact nearest photos of every photo, and near-identical pictures; unordered pairs that are not yet stored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from pairx_engine.perceptual_hash import hash_distances
+from pairx_engine.topk import Block, PairRule, PhotoKeys, cosines, exact_top_k
+from schemas.settings import Settings
+from tasks.job import Job, device
+from tasks.shards import ShardResult, Stopwatch, peak_bytes
+from tasks.warehouse import pair_id, shard_name
+
+NEAR_IDENTICAL_BITS = 4
+_QUERIES_PER_TASK = 8192
+_BLOCK = 8192
+_PAIRS_PER_FILE = 50_000
+_BANDS = NEAR_IDENTICAL_BITS + 1
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The embedded photos of one moment, sorted by id: what a photo may be paired with."""
+
+    photo_ids: tuple[str, ...]
+    chip_ids: tuple[str, ...]
+    keys: PhotoKeys
+    hashes: NDArray[np.uint64]
+
+    @classmethod
+    def of(cls, photos: Sequence[Mapping[str, Any]]) -> Gallery:
+        """From `photos` rows sorted by photo id; names, encounters, species and viewpoints become codes."""
+        columns = {
+            name: _codes([p[name] for p in photos]) for name in ("identity", "encounter", "species", "viewpoint")
+        }
+        hashes = np.array([p["perceptual_hash"] for p in photos], dtype=np.uint64)
+        return cls(tuple(p["photo_id"] for p in photos), tuple(p["chip_id"] for p in photos), PhotoKeys(**columns), hashes)
+
+    @property
+    def state(self) -> str:
+        """Hash of everything that decides which pairs are chosen and ranked, names included."""
+        rows = zip(self.photo_ids, self.chip_ids, *(map(int, c) for c in vars(self.keys).values()), strict=True)
+        return shard_name("\0".join(map(str, row)) for row in rows)
+
+
+def _codes(values: Sequence[str | None]) -> NDArray[np.int32]:
+    known = {v: i for i, v in enumerate(sorted({v for v in values if v is not None}))}
+    return np.array([-1 if v is None else known[v] for v in values], dtype=np.int32)
+
+
+@dataclass(frozen=True)
+class RetrieveShard:
+    """Queries `first` to `last` (exclusive) of a gallery."""
+
+    gallery: Gallery
+    first: int
+    last: int
+
+    @property
+    def name(self) -> str:
+        """The gallery's state and the range of queries."""
+        return f"{self.gallery.state}-{self.first}"
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Directed candidates of some queries: gallery rows and cosines."""
+
+    query: NDArray[np.int32]
+    neighbour: NDArray[np.int32]
+    cosine: NDArray[np.float32]
+    result: ShardResult
+
+
+def plan_retrieve(gallery: Gallery) -> list[RetrieveShard]:
+    """Even ranges of queries, few enough that reading the gallery once per range stays cheap."""
+    count = len(gallery.photo_ids)
+    parts = max(1, -(-count // _QUERIES_PER_TASK))
+    edges = np.linspace(0, count, parts + 1).astype(int)
+    return [RetrieveShard(gallery, int(a), int(b)) for a, b in zip(edges, edges[1:], strict=False) if b > a]
+
+
+def pair_rules(settings: Settings) -> dict[str, tuple[PairRule, int]]:
+    """Nearest over all, and nearest of the same name: a wrong name inside an identity never shows in a plain top-k."""
+    base = PairRule(settings.same_species, settings.same_viewpoint)
+    rules = {"top_k": (base, settings.top_k)}
+    if settings.same_name_k:
+        rules["same_name"] = (replace(base, same_name=True), settings.same_name_k)
+    return rules
+
+
+def retrieve_shard(job: Job, shard: RetrieveShard) -> Candidates:
+    """The nearest photos of one range of queries, over the whole gallery."""
+    watch = Stopwatch()
+    rows = np.arange(shard.first, shard.last)
+    queries = _vectors(job, shard.gallery, rows).to(device())
+    with watch.in_engine():
+        found = exact_top_k(queries, rows, lambda: _blocks(job, shard.gallery), shard.gallery.keys, pair_rules(job.settings))
+    query, neighbour, cosine = (
+        np.concatenate([getattr(n, field) for n in found.values()]) for field in ("query", "neighbour", "cosine")
+    )
+    result = ShardResult("retrieve", shard.name, len(query), 0, watch.seconds, watch.engine, peak_bytes())
+    return Candidates(query.astype(np.int32), neighbour.astype(np.int32), cosine, result)
+
+
+def _blocks(job: Job, gallery: Gallery) -> Iterator[Block]:
+    """The gallery's vectors, file by file, gathered into blocks of a few thousand; memory stays bounded."""
+    row_of = {key: i for i, key in enumerate(zip(gallery.photo_ids, gallery.chip_ids, strict=True))}
+    rows: list[NDArray[np.int64]] = []
+    vectors: list[torch.Tensor] = []
+    held = 0
+    for name in sorted(job.warehouse.shards("embeddings", job.prints.embeddings)):
+        table = job.warehouse.read("embeddings", job.prints.embeddings, [name], ["photo_id", "chip_id", "embedding"])
+        keys = zip(table["photo_id"].to_pylist(), table["chip_id"].to_pylist(), strict=True)
+        at = np.array([row_of.get(key, -1) for key in keys], dtype=np.int64)
+        if not (at >= 0).any():
+            continue
+        rows.append(at[at >= 0])
+        vectors.append(_matrix(table["embedding"])[torch.from_numpy(at >= 0)])
+        held += len(rows[-1])
+        if held >= _BLOCK:
+            yield np.concatenate(rows), torch.cat(vectors)
+            rows, vectors, held = [], [], 0
+    if held:
+        yield np.concatenate(rows), torch.cat(vectors)
+
+
+def _matrix(column: pa.ChunkedArray) -> torch.Tensor:
+    array = column.combine_chunks()
+    flat = array.flatten().to_numpy(zero_copy_only=False)
+    return torch.from_numpy(np.array(flat, dtype=np.float16).reshape(len(array), -1))
+
+
+def _vectors(job: Job, gallery: Gallery, rows: NDArray[np.int64]) -> torch.Tensor:
+    """Stored vectors (len(rows), D) of gallery rows, in that order."""
+    place = {int(row): i for i, row in enumerate(rows)}
+    found: torch.Tensor | None = None
+    for columns, vectors in _blocks(job, gallery):
+        mask = np.isin(columns, rows)
+        if found is None:
+            found = torch.empty(len(rows), vectors.shape[1], dtype=vectors.dtype)
+        found[torch.tensor([place[int(c)] for c in columns[mask]], dtype=torch.int64)] = vectors[torch.from_numpy(mask)]
+    if found is None:
+        raise ValueError("none of these photos has an embedding")
+    return found
+
+
+def new_pairs(job: Job, gallery: Gallery, candidates: Iterable[Candidates], stored: set[str]) -> pa.Table:
+    """Unordered pairs among all candidates and near-identical pictures that are not in `stored`, sorted by photo ids."""
+    cosine_of: dict[tuple[int, int], float] = {}
+    for part in candidates:
+        low, high = np.minimum(part.query, part.neighbour), np.maximum(part.query, part.neighbour)
+        cosine_of.update(zip(zip(low.tolist(), high.tolist(), strict=True), part.cosine.tolist(), strict=True))
+    missing = [pair for pair in near_identical(gallery) if pair not in cosine_of]
+    cosine_of.update(zip(missing, _cosines(job, gallery, missing), strict=True))
+    rows = []
+    for (a, b), cosine in sorted(cosine_of.items()):
+        key = pair_id(gallery.photo_ids[a], gallery.chip_ids[a], gallery.photo_ids[b], gallery.chip_ids[b])
+        if key not in stored:
+            rows.append((key, a, b, cosine))
+    return _table(gallery, rows)
+
+
+def _table(gallery: Gallery, rows: list[tuple[str, int, int, float]]) -> pa.Table:
+    a, b = (np.array([row[i] for row in rows], dtype=np.int64) for i in (1, 2))
+    photo, chip = (np.array(ids, dtype=object) for ids in (gallery.photo_ids, gallery.chip_ids))
+    return pa.table(
+        {
+            "pair_id": pa.array([row[0] for row in rows], pa.string()),
+            "photo_a": pa.array(photo[a], pa.string()),
+            "photo_b": pa.array(photo[b], pa.string()),
+            "chip_a": pa.array(chip[a], pa.string()),
+            "chip_b": pa.array(chip[b], pa.string()),
+            "cosine": pa.array([row[3] for row in rows], pa.float32()),
+            "hash_distance": pa.array(hash_distances(gallery.hashes[a], gallery.hashes[b]).astype(np.int32)),
+        }
+    )
+
+
+def near_identical(gallery: Gallery) -> list[tuple[int, int]]:
+    """Pairs (a < b) whose hashes differ in at most 4 bits and whose names differ or are unknown.
+
+    Two hashes that differ in at most 4 bits agree in at least one of 5 bands, so only photos that share a band are
+    compared. Pairs of one name are re-sightings or duplicates of no consequence and are left to the ranking by cosine.
+    """
+    names = gallery.keys.identity
+    found: set[tuple[int, int]] = set()
+    for band in range(_BANDS):
+        low, high = 64 * band // _BANDS, 64 * (band + 1) // _BANDS
+        part = (gallery.hashes >> np.uint64(low)) & np.uint64((1 << (high - low)) - 1)
+        order = np.argsort(part, kind="stable")
+        edges = np.flatnonzero(np.diff(part[order])) + 1
+        for group in np.split(order, edges):
+            for i, a in enumerate(group[:-1]):
+                others = group[i + 1 :]
+                near = hash_distances(gallery.hashes[a], gallery.hashes[others]) <= NEAR_IDENTICAL_BITS
+                other_name = (names[others] != names[a]) | (names[a] == -1)
+                found.update((min(int(a), int(b)), max(int(a), int(b))) for b in others[near & other_name])
+    return sorted(found)
+
+
+def _cosines(job: Job, gallery: Gallery, pairs: list[tuple[int, int]]) -> list[float]:
+    if not pairs:
+        return []
+    rows = np.unique(np.array(pairs))
+    vectors = _vectors(job, gallery, rows)
+    first, second = (torch.from_numpy(np.searchsorted(rows, np.array(pairs)[:, i])) for i in (0, 1))
+    return [float(v) for v in cosines(vectors[first], vectors[second])]
+
+
+def commit_pairs(job: Job, pairs: pa.Table) -> int:
+    """Write new pairs in files of bounded size; returns how many."""
+    for start in range(0, pairs.num_rows, _PAIRS_PER_FILE):
+        part = pairs.slice(start, _PAIRS_PER_FILE)
+        job.warehouse.write("pairs", job.prints.pairs, shard_name(part["pair_id"].to_pylist()), part)
+    return int(pairs.num_rows)

@@ -1,0 +1,161 @@
+"""The run log: rows of `runs`, the sums that must balance, and versions of what computed."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import duckdb
+
+from tasks.job import Job
+from tasks.shards import ShardResult
+
+_PACKAGES = (
+    "pairx-pipeline", "torch", "torchvision", "timm", "zennit", "kornia", "opencv-python-headless", "pillow", "numpy",
+    "pyarrow", "duckdb", "prefect", "dask", "distributed",
+)  # fmt: skip
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages whose code makes the numbers or carries them."""
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+@dataclass(frozen=True)
+class StageLog:
+    """What one stage did in this run: shards and rows now written, wall seconds, seconds of work and of engine."""
+
+    stage: str
+    shards: int = 0
+    rows: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+    work_seconds: float = 0.0
+    engine_seconds: float = 0.0
+    peak_bytes: int = 0
+
+    @classmethod
+    def of(cls, stage: str, results: Sequence[ShardResult], seconds: float) -> StageLog:
+        """Sum the results of a stage's shards."""
+        return cls(
+            stage,
+            len(results),
+            sum(r.rows for r in results),
+            sum(r.failed for r in results),
+            seconds,
+            sum(r.seconds for r in results),
+            sum(r.engine_seconds for r in results),
+            max((r.peak_bytes for r in results), default=0),
+        )
+
+
+@dataclass(frozen=True)
+class Balance:
+    """One sum that must add up: everything that went in either came out or failed with a reason."""
+
+    name: str
+    planned: int
+    done: int
+    done_as: str
+    failed: int
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing was lost."""
+        return self.planned == self.done + self.failed
+
+    def __str__(self) -> str:
+        sign = "=" if self.ok else "≠"
+        return f"{self.name} {self.planned} {sign} {self.done_as} {self.done} + failed {self.failed}"
+
+
+def balances(connection: duckdb.DuckDBPyConnection) -> list[Balance]:
+    """The sums over photos and pairs, counted in the tables themselves."""
+    photos = connection.execute(
+        """
+        SELECT count(*), count(e.photo_id), count(*) FILTER (e.photo_id IS NULL AND f.item IS NOT NULL)
+        FROM photos AS p
+        LEFT JOIN (SELECT DISTINCT photo_id, chip_id FROM run_embeddings) AS e USING (photo_id, chip_id)
+        LEFT JOIN (SELECT DISTINCT item FROM failures WHERE stage IN ('ingest', 'embed')) AS f ON f.item = p.photo_id
+        """
+    ).fetchall()[0]
+    pairs = connection.execute(
+        """
+        SELECT count(*), count(s.pair_id), count(*) FILTER (s.pair_id IS NULL AND f.item IS NOT NULL)
+        FROM pairs AS p
+        LEFT JOIN (SELECT DISTINCT pair_id FROM run_scores) AS s USING (pair_id)
+        LEFT JOIN (SELECT DISTINCT item FROM failures WHERE stage = 'score') AS f ON f.item = p.pair_id
+        """
+    ).fetchall()[0]
+    return [
+        Balance("photos", photos[0], photos[1], "embedded", photos[2]),
+        Balance("pairs", pairs[0], pairs[1], "scored", pairs[2]),
+    ]
+
+
+@dataclass
+class RunLog:
+    """One run's rows of `runs`: started, then finished or failed."""
+
+    job: Job
+    run_id: str = field(
+        default_factory=lambda: f"{datetime.now(UTC):%Y%m%dt%H%M%S}-{secrets.token_hex(3)}"
+    )
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    def columns(self, state: str | None = None) -> dict[str, Any]:
+        """The columns of `current_run` for this run, so that its own views can be installed before it is over."""
+        job = self.job
+        prints = {f"{k}_fingerprint": v for k, v in vars(job.prints).items()}
+        return {
+            "run_id": self.run_id,
+            **prints,
+            "layer": job.layers[0],
+            "top_k": job.settings.top_k,
+            "same_name_k": job.settings.same_name_k,
+            "same_species": job.settings.same_species,
+            "same_viewpoint": job.settings.same_viewpoint,
+            "state": state,
+        }
+
+    def write(
+        self,
+        status: str,
+        state: str | None = None,
+        stages: Sequence[StageLog] = (),
+        counts: Mapping[str, int] | None = None,
+        message: str | None = None,
+    ) -> None:
+        """Append this run's row with the given status."""
+        columns = {k: v for k, v in self.columns(state).items() if k not in ("same_species", "same_viewpoint")}
+        row = {
+            **columns,
+            "status": status,
+            "at": datetime.now(UTC),
+            "settings": self.job.settings.model_dump_json(),
+            "versions": json.dumps(versions()),
+            "counts": json.dumps(dict(counts)) if counts is not None else None,
+            "timings": json.dumps({s.stage: round(s.seconds, 3) for s in stages}) if stages else None,
+            "message": message,
+        }
+        self.job.warehouse.write("runs", self.job.prints.suspects, f"{self.run_id}-{status}", [row])
+
+
+def unchanged(connection: duckdb.DuckDBPyConnection, pairs_fingerprint: str, state: str) -> bool:
+    """Whether a finished run has already retrieved pairs for exactly this catalogue state."""
+    found = connection.execute(
+        "SELECT 1 FROM all_runs WHERE status = 'finished' AND pairs_fingerprint = ? AND state = ? LIMIT 1",
+        [pairs_fingerprint, state],
+    ).fetchall()
+    return bool(found)

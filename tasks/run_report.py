@@ -1,0 +1,120 @@
+"""The run report: what the tables say at the end of a run, as one HTML page in the warehouse."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+import duckdb
+import numpy as np
+
+from tasks.job import Job
+from tasks.report import (
+    ReportBalance,
+    ReportFailure,
+    ReportInput,
+    ReportStage,
+    ReportSuspect,
+    render_report,
+)
+from tasks.report_scatter import ReportScatter
+from tasks.run_log import Balance, RunLog, StageLog, versions
+
+_SHOWN_SUSPECTS = 200
+_SHOWN_EXAMPLES = 3
+_SCATTER_POINTS = 20_000
+EMBEDDED_NOTICE = (
+    "The embedded model was trained on drawn animals. It serves to try the pipeline, not to trust its findings: name a model "
+    "for your species with --model (a folder, or a hub id such as conservationxlabs/miewid-msv3)."
+)
+
+
+def write_report(
+    job: Job, log: RunLog, connection: duckdb.DuckDBPyConnection, sums: Sequence[Balance], stages: Sequence[StageLog]
+) -> tuple[str, dict[str, int]]:
+    """Write ``reports/RUN_ID.html`` into the warehouse; returns its address and the headline counts."""
+    counts = _counts(connection)
+    page = render_report(
+        ReportInput(
+            title="PAIR-X nightly run",
+            run_id=log.run_id,
+            started=log.started,
+            finished=datetime.now(UTC),
+            counts=counts,
+            balances=[ReportBalance(str(s), s.ok) for s in sums],
+            suspects=_suspects(connection, job.layers[0]),
+            n_suspects_total=counts["suspects"],
+            scatter=_scatter(connection),
+            failures=_failures(connection),
+            timings=[_stage(s) for s in stages],
+            settings=job.settings.model_dump(mode="json") | {"layers": list(job.layers)},
+            fingerprints=asdict(job.prints),
+            versions=versions(),
+            notes=[EMBEDDED_NOTICE] if job.settings.model == "embedded" else [],
+        )
+    )
+    path = f"reports/{log.run_id}.html"
+    return job.warehouse.write_file(path, page.encode()), counts
+
+
+def _counts(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
+    queries = {
+        "photos": "SELECT count(*) FROM photos",
+        "animals": "SELECT count(DISTINCT identity) FROM photos",
+        "pairs": "SELECT count(*) FROM pairs",
+        "scored": "SELECT count(DISTINCT pair_id) FROM scores",
+        "suspects": "SELECT count(*) FROM suspects",
+        "figures": "SELECT count(*) FROM explanations",
+        "failures": "SELECT count(*) FROM failures",
+    }
+    return {name: int(connection.execute(query).fetchall()[0][0]) for name, query in queries.items()}
+
+
+def _suspects(connection: duckdb.DuckDBPyConnection, layer: str) -> list[ReportSuspect]:
+    found = connection.execute(
+        """
+        SELECT s.rank, s.kind, s.score, s.photo_a, s.photo_b, s.identity_a, s.identity_b, s.cosine,
+               s.inverted_residual_mean, s.match_coverage, s.n_matches, s.n_inliers, s.reason,
+               e.chips, e.overlay, e.colours
+        FROM suspects AS s
+        LEFT JOIN explanations AS e ON e.pair_id = s.pair_id AND e.layer = ?
+        ORDER BY s.rank LIMIT ?
+        """,
+        [layer, _SHOWN_SUSPECTS],
+    )
+    return [ReportSuspect(*row) for row in found.fetchall()]
+
+
+def _scatter(connection: duckdb.DuckDBPyConnection) -> ReportScatter:
+    """Similarity and plausibility of all pairs, or of a fixed sample when there are very many."""
+    found: dict[str, Any] = connection.execute(
+        """
+        SELECT cosine, inverted_residual_mean, match_coverage,
+               CASE WHEN same_identity IS NULL THEN 'unknown' WHEN same_identity THEN 'same' ELSE 'different' END AS relation
+        FROM pair_scores ORDER BY hash(pair_id) LIMIT ?
+        """,
+        [_SCATTER_POINTS],
+    ).fetchnumpy()
+    numbers = [
+        np.ma.filled(np.ma.asarray(found[name], dtype=np.float64), np.nan)
+        for name in ("cosine", "inverted_residual_mean", "match_coverage")
+    ]
+    return ReportScatter(*numbers, np.asarray(found["relation"], dtype=str))
+
+
+def _failures(connection: duckdb.DuckDBPyConnection) -> list[ReportFailure]:
+    rows = connection.execute(
+        """
+        SELECT stage, code, count(*), list((item, message) ORDER BY item)[:$shown]
+        FROM failures GROUP BY stage, code ORDER BY stage, code
+        """,
+        {"shown": _SHOWN_EXAMPLES},
+    ).fetchall()
+    return [ReportFailure(stage, code, count, [tuple(e) for e in examples]) for stage, code, count, examples in rows]
+
+
+def _stage(log: StageLog) -> ReportStage:
+    share = log.engine_seconds / log.work_seconds if log.work_seconds else None
+    return ReportStage(log.stage, log.seconds, log.shards, share)

@@ -1,0 +1,233 @@
+"""Score: PAIR-X matches, relevances and both plausibility scores of every current pair; no pixel is propagated to."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pairx_engine.chips import chip_of
+from pairx_engine.errors import PhotoError
+from pairx_engine.homography import Homography, NoHomography, estimate_homography, rescale
+from pairx_engine.local.features import LocalFeatures
+from pairx_engine.matching import Matches, cell_points, match_relevance, mutual_matches
+from pairx_engine.plausibility import Plausibility, plausibility
+from pairx_engine.relevance import cosine_start
+from schemas.failures import Failure, FailureCode
+from tasks.embed import local_features
+from tasks.job import Job, explainer_of, matcher_of, model_of
+from tasks.photo_files import CUTS
+from tasks.shards import ShardResult, Stopwatch, chunks, commit
+from tasks.warehouse import shard_name
+
+Photo = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A pair to score: its id and the ids of its photos."""
+
+    pair_id: str
+    photo_a: str
+    photo_b: str
+
+
+@dataclass(frozen=True)
+class ScoreShard:
+    """Pairs, the photos they need, and the keypoint shards that hold those photos' features."""
+
+    pairs: tuple[Pair, ...]
+    photos: tuple[Photo, ...]
+    keypoint_shards: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Hash of the pair ids."""
+        return shard_name(p.pair_id for p in self.pairs)
+
+
+def plan_score(
+    pairs: Sequence[Pair], photos: Mapping[str, Photo], keypoints_in: Mapping[str, str], size: int
+) -> list[ScoreShard]:
+    """Shards of pairs sorted by their photos, so that partners of one photo mostly share a shard.
+
+    `keypoints_in` maps photo ids to the keypoint shard that holds their current chip.
+    """
+    shards = []
+    for part in chunks(sorted(pairs, key=lambda p: (p.photo_a, p.photo_b)), size):
+        ids = sorted({i for p in part for i in (p.photo_a, p.photo_b)})
+        needed = sorted({keypoints_in[i] for i in ids if i in keypoints_in})
+        shards.append(ScoreShard(tuple(part), tuple(photos[i] for i in ids), tuple(needed)))
+    return shards
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A photo as the model sees it: input (3, H, W), raw embedding (D,), features (C, h, w) per layer."""
+
+    chip: torch.Tensor
+    embedding: torch.Tensor
+    features: dict[str, torch.Tensor]
+
+
+def score_shard(job: Job, shard: ScoreShard) -> ShardResult:
+    """Score the pairs of one shard and commit matches, relevances and scores, in this order."""
+    watch = Stopwatch()
+    seen, lost = _see(job, shard, watch)
+    local = _stored_features(job, shard)
+    failures = [_failure(p, lost[i]) for p in shard.pairs for i in [next((x for x in (p.photo_a, p.photo_b) if x in lost), None)] if i]
+    pairs = [p for p in shard.pairs if p.photo_a in seen and p.photo_b in seen]
+    with watch.in_engine():
+        relevance = _relevances(job, pairs, seen)
+    tables: dict[str, list[dict[str, Any]]] = {"matches": [], "relevances": [], "scores": []}
+    for pair in pairs:
+        with watch.in_engine():
+            found = _homography(job, local.get(pair.photo_a), local.get(pair.photo_b))
+        for layer in job.layers:
+            grids = relevance[layer][pair.pair_id]
+            if not all(np.isfinite(g).all() for g in grids):
+                failures.append(_not_finite(pair, layer))
+                continue
+            with watch.in_engine():
+                rows = _score(job, pair, layer, seen, grids, found)
+            for table, row in rows.items():
+                tables[table].append(row)
+    return commit(job, shard.name, tables, "score", failures, watch)
+
+
+def _see(job: Job, shard: ScoreShard, watch: Stopwatch) -> tuple[dict[str, _Seen], dict[str, PhotoError]]:
+    model, explainer = model_of(job), explainer_of(job)
+    seen: dict[str, _Seen] = {}
+    lost: dict[str, PhotoError] = {}
+    for photo in shard.photos:
+        try:
+            chip = chip_of(CUTS.cut(photo, job.settings.max_pixels), model.chip)
+        except PhotoError as error:
+            lost[photo["photo_id"]] = error
+            continue
+        with watch.in_engine():
+            entry = model.normalise([chip])
+            # One photo at a time: a result must not depend on which photos share the shard.
+            active = explainer.activations(entry)
+            features = {layer: f[0] for layer, f in active.features.items()}
+            seen[photo["photo_id"]] = _Seen(entry[0], active.embeddings[0], features)
+    return seen, lost
+
+
+def _relevances(
+    job: Job, pairs: Sequence[Pair], seen: Mapping[str, _Seen]
+) -> dict[str, dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]]:
+    """Relevance grids of both photos, by layer and pair; each photo is forwarded once for all its partners."""
+    starts: dict[str, list[tuple[str, int, torch.Tensor]]] = defaultdict(list)
+    for pair in pairs:
+        both = cosine_start(seen[pair.photo_a].embedding, seen[pair.photo_b].embedding)
+        for side, (photo, start) in enumerate(zip((pair.photo_a, pair.photo_b), both, strict=True)):
+            starts[photo].append((pair.pair_id, side, start))
+    grids: dict[str, dict[str, list[Any]]] = {layer: {p.pair_id: [None, None] for p in pairs} for layer in job.layers}
+    explainer = explainer_of(job)
+    with explainer.open():
+        for photo, wanted in starts.items():
+            found = explainer.relevance(seen[photo].chip, torch.stack([start for *_, start in wanted]))
+            for layer in job.layers:
+                for (pair_id, side, _), grid in zip(wanted, found[layer], strict=True):
+                    grids[layer][pair_id][side] = grid.float().cpu().numpy()
+    return {layer: {key: (a, b) for key, (a, b) in found.items()} for layer, found in grids.items()}
+
+
+def _stored_features(job: Job, shard: ScoreShard) -> dict[str, LocalFeatures]:
+    wanted = {(p["photo_id"], p["chip_id"]) for p in shard.photos}
+    table = job.warehouse.read(
+        "keypoints", job.prints.keypoints, shard.keypoint_shards, photos={photo for photo, _ in wanted}
+    )
+    rows = (r for batch in table.to_batches(max_chunksize=16) for r in batch.to_pylist())
+    return {r["photo_id"]: local_features(r) for r in rows if (r["photo_id"], r["chip_id"]) in wanted}
+
+
+@dataclass(frozen=True)
+class _Local:
+    """What the independent matcher says of a pair: H between the chips, or why there is none."""
+
+    n_matches: int
+    n_inliers: int | None
+    matrix: NDArray[np.float64] | None
+    reason: str | None
+
+
+def _homography(job: Job, a: LocalFeatures | None, b: LocalFeatures | None) -> _Local:
+    if a is None or b is None:
+        return _Local(0, None, None, "no_keypoints")
+    index = matcher_of(job).match(a, b)
+    chosen = job.settings
+    found = estimate_homography(
+        a.points[index[:, 0]], b.points[index[:, 1]], chosen.homography, chosen.homography_threshold
+    )
+    if isinstance(found, NoHomography):
+        return _Local(len(index), found.n_inliers or None, None, found.reason)
+    assert isinstance(found, Homography)
+    height, width = job.chip_size
+    matrix = rescale(found.matrix, a.view_size, (width, height), b.view_size, (width, height))
+    return _Local(len(index), found.n_inliers, matrix, None)
+
+
+def _score(
+    job: Job,
+    pair: Pair,
+    layer: str,
+    seen: Mapping[str, _Seen],
+    grids: tuple[NDArray[np.float32], NDArray[np.float32]],
+    local: _Local,
+) -> dict[str, dict[str, Any]]:
+    """The rows of one pair and layer, by table."""
+    found = mutual_matches(seen[pair.photo_a].features[layer], seen[pair.photo_b].features[layer])
+    points = [cell_points(cells, grid.shape, job.chip_size) for cells, grid in zip((found.cell0, found.cell1), grids, strict=True)]
+    relevance = match_relevance(found, *grids)
+    scores = plausibility(found.cell0, found.cell1, *points, *grids, local.matrix)
+    key = {"pair_id": pair.pair_id, "photo_a": pair.photo_a, "photo_b": pair.photo_b, "layer": layer}
+    height, width = grids[0].shape
+    return {
+        "matches": key | _match_row(found, points, relevance, scores),
+        "relevances": key | {"height": height, "width": width, "grid_a": grids[0].ravel(), "grid_b": grids[1].ravel()},
+        "scores": key | _score_row(scores, grids, local),
+    }
+
+
+def _match_row(
+    found: Matches, points: list[NDArray[Any]], relevance: NDArray[np.float64], scores: Plausibility
+) -> dict[str, Any]:
+    order = np.argsort(-relevance, kind="stable")
+    row: dict[str, Any] = {"distance": np.asarray(found.distance)[order], "relevance": relevance[order]}
+    for side, cells, place in zip("ab", (found.cell0, found.cell1), points, strict=True):
+        row |= {f"column_{side}": cells[order, 0].astype(np.int16), f"row_{side}": cells[order, 1].astype(np.int16)}
+        row |= {f"x_{side}": place[order, 0].astype(np.float32), f"y_{side}": place[order, 1].astype(np.float32)}
+    row["residual"] = None if scores.residuals is None else scores.residuals[order].astype(np.float32)
+    return row
+
+
+def _score_row(scores: Plausibility, grids: tuple[NDArray[np.float32], ...], local: _Local) -> dict[str, Any]:
+    return {
+        "n_matches": scores.n_matches,
+        "match_fraction": scores.match_fraction,
+        "match_coverage": scores.match_coverage,
+        "residual_mean": scores.residual_mean,
+        "inverted_residual_mean": scores.inverted_residual_mean,
+        "top_residual_mean": scores.top_residual_mean,
+        "n_local_matches": local.n_matches,
+        "n_inliers": local.n_inliers,
+        "homography": None if local.matrix is None else local.matrix.ravel(),
+        "no_homography_reason": local.reason,
+        "relevance_a": float(grids[0].sum(dtype=np.float64)),
+        "relevance_b": float(grids[1].sum(dtype=np.float64)),
+    }
+
+
+def _failure(pair: Pair, error: PhotoError) -> Failure:
+    return Failure("score", pair.pair_id, FailureCode(error.code), str(error))
+
+
+def _not_finite(pair: Pair, layer: str) -> Failure:
+    return Failure("score", pair.pair_id, FailureCode.SCORE_NOT_FINITE, "the relevance holds NaN or infinity", layer=layer)

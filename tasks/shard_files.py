@@ -1,0 +1,136 @@
+"""The file of one shard: rows cast to their table's schema, encoded the same way every time, and put in place whole."""
+
+from __future__ import annotations
+
+import io
+import os
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas.errors import WarehouseError
+from schemas.tables import SCHEMA_VERSION, Table
+
+Rows: TypeAlias = pa.Table | Sequence[Mapping[str, Any]]
+
+_HEAVY = ("keypoints", "explanations")
+_HEAVY_GROUP = 8
+"""Rows per row group of tables whose rows weigh hundreds of kilobytes: a reader of a few photos skips the others."""
+SUFFIX = ".parquet"
+TEMPORARY = ".part"
+"""Suffix of a file that is being written: no reader takes it for a shard."""
+
+
+def typed_rows(table: Table, rows: Rows) -> pa.Table:
+    """The rows as a table of exactly the table's schema, in their order; absent columns that may be null are filled.
+
+    Raises `WarehouseError` for an unknown column, a value that does not fit, a null where none may be, a repeated key.
+    """
+    schema = table.schema
+    names = (
+        rows.column_names
+        if isinstance(rows, pa.Table)
+        else dict.fromkeys(name for row in rows for name in row)
+    )
+    unknown = sorted(set(names) - set(schema.names))
+    if unknown:
+        raise WarehouseError(
+            f"table {table.name} has no column {', '.join(unknown)}", f"it has {', '.join(schema.names)}"
+        )
+    try:
+        if isinstance(rows, pa.Table):
+            present = [
+                rows[f.name].cast(f.type) if f.name in names else pa.nulls(len(rows), f.type) for f in schema
+            ]
+            typed = pa.table(present, schema=schema)
+        else:
+            typed = pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        raise WarehouseError(
+            f"rows do not fit table {table.name}: {error}", "see schemas/tables.py"
+        ) from error
+    _refuse_nulls_and_twins(table, typed)
+    return typed.combine_chunks()
+
+
+def _refuse_nulls_and_twins(table: Table, rows: pa.Table) -> None:
+    nulls = [f.name for f in table.schema if not f.nullable and rows[f.name].null_count]
+    if nulls:
+        raise WarehouseError(
+            f"table {table.name}: {', '.join(nulls)} must not be null", "fill the column in every row"
+        )
+    keys = rows.select(list(table.key)).group_by(list(table.key)).aggregate([]).num_rows
+    if keys != rows.num_rows:
+        twins = rows.num_rows - keys
+        raise WarehouseError(
+            f"table {table.name}: {twins} rows repeat the key {table.key}", "write one row per key"
+        )
+
+
+def encode(table: Table, fingerprint: str, rows: pa.Table) -> bytes:
+    """The file's bytes: the same for the same rows.
+
+    Names repeat and get a dictionary; numbers do not (reading embeddings is several times faster without). Lists of 32-
+    and 64-bit floats are split by byte, which zstd packs better; DuckDB cannot read that encoding for 16-bit floats.
+    """
+    texts = [f.name for f in table.schema if pa.types.is_string(f.type)]
+    split = [
+        f"{f.name}.list.element"
+        for f in table.schema
+        if (pa.types.is_list(f.type) or pa.types.is_fixed_size_list(f.type))
+        and (pa.types.is_float32(f.type.value_type) or pa.types.is_float64(f.type.value_type))
+    ]
+    footer = footer_of(table.name, fingerprint, rows.num_rows)
+    buffer = io.BytesIO()
+    pq.write_table(
+        rows.replace_schema_metadata(footer),
+        buffer,
+        compression="zstd",
+        use_dictionary=texts,
+        column_encoding=dict.fromkeys(split, "BYTE_STREAM_SPLIT") or None,
+        write_page_checksum=True,
+        row_group_size=_HEAVY_GROUP if table.name in _HEAVY else None,
+    )
+    return buffer.getvalue()
+
+
+def footer_of(table: str, fingerprint: str, rows: int) -> dict[bytes, bytes]:
+    """What a file says of itself: schema version, table, fingerprint and rows."""
+    values = {"schema_version": SCHEMA_VERSION, "table": table, "fingerprint": fingerprint, "rows": rows}
+    return {key.encode(): str(value).encode() for key, value in values.items()}
+
+
+def check_version(path: str, footer: Mapping[bytes, bytes]) -> None:
+    """Raise `WarehouseError` for a file that is not of a warehouse, or of a newer schema version."""
+    said = footer.get(b"schema_version", b"").decode(errors="replace")
+    if not said.isdigit():
+        raise WarehouseError(
+            f"{path} carries no schema version: it is not a file of this warehouse", "move it elsewhere"
+        )
+    if int(said) > SCHEMA_VERSION:
+        what = f"{path} has schema version {said}, this program reads up to {SCHEMA_VERSION}"
+        raise WarehouseError(what, "install a newer version of pairx-pipeline")
+
+
+def put_in_place(path: Path, data: bytes) -> None:
+    """Let the file appear whole or not at all, and last beyond a power failure once this returns."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}{TEMPORARY}")
+    try:
+        with temporary.open("xb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

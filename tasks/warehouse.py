@@ -1,0 +1,318 @@
+"""The warehouse: one Parquet file per shard, whole or absent, in a folder or an object store.
+
+``TABLE/fingerprint=F/SHARD.parquet``. A shard's name is a hash of its input ids and its bytes follow from its rows, so a
+rerun finds what is done, and a racing twin writes the same file again. The file is the commit: there is no manifest.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path, PurePosixPath
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from fsspec import AbstractFileSystem
+from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
+
+from schemas.errors import Problem, WarehouseError
+from schemas.tables import TABLES
+from schemas.views import install_stored_views
+from tasks.shard_files import (
+    SUFFIX,
+    TEMPORARY,
+    Rows,
+    check_version,
+    encode,
+    footer_of,
+    put_in_place,
+    typed_rows,
+)
+
+_NAME = re.compile(r"[a-z0-9_-]+")
+_ID_BYTES = 10
+_DAY = 86_400.0
+_READERS = 8
+_REMOVE = "delete the file and run again: only its rows are computed anew"
+
+
+def _hash(texts: Iterable[str]) -> str:
+    """20 hex digits of BLAKE2b over the texts, each behind its length, so that no two lists run together."""
+    state = blake2b(digest_size=_ID_BYTES)
+    for text in texts:
+        data = text.encode()
+        state.update(len(data).to_bytes(8, "big") + data)
+    return state.hexdigest()
+
+
+def shard_name(ids: Iterable[str]) -> str:
+    """Name of the shard that is computed from these ids, in whatever order they come."""
+    return _hash(sorted(ids))
+
+
+def pair_id(photo_a: str, chip_a: str, photo_b: str, chip_b: str) -> str:
+    """Id of an unordered pair of photos as the model saw them: the same for (a, b) and (b, a)."""
+    return _hash(text for side in sorted([(photo_a, chip_a), (photo_b, chip_b)]) for text in side)
+
+
+@dataclass(frozen=True)
+class Warehouse:
+    """A warehouse at a path or fsspec URL; holds nothing but the URL, so it travels to workers.
+
+    Local paths are made absolute, so that a worker with another current folder finds the same warehouse. Raises
+    `WarehouseError` when no file system is installed for the URL's protocol.
+    """
+
+    url: str
+
+    def __post_init__(self) -> None:
+        filesystem, root = self._open()
+        if isinstance(filesystem, LocalFileSystem):
+            object.__setattr__(self, "url", root)
+
+    def _open(self) -> tuple[AbstractFileSystem, str]:
+        try:
+            filesystem, root = url_to_fs(self.url)
+        except (ImportError, ValueError) as error:
+            cure = "give a path, or install the fsspec package of that protocol (s3fs for s3://)"
+            raise WarehouseError(f"the warehouse {self.url} cannot be opened: {error}", cure) from error
+        return filesystem, root.rstrip("/")
+
+    @property
+    def filesystem(self) -> AbstractFileSystem:
+        """The fsspec file system of the URL; fsspec keeps one instance per process."""
+        return self._open()[0]
+
+    @property
+    def root(self) -> str:
+        """The warehouse's folder as `filesystem` names it, without a slash at its end."""
+        return self._open()[1]
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the warehouse is a folder of this machine."""
+        return isinstance(self.filesystem, LocalFileSystem)
+
+    def shard_path(self, table: str, fingerprint: str, shard: str) -> str:
+        """Path of a shard below the warehouse's root.
+
+        Raises `WarehouseError` for an unknown table, and for a fingerprint or shard outside [a-z0-9_-].
+        """
+        return f"{_partition(table, fingerprint)}/{_checked('shard', shard)}{SUFFIX}"
+
+    def prepare(self) -> int:
+        """Make the root if need be and remove what killed runs left half-written over a day ago; returns how many files.
+
+        Raises `WarehouseError` when the folder cannot be made or written to.
+        """
+        if not self.is_local:
+            return 0
+        root = Path(self.root)
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise WarehouseError(
+                f"the warehouse folder {root} cannot be made: {error}", "choose another folder"
+            ) from error
+        if not os.access(root, os.W_OK):
+            raise WarehouseError(f"no permission to write in the warehouse {root}", "choose another folder")
+        old = [p for p in root.glob(f"*/*/.*{TEMPORARY}") if _age(p) > _DAY]
+        for path in old:
+            path.unlink(missing_ok=True)
+        return len(old)
+
+    def exists(self, table: str, fingerprint: str, shard: str) -> bool:
+        """Whether the shard is committed."""
+        filesystem, root = self._open()
+        path = f"{root}/{self.shard_path(table, fingerprint, shard)}"
+        filesystem.invalidate_cache(path.rpartition("/")[0])
+        return bool(filesystem.exists(path))
+
+    def shards(self, table: str, fingerprint: str) -> set[str]:
+        """Names of all committed shards of a partition, by one listing."""
+        return {PurePosixPath(path).stem for path in self._list(_partition(table, fingerprint))}
+
+    def write(self, table: str, fingerprint: str, shard: str, rows: Rows) -> int:
+        """Commit a shard and return its number of rows; none is a valid number and marks the shard as done.
+
+        The rows are cast to the table's schema and keep their order; the same rows give the same bytes. Columns that may
+        be null can be left out. Raises `WarehouseError` for an unknown column, a value that does not fit, a null where none
+        may be, and a key that occurs twice.
+        """
+        filesystem, root = self._open()
+        path = f"{root}/{self.shard_path(table, fingerprint, shard)}"
+        typed = typed_rows(TABLES[table], rows)
+        data = encode(TABLES[table], fingerprint, typed)
+        if isinstance(filesystem, LocalFileSystem):
+            put_in_place(Path(path), data)
+        else:
+            filesystem.pipe_file(path, data)
+        return int(typed.num_rows)
+
+    def read(
+        self,
+        table: str,
+        fingerprint: str,
+        shards: Iterable[str] | None = None,
+        columns: Sequence[str] | None = None,
+        photos: Collection[str] | None = None,
+    ) -> pa.Table:
+        """Rows of some or all shards of a partition, shard after shard in order of name; of some photos only if given.
+
+        Raises `WarehouseError` for a shard that is not committed, a damaged file, and a file of a newer schema version.
+        """
+        names = sorted(self.shards(table, fingerprint) if shards is None else set(shards))
+        paths = [f"{self.root}/{self.shard_path(table, fingerprint, name)}" for name in names]
+        schema = TABLES[table].schema
+        wanted = list(columns) if columns is not None else schema.names
+        with ThreadPoolExecutor(_READERS) as pool:
+            parts = list(pool.map(lambda path: self._read_file(path, wanted, photos), paths))
+        empty = schema.empty_table().select(wanted)
+        return pa.concat_tables([empty, *parts], promote_options="permissive") if parts else empty
+
+    def write_file(self, path: str, data: bytes) -> str:
+        """Put a file that is no table, such as a report, below the root, whole or not at all; returns its address."""
+        filesystem, root = self._open()
+        if isinstance(filesystem, LocalFileSystem):
+            put_in_place(Path(root, path), data)
+            return f"{root}/{path}"
+        filesystem.pipe_file(f"{root}/{path}", data)
+        return str(filesystem.unstrip_protocol(f"{root}/{path}"))
+
+    def files(self, table: str, fingerprint: str | None = None) -> list[str]:
+        """Committed files of a table or of one of its partitions, sorted, as DuckDB opens them."""
+        filesystem, _ = self._open()
+        folder = f"{table}/*" if fingerprint is None else _partition(table, fingerprint)
+        if self.is_local:
+            return [_without_wildcards(path) for path in self._list(folder)]
+        return [str(filesystem.unstrip_protocol(path)) for path in self._list(folder)]
+
+    def locations(self) -> list[str]:
+        """Folders that a locked DuckDB connection must be allowed to read."""
+        filesystem, root = self._open()
+        if self.is_local:
+            return [f"{root}/", f"{_without_wildcards(root)}/"]
+        return [f"{filesystem.unstrip_protocol(root)}/"]
+
+    def attach(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Let a DuckDB connection open the warehouse's files; raises `WarehouseError` for files of a newer version."""
+        self._refuse_newer()
+        if not self.is_local:
+            connection.register_filesystem(self.filesystem)
+
+    def connect(self) -> duckdb.DuckDBPyConnection:
+        """A new in-memory DuckDB connection with the views ``all_TABLE`` over every committed row."""
+        connection = duckdb.connect(":memory:")
+        install_stored_views(connection, self)
+        return connection
+
+    def check(self) -> list[Problem]:
+        """Everything wrong with the files: unreadable, of another schema version, in the wrong place, rows missing."""
+        problems: list[Problem] = []
+        for table in TABLES:
+            paths = self._list(f"{table}/*")
+            with ThreadPoolExecutor(_READERS) as pool:
+                problems += [p for p in pool.map(lambda path, t=table: self._problem(t, path), paths) if p]
+        return problems
+
+    def _list(self, folder: str) -> list[str]:
+        """Sorted paths of the committed files in ``TABLE/fingerprint=F`` or ``TABLE/*``; temporary files do not count."""
+        filesystem, root = self._open()
+        table, _, partition = folder.partition("/")
+        filesystem.invalidate_cache(f"{root}/{table}")
+        if partition == "*":
+            parts = [PurePosixPath(p).name for p in _ls(filesystem, f"{root}/{table}")]
+            partitions = sorted(p for p in parts if p.startswith("fingerprint=") and _NAME.fullmatch(p[12:]))
+        else:
+            partitions = [partition]
+        found: list[str] = []
+        for name in partitions:
+            filesystem.invalidate_cache(f"{root}/{table}/{name}")
+            paths = [p for p in _ls(filesystem, f"{root}/{table}/{name}") if p.endswith(SUFFIX)]
+            found += sorted(p for p in paths if _NAME.fullmatch(PurePosixPath(p).stem))
+        return found
+
+    def _read_file(self, path: str, columns: list[str], photos: Collection[str] | None) -> pa.Table:
+        # Row groups of heavy tables hold a few photos each; the filter skips the others by their statistics.
+        wanted = None if photos is None else pc.field("photo_id").isin(sorted(photos))
+        try:
+            with self.filesystem.open(path, "rb") as stream:
+                check_version(path, pq.read_schema(stream).metadata or {})
+                stream.seek(0)
+                found = pq.read_table(stream, columns=columns, filters=wanted)
+                return found.replace_schema_metadata(None)
+        except FileNotFoundError as error:
+            raise WarehouseError(f"no shard at {path}", "run again: missing shards are computed") from error
+        except (pa.ArrowException, OSError) as error:
+            raise WarehouseError(f"{path} is damaged: {error}", _REMOVE) from error
+
+    def _refuse_newer(self) -> None:
+        """One footer per partition: the schema version is part of the fingerprint, so its files share one version."""
+        last = {path.rpartition("/")[0]: path for table in TABLES for path in self._list(f"{table}/*")}
+        with ThreadPoolExecutor(_READERS) as pool:
+            list(pool.map(lambda path: check_version(path, self._footer(path)[0]), last.values()))
+
+    def _footer(self, path: str) -> tuple[dict[bytes, bytes], int]:
+        """Key-value metadata and number of rows of a file."""
+        try:
+            with self.filesystem.open(path, "rb") as stream:
+                metadata = pq.ParquetFile(stream).metadata
+                return dict(metadata.metadata or {}), int(metadata.num_rows)
+        except (pa.ArrowException, OSError) as error:
+            raise WarehouseError(f"{path} is damaged: {error}", _REMOVE) from error
+
+    def _problem(self, table: str, path: str) -> Problem | None:
+        try:
+            footer, rows = self._footer(path)
+        except WarehouseError as error:
+            return Problem("unreadable file", path, error.message, _REMOVE)
+        fingerprint = PurePosixPath(path).parent.name.removeprefix("fingerprint=")
+        expected = footer_of(table, fingerprint, rows)
+        wrong = [key.decode() for key, value in expected.items() if footer.get(key) != value]
+        if not wrong:
+            return None
+        said = ", ".join(
+            f"{key} = {footer.get(key.encode(), b'nothing').decode(errors='replace')}" for key in wrong
+        )
+        meant = ", ".join(f"{key} = {expected[key.encode()].decode()}" for key in wrong)
+        return Problem(
+            "wrong footer", path, f"the file says {said}, but its place and rows say {meant}", _REMOVE
+        )
+
+
+def _ls(filesystem: AbstractFileSystem, path: str) -> Iterator[str]:
+    with suppress(FileNotFoundError, NotADirectoryError):
+        yield from (str(p) for p in filesystem.ls(path, detail=False))
+
+
+def _checked(what: str, name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise WarehouseError(f"{what} {name!r} is not a name", "use lower-case letters, digits, - and _ only")
+    return name
+
+
+def _partition(table: str, fingerprint: str) -> str:
+    if table not in TABLES:
+        raise WarehouseError(f"there is no table {table!r}", f"tables are {', '.join(TABLES)}")
+    return f"{table}/fingerprint={_checked('fingerprint', fingerprint)}"
+
+
+def _without_wildcards(path: str) -> str:
+    """The path as a pattern that matches itself alone: DuckDB expands wildcards in every path that it is given."""
+    return re.sub(r"([*?\[])", r"[\1]", path)
+
+
+def _age(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
