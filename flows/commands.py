@@ -50,7 +50,7 @@ def run_catalogue(
 
         summary = run(read, Warehouse(warehouse), settings, RunOptions(withdraw_missing, retry_failed), Terminal())
     for balance in summary.balances:
-        _OUT.print(balance)
+        _OUT.print(str(balance))
     _OUT.print(f"report: {summary.report}")
     _OUT.print(f"next:   pairx suspects --warehouse {warehouse}   or   pairx sql --warehouse {warehouse}")
 
@@ -92,12 +92,12 @@ def ask(warehouse: str, query: str | None, output: str, tables: bool, run_id: st
 def print_suspects(warehouse: str, top: int, kind: str | None, output: str) -> None:
     """The first suspects, of one kind if wanted."""
     connection = connect_analyst(warehouse, materialise=True)
-    found = connection.execute(
+    found = connection.sql(
         """
         SELECT rank, kind, round(score, 3) AS score, photo_a, identity_a, photo_b, identity_b, reason
         FROM suspects WHERE kind = coalesce($kind, kind) ORDER BY rank LIMIT $top
         """,
-        {"kind": kind, "top": top},
+        params={"kind": kind, "top": top},
     ).to_arrow_table()
     _print(format_result(found, _format(output)))
 

@@ -68,7 +68,7 @@ def run_demo(out: Path, seed: int, top: int, workers: int | None) -> None:
             read_catalogue(str(catalogue / "metadata.csv")), Warehouse(str(warehouse)), settings, RunOptions(), Terminal()
         )
     for balance in summary.balances:
-        _OUT.print(balance)
+        _OUT.print(str(balance))
     _print_suspects(warehouse, Truth.read(catalogue / "truth.csv"), top)
     _OUT.print(f"note: {EMBEDDED_NOTICE}")
     _OUT.print(f"report: {summary.report}")

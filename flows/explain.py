@@ -83,7 +83,11 @@ def _plausibility(job: Job, cuts: list[Pixels], found: PairExplanation) -> tuple
     a, b = (matcher.extract(view_of(cut, chosen.view_side)) for cut in cuts)
     index = matcher.match(a, b)
     estimated = estimate_homography(
-        a.points[index[:, 0]], b.points[index[:, 1]], chosen.homography, chosen.homography_threshold
+        a.points[index[:, 0]],
+        b.points[index[:, 1]],
+        chosen.homography,
+        chosen.homography_threshold,
+        matcher.min_inliers,
     )
     matrix, inliers, reason = None, None, None
     if isinstance(estimated, NoHomography):
@@ -93,7 +97,7 @@ def _plausibility(job: Job, cuts: list[Pixels], found: PairExplanation) -> tuple
         matrix = rescale(estimated.matrix, a.view_size, (width, height), b.view_size, (width, height))
         inliers = estimated.n_inliers
     relevance = [found.relevance0, found.relevance1]
-    scores = plausibility(found.cell0, found.cell1, found.point0, found.point1, *relevance, matrix)
+    scores = plausibility(found.match_cell0, found.match_cell1, found.match_point0, found.match_point1, *relevance, matrix)
     return scores, {"n_inliers": inliers, "reason": reason}
 
 
@@ -105,8 +109,8 @@ def _figure_input(
         chip_b=found.chip1,
         grid_a=found.relevance0,
         grid_b=found.relevance1,
-        points_a=found.point0,
-        points_b=found.point1,
+        points_a=found.match_point0,
+        points_b=found.match_point1,
         relevance=found.match_relevance,
         maps_a=found.pixel_relevance0,
         maps_b=found.pixel_relevance1,

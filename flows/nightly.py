@@ -21,6 +21,7 @@ from flows.stages import StageRunner
 from schemas.catalogue import Catalogue, read_catalogue
 from schemas.errors import PairxError
 from schemas.settings import Settings, load_settings
+from schemas.views import NARROW
 from tasks.draw import plan_draw
 from tasks.embed import plan_embed
 from tasks.flag import flag
@@ -159,12 +160,12 @@ def _process_pairs(job: Job, log: RunLog, gallery: Gallery, options: RunOptions,
     )
     del found
 
-    with look(job, log.columns(gallery.state), options.retry_failed) as (_, left):
+    with look(job, log.columns(gallery.state), options.retry_failed, ("photos", "pairs")) as (_, left):
         unscored, photos = left.unscored(), left.photos()
         to_score = plan_score(unscored, photos, left.keypoint_shards(), job.settings.pairs_per_shard)
     stages.run("score", to_score, [len(s.pairs) for s in to_score], "all pairs have scores")
 
-    with look(job, log.columns(gallery.state), options.retry_failed) as (connection, left):
+    with look(job, log.columns(gallery.state), options.retry_failed, NARROW) as (connection, left):
         with stages.alone("flag") as note:
             note(f"{flag(job, connection, gallery.state)} suspects")
         to_draw = plan_draw(left.undrawn(job.settings.figures))
@@ -173,7 +174,7 @@ def _process_pairs(job: Job, log: RunLog, gallery: Gallery, options: RunOptions,
 
 def _finish(job: Job, log: RunLog, gallery: Gallery, stages: StageRunner) -> RunSummary:
     """Check that nothing was lost, write the report and close the run."""
-    with look(job, log.columns(gallery.state)) as (connection, _), stages.alone("report") as note:
+    with look(job, log.columns(gallery.state), keep=NARROW) as (connection, _), stages.alone("report") as note:
         sums = tuple(balances(connection))
         report, counts = write_report(job, log, connection, sums, stages.logs)
         note(report)

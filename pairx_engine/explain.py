@@ -1,4 +1,4 @@
-"""One pair of chips explained in full: embeddings, relevances, matches and pixel maps, as arrays."""
+"""PAIR-X for one pair of chips: everything the figure, the tests and the arrays file need, in one value."""
 
 from __future__ import annotations
 
@@ -6,26 +6,28 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from pairx_engine.chips import Pixels
-from pairx_engine.errors import ModelError
-from pairx_engine.lrp import PRESETS, reduce_channels
-from pairx_engine.matching import cell_points, match_relevance, mutual_matches
+from pairx_engine.errors import EngineError, ModelError
+from pairx_engine.lrp import PRESETS, Reduction, reduce_channels
+from pairx_engine.matching import Matches, cell_points, match_relevance, mutual_matches
 from pairx_engine.models import ReIdModel
 from pairx_engine.relevance import LayerExplainer, cosine_start
 
 Floats = NDArray[np.float32]
+_REDUCTIONS: tuple[Reduction, ...] = ("abs_of_sum", "signed_sum", "sum_of_abs")
 
 
 @dataclass(frozen=True)
 class PairExplanation:
-    """Everything PAIR-X says of one pair at one layer; 0 and 1 are the two photos, matches come most relevant first.
+    """Why a model finds two chips alike; 0 and 1 are the two chips.
 
-    `chip` (H, W, 3) uint8 · `embedding` (D,) raw · `start_gradient` (D,) d cos / d embedding · `relevance_*` (h, w) channel
-    relevances reduced in three ways · `relevance` the one that the preset uses · `match_cell` (n, 2) column, row ·
-    `match_point` (n, 2) x, y in chip pixels · `match_distance` (n,) L2 · `match_relevance` (n,) product of both cells'
-    relevances · `pixel_relevance` (k, H, W) of the first k matches.
+    `chip` (H, W, 3) uint8; `embedding` and `start_gradient` = d cosine / d embedding (D,); the relevance grids (h, w) of
+    the layer under three reductions (see `Preset`); the mutual matches, most relevant first: `match_cell` (n, 2) as
+    (column, row), `match_point` (n, 2) as (x, y) in chip pixels, `match_distance` (n,) L2, `match_relevance` (n,) after
+    the preset; `pixel_relevance` (k, H, W) of the first k matches.
     """
 
     layer: str
@@ -54,19 +56,25 @@ class PairExplanation:
 
     @property
     def relevance0(self) -> Floats:
-        """The first photo's grid as the preset reduces it."""
-        grid: Floats = getattr(self, f"relevance_{PRESETS[self.preset].reduction}0")
-        return grid
+        """The first chip's relevance grid (h, w) under the preset."""
+        return self._relevance(0)
 
     @property
     def relevance1(self) -> Floats:
-        """The second photo's grid as the preset reduces it."""
-        grid: Floats = getattr(self, f"relevance_{PRESETS[self.preset].reduction}1")
+        """The second chip's relevance grid (h, w) under the preset."""
+        return self._relevance(1)
+
+    def _relevance(self, side: int) -> Floats:
+        grid: Floats = getattr(self, f"relevance_{PRESETS[self.preset].reduction}{side}")
         return grid
 
-    def arrays(self) -> dict[str, Any]:
-        """All arrays by name, ready for `numpy.savez`."""
-        return {f.name: np.asarray(getattr(self, f.name)) for f in fields(self) if f.name not in ("layer", "preset")}
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """All arrays by field name, the cosine as a float32 scalar; what an arrays file holds."""
+        return {
+            f.name: np.asarray(getattr(self, f.name))
+            for f in fields(self)
+            if f.name not in ("layer", "preset")
+        }
 
 
 def explain_pair(
@@ -77,40 +85,63 @@ def explain_pair(
     preset: str = "published",
     n_pixel_maps: int = 10,
 ) -> PairExplanation:
-    """Explain why two chips (H, W, 3) uint8 of the model's input size are similar.
+    """Explain two chips (H, W, 3) uint8 of the model's input size at one layer (the model's own by default).
 
-    `layer` defaults to the model's own. Raises `ModelError` when the model has none, ValueError for an unknown layer or
-    preset.
+    Pixel maps are made for the `n_pixel_maps` most relevant matches (fewer where there are fewer). Raises `EngineError`
+    for chips of another size, a model without a layer to explain, an unknown layer or preset.
     """
-    name = layer or model.layer
-    if name is None:
-        raise ModelError(f"model {model.source} names no layer to explain; choose one")
-    explainer = LayerExplainer(model.network, [name], preset)
-    inputs = model.normalise([chip0, chip1])
-    # One chip a forward, as in the batch job: the numbers of a photo must not depend on its company.
-    seen = [explainer.activations(inputs[i : i + 1]) for i in (0, 1)]
-    starts = cosine_start(seen[0].embeddings[0], seen[1].embeddings[0])
-    out: dict[str, Any] = {"layer": name, "preset": preset, "chip0": chip0, "chip1": chip1}
-    out["cosine"] = _cosine(*(s.embeddings[0].double().cpu().numpy() for s in seen))
+    layer = layer or model.layer
+    if layer is None:
+        raise ModelError(f"model {model.source} names no layer to explain; name one (setting layer)")
+    for chip in (chip0, chip1):
+        if chip.dtype != np.uint8 or chip.shape != (*model.chip.size, 3):
+            raise EngineError(f"chips must be uint8 {(*model.chip.size, 3)}, not {chip.dtype} {chip.shape}")
+    if n_pixel_maps < 0:
+        raise EngineError(f"the number of pixel maps must not be negative, got {n_pixel_maps}")
+    explainer = LayerExplainer(model.network, [layer], preset)
+    chips = model.normalise([chip0, chip1])
     with explainer.open():
-        for i in (0, 1):
-            channels = explainer.channel_relevance(inputs[i], starts[i][None])[name][0]
-            out[f"embedding{i}"] = seen[i].embeddings[0].cpu().numpy()
-            out[f"start_gradient{i}"] = starts[i].cpu().numpy()
-            for reduction in ("abs_of_sum", "signed_sum", "sum_of_abs"):
-                out[f"relevance_{reduction}{i}"] = reduce_channels(channels, reduction).cpu().numpy()  # type: ignore[arg-type]
-        matches = mutual_matches(seen[0].features[name][0], seen[1].features[name][0])
-        grids = [out[f"relevance_{PRESETS[preset].reduction}{i}"] for i in (0, 1)]
-        relevance = match_relevance(matches, *grids)
+        # One chip a forward: the numbers of a photo must not depend on its company.
+        seen = [explainer.activations(one) for one in chips.split(1)]
+        embeddings = [one.embeddings[0] for one in seen]
+        starts = cosine_start(*embeddings)
+        owner = torch.zeros(1, dtype=torch.long, device=chips.device)
+        channels = [
+            explainer.channel_relevances(one, owner, start[None])[layer][0]
+            for one, start in zip(chips.split(1), starts, strict=True)
+        ]
+        relevances = {name: [reduce_channels(c, name) for c in channels] for name in _REDUCTIONS}
+        used = relevances[explainer.preset.reduction]
+        found = mutual_matches(*(one.features[layer][0] for one in seen))
+        relevance = match_relevance(found, *used)
         order = np.argsort(-relevance, kind="stable")
-        out |= {"match_relevance": relevance[order], "match_distance": matches.distance[order]}
-        for i, cells in enumerate((matches.cell0, matches.cell1)):
-            out[f"match_cell{i}"] = cells[order].astype(np.int32)
-            out[f"match_point{i}"] = cell_points(cells[order], grids[i].shape, chip0.shape[:2]).astype(np.float32)
-            maps = explainer.pixel_maps(inputs[i], name, cells[order][:n_pixel_maps])
-            out[f"pixel_relevance{i}"] = maps.cpu().numpy()
-    return PairExplanation(**out)
+        matches = found.take(order)
+        pixels = [
+            explainer.pixel_maps(chip, layer, cells[:n_pixel_maps])
+            for chip, cells in zip(chips, (matches.cell0, matches.cell1), strict=True)
+        ]
+    named = {f"relevance_{name}": grids for name, grids in relevances.items()}
+    named |= {"embedding": embeddings, "start_gradient": list(starts), "pixel_relevance": pixels}
+    return PairExplanation(
+        layer=layer,
+        preset=preset,
+        chip0=chip0,
+        chip1=chip1,
+        cosine=np.float32(_cosine(*embeddings)),
+        match_relevance=relevance[order],
+        **{f"{name}{side}": pair[side].cpu().numpy() for name, pair in named.items() for side in (0, 1)},
+        **_match_arrays(matches, tuple(used[0].shape), model.chip.size),
+    )
 
 
-def _cosine(first: NDArray[np.float64], second: NDArray[np.float64]) -> np.float32:
-    return np.float32(first @ second / (np.linalg.norm(first) * np.linalg.norm(second)))
+def _cosine(embedding0: torch.Tensor, embedding1: torch.Tensor) -> float:
+    return float(torch.nn.functional.cosine_similarity(embedding0.double(), embedding1.double(), dim=0))
+
+
+def _match_arrays(matches: Matches, grid: tuple[int, ...], chip: tuple[int, int]) -> dict[str, Any]:
+    cells = (matches.cell0, matches.cell1)
+    return {
+        **{f"match_cell{side}": cells[side].astype(np.int32) for side in (0, 1)},
+        **{f"match_point{side}": cell_points(cells[side], grid, chip).astype(np.float32) for side in (0, 1)},
+        "match_distance": matches.distance,
+    }

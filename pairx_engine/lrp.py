@@ -1,118 +1,245 @@
-"""Layer-wise relevance propagation as presets: which rules a network's modules follow, and how channels become one grid.
+"""Layer-wise relevance propagation as PAIR-X uses it: zennit's EpsilonPlus rules with two additions.
 
-Both presets follow zennit's EpsilonPlus: z-plus for convolutions, epsilon for linear layers, relevance passed unchanged
-through activations and batch norms; squeeze-excite gates pass all relevance to the signal. They reproduce what the public
-PAIR-X code computes on timm networks, with its two known departures from conservation: `BatchNormAct2d` is not merged into
-the convolution before it (batch norm and activation together pass relevance on), and a residual sum copies its relevance to
-both branches. Batch norms that directly follow a convolution as plain modules (torchvision) are merged.
+With A the input of a layer, z its output and R the relevance of the output, the rules are
+
+* convolutions, ZPlus: R_in = A+ * W+^T (R / z+) + A- * W-^T (R / z+), where z+ = W+ A+ + bias+ + W- A-;
+* linear layers, Epsilon: R_in = A * W^T (R / (z + 1e-6 sign z)); average pooling modules likewise;
+* activations and batch norms (timm's `BatchNormAct2d` as a whole), Pass: R_in = R;
+* squeeze-and-excitation, signal only: R_in = R for the signal, nothing for the gate;
+* a plain batch norm that follows a convolution or linear layer in the module tree is folded into that layer's weights
+  for its rule (zennit's `SequentialMergeBatchNorm`); timm's `BatchNormAct2d` is not, as in the published code;
+* everything else, residual sums included, is differentiated plainly, so a sum copies its relevance to both branches.
+
+Values of the forward pass are the network's own, bit for bit: the rules act on the backward pass alone.
 """
 
 from __future__ import annotations
 
 import threading
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from types import MethodType
+from dataclasses import dataclass, field
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import torch
+from timm.layers import EffectiveSEModule, SEModule
+from timm.models._efficientnet_blocks import SqueezeExcite
 from torch import Tensor, nn
-from zennit.canonizers import AttributeCanonizer, SequentialMergeBatchNorm
+from torchvision.ops import SqueezeExcitation  # type: ignore[import-untyped]
 from zennit.composites import EpsilonPlus
+from zennit.core import Composite, Hook, ParamMod, collect_leaves
+from zennit.rules import Epsilon, ZPlus
+from zennit.types import BatchNorm, ConvolutionTranspose, Linear
+
+from pairx_engine.errors import EngineError
 
 Reduction = Literal["abs_of_sum", "signed_sum", "sum_of_abs"]
+SQUEEZE_EXCITE = (SqueezeExcite, SEModule, EffectiveSEModule, SqueezeExcitation)
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A named way to compute relevance; stored with every row through the fingerprint.
+    """A named way to compute relevances; the name is stored with every result.
 
-    `reduction` turns the channel relevances of a cell into its one value: `abs_of_sum` |sum_c R_c| as the public code does,
-    `signed_sum` sum_c R_c as Eq. 1 of the paper says.
+    `reduction` turns the signed relevance of each channel at the layer into one number per cell: `abs_of_sum` is
+    |sum_c r_c|, `signed_sum` is sum_c r_c (Eq. 1 of the paper), `sum_of_abs` is sum_c |r_c|.
     """
 
     name: str
     reduction: Reduction
 
+    def __post_init__(self) -> None:
+        if self.reduction not in ("abs_of_sum", "signed_sum", "sum_of_abs"):
+            raise ValueError(
+                f"unknown reduction {self.reduction!r}; use abs_of_sum, signed_sum or sum_of_abs"
+            )
 
-PRESETS: dict[str, Preset] = {p.name: p for p in (Preset("published", "abs_of_sum"), Preset("paper", "signed_sum"))}
+
+PRESETS: dict[str, Preset] = {
+    "published": Preset("published", "abs_of_sum"),
+    "paper": Preset("paper", "signed_sum"),
+}
+"""`published`: what PAIR-X's public code computes; `paper`: what its text says. They differ in the absolute value only."""
 
 
-def reduce_channels(relevance: Tensor, reduction: Reduction) -> Tensor:
-    """Channel relevances (…, C, h, w) to grids (…, h, w); raises ValueError for an unknown reduction."""
-    if reduction == "abs_of_sum":
-        return relevance.sum(-3).abs()
-    if reduction == "signed_sum":
-        return relevance.sum(-3)
+def preset_named(name: str) -> Preset:
+    """The preset of that name; raises `EngineError` listing the known ones."""
+    if name not in PRESETS:
+        raise EngineError(f"unknown preset {name!r}; choose one of {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def reduce_channels(channels: Tensor, reduction: Reduction) -> Tensor:
+    """Signed channel relevances (..., C, h, w) to one number per cell (..., h, w)."""
     if reduction == "sum_of_abs":
-        return relevance.abs().sum(-3)
-    raise ValueError(f"reduction {reduction!r} is not one of abs_of_sum, signed_sum, sum_of_abs")
+        return channels.abs().sum(dim=-3)
+    total = channels.sum(dim=-3)
+    return total.abs() if reduction == "abs_of_sum" else total
 
 
-class _SignalOnly(torch.autograd.Function):
-    """Forward: the gated signal. Backward: everything to the signal, nothing to the gate."""
+class _CopyToSignal(torch.autograd.Function):
+    """Forward: the gated value. Backward: its gradient goes to the signal unchanged."""
 
     @staticmethod
     def forward(ctx: Any, signal: Tensor, gated: Tensor) -> Tensor:
+        # A copy, since autograd forbids in-place operations on an input that a function hands through.
         return gated.clone()
 
     @staticmethod
-    def backward(ctx: Any, *relevance: Tensor) -> tuple[Tensor, None]:
-        return relevance[0], None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0], None
 
 
-def _signal_only_forward(module: nn.Module, signal: Tensor) -> Tensor:
-    gated = type(module).forward(module, signal)
-    result: Tensor = _SignalOnly.apply(signal, gated.detach())
-    return result
+class SignalOnly(Hook):
+    """Rule of squeeze-and-excitation: all relevance goes to the signal, none through the gate.
+
+    The module runs on a detached input, so that its inner layers take no part in the backward pass at all.
+    """
+
+    def pre_forward(self, module: nn.Module, input: tuple[Tensor, ...]) -> Tensor:
+        """Keep the signal, hand the module a detached one."""
+        self.stored_tensors["signal"] = input[0]
+        return input[0].detach()
+
+    def post_forward(self, module: nn.Module, input: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        """Tie the gated value to the kept signal."""
+        signal = self.stored_tensors.pop("signal")
+        if not (signal.requires_grad and torch.is_grad_enabled()):
+            return output
+        tied: Tensor = _CopyToSignal.apply(signal, output)
+        return tied
 
 
-def _gates(name: str, module: nn.Module) -> dict[str, Any] | None:
-    """Squeeze-excite modules of timm and torchvision by the classes' names: they share no base class."""
-    if type(module).__name__ in ("SqueezeExcite", "SEModule", "SqueezeExcitation", "EffectiveSEModule"):
-        return {"forward": MethodType(_signal_only_forward, module)}
-    return None
+class _FoldedBatchNorm(ParamMod):
+    """Parameters of a linear layer with the batch norm after it folded in, then modified as the rule wants."""
+
+    def __init__(self, batch_norm: nn.Module, inner: ParamMod) -> None:
+        super().__init__(inner.modifier)
+        self.batch_norm = batch_norm
+        self.inner = inner
+
+    @contextmanager
+    def __call__(self, module: nn.Module) -> Iterator[nn.Module]:
+        """Give `module` the folded parameters inside the context, and its own again afterwards."""
+        weight, bias = module.weight, module.bias
+        folded_weight, folded_bias = fold_batch_norm(module, self.batch_norm)
+        try:
+            module.weight, module.bias = nn.Parameter(folded_weight), nn.Parameter(folded_bias)
+            with self.inner(module) as modified:
+                yield modified
+        finally:
+            module.weight, module.bias = weight, bias
 
 
-_LOCKS: weakref.WeakKeyDictionary[nn.Module, threading.RLock] = weakref.WeakKeyDictionary()
-_LOCKS_GUARD = threading.Lock()
+def fold_batch_norm(linear: Any, batch_norm: Any) -> tuple[Tensor, Tensor]:
+    """Weight and bias of the one layer that equals `linear` followed by `batch_norm` in evaluation mode."""
+    weight: Tensor = linear.weight.detach()
+    scale = (batch_norm.running_var + batch_norm.eps).rsqrt()
+    if batch_norm.weight is not None:
+        scale = scale * batch_norm.weight.detach()
+    own_bias = 0.0 if linear.bias is None else linear.bias.detach()
+    bias: Tensor = (own_bias - batch_norm.running_mean) * scale
+    if batch_norm.bias is not None:
+        bias = bias + batch_norm.bias.detach()
+    shape = [1] * weight.ndim
+    shape[1 if isinstance(linear, ConvolutionTranspose) else 0] = -1
+    return weight * scale.view(shape), bias
 
 
-def lock_of(network: nn.Module) -> threading.RLock:
-    """The network's own lock: rules hook into the modules, so one thread at a time may propagate through them."""
-    with _LOCKS_GUARD:
-        return _LOCKS.setdefault(network, threading.RLock())
+def following_batch_norms(network: nn.Module) -> dict[nn.Module, nn.Module]:
+    """Linear or convolution leaves to the batch-norm leaf that comes next in the module tree.
+
+    Leaves only, as in zennit: a `BatchNormAct2d` has children and is therefore not one. Batch norms without running
+    statistics cannot be folded and are left out.
+    """
+    pairs: dict[nn.Module, nn.Module] = {}
+    previous: nn.Module | None = None
+    for leaf in collect_leaves(network):
+        foldable = isinstance(leaf, BatchNorm) and getattr(leaf, "running_var", None) is not None
+        if foldable and previous is not None and isinstance(previous, Linear):
+            pairs[previous] = leaf
+        previous = leaf
+    return pairs
+
+
+def _composite(network: nn.Module) -> Composite:
+    base = EpsilonPlus(layer_map=[(SQUEEZE_EXCITE, SignalOnly())])
+    folds = following_batch_norms(network)
+
+    def rule_of(context: dict[str, Any], name: str, module: nn.Module) -> Hook | None:
+        if module not in folds:
+            return base.module_map(context, name, module)
+        rule = Epsilon() if isinstance(module, nn.Linear) else ZPlus()
+        rule.param_modifiers = [_FoldedBatchNorm(folds[module], inner) for inner in rule.param_modifiers]
+        return rule
+
+    return Composite(module_map=rule_of)
+
+
+@dataclass
+class _State:
+    lock: Any = field(default_factory=threading.RLock)
+    composite: Composite | None = None
+
+
+_STATES: WeakKeyDictionary[nn.Module, _State] = WeakKeyDictionary()
+_STATES_LOCK = threading.Lock()
+
+
+def _state_of(network: nn.Module) -> _State:
+    with _STATES_LOCK:
+        return _STATES.setdefault(network, _State())
+
+
+@contextmanager
+def exclusive(network: nn.Module) -> Iterator[None]:
+    """Hold the network for this thread, in evaluation mode and with frozen parameters; restore both afterwards.
+
+    Re-entrant within a thread; other threads wait. Networks that share modules under different roots are not covered.
+    """
+    state = _state_of(network)
+    with state.lock:
+        training = [module for module in network.modules() if module.training]
+        learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        try:
+            for module in training:
+                module.training = False
+            for parameter in learning:
+                parameter.requires_grad_(False)
+            yield
+        finally:
+            for module in training:
+                module.training = True
+            for parameter in learning:
+                parameter.requires_grad_(True)
+            _forget_tensors(state)
+
+
+def _forget_tensors(state: _State) -> None:
+    # Hooks keep each layer's input, and a handle per layer and forward; while rules stay open both would pile up.
+    for hook in [] if state.composite is None else list(state.composite.hook_refs):
+        hook.remove()
 
 
 @contextmanager
 def lrp_rules(network: nn.Module) -> Iterator[None]:
-    """Let backward passes through `network` propagate relevance instead of gradients.
+    """Within the context, gradients of the network's output are LRP relevances (rules in the module's docstring).
 
-    Inside the block the calling thread owns the network. Afterwards, also after an exception, hooks, patched forwards,
-    merged batch norms and `requires_grad` are as before. The network must be in evaluation mode (ValueError).
+    Implies `exclusive`. Re-entrant: an inner context finds the rules in place and costs next to nothing, so holding one
+    open over many calls saves their registration. The network is left as it was found, also after an exception: no
+    hooks, the same parameters, `requires_grad` and training flags.
     """
-    if network.training:
-        raise ValueError("relevance is defined for a network in evaluation mode; call network.eval() first")
-    with lock_of(network):
-        wanted = {name: p.requires_grad for name, p in network.named_parameters()}
-        state = {name: value.clone() for name, value in _mergeable(network)}
-        composite = EpsilonPlus(canonizers=[SequentialMergeBatchNorm(), AttributeCanonizer(_gates)])
-        network.requires_grad_(False)
+    state = _state_of(network)
+    with exclusive(network):
+        if state.composite is not None:
+            yield
+            return
+        composite = _composite(network)
         try:
+            state.composite = composite
             composite.register(network)
             yield
         finally:
+            state.composite = None
             composite.remove()
-            with torch.no_grad():
-                for name, value in state.items():
-                    network.get_parameter(name).copy_(value)
-            for name, parameter in network.named_parameters():
-                parameter.requires_grad_(wanted[name])
-
-
-def _mergeable(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Parameters that merging may rescale; removing a merge divides them back, which is exact only up to rounding."""
-    if any(isinstance(m, nn.BatchNorm2d) and not any(True for _ in m.children()) for m in network.modules()):
-        yield from network.named_parameters()

@@ -1,7 +1,7 @@
-"""Mutual nearest matches between the cells of two feature maps, and where the cells lie in the chips.
+"""Mutual nearest matches between the feature maps of two chips, where they lie, and how relevant they are.
 
-Frames: a cell is (column, row) of the layer's grid; a point is (x, y) in chip pixels with the origin at the chip's top-left
-corner, so the centre of cell (c, r) is ((W/w)(c + 0.5), (H/h)(r + 0.5)).
+Frames: a cell is (column, row) of the layer's grid; a point is (x, y) in chip pixels, the origin at the chip's top-left
+corner.
 """
 
 from __future__ import annotations
@@ -14,75 +14,107 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-_ROWS = 4096
+from pairx_engine.errors import EngineError
+
+Cells = NDArray[np.int64]
+BLOCK_ELEMENTS = 4_000_000
+"""Distances held at once; 16 MB in single precision."""
 
 
 @dataclass(frozen=True)
 class Matches:
-    """n mutual nearest cells: `cell0`, `cell1` (n, 2) integer (column, row), and `distance` (n,), L2 of the descriptors.
+    """Pairs of cells that are each other's nearest.
 
-    Sorted by the first photo's cells, row by row.
+    `cell0`, `cell1` (n, 2) int64 as (column, row) of the two grids; `distance` (n,) float32, L2 between the raw feature
+    vectors, in the layer's units.
     """
 
-    cell0: NDArray[np.int64]
-    cell1: NDArray[np.int64]
+    cell0: Cells
+    cell1: Cells
     distance: NDArray[np.float32]
 
     def __post_init__(self) -> None:
         n = len(self.distance)
-        if self.cell0.shape != (n, 2) or self.cell1.shape != (n, 2):
-            raise ValueError(f"{n} distances need cells (n, 2), not {self.cell0.shape} and {self.cell1.shape}")
+        if self.cell0.shape != (n, 2) or self.cell1.shape != (n, 2) or self.distance.shape != (n,):
+            raise ValueError(
+                f"{n} distances need cells ({n}, 2), not {self.cell0.shape} and {self.cell1.shape}"
+            )
 
     def __len__(self) -> int:
         return len(self.distance)
 
+    def take(self, order: NDArray[np.int64]) -> Matches:
+        """The matches at these positions, in this order."""
+        return Matches(self.cell0[order], self.cell1[order], self.distance[order])
+
 
 def mutual_matches(features0: Tensor, features1: Tensor) -> Matches:
-    """Cells that are each other's nearest, by L2 of unnormalised descriptors, for maps (C, h, w) and (C, h', w').
+    """Cells of two maps (C, h, w) and (C, h', w') that are each other's nearest in L2, without normalisation.
 
-    As OpenCV's cross-checked brute-force matcher: of equally near cells the one with the lowest index counts. Distances are
-    compared in single precision after a double-precision product, so equal descriptors stay equally near. Raises ValueError
-    when the maps have different numbers of channels.
+    A cell i of the first map and j of the second match when j is the nearest of i and i the nearest of j; among equally
+    near cells the first in row-major order counts, as in OpenCV's brute-force matcher with cross-check. Ordered by the
+    first map's cells, row-major. Runs on the maps' device, with memory bounded by blocks. Raises `EngineError` for maps
+    that do not fit or hold values that are not finite.
     """
     if features0.ndim != 3 or features1.ndim != 3 or features0.shape[0] != features1.shape[0]:
-        raise ValueError(f"two maps (C, h, w) of one C are needed, not {tuple(features0.shape)} and {tuple(features1.shape)}")
-    first, second = (f.detach().flatten(1).T.double() for f in (features0, features1))
-    nearest0, nearest1 = _nearest(first, second), _nearest(second, first)
-    index0 = torch.arange(len(first), device=first.device)
+        shapes = f"{tuple(features0.shape)} and {tuple(features1.shape)}"
+        raise EngineError(f"maps must be (C, h, w) with equal C, not {shapes}")
+    cells0, cells1 = (f.detach().flatten(1).T.float().contiguous() for f in (features0, features1))
+    if not (cells0.isfinite().all() and cells1.isfinite().all()):
+        raise EngineError(
+            "a feature map holds values that are not finite; check the chip and the model's weights"
+        )
+    nearest0, distance0, nearest1 = _nearest(cells0, cells1)
+    index0 = torch.arange(len(cells0), device=cells0.device)
     mutual = nearest1[nearest0] == index0
-    index0, index1 = index0[mutual], nearest0[mutual]
-    distance = (first[index0] - second[index1]).norm(dim=1).float()
     return Matches(
-        _cells(index0, features0.shape[2]), _cells(index1, features1.shape[2]), distance.cpu().numpy()
+        _as_cells(index0[mutual], features0.shape[-1]),
+        _as_cells(nearest0[mutual], features1.shape[-1]),
+        distance0[mutual].cpu().numpy(),
     )
 
 
-def _nearest(queries: Tensor, others: Tensor) -> Tensor:
-    lengths = (others * others).sum(1)
-    found = []
-    for part in queries.split(_ROWS):
-        squared = ((part * part).sum(1, keepdim=True) + lengths - 2 * part @ others.T).float()
-        # argmin gives no word on ties; the lowest index of the minima does.
-        ties = squared == squared.amin(1, keepdim=True)
-        found.append(ties.to(torch.uint8).argmax(1))
-    return torch.cat(found)
+def _nearest(cells0: Tensor, cells1: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """For each row of the first its nearest of the second and the distance; for each of the second its nearest."""
+    nearest0, distance0 = [], []
+    best1 = cells1.new_full((len(cells1),), float("inf"))
+    nearest1 = torch.zeros(len(cells1), dtype=torch.long, device=cells1.device)
+    rows = max(1, BLOCK_ELEMENTS // len(cells1))
+    for first in range(0, len(cells0), rows):
+        # From differences: the expansion into dot products loses digits and breaks ties at random.
+        distances = torch.cdist(
+            cells0[first : first + rows], cells1, compute_mode="donot_use_mm_for_euclid_dist"
+        )
+        least, column = distances.min(dim=1)
+        nearest0.append(column)
+        distance0.append(least)
+        least1, row = distances.min(dim=0)
+        closer = least1 < best1
+        best1 = torch.where(closer, least1, best1)
+        nearest1 = torch.where(closer, row + first, nearest1)
+    return torch.cat(nearest0), torch.cat(distance0), nearest1
 
 
-def _cells(index: Tensor, width: int) -> NDArray[np.int64]:
-    flat = index.cpu().numpy()
-    return np.stack([flat % width, flat // width], axis=1).astype(np.int64)
+def _as_cells(index: Tensor, width: int) -> Cells:
+    return torch.stack([index % width, index // width], dim=1).cpu().numpy()
 
 
 def cell_points(cells: ArrayLike, grid: tuple[Any, ...], chip: tuple[int, int]) -> NDArray[np.float64]:
-    """Centres (n, 2) in chip pixels of cells (n, 2), for a grid (h, w) and a chip (H, W)."""
-    factor = np.array([chip[1] / grid[1], chip[0] / grid[0]])
-    return (np.asarray(cells, dtype=np.float64).reshape(-1, 2) + 0.5) * factor
+    """Centres of cells (n, 2), as (x, y) in chip pixels.
+
+    x = (W / w) (column + 1/2), y = (H / h) (row + 1/2), with `grid` = (h, w) and `chip` = (H, W).
+    """
+    step = np.array([chip[1] / grid[1], chip[0] / grid[0]])
+    return (np.asarray(cells, dtype=np.float64).reshape(-1, 2) + 0.5) * step
 
 
-def match_relevance(matches: Matches, relevance0: ArrayLike, relevance1: ArrayLike) -> NDArray[np.float64]:
-    """Relevance of each match (n,): the product of its two cells' relevances, from grids (h, w)."""
-    grid0, grid1 = np.asarray(relevance0, dtype=np.float64), np.asarray(relevance1, dtype=np.float64)
-    product: NDArray[np.float64] = (
-        grid0[matches.cell0[:, 1], matches.cell0[:, 0]] * grid1[matches.cell1[:, 1], matches.cell1[:, 0]]
-    )
-    return product
+def match_relevance(
+    matches: Matches, relevance0: Tensor | ArrayLike, relevance1: Tensor | ArrayLike
+) -> NDArray[np.float64]:
+    """R0 at the first cell times R1 at the second, (n,) double, from the relevance grids (h, w) and (h', w')."""
+    return _at(relevance0, matches.cell0) * _at(relevance1, matches.cell1)
+
+
+def _at(relevance: Tensor | ArrayLike, cells: Cells) -> NDArray[np.float64]:
+    grid = relevance.detach().cpu().numpy() if isinstance(relevance, Tensor) else relevance
+    return np.asarray(grid, dtype=np.float64)[cells[:, 1], cells[:, 0]]

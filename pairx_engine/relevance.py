@@ -1,172 +1,280 @@
-"""Relevance of a network's middle layers and of the pixels, for one photo and any number of start relevances."""
+"""Relevance at inner layers and in pixels, from one explainer per network.
+
+All grids are (h, w) of the layer's feature map; cells are (column, row), both counted from 0 at the top left. Chips are
+normalised network inputs, (3, H, W) or (N, 3, H, W), on the network's device. A layer's output must be (N, C, h, w).
+"""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from pairx_engine.lrp import PRESETS, Preset, lock_of, lrp_rules, reduce_channels
+from pairx_engine.errors import EngineError
+from pairx_engine.lrp import exclusive, lrp_rules, preset_named, reduce_channels
+
+SMALLEST_NORM = 1e-8
+PIXELS_AT_ONCE = 131_072
+"""Input pixels of one batch of pixel maps on a CPU: five chips of 160 px, one of 440 px; larger ones thrash the caches."""
+MAPS_AT_ONCE_ON_GPU = 16
 
 
 @dataclass(frozen=True)
 class Activations:
-    """One plain forward of N chips: raw embeddings (N, D) and, per layer, features (N, C, h, w)."""
+    """What a plain forward pass gives: `embeddings` (N, D) and, per layer, `features` (N, C, h, w)."""
 
     embeddings: Tensor
     features: dict[str, Tensor]
 
 
-def cosine_start(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """Start relevances of two embeddings (D,): the gradients of their cosine.
+class _LayerReached(Exception):
+    """Leaves a forward pass once the wanted layer has run."""
 
-    d cos / d e0 = (e1/|e1| - cos e0/|e0|) / |e0|, and likewise for e1. Their product with the embedding itself is zero, as
-    the cosine does not depend on length.
+    def __init__(self, features: Tensor) -> None:
+        super().__init__()
+        self.features = features
+
+
+def cosine_start(embeddings0: Tensor, embeddings1: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of the cosine with respect to both embeddings, (..., D) each: PAIR-X's start of the propagation.
+
+    d cos / d e0 = (e1 / |e1| - cos * e0 / |e0|) / |e0|, and the same with 0 and 1 exchanged. Computed in double
+    precision, returned in the inputs' type. Norms below 1e-8 count as 1e-8.
     """
-    length0, length1 = first.norm(), second.norm()
-    unit0, unit1 = first / length0, second / length1
-    cosine = unit0 @ unit1
-    return (unit1 - cosine * unit0) / length0, (unit0 - cosine * unit1) / length1
+    e0, e1 = embeddings0.double(), embeddings1.double()
+    norm0 = e0.norm(dim=-1, keepdim=True).clamp(min=SMALLEST_NORM)
+    norm1 = e1.norm(dim=-1, keepdim=True).clamp(min=SMALLEST_NORM)
+    unit0, unit1 = e0 / norm0, e1 / norm1
+    cosine = (unit0 * unit1).sum(dim=-1, keepdim=True)
+    start0, start1 = (unit1 - cosine * unit0) / norm0, (unit0 - cosine * unit1) / norm1
+    return start0.to(embeddings0.dtype), start1.to(embeddings1.dtype)
 
 
-class _StopForward(Exception):
-    """Raised by a hook once the wanted layer has been computed."""
+def find_layer(network: nn.Module, name: str) -> nn.Module:
+    """The submodule at a dotted path such as ``backbone.blocks.3``; raises `EngineError` with near names."""
+    known = {path: module for path, module in network.named_modules() if path}
+    if name in known:
+        return known[name]
+    near = difflib.get_close_matches(name, known, n=5, cutoff=0.5) or [n for n, _ in network.named_children()]
+    raise EngineError(f"the network has no layer {name!r}; near names: {', '.join(near)}")
 
 
 class LayerExplainer:
-    """Explains one network at one or several layers, with the rules of a preset.
+    """Activations, relevances and pixel maps of one network at some of its layers.
 
-    `layers` are names of submodules whose output is one map (N, C, h, w). Inputs are normalised chips on the network's
-    device. Raises ValueError for an unknown preset, a name that the network does not have, or a map of another shape.
+    `layers` are dotted module paths; `preset` names an entry of `PRESETS`. Safe to share between threads, which take
+    turns. The network is left untouched after every call.
     """
 
     def __init__(self, network: nn.Module, layers: Sequence[str], preset: str = "published") -> None:
-        if preset not in PRESETS:
-            raise ValueError(f"preset {preset!r} is not one of {', '.join(PRESETS)}")
-        if not layers or len(set(layers)) != len(layers):
-            raise ValueError(f"name at least one layer, each once, not {list(layers)}")
+        if not layers or isinstance(layers, str):
+            raise EngineError("name at least one layer to explain, as a list of dotted module paths")
         self.network = network
-        self.preset: Preset = PRESETS[preset]
-        self.layers = tuple(layers)
-        self._modules = {name: _submodule(network, name) for name in self.layers}
-        self._open = 0
+        self.preset = preset_named(preset)
+        self.layers = tuple(dict.fromkeys(layers))
+        self._modules = {name: find_layer(network, name) for name in self.layers}
+        self._on_main_path: bool | None = None
 
-    @contextmanager
-    def open(self) -> Iterator[None]:
-        """Keep the rules in place over many calls: putting them there costs as much as propagating. May be nested."""
-        with lock_of(self.network), ExitStack() as stack:
-            if not self._open:
-                stack.enter_context(lrp_rules(self.network))
-            self._open += 1
-            try:
-                yield
-            finally:
-                self._open -= 1
+    def open(self) -> AbstractContextManager[None]:
+        """Keep the LRP rules in place over many calls; registering them costs milliseconds each time.
+
+        Other threads that want the same network wait until the context closes.
+        """
+        return lrp_rules(self.network)
 
     def activations(self, chips: Tensor) -> Activations:
-        """Embeddings and features of chips (N, 3, H, W) by a plain forward."""
+        """Embeddings and features of chips (N, 3, H, W), by a plain forward without gradients."""
         features: dict[str, Tensor] = {}
 
-        def keep(name: str) -> Any:
-            def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
-                features[name] = _checked(name, output)
+        def keep(name: str, output: Tensor) -> None:
+            # A copy: many networks go on to overwrite a layer's output in place.
+            features[name] = output.clone()
 
-            return hook
-
-        with lock_of(self.network), torch.no_grad(), _hooks(self._modules, keep):
+        with exclusive(self.network), torch.no_grad(), self._watch(self.layers, keep):
             embeddings = self.network(chips)
         return Activations(embeddings, features)
 
-    def channel_relevance(self, chip: Tensor, starts: Tensor) -> dict[str, Tensor]:
-        """Relevance of every channel, per layer (P, C, h, w), for P start relevances (P, D) of one chip (3, H, W).
+    def relevance(self, chip: Tensor, starts: Tensor) -> dict[str, Tensor]:
+        """Relevance of one chip (3, H, W) for each start relevance of its embedding (P, D): per layer (P, h, w).
 
-        The photo is forwarded once. At the first of the layers its features are repeated P times, so that only what lies
-        above is computed P-fold, and nothing below is propagated.
+        The chip runs forward once; only the part above the lowest layer runs per start. Reduced over channels as the
+        preset says.
         """
-        kept: dict[str, Tensor] = {}
+        owner = torch.zeros(len(starts), dtype=torch.long, device=starts.device)
+        return self.relevances(chip[None], owner, starts, chunk=max(1, len(starts)))
 
-        def watch(name: str) -> Any:
-            def hook(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
-                if not kept:
-                    output = _checked(name, output).detach().expand(len(starts), -1, -1, -1).clone().requires_grad_()
-                kept[name] = output
-                return output
+    def relevances(self, chips: Tensor, owner: Tensor, starts: Tensor, chunk: int = 8) -> dict[str, Tensor]:
+        """Relevances of many chips (N, 3, H, W): start p (of (P, D)) belongs to chip `owner[p]`; per layer (P, h, w).
+
+        Starts are worked off in groups of `chunk`, ordered by chip, so that few chips run forward twice and memory is
+        bounded by the group. Results come in the order of `starts`. Raises `EngineError` for shapes that do not fit.
+        """
+        if (
+            chips.ndim != 4
+            or starts.ndim != 2
+            or owner.shape != starts.shape[:1]
+            or len(starts) == 0
+            or chunk < 1
+        ):
+            raise EngineError(
+                f"chips {tuple(chips.shape)}, owner {tuple(owner.shape)} and starts {tuple(starts.shape)} must be "
+                "(N, 3, H, W), (P,) and (P, D) with at least one start, and chunk at least 1"
+            )
+        order = torch.argsort(owner, stable=True)
+        groups = []
+        for group in order.split(chunk):
+            used, local = torch.unique(owner[group], return_inverse=True)
+            channels = self.channel_relevances(chips[used], local, starts[group])
+            groups.append({name: reduce_channels(r, self.preset.reduction) for name, r in channels.items()})
+        back = torch.argsort(order)
+        return {name: torch.cat([group[name] for group in groups])[back] for name in self.layers}
+
+    def channel_relevances(self, chips: Tensor, owner: Tensor, starts: Tensor) -> dict[str, Tensor]:
+        """Signed relevance of every channel, per layer (P, C, h, w), all starts (P, D) in one pass.
+
+        Arguments as in `relevances`. This is what the three reductions are made from.
+        """
+        one_each = len(chips) == len(owner) and torch.equal(
+            owner, torch.arange(len(owner), device=owner.device)
+        )
+        if not one_each and not self._main_path(chips[:1]):
+            # A branch around the layer would keep the chips' batch, so the starts' batch begins at the input.
+            chips, one_each = chips[owner], True
+        features: dict[str, Tensor] = {}
+
+        def branch_off(name: str, output: Tensor) -> Tensor:
+            if not output.requires_grad:
+                output = (output if one_each else output[owner]).detach().clone().requires_grad_()
+            features[name] = output
+            # A copy goes on: the network may overwrite it, and what is differentiated must stay.
+            return output.clone()
+
+        with lrp_rules(self.network), torch.enable_grad(), self._watch(self.layers, branch_off):
+            embeddings = self.network(chips)
+            if embeddings.shape != starts.shape:
+                raise EngineError(
+                    f"starts have shape {tuple(starts.shape)}, embeddings {tuple(embeddings.shape)}"
+                )
+            wanted = [features[name] for name in self.layers]
+            if not embeddings.requires_grad:
+                raise EngineError(
+                    f"the embedding does not depend on {', '.join(self.layers)}; choose other layers"
+                )
+            relevances = torch.autograd.grad(embeddings, wanted, starts, allow_unused=True)
+        unused = [name for name, r in zip(self.layers, relevances, strict=True) if r is None]
+        if unused:
+            raise EngineError(f"the embedding does not depend on {', '.join(unused)}; choose other layers")
+        return dict(zip(self.layers, relevances, strict=True))
+
+    def pixel_maps(
+        self, chip: Tensor, layer: str, cells: ArrayLike | Tensor, chunk: int | None = None
+    ) -> Tensor:
+        """Pixel relevance of single cells: chip (3, H, W), `cells` (k, 2) as (column, row), to (k, H, W).
+
+        The start is the layer's features with all but one cell set to zero, propagated to the input; the map is
+        |sum over RGB|. One forward, stopped at the layer, serves all cells; `chunk` of them are propagated at once (by
+        default few on a CPU, sixteen on a GPU). Raises `EngineError` for cells outside the grid or an unknown layer.
+        """
+        if layer not in self._modules:
+            raise EngineError(f"layer {layer!r} is not among this explainer's: {', '.join(self.layers)}")
+        where = torch.as_tensor(cells, dtype=torch.long, device=chip.device).reshape(-1, 2)
+        if len(where) == 0:
+            return chip.new_zeros((0, *chip.shape[-2:]))
+        width = min(chunk or _maps_at_once(chip), len(where))
+        maps = []
+        with lrp_rules(self.network), torch.enable_grad():
+            pixels = chip.detach().expand(width, *chip.shape).clone().requires_grad_()
+            features = self._features_at(layer, pixels)
+            _check_cells(where, features)
+            for group in where.split(width):
+                starts = _single_cells(features.detach(), group)
+                (gradient,) = torch.autograd.grad(features, pixels, starts, retain_graph=True)
+                maps.append(gradient[: len(group)].sum(dim=1).abs())
+        return torch.cat(maps)
+
+    def _features_at(self, layer: str, pixels: Tensor) -> Tensor:
+        def stop(name: str, output: Tensor) -> None:
+            raise _LayerReached(output)
+
+        try:
+            with self._watch((layer,), stop):
+                self.network(pixels)
+        except _LayerReached as reached:
+            return reached.features
+        raise AssertionError("watching a layer ends by reaching it or by an error")
+
+    def _main_path(self, chip: Tensor) -> bool:
+        """Whether all that reaches the embedding passes through each of the layers."""
+        if self._on_main_path is None:
+            self._on_main_path = all(self._cuts(name, chip) for name in self.layers)
+        return self._on_main_path
+
+    def _cuts(self, layer: str, chip: Tensor) -> bool:
+        pixels = chip.detach().clone().requires_grad_()
+        with exclusive(self.network), torch.enable_grad(), self._watch((layer,), lambda _, out: out.detach()):
+            return not self.network(pixels).requires_grad
+
+    @contextmanager
+    def _watch(self, layers: Sequence[str], seen: Callable[[str, Tensor], Tensor | None]) -> Iterator[None]:
+        """Call `seen(name, output)` when a layer has run; a tensor that it returns takes the output's place."""
+        done: set[str] = set()
+
+        def hook_of(name: str) -> Callable[[nn.Module, object, Tensor], Tensor | None]:
+            def hook(module: nn.Module, inputs: object, output: Tensor) -> Tensor | None:
+                _check_output(name, output, name in done)
+                done.add(name)
+                return seen(name, output)
 
             return hook
 
-        with self.open(), torch.enable_grad(), _hooks(self._modules, watch):
-            embeddings = self.network(chip[None])
-            found = torch.autograd.grad(embeddings, [kept[name] for name in self.layers], grad_outputs=starts)
-        return dict(zip(self.layers, found, strict=True))
-
-    def relevance(self, chip: Tensor, starts: Tensor) -> dict[str, Tensor]:
-        """Relevance grids per layer (P, h, w), reduced as the preset says; see `channel_relevance`."""
-        channels = self.channel_relevance(chip, starts)
-        return {name: reduce_channels(found, self.preset.reduction) for name, found in channels.items()}
-
-    def pixel_maps(self, chip: Tensor, layer: str, cells: Any, chunk: int | None = None) -> Tensor:
-        """Pixel relevance (k, H, W) of k cells (k, 2), each (column, row), of one layer: |sum over RGB|.
-
-        Each start is the layer's features in one cell and zero elsewhere; the forward stops at the layer. `chunk` starts
-        are propagated at once: by default one on a CPU, where larger batches thrash the cache, and sixteen on a GPU.
-        """
-        if layer not in self._modules:
-            raise ValueError(f"layer {layer!r} is not one of this explainer's: {', '.join(self.layers)}")
-        where = torch.as_tensor(cells, dtype=torch.int64, device=chip.device).reshape(-1, 2)
-        size = chunk or (16 if chip.is_cuda else 1)
-        with self.open():
-            maps = [self._pixel_maps(chip, layer, part) for part in where.split(size) if len(part)]
-        return torch.cat(maps) if maps else chip.new_zeros((0, *chip.shape[1:]))
-
-    def _pixel_maps(self, chip: Tensor, layer: str, cells: Tensor) -> Tensor:
-        pixels = chip.detach().expand(len(cells), -1, -1, -1).clone().requires_grad_()
-        reached: list[Tensor] = []
-
-        def stop(module: nn.Module, inputs: Any, output: Tensor) -> None:
-            reached.append(_checked(layer, output))
-            raise _StopForward
-
-        handle = self._modules[layer].register_forward_hook(stop)
+        handles = []
         try:
-            with torch.enable_grad():
-                self.network(pixels)
-        except _StopForward:
-            pass
+            for name in layers:
+                handles.append(self._modules[name].register_forward_hook(hook_of(name)))  # noqa: PERF401
+            yield
+            missing = [name for name in layers if name not in done]
+            if missing:
+                raise EngineError(
+                    f"layer {', '.join(missing)} takes no part in the forward pass; choose another"
+                )
         finally:
-            handle.remove()
-        features = reached[0]
-        start = torch.zeros_like(features)
-        index = torch.arange(len(cells), device=chip.device)
-        start[index, :, cells[:, 1], cells[:, 0]] = features.detach()[index, :, cells[:, 1], cells[:, 0]]
-        (relevance,) = torch.autograd.grad(features, pixels, grad_outputs=start)
-        return relevance.sum(1).abs()
+            for handle in handles:
+                handle.remove()
 
 
-@contextmanager
-def _hooks(modules: dict[str, nn.Module], make: Any) -> Iterator[None]:
-    handles = [module.register_forward_hook(make(name)) for name, module in modules.items()]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _submodule(network: nn.Module, name: str) -> nn.Module:
-    known = {n: m for n, m in network.named_modules() if n}
-    if name not in known:
-        near = difflib.get_close_matches(name, known, 5) or [n for n in known if n.count(".") <= 1][:12]
-        raise ValueError(f"the network has no layer {name!r}; near names: {', '.join(near)}")
-    return known[name]
-
-
-def _checked(name: str, output: Tensor) -> Tensor:
+def _check_output(name: str, output: object, again: bool) -> None:
     if not isinstance(output, Tensor) or output.ndim != 4:
         shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise ValueError(f"layer {name!r} gives {shape}, not one map (N, C, h, w); choose a convolutional layer")
-    return output
+        raise EngineError(
+            f"layer {name!r} gives {shape}, not a map (N, C, h, w); choose a convolutional stage"
+        )
+    if again:
+        raise EngineError(
+            f"layer {name!r} runs more than once in a forward pass; choose a layer that runs once"
+        )
+
+
+def _check_cells(cells: Tensor, features: Tensor) -> None:
+    h, w = features.shape[-2:]
+    if (cells < 0).any() or (cells[:, 0] >= w).any() or (cells[:, 1] >= h).any():
+        raise EngineError(f"some cells lie outside the layer's grid of {w} columns and {h} rows")
+
+
+def _single_cells(features: Tensor, cells: Tensor) -> Tensor:
+    """Features (m, C, h, w) with all but one cell zero in each of the first len(cells) items, all zero in the others."""
+    item = torch.arange(len(cells), device=features.device)
+    columns, rows = cells.unbind(dim=1)
+    starts = torch.zeros_like(features)
+    starts[item, :, rows, columns] = features[item, :, rows, columns]
+    return starts
+
+
+def _maps_at_once(chip: Tensor) -> int:
+    if chip.is_cuda:
+        return MAPS_AT_ONCE_ON_GPU
+    return max(1, PIXELS_AT_ONCE // (chip.shape[-2] * chip.shape[-1]))

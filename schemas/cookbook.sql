@@ -18,8 +18,8 @@ ORDER BY names;
 
 -- Photos whose best pair is the worst: nothing in the catalogue explains them
 SELECT photo_id, any_value(identity) AS identity, round(max(evidence), 3) AS best_evidence, round(max(cosine), 3) AS best_cosine
-FROM photos
-JOIN evidence ON photo_id IN (photo_a, photo_b)
+FROM (SELECT unnest([photo_a, photo_b]) AS photo_id, evidence, cosine FROM evidence)
+JOIN photos USING (photo_id)
 GROUP BY photo_id
 ORDER BY max(evidence), photo_id
 LIMIT 20;

@@ -41,7 +41,7 @@ class Settings(BaseModel):
         None, description="folder with the matcher's safetensors (not for sift)"
     )
     view_side: int = Field(
-        512, ge=64, le=4096, description="long side, in pixels, of the view that keypoints are found in"
+        384, ge=64, le=4096, description="long side, in pixels, of the view that keypoints are found in"
     )
     max_keypoints: int = Field(1024, ge=16, le=16384, description="strongest keypoints kept per photo")
     homography: Literal["magsac", "least_squares"] = Field("magsac", description="homography estimator")

@@ -7,7 +7,7 @@ one row of the table `current_run`; and the views of the SQL files pick from tho
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib.resources import files as package_files
 from typing import Any, Protocol
 
@@ -104,16 +104,20 @@ def install_stored_views(connection: duckdb.DuckDBPyConnection, store: Store) ->
 
 
 def install_views(
-    connection: duckdb.DuckDBPyConnection, store: Store, run: Run = None, materialise: bool = False
+    connection: duckdb.DuckDBPyConnection,
+    store: Store,
+    run: Run = None,
+    materialise: bool | Collection[str] = False,
 ) -> None:
     """Create ``all_TABLE``, `current_run`, ``run_TABLE`` and the current views in an in-memory connection.
 
     `run` says whose fingerprints count: None for the newest finished run (or else the newest started), the id of a run,
     or the columns of `current_run` themselves, for use inside a run that has not been written yet; absent columns are
     null, false for `same_species` and `same_viewpoint`. Without any run the views are empty. Views see the files that are
-    committed now: install them again to see later ones. `materialise` computes the narrow views once and keeps them as
-    tables, for repeated use. Raises `WarehouseError` for an unknown run.
+    committed now: install them again to see later ones. `materialise` computes views once and keeps them as tables, for
+    repeated use: those named, or with True all of `NARROW`. Raises `WarehouseError` for an unknown run.
     """
+    kept = NARROW if materialise is True else materialise or ()
     install_stored_views(connection, store)
     current = dict(run) if isinstance(run, Mapping) else _stored_run(connection, run)
     _install_current_run(connection, current)
@@ -124,7 +128,7 @@ def install_views(
         paths = [path for fingerprint in chosen for path in store.files(name, fingerprint)]
         _stored(connection, TABLES[name], paths).create_view(f"run_{name}", replace=True)
     for name, statement in _statements():
-        _install(connection, name, statement, materialise and name in NARROW)
+        _install(connection, name, statement, name in kept)
 
 
 def view_names() -> tuple[str, ...]:

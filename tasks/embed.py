@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
@@ -144,11 +145,17 @@ def _keypoint_row(photo: Photo, found: LocalFeatures) -> dict[str, Any]:
     }
 
 
-def local_features(row: Mapping[str, Any]) -> LocalFeatures:
-    """The stored features of one `keypoints` row, as the matcher expects them."""
-    points = np.stack([np.asarray(row["x"], dtype=np.float32), np.asarray(row["y"], dtype=np.float32)], axis=1)
-    descriptors = np.asarray(row["descriptors"], dtype=np.float32).reshape(len(points), row["dimension"])
-    scores = np.asarray(row["score"], dtype=np.float32)
-    return LocalFeatures(points.reshape(-1, 2), descriptors, scores, (row["view_width"], row["view_height"]))
+def stored_features(table: pa.Table) -> Iterator[tuple[Key, LocalFeatures]]:
+    """The stored features of `keypoints` rows, as the matcher expects them, with photo id and chip id.
 
-
+    Lists stay Arrow buffers until they are arrays: a photo has a hundred thousand numbers.
+    """
+    plain = {name: table[name].to_pylist() for name in ("photo_id", "chip_id", "view_width", "view_height", "dimension")}
+    lists = {name: table[name].combine_chunks() for name in ("x", "y", "score", "descriptors")}
+    for i in range(table.num_rows):
+        x, y, score, flat = (lists[name][i].values.to_numpy(zero_copy_only=False) for name in lists)
+        points = np.stack([x, y], axis=1).astype(np.float32)
+        descriptors = np.asarray(flat, dtype=np.float32).reshape(len(points), plain["dimension"][i])
+        size = (plain["view_width"][i], plain["view_height"][i])
+        scores = np.array(score, dtype=np.float32)
+        yield (plain["photo_id"][i], plain["chip_id"][i]), LocalFeatures(points, descriptors, scores, size)

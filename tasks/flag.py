@@ -15,7 +15,7 @@ def flag(job: Job, connection: duckdb.DuckDBPyConnection, state: str) -> int:
     The ranking is a function of the state and the scores, so the same state writes the same shard.
     """
     columns = ", ".join(name for name in SUSPECTS.schema.names if name != "state")
-    rows = connection.execute(f"SELECT {columns} FROM suspects ORDER BY rank").to_arrow_table()  # noqa: S608 - our names
+    rows = connection.sql(f"SELECT {columns} FROM suspects ORDER BY rank").to_arrow_table()  # noqa: S608 - our names
     rows = rows.append_column("state", [[state] * rows.num_rows])
     scored = connection.execute("SELECT count(*) FROM scores").fetchall()[0][0]
     # A state whose pairs were scored only now, after failures were retried, ranks anew.

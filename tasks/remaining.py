@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -124,11 +124,13 @@ def subtitle(row: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def look(job: Job, current: Mapping[str, Any], retry_failed: bool = False) -> Iterator[tuple[duckdb.DuckDBPyConnection, Remaining]]:
-    """A connection with this run's views over the files committed now, narrow views computed once."""
+def look(
+    job: Job, current: Mapping[str, Any], retry_failed: bool = False, keep: Collection[str] = ("photos",)
+) -> Iterator[tuple[duckdb.DuckDBPyConnection, Remaining]]:
+    """A connection with this run's views over the files committed now; the views in `keep` are computed once."""
     connection = duckdb.connect(":memory:")
     try:
-        install_views(connection, job.warehouse, run=current, materialise=True)
+        install_views(connection, job.warehouse, run=current, materialise=keep)
         yield connection, Remaining(connection, job, retry_failed)
     finally:
         connection.close()

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from pairx_engine.chips import chip_of
 from pairx_engine.errors import PhotoError
-from pairx_engine.homography import Homography, NoHomography, estimate_homography, rescale
+from pairx_engine.homography import NoHomography, estimate_homography, rescale
 from pairx_engine.local.features import LocalFeatures
 from pairx_engine.matching import Matches, cell_points, match_relevance, mutual_matches
 from pairx_engine.plausibility import Plausibility, plausibility
 from pairx_engine.relevance import cosine_start
 from schemas.failures import Failure, FailureCode
-from tasks.embed import local_features
+from tasks.embed import stored_features
 from tasks.job import Job, explainer_of, matcher_of, model_of
 from tasks.photo_files import CUTS
 from tasks.shards import ShardResult, Stopwatch, chunks, commit
@@ -144,8 +144,7 @@ def _stored_features(job: Job, shard: ScoreShard) -> dict[str, LocalFeatures]:
     table = job.warehouse.read(
         "keypoints", job.prints.keypoints, shard.keypoint_shards, photos={photo for photo, _ in wanted}
     )
-    rows = (r for batch in table.to_batches(max_chunksize=16) for r in batch.to_pylist())
-    return {r["photo_id"]: local_features(r) for r in rows if (r["photo_id"], r["chip_id"]) in wanted}
+    return {key[0]: features for key, features in stored_features(table) if key in wanted}
 
 
 @dataclass(frozen=True)
@@ -164,11 +163,14 @@ def _homography(job: Job, a: LocalFeatures | None, b: LocalFeatures | None) -> _
     index = matcher_of(job).match(a, b)
     chosen = job.settings
     found = estimate_homography(
-        a.points[index[:, 0]], b.points[index[:, 1]], chosen.homography, chosen.homography_threshold
+        a.points[index[:, 0]],
+        b.points[index[:, 1]],
+        chosen.homography,
+        chosen.homography_threshold,
+        matcher_of(job).min_inliers,
     )
     if isinstance(found, NoHomography):
-        return _Local(len(index), found.n_inliers or None, None, found.reason)
-    assert isinstance(found, Homography)
+        return _Local(len(index), None, None, found.reason)
     height, width = job.chip_size
     matrix = rescale(found.matrix, a.view_size, (width, height), b.view_size, (width, height))
     return _Local(len(index), found.n_inliers, matrix, None)

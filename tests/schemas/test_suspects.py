@@ -12,7 +12,7 @@ import pytest
 from schemas.tables import TABLES
 from schemas.views import install_views
 from tasks.warehouse import Warehouse
-from tests.toy_warehouse import Pair, Photo, Toy
+from tests.toy_warehouse import FINGERPRINTS, Pair, Photo, Toy
 
 DIFFERENT, SAME, COPY = "different_name_same_animal", "same_name_different_animal", "copy"
 Animal = Callable[[Photo], str]
@@ -110,6 +110,16 @@ def test_the_other_flank_is_no_reason_to_doubt_a_name(suspects: Any) -> None:
     assert (SAME, True) in [(row["kind"], "R" in (row["photo_a"], row["photo_b"])) for row in rows]
 
 
+def test_photos_of_two_flanks_are_not_held_against_each_other(suspects: Any) -> None:
+    photos = [
+        *herd("A", "B", "C", "D"),
+        *(Photo(f"{name}right", name, f"e{name}", viewpoint="right") for name in "AB"),
+    ]
+    lookalike = replace(alike("Aright", "Bright"), cosine=0.7, coverage=0.3)
+    rows = suspects(photos, scored(photos, true_animals(), lookalike))
+    assert [row["kind"] for row in rows] == [DIFFERENT]
+
+
 def test_a_photo_without_a_partner_of_its_name_is_not_judged_by_the_second_kind(suspects: Any) -> None:
     photos = [*herd("A", "B", "C"), Photo("W", "E", "eW")]
     assert SAME not in [row["kind"] for row in suspects(photos, scored(photos, true_animals(W="A")))]
@@ -151,6 +161,44 @@ def test_one_photo_does_not_flood_the_list(suspects: Any) -> None:
     rows = suspects(photos, scored(photos, true_animals(W="A")))
     assert [row["kind"] for row in rows] == [DIFFERENT, SAME]
     assert "6 more pairs tie W to A" in rows[0]["reason"]
+
+
+def test_a_photo_is_not_blamed_for_resembling_a_misfiled_one(suspects: Any) -> None:
+    photos = [*herd("A", "B", "C", "D"), Photo("W", "B", "eW")]
+    middling = [
+        replace(alike(a, b), cosine=0.6, coverage=0.3) for a, b in (("A0", "A1"), ("A0", "A2"), ("A1", "A2"))
+    ]
+    rows = suspects(photos, scored(photos, true_animals(W="A"), *middling))
+    assert [row["kind"] for row in rows] == [DIFFERENT, SAME]
+    assert all("W" in (row["photo_a"], row["photo_b"]) for row in rows)
+
+
+def test_a_species_whose_animals_look_alike_raises_no_suspicion(suspects: Any) -> None:
+    plain = [replace(photo, species="plain") for photo in herd("P", "Q", "R", "S", photos=6)]
+    patterned = [*herd("A", "B", "C", "D", photos=6), Photo("W", "B", "eW")]
+    blurred = [
+        Pair(a.photo_id, b.photo_id, 0.7 + 0.001 * (i % 5), coverage=0.45, n_inliers=None)
+        for i, (a, b) in enumerate(itertools.combinations(plain, 2))
+    ]
+    rows = suspects([*plain, *patterned], [*blurred, *scored(patterned, true_animals(W="A"))])
+    assert [row["kind"] for row in rows] == [DIFFERENT, SAME]
+    assert all("W" in (row["photo_a"], row["photo_b"]) for row in rows)
+
+
+def test_inliers_of_a_rejected_homography_do_not_count(suspects: Any, tmp_path: Path) -> None:
+    photos = herd("A", "B")
+    warehouse = Toy(photos, scored(photos, true_animals())).write(Warehouse(str(tmp_path / "rejected")))
+    scores = warehouse.read("scores", FINGERPRINTS["scores"]).to_pylist()
+    rejected = [row | {"no_homography_reason": "degenerate", "n_inliers": 50} for row in scores]
+    warehouse.write(
+        "scores",
+        FINGERPRINTS["scores"],
+        next(iter(warehouse.shards("scores", FINGERPRINTS["scores"]))),
+        rejected,
+    )
+    connection = duckdb.connect(":memory:")
+    install_views(connection, warehouse)
+    assert connection.sql("SELECT max(geometry), max(sameness) FROM evidence").fetchall() == [(0.0, 0.0)]
 
 
 def test_no_homography_anywhere_is_no_error(suspects: Any) -> None:

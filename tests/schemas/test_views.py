@@ -263,8 +263,25 @@ def test_failures_stand_as_long_as_what_failed_is_current(warehouse: Warehouse) 
         ("ingest", "bad"),
         ("score", pair),
     ]
+    warehouse.write("failures", FINGERPRINTS["scores"], "again", [failures[3].row()])
+    assert len(rows(look(warehouse), standing)) == 4
     write_photos(warehouse, [Photo("bad", "A", revision=1), replace(photos[0], present=False, revision=1)])
     assert rows(look(warehouse), standing) == []
+
+
+def test_pair_scores_are_those_of_the_layer_that_ranks(warehouse: Warehouse) -> None:
+    photos = herd("A")
+    Toy(photos, all_pairs(photos)).write(warehouse)
+    scores = warehouse.read("scores", FINGERPRINTS["scores"]).to_pylist()
+    warehouse.write(
+        "scores", FINGERPRINTS["scores"], "deeper", [row | {"layer": "blocks.5"} for row in scores]
+    )
+    connection = look(warehouse)
+    assert rows(connection, "SELECT layer, count(*) FROM scores GROUP BY layer ORDER BY layer") == [
+        (LAYER, 3),
+        ("blocks.5", 3),
+    ]
+    assert rows(connection, "SELECT DISTINCT layer, count(*) FROM pair_scores GROUP BY layer") == [(LAYER, 3)]
 
 
 def test_duplicates_are_found_by_chip_and_by_hash_but_not_by_file_alone(warehouse: Warehouse) -> None:
