@@ -15,6 +15,15 @@ from schemas.settings import Settings
 _BYTES_PER_WORKER = 3 << 30
 """Memory that a worker may want: torch, a model, and one shard's photos and keypoints."""
 
+_WORKER_ENVIRONMENT = {
+    # Spinning OpenMP threads of two processes on two cores slow each other down ten times and more.
+    "OMP_WAIT_POLICY": "PASSIVE",
+    # Dask tells glibc to hand freed memory back at once; activations would then fault in anew in every pass, which doubles
+    # the time of a pair.
+    "MALLOC_TRIM_THRESHOLD_": str(512 << 20),
+    "MALLOC_MMAP_THRESHOLD_": str(512 << 20),
+}
+
 
 @dataclass(frozen=True)
 class Cluster:
@@ -61,22 +70,23 @@ def worker_count(settings: Settings) -> int:
 
 
 def _local(settings: Settings) -> Any:
+    import dask
     from distributed import LocalCluster
 
     count = worker_count(settings)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = str(max(1, cores // count))
-    # Spinning OpenMP threads of two processes on two cores slow each other down ten times and more.
-    limits = {f"{name}_NUM_THREADS": threads for name in ("OMP", "MKL", "OPENBLAS")}
-    return LocalCluster(
-        n_workers=count,
-        threads_per_worker=1,
-        processes=True,
-        host="127.0.0.1",
-        dashboard_address="127.0.0.1:0",
-        env={**limits, "OMP_WAIT_POLICY": "PASSIVE"},
-        silence_logs=40,
-    )
+    environment = {f"{name}_NUM_THREADS": threads for name in ("OMP", "MKL", "OPENBLAS")} | _WORKER_ENVIRONMENT
+    # Only what is set before a worker is spawned reaches its C library.
+    with dask.config.set({"distributed.nanny.pre-spawn-environ": environment}):
+        return LocalCluster(
+            n_workers=count,
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            silence_logs=logging.ERROR,
+        )
 
 
 def _cuda(settings: Settings) -> Any:
