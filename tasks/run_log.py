@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import duckdb
 
 from tasks.job import Job
-from tasks.shards import ShardResult
+from tasks.shards import ShardResult, peak_bytes
 
 _PACKAGES = (
     "pairx-pipeline", "torch", "torchvision", "timm", "zennit", "kornia", "opencv-python-headless", "pillow", "numpy",
@@ -147,6 +147,8 @@ class RunLog:
             "versions": json.dumps(versions()),
             "counts": json.dumps(dict(counts)) if counts is not None else None,
             "timings": json.dumps({s.stage: round(s.seconds, 3) for s in stages}) if stages else None,
+            "stages": json.dumps({s.stage: asdict(s) for s in stages}) if stages else None,
+            "driver_peak_bytes": peak_bytes(),
             "message": message,
         }
         self.job.warehouse.write("runs", self.job.prints.suspects, f"{self.run_id}-{status}", [row])
