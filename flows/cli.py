@@ -217,11 +217,15 @@ def sql(
     warehouse: Annotated[str, typer.Option(help="Folder or fsspec URL of the tables.")] = "warehouse",
     output: Annotated[str, typer.Option("--format", help="table, csv or json.")] = "table",
     tables: Annotated[bool, typer.Option("--tables", help="Describe all tables, or the one named instead of a query.")] = False,
+    cookbook: Annotated[bool, typer.Option("--cookbook", help="Print ready-made queries.")] = False,
     run_id: Annotated[str | None, typer.Option("--run", help="Look at an earlier run's settings.")] = None,
 ) -> None:
     """Ask the warehouse in SQL, read only: views over all tables, current rows only."""
-    from flows.commands import ask
+    from flows.commands import ask, print_cookbook
 
+    if cookbook:
+        print_cookbook()
+        return
     ask(warehouse, query, output, tables, run_id)
 
 

@@ -89,6 +89,13 @@ def ask(warehouse: str, query: str | None, output: str, tables: bool, run_id: st
     _print(format_result(run_query(connection, sys.stdin.read() if query is None else query), kind))
 
 
+def print_cookbook() -> None:
+    """Ready-made queries with their titles."""
+    from schemas.cookbook import cookbook
+
+    _print("\n\n".join(f"-- {title}\n{query};" for title, query in cookbook().items()))
+
+
 def print_suspects(warehouse: str, top: int, kind: str | None, output: str) -> None:
     """The first suspects, of one kind if wanted."""
     connection = connect_analyst(warehouse, materialise=True)

@@ -13,7 +13,7 @@ from pairx_engine.chips import Box, Pixels, chip_of, cut_photo, decode_photo, vi
 from pairx_engine.errors import PhotoError
 from pairx_engine.explain import PairExplanation, explain_pair
 from pairx_engine.figure import FigureInput, draw_figure, encode_png
-from pairx_engine.homography import NoHomography, estimate_homography, rescale
+from pairx_engine.local.evidence import LocalEvidence, local_evidence
 from pairx_engine.plausibility import Plausibility, plausibility
 from schemas.errors import PairxError, SettingsError
 from schemas.settings import Settings, load_settings
@@ -44,10 +44,10 @@ def explain_photos(
         n_pixel_maps=settings.n_pixel_maps,
     )
     scores, local = _plausibility(job, cuts, found)
-    line = subtitle({"cosine": float(found.cosine), **vars(scores), **local})
+    line = subtitle({"cosine": float(found.cosine), "n_inliers": local.n_inliers, **vars(scores)})
     figure = draw_figure(_figure_input(found, cuts, (photos[0].name, photos[1].name), line, settings))
     _write(out, encode_png(figure.figure))
-    _OUT.print(f"{line}{'' if local['n_inliers'] is not None else ' (' + str(local['reason']).replace('_', ' ') + ')'}")
+    _OUT.print(line if local.reason is None else f"{line} ({local.reason.replace('_', ' ')})")
     _OUT.print(f"figure: {out}")
     if arrays is not None:
         arrays.parent.mkdir(parents=True, exist_ok=True)
@@ -77,28 +77,13 @@ def _cut(path: Path, box: Box | None, settings: Settings) -> Pixels:
         raise PhotoError(error.code, f"{path}: {error}") from error
 
 
-def _plausibility(job: Job, cuts: list[Pixels], found: PairExplanation) -> tuple[Plausibility, dict[str, Any]]:
+def _plausibility(job: Job, cuts: list[Pixels], found: PairExplanation) -> tuple[Plausibility, LocalEvidence]:
     """Both scores, with a homography from the independent matcher on larger views of the same cuts."""
     matcher, chosen = matcher_of(job), job.settings
-    a, b = (matcher.extract(view_of(cut, chosen.view_side)) for cut in cuts)
-    index = matcher.match(a, b)
-    estimated = estimate_homography(
-        a.points[index[:, 0]],
-        b.points[index[:, 1]],
-        chosen.homography,
-        chosen.homography_threshold,
-        matcher.min_inliers,
-    )
-    matrix, inliers, reason = None, None, None
-    if isinstance(estimated, NoHomography):
-        reason = estimated.reason
-    else:
-        height, width = job.chip_size
-        matrix = rescale(estimated.matrix, a.view_size, (width, height), b.view_size, (width, height))
-        inliers = estimated.n_inliers
-    relevance = [found.relevance0, found.relevance1]
-    scores = plausibility(found.match_cell0, found.match_cell1, found.match_point0, found.match_point1, *relevance, matrix)
-    return scores, {"n_inliers": inliers, "reason": reason}
+    features = [matcher.extract(view_of(cut, chosen.view_side)) for cut in cuts]
+    local = local_evidence(matcher, *features, job.chip_size, chosen.homography, chosen.homography_threshold)
+    cells, points = (found.match_cell0, found.match_cell1), (found.match_point0, found.match_point1)
+    return plausibility(*cells, *points, found.relevance0, found.relevance1, local.matrix), local
 
 
 def _figure_input(

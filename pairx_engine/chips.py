@@ -95,8 +95,8 @@ def decode_photo(data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
         )
     try:
         image.load()
-        upright = ImageOps.exif_transpose(image)
-        return _as_rgb(upright)
+        ImageOps.exif_transpose(image, in_place=True)
+        return _as_rgb(image)
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise PhotoError(_damage(error), f"the picture breaks off or is damaged: {error}") from error
 
@@ -107,17 +107,22 @@ def _damage(error: Exception) -> str:
 
 
 def _as_rgb(image: Image.Image) -> Pixels:
-    if image.mode.startswith("I") or image.mode == "F":
+    if image.mode.startswith("I;16"):
         # Pillow clips 16-bit grey instead of scaling it, which turns most camera-trap infrared frames white.
-        grey = np.asarray(image, dtype=np.float64)
-        if image.mode != "F":
-            grey = grey / 257.0
-        return np.repeat(np.clip(np.rint(grey), 0, 255).astype(np.uint8)[..., None], 3, axis=2)
+        deep = np.asarray(image)
+        grey = np.rint(deep / 257.0).astype(np.uint8)
+        grey[deep == image.info.get("transparency", -1)] = 255
+        return np.repeat(grey[..., None], 3, axis=2)
+    if image.mode in ("I", "F"):
+        # Such numbers have no agreed white; a guess would give black or white chips without a word.
+        raise PhotoError(
+            "wrong_type", "grey values of 32 bits have no agreed range; convert the photo to 8 or 16 bits"
+        )
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         ground = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
         image = Image.alpha_composite(ground, rgba)
-    return np.array(image.convert("RGB"), dtype=np.uint8)
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"), dtype=np.uint8)
 
 
 def cut_photo(photo: Pixels, box: Box | None = None, theta: float = 0.0) -> Pixels:
@@ -125,23 +130,22 @@ def cut_photo(photo: Pixels, box: Box | None = None, theta: float = 0.0) -> Pixe
 
     `box` is (x, y, w, h) in photo pixels, None for the whole photo. `theta` (radians) turns the photo counter-clockwise
     about the box centre first. Parts outside the photo are clipped when the cut is straight and white when it is turned.
-    Raises `PhotoError` with codes box_empty, box_outside or too_small.
+    The cut is a picture of its own: it does not keep the photo in memory. Raises `PhotoError` with codes box_empty,
+    box_outside or too_small.
     """
     height, width = photo.shape[:2]
     x, y, w, h = (0.0, 0.0, float(width), float(height)) if box is None else (float(v) for v in box)
     if not all(map(math.isfinite, (x, y, w, h, theta))) or w <= 0 or h <= 0:
         raise PhotoError("box_empty", f"box {x, y, w, h} with theta {theta} has no area")
-    visible = max(0.0, min(x + w, width) - max(x, 0)) * max(0.0, min(y + h, height) - max(y, 0))
-    if visible < MIN_VISIBLE * w * h:
+    turned = abs(theta) >= PLAIN_CROP_BELOW
+    visible = visible_share((x, y, w, h), theta if turned else 0.0, width, height)
+    if visible < MIN_VISIBLE:
         raise PhotoError(
             "box_outside",
-            f"only {visible / (w * h):.0%} of box {x, y, w, h} lies inside the photo of {width} x {height} pixels",
+            f"only {visible:.0%} of box {x, y, w, h}{f' turned by {theta}' if turned else ''} lies inside the photo of "
+            f"{width} x {height} pixels",
         )
-    cut = (
-        _straight_cut(photo, x, y, w, h)
-        if abs(theta) < PLAIN_CROP_BELOW
-        else _turned_cut(photo, x, y, w, h, theta)
-    )
+    cut = _turned_cut(photo, x, y, w, h, theta) if turned else _straight_cut(photo, x, y, w, h)
     if min(cut.shape[:2]) < MIN_SIDE:
         raise PhotoError(
             "too_small", f"the cut is {cut.shape[1]} x {cut.shape[0]} pixels; at least {MIN_SIDE} are needed"
@@ -149,10 +153,34 @@ def cut_photo(photo: Pixels, box: Box | None = None, theta: float = 0.0) -> Pixe
     return cut
 
 
+def visible_share(box: Box, theta: float, width: int, height: int) -> float:
+    """Share (0-1) of the cut's area that lies inside a photo of `width` x `height` pixels.
+
+    What is cut is the box turned by `theta` (radians) about its centre, against the photo's own turn.
+    """
+    x, y, w, h = box
+    if theta == 0:
+        inside = max(0.0, min(x + w, width) - max(x, 0)) * max(0.0, min(y + h, height) - max(y, 0))
+        return inside / (w * h) if w * h else 0.0
+    if max(w, h) > 2 * math.hypot(width, height):
+        # No turn brings half of such a box in; and single precision, in which OpenCV intersects, has its limits.
+        return 0.0
+    sine, cosine = math.sin(theta), math.cos(theta)
+    corners = np.array([(-w, -h), (w, -h), (w, h), (-w, h)]) / 2 @ np.array([[cosine, sine], [-sine, cosine]])
+    corners += (x + w / 2, y + h / 2)
+    if np.abs(corners).max() > 10 * (width + height):
+        return 0.0
+    frame = np.array([(0, 0), (width, 0), (width, height), (0, height)], dtype=np.float32)
+    area, _ = cv2.intersectConvexConvex(corners.astype(np.float32), frame)
+    return min(1.0, float(area) / (w * h)) if w * h else 0.0
+
+
 def _straight_cut(photo: Pixels, x: float, y: float, w: float, h: float) -> Pixels:
     left, top = max(0, round(x)), max(0, round(y))
     right, bottom = min(photo.shape[1], round(x + w)), min(photo.shape[0], round(y + h))
-    return photo[top:bottom, left:right]
+    cut = photo[top:bottom, left:right]
+    # A mere view would keep the whole photo alive for as long as anyone holds the cut.
+    return cut if cut.shape == photo.shape else cut.copy()
 
 
 def _turned_cut(photo: Pixels, x: float, y: float, w: float, h: float, theta: float) -> Pixels:

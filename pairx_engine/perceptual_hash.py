@@ -10,7 +10,8 @@ from pairx_engine.chips import Pixels, resize
 
 def difference_hash(cut: Pixels) -> int:
     """Hash a cut (h, w, 3): the signs of horizontal grey differences on a 9 x 8 grid, as one unsigned 64-bit number."""
-    small = resize(cut, (8, 9), "pil").astype(np.float64) @ np.array([0.299, 0.587, 0.114])
+    # In whole numbers: equal greys must compare as equal on every machine, or flat coats hash to noise.
+    small = resize(cut, (8, 9), "pil").astype(np.int64) @ np.array([299, 587, 114])
     bits = small[:, 1:] > small[:, :-1]
     return int.from_bytes(np.packbits(bits.ravel()).tobytes(), "big")
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pairx_engine.chips import chip_of
 from pairx_engine.errors import PhotoError
-from pairx_engine.homography import NoHomography, estimate_homography, rescale
+from pairx_engine.local.evidence import LocalEvidence, local_evidence
 from pairx_engine.local.features import LocalFeatures
 from pairx_engine.matching import Matches, cell_points, match_relevance, mutual_matches
 from pairx_engine.plausibility import Plausibility, plausibility
@@ -87,7 +87,7 @@ def score_shard(job: Job, shard: ScoreShard) -> ShardResult:
     tables: dict[str, list[dict[str, Any]]] = {"matches": [], "relevances": [], "scores": []}
     for pair in pairs:
         with watch.in_engine():
-            found = _homography(job, local.get(pair.photo_a), local.get(pair.photo_b))
+            found = _local_evidence(job, local.get(pair.photo_a), local.get(pair.photo_b))
         for layer in job.layers:
             grids = relevance[layer][pair.pair_id]
             if not all(np.isfinite(g).all() for g in grids):
@@ -147,33 +147,11 @@ def _stored_features(job: Job, shard: ScoreShard) -> dict[str, LocalFeatures]:
     return {key[0]: features for key, features in stored_features(table) if key in wanted}
 
 
-@dataclass(frozen=True)
-class _Local:
-    """What the independent matcher says of a pair: H between the chips, or why there is none."""
-
-    n_matches: int
-    n_inliers: int | None
-    matrix: NDArray[np.float64] | None
-    reason: str | None
-
-
-def _homography(job: Job, a: LocalFeatures | None, b: LocalFeatures | None) -> _Local:
+def _local_evidence(job: Job, a: LocalFeatures | None, b: LocalFeatures | None) -> LocalEvidence:
     if a is None or b is None:
-        return _Local(0, None, None, "no_keypoints")
-    index = matcher_of(job).match(a, b)
+        return LocalEvidence(0, None, None, "no_keypoints")
     chosen = job.settings
-    found = estimate_homography(
-        a.points[index[:, 0]],
-        b.points[index[:, 1]],
-        chosen.homography,
-        chosen.homography_threshold,
-        matcher_of(job).min_inliers,
-    )
-    if isinstance(found, NoHomography):
-        return _Local(len(index), None, None, found.reason)
-    height, width = job.chip_size
-    matrix = rescale(found.matrix, a.view_size, (width, height), b.view_size, (width, height))
-    return _Local(len(index), found.n_inliers, matrix, None)
+    return local_evidence(matcher_of(job), a, b, job.chip_size, chosen.homography, chosen.homography_threshold)
 
 
 def _score(
@@ -182,7 +160,7 @@ def _score(
     layer: str,
     seen: Mapping[str, _Seen],
     grids: tuple[NDArray[np.float32], NDArray[np.float32]],
-    local: _Local,
+    local: LocalEvidence,
 ) -> dict[str, dict[str, Any]]:
     """The rows of one pair and layer, by table."""
     found = mutual_matches(seen[pair.photo_a].features[layer], seen[pair.photo_b].features[layer])
@@ -210,7 +188,7 @@ def _match_row(
     return row
 
 
-def _score_row(scores: Plausibility, grids: tuple[NDArray[np.float32], ...], local: _Local) -> dict[str, Any]:
+def _score_row(scores: Plausibility, grids: tuple[NDArray[np.float32], ...], local: LocalEvidence) -> dict[str, Any]:
     return {
         "n_matches": scores.n_matches,
         "match_fraction": scores.match_fraction,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from pathlib import Path
 
 import duckdb
@@ -38,6 +39,12 @@ def test_there_are_enough_queries_with_titles_of_their_own() -> None:
     text = (Path(__file__).resolve().parents[2] / "schemas" / "cookbook.sql").read_text()
     assert len(cookbook()) == text.count(";\n") >= 8
     assert all(title and not title.startswith("SELECT") and query for title, query in cookbook().items())
+
+
+def test_the_readme_shows_exactly_these_queries() -> None:
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^([^\n]+):\n\n```sql\n(.+?)\n```$", readme, flags=re.MULTILINE | re.DOTALL)
+    assert dict(shown) == cookbook()
 
 
 @pytest.mark.parametrize("title", list(cookbook()))

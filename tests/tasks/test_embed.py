@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from pairx_engine.chips import chip_of, cut_photo, decode_photo, view_of
+from tasks import embed
+from tasks.embed import embed_chips, embed_shard, plan_embed, stored_features
+from tasks.ingest import ingest_shard
+from tasks.job import Job, matcher_of, model_of
+from tasks.photo_files import CutCache
+from tasks.warehouse import Warehouse
+from tests.poison import encoded
+from tests.small_catalogue import Stages, files_of, views_of
+from tests.tasks.test_ingest import age, catalogue_of, photo_rows
+
+
+def photo(photo_id: str, chip: str | None = "c") -> dict[str, Any]:
+    return {"photo_id": photo_id, "chip_id": chip}
+
+
+def cut_of(row: dict[str, Any]) -> np.ndarray:
+    data = (Path(row["root"]) / row["path"]).read_bytes()
+    return cut_photo(decode_photo(data), row["box"] and tuple(row["box"]), row["theta"])
+
+
+def ingested(job: Job, folder: Path, *names: str) -> Stages:
+    stages = Stages(job, catalogue_of(folder, photo_rows(folder, *names)))
+    stages._ingest()
+    return stages
+
+
+def embed_all(stages: Stages) -> list[Any]:
+    present = list(stages.photos().values())
+    return [embed_shard(stages.job, shard) for shard in plan_embed(present, set(), set(), set(), stages.size)]
+
+
+def test_plan_holds_what_is_missing_and_only_that() -> None:
+    photos = [photo(f"p{i}") for i in range(5)] + [photo("unreadable", None)]
+    key = [(f"p{i}", "c") for i in range(5)]
+    shards = plan_embed(photos, {key[0], key[1]}, {key[0], key[2]}, {key[4]}, 2)
+    assert [[p["photo_id"] for p in s.photos] for s in shards] == [["p1", "p2"], ["p3"]]
+    assert [(s.embed, s.detect) for s in shards] == [({"p2"}, {"p1"}), ({"p3"}, {"p3"})]
+    assert plan_embed(photos, set(key), set(key), set(), 2) == []
+
+
+def test_a_new_chip_is_embedded_again() -> None:
+    (shard,) = plan_embed([photo("p", "new")], {("p", "old")}, {("p", "old")}, {("p", "old")}, 8)
+    assert shard.embed == shard.detect == {"p"}
+
+
+def test_names_tell_photos_chips_and_wants_apart() -> None:
+    def name(rows: list[dict[str, Any]], embedded: set[Any] = frozenset(), detected: set[Any] = frozenset()) -> str:  # type: ignore[assignment]
+        return plan_embed(rows, embedded, detected, set(), 8)[0].name
+
+    rows = [photo("p"), photo("q")]
+    names = [
+        name(rows), name(rows[:1]), name([photo("p", "d"), photo("q")]), name(rows, {("p", "c")}),
+        name(rows, set(), {("p", "c")}),
+    ]  # fmt: skip
+    assert len(set(names)) == len(names)
+
+
+def test_stored_embeddings_are_unit_vectors_of_a_plain_forward(done: Stages) -> None:
+    photos = done.photos()
+    rows = views_of(done.warehouse, ("embeddings",), done.columns())["embeddings"]
+    assert len(rows) == sum(p["chip_id"] is not None for p in photos.values()) > 20
+    model = model_of(done.job)
+    for (photo_id, chip), row in rows.items():
+        assert chip == photos[photo_id]["chip_id"]
+        with torch.no_grad():
+            raw = model.network(model.normalise([chip_of(cut_of(photos[photo_id]), model.chip)]))[0].double().numpy()
+        norm = np.linalg.norm(raw)
+        assert row["norm"] == pytest.approx(norm, rel=1e-5)
+        # Half precision keeps 11 bits of each number.
+        np.testing.assert_allclose(row["embedding"], raw / norm, rtol=2**-10, atol=1e-6)
+        assert np.linalg.norm(row["embedding"]) == pytest.approx(1, abs=1e-3)
+
+
+def test_stored_keypoints_are_what_the_matcher_extracts(done: Stages) -> None:
+    photos, job = done.photos(), done.job
+    table = job.warehouse.read("keypoints", job.prints.keypoints)
+    assert table.num_rows == sum(p["chip_id"] is not None for p in photos.values())
+    count = 0
+    for (photo_id, chip), stored in stored_features(table):
+        assert chip == photos[photo_id]["chip_id"]
+        fresh = matcher_of(job).extract(view_of(cut_of(photos[photo_id]), job.settings.view_side))
+        np.testing.assert_array_equal(stored.points, fresh.points)
+        np.testing.assert_array_equal(stored.descriptors, fresh.descriptors)
+        np.testing.assert_array_equal(stored.scores, fresh.scores)
+        assert stored.view_size == fresh.view_size
+        count += len(stored)
+    assert count > 100
+
+
+def test_no_keypoints_are_a_finding_too(job: Job) -> None:
+    row = {
+        "photo_id": "p", "chip_id": "c", "view_width": 4, "view_height": 3, "x": [], "y": [], "score": [],
+        "dimension": 128, "descriptors": [],
+    }  # fmt: skip
+    job.warehouse.write("keypoints", "00", "s", [row])
+    ((key, features),) = stored_features(job.warehouse.read("keypoints", "00"))
+    assert key == ("p", "c")
+    assert (features.points.shape, features.descriptors.shape, features.view_size) == ((0, 2), (0, 128), (4, 3))
+    assert list(stored_features(pa.table({n: [] for n in row}, schema=job.warehouse.read("keypoints", "00").schema))) == []
+
+
+def test_an_embedding_does_not_depend_on_its_company(done: Stages) -> None:
+    photos = [p for p in done.photos().values() if p["chip_id"]][:5]
+    chips = [chip_of(cut_of(p), model_of(done.job).chip) for p in photos]
+    together = embed_chips(done.job, chips)
+    np.testing.assert_array_equal(together[::-1], embed_chips(done.job, chips[::-1]))
+    np.testing.assert_array_equal(together[3], embed_chips(done.job, chips[3:4])[0])
+
+
+def test_a_full_gpu_halves_the_batch(done: Stages, monkeypatch: pytest.MonkeyPatch) -> None:
+    photos = [p for p in done.photos().values() if p["chip_id"]][:5]
+    chips = [chip_of(cut_of(p), model_of(done.job).chip) for p in photos]
+    wanted, forward, sizes = embed_chips(done.job, chips), embed._forward, []
+
+    def crowded(job: Job, part: list[Any], size: int) -> Any:
+        sizes.append(size)
+        if size > 2:
+            raise torch.cuda.OutOfMemoryError("full")
+        return forward(job, part, size)
+
+    monkeypatch.setattr(embed, "_forward", crowded)
+    np.testing.assert_allclose(embed_chips(done.job, chips), wanted, rtol=1e-4, atol=1e-5)
+    assert sizes == [8, 4, 2, 2, 2]
+    monkeypatch.setattr(embed, "_forward", lambda *_: (_ for _ in ()).throw(torch.cuda.OutOfMemoryError("full")))
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        embed_chips(done.job, chips)
+
+
+def test_a_file_that_changed_after_ingest_fails_alone(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embed, "CUTS", CutCache())
+    stages = ingested(job, tmp_path, "a.jpg", "b.jpg", "c.jpg")
+    (tmp_path / "b.jpg").write_bytes(encoded("PNG"))
+    (tmp_path / "c.jpg").unlink()
+    (result,) = embed_all(stages)
+    assert (result.rows, result.failed) == (1, 2)
+    found = views_of(job.warehouse, ("embeddings", "keypoints", "failures"), stages.columns())
+    chip = {p: row["chip_id"] for p, row in stages.photos().items()}
+    assert found["embeddings"].keys() == found["keypoints"].keys() == {("a", chip["a"])}
+    assert {k[:2]: (row["code"], row["chip_id"]) for k, row in found["failures"].items()} == {
+        ("embed", "b"): ("changed_file", chip["b"]), ("embed", "c"): ("missing_file", chip["c"])
+    }  # fmt: skip
+
+    # The next run sees the other file, and the failure of the old chip no longer stands.
+    (tmp_path / "c.jpg").write_bytes(encoded(comment=b"xxx"))
+    age(tmp_path / "c.jpg", 5)
+    stages._ingest()
+    stages._embed()
+    found = views_of(job.warehouse, ("embeddings", "failures"), stages.columns())
+    assert {p for p, _ in found["embeddings"]} >= {"a", "b"}
+
+
+def test_a_failure_ends_when_the_photo_is_embedded_after_all(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that was away for an hour: nothing about the photo changed, `--retry-failed` tries again."""
+    monkeypatch.setattr(embed, "CUTS", CutCache())
+    stages = ingested(job, tmp_path, "a.jpg", "b.jpg")
+    os.rename(tmp_path / "b.jpg", tmp_path / "away")
+    embed_all(stages)
+    os.rename(tmp_path / "away", tmp_path / "b.jpg")
+    photos = list(stages.photos().values())
+    for shard in plan_embed(photos, {("a", photos[0]["chip_id"])}, {("a", photos[0]["chip_id"])}, set(), 8):
+        embed_shard(job, shard)
+    found = views_of(job.warehouse, ("embeddings", "failures"), stages.columns())
+    assert {p for p, _ in found["embeddings"]} == {"a", "b"}
+    assert found["failures"] == {}
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])
+def test_an_embedding_without_a_direction_is_a_failure(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    stages = ingested(job, tmp_path, "a.jpg", "b.jpg")
+    raw = np.ones((2, 4), np.float32)
+    raw[1] = value
+    monkeypatch.setattr(embed, "embed_chips", lambda *_: raw)
+    (result,) = embed_all(stages)
+    assert (result.rows, result.failed) == (1, 1)
+    found = views_of(job.warehouse, ("embeddings", "failures"), stages.columns())
+    assert [p for p, _ in found["embeddings"]] == ["a"]
+    assert [f["code"] for f in found["failures"].values()] == ["embedding_not_finite"]
+
+
+def test_another_matcher_keeps_the_embeddings(done: Stages, tmp_path: Path) -> None:
+    stages = Stages(done.job, done.catalogue)
+    photos = [p for p in stages.photos().values() if p["chip_id"]][:3]
+    keys = {(p["photo_id"], p["chip_id"]) for p in photos}
+    job = Job(**{**vars(done.job), "warehouse": Warehouse(str(tmp_path / "w"))})
+    (shard,) = plan_embed(photos, keys, set(), set(), 8)
+    embed_shard(job, shard)
+    assert {path.partition("/")[0] for path in files_of(job.warehouse)} == {"keypoints"}
+
+
+def test_one_shard_twice_gives_the_same_bytes(done: Stages, tmp_path: Path) -> None:
+    job = Job(**{**vars(done.job), "warehouse": Warehouse(str(tmp_path / "w"))})
+    ingest_shard(job, done.ingest[0])
+    embed_shard(job, done.embed[0])
+    again, first = files_of(job.warehouse), files_of(done.warehouse)
+    assert {path.partition("/")[0] for path in again} >= {"photos", "embeddings", "keypoints"}
+    assert again == {path: first[path] for path in again}
+
+
+def test_a_shard_that_breaks_off_is_not_done(done: Stages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = Job(**{**vars(done.job), "warehouse": Warehouse(str(tmp_path / "w"))})
+    write = Warehouse.write
+
+    def broken(self: Warehouse, table: str, *rest: Any) -> int:
+        if table == "embeddings":
+            raise OSError("no space left on device")
+        return write(self, table, *rest)
+
+    monkeypatch.setattr(Warehouse, "write", broken)
+    with pytest.raises(OSError, match="no space"):
+        embed_shard(job, done.embed[0])
+    assert job.warehouse.shards("embeddings", job.prints.embeddings) == set()
+    monkeypatch.undo()
+    embed_shard(job, done.embed[0])
+    assert job.warehouse.shards("embeddings", job.prints.embeddings) == {done.embed[0].name}

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.failures import STAGES, Failure, FailureCode
+from tasks.job import Job
+from tasks.shards import FAILURE_PARTITION, Stopwatch, chunks, commit, peak_bytes
+from tasks.warehouse import Warehouse
+
+EMBEDDING = {"photo_id": "p", "chip_id": "c", "norm": 1.0, "embedding": [1.0]}
+KEYPOINTS = {
+    "photo_id": "p", "chip_id": "c", "view_width": 4, "view_height": 4, "x": [], "y": [], "score": [], "dimension": 1,
+    "descriptors": [],
+}  # fmt: skip
+
+
+@given(st.lists(st.integers()), st.integers(1, 7))
+def test_chunks_keep_everything_in_order(items: list[int], size: int) -> None:
+    parts = list(chunks(items, size))
+    assert [i for part in parts for i in part] == items
+    assert all(len(part) == size for part in parts[:-1])
+    assert all(parts)
+
+
+@given(st.integers(1, 60), st.integers(1, 7), st.data())
+def test_what_a_killed_run_left_falls_into_the_missing_shards(n: int, size: int, data: st.DataObject) -> None:
+    planned = [tuple(part) for part in chunks(range(n), size)]
+    committed = data.draw(st.sets(st.sampled_from(planned)))
+    left = [i for part in planned if part not in committed for i in part]
+    assert [tuple(part) for part in chunks(left, size)] == [p for p in planned if p not in committed]
+
+
+def test_failures_come_first_and_the_last_table_is_the_commit(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[tuple[str, str]] = []
+    write = Warehouse.write
+
+    def spy(self: Warehouse, table: str, fingerprint: str, shard: str, rows: Any) -> int:
+        order.append((table, fingerprint))
+        return write(self, table, fingerprint, shard, rows)
+
+    monkeypatch.setattr(Warehouse, "write", spy)
+    failure = Failure("embed", "q", FailureCode.CHANGED_FILE, "it changed", chip_id="d")
+    result = commit(job, "s", {"keypoints": [KEYPOINTS], "embeddings": [EMBEDDING]}, "embed", [failure])
+    prints = job.prints
+    assert order == [
+        ("failures", prints.embeddings), ("keypoints", prints.keypoints), ("embeddings", prints.embeddings)
+    ]  # fmt: skip
+    assert (result.stage, result.shard, result.rows, result.failed) == ("embed", "s", 1, 1)
+
+
+def test_a_shard_without_failures_writes_none(job: Job) -> None:
+    commit(job, "s", {"embeddings": []}, "embed")
+    assert [p.name for p in Path(job.warehouse.root).iterdir()] == ["embeddings"]
+    assert job.warehouse.exists("embeddings", job.prints.embeddings, "s")
+
+
+def test_every_stage_that_can_fail_has_a_place_for_its_failures(job: Job) -> None:
+    assert FAILURE_PARTITION.keys() == set(STAGES)
+    assert all(job.prints.of(table) for table in FAILURE_PARTITION.values())
+
+
+def test_the_stopwatch_counts_the_engine_within_the_whole() -> None:
+    watch = Stopwatch()
+    with pytest.raises(ValueError, match="inside"), watch.in_engine():
+        raise ValueError("inside")
+    with watch.in_engine():
+        sum(range(1000))
+    assert 0 < watch.engine <= watch.seconds
+
+
+def test_peak_memory_is_in_bytes() -> None:
+    assert 10 << 20 < peak_bytes() < 1 << 40
