@@ -49,7 +49,10 @@ Preset = Annotated[
 ]
 Resize = Annotated[
     str | None,
-    typer.Option(help="Resize back end, 'pil' or 'opencv'. Use the one of the model's deployment.", rich_help_panel=_MODEL),
+    typer.Option(
+        help="Resize back end, 'pil' or 'opencv'. Use the one of the model's deployment.",
+        rich_help_panel=_MODEL,
+    ),
 ]
 Matcher = Annotated[
     str | None,
@@ -64,7 +67,9 @@ MatcherWeights = Annotated[
 ]
 Homography = Annotated[
     str | None,
-    typer.Option(help="Estimator: magsac (robust, default) or least_squares (parity).", rich_help_panel=_EVIDENCE),
+    typer.Option(
+        help="Estimator: magsac (robust, default) or least_squares (parity).", rich_help_panel=_EVIDENCE
+    ),
 ]
 Config = Annotated[
     Path | None,
@@ -83,21 +88,34 @@ def _overrides(**given: Any) -> dict[str, Any]:
 @app.command()
 def run(
     catalogue: Annotated[
-        str, typer.Argument(help="CSV or Parquet with image_id, identity, path (and bbox, theta, species, date, encounter, …).")
+        str,
+        typer.Argument(
+            help="CSV or Parquet with image_id, identity, path (and bbox, theta, species, date, encounter, …)."
+        ),
     ],
     warehouse: Annotated[
         str, typer.Option(help="Folder or fsspec URL that the tables go to; grows with every run.")
     ] = "warehouse",
     root: Annotated[
-        str | None, typer.Option(help="Folder or URL that paths are relative to. Default: the catalogue's folder.")
+        str | None,
+        typer.Option(help="Folder or URL that paths are relative to. Default: the catalogue's folder."),
     ] = None,
     settings: Config = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and its estimated time; write nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan and its estimated time; write nothing.")
+    ] = False,
     withdraw_missing: Annotated[
-        bool, typer.Option("--withdraw-missing", help="The catalogue is complete: photos that it no longer lists are withdrawn.")
+        bool,
+        typer.Option(
+            "--withdraw-missing",
+            help="The catalogue is complete: photos that it no longer lists are withdrawn.",
+        ),
     ] = False,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Try failed photos and pairs again, though nothing about them changed.")
+        bool,
+        typer.Option(
+            "--retry-failed", help="Try failed photos and pairs again, though nothing about them changed."
+        ),
     ] = False,
     model: Model = None,
     model_revision: Revision = None,
@@ -107,26 +125,38 @@ def run(
     matcher: Matcher = None,
     matcher_weights: MatcherWeights = None,
     homography: Homography = None,
-    top_k: Annotated[int | None, typer.Option(help="Nearest photos per photo [5].", rich_help_panel=_PAIRS)] = None,
+    top_k: Annotated[
+        int | None, typer.Option(help="Nearest photos per photo [5].", rich_help_panel=_PAIRS)
+    ] = None,
     same_name_k: Annotated[
-        int | None, typer.Option(help="Nearest photos of the same name per photo, besides [2].", rich_help_panel=_PAIRS)
+        int | None,
+        typer.Option(help="Nearest photos of the same name per photo, besides [2].", rich_help_panel=_PAIRS),
     ] = None,
     same_species: Annotated[
-        bool | None, typer.Option("--same-species/--any-species", help="Pair within a species only.", rich_help_panel=_PAIRS)
+        bool | None,
+        typer.Option(
+            "--same-species/--any-species", help="Pair within a species only.", rich_help_panel=_PAIRS
+        ),
     ] = None,
     same_viewpoint: Annotated[
         bool | None,
-        typer.Option("--same-viewpoint/--any-viewpoint", help="Pair within a viewpoint only.", rich_help_panel=_PAIRS),
+        typer.Option(
+            "--same-viewpoint/--any-viewpoint", help="Pair within a viewpoint only.", rich_help_panel=_PAIRS
+        ),
     ] = None,
     figures: Annotated[
         int | None, typer.Option(help="Suspects that get a figure [40].", rich_help_panel=_PICTURES)
     ] = None,
     cluster: Annotated[
         str | None,
-        typer.Option(help="auto (default), local, cuda, or tcp://HOST:PORT of a Dask scheduler.", rich_help_panel=_RUNNING),
+        typer.Option(
+            help="auto (default), local, cuda, or tcp://HOST:PORT of a Dask scheduler.",
+            rich_help_panel=_RUNNING,
+        ),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Worker processes. Default: one per core or GPU.", rich_help_panel=_RUNNING)
+        int | None,
+        typer.Option(help="Worker processes. Default: one per core or GPU.", rich_help_panel=_RUNNING),
     ] = None,
 ) -> None:
     """Process a catalogue: embed new photos, pair them, score and rank; only what is new costs anything.
@@ -213,10 +243,14 @@ def suspects(
 
 @app.command()
 def sql(
-    query: Annotated[str | None, typer.Argument(help="One SELECT. Without it an interactive prompt opens.")] = None,
+    query: Annotated[
+        str | None, typer.Argument(help="One SELECT. Without it an interactive prompt opens.")
+    ] = None,
     warehouse: Annotated[str, typer.Option(help="Folder or fsspec URL of the tables.")] = "warehouse",
     output: Annotated[str, typer.Option("--format", help="table, csv or json.")] = "table",
-    tables: Annotated[bool, typer.Option("--tables", help="Describe all tables, or the one named instead of a query.")] = False,
+    tables: Annotated[
+        bool, typer.Option("--tables", help="Describe all tables, or the one named instead of a query.")
+    ] = False,
     cookbook: Annotated[bool, typer.Option("--cookbook", help="Print ready-made queries.")] = False,
     run_id: Annotated[str | None, typer.Option("--run", help="Look at an earlier run's settings.")] = None,
 ) -> None:

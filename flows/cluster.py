@@ -76,7 +76,9 @@ def _local(settings: Settings) -> Any:
     count = worker_count(settings)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = str(max(1, cores // count))
-    environment = {f"{name}_NUM_THREADS": threads for name in ("OMP", "MKL", "OPENBLAS")} | _WORKER_ENVIRONMENT
+    environment = {
+        f"{name}_NUM_THREADS": threads for name in ("OMP", "MKL", "OPENBLAS")
+    } | _WORKER_ENVIRONMENT
     # Only what is set before a worker is spawned reaches its C library.
     with dask.config.set({"distributed.nanny.pre-spawn-environ": environment}):
         return LocalCluster(
@@ -91,12 +93,16 @@ def _local(settings: Settings) -> Any:
 
 def _cuda(settings: Settings) -> Any:
     if not _has_dask_cuda():
-        raise SettingsError("cluster 'cuda' needs dask-cuda", "install it: pip install 'pairx-pipeline[cuda]'")
+        raise SettingsError(
+            "cluster 'cuda' needs dask-cuda", "install it: pip install 'pairx-pipeline[cuda]'"
+        )
     if not _gpus():
         raise SettingsError("cluster 'cuda' needs a CUDA device and torch sees none", "use --cluster local")
     from dask_cuda import LocalCUDACluster
 
-    return LocalCUDACluster(n_workers=settings.workers, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0")
+    return LocalCUDACluster(
+        n_workers=settings.workers, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0"
+    )
 
 
 def _foreign(address: str) -> Cluster:
@@ -106,7 +112,9 @@ def _foreign(address: str) -> Cluster:
         with Client(address, timeout="20s") as client:
             workers = len(client.scheduler_info(n_workers=-1)["workers"])
     except (OSError, TimeoutError) as error:
-        raise PairxError(f"no Dask scheduler answers at {address}: {error}", "check the address and the network") from error
+        raise PairxError(
+            f"no Dask scheduler answers at {address}: {error}", "check the address and the network"
+        ) from error
     if not workers:
         raise PairxError(f"the scheduler at {address} has no workers", "start workers, then run again")
     return Cluster(address, "external", workers)

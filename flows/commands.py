@@ -48,7 +48,9 @@ def run_catalogue(
         from flows.progress import Terminal
         from tasks.warehouse import Warehouse
 
-        summary = run(read, Warehouse(warehouse), settings, RunOptions(withdraw_missing, retry_failed), Terminal())
+        summary = run(
+            read, Warehouse(warehouse), settings, RunOptions(withdraw_missing, retry_failed), Terminal()
+        )
     for balance in summary.balances:
         _OUT.print(str(balance))
     _OUT.print(f"report: {summary.report}")
@@ -113,9 +115,11 @@ def newest_report(warehouse: str) -> None:
     """Address of the report of the newest finished run."""
     from tasks.warehouse import Warehouse
 
-    rows = connect_analyst(warehouse).execute(
-        "SELECT run_id FROM runs WHERE status = 'finished' ORDER BY run_id DESC LIMIT 1"
-    ).fetchall()
+    rows = (
+        connect_analyst(warehouse)
+        .execute("SELECT run_id FROM runs WHERE status = 'finished' ORDER BY run_id DESC LIMIT 1")
+        .fetchall()
+    )
     if not rows:
         raise PairxError(f"no run has finished in {warehouse}", "pairx run CATALOGUE --warehouse URL")
     _print(f"{Warehouse(warehouse).url}/reports/{rows[0][0]}.html")
@@ -136,7 +140,9 @@ def print_settings() -> None:
     for name, field in Settings.model_fields.items():
         value = field.get_default()
         shown = json.dumps(list(value) if isinstance(value, tuple) else value)
-        _print(f"# {field.description}\n{'# ' if value is None else ''}{name} = {'…' if value is None else shown}\n")
+        _print(
+            f"# {field.description}\n{'# ' if value is None else ''}{name} = {'…' if value is None else shown}\n"
+        )
 
 
 def _format(output: str) -> Format:

@@ -30,7 +30,9 @@ class Truth:
         """Read a truth file."""
         with path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
-        return cls({r["image_id"]: r["true_identity"] for r in rows}, {r["image_id"]: r["planted"] for r in rows})
+        return cls(
+            {r["image_id"]: r["true_identity"] for r in rows}, {r["image_id"]: r["planted"] for r in rows}
+        )
 
     def errors(self, photo_a: str, photo_b: str) -> set[str]:
         """The photos of a pair that were planted under a wrong name."""
@@ -54,7 +56,9 @@ def run_demo(out: Path, seed: int, top: int, workers: int | None) -> None:
         drawn = write_drawn_catalogue(catalogue, seed)
         marker.touch()
         planted = ", ".join(f"{n} {kind.replace('_', ' ')}" for kind, n in drawn.planted.items())
-        _OUT.print(f"{drawn.photos} photos of {drawn.animals} drawn animals in {catalogue}; planted: {planted}")
+        _OUT.print(
+            f"{drawn.photos} photos of {drawn.animals} drawn animals in {catalogue}; planted: {planted}"
+        )
     warehouse = out / "warehouse"
     with prefect_server():
         from flows.nightly import RunOptions, run
@@ -65,7 +69,11 @@ def run_demo(out: Path, seed: int, top: int, workers: int | None) -> None:
 
         settings = Settings(workers=workers)
         summary = run(
-            read_catalogue(str(catalogue / "metadata.csv")), Warehouse(str(warehouse)), settings, RunOptions(), Terminal()
+            read_catalogue(str(catalogue / "metadata.csv")),
+            Warehouse(str(warehouse)),
+            settings,
+            RunOptions(),
+            Terminal(),
         )
     for balance in summary.balances:
         _OUT.print(str(balance))
@@ -77,12 +85,16 @@ def run_demo(out: Path, seed: int, top: int, workers: int | None) -> None:
 
 
 def _print_suspects(warehouse: Path, truth: Truth, top: int) -> None:
-    rows = connect_analyst(str(warehouse), materialise=True).execute(
-        """
+    rows = (
+        connect_analyst(str(warehouse), materialise=True)
+        .execute(
+            """
         SELECT rank, score, kind, photo_a, identity_a, photo_b, identity_b FROM suspects ORDER BY rank LIMIT ?
         """,
-        [top],
-    ).fetchall()
+            [top],
+        )
+        .fetchall()
+    )
     _OUT.print(f"\nfirst {len(rows)} suspects (✓ a planted error, by truth.csv)")
     found: set[str] = set()
     right = 0
@@ -91,7 +103,9 @@ def _print_suspects(warehouse: Path, truth: Truth, top: int) -> None:
         right += bool(errors)
         found |= errors
         mark = "✓" if errors else " "
-        _OUT.print(f"{rank:>3} {mark} {score:.2f}  {kind.replace('_', ' '):<28} {photo_a} ({name_a})  {photo_b} ({name_b})")
+        _OUT.print(
+            f"{rank:>3} {mark} {score:.2f}  {kind.replace('_', ' '):<28} {photo_a} ({name_a})  {photo_b} ({name_b})"
+        )
     _OUT.print(
         f"\n{right} of the first {len(rows)} suspects are planted errors; "
         f"they name {len(found)} of the {truth.misnamed} misnamed photos"

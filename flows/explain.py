@@ -38,7 +38,8 @@ def explain_photos(
     model = model_of(job)
     found = explain_pair(
         model,
-        *(chip_of(cut, model.chip) for cut in cuts),
+        chip_of(cuts[0], model.chip),
+        chip_of(cuts[1], model.chip),
         layer=job.layers[0],
         preset=settings.preset,
         n_pixel_maps=settings.n_pixel_maps,
@@ -52,7 +53,7 @@ def explain_photos(
     if arrays is not None:
         arrays.parent.mkdir(parents=True, exist_ok=True)
         with arrays.open("wb") as file:
-            np.savez_compressed(file, **found.arrays())
+            np.savez_compressed(file, allow_pickle=False, **found.arrays())
         _OUT.print(f"arrays: {arrays}")
 
 
@@ -62,7 +63,9 @@ def _box(text: str | None) -> Box | None:
     try:
         x, y, w, h = (float(part) for part in text.split(","))
     except ValueError as error:
-        raise SettingsError(f"box {text!r} is not x,y,w,h", "give four numbers in pixels, e.g. 120,80,400,260") from error
+        raise SettingsError(
+            f"box {text!r} is not x,y,w,h", "give four numbers in pixels, e.g. 120,80,400,260"
+        ) from error
     return (x, y, w, h)
 
 
@@ -80,10 +83,18 @@ def _cut(path: Path, box: Box | None, settings: Settings) -> Pixels:
 def _plausibility(job: Job, cuts: list[Pixels], found: PairExplanation) -> tuple[Plausibility, LocalEvidence]:
     """Both scores, with a homography from the independent matcher on larger views of the same cuts."""
     matcher, chosen = matcher_of(job), job.settings
-    features = [matcher.extract(view_of(cut, chosen.view_side)) for cut in cuts]
-    local = local_evidence(matcher, *features, job.chip_size, chosen.homography, chosen.homography_threshold)
-    cells, points = (found.match_cell0, found.match_cell1), (found.match_point0, found.match_point1)
-    return plausibility(*cells, *points, found.relevance0, found.relevance1, local.matrix), local
+    a, b = (matcher.extract(view_of(cut, chosen.view_side)) for cut in cuts)
+    local = local_evidence(matcher, a, b, job.chip_size, chosen.homography, chosen.homography_threshold)
+    scores = plausibility(
+        found.match_cell0,
+        found.match_cell1,
+        found.match_point0,
+        found.match_point1,
+        found.relevance0,
+        found.relevance1,
+        local.matrix,
+    )
+    return scores, local
 
 
 def _figure_input(
@@ -113,4 +124,6 @@ def _write(path: Path, data: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
     except OSError as error:
-        raise PairxError(f"{path} cannot be written: {error.strerror}", "name another file with -o") from error
+        raise PairxError(
+            f"{path} cannot be written: {error.strerror}", "name another file with -o"
+        ) from error

@@ -82,7 +82,11 @@ def nightly(
 
 
 def run(
-    catalogue: Catalogue, warehouse: Warehouse, settings: Settings, options: RunOptions, reporter: Reporter | None = None
+    catalogue: Catalogue,
+    warehouse: Warehouse,
+    settings: Settings,
+    options: RunOptions,
+    reporter: Reporter | None = None,
 ) -> RunSummary:
     """Process a catalogue on the cluster that the settings name; see `nightly`."""
     warehouse.prepare()
@@ -133,12 +137,16 @@ def _process_photos(
     withdrawn = withdraw(job, list(withdrawn_rows(known, catalogue))) if options.withdraw_missing else 0
     shards = plan_ingest(catalogue, known, size, options.retry_failed)
     note = f"; {withdrawn} withdrawn" if withdrawn else ""
-    stages.run("ingest", shards, [len(s.entries) for s in shards], f"{len(catalogue.entries)} photos listed{note}")
+    stages.run(
+        "ingest", shards, [len(s.entries) for s in shards], f"{len(catalogue.entries)} photos listed{note}"
+    )
 
     with look(job, log.columns(), options.retry_failed) as (_, left):
         present = [p for p in left.photos().values() if p["present"]]
         to_embed = plan_embed(present, left.embedded(), left.detected(), left.not_embeddable(), size)
-    stages.run("embed", to_embed, [len(s.photos) for s in to_embed], f"{len(present)} photos in the catalogue")
+    stages.run(
+        "embed", to_embed, [len(s.photos) for s in to_embed], f"{len(present)} photos in the catalogue"
+    )
 
     with look(job, log.columns()) as (_, left):
         embedded = left.embedded()
@@ -174,7 +182,10 @@ def _process_pairs(job: Job, log: RunLog, gallery: Gallery, options: RunOptions,
 
 def _finish(job: Job, log: RunLog, gallery: Gallery, stages: StageRunner) -> RunSummary:
     """Check that nothing was lost, write the report and close the run."""
-    with look(job, log.columns(gallery.state), keep=NARROW) as (connection, _), stages.alone("report") as note:
+    with (
+        look(job, log.columns(gallery.state), keep=NARROW) as (connection, _),
+        stages.alone("report") as note,
+    ):
         sums = tuple(balances(connection))
         report, counts = write_report(job, log, connection, sums, stages.logs)
         note(report)
@@ -186,4 +197,3 @@ def _finish(job: Job, log: RunLog, gallery: Gallery, stages: StageRunner) -> Run
     log.write("finished", gallery.state, stages.logs, counts)
     stages.publish(report, sums)
     return RunSummary(log.run_id, report, counts, sums, tuple(stages.logs), log.started)
-

@@ -35,33 +35,37 @@ def measure(job: Job) -> UnitCosts:
     """Time one embedding with keypoints, one explanation without and one with pixel maps, after a warm-up."""
     model, matcher, maps = model_of(job), matcher_of(job), job.settings.n_pixel_maps
     texture = np.random.default_rng(0).integers(0, 255, (256, 256, 3), dtype=np.uint8)
-    chips = [chip_of(texture, model.chip), chip_of(np.ascontiguousarray(texture[:, ::-1]), model.chip)]
+    chip, other = chip_of(texture, model.chip), chip_of(np.ascontiguousarray(texture[:, ::-1]), model.chip)
 
-    def seconds(action: object, *arguments: object, **named: object) -> float:
+    def photo() -> float:
         begun = time.perf_counter()
-        action(*arguments, **named)  # type: ignore[operator]
+        model.network(model.normalise([chip]))
+        matcher.extract(view_of(texture, job.settings.view_side))
         return time.perf_counter() - begun
 
-    def photo() -> None:
-        model.network(model.normalise(chips[:1]))
-        matcher.extract(view_of(texture, job.settings.view_side))
+    def pair(n: int) -> float:
+        begun = time.perf_counter()
+        explain_pair(model, chip, other, job.layers[0], job.settings.preset, n)
+        return time.perf_counter() - begun
 
-    def pair(n: int) -> None:
-        explain_pair(model, *chips, layer=job.layers[0], preset=job.settings.preset, n_pixel_maps=n)
-
-    photo(), pair(0)
-    plain = seconds(pair, 0)
-    return UnitCosts(seconds(photo), plain, plain + max(0.0, seconds(pair, 1) - plain) * maps)
+    photo()
+    pair(0)
+    plain = pair(0)
+    return UnitCosts(photo(), plain, plain + max(0.0, pair(1) - plain) * maps)
 
 
-def print_plan(catalogue: Catalogue, warehouse: str, settings: Settings, retry_failed: bool, console: Console) -> None:
+def print_plan(
+    catalogue: Catalogue, warehouse: str, settings: Settings, retry_failed: bool, console: Console
+) -> None:
     """Print photos, pairs, shards and the estimated time of a run that would start now."""
     job = prepare_job(Warehouse(warehouse), settings)
-    with look(job, RunLog(job).columns(), retry_failed) as (connection, left):
+    with look(job, RunLog(job).columns(), retry_failed) as (_, left):
         known = left.photos()
         ingest = plan_ingest(catalogue, known, settings.photos_per_shard, retry_failed)
         present = [p for p in known.values() if p["present"]]
-        embed = plan_embed(present, left.embedded(), left.detected(), left.not_embeddable(), settings.photos_per_shard)
+        embed = plan_embed(
+            present, left.embedded(), left.detected(), left.not_embeddable(), settings.photos_per_shard
+        )
         unscored = len(left.unscored())
         pairs_now = len(left.stored_pairs())
     new = sum(len(s.entries) for s in ingest)
@@ -71,8 +75,14 @@ def print_plan(catalogue: Catalogue, warehouse: str, settings: Settings, retry_f
     pairs = unscored + math.ceil(new * (settings.top_k + settings.same_name_k) * 0.75)
     kind, workers = resolve_kind(settings.cluster), worker_count(settings)
     costs = measure(job)
-    total = (photos * costs.photo + pairs * costs.pair + min(settings.figures, pairs) * costs.figure) / workers
-    shards = [len(ingest), math.ceil(photos / settings.photos_per_shard), math.ceil(pairs / settings.pairs_per_shard)]
+    total = (
+        photos * costs.photo + pairs * costs.pair + min(settings.figures, pairs) * costs.figure
+    ) / workers
+    shards = [
+        len(ingest),
+        math.ceil(photos / settings.photos_per_shard),
+        math.ceil(pairs / settings.pairs_per_shard),
+    ]
     for line in (
         f"photos   {len(catalogue.entries)} listed, {len(known)} known, {new} to read, {photos} to embed",
         f"pairs    {pairs_now} stored, about {pairs} to score (top {settings.top_k}, {settings.same_name_k} of the same name)",

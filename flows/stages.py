@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from uuid import UUID
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
@@ -49,6 +50,12 @@ class Work:
 def process_shard(work: Work) -> Any:
     """One shard of one stage as a Prefect task."""
     return work.do()
+
+
+def _progress_artifact(stage: str) -> UUID:
+    artifact = create_progress_artifact(0.0, key=f"pairx-{stage}")
+    assert isinstance(artifact, UUID)  # a coroutine only where the flow is asynchronous
+    return artifact
 
 
 class StageRunner:
@@ -110,10 +117,13 @@ class StageRunner:
         if not shards:
             return [], []
         attempt = process_shard.with_options(
-            name=f"{stage}-shard", retries=self._job.settings.retries, retry_delay_seconds=1, retry_jitter_factor=1
+            name=f"{stage}-shard",
+            retries=self._job.settings.retries,
+            retry_delay_seconds=1,
+            retry_jitter_factor=1,
         )
         place = {attempt.submit(Work(stage, self._job, s)): i for i, s in enumerate(shards)}
-        artifact, said = create_progress_artifact(0.0, key=f"pairx-{stage}"), time.monotonic()
+        artifact, said = _progress_artifact(stage), time.monotonic()
         outcomes: dict[int, Any] = {}
         errors: list[BaseException] = []
         futures = list(place)

@@ -103,7 +103,11 @@ def decode_photo(data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
 
 def _damage(error: Exception) -> str:
     # Pillow has one exception type for every kind of damage; only its words tell a file that breaks off.
-    return "truncated" if any(word in str(error).lower() for word in ("truncated", "broken")) else "unreadable_file"
+    return (
+        "truncated"
+        if any(word in str(error).lower() for word in ("truncated", "broken"))
+        else "unreadable_file"
+    )
 
 
 def _as_rgb(image: Image.Image) -> Pixels:

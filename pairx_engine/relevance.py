@@ -95,7 +95,7 @@ class LayerExplainer:
             # A copy: many networks go on to overwrite a layer's output in place.
             features[name] = output.clone()
 
-        with exclusive(self.network), torch.no_grad(), self._watch(self.layers, keep):
+        with exclusive(self.network), torch.no_grad(), self._watch(self.layers, chips, keep):
             embeddings = self.network(chips)
         return Activations(embeddings, features)
 
@@ -154,7 +154,7 @@ class LayerExplainer:
             # A copy goes on: the network may overwrite it, and what is differentiated must stay.
             return output.clone()
 
-        with lrp_rules(self.network), torch.enable_grad(), self._watch(self.layers, branch_off):
+        with lrp_rules(self.network), torch.enable_grad(), self._watch(self.layers, chips, branch_off):
             embeddings = self.network(chips)
             if embeddings.shape != starts.shape:
                 raise EngineError(
@@ -202,7 +202,7 @@ class LayerExplainer:
             raise _LayerReached(output)
 
         try:
-            with self._watch((layer,), stop):
+            with self._watch((layer,), pixels, stop):
                 self.network(pixels)
         except _LayerReached as reached:
             return reached.features
@@ -216,17 +216,20 @@ class LayerExplainer:
 
     def _cuts(self, layer: str, chip: Tensor) -> bool:
         pixels = chip.detach().clone().requires_grad_()
-        with exclusive(self.network), torch.enable_grad(), self._watch((layer,), lambda _, out: out.detach()):
+        cut = self._watch((layer,), pixels, lambda _, output: output.detach())
+        with exclusive(self.network), torch.enable_grad(), cut:
             return not self.network(pixels).requires_grad
 
     @contextmanager
-    def _watch(self, layers: Sequence[str], seen: Callable[[str, Tensor], Tensor | None]) -> Iterator[None]:
-        """Call `seen(name, output)` when a layer has run; a tensor that it returns takes the output's place."""
+    def _watch(
+        self, layers: Sequence[str], chips: Tensor, seen: Callable[[str, Tensor], Tensor | None]
+    ) -> Iterator[None]:
+        """Call `seen(name, output)` when a layer has run on `chips`; a tensor that it returns takes the output's place."""
         done: set[str] = set()
 
         def hook_of(name: str) -> Callable[[nn.Module, object, Tensor], Tensor | None]:
             def hook(module: nn.Module, inputs: object, output: Tensor) -> Tensor | None:
-                _check_output(name, output, name in done)
+                _check_output(name, output, chips, name in done)
                 done.add(name)
                 return seen(name, output)
 
@@ -247,11 +250,18 @@ class LayerExplainer:
                 handle.remove()
 
 
-def _check_output(name: str, output: object, again: bool) -> None:
+def _check_output(name: str, output: object, chips: Tensor, again: bool) -> None:
     if not isinstance(output, Tensor) or output.ndim != 4:
         shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise EngineError(
             f"layer {name!r} gives {shape}, not a map (N, C, h, w); choose a convolutional stage"
+        )
+    (h, w), (height, width) = output.shape[-2:], chips.shape[-2:]
+    if abs(h - w * height / width) > 1 + h / 4:
+        # A map has the chip's proportions; with the channels last, one of its sides would be the channels.
+        raise EngineError(
+            f"layer {name!r} gives {tuple(output.shape)} for chips of {height} x {width} pixels, which is no map "
+            "(N, C, h, w): transformers often have the channels last; choose a convolutional stage"
         )
     if again:
         raise EngineError(

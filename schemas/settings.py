@@ -1,6 +1,6 @@
 """Settings of a run: defaults, then a TOML file, then the command line; unknown names are refused.
 
-`RESULT_SETTINGS` change numbers and enter the fingerprints; all others only change how and where the work is done.
+Which of them change numbers, and of which tables, is said in one place: `schemas.fingerprints`.
 """
 
 from __future__ import annotations
@@ -55,7 +55,12 @@ class Settings(BaseModel):
     )
     same_species: bool = Field(False, description="pair photos of one species only (unknown matches all)")
     same_viewpoint: bool = Field(False, description="pair photos of one viewpoint only (unknown matches all)")
-    max_pixels: int = Field(178_956_970, ge=1, description="larger photos are refused before decoding")
+    max_pixels: int = Field(
+        178_956_970,
+        ge=1,
+        le=178_956_970,
+        description="larger photos are refused before decoding; the default is also the decoder's own limit",
+    )
 
     n_pixel_maps: int = Field(
         10, ge=0, le=100, description="matches propagated back to the pixels in a figure"
@@ -78,12 +83,6 @@ class Settings(BaseModel):
     retries: int = Field(2, ge=0, le=20, description="times a failed shard is tried again")
 
 
-RESULT_SETTINGS = (
-    "resize", "layers", "preset", "matcher", "view_side", "max_keypoints", "homography", "homography_threshold",
-    "top_k", "same_name_k", "same_species", "same_viewpoint", "max_pixels", "n_pixel_maps", "n_lines",
-)  # fmt: skip
-
-
 def load_settings(toml: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:
     """Defaults, overlaid by a TOML file's top-level keys, overlaid by `overrides` (None means not given).
 
@@ -94,7 +93,11 @@ def load_settings(toml: Path | None = None, overrides: Mapping[str, Any] | None 
         try:
             values.update(tomllib.loads(toml.read_text(encoding="utf-8")))
         except FileNotFoundError as error:
-            raise SettingsError(f"no settings file at {toml}") from error
+            raise SettingsError(
+                f"no settings file at {toml}", "`pairx settings` prints one to start from"
+            ) from error
+        except OSError as error:
+            raise SettingsError(f"{toml} cannot be read: {error.strerror}") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise SettingsError(f"{toml} is not valid TOML: {error}") from error
     values.update({k: v for k, v in (overrides or {}).items() if v is not None})

@@ -339,7 +339,11 @@ RUNS = Table(
             _required("versions", _STRING, "versions of the packages that compute, JSON"),
             _column("counts", _STRING, "rows per stage and the balance, JSON"),
             _column("timings", _STRING, "seconds per stage, JSON"),
-            _column("stages", _STRING, "per stage: shards, rows, failed, seconds of work and engine, peak bytes, JSON"),
+            _column(
+                "stages",
+                _STRING,
+                "per stage: shards, rows, failed, seconds of work and engine, peak bytes, JSON",
+            ),
             _column("driver_peak_bytes", _I64, "largest resident size of the driving process"),
             _column("message", _STRING, "error of a failed run"),
         ]

@@ -42,11 +42,17 @@ class EmbedShard:
         )
 
 
-def plan_embed(photos: Sequence[Photo], embedded: set[Key], detected: set[Key], failed: set[Key], size: int) -> list[EmbedShard]:
+def plan_embed(
+    photos: Sequence[Photo], embedded: set[Key], detected: set[Key], failed: set[Key], size: int
+) -> list[EmbedShard]:
     """Shards of the current photos, sorted by id, whose chip lacks an embedding or keypoints and has not failed."""
     shards = []
     keys = {p["photo_id"]: (p["photo_id"], p["chip_id"]) for p in photos if p["chip_id"] is not None}
-    missing = [p for p in photos if (k := keys.get(p["photo_id"])) and k not in failed and not (k in embedded and k in detected)]
+    missing = [
+        p
+        for p in photos
+        if (k := keys.get(p["photo_id"])) and k not in failed and not (k in embedded and k in detected)
+    ]
     for part in chunks(missing, size):
         ids = [p["photo_id"] for p in part]
         shards.append(
@@ -70,9 +76,13 @@ def embed_shard(job: Job, shard: EmbedShard) -> ShardResult:
         except PhotoError as error:
             failures.append(_failure(photo, FailureCode(error.code), str(error)))
     with watch.in_engine():
-        embeddings, broken = _embed(job, [p for p in shard.photos if p["photo_id"] in cuts.keys() & shard.embed], cuts)
+        embeddings, broken = _embed(
+            job, [p for p in shard.photos if p["photo_id"] in cuts.keys() & shard.embed], cuts
+        )
         keypoints = [
-            _keypoint_row(photo, matcher_of(job).extract(view_of(cuts[photo["photo_id"]], job.settings.view_side)))
+            _keypoint_row(
+                photo, matcher_of(job).extract(view_of(cuts[photo["photo_id"]], job.settings.view_side))
+            )
             for photo in shard.photos
             if photo["photo_id"] in cuts.keys() & shard.detect
         ]
@@ -104,7 +114,9 @@ def _forward(job: Job, chips: list[Pixels], size: int) -> NDArray[np.float32]:
     model = model_of(job)
     filled = chips + [chips[-1]] * (size - len(chips))
     with torch.inference_mode():
-        embeddings: NDArray[np.float32] = model.network(model.normalise(filled))[: len(chips)].float().cpu().numpy()
+        embeddings: NDArray[np.float32] = (
+            model.network(model.normalise(filled))[: len(chips)].float().cpu().numpy()
+        )
     return embeddings
 
 
@@ -120,10 +132,14 @@ def _embed(
     for photo, vector in zip(photos, raw, strict=True):
         norm = float(np.linalg.norm(vector.astype(np.float64)))
         if not np.isfinite(norm) or norm == 0:
-            failures.append(_failure(photo, FailureCode.EMBEDDING_NOT_FINITE, f"the embedding's norm is {norm}"))
+            failures.append(
+                _failure(photo, FailureCode.EMBEDDING_NOT_FINITE, f"the embedding's norm is {norm}")
+            )
             continue
         unit = (vector / norm).astype(np.float16)
-        rows.append({"photo_id": photo["photo_id"], "chip_id": photo["chip_id"], "norm": norm, "embedding": unit})
+        rows.append(
+            {"photo_id": photo["photo_id"], "chip_id": photo["chip_id"], "norm": norm, "embedding": unit}
+        )
     return rows, failures
 
 
@@ -150,7 +166,10 @@ def stored_features(table: pa.Table) -> Iterator[tuple[Key, LocalFeatures]]:
 
     Lists stay Arrow buffers until they are arrays: a photo has a hundred thousand numbers.
     """
-    plain = {name: table[name].to_pylist() for name in ("photo_id", "chip_id", "view_width", "view_height", "dimension")}
+    plain = {
+        name: table[name].to_pylist()
+        for name in ("photo_id", "chip_id", "view_width", "view_height", "dimension")
+    }
     lists = {name: table[name].combine_chunks() for name in ("x", "y", "score", "descriptors")}
     for i in range(table.num_rows):
         x, y, score, flat = (lists[name][i].values.to_numpy(zero_copy_only=False) for name in lists)

@@ -53,7 +53,7 @@ def plan_ingest(
         if row is None or _differs(entry, catalogue.root, stamp, row) or (failed and retry_failed):
             changed.append((entry, 0 if row is None else row["revision"] + 1, stamp))
     return [
-        IngestShard(catalogue.root, *(tuple(column) for column in zip(*part, strict=True)))  # type: ignore[arg-type]
+        IngestShard(catalogue.root, *(tuple(column) for column in zip(*part, strict=True)))
         for part in chunks(changed, size)
     ]
 

@@ -52,7 +52,9 @@ class Remaining:
 
     def stored_pairs(self) -> set[str]:
         """Ids of all pairs ever retrieved under this run's settings."""
-        return {row[0] for row in self._connection.execute("SELECT DISTINCT pair_id FROM run_pairs").fetchall()}
+        return {
+            row[0] for row in self._connection.execute("SELECT DISTINCT pair_id FROM run_pairs").fetchall()
+        }
 
     def unscored(self) -> list[Pair]:
         """Current pairs without a score."""
@@ -96,7 +98,9 @@ class Remaining:
             {"limit": limit, "layer": self._job.layers[0], "retry": self._retry},
         )
         return [
-            DrawItem(row["matches"], row["relevances"], photos[m["photo_a"]], photos[m["photo_b"]], subtitle(row))
+            DrawItem(
+                row["matches"], row["relevances"], photos[m["photo_a"]], photos[m["photo_b"]], subtitle(row)
+            )
             for row in rows
             for m in [row["matches"]]
         ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -38,15 +39,23 @@ class Gallery:
     def of(cls, photos: Sequence[Mapping[str, Any]]) -> Gallery:
         """From `photos` rows sorted by photo id; names, encounters, species and viewpoints become codes."""
         columns = {
-            name: _codes([p[name] for p in photos]) for name in ("identity", "encounter", "species", "viewpoint")
+            name: _codes([p[name] for p in photos])
+            for name in ("identity", "encounter", "species", "viewpoint")
         }
         hashes = np.array([p["perceptual_hash"] for p in photos], dtype=np.uint64)
-        return cls(tuple(p["photo_id"] for p in photos), tuple(p["chip_id"] for p in photos), PhotoKeys(**columns), hashes)
+        return cls(
+            tuple(p["photo_id"] for p in photos),
+            tuple(p["chip_id"] for p in photos),
+            PhotoKeys(**columns),
+            hashes,
+        )
 
     @property
     def state(self) -> str:
         """Hash of everything that decides which pairs are chosen and ranked, names included."""
-        rows = zip(self.photo_ids, self.chip_ids, *(map(int, c) for c in vars(self.keys).values()), strict=True)
+        rows = zip(
+            self.photo_ids, self.chip_ids, *(map(int, c) for c in vars(self.keys).values()), strict=True
+        )
         return shard_name("\0".join(map(str, row)) for row in rows)
 
 
@@ -84,7 +93,7 @@ def plan_retrieve(gallery: Gallery) -> list[RetrieveShard]:
     count = len(gallery.photo_ids)
     parts = max(1, -(-count // _QUERIES_PER_TASK))
     edges = np.linspace(0, count, parts + 1).astype(int)
-    return [RetrieveShard(gallery, int(a), int(b)) for a, b in zip(edges, edges[1:], strict=False) if b > a]
+    return [RetrieveShard(gallery, int(a), int(b)) for a, b in pairwise(edges) if b > a]
 
 
 def pair_rules(settings: Settings) -> dict[str, tuple[PairRule, int]]:
@@ -102,9 +111,12 @@ def retrieve_shard(job: Job, shard: RetrieveShard) -> Candidates:
     rows = np.arange(shard.first, shard.last)
     queries = _vectors(job, shard.gallery, rows).to(device())
     with watch.in_engine():
-        found = exact_top_k(queries, rows, lambda: _blocks(job, shard.gallery), shard.gallery.keys, pair_rules(job.settings))
+        found = exact_top_k(
+            queries, rows, lambda: _blocks(job, shard.gallery), shard.gallery.keys, pair_rules(job.settings)
+        )
     query, neighbour, cosine = (
-        np.concatenate([getattr(n, field) for n in found.values()]) for field in ("query", "neighbour", "cosine")
+        np.concatenate([getattr(n, field) for n in found.values()])
+        for field in ("query", "neighbour", "cosine")
     )
     result = ShardResult("retrieve", shard.name, len(query), 0, watch.seconds, watch.engine, peak_bytes())
     return Candidates(query.astype(np.int32), neighbour.astype(np.int32), cosine, result)
@@ -117,7 +129,9 @@ def _blocks(job: Job, gallery: Gallery) -> Iterator[Block]:
     vectors: list[torch.Tensor] = []
     held = 0
     for name in sorted(job.warehouse.shards("embeddings", job.prints.embeddings)):
-        table = job.warehouse.read("embeddings", job.prints.embeddings, [name], ["photo_id", "chip_id", "embedding"])
+        table = job.warehouse.read(
+            "embeddings", job.prints.embeddings, [name], ["photo_id", "chip_id", "embedding"]
+        )
         keys = zip(table["photo_id"].to_pylist(), table["chip_id"].to_pylist(), strict=True)
         at = np.array([row_of.get(key, -1) for key in keys], dtype=np.int64)
         if not (at >= 0).any():
@@ -146,7 +160,9 @@ def _vectors(job: Job, gallery: Gallery, rows: NDArray[np.int64]) -> torch.Tenso
         mask = np.isin(columns, rows)
         if found is None:
             found = torch.empty(len(rows), vectors.shape[1], dtype=vectors.dtype)
-        found[torch.tensor([place[int(c)] for c in columns[mask]], dtype=torch.int64)] = vectors[torch.from_numpy(mask)]
+        found[torch.tensor([place[int(c)] for c in columns[mask]], dtype=torch.int64)] = vectors[
+            torch.from_numpy(mask)
+        ]
     if found is None:
         raise ValueError("none of these photos has an embedding")
     return found
@@ -157,7 +173,9 @@ def new_pairs(job: Job, gallery: Gallery, candidates: Iterable[Candidates], stor
     cosine_of: dict[tuple[int, int], float] = {}
     for part in candidates:
         low, high = np.minimum(part.query, part.neighbour), np.maximum(part.query, part.neighbour)
-        cosine_of.update(zip(zip(low.tolist(), high.tolist(), strict=True), part.cosine.tolist(), strict=True))
+        cosine_of.update(
+            zip(zip(low.tolist(), high.tolist(), strict=True), part.cosine.tolist(), strict=True)
+        )
     missing = [pair for pair in near_identical(gallery) if pair not in cosine_of]
     cosine_of.update(zip(missing, _cosines(job, gallery, missing), strict=True))
     rows = []

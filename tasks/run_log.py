@@ -109,9 +109,7 @@ class RunLog:
     """One run's rows of `runs`: started, then finished or failed."""
 
     job: Job
-    run_id: str = field(
-        default_factory=lambda: f"{datetime.now(UTC):%Y%m%dt%H%M%S}-{secrets.token_hex(3)}"
-    )
+    run_id: str = field(default_factory=lambda: f"{datetime.now(UTC):%Y%m%dt%H%M%S}-{secrets.token_hex(3)}")
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def columns(self, state: str | None = None) -> dict[str, Any]:
@@ -138,7 +136,9 @@ class RunLog:
         message: str | None = None,
     ) -> None:
         """Append this run's row with the given status."""
-        columns = {k: v for k, v in self.columns(state).items() if k not in ("same_species", "same_viewpoint")}
+        columns = {
+            k: v for k, v in self.columns(state).items() if k not in ("same_species", "same_viewpoint")
+        }
         row = {
             **columns,
             "status": status,

@@ -9,6 +9,7 @@ from typing import Any
 
 import duckdb
 import numpy as np
+from numpy.typing import NDArray
 
 from tasks.job import Job
 from tasks.report import (
@@ -32,7 +33,11 @@ EMBEDDED_NOTICE = (
 
 
 def write_report(
-    job: Job, log: RunLog, connection: duckdb.DuckDBPyConnection, sums: Sequence[Balance], stages: Sequence[StageLog]
+    job: Job,
+    log: RunLog,
+    connection: duckdb.DuckDBPyConnection,
+    sums: Sequence[Balance],
+    stages: Sequence[StageLog],
 ) -> tuple[str, dict[str, int]]:
     """Write ``reports/RUN_ID.html`` into the warehouse; returns its address and the headline counts."""
     counts = _counts(connection)
@@ -97,11 +102,16 @@ def _scatter(connection: duckdb.DuckDBPyConnection) -> ReportScatter:
         """,
         [_SCATTER_POINTS],
     ).fetchnumpy()
-    numbers = [
-        np.ma.filled(np.ma.asarray(found[name], dtype=np.float64), np.nan)
-        for name in ("cosine", "inverted_residual_mean", "match_coverage")
-    ]
-    return ReportScatter(*numbers, np.asarray(found["relation"], dtype=str))
+
+    def numbers(name: str) -> NDArray[np.float64]:
+        return np.ma.filled(np.ma.asarray(found[name], dtype=np.float64), np.nan)
+
+    return ReportScatter(
+        numbers("cosine"),
+        numbers("inverted_residual_mean"),
+        numbers("match_coverage"),
+        found["relation"].tolist(),
+    )
 
 
 def _failures(connection: duckdb.DuckDBPyConnection) -> list[ReportFailure]:
@@ -112,7 +122,10 @@ def _failures(connection: duckdb.DuckDBPyConnection) -> list[ReportFailure]:
         """,
         {"shown": _SHOWN_EXAMPLES},
     ).fetchall()
-    return [ReportFailure(stage, code, count, [tuple(e) for e in examples]) for stage, code, count, examples in rows]
+    return [
+        ReportFailure(stage, code, count, [tuple(e) for e in examples])
+        for stage, code, count, examples in rows
+    ]
 
 
 def _stage(log: StageLog) -> ReportStage:

@@ -80,7 +80,12 @@ def score_shard(job: Job, shard: ScoreShard) -> ShardResult:
     watch = Stopwatch()
     seen, lost = _see(job, shard, watch)
     local = _stored_features(job, shard)
-    failures = [_failure(p, lost[i]) for p in shard.pairs for i in [next((x for x in (p.photo_a, p.photo_b) if x in lost), None)] if i]
+    failures = [
+        _failure(p, lost[i])
+        for p in shard.pairs
+        for i in [next((x for x in (p.photo_a, p.photo_b) if x in lost), None)]
+        if i
+    ]
     pairs = [p for p in shard.pairs if p.photo_a in seen and p.photo_b in seen]
     with watch.in_engine():
         relevance = _relevances(job, pairs, seen)
@@ -128,7 +133,9 @@ def _relevances(
         both = cosine_start(seen[pair.photo_a].embedding, seen[pair.photo_b].embedding)
         for side, (photo, start) in enumerate(zip((pair.photo_a, pair.photo_b), both, strict=True)):
             starts[photo].append((pair.pair_id, side, start))
-    grids: dict[str, dict[str, list[Any]]] = {layer: {p.pair_id: [None, None] for p in pairs} for layer in job.layers}
+    grids: dict[str, dict[str, list[Any]]] = {
+        layer: {p.pair_id: [None, None] for p in pairs} for layer in job.layers
+    }
     explainer = explainer_of(job)
     with explainer.open():
         for photo, wanted in starts.items():
@@ -151,7 +158,9 @@ def _local_evidence(job: Job, a: LocalFeatures | None, b: LocalFeatures | None) 
     if a is None or b is None:
         return LocalEvidence(0, None, None, "no_keypoints")
     chosen = job.settings
-    return local_evidence(matcher_of(job), a, b, job.chip_size, chosen.homography, chosen.homography_threshold)
+    return local_evidence(
+        matcher_of(job), a, b, job.chip_size, chosen.homography, chosen.homography_threshold
+    )
 
 
 def _score(
@@ -164,14 +173,17 @@ def _score(
 ) -> dict[str, dict[str, Any]]:
     """The rows of one pair and layer, by table."""
     found = mutual_matches(seen[pair.photo_a].features[layer], seen[pair.photo_b].features[layer])
-    points = [cell_points(cells, grid.shape, job.chip_size) for cells, grid in zip((found.cell0, found.cell1), grids, strict=True)]
-    relevance = match_relevance(found, *grids)
-    scores = plausibility(found.cell0, found.cell1, *points, *grids, local.matrix)
+    points0, points1 = (
+        cell_points(cells, grids[0].shape, job.chip_size) for cells in (found.cell0, found.cell1)
+    )
+    relevance = match_relevance(found, grids[0], grids[1])
+    scores = plausibility(found.cell0, found.cell1, points0, points1, grids[0], grids[1], local.matrix)
     key = {"pair_id": pair.pair_id, "photo_a": pair.photo_a, "photo_b": pair.photo_b, "layer": layer}
     height, width = grids[0].shape
     return {
-        "matches": key | _match_row(found, points, relevance, scores),
-        "relevances": key | {"height": height, "width": width, "grid_a": grids[0].ravel(), "grid_b": grids[1].ravel()},
+        "matches": key | _match_row(found, [points0, points1], relevance, scores),
+        "relevances": key
+        | {"height": height, "width": width, "grid_a": grids[0].ravel(), "grid_b": grids[1].ravel()},
         "scores": key | _score_row(scores, grids, local),
     }
 
@@ -182,13 +194,21 @@ def _match_row(
     order = np.argsort(-relevance, kind="stable")
     row: dict[str, Any] = {"distance": np.asarray(found.distance)[order], "relevance": relevance[order]}
     for side, cells, place in zip("ab", (found.cell0, found.cell1), points, strict=True):
-        row |= {f"column_{side}": cells[order, 0].astype(np.int16), f"row_{side}": cells[order, 1].astype(np.int16)}
-        row |= {f"x_{side}": place[order, 0].astype(np.float32), f"y_{side}": place[order, 1].astype(np.float32)}
+        row |= {
+            f"column_{side}": cells[order, 0].astype(np.int16),
+            f"row_{side}": cells[order, 1].astype(np.int16),
+        }
+        row |= {
+            f"x_{side}": place[order, 0].astype(np.float32),
+            f"y_{side}": place[order, 1].astype(np.float32),
+        }
     row["residual"] = None if scores.residuals is None else scores.residuals[order].astype(np.float32)
     return row
 
 
-def _score_row(scores: Plausibility, grids: tuple[NDArray[np.float32], ...], local: LocalEvidence) -> dict[str, Any]:
+def _score_row(
+    scores: Plausibility, grids: tuple[NDArray[np.float32], ...], local: LocalEvidence
+) -> dict[str, Any]:
     return {
         "n_matches": scores.n_matches,
         "match_fraction": scores.match_fraction,
@@ -210,4 +230,10 @@ def _failure(pair: Pair, error: PhotoError) -> Failure:
 
 
 def _not_finite(pair: Pair, layer: str) -> Failure:
-    return Failure("score", pair.pair_id, FailureCode.SCORE_NOT_FINITE, "the relevance holds NaN or infinity", layer=layer)
+    return Failure(
+        "score",
+        pair.pair_id,
+        FailureCode.SCORE_NOT_FINITE,
+        "the relevance holds NaN or infinity",
+        layer=layer,
+    )

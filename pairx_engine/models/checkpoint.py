@@ -6,15 +6,16 @@ import hashlib
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pairx_engine.errors import ModelError
 
 State = Mapping[str, Tensor]
+_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
 _WRAPPERS = ("model_state_dict", "state_dict", "model")
 _SHOWN = 8
 
@@ -31,19 +32,29 @@ def file_sha256(path: Path) -> str:
 def read_state(path: Path) -> State:
     """Read a state dict from `.safetensors`, or from `.bin`/`.pt`/`.pth` with torch's weights-only unpickler.
 
-    Raises `ModelError` when the file is damaged, of another type, or holds anything but tensors.
+    Nothing in the file is executed. Raises `ModelError` when it is absent, damaged, of another type, or holds anything
+    but tensors.
     """
+    if path.suffix not in _SUFFIXES:
+        raise ModelError(f"{path.name}: weights must be .safetensors (or a .bin/.pt/.pth state dict)")
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        if path.suffix not in (".bin", ".pt", ".pth"):
-            raise ModelError(f"{path.name}: weights must be .safetensors (or a .bin/.pt/.pth state dict)")
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise ModelError(f"no weights at {path}") from error
+        loaded: Any = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
+    except FileNotFoundError as error:
+        raise ModelError(f"no weights at {path}") from error
+    except pickle.UnpicklingError as error:
+        # torch's own message advises to switch the protection off.
         raise ModelError(
-            f"{path.name} holds no readable weights ({error}); fetch it again or save the state dict as safetensors"
+            f"{path.name} is damaged or holds more than tensors, so it was not loaded; fetch it again, or have its owner "
+            "save model.state_dict() as safetensors"
+        ) from error
+    except Exception as error:  # a damaged archive breaks in as many ways as the reader has parts
+        raise ModelError(
+            f"{path.name} holds no readable weights ({str(error).splitlines()[0] if str(error) else type(error).__name__}); "
+            "fetch it again or save the state dict as safetensors"
         ) from error
     for wrapper in _WRAPPERS:
         if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):

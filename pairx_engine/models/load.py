@@ -21,14 +21,8 @@ from pairx_engine.models.checkpoint import (
     miewid_layout,
     read_state,
 )
-from pairx_engine.models.miewid import build_miewid
-from pairx_engine.models.timm_model import (
-    PooledFeatures,
-    build_timm,
-    classifier_keys,
-    describe_timm,
-    layer_to_explain,
-)
+from pairx_engine.models.miewid import PUBLISHED_BACKBONE, build_miewid
+from pairx_engine.models.timm_model import build_timm, describe_timm, layer_to_explain, section, timm_layout
 
 EMBEDDED = "embedded"
 EMBEDDED_FOLDER = Path(__file__).resolve().parent.parent / "embedded"
@@ -122,27 +116,30 @@ def _locate(source: str, revision: str | None) -> tuple[Path | None, Path]:
 
 def _fetch(hub_id: str, revision: str | None) -> tuple[Path | None, Path]:
     """Fetch a hub model's config and weights (never its code) through the hub client's cache."""
+    for name in _WEIGHT_FILES:
+        # One kind of weights at a time: many repositories hold the same ones twice.
+        folder = _snapshot(hub_id, revision, ["config.json", name])
+        if (folder / name).is_file():
+            config = folder / "config.json"
+            return (config if config.is_file() else None), folder / name
+    raise ModelError(
+        f"{hub_id!r} offers none of {', '.join(_WEIGHT_FILES)}; fetch its weights and name their folder"
+    )
+
+
+def _snapshot(hub_id: str, revision: str | None, patterns: list[str]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
     try:
-        folder = Path(
-            snapshot_download(
-                hub_id, revision=revision, allow_patterns=["config.json", *_WEIGHT_FILES], max_workers=2
-            )
-        )
+        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=patterns, max_workers=2))
     except HFValidationError as error:
         raise ModelError(f"{hub_id!r} is neither a folder nor a valid hub id: {error}") from error
     except Exception as error:  # the client raises a different family for each kind of network failure
         raise ModelError(
-            f"{hub_id!r} (revision {revision or 'newest'}) could not be fetched: {type(error).__name__}. Without network, copy "
-            "config.json and model.safetensors into a folder and name it: --model FOLDER"
+            f"{hub_id!r} (revision {revision or 'newest'}) could not be fetched: {type(error).__name__}. Check the name and "
+            "the network; without network, copy config.json and model.safetensors into a folder and name it: --model FOLDER"
         ) from error
-    weights = next((folder / name for name in _WEIGHT_FILES if (folder / name).is_file()), None)
-    if weights is None:
-        raise ModelError(f"{hub_id!r} offers none of {', '.join(_WEIGHT_FILES)}")
-    config = folder / "config.json"
-    return (config if config.is_file() else None), weights
 
 
 def _read_config(path: Path | None) -> Mapping[str, Any]:
@@ -150,63 +147,62 @@ def _read_config(path: Path | None) -> Mapping[str, Any]:
         return {}
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
         raise ModelError(f"{path} is no JSON: {error}") from error
     if not isinstance(config, dict):
         raise ModelError(f"{path} must hold one JSON object")
     return config
 
 
-def _build(
-    config: Mapping[str, Any], state: State, source: str, resize: str | None
-) -> tuple[nn.Module, ChipSpec, str | None, str]:
+_Built = tuple[nn.Module, ChipSpec, str | None, str]
+"""Network, chip, layer to explain, and the architecture in words."""
+
+
+def _build(config: Mapping[str, Any], state: State, source: str, resize: str | None) -> _Built:
     if config.get("architecture") == "miewid" or is_miewid(state):
-        miewid = build_miewid(config)
-        load_strictly(miewid, miewid_layout(state), source)
-        chip = _chip(config.get("input", {}), _MIEWID_SIZE, *_IMAGENET, resize)
-        described = (
-            config.get("backbone")
-            if isinstance(config.get("backbone"), Mapping)
-            else config.get("model_name")
-        )
-        return (
-            miewid,
-            chip,
-            str(config.get("explain_layer", _MIEWID_LAYER)),
-            f"miewid:{json.dumps(described, sort_keys=True)}",
-        )
+        return _build_miewid(config, state, source, resize)
     if "architecture" not in config:
         raise ModelError(
             f"{source}: the weights are not MiewID's and there is no config.json with an 'architecture'; write one such as "
             '{"architecture": "timm", "timm_name": "resnet50"} beside them'
         )
+    return _build_timm(config, state, source, resize)
+
+
+def _build_miewid(config: Mapping[str, Any], state: State, source: str, resize: str | None) -> _Built:
+    miewid = build_miewid(config)
+    load_strictly(miewid, miewid_layout(state), source)
+    chip = _chip(section(config, "input"), _MIEWID_SIZE, *_IMAGENET, resize)
+    own = config.get("backbone")
+    described = own if isinstance(own, Mapping) else config.get("model_name", PUBLISHED_BACKBONE)
+    architecture = f"miewid:{json.dumps(described, sort_keys=True)}:eps={miewid.eps}"
+    return miewid, chip, str(config.get("explain_layer", _MIEWID_LAYER)), architecture
+
+
+def _build_timm(config: Mapping[str, Any], state: State, source: str, resize: str | None) -> _Built:
     description = describe_timm(config)
     network = build_timm(description)
-    load_strictly(network, _timm_layout(network, state), source)
+    load_strictly(network, timm_layout(network, state), source)
     size = description.size or (224, 224)
-    chip = _chip({}, size, description.mean or _IMAGENET[0], description.std or _IMAGENET[1], resize)
-    layer = config.get("explain_layer") or layer_to_explain(network)
+    mean, std = description.mean or _IMAGENET[0], description.std or _IMAGENET[1]
+    chip = _chip({"resize": section(config, "input").get("resize")}, size, mean, std, resize)
+    layer = config.get("explain_layer") or layer_to_explain(network, chip.size)
     kwargs = json.dumps(dict(description.kwargs), sort_keys=True)
     return network, chip, layer, f"timm:{description.name}:{kwargs}"
 
 
-def _timm_layout(network: PooledFeatures, state: State) -> dict[str, Tensor]:
-    heads = classifier_keys(network)
-    return {
-        k if k.startswith("backbone.") else f"backbone.{k}": v
-        for k, v in state.items()
-        if not any(k.startswith(f"{head}.") for head in heads)
-    }
-
-
 def _chip(described: Mapping[str, Any], size: Any, mean: Any, std: Any, resize: str | None) -> ChipSpec:
-    height, width = described.get("size", size)
+    # Configs describe the back end in words, such as "stretch, PIL bilinear with antialias".
+    own = "opencv" if "opencv" in str(described.get("resize")).lower() else "pil"
     try:
+        height, width = described.get("size", size)
         return ChipSpec(
             (int(height), int(width)),
             tuple(map(float, described.get("mean", mean))),  # type: ignore[arg-type]
             tuple(map(float, described.get("std", std))),  # type: ignore[arg-type]
-            resize or "pil",  # type: ignore[arg-type]
+            resize or own,  # type: ignore[arg-type]
         )
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise ModelError(f"config.json, key input: {error}") from error

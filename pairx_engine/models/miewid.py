@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pairx_engine.errors import ModelError
+from pairx_engine.models.timm_model import known_to_timm
 
 PUBLISHED_BACKBONE = "efficientnetv2_rw_m"
 
@@ -41,6 +42,7 @@ class MiewID(nn.Module):
 
     def __init__(self, backbone: nn.Module, features: int, eps: float = 1e-6) -> None:
         super().__init__()
+        self.eps = eps
         self.backbone = backbone
         self.backbone.global_pool = GeneralisedMeanPool(eps=eps)
         self.bn = nn.BatchNorm1d(features)
@@ -61,11 +63,8 @@ def build_miewid(config: Mapping[str, Any] | None = None) -> MiewID:
     described = config.get("backbone")
     eps = float(config.get("pool", {}).get("eps", 1e-6)) if isinstance(config.get("pool"), Mapping) else 1e-6
     if not isinstance(described, Mapping):
-        name = str(config.get("model_name", PUBLISHED_BACKBONE))
-        try:
-            backbone = timm.create_model(name, pretrained=False, num_classes=0)
-        except RuntimeError as error:
-            raise ModelError(f"timm has no backbone named {name!r} (config.json, key model_name)") from error
+        name = known_to_timm(str(config.get("model_name", PUBLISHED_BACKBONE)), "model_name")
+        backbone = timm.create_model(name, pretrained=False, num_classes=0)
         return MiewID(backbone, int(backbone.num_features), eps)
     try:
         backbone = EfficientNet(
@@ -76,7 +75,7 @@ def build_miewid(config: Mapping[str, Any] | None = None) -> MiewID:
             act_layer=get_act_layer(str(described.get("act_layer", "SiLU")).lower()),
             norm_layer=nn.BatchNorm2d,
         )
-    except (KeyError, TypeError, AssertionError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, AssertionError) as error:
         raise ModelError(
             f"config.json describes no usable backbone: {error!r} (keys arch_def, stem_size, num_features)"
         ) from error

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import timm
+import torch
+from timm.models.swin_transformer import SwinTransformer
 from torch import Tensor, nn
 
 from pairx_engine.errors import ModelError
 
 _STRIDE_TO_EXPLAIN = 16
 """PAIR-X explains a middle layer: at stride 16 a cell is small enough to point at and deep enough to mean something."""
+_NOT_FROM_CONFIG = (
+    "pretrained",
+    "pretrained_cfg",
+    "num_classes",
+    "checkpoint_path",
+    "features_only",
+    "scriptable",
+)
+"""Arguments of `timm.create_model` that would fetch or load something, or change what comes out."""
+_OLD_SWIN_STAGE = re.compile(r"^layers\.(\d+)\.downsample\.")
 
 
 class PooledFeatures(nn.Module):
@@ -40,42 +54,87 @@ class TimmDescription:
 
 
 def describe_timm(config: Mapping[str, Any]) -> TimmDescription:
-    """Read `{"architecture": "timm", "timm_name": …, "timm_kwargs": …, "input": …}` or timm's own hub layout."""
+    """Read `{"architecture": "timm", "timm_name": …, "timm_kwargs": …, "input": …}` or timm's own hub layout.
+
+    Raises `ModelError` that names the key which is missing or of the wrong shape.
+    """
     if config.get("architecture") == "timm":
-        chip = config.get("input", {})
-        size = tuple(int(v) for v in chip["size"]) if "size" in chip else None
         if "timm_name" not in config:
             raise ModelError("config.json has architecture 'timm' but no timm_name")
+        chip, size_key = section(config, "input"), "size"
+        name, kwargs = config["timm_name"], section(config, "timm_kwargs")
+        size = chip.get("size")
+    else:
+        chip, size_key = section(config, "pretrained_cfg") or config, "input_size"
+        name, kwargs = config["architecture"], section(config, "model_args")
+        shape = chip.get("input_size")
+        size = shape[1:] if isinstance(shape, list) else shape
+    try:
         return TimmDescription(
-            str(config["timm_name"]),
-            dict(config.get("timm_kwargs", {})),
-            size,
-            chip.get("mean"),
-            chip.get("std"),
-        )  # type: ignore[arg-type]
-    pretrained = config.get("pretrained_cfg", config)
-    shape = pretrained.get("input_size")
-    size = (int(shape[1]), int(shape[2])) if shape else None
-    return TimmDescription(
-        str(config["architecture"]),
-        dict(config.get("model_args", {})),
-        size,
-        pretrained.get("mean"),
-        pretrained.get("std"),
-    )  # type: ignore[arg-type]
+            str(name),
+            dict(kwargs),
+            None if size is None else (int(size[0]), int(size[1])),
+            None if chip.get("mean") is None else tuple(map(float, chip["mean"])),
+            None if chip.get("std") is None else tuple(map(float, chip["std"])),
+        )
+    except (TypeError, ValueError, IndexError) as error:
+        raise ModelError(
+            f"config.json: {size_key}, mean and std must be lists of numbers, one per side or channel ({error})"
+        ) from error
+
+
+def section(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """An object within a config.json, empty where it is absent; raises `ModelError` for anything but an object."""
+    value = config.get(key, {})
+    if not isinstance(value, Mapping):
+        raise ModelError(f"config.json, key {key}: expected an object, found {value!r}")
+    return value
+
+
+def known_to_timm(name: str, key: str) -> str:
+    """The name again if timm has such an architecture; raises `ModelError` naming `key` and near names otherwise.
+
+    timm would fetch names such as ``hf-hub:owner/name`` from the net; they are refused here.
+    """
+    if ":" in name or not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=4)
+        hint = f"; near names: {', '.join(near)}" if near else ""
+        raise ModelError(f"timm has no architecture {name!r} (config.json, key {key}){hint}")
+    return name
 
 
 def build_timm(description: TimmDescription) -> PooledFeatures:
-    """Build the model without weights and without its classifier; raises `ModelError` for names timm does not know."""
-    kwargs = {
-        k: v
-        for k, v in description.kwargs.items()
-        if k not in ("pretrained", "num_classes", "checkpoint_path")
-    }
+    """Build the model without weights and without its classifier, in evaluation mode.
+
+    Raises `ModelError` for names that timm does not know and arguments that it refuses.
+    """
+    name = known_to_timm(description.name, "timm_name or architecture")
+    kwargs = {k: v for k, v in description.kwargs.items() if k not in _NOT_FROM_CONFIG}
     try:
-        return PooledFeatures(timm.create_model(description.name, pretrained=False, num_classes=0, **kwargs))
-    except (RuntimeError, TypeError) as error:
-        raise ModelError(f"timm cannot build {description.name!r} with {kwargs}: {error}") from error
+        backbone = timm.create_model(name, pretrained=False, num_classes=0, **kwargs)
+    except Exception as error:  # arguments reach the architecture's own code, which may fail in any way
+        raise ModelError(f"timm cannot build {name!r} with {kwargs}: {error}") from error
+    return PooledFeatures(backbone).eval()
+
+
+def timm_layout(network: PooledFeatures, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Checkpoint keys as `network` names them, without the classifier's.
+
+    Swin checkpoints of timm before 0.9, MegaDescriptor's among them, hold each downsampling at the end of a stage instead
+    of the start of the next, and masks that are computed now.
+    """
+    bare = {k.removeprefix("backbone."): v for k, v in state.items()}
+    heads = classifier_keys(network)
+    if isinstance(network.backbone, SwinTransformer) and "layers.0.downsample.norm.weight" in bare:
+        moved = {
+            _OLD_SWIN_STAGE.sub(lambda m: f"layers.{int(m[1]) + 1}.downsample.", k): v
+            for k, v in bare.items()
+        }
+        bare = {k: v for k, v in moved.items() if not k.endswith(("attn_mask", "relative_position_index"))}
+        heads = (*heads, "head")
+    return {
+        f"backbone.{k}": v for k, v in bare.items() if not any(k.startswith(f"{head}.") for head in heads)
+    }
 
 
 def classifier_keys(network: PooledFeatures) -> tuple[str, ...]:
@@ -84,15 +143,49 @@ def classifier_keys(network: PooledFeatures) -> tuple[str, ...]:
     return (named,) if isinstance(named, str) else tuple(named)
 
 
-def layer_to_explain(network: PooledFeatures) -> str | None:
-    """The last stage at stride 16 by timm's feature table; None where the model has no such map."""
+def layer_to_explain(network: PooledFeatures, size: tuple[int, int]) -> str | None:
+    """The last stage at stride 16 by timm's feature table, seen to give a map (N, C, h, w) for chips of `size` (H, W).
+
+    None where the model has no such map: transformers give tokens, some of them maps with the channels last.
+    """
     table = getattr(network.backbone, "feature_info", None)
     entries = getattr(table, "info", table) or []
     names = [e["module"] for e in entries if e.get("reduction") == _STRIDE_TO_EXPLAIN and e.get("module")]
     for name in reversed(names):
-        try:
-            network.backbone.get_submodule(name)
-        except AttributeError:
-            continue
-        return f"backbone.{name}"
+        if name in dict(network.backbone.named_modules()) and _gives_map(network, name, size):
+            return f"backbone.{name}"
     return None
+
+
+class _Reached(Exception):
+    """Leaves a forward pass once the wanted module has run."""
+
+    def __init__(self, output: object) -> None:
+        super().__init__()
+        self.output = output
+
+
+def _gives_map(network: PooledFeatures, name: str, size: tuple[int, int]) -> bool:
+    def stop(module: nn.Module, inputs: object, output: object) -> None:
+        raise _Reached(output)
+
+    handle = network.backbone.get_submodule(name).register_forward_hook(stop)
+    try:
+        with torch.no_grad():
+            network(torch.zeros(1, 3, *size))
+    except _Reached as reached:
+        output = reached.output
+        return (
+            isinstance(output, Tensor)
+            and output.ndim == 4
+            and all(
+                abs(n - side / _STRIDE_TO_EXPLAIN) <= 1
+                for n, side in zip(output.shape[2:], size, strict=True)
+            )
+        )
+    except (RuntimeError, AssertionError):
+        # A network of fixed input size says so itself once a real chip arrives.
+        return False
+    finally:
+        handle.remove()
+    return False
