@@ -47,7 +47,7 @@ def test_a_link_out_of_the_root_is_not_followed(tmp_path: Path) -> None:
 
 
 def test_names_are_taken_literally(tmp_path: Path) -> None:
-    for name in ("a b#1 [x]*?.jpg", "50%20off.jpg", "ü🦁.jpg", "a::b.jpg"):
+    for name in ("a b#1 [x]*?.jpg", "50%20off.jpg", "ü🦁.jpg"):
         (tmp_path / name).write_bytes(name.encode())
         assert read_bytes(str(tmp_path), name) == name.encode()
 

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from schemas.views import RUN_COLUMNS, install_views
+from tasks.job import Job
+from tasks.remaining import look
+from tasks.run_log import Balance, RunLog, StageLog, balances, unchanged, versions
+from tasks.shards import ShardResult
+from tasks.warehouse import Warehouse
+from tests.small_catalogue import Stages
+from tests.toy_warehouse import Pair, Photo, Toy
+
+PHOTOS = [Photo("a", "A", "e1"), Photo("b", "A", "e2"), Photo("c", "B", "e3"), Photo("d", "B", "e4", readable=False)]
+PAIRS = [Pair("a", "b", 0.9), Pair("a", "c", 0.3), Pair("b", "c", 0.2)]
+UNREADABLE = {"stage": "ingest", "item": "d", "code": "truncated", "message": "breaks off", "revision": 0}
+
+
+def sums(warehouse: Warehouse) -> dict[str, Balance]:
+    connection = duckdb.connect()
+    install_views(connection, warehouse)
+    return {b.name: b for b in balances(connection)}
+
+
+def runs(job: Job) -> list[tuple[Any, ...]]:
+    connection = duckdb.connect()
+    install_views(connection, job.warehouse)
+    return connection.execute("SELECT run_id, status, message, counts, timings, state FROM runs").fetchall()
+
+
+def test_sums_that_add_up(tmp_path: Path) -> None:
+    found = sums(Toy(PHOTOS, PAIRS, failures=[UNREADABLE]).write(Warehouse(str(tmp_path))))
+    assert found["photos"] == Balance("photos", 4, 3, "embedded", 1)
+    assert found["pairs"] == Balance("pairs", 3, 3, "scored", 0)
+    assert all(b.ok for b in found.values())
+    assert str(found["photos"]) == "photos 4 = embedded 3 + failed 1"
+
+
+def test_a_photo_that_vanished_without_a_failure_shows(tmp_path: Path) -> None:
+    lost = sums(Toy(PHOTOS, PAIRS).write(Warehouse(str(tmp_path))))["photos"]
+    assert not lost.ok
+    assert str(lost) == "photos 4 ≠ embedded 3 + failed 0"
+
+
+def test_a_pair_that_vanished_shows_and_one_that_failed_does_not(tmp_path: Path) -> None:
+    warehouse = Toy(PHOTOS, PAIRS, failures=[UNREADABLE]).write(Warehouse(str(tmp_path)))
+    (scores,) = Path(tmp_path).glob("scores/*/*.parquet")
+    rows = warehouse.read("scores", "00d4")
+    warehouse.write("scores", "00d4", scores.stem, rows.slice(1))
+    assert not sums(warehouse)["pairs"].ok
+    pair = rows["pair_id"][0].as_py()
+    warehouse.write("failures", "00d4", "s", [
+        {"stage": "score", "item": pair, "code": "score_not_finite", "message": "NaN", "layer": "blocks.3"}
+    ])  # fmt: skip
+    assert sums(warehouse)["pairs"] == Balance("pairs", 3, 2, "scored", 1)
+
+
+def test_sums_of_an_empty_warehouse_are_zero(tmp_path: Path) -> None:
+    assert all(b.ok and b.planned == 0 for b in sums(Warehouse(str(tmp_path))).values())
+
+
+def test_a_run_is_written_at_its_start_and_its_end(job: Job) -> None:
+    log = RunLog(job)
+    log.write("started")
+    assert runs(job) == [(log.run_id, "started", None, None, None, None)]
+    log.write("finished", "s", [StageLog("embed", seconds=1.23456)], {"photos": 3})
+    ((run_id, status, message, counts, timings, state),) = runs(job)
+    assert (run_id, status, message, state) == (log.run_id, "finished", None, "s")
+    assert json.loads(counts) == {"photos": 3}
+    assert json.loads(timings) == {"embed": 1.235}
+
+
+def test_a_failed_run_says_why_and_ids_sort_by_time(job: Job) -> None:
+    first = RunLog(job)
+    first.write("failed", message="ValueError: no")
+    assert [row[:3] for row in runs(job)] == [(first.run_id, "failed", "ValueError: no")]
+    assert first.run_id.startswith(f"{datetime.now(UTC):%Y%m%d}t")
+    assert len({RunLog(job).run_id for _ in range(20)}) == 20
+
+
+def test_columns_describe_the_run_to_the_views(job: Job) -> None:
+    columns = RunLog(job).columns("s")
+    assert columns.keys() <= RUN_COLUMNS.keys()
+    assert RUN_COLUMNS.keys() - columns.keys() == {"status"}
+    assert (columns["layer"], columns["top_k"], columns["state"]) == (job.layers[0], 3, "s")
+
+
+def test_a_state_counts_as_done_only_after_a_finished_run_of_the_same_settings(job: Job) -> None:
+    def is_done(state: str, fingerprint: str) -> bool:
+        with look(job, RunLog(job).columns()) as (connection, _):
+            return unchanged(connection, fingerprint, state)
+
+    log = RunLog(job)
+    log.write("started", "s")
+    log.write("failed", "s", message="killed")
+    assert not is_done("s", job.prints.pairs)
+    log.write("finished", "s")
+    assert is_done("s", job.prints.pairs)
+    assert not is_done("t", job.prints.pairs)
+    assert not is_done("s", "other")
+
+
+def test_stage_logs_sum_their_shards() -> None:
+    shards = [ShardResult("embed", "a", 3, 1, 2.0, 1.5, 100), ShardResult("embed", "b", 4, 0, 1.0, 0.5, 300)]
+    log = StageLog.of("embed", shards, 9.0)
+    assert log == StageLog("embed", 2, 7, 1, 9.0, 3.0, 2.0, 300)
+    assert StageLog.of("embed", [], 0.1).peak_bytes == 0
+
+
+def test_versions_name_what_computes() -> None:
+    found = versions()
+    assert {"torch", "numpy", "duckdb", "prefect"} <= found.keys()
+    assert found["numpy"] == __import__("numpy").__version__
+
+
+def test_the_finished_job_balances(done: Stages) -> None:
+    with look(done.job, done.columns()) as (connection, _):
+        found = {b.name: b for b in balances(connection)}
+    assert all(b.ok for b in found.values())
+    assert found["photos"].failed == 6
+    assert found["pairs"].planned > 40
+
+
+@pytest.mark.parametrize("state", [None, "s"])
+def test_log_rows_pass_the_tables_own_check(job: Job, state: str | None) -> None:
+    RunLog(job).write("started", state)
+    assert job.warehouse.check() == []

@@ -1,0 +1,259 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pairx_engine.chips import chip_of
+from pairx_engine.errors import PhotoError
+from pairx_engine.explain import explain_pair
+from pairx_engine.homography import NoHomography, estimate_homography, rescale
+from pairx_engine.plausibility import plausibility
+from tasks import score
+from tasks.embed import stored_features
+from tasks.job import Job, matcher_of, model_of
+from tasks.photo_files import CutCache
+from tasks.score import Pair, plan_score, score_shard
+from tasks.warehouse import Warehouse
+from tests.small_catalogue import Stages, files_of, views_of
+from tests.tasks.test_embed import cut_of
+
+CHECKED_PAIRS = 12
+
+
+@pytest.fixture(scope="module")
+def views(done: Stages) -> dict[str, dict[Any, dict[str, Any]]]:
+    return views_of(done.warehouse, ("pairs", "scores", "matches", "relevances"), done.columns())
+
+
+@pytest.fixture
+def elsewhere(done: Stages, tmp_path: Path) -> Job:
+    """The finished job with an empty warehouse that holds its keypoints alone."""
+    job = Job(**{**vars(done.job), "warehouse": Warehouse(str(tmp_path / "w"))})
+    for name in done.warehouse.shards("keypoints", job.prints.keypoints):
+        rows = done.warehouse.read("keypoints", job.prints.keypoints, [name])
+        job.warehouse.write("keypoints", job.prints.keypoints, name, rows)
+    return job
+
+
+def test_plan_brings_photos_and_keypoint_shards() -> None:
+    pairs = [Pair("3", "b", "c"), Pair("1", "a", "b"), Pair("2", "a", "d")]
+    photos = {i: {"photo_id": i} for i in "abcd"}
+    shards = plan_score(pairs, photos, {"a": "s1", "b": "s2", "c": "s1"}, 2)
+    assert [[p.pair_id for p in s.pairs] for s in shards] == [["1", "2"], ["3"]]
+    assert [[p["photo_id"] for p in s.photos] for s in shards] == [["a", "b", "d"], ["b", "c"]]
+    assert [s.keypoint_shards for s in shards] == [("s1", "s2"), ("s1", "s2")]
+    assert shards[0].name != shards[1].name
+    assert plan_score([], photos, {}, 2) == []
+
+
+def test_every_pair_has_one_row_in_each_table(done: Stages, views: dict[str, Any]) -> None:
+    keys = {(pair, done.job.layers[0]) for (pair,) in views["pairs"]}
+    assert len(keys) > 40
+    for table in ("scores", "matches", "relevances"):
+        assert views[table].keys() == keys
+        for (pair, _), row in views[table].items():
+            wanted = views["pairs"][(pair,)]
+            assert (row["photo_a"], row["photo_b"]) == (wanted["photo_a"], wanted["photo_b"])
+
+
+def test_rows_are_what_one_pair_explained_alone_gives(done: Stages, views: dict[str, Any]) -> None:
+    job, photos, layer = done.job, done.photos(), done.job.layers[0]
+    model, matcher, chosen = model_of(job), matcher_of(job), done.job.settings
+    local = {k[0]: f for k, f in stored_features(job.warehouse.read("keypoints", job.prints.keypoints))}
+    keys = sorted(views["scores"])
+    with_h = [k for k in keys if views["scores"][k]["homography"]]
+    without = [k for k in keys if not views["scores"][k]["homography"]]
+    assert with_h
+    assert without
+    for key in with_h[: CHECKED_PAIRS // 2] + without[: CHECKED_PAIRS // 2]:
+        row, match, grids = (views[t][key] for t in ("scores", "matches", "relevances"))
+        cuts = [cut_of(photos[row[f"photo_{side}"]]) for side in "ab"]
+        alone = explain_pair(model, *(chip_of(c, model.chip) for c in cuts), layer, chosen.preset, 0)
+
+        for side, grid in zip("ab", (alone.relevance0, alone.relevance1), strict=True):
+            stored = np.array(grids[f"grid_{side}"]).reshape(grids["height"], grids["width"])
+            np.testing.assert_allclose(stored, grid, rtol=0, atol=1e-5 * grid.max())
+            assert row[f"relevance_{side}"] == pytest.approx(grid.sum(dtype=np.float64), rel=1e-5)
+
+        cells = zip(match["column_a"], match["row_a"], match["column_b"], match["row_b"], strict=True)
+        order = {cell: i for i, cell in enumerate(cells)}
+        both = np.concatenate([alone.match_cell0, alone.match_cell1], axis=1).tolist()
+        assert {tuple(c) for c in both} == order.keys()
+        at = [order[tuple(c)] for c in both]
+        points = [np.stack([np.array(match[f"{axis}_{side}"])[at] for axis in "xy"], 1) for side in "ab"]
+        np.testing.assert_allclose(points[0], alone.match_point0, rtol=1e-6)
+        np.testing.assert_allclose(points[1], alone.match_point1, rtol=1e-6)
+        np.testing.assert_allclose(np.array(match["distance"])[at], alone.match_distance, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            np.array(match["relevance"])[at], alone.match_relevance, rtol=1e-5, atol=1e-5 * alone.match_relevance.max()
+        )
+
+        a, b = local[row["photo_a"]], local[row["photo_b"]]
+        index = matcher.match(a, b)
+        found = estimate_homography(
+            a.points[index[:, 0]], b.points[index[:, 1]], chosen.homography, chosen.homography_threshold, matcher.min_inliers
+        )
+        assert row["n_local_matches"] == len(index)
+        matrix = None
+        if isinstance(found, NoHomography):
+            assert (row["homography"], row["no_homography_reason"], row["n_inliers"]) == (None, found.reason, None)
+        else:
+            size = job.chip_size[::-1]
+            matrix = rescale(found.matrix, a.view_size, size, b.view_size, size)
+            np.testing.assert_allclose(row["homography"], matrix.ravel(), rtol=1e-9)
+            assert (row["n_inliers"], row["no_homography_reason"]) == (found.n_inliers, None)
+        wanted = plausibility(
+            alone.match_cell0, alone.match_cell1, alone.match_point0, alone.match_point1,
+            alone.relevance0, alone.relevance1, matrix,
+        )  # fmt: skip
+        for name in ("n_matches", "match_fraction", "match_coverage", "residual_mean", "inverted_residual_mean"):
+            value = getattr(wanted, name)
+            assert row[name] == (None if value is None else pytest.approx(value, rel=1e-5)), name
+        # The top matches change with the last digit of a relevance: a looser bound.
+        top = wanted.top_residual_mean
+        assert row["top_residual_mean"] == (None if top is None else pytest.approx(top, rel=0.05))
+
+
+def test_stored_scores_follow_from_stored_matches(views: dict[str, Any]) -> None:
+    """Eq. 4 and Eq. 5 written out over the rows of `matches`, `relevances` and the homography of `scores`."""
+    for key, row in views["scores"].items():
+        match, grids = views["matches"][key], views["relevances"][key]
+        n = len(match["relevance"])
+        cells = grids["height"] * grids["width"]
+        assert row["n_matches"] == n
+        assert row["match_fraction"] == pytest.approx(n / cells)
+        assert match["relevance"] == sorted(match["relevance"], reverse=True)
+        matched = total = 0.0
+        for side in "ab":
+            grid = grids[f"grid_{side}"]
+            total += sum(map(abs, grid))
+            at = [r * grids["width"] + c for r, c in zip(match[f"row_{side}"], match[f"column_{side}"], strict=True)]
+            assert len(set(at)) == n
+            matched += sum(abs(grid[i]) for i in at)
+        assert row["match_coverage"] == pytest.approx(matched / total, rel=1e-5)
+        if row["homography"] is None:
+            assert match["residual"] is None
+            assert row["residual_mean"] is row["inverted_residual_mean"] is None
+            assert row["no_homography_reason"]
+            continue
+        h = row["homography"]
+        residuals = []
+        for xa, ya, xb, yb in zip(match["x_a"], match["y_a"], match["x_b"], match["y_b"], strict=True):
+            w = h[6] * xa + h[7] * ya + h[8]
+            u, v = (h[0] * xa + h[1] * ya + h[2]) / w, (h[3] * xa + h[4] * ya + h[5]) / w
+            residuals.append(((u - xb) ** 2 + (v - yb) ** 2) ** 0.5)
+        np.testing.assert_allclose(match["residual"], residuals, rtol=1e-4, atol=1e-4)
+        mean = sum(residuals) / n
+        assert row["residual_mean"] == pytest.approx(mean, rel=1e-5)
+        assert row["inverted_residual_mean"] == pytest.approx(1 / mean, rel=1e-5)
+
+
+def test_one_shard_twice_gives_the_same_bytes(done: Stages, elsewhere: Job) -> None:
+    score_shard(elsewhere, done.score[1])
+    again, first = files_of(elsewhere.warehouse), files_of(done.warehouse)
+    assert {path.partition("/")[0] for path in again} == {"keypoints", "matches", "relevances", "scores"}
+    assert again == {path: first[path] for path in again}
+
+
+def test_a_pair_does_not_depend_on_its_shard(done: Stages, elsewhere: Job, views: dict[str, Any]) -> None:
+    pair = done.score[0].pairs[3]
+    photos = {p["photo_id"]: p for p in done.score[0].photos}
+    with_keypoints = dict.fromkeys(photos, "")
+    for name in done.warehouse.shards("keypoints", elsewhere.prints.keypoints):
+        table = elsewhere.warehouse.read("keypoints", elsewhere.prints.keypoints, [name], ["photo_id"])
+        with_keypoints |= dict.fromkeys(set(table["photo_id"].to_pylist()) & photos.keys(), name)
+    (shard,) = plan_score([pair], photos, with_keypoints, 8)
+    score_shard(elsewhere, shard)
+    (row,) = elsewhere.warehouse.read("scores", elsewhere.prints.scores).to_pylist()
+    wanted = views["scores"][pair.pair_id, row["layer"]]
+    for name, value in row.items():
+        if isinstance(value, float):
+            assert value == pytest.approx(wanted[name], rel=1e-5), name
+        elif name != "homography":
+            assert value == wanted[name], name
+
+
+def test_photos_without_keypoints_have_no_homography(done: Stages, elsewhere: Job) -> None:
+    shard = done.score[0]
+    score_shard(elsewhere, type(shard)(shard.pairs, shard.photos, ()))
+    rows = elsewhere.warehouse.read("scores", elsewhere.prints.scores).to_pylist()
+    assert {r["no_homography_reason"] for r in rows} == {"no_keypoints"}
+    assert {r["n_local_matches"] for r in rows} == {0}
+
+
+@pytest.mark.parametrize("broken", ["matches", "relevances", "scores"])
+def test_a_shard_that_breaks_off_is_not_done(
+    done: Stages, elsewhere: Job, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    write, prints = Warehouse.write, elsewhere.prints
+
+    def failing(self: Warehouse, table: str, *rest: Any) -> int:
+        if table == broken:
+            raise OSError("no space left on device")
+        return write(self, table, *rest)
+
+    # The numbers are computed elsewhere; only the order of the files counts here.
+    monkeypatch.setattr(score, "_relevances", lambda job, pairs, seen: {layer: {} for layer in job.layers})
+    monkeypatch.setattr(score, "_see", lambda *_: ({}, {}))
+    monkeypatch.setattr(Warehouse, "write", failing)
+    with pytest.raises(OSError, match="no space"):
+        score_shard(elsewhere, done.score[0])
+    written = [t for t in ("matches", "relevances", "scores") if elsewhere.warehouse.shards(t, prints.scores)]
+    assert written == ["matches", "relevances", "scores"][: ["matches", "relevances", "scores"].index(broken)]
+    assert not elsewhere.warehouse.exists("scores", prints.scores, done.score[0].name)
+
+
+def test_a_lost_photo_fails_its_pairs_and_no_others(
+    done: Stages, elsewhere: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shard = done.score[0]
+    lost = shard.pairs[0].photo_a
+
+    class Leaky(CutCache):
+        def cut(self, photo: Any, max_pixels: int) -> Any:
+            if photo["photo_id"] == lost:
+                raise PhotoError("changed_file", "it changed")
+            return super().cut(photo, max_pixels)
+
+    monkeypatch.setattr(score, "CUTS", Leaky())
+    result = score_shard(elsewhere, shard)
+    failed = {p.pair_id for p in shard.pairs if lost in (p.photo_a, p.photo_b)}
+    assert 0 < len(failed) < len(shard.pairs)
+    failures = elsewhere.warehouse.read("failures", elsewhere.prints.scores).to_pylist()
+    assert {(f["stage"], f["item"], f["code"]) for f in failures} == {("score", i, "changed_file") for i in failed}
+    scores = elsewhere.warehouse.read("scores", elsewhere.prints.scores, columns=["pair_id"])
+    assert set(scores["pair_id"].to_pylist()) == {p.pair_id for p in shard.pairs} - failed
+    assert (result.rows, result.failed) == (len(shard.pairs) - len(failed), len(failed))
+
+
+def test_relevance_that_is_not_finite_is_a_failure(
+    done: Stages, elsewhere: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shard, relevances = done.score[0], score._relevances
+    sick = shard.pairs[2].pair_id
+
+    def spoilt(job: Job, pairs: Any, seen: Any) -> Any:
+        found = relevances(job, pairs, seen)
+        found[job.layers[0]][sick][1][0, 0] = np.nan
+        return found
+
+    monkeypatch.setattr(score, "_relevances", spoilt)
+    score_shard(elsewhere, shard)
+    failures = elsewhere.warehouse.read("failures", elsewhere.prints.scores).to_pylist()
+    assert [(f["item"], f["code"], f["layer"]) for f in failures] == [(sick, "score_not_finite", elsewhere.layers[0])]
+    scores = elsewhere.warehouse.read("scores", elsewhere.prints.scores, columns=["pair_id"])["pair_id"].to_pylist()
+    assert set(scores) == {p.pair_id for p in shard.pairs} - {sick}
+
+
+def test_several_layers_give_a_row_each(done: Stages, tmp_path: Path) -> None:
+    layers = (done.job.layers[0], "backbone.blocks.2")
+    job = Job(**{**vars(done.job), "warehouse": done.warehouse, "layers": layers})
+    job = Job(**{**vars(job), "warehouse": Warehouse(str(tmp_path / "w"))})
+    shard = done.score[0]
+    small = type(shard)(shard.pairs[:2], shard.photos, ())
+    score_shard(job, small)
+    rows = job.warehouse.read("scores", job.prints.scores, columns=["pair_id", "layer"]).to_pylist()
+    assert {(r["pair_id"], r["layer"]) for r in rows} == {(p.pair_id, layer) for p in small.pairs for layer in layers}
