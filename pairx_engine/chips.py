@@ -73,11 +73,30 @@ def decode_photo(data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
     """
     if not data:
         raise PhotoError("empty_file", "the file has no bytes")
+    with warnings.catch_warnings():
+        # Our own limit replaces Pillow's, which would raise or merely warn depending on the size; and what else Pillow
+        # warns of, damaged metadata mostly, either does no harm or ends in an error.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        warnings.simplefilter("ignore", UserWarning)
+        image = _open(data)
+        if image.width * image.height > max_pixels:
+            raise PhotoError(
+                "too_many_pixels",
+                f"{image.width} x {image.height} pixels; the limit is {max_pixels} (setting max_pixels)",
+            )
+        try:
+            image.load()
+            ImageOps.exif_transpose(image, in_place=True)
+            return _as_rgb(image)
+        except PhotoError:
+            raise
+        except (OSError, SyntaxError, ValueError, EOFError) as error:
+            raise PhotoError(_damage(error), f"the picture breaks off or is damaged: {error}") from error
+
+
+def _open(data: bytes) -> Image.Image:
     try:
-        with warnings.catch_warnings():
-            # Our own limit replaces Pillow's, which would raise or merely warn depending on the size.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data))
+        image = Image.open(io.BytesIO(data))
     except Image.DecompressionBombError as error:
         raise PhotoError("too_many_pixels", f"refused before decoding: {error}") from error
     except UnidentifiedImageError as error:
@@ -88,17 +107,7 @@ def decode_photo(data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
         raise PhotoError(
             "wrong_type", f"format {image.format} is not accepted; convert the photo to JPEG or PNG"
         )
-    if image.width * image.height > max_pixels:
-        raise PhotoError(
-            "too_many_pixels",
-            f"{image.width} x {image.height} pixels; the limit is {max_pixels} (setting max_pixels)",
-        )
-    try:
-        image.load()
-        ImageOps.exif_transpose(image, in_place=True)
-        return _as_rgb(image)
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise PhotoError(_damage(error), f"the picture breaks off or is damaged: {error}") from error
+    return image
 
 
 def _damage(error: Exception) -> str:

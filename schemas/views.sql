@@ -85,7 +85,9 @@ SELECT
         [
             if(rank_a IS NOT NULL OR rank_b IS NOT NULL, 'top_k', NULL),
             if(same_name_rank_a IS NOT NULL OR same_name_rank_b IS NOT NULL, 'same_name', NULL),
-            if(hash_distance <= 4, 'copy', NULL)  -- of 64 bits: the same picture, saved again or in another size
+            -- Of 64 bits: the same picture, saved again or in another size. Only under two names, or an unknown one: such
+            -- pairs are looked for in the whole catalogue; of one name, only neighbours are stored.
+            if(hash_distance <= 4 AND same_identity IS NOT TRUE, 'copy', NULL)
         ],
         lambda reason: reason IS NOT NULL
     ) AS why
@@ -118,14 +120,22 @@ FROM run_explanations
 SEMI JOIN pairs USING (pair_id)
 SEMI JOIN (SELECT pair_id, layer, min(shard) AS shard FROM run_explanations GROUP BY ALL) USING (pair_id, layer, shard);
 
--- Failures that still stand: of the photo's current entry, of its current chip, of a current pair.
+-- Failures that still stand: of the photo's current entry, of its current chip, of a current pair; and not made good by a
+-- later attempt.
 CREATE OR REPLACE VIEW failures AS
 SELECT * EXCLUDE (shard)
 FROM run_failures AS f
 WHERE CASE stage
     WHEN 'ingest' THEN EXISTS (FROM photos AS p WHERE p.photo_id = f.item AND p.revision = f.revision)
     WHEN 'embed' THEN EXISTS (FROM photos AS p WHERE p.photo_id = f.item AND p.chip_id = f.chip_id)
+        AND NOT (
+            EXISTS (FROM run_embeddings AS e WHERE e.photo_id = f.item AND e.chip_id = f.chip_id)
+            AND EXISTS (FROM run_keypoints AS k WHERE k.photo_id = f.item AND k.chip_id = f.chip_id)
+        )
+    WHEN 'score' THEN EXISTS (FROM pairs AS p WHERE p.pair_id = f.item)
+        AND NOT EXISTS (FROM run_scores AS s WHERE s.pair_id = f.item AND s.layer = coalesce(f.layer, s.layer))
     ELSE EXISTS (FROM pairs AS p WHERE p.pair_id = f.item)
+        AND NOT EXISTS (FROM run_explanations AS e WHERE e.pair_id = f.item AND e.layer = coalesce(f.layer, e.layer))
 END
 QUALIFY row_number() OVER (PARTITION BY stage, item, layer ORDER BY code, shard) = 1;
 

@@ -195,20 +195,35 @@ def views_of(
 def assert_same_rows(
     found: Warehouse, wanted: Warehouse, views: Sequence[str] = COMPARED, tolerance: float = 1e-5
 ) -> None:
-    """Both warehouses show the same current rows: keys, texts and integers exactly, floats to `tolerance`."""
+    """Both warehouses show the same current rows: keys, texts and integers exactly, floats to `tolerance`.
+
+    Lists are compared to `tolerance` of their largest element. The matches of a pair are compared by their cells: two of
+    them whose relevances agree to the last digits may change places.
+    """
     one, other = views_of(found, views), views_of(wanted, views)
     for view in views:
         assert one[view].keys() == other[view].keys(), f"{view}: other keys"
         for key, row in other[view].items():
+            mine = one[view][key]
+            if view == "matches":
+                mine, row = _by_cells(mine), _by_cells(row)
             for column, value in row.items():
-                _assert_same(one[view][key][column], value, tolerance, f"{view} {key} {column}")
+                _assert_same(mine[column], value, tolerance, f"{view} {key} {column}")
+
+
+def _by_cells(row: dict[str, Any]) -> dict[str, Any]:
+    cells = list(zip(row["row_a"], row["column_a"], row["row_b"], row["column_b"], strict=True))
+    order = sorted(range(len(cells)), key=cells.__getitem__)
+    return {k: [v[i] for i in order] if isinstance(v, list) else v for k, v in row.items()}
 
 
 def _assert_same(found: Any, wanted: Any, tolerance: float, where: str) -> None:
-    lists = isinstance(wanted, list) and wanted and isinstance(wanted[0], float)
-    if isinstance(wanted, float) or lists:
-        assert found is not None, where
-        np.testing.assert_allclose(found, wanted, rtol=tolerance, atol=tolerance, err_msg=where)
+    if isinstance(wanted, float):
+        assert found == pytest.approx(wanted, rel=tolerance, abs=1e-9), where
+    elif isinstance(wanted, list) and wanted and isinstance(wanted[0], float):
+        assert len(found) == len(wanted), where
+        limit = tolerance * float(np.abs(wanted).max())
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=limit, err_msg=where)
     else:
         assert found == wanted, where
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import math
@@ -33,8 +34,6 @@ from schemas.failures import FailureCode
 from tests import poison
 
 EXIF_ORIENTATION = 0x0112
-READ_ELSEWHERE = {FailureCode.MISSING_FILE}
-"""Codes of the reader of files, which comes before the decoder; so does a folder where a photo should be."""
 
 
 def encoded(picture, form="PNG", **options):
@@ -120,7 +119,12 @@ def test_pure_red_stays_red(form, theta, backend):
     red[..., 0] = 255
     options = {"quality": 100, "subsampling": 0} if form == "JPEG" else {}
     cut = cut_photo(decode_photo(encoded(red, form, **options)), (20, 20, 30, 20), theta)
-    for picture in (cut, chip_of(cut, ChipSpec((64, 64), resize=backend)), view_of(cut, 128), view_of(cut, 16)):
+    for picture in (
+        cut,
+        chip_of(cut, ChipSpec((64, 64), resize=backend)),
+        view_of(cut, 128),
+        view_of(cut, 16),
+    ):
         reddest = picture.reshape(-1, 3).mean(axis=0)
         assert reddest[0] > 250
         assert max(reddest[1:]) < 5
@@ -405,16 +409,20 @@ def test_half_transparency_is_mixed_with_white():
     np.testing.assert_array_equal(decode_photo(encoded(veil))[0, 0], (204, 204, 204))
 
 
-@pytest.mark.parametrize("mode", ["L", "RGB", "P", "I;16", "1"])
-def test_a_colour_declared_transparent_is_white(mode):
+@pytest.mark.parametrize(
+    ("picture", "colour"),
+    [
+        (Image.new("L", (12, 8), 7), 7),
+        (Image.new("RGB", (12, 8), (7, 8, 9)), (7, 8, 9)),
+        (Image.new("1", (12, 8), 0), 0),
+        (Image.new("L", (12, 8), 7).convert("P"), 7),
+        (Image.fromarray(np.full((8, 12), 1000, np.uint16)), 1000),
+    ],
+    ids=["grey", "colour", "black and white", "palette", "16-bit grey"],
+)
+def test_a_colour_declared_transparent_is_white(picture, colour):
     buffer = io.BytesIO()
-    if mode == "I;16":
-        Image.fromarray(np.full((8, 12), 1000, np.uint16)).save(buffer, "PNG", transparency=1000)
-    else:
-        fill = {"RGB": (7, 8, 9), "1": 0}.get(mode, 7)
-        Image.new(mode, (12, 8), fill).save(
-            buffer, "PNG", transparency=fill if isinstance(fill, tuple) else int(fill)
-        )
+    picture.save(buffer, "PNG", transparency=colour)
     assert (decode_photo(buffer.getvalue()) == 255).all()
 
 
@@ -473,16 +481,11 @@ def test_a_chip_that_makes_no_sense_is_refused(bad):
 def golden_photos(shared):
     for about in sorted((shared / "goldens").glob("*.json")):
         golden, facts = np.load(about.with_suffix(".npz")), json.loads(about.read_text(encoding="utf-8"))
+        catalogue = shared / "data" / facts["dataset"]
+        with (catalogue / "metadata.csv").open(encoding="utf-8", newline="") as file:
+            paths = {row["image_id"]: row["path"] for row in csv.DictReader(file)}
         for side, name in enumerate(facts["photos"]):
-            found = sorted((shared / "data" / facts["dataset"]).rglob(f"{name}.*")) or [
-                shared / "data" / facts["dataset"] / row.split(",")[path_column]
-                for text in [(shared / "data" / facts["dataset"] / "metadata.csv").read_text(encoding="utf-8")]
-                for header, *rows in [text.splitlines()]
-                for path_column in [header.split(",").index("path")]
-                for row in rows
-                if row.startswith(f"{name},")
-            ]
-            yield facts["size"], found[0], golden[f"chip{side}"]
+            yield facts["size"], catalogue / paths[name], golden[f"chip{side}"]
 
 
 def test_the_goldens_chips_come_out_to_the_last_bit(shared):

@@ -226,6 +226,13 @@ def test_a_near_identical_hash_keeps_a_pair_beyond_every_rank(warehouse: Warehou
     assert chosen == [("q", ["copy"]), ("s", ["top_k"])]
 
 
+def test_near_identical_pictures_of_one_name_are_neighbours_or_nothing(warehouse: Warehouse) -> None:
+    photos = [replace(Photo(name), identity="A") for name in "pqr"]
+    pairs = [Pair("p", "q", 0.1, hash_distance=0), Pair("p", "r", 0.5), Pair("q", "r", 0.6)]
+    Toy(photos, pairs, top_k=1, same_name_k=0).write(warehouse)
+    assert rows(look(warehouse), "SELECT photo_a, photo_b FROM pairs ORDER BY ALL") == [("p", "r"), ("q", "r")]
+
+
 def test_ties_are_broken_by_the_other_photos_id(warehouse: Warehouse) -> None:
     photos = [Photo(name) for name in "zyxé"]
     Toy(photos, [Pair("z", name, 0.5) for name in "yxé"], top_k=3).write(warehouse)
@@ -246,26 +253,30 @@ def test_rows_computed_twice_count_once(warehouse: Warehouse) -> None:
 
 def test_failures_stand_as_long_as_what_failed_is_current(warehouse: Warehouse) -> None:
     photos = [*herd("A"), Photo("bad", "A", readable=False)]
-    pair = pair_key(photos[0], photos[1])["pair_id"]
+    pair, other = (pair_key(photos[0], photos[i])["pair_id"] for i in (1, 2))
     failures = [
         Failure("ingest", "bad", FailureCode.TRUNCATED, "it breaks off", revision=0),
-        Failure("embed", "A0", FailureCode.EMBEDDING_NOT_FINITE, "NaN", chip_id="chip-A0"),
+        Failure("embed", "late", FailureCode.EMBEDDING_NOT_FINITE, "NaN", chip_id="chip-late"),
+        Failure("embed", "A0", FailureCode.EMBEDDING_NOT_FINITE, "embedded since", chip_id="chip-A0"),
         Failure("embed", "A1", FailureCode.EMBEDDING_NOT_FINITE, "NaN", chip_id="chip-of-yesterday"),
-        Failure("score", pair, FailureCode.SCORE_NOT_FINITE, "NaN", layer=LAYER),
+        Failure("score", pair, FailureCode.SCORE_NOT_FINITE, "NaN", layer="another"),
+        Failure("score", other, FailureCode.SCORE_NOT_FINITE, "scored since", layer=LAYER),
         Failure("score", "pair-of-yesterday", FailureCode.SCORE_NOT_FINITE, "NaN", layer=LAYER),
-        Failure("draw", pair, FailureCode.INTERNAL_ERROR, "x", layer=LAYER),
+        Failure("draw", pair, FailureCode.INTERNAL_ERROR, "x", layer="another"),
     ]
     Toy(photos, all_pairs(photos[:3]), failures=[f.row() for f in failures]).write(warehouse)
+    warehouse.write("photos", FINGERPRINTS["photos"], "late", [Photo("late", "A").row()])
     standing = "SELECT stage, item FROM failures ORDER BY stage"
     assert rows(look(warehouse), standing) == [
         ("draw", pair),
-        ("embed", "A0"),
+        ("embed", "late"),
         ("ingest", "bad"),
         ("score", pair),
     ]
     warehouse.write("failures", FINGERPRINTS["scores"], "again", [failures[3].row()])
     assert len(rows(look(warehouse), standing)) == 4
-    write_photos(warehouse, [Photo("bad", "A", revision=1), replace(photos[0], present=False, revision=1)])
+    gone = [replace(photo, present=False, revision=1) for photo in (photos[0], Photo("late", "A"))]
+    write_photos(warehouse, [Photo("bad", "A", revision=1), *gone])
     assert rows(look(warehouse), standing) == []
 
 

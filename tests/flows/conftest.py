@@ -1,0 +1,65 @@
+"""One Prefect server, one Dask worker and one undisturbed run, shared by the tests of the whole flow."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.small_catalogue import small_catalogue, temporary
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`metadata.csv` of the small catalogue; read only."""
+    return small_catalogue(temporary(tmp_path_factory, "small"))
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """A Prefect server for all flows of the session."""
+    from flows.server import prefect_server
+
+    with prefect_server() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def scheduler(server: str) -> Iterator[str]:
+    """Address of a Dask scheduler with one worker that stays up between flows."""
+    from flows.cluster import dask_cluster
+    from schemas.settings import Settings
+
+    with dask_cluster(Settings(cluster="local", workers=1)) as cluster:
+        yield cluster.address
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished run: where its tables are and what it reported."""
+
+    warehouse: object
+    summary: object
+
+    def copy(self, folder: Path) -> object:
+        """A warehouse with the same files."""
+        from tasks.warehouse import Warehouse
+
+        return Warehouse(str(shutil.copytree(self.warehouse.root, folder)))  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="session")
+def undisturbed(small: Path, scheduler: str, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """The small catalogue in one go; read only."""
+    from tasks.warehouse import Warehouse
+    from tests.flows.running import run_flow
+
+    warehouse = Warehouse(str(tmp_path_factory.mktemp("undisturbed") / "w"))
+    return Finished(warehouse, run_flow(small, warehouse, scheduler))

@@ -1,0 +1,201 @@
+"""The whole flow on Prefect and Dask: complete, incremental, the same however the catalogue came to be."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from flows.nightly import RunOptions, nightly
+from schemas.errors import CatalogueError, PairxError
+from schemas.views import install_views
+from tasks.warehouse import Warehouse
+from tests.flows.conftest import Finished
+from tests.flows.running import run_flow, shards_of
+from tests.small_catalogue import BROKEN_CODES, TINY, assert_same_rows, files_of, rewrite, rows_of, views_of
+
+STAGES = ("ingest", "embed", "retrieve", "score", "flag", "draw", "report")
+
+
+def added(before: dict[str, bytes], after: dict[str, bytes]) -> dict[str, int]:
+    """New files per table; no old file may be gone or changed."""
+    assert all(after.get(path) == data for path, data in before.items())
+    tables = [path.partition("/")[0] for path in after if path not in before]
+    return {table: tables.count(table) for table in sorted(set(tables))}
+
+
+def test_the_first_run_is_complete_and_balanced(undisturbed: Finished, small: Path) -> None:
+    summary, warehouse = undisturbed.summary, undisturbed.warehouse
+    with small.open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    photos, pairs = summary.balances
+    assert (photos.planned, photos.failed) == (len(rows), 6)
+    assert photos.ok
+    assert pairs.ok
+    assert pairs.planned == pairs.done > 40
+    assert tuple(log.stage for log in summary.stages) == STAGES
+    assert all(shards_of(summary)[stage] > 0 for stage in ("ingest", "embed", "retrieve", "score", "draw"))
+    codes = [row["code"] for row in rows_of(warehouse, "failures").values()]
+    assert {code: codes.count(code) for code in codes} == BROKEN_CODES
+    assert warehouse.check() == []
+
+
+def test_the_first_run_leaves_a_report_and_a_log(undisturbed: Finished) -> None:
+    summary = undisturbed.summary
+    html = Path(summary.report).read_text(encoding="utf-8")
+    assert html.rstrip().endswith("</html>")
+    assert summary.run_id in html
+    assert all(str(balance) in html for balance in summary.balances)
+    (row,) = rows_of_runs(undisturbed.warehouse)
+    assert (row["run_id"], row["status"]) == (summary.run_id, "finished")
+    assert row["counts"]
+
+
+def rows_of_runs(warehouse: Warehouse) -> list[dict[str, Any]]:
+    connection = duckdb.connect()
+    install_views(connection, warehouse)
+    cursor = connection.execute("FROM runs")
+    names = [c[0] for c in cursor.description]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def test_stored_suspects_are_those_of_the_view(undisturbed: Finished) -> None:
+    view = rows_of(undisturbed.warehouse, "suspects")
+    assert len(view) > 2
+    (path,) = Path(undisturbed.warehouse.root).glob("suspects/*/*.parquet")
+    rows = undisturbed.warehouse.read("suspects", path.parent.name.partition("=")[2]).to_pylist()
+    assert len({row["state"] for row in rows}) == 1
+    assert {(r["pair_id"], r["kind"]): {k: v for k, v in r.items() if k != "state"} for r in rows} == view
+
+
+def test_a_second_run_finds_nothing_to_do(
+    undisturbed: Finished, small: Path, scheduler: str, tmp_path: Path
+) -> None:
+    warehouse = undisturbed.copy(tmp_path / "w")
+    before = files_of(warehouse)
+    summary = run_flow(small, warehouse, scheduler)
+    assert set(shards_of(summary).values()) == {0}
+    assert added(before, files_of(warehouse)) == {"runs": 2}
+    assert [b.planned for b in summary.balances] == [b.planned for b in undisturbed.summary.balances]
+
+
+def test_photos_added_later_give_the_rows_of_a_fresh_run(
+    undisturbed: Finished, small: Path, scheduler: str, tmp_path: Path
+) -> None:
+    warehouse = Warehouse(str(tmp_path / "w"))
+    part = rewrite(small, "first_part.csv", lambda rows: [r for i, r in enumerate(rows) if i % 3])
+    first = run_flow(part, warehouse, scheduler)
+    before = files_of(warehouse)
+    second = run_flow(small, warehouse, scheduler)
+    assert all(b.ok for b in (*first.balances, *second.balances))
+    assert first.balances[0].planned < second.balances[0].planned
+    added(before, files_of(warehouse))
+    assert_same_rows(warehouse, undisturbed.warehouse)
+
+
+def test_a_corrected_name_changes_pairs_and_suspects_without_new_embeddings(
+    undisturbed: Finished, small: Path, scheduler: str, tmp_path: Path
+) -> None:
+    copy = next(s for s in rows_of(undisturbed.warehouse, "suspects").values() if s["kind"] == "copy")
+
+    def correct(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+        return [r | {"identity": copy["identity_a"]} if r["image_id"] == copy["photo_b"] else r for r in rows]
+
+    corrected = rewrite(small, "corrected.csv", correct)
+    warehouse = undisturbed.copy(tmp_path / "w")
+    before = files_of(warehouse)
+    summary = run_flow(corrected, warehouse, scheduler)
+    counts = shards_of(summary)
+    assert (counts["ingest"], counts["embed"], counts["retrieve"]) == (1, 0, 1)
+    new = added(before, files_of(warehouse))
+    assert "embeddings" not in new
+    assert "keypoints" not in new
+    assert new["photos"] == 1
+
+    suspects = rows_of(warehouse, "suspects")
+    assert (copy["pair_id"], "copy") not in suspects
+    pairs = rows_of(warehouse, "pairs")
+    assert pairs != rows_of(undisturbed.warehouse, "pairs")
+    fresh = Warehouse(str(tmp_path / "fresh"))
+    run_flow(corrected, fresh, scheduler)
+    photo = rows_of(warehouse, "photos")[(copy["photo_b"],)]
+    assert (photo["revision"], photo["identity"]) == (1, copy["identity_a"])
+    assert_same_rows(warehouse, fresh, ("embeddings", "keypoints", "pairs", "scores", "matches", "suspects"))
+
+
+def test_another_top_k_keeps_embeddings_and_scores(
+    undisturbed: Finished, small: Path, scheduler: str, tmp_path: Path
+) -> None:
+    warehouse = undisturbed.copy(tmp_path / "w")
+    before = files_of(warehouse)
+    summary = run_flow(small, warehouse, scheduler, top_k=2)
+    counts = shards_of(summary)
+    assert (counts["ingest"], counts["embed"], counts["retrieve"], counts["score"]) == (0, 0, 1, 0)
+    assert added(before, files_of(warehouse)).keys() <= {"pairs", "runs", "suspects", "explanations"}
+    assert summary.balances[1].planned < undisturbed.summary.balances[1].planned
+    assert summary.balances[1].ok
+
+
+def test_another_matcher_keeps_embeddings_and_pairs(
+    undisturbed: Finished, small: Path, scheduler: str, tmp_path: Path
+) -> None:
+    warehouse = undisturbed.copy(tmp_path / "w")
+    before = files_of(warehouse)
+    summary = run_flow(small, warehouse, scheduler, max_keypoints=64, figures=0)
+    counts = shards_of(summary)
+    assert (counts["ingest"], counts["retrieve"], counts["draw"]) == (0, 0, 0)
+    assert counts["embed"] > 0
+    assert added(before, files_of(warehouse)).keys() == {
+        "keypoints", "matches", "relevances", "runs", "scores", "suspects"
+    }  # fmt: skip
+    assert max(len(row["x"]) for row in rows_of(warehouse, "keypoints").values()) <= 64
+    views = views_of(undisturbed.warehouse, ("keypoints", "pairs"))
+    assert max(len(row["x"]) for row in views["keypoints"].values()) > 64  # the older run is still there
+    assert rows_of(warehouse, "pairs") == views["pairs"]
+
+
+def test_withdrawn_photos_leave_every_view(undisturbed: Finished, small: Path, scheduler: str, tmp_path: Path) -> None:
+    gone = next(s["photo_a"] for s in rows_of(undisturbed.warehouse, "suspects").values())
+    without = rewrite(small, "without.csv", lambda rows: [r for r in rows if r["image_id"] != gone])
+    warehouse = undisturbed.copy(tmp_path / "w")
+    summary = run_flow(without, warehouse, scheduler, RunOptions(withdraw_missing=True))
+    assert all(b.ok for b in summary.balances)
+    views = views_of(warehouse, ("photos", "embeddings", "pairs", "scores", "suspects"))
+    assert (gone,) not in views["photos"]
+    assert not [key for key in views["embeddings"] if key[0] == gone]
+    for view in ("pairs", "scores", "suspects"):
+        assert not [row for row in views[view].values() if gone in (row["photo_a"], row["photo_b"])]
+
+
+def test_a_broken_shard_stops_the_run_with_a_cure_and_keeps_the_rest(
+    small: Path, scheduler: str, tmp_path: Path
+) -> None:
+    """A file stands where a partition's folder must be: every score shard fails for good, all before is kept."""
+    warehouse = Warehouse(str(tmp_path / "w"))
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / "scores").write_bytes(b"")
+    with pytest.raises(PairxError, match="score: .* shards failed") as caught:
+        run_flow(small, warehouse, scheduler, retries=0)
+    assert "run again" in str(caught.value)
+    (row,) = rows_of_runs(warehouse)
+    assert row["status"] == "failed"
+    assert "shards failed" in row["message"]
+    (tmp_path / "w" / "scores").unlink()
+    summary = run_flow(small, warehouse, scheduler)
+    counts = shards_of(summary)
+    assert (counts["ingest"], counts["embed"]) == (0, 0)
+    assert counts["score"] > 0
+    assert all(b.ok for b in summary.balances)
+
+
+def test_the_deployable_flow_takes_plain_values(
+    undisturbed: Finished, small: Path, scheduler: str, tmp_path: Path
+) -> None:
+    warehouse = undisturbed.copy(tmp_path / "w")
+    report = nightly(str(small), warehouse.url, None, {**TINY, "cluster": scheduler})
+    assert Path(report).is_file()
+    with pytest.raises(CatalogueError):
+        nightly(str(tmp_path / "none.csv"), warehouse.url)
