@@ -143,7 +143,12 @@ def _process_photos(
 
     with look(job, log.columns(), options.retry_failed) as (_, left):
         present = [p for p in left.photos().values() if p["present"]]
-        to_embed = plan_embed(present, left.embedded(), left.detected(), left.not_embeddable(), size)
+        to_embed = plan_embed(
+            present,
+            left.embedded() | left.given_up("embeddings"),
+            left.detected() | left.given_up("keypoints"),
+            size,
+        )
     stages.run(
         "embed", to_embed, [len(s.photos) for s in to_embed], f"{len(present)} photos in the catalogue"
     )
@@ -159,14 +164,13 @@ def _process_pairs(job: Job, log: RunLog, gallery: Gallery, options: RunOptions,
         stored = left.stored_pairs()
         done = unchanged(connection, job.prints.pairs, gallery.state)
     shards = [] if done or len(gallery.photo_ids) < 2 else plan_retrieve(gallery)
-    found = stages.run(
+    stages.run(
         "retrieve",
         shards,
         [s.last - s.first for s in shards],
         f"{len(gallery.photo_ids)} photos to compare",
         finish=lambda candidates: commit_pairs(job, new_pairs(job, gallery, candidates, stored)),
     )
-    del found
 
     with look(job, log.columns(gallery.state), options.retry_failed, ("photos", "pairs")) as (_, left):
         unscored, photos = left.unscored(), left.photos()

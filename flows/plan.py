@@ -23,7 +23,6 @@ from tasks.remaining import look
 from tasks.run_log import RunLog
 from tasks.warehouse import Warehouse
 
-
 _PARTNERS = 4
 _DISTINCT = 0.65
 """Distinct pairs per neighbour asked for: neighbours choose each other, and names agree with similarity. Seen: 0.48 to 0.82."""
@@ -84,7 +83,10 @@ def print_plan(
         ingest = plan_ingest(catalogue, known, settings.photos_per_shard, retry_failed)
         present = [p for p in known.values() if p["present"]]
         embed = plan_embed(
-            present, left.embedded(), left.detected(), left.not_embeddable(), settings.photos_per_shard
+            present,
+            left.embedded() | left.given_up("embeddings"),
+            left.detected() | left.given_up("keypoints"),
+            settings.photos_per_shard,
         )
         unscored = len(left.unscored())
         pairs_now = len(left.stored_pairs())

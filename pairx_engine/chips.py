@@ -176,16 +176,31 @@ def visible_share(box: Box, theta: float, width: int, height: int) -> float:
         inside = max(0.0, min(x + w, width) - max(x, 0)) * max(0.0, min(y + h, height) - max(y, 0))
         return inside / (w * h) if w * h else 0.0
     if max(w, h) > 2 * math.hypot(width, height):
-        # No turn brings half of such a box in; and single precision, in which OpenCV intersects, has its limits.
+        # No turn brings half of such a box in, and its numbers may overflow below.
         return 0.0
     sine, cosine = math.sin(theta), math.cos(theta)
-    corners = np.array([(-w, -h), (w, -h), (w, h), (-w, h)]) / 2 @ np.array([[cosine, sine], [-sine, cosine]])
-    corners += (x + w / 2, y + h / 2)
-    if np.abs(corners).max() > 10 * (width + height):
-        return 0.0
-    frame = np.array([(0, 0), (width, 0), (width, height), (0, height)], dtype=np.float32)
-    area, _ = cv2.intersectConvexConvex(corners.astype(np.float32), frame)
-    return min(1.0, float(area) / (w * h)) if w * h else 0.0
+    halves = ((-w / 2, -h / 2), (w / 2, -h / 2), (w / 2, h / 2), (-w / 2, h / 2))
+    centre_x, centre_y = x + w / 2, y + h / 2
+    corners = [(centre_x + dx * cosine - dy * sine, centre_y + dx * sine + dy * cosine) for dx, dy in halves]
+    return _area_within(corners, width, height) / (w * h) if w * h else 0.0
+
+
+def _area_within(corners: Sequence[tuple[float, float]], width: int, height: int) -> float:
+    """Area of a convex polygon inside the photo, cut at one edge after the other (Sutherland and Hodgman)."""
+    # OpenCV's intersectConvexConvex takes a polygon for the whole when edges all but coincide.
+    polygon = list(corners)
+    for axis, limit, sign in ((0, 0, 1), (0, width, -1), (1, 0, 1), (1, height, -1)):
+        kept: list[tuple[float, float]] = []
+        for first, second in zip(polygon, polygon[1:] + polygon[:1], strict=True):
+            inside0, inside1 = sign * (first[axis] - limit), sign * (second[axis] - limit)
+            if inside0 >= 0:
+                kept.append(first)
+            if (inside0 < 0) != (inside1 < 0):
+                t = inside0 / (inside0 - inside1)
+                kept.append((first[0] + t * (second[0] - first[0]), first[1] + t * (second[1] - first[1])))
+        polygon = kept
+    ring = zip(polygon, polygon[1:] + polygon[:1], strict=True)
+    return abs(sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in ring)) / 2
 
 
 def _straight_cut(photo: Pixels, x: float, y: float, w: float, h: float) -> Pixels:

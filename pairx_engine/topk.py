@@ -7,7 +7,7 @@ once more in double precision, so the result never depends on block sizes, block
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 PAD = 32
+_NUMBERS_AT_ONCE = 4_000_000
+"""Vector elements that are held in double precision at once, 32 MB of each operand."""
 _UNKNOWN = -1
 
 Block = tuple[NDArray[np.int64], Tensor]
@@ -133,57 +135,60 @@ class _Kept:
 
 
 def _settle(
-    queries: Tensor,
-    rows: NDArray[np.int64],
-    blocks: Blocks,
-    keys: PhotoKeys,
-    rule: PairRule,
-    k: int,
-    kept: _Kept,
+    queries: Tensor, rows: NDArray[np.int64], blocks: Blocks, keys: PhotoKeys, rule: PairRule, k: int, kept: _Kept
 ) -> Neighbours:
     """Score the candidates in double precision, keep k, and search again where the margin is within rounding."""
-    column = torch.where(torch.isfinite(kept.similarity), kept.column, _UNKNOWN)
-    exact = _rescore(queries, column, blocks)
-    order = np.lexsort((column.cpu().numpy(), -exact), axis=1)[:, :k]
-    chosen, cosine = np.take_along_axis(column.cpu().numpy(), order, 1), np.take_along_axis(exact, order, 1)
+    column = torch.where(torch.isfinite(kept.similarity), kept.column, _UNKNOWN).cpu().numpy()
+    chosen, cosine = _best(column, _rescore(queries, column, blocks), k)
     bound = 2.0**-22 * queries.shape[1]
     floor = kept.similarity[:, -1].cpu().numpy()
-    for i in np.flatnonzero(np.isfinite(floor) & (cosine[:, -1] <= floor + bound)) if k else ():
-        chosen[i], cosine[i] = _search_exactly(queries[i], int(rows[i]), blocks, keys, rule, k)
+    unsure = np.flatnonzero(np.isfinite(floor) & (cosine[:, -1] <= floor + bound)) if k else np.array([], dtype=int)
+    if len(unsure):
+        at = torch.from_numpy(unsure).to(queries.device)
+        chosen[unsure], cosine[unsure] = _search_exactly(queries[at], rows[unsure], blocks, keys, rule, k)
     valid = chosen != _UNKNOWN
     return Neighbours(np.repeat(rows, valid.sum(1)), chosen[valid], cosine[valid])
 
 
-def _rescore(queries: Tensor, column: Tensor, blocks: Blocks) -> NDArray[np.float32]:
-    wanted = column.cpu().numpy()
+def _best(
+    column: NDArray[np.int64], cosine: NDArray[np.float32], k: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The k best of each row by falling cosine, ties by rising column."""
+    order = np.lexsort((column, -cosine), axis=1)[:, :k]
+    return np.take_along_axis(column, order, 1), np.take_along_axis(cosine, order, 1)
+
+
+def _rescore(queries: Tensor, wanted: NDArray[np.int64], blocks: Blocks) -> NDArray[np.float32]:
+    """Exact cosines of each query with its candidates, in slices of bounded memory."""
     exact = np.full(wanted.shape, -np.inf, dtype=np.float32)
+    step = max(1, _NUMBERS_AT_ONCE // queries.shape[1])
     for columns, vectors in blocks():
         order = np.argsort(columns)
         slot = np.minimum(np.searchsorted(columns, wanted, sorter=order), len(columns) - 1)
         found = order[slot]
         query, place = np.nonzero(columns[found] == wanted)
-        if len(query):
-            pairs = vectors[torch.from_numpy(found[query, place])].to(queries.device)
-            exact[query, place] = (
-                cosines(queries[torch.from_numpy(query).to(queries.device)], pairs).cpu().numpy()
-            )
+        for start in range(0, len(query), step):
+            q, p = query[start : start + step], place[start : start + step]
+            pairs = vectors[torch.from_numpy(found[q, p])].to(queries.device)
+            exact[q, p] = cosines(queries[torch.from_numpy(q).to(queries.device)], pairs).cpu().numpy()
     return exact
 
 
 def _search_exactly(
-    query: Tensor, row: int, blocks: Blocks, keys: PhotoKeys, rule: PairRule, k: int
+    queries: Tensor, rows: NDArray[np.int64], blocks: Blocks, keys: PhotoKeys, rule: PairRule, k: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    columns, scores = (
-        np.concatenate(parts) for parts in zip(*_exact_rows(query, row, blocks, keys, rule), strict=True)
-    )
-    order = np.lexsort((columns, -scores))[:k]
-    return columns[order], scores[order]
-
-
-def _exact_rows(
-    query: Tensor, row: int, blocks: Blocks, keys: PhotoKeys, rule: PairRule
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    """The k best of each query by double-precision products, all queries in one pass; -1 where there are fewer."""
+    column = np.full((len(rows), k), _UNKNOWN, dtype=np.int64)
+    cosine = np.full((len(rows), k), -np.inf, dtype=np.float32)
+    unit = torch.nn.functional.normalize(queries.double(), dim=1)
+    step = max(1, _NUMBERS_AT_ONCE // queries.shape[1])
     for columns, vectors in blocks():
-        mask = rule.admissible(keys, np.array([row]), columns)[0]
-        vectors = vectors.to(query.device)[torch.from_numpy(mask).to(query.device)]
-        yield columns[mask], cosines(query.expand(len(vectors), -1), vectors).cpu().numpy()
+        for start in range(0, len(columns), step):
+            part = columns[start : start + step]
+            others = torch.nn.functional.normalize(vectors[start : start + step].to(unit.device).double(), dim=1)
+            found = (unit @ others.T).float().cpu().numpy()
+            allowed = rule.admissible(keys, rows, part)
+            names = np.where(allowed, part[None, :], _UNKNOWN)
+            scores = np.where(allowed, found, -np.inf).astype(np.float32)
+            column, cosine = _best(np.hstack([column, names]), np.hstack([cosine, scores]), k)
+    return np.where(np.isfinite(cosine), column, _UNKNOWN), cosine

@@ -32,6 +32,9 @@ class FailureCode(StrEnum):
     INTERNAL_ERROR = "internal_error"
 
 
+PASSING = (FailureCode.MISSING_FILE, FailureCode.UNREADABLE_FILE, FailureCode.CHANGED_FILE, FailureCode.OUT_OF_MEMORY)
+"""Codes whose cause may be gone by the next run: such items are tried again, all others only when asked for."""
+
 FAILURE_MEANINGS: dict[FailureCode, str] = {
     FailureCode.MISSING_FILE: "no file at the photo's path",
     FailureCode.UNREADABLE_FILE: "the file exists but cannot be read: a folder, no permission, or damaged",

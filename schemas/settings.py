@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from schemas.errors import SettingsError
 
@@ -81,12 +81,6 @@ class Settings(BaseModel):
     photos_per_shard: int = Field(64, ge=1, le=100_000, description="photos in one task")
     pairs_per_shard: int = Field(96, ge=1, le=100_000, description="pairs in one task")
     retries: int = Field(2, ge=0, le=20, description="times a failed shard is tried again")
-
-    @field_validator("layers")
-    @classmethod
-    def _each_layer_once(cls, layers: tuple[str, ...]) -> tuple[str, ...]:
-        # A layer named twice would be scored into the same rows twice.
-        return tuple(dict.fromkeys(layers))
 
 
 def load_settings(toml: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:

@@ -38,7 +38,11 @@ candidates AS (
         a.viewpoint AS viewpoint_a,
         b.viewpoint AS viewpoint_b,
         a.species AS species_a,
-        b.species AS species_b
+        b.species AS species_b,
+        -- The same picture, saved again or in another size (of 64 bits), under two names or an unknown one. A picture
+        -- without any contrast has hash 0 and is like every other such picture.
+        p.hash_distance <= 4 AND a.perceptual_hash <> 0 AND b.perceptual_hash <> 0 AND (a.identity = b.identity) IS NOT TRUE
+            AS is_copy
     FROM (SELECT * FROM run_pairs QUALIFY row_number() OVER (PARTITION BY pair_id ORDER BY shard) = 1) AS p
     JOIN photos AS a ON a.photo_id = p.photo_a AND a.chip_id = p.chip_a
     JOIN photos AS b ON b.photo_id = p.photo_b AND b.chip_id = p.chip_b
@@ -49,9 +53,11 @@ candidates AS (
 ),
 -- Every pair as each of its two photos sees it.
 sides AS (
-    SELECT pair_id, true AS is_a, photo_a AS photo, photo_b AS other, cosine, same_identity IS TRUE AS same FROM candidates
+    SELECT pair_id, true AS is_a, photo_a AS photo, photo_b AS other, cosine, same_identity IS TRUE AS same,
+        is_copy, hash_distance
+    FROM candidates
     UNION ALL
-    SELECT pair_id, false, photo_b, photo_a, cosine, same_identity IS TRUE FROM candidates
+    SELECT pair_id, false, photo_b, photo_a, cosine, same_identity IS TRUE, is_copy, hash_distance FROM candidates
 ),
 -- Neighbours by falling cosine, ties by the other photo's id: over all candidates, and over those of one name.
 ranked AS (
@@ -60,8 +66,10 @@ ranked AS (
         is_a,
         same,
         row_number() OVER (PARTITION BY photo ORDER BY cosine DESC, other) AS place,
-        row_number() OVER (PARTITION BY photo, same ORDER BY cosine DESC, other) AS place_in_name
+        row_number() OVER (PARTITION BY photo, same ORDER BY cosine DESC, other) AS place_in_name,
+        is_copy AND row_number() OVER (PARTITION BY photo, is_copy ORDER BY hash_distance, other) <= top_k AS copy
     FROM sides
+    CROSS JOIN current_run
 ),
 -- Back to one row per pair; a place beyond k is null.
 places AS (
@@ -70,13 +78,14 @@ places AS (
         max(place) FILTER (is_a AND place <= top_k) AS rank_a,
         max(place) FILTER (NOT is_a AND place <= top_k) AS rank_b,
         max(place_in_name) FILTER (is_a AND same AND place_in_name <= same_name_k) AS same_name_rank_a,
-        max(place_in_name) FILTER (NOT is_a AND same AND place_in_name <= same_name_k) AS same_name_rank_b
+        max(place_in_name) FILTER (NOT is_a AND same AND place_in_name <= same_name_k) AS same_name_rank_b,
+        bool_or(coalesce(copy, false)) AS copy
     FROM ranked
     CROSS JOIN current_run
     GROUP BY pair_id
 )
 SELECT
-    c.*,
+    c.* EXCLUDE (is_copy),
     CAST(rank_a AS INTEGER) AS rank_a,
     CAST(rank_b AS INTEGER) AS rank_b,
     CAST(same_name_rank_a AS INTEGER) AS same_name_rank_a,
@@ -85,9 +94,7 @@ SELECT
         [
             if(rank_a IS NOT NULL OR rank_b IS NOT NULL, 'top_k', NULL),
             if(same_name_rank_a IS NOT NULL OR same_name_rank_b IS NOT NULL, 'same_name', NULL),
-            -- Of 64 bits: the same picture, saved again or in another size. Only under two names, or an unknown one: such
-            -- pairs are looked for in the whole catalogue; of one name, only neighbours are stored.
-            if(hash_distance <= 4 AND same_identity IS NOT TRUE, 'copy', NULL)
+            if(copy, 'copy', NULL)
         ],
         lambda reason: reason IS NOT NULL
     ) AS why
@@ -128,10 +135,11 @@ FROM run_failures AS f
 WHERE CASE stage
     WHEN 'ingest' THEN EXISTS (FROM photos AS p WHERE p.photo_id = f.item AND p.revision = f.revision)
     WHEN 'embed' THEN EXISTS (FROM photos AS p WHERE p.photo_id = f.item AND p.chip_id = f.chip_id)
-        AND NOT (
-            EXISTS (FROM run_embeddings AS e WHERE e.photo_id = f.item AND e.chip_id = f.chip_id)
-            AND EXISTS (FROM run_keypoints AS k WHERE k.photo_id = f.item AND k.chip_id = f.chip_id)
-        )
+        AND CASE
+            WHEN f.fingerprint = (SELECT keypoints_fingerprint FROM current_run)
+                THEN NOT EXISTS (FROM run_keypoints AS k WHERE k.photo_id = f.item AND k.chip_id = f.chip_id)
+            ELSE NOT EXISTS (FROM run_embeddings AS e WHERE e.photo_id = f.item AND e.chip_id = f.chip_id)
+        END
     WHEN 'score' THEN EXISTS (FROM pairs AS p WHERE p.pair_id = f.item)
         AND NOT EXISTS (FROM run_scores AS s WHERE s.pair_id = f.item AND s.layer = coalesce(f.layer, s.layer))
     ELSE EXISTS (FROM pairs AS p WHERE p.pair_id = f.item)

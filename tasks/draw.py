@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairx_engine.chips import Pixels, chip_of
-from pairx_engine.errors import PhotoError
 from pairx_engine.figure import FigureInput, draw_figure, encode_map, encode_png, encode_webp
-from schemas.failures import Failure, FailureCode
+from schemas.failures import Failure
 from tasks.job import Job, explainer_of, model_of
 from tasks.photo_files import CUTS
-from tasks.shards import ShardResult, Stopwatch, chunks, commit
+from tasks.shards import ShardResult, Stopwatch, chunks, commit, or_failure
 from tasks.warehouse import shard_name
 
 Row = Mapping[str, Any]
@@ -58,17 +57,15 @@ def plan_draw(items: Sequence[DrawItem]) -> list[DrawShard]:
 def draw_shard(job: Job, shard: DrawShard) -> ShardResult:
     """Draw the pairs of one shard and commit their explanations."""
     watch = Stopwatch()
-    rows, failures = [], []
+    rows: list[dict[str, Any]] = []
+    failures: list[Failure] = []
     for item in shard.items:
-        try:
+        pair_id, layer = item.key
+        with or_failure(failures, "draw", pair_id, layer=layer):
             cuts = [CUTS.cut(photo, job.settings.max_pixels) for photo in (item.photo_a, item.photo_b)]
-        except PhotoError as error:
-            pair_id, layer = item.key
-            failures.append(Failure("draw", pair_id, FailureCode(error.code), str(error), layer=layer))
-            continue
-        with watch.in_engine():
-            rows.append(_draw(job, item, cuts))
-    return commit(job, shard.name, {"explanations": rows}, "draw", failures, watch)
+            with watch.in_engine():
+                rows.append(_draw(job, item, cuts))
+    return commit(job, shard.name, {"explanations": rows}, "draw", {"explanations": failures}, watch)
 
 
 def _draw(job: Job, item: DrawItem, cuts: list[Pixels]) -> dict[str, Any]:

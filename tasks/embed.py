@@ -17,7 +17,7 @@ from pairx_engine.local.features import LocalFeatures
 from schemas.failures import Failure, FailureCode
 from tasks.job import Job, matcher_of, model_of
 from tasks.photo_files import CUTS
-from tasks.shards import ShardResult, Stopwatch, chunks, commit
+from tasks.shards import ShardResult, Stopwatch, chunks, commit, or_failure
 from tasks.warehouse import shard_name
 
 Photo = Mapping[str, Any]
@@ -43,15 +43,16 @@ class EmbedShard:
 
 
 def plan_embed(
-    photos: Sequence[Photo], embedded: set[Key], detected: set[Key], failed: set[Key], size: int
+    photos: Sequence[Photo], embedded: set[Key], detected: set[Key], size: int
 ) -> list[EmbedShard]:
-    """Shards of the current photos, sorted by id, whose chip lacks an embedding or keypoints and has not failed."""
+    """Shards of the current photos, sorted by id, whose chip is not settled in both respects.
+
+    `embedded` and `detected` are the chips that have an embedding and keypoints, or have failed to get them.
+    """
     shards = []
     keys = {p["photo_id"]: (p["photo_id"], p["chip_id"]) for p in photos if p["chip_id"] is not None}
     missing = [
-        p
-        for p in photos
-        if (k := keys.get(p["photo_id"])) and k not in failed and not (k in embedded and k in detected)
+        p for p in photos if (k := keys.get(p["photo_id"])) and not (k in embedded and k in detected)
     ]
     for part in chunks(missing, size):
         ids = [p["photo_id"] for p in part]
@@ -68,30 +69,27 @@ def plan_embed(
 def embed_shard(job: Job, shard: EmbedShard) -> ShardResult:
     """Embed and detect the photos of one shard and commit their rows, embeddings last."""
     watch = Stopwatch()
-    failures: list[Failure] = []
+    unread: list[Failure] = []
     cuts: dict[str, Pixels] = {}
     for photo in shard.photos:
-        try:
+        with or_failure(unread, "embed", photo["photo_id"], chip_id=photo["chip_id"]):
             cuts[photo["photo_id"]] = CUTS.cut(photo, job.settings.max_pixels)
-        except PhotoError as error:
-            failures.append(_failure(photo, FailureCode(error.code), str(error)))
+    wanted = {
+        "keypoints": [p for p in shard.photos if p["photo_id"] in cuts.keys() & shard.detect],
+        "embeddings": [p for p in shard.photos if p["photo_id"] in cuts.keys() & shard.embed],
+    }
+    failures: dict[str, list[Failure]] = {
+        "keypoints": [f for f in unread if f.item in shard.detect],
+        "embeddings": [f for f in unread if f.item in shard.embed],
+    }
     with watch.in_engine():
-        embeddings, broken = _embed(
-            job, [p for p in shard.photos if p["photo_id"] in cuts.keys() & shard.embed], cuts
-        )
-        keypoints = [
-            _keypoint_row(
-                photo, matcher_of(job).extract(view_of(cuts[photo["photo_id"]], job.settings.view_side))
-            )
-            for photo in shard.photos
-            if photo["photo_id"] in cuts.keys() & shard.detect
-        ]
-    tables: dict[str, Any] = {}
-    if shard.detect:
-        tables["keypoints"] = keypoints
-    if shard.embed:
-        tables["embeddings"] = embeddings
-    return commit(job, shard.name, tables, "embed", failures + broken, watch)
+        rows = {
+            "keypoints": _detect(job, wanted["keypoints"], cuts, failures["keypoints"]),
+            "embeddings": _embed(job, wanted["embeddings"], cuts, failures["embeddings"]),
+        }
+    due = {"keypoints": shard.detect, "embeddings": shard.embed}
+    tables = {table: found for table, found in rows.items() if due[table]}
+    return commit(job, shard.name, tables, "embed", failures, watch)
 
 
 def embed_chips(job: Job, chips: list[Pixels]) -> NDArray[np.float32]:
@@ -121,30 +119,34 @@ def _forward(job: Job, chips: list[Pixels], size: int) -> NDArray[np.float32]:
 
 
 def _embed(
-    job: Job, photos: list[Photo], cuts: Mapping[str, Pixels]
-) -> tuple[list[dict[str, Any]], list[Failure]]:
-    rows: list[dict[str, Any]] = []
-    failures: list[Failure] = []
+    job: Job, photos: list[Photo], cuts: Mapping[str, Pixels], failures: list[Failure]
+) -> list[dict[str, Any]]:
     if not photos:
-        return rows, failures
+        return []
     spec = model_of(job).chip
     raw = embed_chips(job, [chip_of(cuts[p["photo_id"]], spec) for p in photos])
+    rows = []
     for photo, vector in zip(photos, raw, strict=True):
         norm = float(np.linalg.norm(vector.astype(np.float64)))
-        if not np.isfinite(norm) or norm == 0:
-            failures.append(
-                _failure(photo, FailureCode.EMBEDDING_NOT_FINITE, f"the embedding's norm is {norm}")
+        with or_failure(failures, "embed", photo["photo_id"], chip_id=photo["chip_id"]):
+            if not np.isfinite(norm) or norm == 0:
+                raise PhotoError(FailureCode.EMBEDDING_NOT_FINITE, f"the embedding's norm is {norm}")
+            unit = (vector / norm).astype(np.float16)
+            rows.append(
+                {"photo_id": photo["photo_id"], "chip_id": photo["chip_id"], "norm": norm, "embedding": unit}
             )
-            continue
-        unit = (vector / norm).astype(np.float16)
-        rows.append(
-            {"photo_id": photo["photo_id"], "chip_id": photo["chip_id"], "norm": norm, "embedding": unit}
-        )
-    return rows, failures
+    return rows
 
 
-def _failure(photo: Photo, code: FailureCode, message: str) -> Failure:
-    return Failure("embed", photo["photo_id"], code, message, chip_id=photo["chip_id"])
+def _detect(
+    job: Job, photos: list[Photo], cuts: Mapping[str, Pixels], failures: list[Failure]
+) -> list[dict[str, Any]]:
+    rows = []
+    for photo in photos:
+        with or_failure(failures, "embed", photo["photo_id"], chip_id=photo["chip_id"]):
+            view = view_of(cuts[photo["photo_id"]], job.settings.view_side)
+            rows.append(_keypoint_row(photo, matcher_of(job).extract(view)))
+    return rows
 
 
 def _keypoint_row(photo: Photo, found: LocalFeatures) -> dict[str, Any]:

@@ -10,14 +10,13 @@ from typing import Any
 import pyarrow as pa
 
 from pairx_engine.chips import cut_photo, decode_photo
-from pairx_engine.errors import PhotoError
 from pairx_engine.perceptual_hash import difference_hash
 from schemas.catalogue import Catalogue, CatalogueEntry
 from schemas.failures import Failure
 from schemas.tables import PHOTOS
 from tasks.job import Job
 from tasks.photo_files import read_bytes, stamps
-from tasks.shards import ShardResult, chunks, commit
+from tasks.shards import ShardResult, chunks, commit, or_failure
 from tasks.warehouse import shard_name
 
 _TEXT_FIELDS = ("path", "identity", "species", "encounter", "taken_at", "viewpoint", "theta")
@@ -71,15 +70,14 @@ def _differs(entry: CatalogueEntry, root: str, stamp: str | None, row: Mapping[s
 
 def ingest_shard(job: Job, shard: IngestShard) -> ShardResult:
     """Read, check and hash the photos of one shard and commit their rows."""
-    rows, failures = [], []
+    rows: list[dict[str, Any]] = []
+    failures: list[Failure] = []
     for entry, revision, stamp in zip(shard.entries, shard.revisions, shard.stamps, strict=True):
         row = _row(entry, shard.root, revision, stamp)
-        try:
+        with or_failure(failures, "ingest", entry.photo_id, revision=revision):
             _read_photo(row, entry, job.settings.max_pixels)
-        except PhotoError as error:
-            failures.append(Failure("ingest", entry.photo_id, error.code, str(error), revision=revision))  # type: ignore[arg-type]
         rows.append(row)
-    return commit(job, shard.name, {"photos": rows}, "ingest", failures)
+    return commit(job, shard.name, {"photos": rows}, "ingest", {"photos": failures})
 
 
 def _row(entry: CatalogueEntry, root: str, revision: int, stamp: str | None) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from pairx_engine.chips import CONVENTION, DECODER
@@ -47,19 +48,26 @@ def prepare_job(warehouse: Warehouse, settings: Settings) -> Job:
     """
     model = _load(settings.model, settings.model_revision, settings.resize, "cpu")
     matcher = _matcher(settings.matcher, settings.matcher_weights, settings.max_keypoints, "cpu")
-    layers = settings.layers or ((model.layer,) if model.layer else ())
+    layers = tuple(dict.fromkeys(settings.layers or ((model.layer,) if model.layer else ())))
     if not layers:
         raise ModelError(
             f"model {settings.model} has no convolutional layer to explain; name one with --layer"
         )
-    try:
-        LayerExplainer(model.network, layers, settings.preset)
-    except ValueError as error:
-        raise ModelError(str(error)) from error
+    _try_layers(model, layers, settings.preset)
     prints = fingerprints(
         settings, READER, model.identity(), matcher.extraction_identity(), matcher.identity(), tuple(layers)
     )
     return Job(warehouse, settings, prints, tuple(layers), model.weights_sha256, model.chip.size)
+
+
+def _try_layers(model: ReIdModel, layers: tuple[str, ...], preset: str) -> None:
+    """Explain a grey chip once: a layer that cannot be explained must show before a night's photos are embedded."""
+    chip = model.normalise([np.full((*model.chip.size, 3), 128, dtype=np.uint8)])
+    try:
+        explainer = LayerExplainer(model.network, layers, preset)
+        explainer.relevance(chip[0], explainer.activations(chip).embeddings)
+    except (ValueError, RuntimeError) as error:
+        raise ModelError(f"{model.source} cannot be explained at {', '.join(layers)}: {error}") from error
 
 
 def device() -> torch.device:

@@ -8,6 +8,7 @@ from typing import Any
 
 import duckdb
 
+from schemas.failures import PASSING
 from schemas.views import install_views
 from tasks.draw import DrawItem
 from tasks.embed import Key
@@ -44,11 +45,18 @@ class Remaining:
         """Photos and chips that have keypoints."""
         return self._keys("SELECT DISTINCT photo_id, chip_id FROM run_keypoints")
 
-    def not_embeddable(self) -> set[Key]:
-        """Photos and chips that failed at embed and are not to be tried again."""
+    def given_up(self, table: str) -> set[Key]:
+        """Photos and chips that failed to get a row of `embeddings` or `keypoints` and are not to be tried again."""
         if self._retry:
             return set()
-        return self._keys("SELECT DISTINCT item, chip_id FROM run_failures WHERE stage = 'embed'")
+        rows = self._connection.execute(
+            """
+            SELECT DISTINCT item, chip_id FROM run_failures
+            WHERE stage = 'embed' AND fingerprint = $fingerprint AND NOT list_contains($passing, code)
+            """,
+            {"fingerprint": self._job.prints.of(table), "passing": list(PASSING)},
+        ).fetchall()
+        return set(rows)
 
     def stored_pairs(self) -> set[str]:
         """Ids of all pairs ever retrieved under this run's settings."""
@@ -57,15 +65,24 @@ class Remaining:
         }
 
     def unscored(self) -> list[Pair]:
-        """Current pairs without a score."""
+        """Current pairs without scores, matches or relevances at the layer that ranks, unless they failed for good."""
         rows = self._connection.execute(
             """
+            WITH done AS (
+                SELECT pair_id FROM run_scores WHERE layer = $layer
+                INTERSECT SELECT pair_id FROM run_matches WHERE layer = $layer
+                INTERSECT SELECT pair_id FROM run_relevances WHERE layer = $layer
+            ),
+            failed AS (
+                SELECT item AS pair_id FROM run_failures
+                WHERE stage = 'score' AND NOT $retry AND NOT list_contains($passing, code)
+            )
             SELECT pair_id, photo_a, photo_b FROM pairs
-            ANTI JOIN run_scores USING (pair_id)
-            WHERE $retry OR pair_id NOT IN (SELECT item FROM run_failures WHERE stage = 'score')
+            ANTI JOIN done USING (pair_id)
+            ANTI JOIN failed USING (pair_id)
             ORDER BY photo_a, photo_b
             """,
-            {"retry": self._retry},
+            {"layer": self._job.layers[0], "retry": self._retry, "passing": list(PASSING)},
         ).fetchall()
         return [Pair(*row) for row in rows]
 
@@ -92,10 +109,13 @@ class Remaining:
             JOIN relevances AS r ON r.pair_id = f.pair_id AND r.layer = $layer
             JOIN scores AS s ON s.pair_id = f.pair_id AND s.layer = $layer
             WHERE f.pair_id NOT IN (SELECT pair_id FROM run_explanations)
-              AND ($retry OR f.pair_id NOT IN (SELECT item FROM run_failures WHERE stage = 'draw'))
+              AND f.pair_id NOT IN (
+                  SELECT item FROM run_failures
+                  WHERE stage = 'draw' AND NOT $retry AND NOT list_contains($passing, code)
+              )
             ORDER BY f.rank
             """,
-            {"limit": limit, "layer": self._job.layers[0], "retry": self._retry},
+            {"limit": limit, "layer": self._job.layers[0], "retry": self._retry, "passing": list(PASSING)},
         )
         return [
             DrawItem(

@@ -32,6 +32,7 @@ class Gallery:
 
     photo_ids: tuple[str, ...]
     chip_ids: tuple[str, ...]
+    names: tuple[str | None, ...]
     keys: PhotoKeys
     hashes: NDArray[np.uint64]
 
@@ -43,19 +44,14 @@ class Gallery:
             for name in ("identity", "encounter", "species", "viewpoint")
         }
         hashes = np.array([p["perceptual_hash"] for p in photos], dtype=np.uint64)
-        return cls(
-            tuple(p["photo_id"] for p in photos),
-            tuple(p["chip_id"] for p in photos),
-            PhotoKeys(**columns),
-            hashes,
-        )
+        ids, chips, names = (tuple(p[field] for p in photos) for field in ("photo_id", "chip_id", "identity"))
+        return cls(ids, chips, names, PhotoKeys(**columns), hashes)
 
     @property
     def state(self) -> str:
         """Hash of everything that decides which pairs are chosen and ranked, names included."""
-        rows = zip(
-            self.photo_ids, self.chip_ids, *(map(int, c) for c in vars(self.keys).values()), strict=True
-        )
+        codes = (map(int, column) for column in vars(self.keys).values())
+        rows = zip(self.photo_ids, self.chip_ids, map(repr, self.names), *codes, strict=True)
         return shard_name("\0".join(map(str, row)) for row in rows)
 
 
@@ -176,7 +172,8 @@ def new_pairs(job: Job, gallery: Gallery, candidates: Iterable[Candidates], stor
         cosine_of.update(
             zip(zip(low.tolist(), high.tolist(), strict=True), part.cosine.tolist(), strict=True)
         )
-    missing = [pair for pair in near_identical(gallery) if pair not in cosine_of]
+    rule = pair_rules(job.settings)["top_k"][0]
+    missing = [pair for pair in near_identical(gallery, rule, job.settings.top_k) if pair not in cosine_of]
     cosine_of.update(zip(missing, _cosines(job, gallery, missing), strict=True))
     rows = []
     for (a, b), cosine in sorted(cosine_of.items()):
@@ -202,26 +199,31 @@ def _table(gallery: Gallery, rows: list[tuple[str, int, int, float]]) -> pa.Tabl
     )
 
 
-def near_identical(gallery: Gallery) -> list[tuple[int, int]]:
-    """Pairs (a < b) whose hashes differ in at most 4 bits and whose names differ or are unknown.
+def near_identical(gallery: Gallery, rule: PairRule, limit: int) -> list[tuple[int, int]]:
+    """Pairs (a < b) of near-identical pictures under two names, or an unknown one; at most `limit` per photo.
 
-    Two hashes that differ in at most 4 bits agree in at least one of 5 bands, so only photos that share a band are
-    compared. Pairs of one name are re-sightings or duplicates of no consequence and are left to the ranking by cosine.
+    Hashes differ in at most 4 bits; of a photo's copies the nearest count, ties by id. Two such hashes agree in at least
+    one of 5 bands, so only photos that share a band are compared. Pictures without any contrast (hash 0) are like one
+    another whatever they show and are left out, and so are pairs that `rule` does not admit. Pairs of one name are
+    re-sightings or duplicates of no consequence and are left to the ranking by cosine.
     """
-    names = gallery.keys.identity
-    found: set[tuple[int, int]] = set()
+    names, told = gallery.keys.identity, np.flatnonzero(gallery.hashes != 0)
+    nearest: dict[int, NDArray[np.int64]] = {}
     for band in range(_BANDS):
         low, high = 64 * band // _BANDS, 64 * (band + 1) // _BANDS
-        part = (gallery.hashes >> np.uint64(low)) & np.uint64((1 << (high - low)) - 1)
-        order = np.argsort(part, kind="stable")
-        edges = np.flatnonzero(np.diff(part[order])) + 1
+        part = (gallery.hashes[told] >> np.uint64(low)) & np.uint64((1 << (high - low)) - 1)
+        order = told[np.argsort(part, kind="stable")]
+        edges = np.flatnonzero(np.diff(np.sort(part))) + 1
         for group in np.split(order, edges):
-            for i, a in enumerate(group[:-1]):
-                others = group[i + 1 :]
-                near = hash_distances(gallery.hashes[a], gallery.hashes[others]) <= NEAR_IDENTICAL_BITS
-                other_name = (names[others] != names[a]) | (names[a] == -1)
-                found.update((min(int(a), int(b)), max(int(a), int(b))) for b in others[near & other_name])
-    return sorted(found)
+            for a in group if len(group) > 1 else ():
+                distance = hash_distances(gallery.hashes[a], gallery.hashes[group])
+                near = group[(distance <= NEAR_IDENTICAL_BITS) & ((names[group] != names[a]) | (names[a] == -1))]
+                near = near[rule.admissible(gallery.keys, np.array([a]), near)[0]]
+                if len(near):
+                    both = np.union1d(nearest.get(int(a), near), near)
+                    ranks = np.lexsort((both, hash_distances(gallery.hashes[a], gallery.hashes[both])))
+                    nearest[int(a)] = both[ranks[:limit]]
+    return sorted({(min(a, int(b)), max(a, int(b))) for a, others in nearest.items() for b in others})
 
 
 def _cosines(job: Job, gallery: Gallery, pairs: list[tuple[int, int]]) -> list[float]:

@@ -94,7 +94,7 @@ def balances(connection: duckdb.DuckDBPyConnection) -> list[Balance]:
         """
         SELECT count(*), count(s.pair_id), count(*) FILTER (s.pair_id IS NULL AND f.item IS NOT NULL)
         FROM pairs AS p
-        LEFT JOIN (SELECT DISTINCT pair_id FROM run_scores) AS s USING (pair_id)
+        LEFT JOIN (SELECT DISTINCT pair_id FROM run_scores JOIN current_run USING (layer)) AS s USING (pair_id)
         LEFT JOIN (SELECT DISTINCT item FROM failures WHERE stage = 'score') AS f ON f.item = p.pair_id
         """
     ).fetchall()[0]
@@ -155,9 +155,14 @@ class RunLog:
 
 
 def unchanged(connection: duckdb.DuckDBPyConnection, pairs_fingerprint: str, state: str) -> bool:
-    """Whether a finished run has already retrieved pairs for exactly this catalogue state."""
+    """Whether a finished run has retrieved the pairs of exactly this catalogue state, and all of them are still there."""
     found = connection.execute(
-        "SELECT 1 FROM all_runs WHERE status = 'finished' AND pairs_fingerprint = ? AND state = ? LIMIT 1",
+        """
+        SELECT 1 FROM all_runs
+        WHERE status = 'finished' AND pairs_fingerprint = ? AND state = ?
+          AND CAST(counts ->> 'pairs' AS BIGINT) = (SELECT count(*) FROM pairs)
+        LIMIT 1
+        """,
         [pairs_fingerprint, state],
     ).fetchall()
     return bool(found)

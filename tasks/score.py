@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,10 +22,14 @@ from schemas.failures import Failure, FailureCode
 from tasks.embed import stored_features
 from tasks.job import Job, explainer_of, matcher_of, model_of
 from tasks.photo_files import CUTS
-from tasks.shards import ShardResult, Stopwatch, chunks, commit
+from tasks.shards import ShardResult, Stopwatch, chunks, commit, or_failure
 from tasks.warehouse import shard_name
 
 Photo = Mapping[str, Any]
+Grids = tuple[NDArray[np.float32], NDArray[np.float32]]
+_STARTS_AT_ONCE = 4
+_PHOTO_COLUMNS = ("photo_id", "chip_id", "root", "path", "sha256", "box", "theta")
+"""What a worker needs to see a photo; a shard carries a hundred of them to the scheduler."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,8 @@ def plan_score(
     for part in chunks(sorted(pairs, key=lambda p: (p.photo_a, p.photo_b)), size):
         ids = sorted({i for p in part for i in (p.photo_a, p.photo_b)})
         needed = sorted({keypoints_in[i] for i in ids if i in keypoints_in})
-        shards.append(ScoreShard(tuple(part), tuple(photos[i] for i in ids), tuple(needed)))
+        lean = tuple({column: photos[i][column] for column in _PHOTO_COLUMNS} for i in ids)
+        shards.append(ScoreShard(tuple(part), lean, tuple(needed)))
     return shards
 
 
@@ -78,56 +83,54 @@ class _Seen:
 def score_shard(job: Job, shard: ScoreShard) -> ShardResult:
     """Score the pairs of one shard and commit matches, relevances and scores, in this order."""
     watch = Stopwatch()
-    seen, lost = _see(job, shard, watch)
+    lost: list[Failure] = []
+    seen = _see(job, shard, lost, watch)
     local = _stored_features(job, shard)
-    failures = [
-        _failure(p, lost[i])
-        for p in shard.pairs
-        for i in [next((x for x in (p.photo_a, p.photo_b) if x in lost), None)]
-        if i
-    ]
     pairs = [p for p in shard.pairs if p.photo_a in seen and p.photo_b in seen]
     with watch.in_engine():
-        relevance = _relevances(job, pairs, seen)
+        relevance = _relevances(job, pairs, seen, lost)
+    reason = {f.item: f for f in lost}
+    failures = [
+        replace(reason[photo], stage="score", item=pair.pair_id)
+        for pair in shard.pairs
+        for photo in [next((x for x in (pair.photo_a, pair.photo_b) if x in reason), None)]
+        if photo is not None
+    ]
     tables: dict[str, list[dict[str, Any]]] = {"matches": [], "relevances": [], "scores": []}
     for pair in pairs:
-        with watch.in_engine():
+        if pair.photo_a in reason or pair.photo_b in reason:
+            continue
+        with watch.in_engine(), or_failure(failures, "score", pair.pair_id):
             found = _local_evidence(job, local.get(pair.photo_a), local.get(pair.photo_b))
-        for layer in job.layers:
-            grids = relevance[layer][pair.pair_id]
-            if not all(np.isfinite(g).all() for g in grids):
-                failures.append(_not_finite(pair, layer))
-                continue
-            with watch.in_engine():
-                rows = _score(job, pair, layer, seen, grids, found)
-            for table, row in rows.items():
+            rows = [_score(job, pair, layer, seen, relevance[layer][pair.pair_id], found) for layer in job.layers]
+            for table, row in (item for layer in rows for item in layer.items()):
                 tables[table].append(row)
-    return commit(job, shard.name, tables, "score", failures, watch)
+    return commit(job, shard.name, tables, "score", {"scores": failures}, watch)
 
 
-def _see(job: Job, shard: ScoreShard, watch: Stopwatch) -> tuple[dict[str, _Seen], dict[str, PhotoError]]:
+def _see(job: Job, shard: ScoreShard, lost: list[Failure], watch: Stopwatch) -> dict[str, _Seen]:
     model, explainer = model_of(job), explainer_of(job)
     seen: dict[str, _Seen] = {}
-    lost: dict[str, PhotoError] = {}
     for photo in shard.photos:
-        try:
+        with or_failure(lost, "score", photo["photo_id"]):
             chip = chip_of(CUTS.cut(photo, job.settings.max_pixels), model.chip)
-        except PhotoError as error:
-            lost[photo["photo_id"]] = error
-            continue
-        with watch.in_engine():
-            entry = model.normalise([chip])
-            # One photo at a time: a result must not depend on which photos share the shard.
-            active = explainer.activations(entry)
-            features = {layer: f[0] for layer, f in active.features.items()}
-            seen[photo["photo_id"]] = _Seen(entry[0], active.embeddings[0], features)
-    return seen, lost
+            with watch.in_engine():
+                entry = model.normalise([chip])
+                # One photo at a time: a result must not depend on which photos share the shard.
+                active = explainer.activations(entry)
+                features = {layer: f[0] for layer, f in active.features.items()}
+                seen[photo["photo_id"]] = _Seen(entry[0], active.embeddings[0], features)
+    return seen
 
 
 def _relevances(
-    job: Job, pairs: Sequence[Pair], seen: Mapping[str, _Seen]
-) -> dict[str, dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]]:
-    """Relevance grids of both photos, by layer and pair; each photo is forwarded once for all its partners."""
+    job: Job, pairs: Sequence[Pair], seen: Mapping[str, _Seen], lost: list[Failure]
+) -> dict[str, dict[str, Grids]]:
+    """Relevance grids of both photos, by layer and pair.
+
+    A photo's starts are propagated four at a time, the last group filled up: kernels are chosen by shape, and a pair's
+    numbers must not depend on how many other pairs its photos are in.
+    """
     starts: dict[str, list[tuple[str, int, torch.Tensor]]] = defaultdict(list)
     for pair in pairs:
         both = cosine_start(seen[pair.photo_a].embedding, seen[pair.photo_b].embedding)
@@ -139,10 +142,13 @@ def _relevances(
     explainer = explainer_of(job)
     with explainer.open():
         for photo, wanted in starts.items():
-            found = explainer.relevance(seen[photo].chip, torch.stack([start for *_, start in wanted]))
-            for layer in job.layers:
-                for (pair_id, side, _), grid in zip(wanted, found[layer], strict=True):
-                    grids[layer][pair_id][side] = grid.float().cpu().numpy()
+            with or_failure(lost, "score", photo):
+                for group in chunks(wanted, _STARTS_AT_ONCE):
+                    filled = [*group, *[group[-1]] * (_STARTS_AT_ONCE - len(group))]
+                    found = explainer.relevance(seen[photo].chip, torch.stack([start for *_, start in filled]))
+                    for layer in job.layers:
+                        for (pair_id, side, _), grid in zip(group, found[layer], strict=False):
+                            grids[layer][pair_id][side] = grid.float().cpu().numpy()
     return {layer: {key: (a, b) for key, (a, b) in found.items()} for layer, found in grids.items()}
 
 
@@ -168,10 +174,12 @@ def _score(
     pair: Pair,
     layer: str,
     seen: Mapping[str, _Seen],
-    grids: tuple[NDArray[np.float32], NDArray[np.float32]],
+    grids: Grids,
     local: LocalEvidence,
 ) -> dict[str, dict[str, Any]]:
     """The rows of one pair and layer, by table."""
+    if not all(np.isfinite(grid).all() for grid in grids):
+        raise PhotoError(FailureCode.SCORE_NOT_FINITE, f"the relevance at {layer} holds NaN or infinity")
     found = mutual_matches(seen[pair.photo_a].features[layer], seen[pair.photo_b].features[layer])
     points0, points1 = (
         cell_points(cells, grids[0].shape, job.chip_size) for cells in (found.cell0, found.cell1)
@@ -207,7 +215,7 @@ def _match_row(
 
 
 def _score_row(
-    scores: Plausibility, grids: tuple[NDArray[np.float32], ...], local: LocalEvidence
+    scores: Plausibility, grids: Grids, local: LocalEvidence
 ) -> dict[str, Any]:
     return {
         "n_matches": scores.n_matches,
@@ -223,17 +231,3 @@ def _score_row(
         "relevance_a": float(grids[0].sum(dtype=np.float64)),
         "relevance_b": float(grids[1].sum(dtype=np.float64)),
     }
-
-
-def _failure(pair: Pair, error: PhotoError) -> Failure:
-    return Failure("score", pair.pair_id, FailureCode(error.code), str(error))
-
-
-def _not_finite(pair: Pair, layer: str) -> Failure:
-    return Failure(
-        "score",
-        pair.pair_id,
-        FailureCode.SCORE_NOT_FINITE,
-        "the relevance holds NaN or infinity",
-        layer=layer,
-    )

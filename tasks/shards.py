@@ -10,14 +10,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from schemas.failures import Failure
+import torch
+
+from pairx_engine.errors import ModelError, PhotoError
+from schemas.errors import PairxError
+from schemas.failures import Failure, FailureCode
 from tasks.job import Job
 
 T = TypeVar("T")
-
-FAILURE_PARTITION = {"ingest": "photos", "embed": "embeddings", "score": "scores", "draw": "explanations"}
-"""The table whose fingerprint a stage's failures belong under."""
-
 
 @dataclass(frozen=True)
 class ShardResult:
@@ -64,23 +64,47 @@ def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
         yield items[start : start + size]
 
 
+@contextmanager
+def or_failure(failures: list[Failure], stage: str, item: str, **where: Any) -> Iterator[None]:
+    """Turn whatever one item raises into its row of `failures`, so that the rest of the shard goes on.
+
+    Errors of the run as a whole (model, settings, warehouse) are not the item's and pass.
+    """
+    try:
+        yield
+    except (PairxError, ModelError):
+        raise
+    except PhotoError as error:
+        failures.append(Failure(stage, item, FailureCode(error.code), str(error), **where))
+    except (MemoryError, torch.cuda.OutOfMemoryError) as error:
+        failures.append(Failure(stage, item, FailureCode.OUT_OF_MEMORY, str(error) or "out of memory", **where))
+    except Exception as error:  # one strange photo must not stop a night
+        text = f"{type(error).__name__}: {error}"
+        failures.append(Failure(stage, item, FailureCode.INTERNAL_ERROR, text, **where))
+
+
 def commit(
     job: Job,
     shard: str,
     tables: Mapping[str, Any],
     stage: str,
-    failures: Sequence[Failure] = (),
+    failures: Mapping[str, Sequence[Failure]] | None = None,
     watch: Stopwatch | None = None,
 ) -> ShardResult:
-    """Write a shard's failures, then its tables in the order given; the last one is the commit."""
-    if failures:
-        partition = job.prints.of(FAILURE_PARTITION[stage])
-        job.warehouse.write("failures", partition, shard, [f.row() for f in failures])
+    """Write a shard's failures, then its tables in the order given; the last one is the commit.
+
+    `failures` are given by the table whose rows they stand in for: they belong under its fingerprint.
+    """
+    failures = failures or {}
+    for table, failed in failures.items():
+        if failed:
+            job.warehouse.write("failures", job.prints.of(table), shard, [f.row() for f in failed])
     rows = 0
     for table, content in tables.items():
         rows = job.warehouse.write(table, job.prints.of(table), shard, content)
     seconds, engine = (watch.seconds, watch.engine) if watch else (0.0, 0.0)
-    return ShardResult(stage, shard, rows, len(failures), seconds, engine, peak_bytes())
+    failed_items = {f.item for failed in failures.values() for f in failed}
+    return ShardResult(stage, shard, rows, len(failed_items), seconds, engine, peak_bytes())
 
 
 def peak_bytes() -> int:

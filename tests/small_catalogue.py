@@ -51,7 +51,17 @@ TINY: dict[str, Any] = {
     "cluster": "local",
 }
 """Settings that make the job small: tens of pairs, several shards a stage."""
-COMPARED = ("photos", "failures", "embeddings", "keypoints", "pairs", "scores", "matches", "relevances", "suspects")
+COMPARED = (
+    "photos",
+    "failures",
+    "embeddings",
+    "keypoints",
+    "pairs",
+    "scores",
+    "matches",
+    "relevances",
+    "suspects",
+)
 """Current views that two ways to the same catalogue must agree on."""
 _KEYS = {name: table.key for name, table in TABLES.items()} | {
     "photos": ("photo_id",),
@@ -129,7 +139,12 @@ class Stages:
     def _embed(self) -> None:
         present = [p for p in self.photos().values() if p["present"]]
         with look(self.job, self.columns()) as (_, left):
-            self.embed = plan_embed(present, left.embedded(), left.detected(), left.not_embeddable(), self.size)
+            self.embed = plan_embed(
+                present,
+                left.embedded() | left.given_up("embeddings"),
+                left.detected() | left.given_up("keypoints"),
+                self.size,
+            )
         for shard in self.embed:
             embed_shard(self.job, shard)
 
@@ -179,7 +194,9 @@ def views_of(
     """Rows of several current views, each by its key."""
     connection = duckdb.connect(":memory:")
     wanted = tuple(views)
-    install_views(connection, warehouse, run, materialise=NARROW if "suspects" in wanted else ("photos", "pairs"))
+    install_views(
+        connection, warehouse, run, materialise=NARROW if "suspects" in wanted else ("photos", "pairs")
+    )
     found = {}
     for view in wanted:
         cursor = connection.execute(f"SELECT * FROM {view}")

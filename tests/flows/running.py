@@ -45,7 +45,12 @@ def pairx(*arguments: object, **extra: str) -> subprocess.CompletedProcess[str]:
     """Run `pairx` to its end."""
     command = [sys.executable, "-m", "flows.cli", *map(str, arguments)]
     return subprocess.run(
-        command, env=environment(**extra), capture_output=True, text=True, timeout=_SECONDS, stdin=subprocess.DEVNULL
+        command,
+        env=environment(**extra),
+        capture_output=True,
+        text=True,
+        timeout=_SECONDS,
+        stdin=subprocess.DEVNULL,
     )
 
 
@@ -65,11 +70,12 @@ class Command:
     log: Path
 
     @classmethod
-    def start(cls, log: Path, *arguments: str) -> Command:
+    def start(cls, log: Path, arguments: list[str], server: str | None = None) -> Command:
+        """Start it; with the address of a Prefect `server` it starts none of its own."""
         command = [sys.executable, "-m", "flows.cli", *arguments]
         with log.open("wb") as file:
             process = subprocess.Popen(
-                command, env=environment(), stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                command, env=environment(**({"PREFECT_API_URL": server} if server else {})), stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )  # fmt: skip
         return cls(process, log)

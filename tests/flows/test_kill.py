@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -36,87 +37,84 @@ MOMENTS: dict[str, Moment] = {
 }
 
 
+class Runs:
+    """Starts `pairx run` on one warehouse, as often as wanted, and knows what an undisturbed run gives."""
+
+    def __init__(self, folder: Path, catalogue: Path, server: str) -> None:
+        self.folder, self.warehouse = folder, folder / "w"
+        self._arguments = run_arguments(catalogue, self.warehouse)
+        self._server = server
+        self.started: list[Command] = []
+
+    def start(self, own_server: bool = False) -> Command:
+        log = self.folder / f"run{len(self.started)}.log"
+        self.started.append(Command.start(log, self._arguments, None if own_server else self._server))
+        return self.started[-1]
+
+    def kill_at(self, stage: str, own_server: bool = False) -> None:
+        """Kill driver, workers and server once a stage has begun to commit."""
+        run = self.start(own_server)
+        run.wait_for(lambda: MOMENTS[stage](self.warehouse))
+        assert run.kill() == [], "processes outside the group would outlive it"
+
+    def end_like(self, undisturbed: Finished, own_server: bool = False) -> str:
+        """Run to the end and compare; returns what the run printed."""
+        last = self.start(own_server)
+        assert last.finish() == 0, last.text
+        assert members(last.process.pid) == []
+        warehouse = Warehouse(str(self.warehouse))
+        assert_same_rows(warehouse, undisturbed.warehouse)  # type: ignore[arg-type]
+        assert warehouse.check() == []
+        return last.text
+
+
 @pytest.fixture
-def command(tmp_path: Path, small: Path) -> Iterator[Callable[[], Command]]:
-    """Starts `pairx run` on one warehouse, as often as wanted; nothing survives the test."""
-    started: list[Command] = []
-
-    def start() -> Command:
-        log = tmp_path / f"run{len(started)}.log"
-        started.append(Command.start(log, *run_arguments(small, tmp_path / "w")))
-        return started[-1]
-
-    yield start
-    for one in started:
+def runs(tmp_path: Path, small: Path, server: str) -> Iterator[Runs]:
+    """Runs on an empty warehouse; none of their processes survives the test."""
+    found = Runs(tmp_path, small, server)
+    yield found
+    for one in found.started:
         if one.process.poll() is None or members(one.process.pid):
             one.kill()
 
 
-def killed_at(moment: Moment, command: Callable[[], Command], warehouse: Path) -> None:
-    run = command()
-    run.wait_for(lambda: moment(warehouse))
-    assert run.kill() == [], "processes outside the group would outlive it"
-
-
-def ends_like(command: Callable[[], Command], warehouse: Path, undisturbed: Finished) -> str:
-    """Run to the end and compare; returns what the last run printed."""
-    last = command()
-    assert last.finish() == 0, last.text
-    assert members(last.process.pid) == []
-    assert_same_rows(Warehouse(str(warehouse)), undisturbed.warehouse)  # type: ignore[arg-type]
-    assert Warehouse(str(warehouse)).check() == []
-    return last.text
-
-
-def test_killed_at_three_stages_one_after_another(
-    command: Callable[[], Command], tmp_path: Path, undisturbed: Finished
-) -> None:
-    warehouse = tmp_path / "w"
+def test_killed_at_three_stages_one_after_another(runs: Runs, undisturbed: Finished) -> None:
     for stage in ("embed", "score", "draw"):
-        assert not MOMENTS[stage](warehouse), f"{stage} was done before its kill"
-        killed_at(MOMENTS[stage], command, warehouse)
-    assert not list(warehouse.glob("reports/*"))
-    said = ends_like(command, warehouse, undisturbed)
+        assert not MOMENTS[stage](runs.warehouse), f"{stage} was done before its kill"
+        runs.kill_at(stage, own_server=stage == "embed")
+    assert not list(runs.warehouse.glob("reports/*"))
+    said = runs.end_like(undisturbed)
     assert "all pairs have scores" in said
-    assert re.search(r"draw +2 figures", said), "the killed run had drawn nothing"
+    assert re.search(r"draw +[12] figures", said), "the killed run had drawn everything"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", MOMENTS)
-def test_killed_once(stage: str, command: Callable[[], Command], tmp_path: Path, undisturbed: Finished) -> None:
-    killed_at(MOMENTS[stage], command, tmp_path / "w")
-    ends_like(command, tmp_path / "w", undisturbed)
+def test_killed_once(stage: str, runs: Runs, undisturbed: Finished) -> None:
+    runs.kill_at(stage, own_server=True)
+    runs.end_like(undisturbed, own_server=True)
 
 
-def test_a_killed_worker_is_replaced(command: Callable[[], Command], tmp_path: Path, undisturbed: Finished) -> None:
-    warehouse = tmp_path / "w"
-    run = command()
-    run.wait_for(lambda: MOMENTS["score"](warehouse))
+def test_a_killed_worker_is_replaced(runs: Runs, undisturbed: Finished) -> None:
+    run = runs.start()
+    run.wait_for(lambda: MOMENTS["score"](runs.warehouse))
     (worker,) = [pid for pid in descendants(run.process.pid) if "spawn_main" in command_line(pid)]
     os.kill(worker, signal.SIGKILL)
     assert run.finish() == 0, run.text
     assert members(run.process.pid) == []
-    assert_same_rows(Warehouse(str(warehouse)), undisturbed.warehouse)  # type: ignore[arg-type]
+    assert_same_rows(Warehouse(str(runs.warehouse)), undisturbed.warehouse)  # type: ignore[arg-type]
 
 
-def test_no_process_outlives_a_killed_driver(command: Callable[[], Command], tmp_path: Path) -> None:
-    """Only the driver dies, as under an out-of-memory killer: workers and server notice and end."""
-    run = command()
-    run.wait_for(lambda: MOMENTS["embed"](tmp_path / "w"))
+@pytest.mark.slow
+def test_no_worker_outlives_a_killed_driver(runs: Runs) -> None:
+    """Only the driver dies, as under an out-of-memory killer: its workers notice and end."""
+    run = runs.start()
+    run.wait_for(lambda: MOMENTS["embed"](runs.warehouse))
     others = {pid: command_line(pid) for pid in descendants(run.process.pid)}
     assert any("spawn_main" in line for line in others.values())
-    assert any("prefect" in line for line in others.values())
     run.process.kill()
     run.process.wait(30)
-    left = wait_until_gone(run.process.pid, others, 20)
-    assert left == {}
-
-
-def wait_until_gone(group: int, processes: dict[int, str], seconds: float) -> dict[int, str]:
-    """The processes of a group that still live after so many seconds."""
-    import time
-
-    deadline = time.monotonic() + seconds
-    while (living := set(members(group)) & processes.keys()) and time.monotonic() < deadline:
+    deadline = time.monotonic() + 20
+    while (left := set(members(run.process.pid)) & others.keys()) and time.monotonic() < deadline:
         time.sleep(0.1)
-    return {pid: processes[pid] for pid in living}
+    assert [others[pid] for pid in left] == []

@@ -157,7 +157,9 @@ def test_another_matcher_keeps_embeddings_and_pairs(
     assert rows_of(warehouse, "pairs") == views["pairs"]
 
 
-def test_withdrawn_photos_leave_every_view(undisturbed: Finished, small: Path, scheduler: str, tmp_path: Path) -> None:
+def test_withdrawn_photos_leave_every_view(
+    undisturbed: Finished, small: Path, scheduler: str, tmp_path: Path
+) -> None:
     gone = next(s["photo_a"] for s in rows_of(undisturbed.warehouse, "suspects").values())
     without = rewrite(small, "without.csv", lambda rows: [r for r in rows if r["image_id"] != gone])
     warehouse = undisturbed.copy(tmp_path / "w")

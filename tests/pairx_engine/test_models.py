@@ -21,6 +21,9 @@ from pairx_engine.models import EMBEDDED, build_miewid, load_model
 from pairx_engine.models.load import EMBEDDED_FOLDER, PINNED_REVISIONS
 from pairx_engine.models.timm_model import TimmDescription, build_timm, layer_to_explain
 from pairx_engine.relevance import LayerExplainer
+from schemas.settings import Settings
+from tasks.job import prepare_job
+from tasks.warehouse import Warehouse
 
 MINIATURE = json.loads((EMBEDDED_FOLDER / "config.json").read_text(encoding="utf-8"))
 WEIGHTS = "model.safetensors"
@@ -129,6 +132,13 @@ def test_the_pooling_is_the_generalised_mean(miniature):
     torch.testing.assert_close(
         miniature.backbone.global_pool(features).double(), wanted, rtol=1e-4, atol=1e-6
     )
+
+
+def test_the_neck_standardises_the_pooled_features_with_what_training_saw(miniature):
+    chips = torch.rand(2, 3, 64, 96)
+    pooled, neck = miniature.backbone(chips), miniature.bn
+    wanted = (pooled - neck.running_mean) / (neck.running_var + neck.eps).sqrt() * neck.weight + neck.bias
+    torch.testing.assert_close(miniature(chips), wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_full_size_miewid_loads_strictly_from_the_published_layout_alone(tmp_path):
@@ -318,6 +328,18 @@ def test_transformers_embed_but_are_refused_where_they_would_be_explained(
     ):
         with pytest.raises(EngineError, match=words):
             call()
+
+
+@pytest.mark.parametrize(
+    ("layers", "words"), [((), "no convolutional layer"), (("backbone.layers.2",), "channels last")]
+)
+def test_a_run_with_a_transformer_stops_before_any_work(layers, words, tmp_path):
+    name = "swin_tiny_patch4_window7_224"
+    network = timm.create_model(name, pretrained=False, num_classes=0, **OLD_SWIN)
+    config = {"architecture": "timm", "timm_name": name, "timm_kwargs": OLD_SWIN, "input": {"size": [96, 96]}}
+    folder = save(tmp_path / "model", network.state_dict(), config)
+    with pytest.raises(ModelError, match=words):
+        prepare_job(Warehouse(str(tmp_path / "warehouse")), Settings(model=str(folder), layers=layers))
 
 
 # ---------------------------------------------------------------------------------------------- untrusted files

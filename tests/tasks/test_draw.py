@@ -111,7 +111,9 @@ def test_a_lost_photo_is_a_failure_of_its_pair(
 def test_a_pair_without_matches_is_drawn_without_maps(done: Stages, elsewhere: Job) -> None:
     item = done.draw[0].items[0]
     empty = {k: [] if isinstance(v, list) else v for k, v in item.matches.items()}
-    result = draw_shard(elsewhere, DrawShard((type(item)(empty, item.relevances, item.photo_a, item.photo_b, ""),)))
+    result = draw_shard(
+        elsewhere, DrawShard((type(item)(empty, item.relevances, item.photo_a, item.photo_b, ""),))
+    )
     assert (result.rows, result.failed) == (1, 0)
     (row,) = elsewhere.warehouse.read("explanations", elsewhere.prints.explanations).to_pylist()
     assert (row["n_drawn"], row["maps_a"], row["peak_b"]) == (0, [], [])

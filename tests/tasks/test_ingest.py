@@ -19,7 +19,12 @@ from tests.small_catalogue import Stages, rows_of, views_of
 
 def catalogue_of(folder: Path, rows: list[dict[str, Any]], name: str = "catalogue.csv") -> Catalogue:
     path = folder / name
-    columns = ["image_id", "identity", "path", *sorted({k for row in rows for k in row} - {"image_id", "identity", "path"})]
+    columns = [
+        "image_id",
+        "identity",
+        "path",
+        *sorted({k for row in rows for k in row} - {"image_id", "identity", "path"}),
+    ]
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
@@ -53,7 +58,9 @@ def age(path: Path, seconds: int) -> None:
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + seconds * 10**9))
 
 
-def test_every_poison_photo_is_a_row_and_every_bad_one_a_failure_with_its_code(job: Job, tmp_path: Path) -> None:
+def test_every_poison_photo_is_a_row_and_every_bad_one_a_failure_with_its_code(
+    job: Job, tmp_path: Path
+) -> None:
     folder = tmp_path / "photos"
     expected = {f"p{i:02d}": (name, code) for i, (name, code) in enumerate(write_poison(folder))}
     catalogue = catalogue_of(

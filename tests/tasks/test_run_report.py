@@ -27,7 +27,9 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
-        self.references += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "action")]
+        self.references += [
+            value or "" for name, value in attrs if name in ("src", "href", "srcset", "action")
+        ]
 
     def handle_data(self, data: str) -> None:
         self.text.append(data)
@@ -45,7 +47,9 @@ def written(done: Stages, tmp_path_factory: pytest.TempPathFactory) -> tuple[str
         job.warehouse.write_file(path, data)
     log = RunLog(job)
     with look(job, log.columns(), keep=NARROW) as (connection, _):
-        address, counts = write_report(job, log, connection, balances(connection), [StageLog("embed", 2, seconds=1.5)])
+        address, counts = write_report(
+            job, log, connection, balances(connection), [StageLog("embed", 2, seconds=1.5)]
+        )
     return address, counts, Path(address).read_text(encoding="utf-8")
 
 

@@ -86,20 +86,33 @@ def test_rows_are_what_one_pair_explained_alone_gives(done: Stages, views: dict[
         points = [np.stack([np.array(match[f"{axis}_{side}"])[at] for axis in "xy"], 1) for side in "ab"]
         np.testing.assert_allclose(points[0], alone.match_point0, rtol=1e-6)
         np.testing.assert_allclose(points[1], alone.match_point1, rtol=1e-6)
-        np.testing.assert_allclose(np.array(match["distance"])[at], alone.match_distance, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(
-            np.array(match["relevance"])[at], alone.match_relevance, rtol=1e-5, atol=1e-5 * alone.match_relevance.max()
+            np.array(match["distance"])[at], alone.match_distance, rtol=1e-5, atol=1e-6
+        )
+        np.testing.assert_allclose(
+            np.array(match["relevance"])[at],
+            alone.match_relevance,
+            rtol=1e-5,
+            atol=1e-5 * alone.match_relevance.max(),
         )
 
         a, b = local[row["photo_a"]], local[row["photo_b"]]
         index = matcher.match(a, b)
         found = estimate_homography(
-            a.points[index[:, 0]], b.points[index[:, 1]], chosen.homography, chosen.homography_threshold, matcher.min_inliers
+            a.points[index[:, 0]],
+            b.points[index[:, 1]],
+            chosen.homography,
+            chosen.homography_threshold,
+            matcher.min_inliers,
         )
         assert row["n_local_matches"] == len(index)
         matrix = None
         if isinstance(found, NoHomography):
-            assert (row["homography"], row["no_homography_reason"], row["n_inliers"]) == (None, found.reason, None)
+            assert (row["homography"], row["no_homography_reason"], row["n_inliers"]) == (
+                None,
+                found.reason,
+                None,
+            )
         else:
             size = job.chip_size[::-1]
             matrix = rescale(found.matrix, a.view_size, size, b.view_size, size)
@@ -109,7 +122,13 @@ def test_rows_are_what_one_pair_explained_alone_gives(done: Stages, views: dict[
             alone.match_cell0, alone.match_cell1, alone.match_point0, alone.match_point1,
             alone.relevance0, alone.relevance1, matrix,
         )  # fmt: skip
-        for name in ("n_matches", "match_fraction", "match_coverage", "residual_mean", "inverted_residual_mean"):
+        for name in (
+            "n_matches",
+            "match_fraction",
+            "match_coverage",
+            "residual_mean",
+            "inverted_residual_mean",
+        ):
             value = getattr(wanted, name)
             assert row[name] == (None if value is None else pytest.approx(value, rel=1e-5)), name
         # The top matches change with the last digit of a relevance: a looser bound.
@@ -130,7 +149,10 @@ def test_stored_scores_follow_from_stored_matches(views: dict[str, Any]) -> None
         for side in "ab":
             grid = grids[f"grid_{side}"]
             total += sum(map(abs, grid))
-            at = [r * grids["width"] + c for r, c in zip(match[f"row_{side}"], match[f"column_{side}"], strict=True)]
+            at = [
+                r * grids["width"] + c
+                for r, c in zip(match[f"row_{side}"], match[f"column_{side}"], strict=True)
+            ]
             assert len(set(at)) == n
             matched += sum(abs(grid[i]) for i in at)
         # The cosine of two equal pictures is at its maximum: its gradient, and all relevance with it, is zero.
@@ -224,7 +246,9 @@ def test_a_lost_photo_fails_its_pairs_and_no_others(
     failed = {p.pair_id for p in shard.pairs if lost in (p.photo_a, p.photo_b)}
     assert 0 < len(failed) < len(shard.pairs)
     failures = elsewhere.warehouse.read("failures", elsewhere.prints.scores).to_pylist()
-    assert {(f["stage"], f["item"], f["code"]) for f in failures} == {("score", i, "changed_file") for i in failed}
+    assert {(f["stage"], f["item"], f["code"]) for f in failures} == {
+        ("score", i, "changed_file") for i in failed
+    }
     scores = elsewhere.warehouse.read("scores", elsewhere.prints.scores, columns=["pair_id"])
     assert set(scores["pair_id"].to_pylist()) == {p.pair_id for p in shard.pairs} - failed
     assert (result.rows, result.failed) == (len(shard.pairs) - len(failed), len(failed))
@@ -244,8 +268,12 @@ def test_relevance_that_is_not_finite_is_a_failure(
     monkeypatch.setattr(score, "_relevances", spoilt)
     score_shard(elsewhere, shard)
     failures = elsewhere.warehouse.read("failures", elsewhere.prints.scores).to_pylist()
-    assert [(f["item"], f["code"], f["layer"]) for f in failures] == [(sick, "score_not_finite", elsewhere.layers[0])]
-    scores = elsewhere.warehouse.read("scores", elsewhere.prints.scores, columns=["pair_id"])["pair_id"].to_pylist()
+    assert [(f["item"], f["code"], f["layer"]) for f in failures] == [
+        (sick, "score_not_finite", elsewhere.layers[0])
+    ]
+    scores = elsewhere.warehouse.read("scores", elsewhere.prints.scores, columns=["pair_id"])[
+        "pair_id"
+    ].to_pylist()
     assert set(scores) == {p.pair_id for p in shard.pairs} - {sick}
 
 
@@ -257,4 +285,6 @@ def test_several_layers_give_a_row_each(done: Stages, tmp_path: Path) -> None:
     small = type(shard)(shard.pairs[:2], shard.photos, ())
     score_shard(job, small)
     rows = job.warehouse.read("scores", job.prints.scores, columns=["pair_id", "layer"]).to_pylist()
-    assert {(r["pair_id"], r["layer"]) for r in rows} == {(p.pair_id, layer) for p in small.pairs for layer in layers}
+    assert {(r["pair_id"], r["layer"]) for r in rows} == {
+        (p.pair_id, layer) for p in small.pairs for layer in layers
+    }

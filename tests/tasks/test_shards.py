@@ -4,12 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.failures import STAGES, Failure, FailureCode
+from pairx_engine.errors import ModelError, PhotoError
+from schemas.errors import WarehouseError
+from schemas.failures import Failure, FailureCode
 from tasks.job import Job
-from tasks.shards import FAILURE_PARTITION, Stopwatch, chunks, commit, peak_bytes
+from tasks.shards import Stopwatch, chunks, commit, or_failure, peak_bytes
 from tasks.warehouse import Warehouse
 
 EMBEDDING = {"photo_id": "p", "chip_id": "c", "norm": 1.0, "embedding": [1.0]}
@@ -35,7 +38,9 @@ def test_what_a_killed_run_left_falls_into_the_missing_shards(n: int, size: int,
     assert [tuple(part) for part in chunks(left, size)] == [p for p in planned if p not in committed]
 
 
-def test_failures_come_first_and_the_last_table_is_the_commit(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failures_come_first_and_the_last_table_is_the_commit(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
     order: list[tuple[str, str]] = []
     write = Warehouse.write
 
@@ -44,24 +49,53 @@ def test_failures_come_first_and_the_last_table_is_the_commit(job: Job, monkeypa
         return write(self, table, fingerprint, shard, rows)
 
     monkeypatch.setattr(Warehouse, "write", spy)
-    failure = Failure("embed", "q", FailureCode.CHANGED_FILE, "it changed", chip_id="d")
-    result = commit(job, "s", {"keypoints": [KEYPOINTS], "embeddings": [EMBEDDING]}, "embed", [failure])
+    unseen = Failure("embed", "q", FailureCode.CHANGED_FILE, "it changed", chip_id="d")
+    undetected = Failure("embed", "q", FailureCode.OUT_OF_MEMORY, "full", chip_id="d")
+    failures = {"keypoints": [undetected], "embeddings": [unseen]}
+    result = commit(job, "s", {"keypoints": [KEYPOINTS], "embeddings": [EMBEDDING]}, "embed", failures)
     prints = job.prints
     assert order == [
-        ("failures", prints.embeddings), ("keypoints", prints.keypoints), ("embeddings", prints.embeddings)
+        ("failures", prints.keypoints), ("failures", prints.embeddings),
+        ("keypoints", prints.keypoints), ("embeddings", prints.embeddings),
     ]  # fmt: skip
+    # One photo failed, whatever it failed at.
     assert (result.stage, result.shard, result.rows, result.failed) == ("embed", "s", 1, 1)
 
 
 def test_a_shard_without_failures_writes_none(job: Job) -> None:
-    commit(job, "s", {"embeddings": []}, "embed")
+    commit(job, "s", {"embeddings": []}, "embed", {"embeddings": []})
     assert [p.name for p in Path(job.warehouse.root).iterdir()] == ["embeddings"]
     assert job.warehouse.exists("embeddings", job.prints.embeddings, "s")
 
 
-def test_every_stage_that_can_fail_has_a_place_for_its_failures(job: Job) -> None:
-    assert FAILURE_PARTITION.keys() == set(STAGES)
-    assert all(job.prints.of(table) for table in FAILURE_PARTITION.values())
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (PhotoError("truncated", "breaks off"), "truncated", "breaks off"),
+        (MemoryError(), "out_of_memory", "memory"),
+        (torch.cuda.OutOfMemoryError("CUDA out of memory"), "out_of_memory", "CUDA"),
+        (ZeroDivisionError("division by zero"), "internal_error", "ZeroDivisionError: division by zero"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_what_one_item_raises_is_its_failure(error: Exception, code: str, said: str) -> None:
+    failures: list[Failure] = []
+    for item in ("good", "bad", "better"):
+        with or_failure(failures, "embed", item, chip_id="c"):
+            if item == "bad":
+                raise error
+    assert [(f.stage, f.item, f.code.value, f.chip_id) for f in failures] == [("embed", "bad", code, "c")]
+    assert said in failures[0].message
+
+
+@pytest.mark.parametrize(
+    "error", [WarehouseError("full"), ModelError("other weights"), KeyboardInterrupt()], ids=repr
+)
+def test_what_concerns_the_whole_run_passes(error: BaseException) -> None:
+    failures: list[Failure] = []
+    with pytest.raises(type(error)), or_failure(failures, "embed", "p"):
+        raise error
+    assert failures == []
 
 
 def test_the_stopwatch_counts_the_engine_within_the_whole() -> None:

@@ -1,0 +1,439 @@
+"""The command line: help that teaches, exit codes, messages with cures, a quick start."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click import Command as ClickCommand
+from PIL import Image
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from flows import cli
+from schemas.settings import Settings
+from tests.flows.conftest import Finished
+from tests.flows.running import environment, pairx
+from tests.small_catalogue import TINY
+
+COMMANDS: dict[str, ClickCommand] = dict(get_command(cli.app).commands)  # type: ignore[attr-defined]
+WITHOUT_TORCH_AND_PREFECT = (
+    "torch",
+    "prefect",
+    "timm",
+    "kornia",
+    "cv2",
+    "distributed",
+    "zennit",
+    "matplotlib",
+)
+GOLDEN_NAMES = {
+    f"{name}{side}"
+    for name in (
+        "chip", "embedding", "match_cell", "match_point", "pixel_relevance", "relevance_abs_of_sum",
+        "relevance_signed_sum", "relevance_sum_of_abs", "start_gradient",
+    )
+    for side in (0, 1)
+} | {"cosine", "match_distance", "match_relevance"}  # fmt: skip
+
+Main = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def main(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Main:
+    """Runs the entry point in this process: exit code, standard output, standard error."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["pairx", *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        code = ended.value.code
+        return (code if isinstance(code, int) else int(code is not None)), *capfd.readouterr()
+
+    return run
+
+
+def write_catalogue(path: Path, rows: list[dict[str, object]]) -> Path:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+@pytest.fixture
+def one_photo(tmp_path: Path) -> Path:
+    """A valid catalogue of one photo that is not there."""
+    return write_catalogue(tmp_path / "one.csv", [{"image_id": "a", "identity": "A", "path": "a.jpg"}])
+
+
+# Help
+
+
+def test_all_commands_are_there() -> None:
+    assert {"run", "demo", "explain", "validate", "suspects", "sql", "report"} <= COMMANDS.keys()
+    listed = CliRunner().invoke(cli.app, ["--help"], env={"COLUMNS": "200", "TERM": "dumb"}).output
+    assert all(name in listed for name in COMMANDS)
+    assert "Exit codes: 0" in listed
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_explains_every_option(name: str) -> None:
+    shown = CliRunner().invoke(cli.app, [name, "--help"], env={"COLUMNS": "200", "TERM": "dumb"})
+    assert shown.exit_code == 0
+    assert COMMANDS[name].help
+    for parameter in COMMANDS[name].params:
+        assert getattr(parameter, "help", None), f"{name} {parameter.name} has no help"
+        for option in parameter.opts + parameter.secondary_opts:
+            if option.startswith("-"):
+                assert option in shown.output
+
+
+def test_defaults_in_the_help_are_those_of_the_settings() -> None:
+    shown = CliRunner().invoke(cli.app, ["run", "--help"], env={"COLUMNS": "200", "TERM": "dumb"}).output
+    for name in ("top_k", "same_name_k", "figures"):
+        assert f"[{Settings.model_fields[name].default}]" in shown
+
+
+def test_printed_settings_are_a_toml_file_that_loads(main: Main, tmp_path: Path) -> None:
+    from schemas.settings import load_settings
+
+    code, out, _ = main("settings")
+    assert code == 0
+    (tmp_path / "all.toml").write_text(out, encoding="utf-8")
+    assert load_settings(tmp_path / "all.toml") == Settings()
+    assert all(name in out for name in Settings.model_fields)
+
+
+# Start-up
+
+
+@pytest.mark.parametrize("command", ["help", "validate", "settings", "suspects", "sql", "report", "check"])
+def test_light_commands_import_neither_torch_nor_prefect(
+    command: str, one_photo: Path, tmp_path: Path
+) -> None:
+    arguments = {"help": ["--help"], "validate": ["validate", str(one_photo)], "settings": ["settings"]}
+    warehouse = ["--warehouse", str(tmp_path / "none")]
+    script = f"""
+import json, sys
+sys.argv = ["pairx", *{arguments.get(command, [command, *warehouse])!r}]
+from flows.cli import main
+try:
+    main()
+except SystemExit:
+    pass
+print()
+print(json.dumps(sorted({{name.partition(".")[0] for name in sys.modules}})))
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", script],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+    loaded = json.loads(ended.stdout.splitlines()[-1])
+    assert not set(loaded) & set(WITHOUT_TORCH_AND_PREFECT)
+
+
+# Bad input
+
+
+def bad_catalogue(folder: Path) -> Path:
+    rows = [
+        {"image_id": "a", "identity": "A", "path": "a.jpg", "theta": "0"},
+        {"image_id": "a", "identity": "A", "path": "b.jpg", "theta": "0"},
+        {"image_id": "c", "identity": "A", "path": "../outside.jpg", "theta": "0"},
+        {"image_id": "d", "identity": "A", "path": "d.jpg", "theta": "steep"},
+        {"image_id": "", "identity": "A", "path": "e.jpg", "theta": "0"},
+    ]
+    return write_catalogue(folder / "bad.csv", rows)
+
+
+@pytest.mark.parametrize("command", ["validate", "run"])
+def test_a_bad_catalogue_lists_all_problems_before_any_work(command: str, tmp_path: Path) -> None:
+    more = ["--warehouse", tmp_path / "w"] if command == "run" else []
+    ended = pairx(command, bad_catalogue(tmp_path), *more)
+    assert ended.returncode == 2
+    for expected in ("doubled image_id", "path outside root", "steep", "image_id", "../outside.jpg", "cure:"):
+        assert expected in ended.stderr
+    assert "4 problems" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert not (tmp_path / "w").exists()
+
+
+def test_a_missing_column_is_named(main: Main, tmp_path: Path) -> None:
+    path = write_catalogue(tmp_path / "c.csv", [{"image_id": "a", "identity": "A"}])
+    code, _, err = main("validate", path)
+    assert code == 2
+    assert "missing column" in err
+
+
+def test_a_good_catalogue_is_summed_up(main: Main, small: Path) -> None:
+    code, out, _ = main("validate", small)
+    assert code == 0
+    assert "valid: " in out
+    assert "6 animals" in out
+
+
+def test_an_unknown_setting_is_refused_with_the_known_ones(
+    main: Main, one_photo: Path, tmp_path: Path
+) -> None:
+    toml = tmp_path / "s.toml"
+    toml.write_text('top_k = 0\nmacher = "sift"\n', encoding="utf-8")
+    code, _, err = main("run", one_photo, "--warehouse", tmp_path / "w", "--settings", toml)
+    assert code == 2
+    assert "macher: no such setting" in err
+    assert "matcher" in err
+    assert "top_k = 0" in err
+    assert not (tmp_path / "w").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--settings", "/nowhere/s.toml"], "no settings file"),
+        (["--matcher", "surf"], "matcher"),
+        (["--preset", "modern"], "preset"),
+        (["--model", "/nowhere/model"], "no model at '/nowhere/model'"),
+        (["--layer", "backbone.blocks.33"], "backbone.blocks.3"),
+        (["--matcher", "superpoint+lightglue"], "superpoint"),
+        (["--cluster", "slurm"], "cluster 'slurm'"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_bad_settings_end_with_2_and_a_message(
+    main: Main, one_photo: Path, tmp_path: Path, arguments: list[str], said: str
+) -> None:
+    code, _, err = main("run", one_photo, "--warehouse", tmp_path / "w", "--dry-run", *arguments)
+    assert code == 2
+    assert said in err
+    assert "Traceback" not in err
+
+
+def test_an_empty_model_folder_says_what_is_expected(main: Main, one_photo: Path, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    code, _, err = main("run", one_photo, "--dry-run", "--model", tmp_path / "model")
+    assert code == 2
+    assert "model.safetensors" in err
+
+
+def test_a_hub_id_without_network_names_the_cure(
+    main: Main, one_photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    asked = {}
+
+    def no_network(hub_id: str, **options: object) -> str:
+        asked.update(options, hub_id=hub_id)
+        raise OSError("network is unreachable")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", no_network)
+    code, _, err = main("run", one_photo, "--dry-run", "--model", "conservationxlabs/miewid-msv3")
+    assert code == 2
+    assert "without network" in err.lower()
+    assert "--model FOLDER" in err
+    assert asked["hub_id"] == "conservationxlabs/miewid-msv3"
+    assert asked["revision"]
+    assert len(str(asked["revision"])) == 40
+    assert not any("py" in str(p).rpartition(".")[2] for p in asked["allow_patterns"])  # type: ignore[attr-defined]
+
+
+# Warehouses
+
+
+@pytest.mark.parametrize("command", ["sql", "suspects", "report"])
+def test_no_warehouse_is_said_plainly(main: Main, tmp_path: Path, command: str) -> None:
+    query = ["SELECT 1"] if command == "sql" else []
+    code, _, err = main(command, *query, "--warehouse", tmp_path / "none")
+    assert code in (1, 2)
+    assert "there is no warehouse at" in err
+    assert "cure:" in err
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("kind", ["file", "protocol"])
+def test_a_warehouse_that_cannot_be_written_is_said_plainly(
+    main: Main, one_photo: Path, tmp_path: Path, kind: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    url = {"file": str(tmp_path / "file"), "protocol": "nosuch://bucket/w"}[kind]
+    code, _, err = main("run", one_photo, "--warehouse", url)
+    assert code in (1, 2)
+    assert "pairx: " in err
+    assert "cure:" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "DELETE FROM photos",
+        "CREATE TABLE x (a INT)",
+        "COPY photos TO 'stolen.csv'",
+        "SELECT 1; DROP VIEW photos",
+    ],
+)
+def test_writing_statements_are_refused(main: Main, undisturbed: Finished, query: str) -> None:
+    code, out, err = main("sql", query, "--warehouse", undisturbed.warehouse.root)  # type: ignore[attr-defined]
+    assert code in (1, 2)
+    assert out == ""
+    assert "pairx: " in err
+
+
+def test_a_command_ends_with_its_code_in_a_shell(undisturbed: Finished, tmp_path: Path) -> None:
+    root = undisturbed.warehouse.root  # type: ignore[attr-defined]
+    refused = pairx("sql", "--warehouse", root, "INSERT INTO photos VALUES (1)")
+    assert refused.returncode in (1, 2)
+    assert "refused" in refused.stderr
+    assert pairx("sql", "--warehouse", root, "SELECT count(*) FROM photos").returncode == 0
+    assert pairx("check", "--warehouse", root).returncode == 0
+
+
+def test_answers_come_as_table_csv_and_json(main: Main, undisturbed: Finished) -> None:
+    root = undisturbed.warehouse.root  # type: ignore[attr-defined]
+    query = "SELECT photo_id, theta FROM photos ORDER BY photo_id LIMIT 2"
+    code, out, _ = main("sql", query, "--warehouse", root, "--format", "csv")
+    assert (code, out.splitlines()[0], len(out.splitlines())) == (0, "photo_id,theta", 3)
+    rows = json.loads(main("sql", query, "--warehouse", root, "--format", "json")[1])
+    assert [set(row) for row in rows] == [{"photo_id", "theta"}] * 2
+    assert "photo_id" in main("sql", query, "--warehouse", root)[1]
+    assert main("sql", query, "--warehouse", root, "--format", "xml")[0] == 2
+
+
+def test_suspects_and_report_of_a_finished_run(main: Main, undisturbed: Finished) -> None:
+    root = undisturbed.warehouse.root  # type: ignore[attr-defined]
+    code, out, _ = main("suspects", "--warehouse", root, "--top", 3, "--format", "json")
+    assert code == 0
+    assert [row["rank"] for row in json.loads(out)] == [1, 2, 3]
+    kinds = {
+        row["kind"]
+        for row in json.loads(main("suspects", "--warehouse", root, "--kind", "copy", "--format", "json")[1])
+    }
+    assert kinds == {"copy"}
+    code, out, _ = main("report", "--warehouse", root)
+    assert code == 0
+    assert Path(out.strip()).is_file()
+
+
+def test_a_damaged_warehouse_fails_the_check(main: Main, undisturbed: Finished, tmp_path: Path) -> None:
+    warehouse = undisturbed.copy(tmp_path / "w")
+    victim = next(Path(warehouse.root).glob("scores/*/*.parquet"))  # type: ignore[attr-defined]
+    victim.write_bytes(victim.read_bytes()[:-7])
+    code, _, err = main("check", "--warehouse", warehouse.root)  # type: ignore[attr-defined]
+    assert code == 1
+    assert victim.name in err
+
+
+# The dry run
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(main: Main, small: Path, tmp_path: Path) -> None:
+    code, out, err = main("run", small, "--warehouse", tmp_path / "deep" / "w", "--dry-run", "--top-k", 3)
+    assert code == 0
+    assert list(tmp_path.rglob("*")) == []
+    lines = {line.partition(" ")[0]: line for line in out.splitlines() if line}
+    rows = sum(1 for _ in small.open(encoding="utf-8")) - 1
+    assert f"{rows} listed, 0 known, {rows} to read, {rows} to embed" in lines["photos"]
+    assert "top 3" in lines["pairs"]
+    assert f"ingest {-(-rows // 64)}" in lines["shards"]
+    assert "about" in lines["time"]
+    assert "not to trust" in " ".join(err.split())
+
+
+def test_a_dry_run_on_a_finished_warehouse_finds_nothing(
+    main: Main, small: Path, undisturbed: Finished, tmp_path: Path
+) -> None:
+    toml = tmp_path / "tiny.toml"
+    toml.write_text("".join(f"{k} = {v!r}\n".replace("'", '"') for k, v in TINY.items()), encoding="utf-8")
+    root = Path(undisturbed.warehouse.root)  # type: ignore[attr-defined]
+    before = sorted(p.stat().st_mtime_ns for p in root.rglob("*"))
+    code, out, _ = main("run", small, "--warehouse", root, "--dry-run", "--settings", toml)
+    assert code == 0
+    assert "0 to read, 0 to embed" in out
+    assert "about 0 to score" in out
+    assert sorted(p.stat().st_mtime_ns for p in root.rglob("*")) == before
+
+
+# One pair
+
+
+def test_explain_draws_a_figure_and_writes_arrays_under_the_golden_names(
+    main: Main, small: Path, tmp_path: Path
+) -> None:
+    with small.open(encoding="utf-8") as file:
+        photos = [r for r in csv.DictReader(file) if r["identity"]]
+    pairs = [
+        (p, q)
+        for p in photos
+        for q in photos
+        if p["identity"] == q["identity"] and p["encounter"] < q["encounter"]
+    ]
+    first, second = next(pq for pq in pairs if all(_opens(small.parent / p["path"]) for p in pq))
+    boxes = [",".join(p[k] for k in "xywh") for p in (first, second)]
+    out, arrays = tmp_path / "deep" / "out.png", tmp_path / "other" / "out.npz"
+    code, said, err = main(
+        "explain", small.parent / first["path"], small.parent / second["path"], "-o", out, "--arrays", arrays,
+        "--box-a", boxes[0], "--box-b", boxes[1], "--maps", 2,
+    )  # fmt: skip
+    assert code == 0, err
+    assert "cosine" in said
+    with Image.open(out) as image:
+        assert image.format == "PNG"
+        assert np.asarray(image.convert("L")).std() > 5
+    with np.load(arrays) as found:
+        assert set(found.files) == GOLDEN_NAMES
+        assert found["pixel_relevance0"].shape == (2, 160, 160)
+        assert found["chip0"].dtype == np.uint8
+        a, b = (found[f"embedding{i}"].astype(float) for i in (0, 1))
+        assert float(found["cosine"]) == pytest.approx(
+            a @ b / np.linalg.norm(a) / np.linalg.norm(b), abs=1e-6
+        )
+
+
+def _opens(path: Path) -> bool:
+    try:
+        with Image.open(path) as image:
+            image.load()
+    except (OSError, Image.DecompressionBombError):
+        return False
+    return True
+
+
+def test_golden_names_are_those_of_the_goldens(shared: Path) -> None:
+    for path in (shared / "goldens").glob("*.npz"):
+        with np.load(path) as golden:
+            assert set(golden.files) == GOLDEN_NAMES
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(None, "cannot be read"), (b"", "no bytes"), (b"<html>", "picture")],
+    ids=["missing", "empty", "html"],
+)
+def test_explain_names_the_photo_that_it_cannot_read(
+    main: Main, tmp_path: Path, content: bytes | None, said: str
+) -> None:
+    if content is not None:
+        (tmp_path / "b.jpg").write_bytes(content)
+    Image.new("RGB", (64, 64), (90, 120, 30)).save(tmp_path / "a.png")
+    code, _, err = main("explain", tmp_path / "a.png", tmp_path / "b.jpg", "-o", tmp_path / "o.png")
+    assert code == 2
+    assert "b.jpg" in err
+    assert said in err
+    assert not (tmp_path / "o.png").exists()
+
+
+def test_explain_refuses_a_box_that_is_none(main: Main, tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64), (90, 120, 30)).save(tmp_path / "a.png")
+    code, _, err = main("explain", tmp_path / "a.png", tmp_path / "a.png", "--box-a", "1,2,three,4")
+    assert code == 2
+    assert "1,2,three,4" in err

@@ -1,0 +1,184 @@
+"""Fingerprints: each setting that changes numbers changes those of the tables whose numbers it changes, and no other does."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import asdict
+from functools import cache
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pairx_engine.local.registry import load_local_matcher
+from pairx_engine.models import load_model
+from pairx_engine.models.load import EMBEDDED_FOLDER
+from schemas import fingerprints as module
+from schemas.fingerprints import Fingerprints, fingerprint, fingerprints
+from schemas.settings import Settings
+from schemas.tables import TABLES
+
+ALL = {"photos", "embeddings", "keypoints", "pairs", "scores", "explanations", "suspects"}
+FROM_EMBEDDINGS = ALL - {"photos", "keypoints"}
+FROM_KEYPOINTS = {"keypoints", "scores", "explanations", "suspects"}
+FROM_SCORES = {"scores", "explanations", "suspects"}
+FROM_PAIRS = {"pairs", "suspects"}
+
+CHANGES = {
+    "resize": ("opencv", FROM_EMBEDDINGS),
+    "layers": (("backbone.blocks.2",), FROM_SCORES),
+    "preset": ("paper", FROM_SCORES),
+    "matcher": ("disk+lightglue", FROM_KEYPOINTS),
+    "view_side": (512, FROM_KEYPOINTS),
+    "max_keypoints": (500, FROM_KEYPOINTS),
+    "homography": ("least_squares", FROM_SCORES),
+    "homography_threshold": (4.0, FROM_SCORES),
+    "top_k": (6, FROM_PAIRS),
+    "same_name_k": (3, FROM_PAIRS),
+    "same_species": (True, FROM_PAIRS),
+    "same_viewpoint": (True, FROM_PAIRS),
+    "max_pixels": (1000, {"photos"}),
+    "n_pixel_maps": (3, {"explanations"}),
+    "n_lines": (3, {"explanations"}),
+}
+"""Settings that change numbers: another value, and the tables whose numbers it changes."""
+
+RUNNING = {
+    "model_revision": "abc",
+    "matcher_weights": "/somewhere/else",
+    "figures": 3,
+    "cluster": "tcp://10.0.0.1:8786",
+    "workers": 3,
+    "batch_size": 3,
+    "photos_per_shard": 3,
+    "pairs_per_shard": 3,
+    "retries": 3,
+}
+"""Settings that only say where and how the work is done. Weights count by their content, not by their place."""
+
+READER = {"decoder": "pillow-13", "convention": "v1"}
+
+
+@cache
+def model_identity(source, resize):
+    return load_model(source, resize=resize).identity()
+
+
+def matcher_identities(settings):
+    """Of extraction and matching: SIFT's own, or a stand-in where weights would be needed."""
+    if settings.matcher == "sift":
+        matcher = load_local_matcher("sift", max_keypoints=settings.max_keypoints)
+        return matcher.extraction_identity(), matcher.identity()
+    extraction = {"extractor": settings.matcher.split("+")[0], "max_keypoints": settings.max_keypoints}
+    return extraction, {"matcher": settings.matcher, **extraction}
+
+
+def prints(reader=READER, **changed):
+    settings = Settings(**changed)
+    model = model_identity(settings.model, settings.resize)
+    layers = settings.layers or ("backbone.blocks.3",)
+    return fingerprints(settings, reader, model, *matcher_identities(settings), layers)
+
+
+def differing(first, second):
+    return {table for table, value in asdict(first).items() if asdict(second)[table] != value}
+
+
+def test_every_setting_is_either_in_the_table_or_only_says_how_to_run():
+    assert {*CHANGES, *RUNNING, "model"} == set(Settings.model_fields)
+    assert not set(CHANGES) & set(RUNNING)
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_setting_that_changes_numbers_changes_exactly_its_tables(name):
+    value, tables = CHANGES[name]
+    assert value != getattr(Settings(), name)
+    assert differing(prints(), prints(**{name: value})) == tables
+
+
+@pytest.mark.parametrize("name", RUNNING)
+def test_a_setting_that_says_how_to_run_changes_nothing(name):
+    assert RUNNING[name] != getattr(Settings(), name)
+    assert differing(prints(), prints(**{name: RUNNING[name]})) == set()
+
+
+def test_the_same_weights_elsewhere_are_the_same_model_and_others_are_not(tmp_path):
+    copy = shutil.copytree(
+        EMBEDDED_FOLDER, tmp_path / "copy", ignore=shutil.ignore_patterns("*.py", "__pycache__")
+    )
+    assert differing(prints(), prints(model=str(copy))) == set()
+    other = {**model_identity("embedded", None), "weights": "0" * 64}
+    found = fingerprints(Settings(), READER, other, *matcher_identities(Settings()), ("backbone.blocks.3",))
+    assert differing(prints(), found) == FROM_EMBEDDINGS
+
+
+def test_another_decoder_or_convention_changes_every_table():
+    assert differing(prints(), prints(reader={**READER, "decoder": "pillow-14"})) == ALL
+
+
+def test_a_layer_named_is_the_same_as_the_models_own():
+    assert prints(layers=("backbone.blocks.3",)) == prints()
+    assert prints(layers=("backbone.blocks.3", "backbone.blocks.2")) != prints()
+
+
+def test_another_schema_changes_every_table(monkeypatch):
+    before = prints()
+    monkeypatch.setattr(module, "SCHEMA_VERSION", "another")
+    assert differing(before, prints()) == ALL
+
+
+def test_tables_do_not_share_a_fingerprint():
+    assert len(set(asdict(prints()).values())) == len(ALL)
+
+
+def test_matches_and_relevances_lie_under_the_scores_fingerprint():
+    found = Fingerprints("a", "b", "c", "d", "e", "f", "g")
+    assert [found.of(t) for t in ("photos", "scores", "matches", "relevances", "suspects")] == [
+        "a",
+        "e",
+        "e",
+        "e",
+        "g",
+    ]
+    with pytest.raises(KeyError):
+        found.of("no such table")
+
+
+def test_every_table_of_results_has_a_fingerprint():
+    found = prints()
+    for table in set(TABLES) - {"failures", "reviews", "runs"}:
+        assert re.fullmatch(r"[0-9a-f]{16}", found.of(table)), table
+
+
+def test_fingerprints_are_the_same_in_every_process_and_order():
+    assert fingerprint(a=1, b={"x": 1, "y": [2, 3]}) == fingerprint(b={"y": [2, 3], "x": 1}, a=1)
+    assert fingerprint(a=1) != fingerprint(a=2)
+    assert fingerprint(a=1) != fingerprint(b=1)
+
+
+def test_a_cause_that_is_no_number_is_refused():
+    with pytest.raises(ValueError, match="JSON"):
+        fingerprint(threshold=float("nan"))
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(json_values, json_values)
+def test_fingerprints_differ_where_causes_differ(first, second):
+    same = repr(first) == repr(second) or canonical(first) == canonical(second)
+    assert (fingerprint(cause=first) == fingerprint(cause=second)) == same
+
+
+def canonical(value):
+    """A value with dictionaries in the order of their keys, and types kept apart as JSON keeps them."""
+    if isinstance(value, dict):
+        return {"dict": sorted((k, canonical(v)) for k, v in value.items())}.__repr__()
+    if isinstance(value, list):
+        return [canonical(v) for v in value].__repr__()
+    return f"{type(value).__name__}:{value!r}"
