@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +14,8 @@ import typer
 app = typer.Typer(
     name="pairx",
     help="PAIR-X for whole catalogues: explain every retrieved pair of animal photos, store the evidence as Parquet, "
-    "rank the suspect matches. Exit codes: 0 done, 1 the work failed (what is done is kept; run again), 2 bad input.",
+    "rank the suspect matches. Exit codes: 0 done, 1 the work failed (what is done is kept; run again), 2 bad input, "
+    "130 or 143 stopped by hand (run again to go on).",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -293,19 +297,52 @@ def show_settings() -> None:
 
 def main() -> None:
     """Entry point: errors that a user can mend become one message and an exit code, without a traceback."""
-    from pairx_engine.errors import EngineError
-    from schemas.errors import CatalogueError, PairxError, SettingsError
+    signal.signal(signal.SIGTERM, _terminate)
+    code = _run()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if "prefect" in sys.modules:
+        # Everything is closed by now. Prefect keeps the last exception's frames alive past the interpreter's end, and
+        # DuckDB's bindings would print a page of leaked objects for them.
+        os._exit(code)
+    sys.exit(code)
 
+
+class _Terminated(BaseException):
+    """SIGTERM: unwound like Ctrl-C, so that the cluster and the server are stopped."""
+
+
+def _terminate(number: int, frame: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise _Terminated
+
+
+def _run() -> int:
+    from pairx_engine.errors import EngineError
+    from schemas.errors import CatalogueError, PairxError, SettingsError, WarehouseError
+
+    stopped = "stopped; what is done is kept, run the same command to go on"
     try:
         app()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
     except (CatalogueError, SettingsError, EngineError) as error:
-        sys.exit(_say(error, 2))
+        return _say(error, 2)
     except PairxError as error:
-        sys.exit(_say(error, 1))
+        bad_input = isinstance(error, ValueError) and not isinstance(error, WarehouseError)
+        return _say(error, 2 if bad_input else 1)
     except KeyboardInterrupt:
-        sys.exit(_say("stopped; what is done is kept, run the same command to go on", 130))
+        return _say(stopped, 130)
+    except _Terminated:
+        return _say(stopped, 143)
     except BrokenPipeError:
-        sys.exit(0)
+        return 0
+    except Exception as error:
+        if type(error).__module__.startswith(("duckdb", "_duckdb")):
+            return _say(f"{error}\n`pairx check` names damaged files; delete them and run again", 1)
+        traceback.print_exc()
+        return 1
+    return 0
 
 
 def _say(message: object, code: int) -> int:

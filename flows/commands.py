@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,9 +42,12 @@ def run_catalogue(
 
         print_plan(read, warehouse, settings, retry_failed, _OUT)
         return
-    from flows.server import prefect_server
+    from flows.server import prefect_server, refuse_unreachable
 
+    refuse_unreachable(settings.cluster)
     with prefect_server():
+        # One message for the user is enough; Prefect would log the same error with its traceback first.
+        logging.getLogger("prefect").setLevel(logging.CRITICAL)
         from flows.nightly import RunOptions, run
         from flows.progress import Terminal
         from tasks.warehouse import Warehouse

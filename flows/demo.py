@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import logging
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from flows.server import prefect_server
-from schemas.errors import PairxError
+from schemas.errors import SettingsError
 from schemas.settings import Settings
 from tasks.console import connect_analyst
 from tasks.drawn_catalogue import write_drawn_catalogue
@@ -48,19 +50,24 @@ def run_demo(out: Path, seed: int, top: int, workers: int | None) -> None:
     """Draw, process and compare; everything lies in `out`, which must be new, empty, or an earlier demo of this seed."""
     begun = time.perf_counter()
     catalogue = out / "catalogue"
-    marker = catalogue / f"seed-{seed}"
-    if out.exists() and any(out.iterdir()) and not marker.exists():
-        raise PairxError(f"{out} holds something else", "name an empty folder with --out, or remove it")
+    marker, part = catalogue / f"seed-{seed}", out / ".drawing"
+    if out.is_file() or (
+        out.exists() and {p.name for p in out.iterdir()} - {part.name} and not marker.exists()
+    ):
+        raise SettingsError(f"{out} holds something else", "name an empty folder with --out, or remove it")
     if not marker.exists():
         _OUT.print("drawing the catalogue …")
-        drawn = write_drawn_catalogue(catalogue, seed)
-        marker.touch()
+        shutil.rmtree(part, ignore_errors=True)
+        drawn = write_drawn_catalogue(part, seed)
+        (part / marker.name).touch()
+        part.rename(catalogue)
         planted = ", ".join(f"{n} {kind.replace('_', ' ')}" for kind, n in drawn.planted.items())
         _OUT.print(
             f"{drawn.photos} photos of {drawn.animals} drawn animals in {catalogue}; planted: {planted}"
         )
     warehouse = out / "warehouse"
     with prefect_server():
+        logging.getLogger("prefect").setLevel(logging.CRITICAL)
         from flows.nightly import RunOptions, run
         from flows.progress import Terminal
         from schemas.catalogue import read_catalogue

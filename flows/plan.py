@@ -61,7 +61,9 @@ def measure(job: Job) -> UnitCosts:
     finally:
         torch.set_num_threads(threads)
     # A shard forwards each of its photos once more for about as many pairs as it has photos.
-    return UnitCosts(embed + detect, 2 * relevance + local + match + embed, 2 * pixels * job.settings.n_pixel_maps)
+    return UnitCosts(
+        embed + detect, 2 * relevance + local + match + embed, 2 * pixels * job.settings.n_pixel_maps
+    )
 
 
 def _median_seconds(action: Callable[[], object]) -> float:

@@ -31,6 +31,9 @@ class Reporter(Protocol):
     def end(self, note: str) -> None:
         """The stage is over."""
 
+    def abort(self) -> None:
+        """The stage was broken off."""
+
 
 class Silent:
     """Says nothing; for library use and deployments, where Prefect shows the tasks."""
@@ -42,6 +45,9 @@ class Silent:
         """Nothing."""
 
     def end(self, note: str) -> None:
+        """Nothing."""
+
+    def abort(self) -> None:
         """Nothing."""
 
 
@@ -87,10 +93,14 @@ class Terminal:
 
     def end(self, note: str) -> None:
         """Leave one line that says what the stage did."""
+        self.abort()
+        self._say(f"{note}  ({time.monotonic() - self._begun:.1f} s)")
+
+    def abort(self) -> None:
+        """Take the bar away and give the terminal its cursor back."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
-        self._say(f"{note}  ({time.monotonic() - self._begun:.1f} s)")
 
     def _say(self, text: str) -> None:
         self._console.print(f"{self._stage:<9} {text}", soft_wrap=True, markup=False)

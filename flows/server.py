@@ -17,9 +17,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from schemas.errors import PairxError
+from schemas.errors import PairxError, SettingsError
 
 _START_SECONDS = 90.0
+_SERVE = """
+import os, runpy, sys, threading
+threading.Thread(target=lambda: (sys.stdin.buffer.read(), os._exit(0)), daemon=True).start()
+sys.argv[0] = "prefect"
+runpy.run_module("prefect", run_name="__main__", alter_sys=True)
+"""
+"""The server ends when its standard input does: with the run, however the run ends."""
 _QUIET = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
@@ -27,6 +34,16 @@ _QUIET = {
     "PREFECT_LOGGING_TO_API_ENABLED": "false",
     "PREFECT_CLI_PROMPT": "false",
 }
+
+
+def refuse_unreachable(cluster: str) -> None:
+    """Raise `SettingsError` when workers on other machines would have to reach a server that listens on loopback only."""
+    host = cluster.partition("://")[2].rpartition(":")[0]
+    if host and host not in ("127.0.0.1", "localhost", "[::1]") and not _configured():
+        raise SettingsError(
+            f"the workers of {cluster} cannot reach a Prefect server that this run would start for itself",
+            "start one that they can reach with `prefect server start --host 0.0.0.0` and set PREFECT_API_URL",
+        )
 
 
 @contextmanager
@@ -81,12 +98,18 @@ def _free_port() -> int:
 
 
 def _start(port: int, log: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     # The run has no schedules to keep and no one looks at its page: neither services nor dashboard.
+    options = ["--host", "127.0.0.1", "--port", str(port), "--no-ui", "--no-services"]
     environment = {k: v for k, v in os.environ.items() if k != "PREFECT_API_URL"}
     with log.open("wb") as file:
         return subprocess.Popen(  # noqa: S603 - a fixed command of this interpreter
-            [*command, "--no-ui", "--no-services"], stdout=file, stderr=subprocess.STDOUT, env=environment
+            [sys.executable, "-c", _SERVE, "server", "start", *options],
+            stdin=subprocess.PIPE,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            # Ctrl-C reaches a whole terminal group; a run whose server dies first waits for it for ever.
+            start_new_session=True,
         )
 
 

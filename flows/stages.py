@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 from uuid import UUID
 
@@ -33,6 +34,8 @@ WORK: dict[str, Callable[[Job, Any], Any]] = {
 }
 UNITS = {"ingest": "photos", "embed": "photos", "retrieve": "photos", "score": "pairs", "draw": "figures"}
 _ARTIFACT_EVERY = 5.0
+_AHEAD = 64
+"""Shards handed to the cluster at once: more than its workers, and never a whole catalogue's worth of them."""
 
 
 class Work:
@@ -80,8 +83,12 @@ class StageRunner:
         """
         begun = time.perf_counter()
         self._reporter.begin(stage, sum(sizes), UNITS[stage])
-        outcomes, errors = self._collect(stage, shards, sizes)
-        folded = finish(outcomes) if finish and outcomes else None
+        try:
+            outcomes, errors = self._collect(stage, shards, sizes)
+            folded = finish(outcomes) if finish and outcomes and not errors else None
+        except BaseException:
+            self._reporter.abort()
+            raise
         results = [o if isinstance(o, ShardResult) else o.result for o in outcomes]
         log = StageLog.of(stage, results, time.perf_counter() - begun)
         self.logs.append(log)
@@ -122,20 +129,26 @@ class StageRunner:
             retry_delay_seconds=1,
             retry_jitter_factor=1,
         )
-        place = {attempt.submit(Work(stage, self._job, s)): i for i, s in enumerate(shards)}
+        waiting = iter(enumerate(shards))
         artifact, said = _progress_artifact(stage), time.monotonic()
         outcomes: dict[int, Any] = {}
         errors: list[BaseException] = []
-        futures = list(place)
-        for count, future in enumerate(as_completed(futures), 1):
-            index = place.pop(future)
+        under_way: dict[Any, int] = {}
+        while True:
+            for index, shard in islice(waiting, _AHEAD - len(under_way)):
+                under_way[attempt.submit(Work(stage, self._job, shard))] = index
+            if not under_way:
+                break
+            future = next(as_completed(list(under_way)))
+            index = under_way.pop(future)
             try:
                 outcomes[index] = future.result()
-            except Exception as error:  # a dead worker, a bug, a lost disk: all end up in one message below
+            except Exception as error:  # a dead worker, a bug, a lost disk: all end up in one message
                 errors.append(error)
             self._reporter.advance(sizes[index])
-            if time.monotonic() - said > _ARTIFACT_EVERY or count == len(shards):
-                update_progress_artifact(artifact, 100.0 * count / len(shards))
+            done = len(outcomes) + len(errors)
+            if time.monotonic() - said > _ARTIFACT_EVERY or done == len(shards):
+                update_progress_artifact(artifact, 100.0 * done / len(shards))
                 said = time.monotonic()
         return [outcomes[i] for i in sorted(outcomes)], errors
 

@@ -51,9 +51,7 @@ def plan_embed(
     """
     shards = []
     keys = {p["photo_id"]: (p["photo_id"], p["chip_id"]) for p in photos if p["chip_id"] is not None}
-    missing = [
-        p for p in photos if (k := keys.get(p["photo_id"])) and not (k in embedded and k in detected)
-    ]
+    missing = [p for p in photos if (k := keys.get(p["photo_id"])) and not (k in embedded and k in detected)]
     for part in chunks(missing, size):
         ids = [p["photo_id"] for p in part]
         shards.append(

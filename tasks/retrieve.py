@@ -217,7 +217,9 @@ def near_identical(gallery: Gallery, rule: PairRule, limit: int) -> list[tuple[i
         for group in np.split(order, edges):
             for a in group if len(group) > 1 else ():
                 distance = hash_distances(gallery.hashes[a], gallery.hashes[group])
-                near = group[(distance <= NEAR_IDENTICAL_BITS) & ((names[group] != names[a]) | (names[a] == -1))]
+                near = group[
+                    (distance <= NEAR_IDENTICAL_BITS) & ((names[group] != names[a]) | (names[a] == -1))
+                ]
                 near = near[rule.admissible(gallery.keys, np.array([a]), near)[0]]
                 if len(near):
                     both = np.union1d(nearest.get(int(a), near), near)

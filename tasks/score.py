@@ -102,7 +102,9 @@ def score_shard(job: Job, shard: ScoreShard) -> ShardResult:
             continue
         with watch.in_engine(), or_failure(failures, "score", pair.pair_id):
             found = _local_evidence(job, local.get(pair.photo_a), local.get(pair.photo_b))
-            rows = [_score(job, pair, layer, seen, relevance[layer][pair.pair_id], found) for layer in job.layers]
+            rows = [
+                _score(job, pair, layer, seen, relevance[layer][pair.pair_id], found) for layer in job.layers
+            ]
             for table, row in (item for layer in rows for item in layer.items()):
                 tables[table].append(row)
     return commit(job, shard.name, tables, "score", {"scores": failures}, watch)
@@ -145,7 +147,9 @@ def _relevances(
             with or_failure(lost, "score", photo):
                 for group in chunks(wanted, _STARTS_AT_ONCE):
                     filled = [*group, *[group[-1]] * (_STARTS_AT_ONCE - len(group))]
-                    found = explainer.relevance(seen[photo].chip, torch.stack([start for *_, start in filled]))
+                    found = explainer.relevance(
+                        seen[photo].chip, torch.stack([start for *_, start in filled])
+                    )
                     for layer in job.layers:
                         for (pair_id, side, _), grid in zip(group, found[layer], strict=False):
                             grids[layer][pair_id][side] = grid.float().cpu().numpy()
@@ -214,9 +218,7 @@ def _match_row(
     return row
 
 
-def _score_row(
-    scores: Plausibility, grids: Grids, local: LocalEvidence
-) -> dict[str, Any]:
+def _score_row(scores: Plausibility, grids: Grids, local: LocalEvidence) -> dict[str, Any]:
     return {
         "n_matches": scores.n_matches,
         "match_fraction": scores.match_fraction,

@@ -19,6 +19,7 @@ from tasks.job import Job
 
 T = TypeVar("T")
 
+
 @dataclass(frozen=True)
 class ShardResult:
     """What a shard task returns to the driver: counts and costs, never data."""
@@ -77,7 +78,9 @@ def or_failure(failures: list[Failure], stage: str, item: str, **where: Any) -> 
     except PhotoError as error:
         failures.append(Failure(stage, item, FailureCode(error.code), str(error), **where))
     except (MemoryError, torch.cuda.OutOfMemoryError) as error:
-        failures.append(Failure(stage, item, FailureCode.OUT_OF_MEMORY, str(error) or "out of memory", **where))
+        failures.append(
+            Failure(stage, item, FailureCode.OUT_OF_MEMORY, str(error) or "out of memory", **where)
+        )
     except Exception as error:  # one strange photo must not stop a night
         text = f"{type(error).__name__}: {error}"
         failures.append(Failure(stage, item, FailureCode.INTERNAL_ERROR, text, **where))

@@ -34,6 +34,8 @@ from schemas.boxes import to_pixels
 from tests import poison
 
 EXIF_ORIENTATION = 0x0112
+WITHOUT_BYTES = ("missing.jpg", "folder.jpg", "dangling_link.jpg")
+"""Poison that ends before the decoder, where files are read."""
 
 
 def encoded(picture, form="PNG", **options):
@@ -321,12 +323,12 @@ def test_a_cut_does_not_keep_its_photo_in_memory():
 # ---------------------------------------------------------------------------------------------- files
 
 
-@pytest.mark.parametrize("item", poison.POISONS, ids=lambda item: item.name[:40])
+@pytest.mark.parametrize(
+    "item", [p for p in poison.POISONS if p.name not in WITHOUT_BYTES], ids=lambda item: item.name[:40]
+)
 def test_every_poison_photo_has_its_code_or_becomes_a_cut(item, tmp_path):
     path = tmp_path / item.name
     item.write(path)
-    if not path.is_file():
-        pytest.skip("a matter of the file system, not of the decoder")
     if item.code is None:
         cut = cut_photo(decode_photo(path.read_bytes()))
         assert cut.shape == (poison.HEIGHT, poison.WIDTH, 3)

@@ -355,6 +355,7 @@ class Trap:
         return Path.touch, (self.path,)
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("how", ["torch", "pickle", "nested"])
 def test_a_pickle_with_code_is_refused_and_nothing_runs(how, miniature, tmp_path):
     mark = tmp_path / "executed"
