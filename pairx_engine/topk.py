@@ -135,14 +135,24 @@ class _Kept:
 
 
 def _settle(
-    queries: Tensor, rows: NDArray[np.int64], blocks: Blocks, keys: PhotoKeys, rule: PairRule, k: int, kept: _Kept
+    queries: Tensor,
+    rows: NDArray[np.int64],
+    blocks: Blocks,
+    keys: PhotoKeys,
+    rule: PairRule,
+    k: int,
+    kept: _Kept,
 ) -> Neighbours:
     """Score the candidates in double precision, keep k, and search again where the margin is within rounding."""
     column = torch.where(torch.isfinite(kept.similarity), kept.column, _UNKNOWN).cpu().numpy()
     chosen, cosine = _best(column, _rescore(queries, column, blocks), k)
     bound = 2.0**-22 * queries.shape[1]
     floor = kept.similarity[:, -1].cpu().numpy()
-    unsure = np.flatnonzero(np.isfinite(floor) & (cosine[:, -1] <= floor + bound)) if k else np.array([], dtype=int)
+    unsure = (
+        np.flatnonzero(np.isfinite(floor) & (cosine[:, -1] <= floor + bound))
+        if k
+        else np.array([], dtype=int)
+    )
     if len(unsure):
         at = torch.from_numpy(unsure).to(queries.device)
         chosen[unsure], cosine[unsure] = _search_exactly(queries[at], rows[unsure], blocks, keys, rule, k)
@@ -185,7 +195,9 @@ def _search_exactly(
     for columns, vectors in blocks():
         for start in range(0, len(columns), step):
             part = columns[start : start + step]
-            others = torch.nn.functional.normalize(vectors[start : start + step].to(unit.device).double(), dim=1)
+            others = torch.nn.functional.normalize(
+                vectors[start : start + step].to(unit.device).double(), dim=1
+            )
             found = (unit @ others.T).float().cpu().numpy()
             allowed = rule.admissible(keys, rows, part)
             names = np.where(allowed, part[None, :], _UNKNOWN)

@@ -32,7 +32,12 @@ class FailureCode(StrEnum):
     INTERNAL_ERROR = "internal_error"
 
 
-PASSING = (FailureCode.MISSING_FILE, FailureCode.UNREADABLE_FILE, FailureCode.CHANGED_FILE, FailureCode.OUT_OF_MEMORY)
+PASSING = (
+    FailureCode.MISSING_FILE,
+    FailureCode.UNREADABLE_FILE,
+    FailureCode.CHANGED_FILE,
+    FailureCode.OUT_OF_MEMORY,
+)
 """Codes whose cause may be gone by the next run: such items are tried again, all others only when asked for."""
 
 FAILURE_MEANINGS: dict[FailureCode, str] = {

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,20 +93,29 @@ class Command:
         """Wait for the end; the exit code."""
         return self.process.wait(_SECONDS)
 
-    def kill(self) -> list[int]:
-        """SIGKILL to the whole group and to every descendant; returns who lived outside the group."""
-        everyone = descendants(self.process.pid)
-        outside = [pid for pid in everyone if _group(pid) not in (None, self.process.pid)]
-        if self.process.poll() is None or members(self.process.pid):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        for pid in outside:
-            os.kill(pid, signal.SIGKILL)
+    def kill(self) -> None:
+        """SIGKILL to the whole group at once; fails when anything that it had started lives on."""
+        everyone = self.processes()
+        os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(30)
-        deadline = time.monotonic() + 30
-        while members(self.process.pid) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert not members(self.process.pid), "processes were left behind"
-        return outside
+        left = still_there(everyone)
+        assert left == [], "processes were left behind"
+
+    def processes(self) -> dict[int, str]:
+        """The command and all that it started, by process id, with the time of their start."""
+        living = _processes()
+        return {
+            pid: living[pid][19]
+            for pid in (self.process.pid, *descendants(self.process.pid))
+            if pid in living
+        }
+
+    def clean_up(self) -> None:
+        """End whatever is left of a failed test."""
+        for pid in self.processes():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait(30)
 
     @property
     def text(self) -> str:
@@ -126,14 +136,15 @@ def _processes() -> dict[int, list[str]]:
     return {pid: stat for pid, stat in found.items() if stat is not None and stat[0] not in "ZX"}
 
 
-def _group(pid: int) -> int | None:
-    stat = _stat(pid)
-    return None if stat is None else int(stat[2])
-
-
-def members(group: int) -> list[int]:
-    """Living processes of a process group."""
-    return [pid for pid, stat in _processes().items() if int(stat[2]) == group]
+def still_there(processes: dict[int, str], seconds: float = 20) -> list[str]:
+    """Command lines of those processes (id: time of start) that still live after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while True:
+        living = _processes()
+        left = [pid for pid, start in processes.items() if pid in living and living[pid][19] == start]
+        if not left or time.monotonic() > deadline:
+            return [command_line(pid) for pid in left]
+        time.sleep(0.05)
 
 
 def descendants(pid: int) -> list[int]:

@@ -1,10 +1,8 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
 
@@ -13,7 +11,7 @@ import pytest
 from flows import server
 from flows.server import prefect_server
 from schemas.errors import PairxError
-from tests.flows.running import environment, members
+from tests.flows.running import Command, command_line, environment, still_there
 
 
 def test_a_configured_server_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,44 +57,29 @@ def test_the_servers_home_and_address_are_gone_afterwards_and_nothing_is_reporte
 
 HOLDS_A_SERVER = """
 import time
-from flows import server
-start = server._start
-def told(port, log):
-    process = start(port, log)
-    print(process.pid, flush=True)
-    return process
-server._start = told
-with server.prefect_server():
+from flows.server import prefect_server
+with prefect_server():
     print("up", flush=True)
     time.sleep(600)
 """
 
 
-@pytest.mark.xfail(
-    strict=True, reason="bug: the server outlives a driver that got SIGKILL, and nobody ends it"
-)
 def test_the_server_ends_with_a_killed_driver(tmp_path: Path) -> None:
     """Nothing runs in a process that gets SIGKILL: the server itself has to notice."""
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLDS_A_SERVER], env=environment(PREFECT_HOME=str(tmp_path)), stdout=subprocess.PIPE,
-        text=True, start_new_session=True,
-    )  # fmt: skip
+    with (tmp_path / "out").open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-c", HOLDS_A_SERVER], env=environment(PREFECT_HOME=str(tmp_path)), stdout=out
+        )
+    holder = Command(process, tmp_path / "out")
     try:
-        assert holder.stdout is not None
-        pid = int(holder.stdout.readline())
-        assert holder.stdout.readline() == "up\n"
-        assert members(holder.pid) == sorted([holder.pid, pid])
-        holder.kill()
-        holder.wait(10)
-        deadline = time.monotonic() + 10
-        while (left := members(holder.pid)) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert left == []
+        holder.wait_for(lambda: "up" in holder.text)
+        everyone = holder.processes()
+        assert any("prefect" in command_line(pid) for pid in everyone.keys() - {process.pid})
+        process.kill()
+        process.wait(10)
+        assert still_there(everyone) == []
     finally:
-        if members(holder.pid):
-            os.killpg(holder.pid, signal.SIGKILL)
-        if holder.stdout is not None:
-            holder.stdout.close()
+        holder.clean_up()
 
 
 def test_a_server_that_dies_is_an_error_with_its_last_words(

@@ -230,7 +230,10 @@ def test_near_identical_pictures_of_one_name_are_neighbours_or_nothing(warehouse
     photos = [replace(Photo(name), identity="A") for name in "pqr"]
     pairs = [Pair("p", "q", 0.1, hash_distance=0), Pair("p", "r", 0.5), Pair("q", "r", 0.6)]
     Toy(photos, pairs, top_k=1, same_name_k=0).write(warehouse)
-    assert rows(look(warehouse), "SELECT photo_a, photo_b FROM pairs ORDER BY ALL") == [("p", "r"), ("q", "r")]
+    assert rows(look(warehouse), "SELECT photo_a, photo_b FROM pairs ORDER BY ALL") == [
+        ("p", "r"),
+        ("q", "r"),
+    ]
 
 
 def test_ties_are_broken_by_the_other_photos_id(warehouse: Warehouse) -> None:
