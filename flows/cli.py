@@ -325,14 +325,15 @@ def _run() -> int:
     try:
         app()
     except SystemExit as end:
+        if end.code == 130:
+            # Typer turns Ctrl-C into this before anyone else hears of it.
+            return _say(stopped, 130)
         return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
     except (CatalogueError, SettingsError, EngineError) as error:
         return _say(error, 2)
     except PairxError as error:
         bad_input = isinstance(error, ValueError) and not isinstance(error, WarehouseError)
         return _say(error, 2 if bad_input else 1)
-    except KeyboardInterrupt:
-        return _say(stopped, 130)
     except _Terminated:
         return _say(stopped, 143)
     except BrokenPipeError:

@@ -43,14 +43,15 @@ def run_catalogue(
         print_plan(read, warehouse, settings, retry_failed, _OUT)
         return
     from flows.server import prefect_server, refuse_unreachable
+    from tasks.warehouse import Warehouse
 
     refuse_unreachable(settings.cluster)
+    Warehouse(warehouse).prepare()
     with prefect_server():
         # One message for the user is enough; Prefect would log the same error with its traceback first.
         logging.getLogger("prefect").setLevel(logging.CRITICAL)
         from flows.nightly import RunOptions, run
         from flows.progress import Terminal
-        from tasks.warehouse import Warehouse
 
         summary = run(
             read, Warehouse(warehouse), settings, RunOptions(withdraw_missing, retry_failed), Terminal()

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-import pytest
+# Before torch is imported: spinning OpenMP threads slow tests on a busy machine ten times down.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+import pytest  # noqa: E402
 
 
 @pytest.fixture(scope="session")

@@ -245,7 +245,6 @@ def test_a_hub_id_without_network_names_the_cure(
     assert not any("py" in str(p).rpartition(".")[2] for p in asked["allow_patterns"])  # type: ignore[attr-defined]
 
 
-@pytest.mark.xfail(strict=True, reason="bug: typer turns Ctrl-C into exit 130 before the message is printed")
 def test_ctrl_c_says_that_the_work_is_kept(main: Main, monkeypatch: pytest.MonkeyPatch) -> None:
     from flows import commands
 
