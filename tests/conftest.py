@@ -8,7 +8,7 @@ from pathlib import Path
 # Before torch is imported: spinning OpenMP threads slow tests on a busy machine ten times down.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-import pytest  # noqa: E402
+import pytest
 
 
 @pytest.fixture(scope="session")
