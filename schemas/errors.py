@@ -28,10 +28,6 @@ class SettingsError(PairxError, ValueError):
     """A setting is unknown, out of range or contradicts another."""
 
 
-class ModelError(PairxError, ValueError):
-    """A model or its weights cannot be found, read or trusted."""
-
-
 class WarehouseError(PairxError, ValueError):
     """A warehouse cannot be reached, was written by another version, or holds damaged files."""
 

@@ -33,7 +33,7 @@ class Settings(BaseModel):
         (), description="layers to explain; the first one ranks. Default: the model's"
     )
     preset: Literal["published", "paper"] = Field(
-        "published", description="LRP preset, see METHODS in the README"
+        "published", description="LRP preset: published (as the public code computes) or paper (signed Eq. 1)"
     )
 
     matcher: Matcher = Field("sift", description="independent local matcher for the homography")

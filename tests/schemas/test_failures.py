@@ -8,7 +8,7 @@ from dataclasses import fields
 import pyarrow as pa
 import pytest
 
-from schemas.errors import CatalogueError, ModelError, PairxError, Problem, SettingsError, WarehouseError
+from schemas.errors import CatalogueError, PairxError, Problem, SettingsError, WarehouseError
 from schemas.failures import FAILURE_MEANINGS, MAX_MESSAGE, STAGES, Failure, FailureCode
 from schemas.tables import FAILURES
 
@@ -51,7 +51,7 @@ def test_long_messages_are_cut() -> None:
     assert failure.message.endswith("…")
 
 
-@pytest.mark.parametrize("family", [SettingsError, ModelError, WarehouseError])
+@pytest.mark.parametrize("family", [SettingsError, WarehouseError])
 def test_errors_share_a_base_say_the_cure_and_survive_a_process_border(family: type[PairxError]) -> None:
     error = family("no weights in /models", cure="name a folder with model.safetensors")
     assert isinstance(error, PairxError)
