@@ -14,7 +14,7 @@ from pairx_engine.errors import EngineError, ModelError
 from pairx_engine.lrp import PRESETS, Reduction, reduce_channels
 from pairx_engine.matching import Matches, cell_points, match_relevance, mutual_matches
 from pairx_engine.models import ReIdModel
-from pairx_engine.relevance import LayerExplainer, cosine_start
+from pairx_engine.relevance import LayerExplainer, starts_of
 
 Floats = NDArray[np.float32]
 _REDUCTIONS: tuple[Reduction, ...] = ("abs_of_sum", "signed_sum", "sum_of_abs")
@@ -24,7 +24,8 @@ _REDUCTIONS: tuple[Reduction, ...] = ("abs_of_sum", "signed_sum", "sum_of_abs")
 class PairExplanation:
     """Why a model finds two chips alike; 0 and 1 are the two chips.
 
-    `chip` (H, W, 3) uint8; `embedding` and `start_gradient` = d cosine / d embedding (D,); the relevance grids (h, w) of
+    `chip` (H, W, 3) uint8; `embedding` and `start_gradient` (D,), what was
+    propagated from it: d cosine / d embedding, or for `conserving` each element's share of the cosine; the relevance grids (h, w) of
     the layer under three reductions (see `Preset`); the mutual matches, most relevant first: `match_cell` (n, 2) as
     (column, row), `match_point` (n, 2) as (x, y) in chip pixels, `match_distance` (n,) L2, `match_relevance` (n,) after
     the preset; `pixel_relevance` (k, H, W) of the first k matches.
@@ -84,11 +85,12 @@ def explain_pair(
     layer: str | None = None,
     preset: str = "published",
     n_pixel_maps: int = 10,
+    precision: str = "float32",
 ) -> PairExplanation:
     """Explain two chips (H, W, 3) uint8 of the model's input size at one layer (the model's own by default).
 
     Pixel maps are made for the `n_pixel_maps` most relevant matches (fewer where there are fewer). Raises `EngineError`
-    for chips of another size, a model without a layer to explain, an unknown layer or preset.
+    for chips of another size, a model without a layer to explain, an unknown layer, preset or precision.
     """
     layer = layer or model.layer
     if layer is None:
@@ -98,28 +100,26 @@ def explain_pair(
             raise EngineError(f"chips must be uint8 {(*model.chip.size, 3)}, not {chip.dtype} {chip.shape}")
     if n_pixel_maps < 0:
         raise EngineError(f"the number of pixel maps must not be negative, got {n_pixel_maps}")
-    explainer = LayerExplainer(model.network, [layer], preset)
+    explainer = LayerExplainer(model.network, [layer], preset, precision)
     chips = model.normalise([chip0, chip1])
-    with explainer.open():
-        # One chip a forward: the numbers of a photo must not depend on its company.
-        seen = [explainer.activations(one) for one in chips.split(1)]
-        embeddings = [one.embeddings[0] for one in seen]
-        starts = cosine_start(*embeddings)
-        owner = torch.zeros(1, dtype=torch.long, device=chips.device)
-        channels = [
-            explainer.channel_relevances(one, owner, start[None])[layer][0]
-            for one, start in zip(chips.split(1), starts, strict=True)
-        ]
-        relevances = {name: [reduce_channels(c, name) for c in channels] for name in _REDUCTIONS}
-        used = relevances[explainer.preset.reduction]
-        found = mutual_matches(*(one.features[layer][0] for one in seen))
-        relevance = match_relevance(found, *used)
-        order = np.argsort(-relevance, kind="stable")
-        matches = found.take(order)
-        pixels = [
-            explainer.pixel_maps(chip, layer, cells[:n_pixel_maps])
-            for chip, cells in zip(chips, (matches.cell0, matches.cell1), strict=True)
-        ]
+    # One chip a forward: the numbers of a photo must not depend on its company.
+    seen = [explainer.see(chip) for chip in chips]
+    embeddings = [one.embedding for one in seen]
+    starts = starts_of(explainer.preset, *embeddings)
+    channels = [
+        explainer.channel_relevance(one, start[None])[layer][0]
+        for one, start in zip(seen, starts, strict=True)
+    ]
+    relevances = {name: [reduce_channels(c, name) for c in channels] for name in _REDUCTIONS}
+    used = relevances[explainer.preset.reduction]
+    found = mutual_matches(*(one.features[layer] for one in seen))
+    relevance = match_relevance(found, *used)
+    order = np.argsort(-relevance, kind="stable")
+    matches = found.take(order)
+    pixels = [
+        explainer.pixel_maps(chip, layer, cells[:n_pixel_maps])
+        for chip, cells in zip(chips, (matches.cell0, matches.cell1), strict=True)
+    ]
     named = {f"relevance_{name}": grids for name, grids in relevances.items()}
     named |= {"embedding": embeddings, "start_gradient": list(starts), "pixel_relevance": pixels}
     return PairExplanation(

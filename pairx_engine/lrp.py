@@ -35,6 +35,7 @@ from zennit.types import BatchNorm, ConvolutionTranspose, Linear
 from pairx_engine.errors import EngineError
 
 Reduction = Literal["abs_of_sum", "signed_sum", "sum_of_abs"]
+Start = Literal["gradient", "shares"]
 SQUEEZE_EXCITE = (SqueezeExcite, SEModule, EffectiveSEModule, SqueezeExcitation)
 
 
@@ -43,11 +44,15 @@ class Preset:
     """A named way to compute relevances; the name is stored with every result.
 
     `reduction` turns the signed relevance of each channel at the layer into one number per cell: `abs_of_sum` is
-    |sum_c r_c|, `signed_sum` is sum_c r_c (Eq. 1 of the paper), `sum_of_abs` is sum_c |r_c|.
+    |sum_c r_c|, `signed_sum` is sum_c r_c (Eq. 1 of the paper), `sum_of_abs` is sum_c |r_c|. `start` says what is
+    propagated from the embedding: the cosine's `gradient`, or the `shares` of its elements, which sum to it. With
+    `conserving` the rules of `pairx_engine.propagation.conserving` take the place of those above.
     """
 
     name: str
     reduction: Reduction
+    start: Start = "gradient"
+    conserving: bool = False
 
     def __post_init__(self) -> None:
         if self.reduction not in ("abs_of_sum", "signed_sum", "sum_of_abs"):
@@ -59,8 +64,10 @@ class Preset:
 PRESETS: dict[str, Preset] = {
     "published": Preset("published", "abs_of_sum"),
     "paper": Preset("paper", "signed_sum"),
+    "conserving": Preset("conserving", "signed_sum", "shares", True),
 }
-"""`published`: what PAIR-X's public code computes; `paper`: what its text says. They differ in the absolute value only."""
+"""`published`: what PAIR-X's public code computes; `paper`: what its text says, which differs in the absolute value only;
+`conserving`: rules under which the relevance at every layer sums to the cosine."""
 
 
 def preset_named(name: str) -> Preset:

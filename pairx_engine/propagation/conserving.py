@@ -1,0 +1,243 @@
+"""The rules of the preset `conserving`: what enters a step as relevance leaves it as relevance.
+
+Contributions c_ji = W_ji A_i of a linear step are taken with the batch norm after it folded into W; the bias takes no part.
+With z+_j the sum of the positive and z-_j of the negative ones,
+
+    R_i = sum_j c+_ji R_j / z+_j   over outputs with z+_j > 1e-12,
+        + sum_j c-_ji R_j / z-_j   over the others with z-_j < -1e-12,
+
+and relevance of an output to which nothing contributes stays where it is: its value is its bias alone. That is the only
+leakage, and it is declared. All shares lie between 0 and 1, so nothing is blown up on the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pairx_engine.models.miewid import GeneralisedMeanPool
+from pairx_engine.propagation.precision import Precision
+from pairx_engine.propagation.rules import (
+    ConvRecording,
+    Part,
+    Pass,
+    Plain,
+    Pulled,
+    Recording,
+    Weights,
+    Windows,
+    ZPlus,
+    product,
+    to_window,
+    transposed,
+)
+from pairx_engine.propagation.window import Window, cut, move, whole
+
+NOTHING = 1e-12
+"""Sums of contributions smaller than this count as none."""
+
+
+def ratios(positive: Tensor, negative: Callable[[], Tensor]) -> tuple[Tensor, Tensor | None]:
+    """1 / z+ and 1 / z- where each is used, zero elsewhere; None for the second where it is used nowhere."""
+    has = positive > NOTHING
+    first = torch.where(has, positive, 1).reciprocal() * has
+    if bool(has.all()):
+        return first, None
+    z = negative()
+    uses = ~has & (z < -NOTHING)
+    return first, (torch.where(uses, z, 1).reciprocal() * uses if bool(uses.any()) else None)
+
+
+class ConservingConv(ZPlus):
+    """A convolution by the module's equation."""
+
+    def record(self, run: Callable[..., Tensor], inputs: Sequence[Tensor]) -> tuple[Tensor, Recording]:
+        """Run the step; keep A and both ratios."""
+        geometry = self.geometry(inputs[0])
+        parts, opposite = self.parts(inputs[0], geometry), self.parts(inputs[0], geometry, opposite=True)
+        first, second = ratios(self.total(parts, geometry), lambda: self.total(opposite, geometry))
+        recording = _ConvRecording(
+            geometry, parts, first, whole(inputs[0]), self.precision, opposite, second
+        )
+        return run(*inputs), recording
+
+
+@dataclass(frozen=True)
+class _ConvRecording(ConvRecording):
+    opposite: tuple[Part, ...]
+    second: Tensor | None
+
+    def pull(self, relevance: Tensor, held: Window | None, wanted: Windows) -> Pulled:
+        (total,) = super().pull(relevance, held, wanted)
+        if self.second is None:
+            return [total]
+        assert held is not None and wanted[0] is not None and total is not None
+        scaled = relevance * cut(self.second, held)
+        return [total + self.share(self.opposite, scaled, held, wanted[0])]
+
+    def left(self, relevance: Tensor, held: Window | None) -> Tensor:
+        assert held is not None
+        used = self.ratio if self.second is None else self.ratio + self.second
+        return (relevance * (cut(used, held) == 0)).flatten(1).sum(dim=1)
+
+
+class ConservingLinear:
+    """A linear layer on the last axis by the module's equation."""
+
+    def __init__(self, module: nn.Linear, folded: nn.Module | None, precision: Precision) -> None:
+        self.weights = Weights(module, folded)
+        self.precision = precision
+
+    def record(self, run: Callable[..., Tensor], inputs: Sequence[Tensor]) -> tuple[Tensor, Recording]:
+        """Run the step; keep A and both ratios."""
+        a = inputs[0].to(self.precision.relevance or inputs[0].dtype)
+        parts = a.clamp(min=0), a.clamp(max=0)
+        weights = [self.weights.operand(kind, self.precision) for kind in ("positive", "negative")]
+
+        def total(signs: Sequence[Tensor]) -> Tensor:
+            sums = [functional.linear(x, w.to(x.dtype)) for x, w in zip(parts, signs, strict=True)]
+            return sums[0] + sums[1]
+
+        first, second = ratios(total(weights), lambda: total(weights[::-1]))
+        return run(*inputs), _LinearRecording(parts, tuple(weights), (first, second), self.precision)
+
+
+@dataclass(frozen=True)
+class _LinearRecording:
+    parts: tuple[Tensor, Tensor]
+    weights: tuple[Tensor, ...]
+    ratios: tuple[Tensor, Tensor | None]
+    precision: Precision
+
+    def reach(self, window: Window) -> Window | None:
+        return None
+
+    def pull(self, relevance: Tensor, held: Window | None, wanted: Windows) -> Pulled:
+        total = torch.zeros((), dtype=relevance.dtype, device=relevance.device)
+        for ratio, weights in zip(self.ratios, (self.weights, self.weights[::-1]), strict=True):
+            if ratio is None:
+                continue
+            for part, weight in zip(self.parts, weights, strict=True):
+                total = total + part * product(relevance * ratio, weight, torch.matmul, self.precision)
+        return [total]
+
+    def left(self, relevance: Tensor, held: Window | None) -> Tensor:
+        first, second = self.ratios
+        used = first if second is None else first + second
+        return (relevance * (used == 0)).flatten(1).sum(dim=1)
+
+
+class Shared:
+    """A sum of two tensors: R_a = R |a| / (|a| + |b|), R_b the rest; halves where both are zero."""
+
+    def record(self, run: Callable[..., Tensor], inputs: Sequence[Tensor]) -> tuple[Tensor, Recording]:
+        """Run the step; keep the first summand's share."""
+        output = run(*inputs)
+        if any(value.shape != output.shape for value in inputs):
+            raise ValueError("sums of tensors of different shapes have no conserving rule")
+        first, second = (value.abs() for value in inputs)
+        both = first + second
+        share = torch.where(both > 0, first / torch.where(both > 0, both, 1), 0.5)
+        return output, _SharedRecording(share)
+
+
+@dataclass(frozen=True)
+class _SharedRecording:
+    share: Tensor
+
+    def reach(self, window: Window) -> Window | None:
+        return window
+
+    def pull(self, relevance: Tensor, held: Window | None, wanted: Windows) -> Pulled:
+        share = self.share if held is None else cut(self.share, held)
+        first = (relevance * share).to(relevance.dtype)
+        parts = (first, relevance - first)
+        return [to_window(part, held, window) for part, window in zip(parts, wanted, strict=True)]
+
+
+class SharedPool:
+    """Average pooling J as a linear step of equal positive weights; an average of nothing is shared evenly."""
+
+    def record(self, run: Callable[..., Tensor], inputs: Sequence[Tensor]) -> tuple[Tensor, Recording]:
+        """Run the step; keep the signed parts, their ratios, and the pooling's graph."""
+        positive, negative = inputs[0].clamp(min=0), inputs[0].clamp(max=0)
+        first, second = ratios(run(positive), lambda: run(negative))
+        ones = run(torch.ones_like(inputs[0]))
+        used = first if second is None else first + second
+        even = (used == 0) / ones
+        with torch.enable_grad():
+            leaf = inputs[0].detach().requires_grad_()
+            output = run(leaf)
+        terms = [(positive, first), (torch.ones_like(positive), even)]
+        terms += [] if second is None else [(negative, second)]
+        return output.detach(), _PoolRecording(output, leaf, tuple(terms))
+
+
+@dataclass(frozen=True)
+class _PoolRecording:
+    output: Tensor
+    leaf: Tensor
+    terms: tuple[tuple[Tensor, Tensor], ...]
+
+    def reach(self, window: Window) -> Window | None:
+        return None
+
+    def pull(self, relevance: Tensor, held: Window | None, wanted: Windows) -> Pulled:
+        total: Tensor | None = None
+        for part, ratio in self.terms:
+            (back,) = transposed(self.output, [self.leaf], relevance.to(ratio.dtype) * ratio)
+            assert back is not None
+            total = part * back if total is None else total + part * back
+        assert total is not None
+        total = total.to(relevance.dtype)
+        return [total if wanted[0] is None else move(total, whole(total), wanted[0])]
+
+
+class SharedGeM:
+    """Generalised-mean pooling: R_i = R c_i / sum c, c = max(x, eps)^p."""
+
+    def __init__(self, module: GeneralisedMeanPool) -> None:
+        self.module = module
+
+    def record(self, run: Callable[..., Tensor], inputs: Sequence[Tensor]) -> tuple[Tensor, Recording]:
+        """Run the step; keep each cell's share (1, C, h, w)."""
+        # Divided by the channel's largest value first: powers of small numbers would vanish.
+        clamped = inputs[0].clamp(min=self.module.eps)
+        powers = (clamped / clamped.amax(dim=(2, 3), keepdim=True)).pow(self.module.p.detach())
+        return run(*inputs), _GeMRecording(powers / powers.sum(dim=(2, 3), keepdim=True))
+
+
+@dataclass(frozen=True)
+class _GeMRecording:
+    share: Tensor
+
+    def reach(self, window: Window) -> Window | None:
+        return None
+
+    def pull(self, relevance: Tensor, held: Window | None, wanted: Windows) -> Pulled:
+        shared = (relevance[..., None, None] * self.share).to(relevance.dtype)
+        return [shared if wanted[0] is None else move(shared, whole(shared), wanted[0])]
+
+
+RESHAPING = frozenset(
+    ("flatten", "reshape", "view", "permute", "transpose", "contiguous", "clone", "squeeze", "unsqueeze")
+    + ("getitem", "cat", "concat", "pad", "detach", "dropout", "max_pool2d")
+)
+"""Functions and methods whose ordinary gradient hands each number's relevance to where it came from."""
+POINTWISE = frozenset(("mul", "layer_norm", "batch_norm", "relu", "gelu", "silu", "hardswish", "sigmoid"))
+"""Functions and methods that scale, shift or bend each number by itself; relevance passes."""
+PASSING_MODULES = (nn.LayerNorm, nn.GroupNorm, nn.Identity, nn.Dropout)
+PLAIN_MODULES = (nn.MaxPool2d, nn.Flatten, nn.AdaptiveMaxPool2d)
+
+
+def conserving_rule(name: str, module: nn.Module | None, n_inputs: int) -> Pass | Plain | None:
+    """The rule of a step without weights of its own; None where none is known to conserve."""
+    passes = isinstance(module, PASSING_MODULES) if module else name in POINTWISE and n_inputs == 1
+    if passes:
+        return Pass()
+    plain = isinstance(module, PLAIN_MODULES) if module else name in RESHAPING
+    return Plain() if plain else None

@@ -1,0 +1,234 @@
+"""The fast path: a network compiled into steps with rules, one forward per chip, many starts."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from timm.layers import Conv2dSame
+from timm.layers.activations import Sigmoid
+from torch import Tensor, nn
+from zennit.types import Activation, AvgPool, BatchNorm, Linear
+
+from pairx_engine.errors import EngineError
+from pairx_engine.lrp import SQUEEZE_EXCITE, Preset, following_batch_norms
+from pairx_engine.models.miewid import GeneralisedMeanPool
+from pairx_engine.propagation import conserving
+from pairx_engine.propagation.precision import Precision
+from pairx_engine.propagation.rules import Copy, Epsilon, Norm, Pass, Plain, Rule, ZPlus
+from pairx_engine.propagation.tape import Ledger, Recorder
+from pairx_engine.propagation.trace import (
+    CHIP,
+    Step,
+    Trace,
+    Untraceable,
+    activation_within,
+    runs_without_rules,
+    trace,
+)
+from pairx_engine.propagation.window import Window
+
+_SUMS = (operator.add, torch.add, Tensor.add)
+_MEANS = (torch.mean, Tensor.mean)
+_NEVER_NEGATIVE = (nn.ReLU, nn.ReLU6, nn.Sigmoid, nn.Hardsigmoid, nn.Softplus)
+_KEEPS_SIGN = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Identity, nn.Dropout)
+
+
+class FastPath:
+    """Forward passes and relevances of one network at some layers, without touching the network.
+
+    Raises `Untraceable` for a network, or a layer, that cannot be read into known steps, and `EngineError` where the
+    preset has no rule for a step. Parameters changed in place afterwards are noticed by `stale`.
+    """
+
+    def __init__(
+        self, network: nn.Module, layers: Sequence[str], preset: Preset, precision: Precision
+    ) -> None:
+        self.trace = trace(network)
+        self.precision = precision
+        self.layers = {name: self._value_of(name) for name in layers}
+        rules = _Rules(self.trace, preset, precision).all()
+        self._recorder = Recorder(self.trace, rules, precision)
+        self._above = self.trace.depending_on(set(self.layers.values()))
+        unused = [n for n, v in self.layers.items() if self.trace.result not in self.trace.depending_on({v})]
+        if unused:
+            raise EngineError(f"the embedding does not depend on {', '.join(unused)}; choose other layers")
+        self._entries = self._lowest()
+        self._tensors = [*network.parameters(), *network.buffers()]
+        self._stamp = self._versions()
+
+    @property
+    def stale(self) -> bool:
+        """Whether a parameter or buffer was changed or moved since."""
+        return self._stamp != self._versions()
+
+    def forward(self, chip: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Embedding (1, D) and features (1, C, h, w) by layer of one chip (1, 3, H, W)."""
+        wanted = set(self.layers.values())
+        values = self._recorder.run(self._laid_out(chip), wanted, self.trace.result)
+        return values[self.trace.result], {name: values[value] for name, value in self.layers.items()}
+
+    def recorded_above(
+        self, chip: Tensor, features: dict[str, Tensor]
+    ) -> Callable[[Tensor], dict[str, Tensor]]:
+        """Record the chip's forward pass above its layers; the result maps starts (P, D) to channel relevances (P, C, h, w)."""
+        known = {CHIP: self._laid_out(chip)} if self._entries is None else {}
+        for name in self._entries or ():
+            known[self.layers[name]] = features[name]
+        embedding, tape = self._recorder.record(known, self.trace.result, self._above)
+
+        def pull(starts: Tensor, ledger: Ledger | None = None) -> dict[str, Tensor]:
+            if starts.shape[1:] != embedding.shape[1:]:
+                raise EngineError(
+                    f"starts have shape {tuple(starts.shape)}, embeddings {tuple(embedding.shape)}"
+                )
+            found = tape.pull(self.trace.result, starts, None, set(self.layers.values()), ledger)
+            return {name: found[value] for name, value in self.layers.items()}
+
+        return pull
+
+    def recorded_below(
+        self, chip: Tensor, layer: str
+    ) -> tuple[Tensor, Callable[[Tensor, Window], Tensor]]:
+        """Record the chip's forward pass up to a layer: its features (1, C, h, w), and starts within a window of them to pixels.
+
+        The pull maps relevance (P, C, h', w') that fills a window of the layer's grid to the chip's (P, 3, H, W).
+        """
+        value = self.layers[layer]
+        everything = self.trace.depending_on({CHIP})
+        features, tape = self._recorder.record({CHIP: self._laid_out(chip)}, value, everything)
+
+        def pull(starts: Tensor, held: Window, ledger: Ledger | None = None) -> Tensor:
+            return tape.pull(value, starts, held, {CHIP}, ledger)[CHIP]
+
+        return features, pull
+
+    def _laid_out(self, chip: Tensor) -> Tensor:
+        # Channels last suits every product on a CPU, and 16-bit and TF32 products on a GPU.
+        on_gpu_in_full = chip.is_cuda and self.precision.name == "float32"
+        layout = torch.contiguous_format if on_gpu_in_full else torch.channels_last
+        return chip.contiguous(memory_format=layout)
+
+    def _value_of(self, layer: str) -> int:
+        values = self.trace.outputs.get(layer, ())
+        if len(values) != 1:
+            raise Untraceable(
+                f"layer {layer} {'runs more than once' if values else 'lies inside a single step, or does not run'}"
+            )
+        return values[0]
+
+    def _lowest(self) -> tuple[str, ...] | None:
+        """The layers that the part above can start from; None if something passes around them, from the chip on."""
+        values = self.layers
+        lowest = tuple(
+            name
+            for name, value in values.items()
+            if not any(value in self.trace.depending_on({other}) for other in values.values() if other != value)
+        )
+        known = {values[name] for name in lowest}
+        return None if CHIP in self.trace.leading_to(self.trace.result, known) else lowest
+
+    def _versions(self) -> list[tuple[int, int]]:
+        return [(t.data_ptr(), 0 if t.is_inference() else t._version) for t in self._tensors]
+
+
+class _Rules:
+    """Chooses every step's rule under a preset."""
+
+    def __init__(self, trace: Trace, preset: Preset, precision: Precision) -> None:
+        self.trace = trace
+        self.precision = precision
+        self.conserving = preset.conserving
+        self.readers = trace.readers()
+        self.carrying = trace.depending_on({CHIP})
+        self.folds = self._by_data_flow() if self.conserving else following_batch_norms(trace.shadow)
+        self.nonnegative = self._never_negative()
+
+    def all(self) -> dict[int, Rule]:
+        """Rules of all steps that relevance can pass."""
+        return {step.index: self.of(step) for step in self.trace.steps if step.index in self.carrying}
+
+    def of(self, step: Step) -> Rule:
+        """One step's rule."""
+        module = step.module
+        if isinstance(module, nn.MultiheadAttention):
+            raise Untraceable(f"its step {step.name} is attention")
+        if isinstance(module, (*SQUEEZE_EXCITE, Activation, BatchNorm)):
+            return Pass()
+        if isinstance(module, Linear):
+            return self._linear(step, module)
+        if self.conserving:
+            return self._conserving(step)
+        if isinstance(module, AvgPool):
+            return Norm()
+        if module is not None and not runs_without_rules(module):
+            raise Untraceable(f"its step {step.name}, a {type(module).__name__}, holds layers used in unknown ways")
+        return Copy() if self._sums_two(step) else Plain()
+
+    def _linear(self, step: Step, module: Any) -> Rule:
+        folded = self.folds.get(module)
+        if type(module) in (nn.Conv2d, Conv2dSame) and module.padding_mode == "zeros":
+            if not isinstance(module.padding, str):
+                make = conserving.ConservingConv if self.conserving else ZPlus
+                return make(module, folded, step.reads[0] in self.nonnegative, self.precision)
+        if type(module) is nn.Linear:
+            make_linear = conserving.ConservingLinear if self.conserving else Epsilon
+            return make_linear(module, folded, self.precision)
+        raise Untraceable(f"its step {step.name} is a {type(module).__name__}")
+
+    def _conserving(self, step: Step) -> Rule:
+        module, name = step.module, getattr(step.call, "__name__", "")
+        if isinstance(module, AvgPool) or step.call in _MEANS:
+            return conserving.SharedPool()
+        if isinstance(module, GeneralisedMeanPool):
+            return conserving.SharedGeM(module)
+        if self._sums_two(step):
+            return conserving.Shared()
+        if step.call in _SUMS and len(self._tensors(step)) == 1:
+            return Pass()
+        rule = conserving.conserving_rule(name, module, len(self._tensors(step)))
+        if rule is None:
+            what = type(module).__name__ if module else name
+            raise EngineError(
+                f"preset conserving has no rule for {what} (step {step.name}); choose published or paper"
+            )
+        return rule
+
+    def _tensors(self, step: Step) -> list[int]:
+        return [value for value in step.reads if value in self.carrying]
+
+    def _sums_two(self, step: Step) -> bool:
+        return step.call in _SUMS and not step.kwargs and len(self._tensors(step)) == 2
+
+    def _by_data_flow(self) -> dict[nn.Module, nn.Module]:
+        """Linear modules to the batch norm that alone reads their output."""
+        folds: dict[nn.Module, nn.Module] = {}
+        for step in self.trace.steps:
+            readers = self.readers.get(step.index, [])
+            if not isinstance(step.module, Linear) or len(readers) != 1 or step.index == self.trace.result:
+                continue
+            norm = readers[0].module
+            if isinstance(norm, BatchNorm) and getattr(norm, "running_var", None) is not None:
+                folds[step.module] = norm
+        return folds
+
+    def _never_negative(self) -> set[int]:
+        """Values that cannot be negative, whatever the chip."""
+        known: set[int] = set()
+        for step in self.trace.steps:
+            module = step.module
+            if module is not None:
+                kept = type(module) in _KEEPS_SIGN or _gates_by_positive(module)
+                never = type(activation_within(module)) in _NEVER_NEGATIVE
+            else:
+                kept, never = self._sums_two(step), False
+            if never or (kept and set(step.reads) <= known):
+                known.add(step.index)
+        return known
+
+
+def _gates_by_positive(module: nn.Module) -> bool:
+    gate = getattr(module, "gate", None) or getattr(module, "scale_activation", None)
+    return isinstance(module, SQUEEZE_EXCITE) and type(gate) in (nn.Sigmoid, nn.Hardsigmoid, Sigmoid)

@@ -1,0 +1,63 @@
+"""Number formats of the pull; the forward pass always runs in the network's own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from pairx_engine.errors import EngineError
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How ratio terms are kept and relevances pulled.
+
+    `operands` is the format of the operands of convolutions and matrix products, `relevance` that of everything between
+    them; None means the network's own. `rescale` divides each start by its largest value before a product and multiplies
+    it back afterwards, since relevances span more than the format's range. `tf32` lets NVIDIA GPUs round operands to ten
+    bits of mantissa; elsewhere it changes nothing.
+    """
+
+    name: str
+    operands: torch.dtype | None = None
+    relevance: torch.dtype | None = None
+    rescale: bool = False
+    tf32: bool = False
+
+
+PRECISIONS: dict[str, Precision] = {
+    "float32": Precision("float32"),
+    "tf32": Precision("tf32", tf32=True),
+    "bfloat16": Precision("bfloat16", torch.bfloat16, torch.bfloat16),
+    "float16": Precision("float16", torch.float16, rescale=True),
+}
+"""`float32` means the network's own format: a double-precision network is pulled in double precision."""
+
+
+def precision_named(name: str) -> Precision:
+    """The precision of that name; raises `EngineError` listing the known ones."""
+    if name not in PRECISIONS:
+        raise EngineError(f"unknown precision {name!r}; choose one of {', '.join(PRECISIONS)}")
+    return PRECISIONS[name]
+
+
+_TF32 = threading.RLock()
+
+
+@contextmanager
+def tensor_cores(precision: Precision) -> Iterator[None]:
+    """Allow TF32 within the context if the precision says so, and put torch's process-wide switches back afterwards."""
+    if not precision.tf32 or not torch.cuda.is_available():
+        yield
+        return
+    with _TF32:
+        before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+        try:
+            yield
+        finally:
+            torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before

@@ -1,0 +1,258 @@
+"""A network's forward pass as a list of steps, read once with torch.fx from a shadow of the network.
+
+The shadow is a copy of the module tree that shares every parameter and buffer with the original, in evaluation mode and
+without in-place activations; the original is never hooked, patched or switched. Since an in-place operation changes the
+value that others read under the old name, all later readers of its operand are turned to its result.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from timm.layers import BatchNormAct2d
+from timm.models._features_fx import get_notrace_modules
+from torch import Tensor, fx, nn
+from zennit.types import Activation, AvgPool, BatchNorm, Linear
+
+from pairx_engine.lrp import SQUEEZE_EXCITE
+from pairx_engine.models.miewid import GeneralisedMeanPool
+
+RULED = (Activation, AvgPool, BatchNorm, Linear)
+"""Module types (zennit's, with all their subclasses) that have an LRP rule of their own."""
+CHIP = 0
+"""The chip's place among the values of a forward pass."""
+
+
+class Untraceable(Exception):
+    """The network cannot be read into steps that are all known; says why."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """Stands for an earlier value among a step's arguments."""
+
+    index: int
+
+
+@dataclass
+class Step:
+    """One operation: value `index` is `call` of earlier values and constants.
+
+    `tensors` lists the earlier values that it reads, in the order of the arguments.
+    """
+
+    index: int
+    name: str
+    call: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    reads: tuple[int, ...]
+
+    @property
+    def module(self) -> nn.Module | None:
+        """The module behind the step, if it is one."""
+        return self.call if isinstance(self.call, nn.Module) else None
+
+    def run(self, values: Mapping[int, Any]) -> Any:
+        """The step's value from earlier ones, by index."""
+        args = fx.node.map_aggregate(self.args, lambda a: values[a.index] if isinstance(a, Value) else a)
+        kwargs = fx.node.map_aggregate(
+            dict(self.kwargs), lambda a: values[a.index] if isinstance(a, Value) else a
+        )
+        return self.call(*args, **kwargs)
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A network's steps in order, the constants they read, which value is which module's output, and the result."""
+
+    shadow: nn.Module
+    steps: tuple[Step, ...]
+    constants: Mapping[int, Any]
+    outputs: Mapping[str, tuple[int, ...]]
+    result: int
+
+    def readers(self) -> dict[int, list[Step]]:
+        """Steps that read each value."""
+        found: dict[int, list[Step]] = {}
+        for step in self.steps:
+            for value in step.reads:
+                found.setdefault(value, []).append(step)
+        return found
+
+    def depending_on(self, values: set[int]) -> set[int]:
+        """These values and all that are computed from them."""
+        reached = set(values)
+        for step in self.steps:
+            if any(value in reached for value in step.reads):
+                reached.add(step.index)
+        return reached
+
+    def leading_to(self, value: int, known: set[int]) -> set[int]:
+        """Values that `value` is computed from, itself included; nothing beyond the `known` ones is followed."""
+        by_index = {step.index: step for step in self.steps}
+        reached, open_ = {value}, [value]
+        while open_:
+            index = open_.pop()
+            if index in known or index not in by_index:
+                continue
+            for read in by_index[index].reads:
+                if read not in reached:
+                    reached.add(read)
+                    open_.append(read)
+        return reached
+
+
+def trace(network: nn.Module) -> Trace:
+    """Read a network; raises `Untraceable` where its control flow depends on values or a module is used in unknown ways."""
+    try:
+        shadow = shadow_of(network)
+        tracer = _Tracer()
+        graph = tracer.trace(shadow, concrete_args=_defaults(shadow))
+    except Exception as error:  # reading a network runs its code with stand-ins, which may fail in any way
+        raise Untraceable(f"its forward pass cannot be read: {str(error).splitlines()[0]}") from error
+    _turn_readers_of_overwritten_values(graph, shadow)
+    return _steps(graph, tracer, shadow)
+
+
+def shadow_of(network: nn.Module) -> nn.Module:
+    """A copy of the module tree with the same parameters and buffers, in evaluation mode, nothing in place."""
+    shared = {id(t): t for t in (*network.parameters(), *network.buffers())}
+    shadow = copy.deepcopy(network, dict(shared)).eval()
+    for module in shadow.modules():
+        if getattr(module, "inplace", False) is True:
+            module._pairx_inplace = True  # type: ignore[assignment]
+            module.inplace = False  # type: ignore[assignment]
+    return shadow
+
+
+class _Tracer(fx.Tracer):
+    """Keeps modules with a rule, torch's own and timm's untraceable ones whole, and notes each module's output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.outputs: dict[str, list[fx.Node]] = {}
+        self._whole = (*RULED, *SQUEEZE_EXCITE, GeneralisedMeanPool, *get_notrace_modules())
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Whether the module is one step."""
+        return isinstance(m, self._whole) or super().is_leaf_module(m, module_qualified_name)
+
+    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        """Trace the module, noting the node of its output."""
+        output = super().call_module(m, forward, args, kwargs)
+        if isinstance(output, fx.Proxy):
+            self.outputs.setdefault(self.path_of_module(m), []).append(output.node)
+        return output
+
+
+def _defaults(network: nn.Module) -> dict[str, Any]:
+    """Defaults of all arguments of forward but the first, so that they are constants."""
+    _, *others = inspect.signature(network.forward).parameters.values()
+    return {
+        p.name: p.default
+        for p in others
+        if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.default is not p.empty
+    }
+
+
+def _overwrites(node: fx.Node, shadow: nn.Module) -> bool:
+    if node.op == "call_module":
+        return bool(getattr(shadow.get_submodule(str(node.target)), "_pairx_inplace", False))
+    if node.op == "call_function":
+        return node.target in _OUT_OF_PLACE or node.kwargs.get("inplace") is True
+    return node.op == "call_method" and str(node.target).endswith("_") and not str(node.target).endswith("__")
+
+
+_OUT_OF_PLACE: dict[Any, Callable[..., Any]] = {
+    operator.iadd: operator.add,
+    operator.imul: operator.mul,
+    operator.isub: operator.sub,
+    operator.itruediv: operator.truediv,
+}
+
+
+def _turn_readers_of_overwritten_values(graph: fx.Graph, shadow: nn.Module) -> None:
+    seen: set[fx.Node] = set()
+    for node in graph.nodes:
+        seen.add(node)
+        if not _overwrites(node, shadow):
+            continue
+        operand = node.args[0]
+        for reader in [user for user in operand.users if user not in seen]:
+            reader.replace_input_with(operand, node)
+        if node.op == "call_function":
+            node.target = _OUT_OF_PLACE.get(node.target, node.target)
+            node.kwargs = {k: v for k, v in node.kwargs.items() if k != "inplace"}
+        elif node.op == "call_method":
+            node.target = str(node.target).removesuffix("_")
+
+
+@dataclass
+class _Reader:
+    """Numbers the nodes of a graph and turns them into steps."""
+
+    shadow: nn.Module
+    places: dict[fx.Node, int] = field(default_factory=dict)
+    constants: dict[int, Any] = field(default_factory=dict)
+    steps: list[Step] = field(default_factory=list)
+
+    def read(self, node: fx.Node) -> None:
+        index = self.places[node] = len(self.places)
+        if node.op == "get_attr":
+            self.constants[index] = operator.attrgetter(str(node.target))(self.shadow)
+            return
+        if node.op not in ("call_module", "call_function", "call_method"):
+            return
+        call: Any = node.target
+        if node.op == "call_module":
+            call = self.shadow.get_submodule(str(node.target))
+        elif node.op == "call_method":
+            call = getattr(Tensor, str(node.target))
+        args, kwargs = (
+            fx.node.map_arg(given, lambda n: Value(self.places[n])) for given in (node.args, node.kwargs)
+        )
+        reads = tuple(dict.fromkeys(self.places[n] for n in node.all_input_nodes))
+        self.steps.append(Step(index, f"{node.name}", call, args, kwargs, reads))
+
+
+def _steps(graph: fx.Graph, tracer: _Tracer, shadow: nn.Module) -> Trace:
+    (end,) = (node for node in graph.nodes if node.op == "output")
+    if not isinstance(end.args[0], fx.Node):
+        raise Untraceable("its forward pass does not turn one tensor into one tensor")
+    reader = _Reader(shadow)
+    defaults = [None, *_defaults(shadow).values()]
+    for node in graph.nodes:
+        if node.op != "output":
+            reader.read(node)
+        if node.op == "placeholder" and reader.places[node] != CHIP:
+            reader.constants[reader.places[node]] = defaults[reader.places[node]]
+    outputs = {path: tuple(reader.places[n] for n in nodes) for path, nodes in tracer.outputs.items()}
+    return Trace(shadow, tuple(reader.steps), reader.constants, outputs, reader.places[end.args[0]])
+
+
+def is_batch_norm_act(module: nn.Module | None) -> bool:
+    """Whether a module is timm's batch norm with an activation in it."""
+    return isinstance(module, BatchNormAct2d)
+
+
+def activation_within(module: nn.Module) -> nn.Module:
+    """The activation of a batch norm that holds one, else the module itself."""
+    inner = getattr(module, "act", None)
+    return inner if is_batch_norm_act(module) and isinstance(inner, nn.Module) else module
+
+
+def runs_without_rules(module: nn.Module) -> bool:
+    """Whether nothing inside a module has a rule of its own, so that it may be differentiated plainly as a whole."""
+    return not any(isinstance(inner, RULED) for inner in module.modules())
+
+
+def no_grad_needed(tensor: object) -> bool:
+    """Whether a value cannot carry relevance: no tensor, or one of whole numbers."""
+    return not (isinstance(tensor, Tensor) and torch.is_floating_point(tensor))

@@ -1,0 +1,71 @@
+"""Rectangles of a feature map: which part of it can hold relevance, and how tensors move between two of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class Window:
+    """Rows `top` to `bottom` and columns `left` to `right` of a map, the ends excluded; in cells of that map."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.bottom - self.top, self.right - self.left
+
+    def union(self, other: Window) -> Window:
+        """The smallest window that holds both."""
+        return Window(
+            min(self.top, other.top),
+            max(self.bottom, other.bottom),
+            min(self.left, other.left),
+            max(self.right, other.right),
+        )
+
+    def within(self, other: Window) -> Window:
+        """What lies in both; they must overlap."""
+        return Window(
+            max(self.top, other.top),
+            min(self.bottom, other.bottom),
+            max(self.left, other.left),
+            min(self.right, other.right),
+        )
+
+
+def whole(values: Tensor) -> Window:
+    """The window that covers a map (N, C, H, W)."""
+    return Window(0, values.shape[-2], 0, values.shape[-1])
+
+
+def cut(values: Tensor, window: Window) -> Tensor:
+    """The part of maps (N, C, H, W) inside a window, as a view."""
+    return values[..., window.top : window.bottom, window.left : window.right]
+
+
+def move(part: Tensor, held: Window, wanted: Window) -> Tensor:
+    """Maps that fill `held` as maps that fill `wanted`: zeros where they say nothing, cut where they say too much."""
+    if held == wanted:
+        return part
+    inner = held.within(wanted)
+    if inner != held:
+        part = part[
+            ..., inner.top - held.top : inner.bottom - held.top, inner.left - held.left : inner.right - held.left
+        ]
+    if inner == wanted:
+        return part
+    around = (
+        inner.left - wanted.left,
+        wanted.right - inner.right,
+        inner.top - wanted.top,
+        wanted.bottom - inner.bottom,
+    )
+    return functional.pad(part, around)

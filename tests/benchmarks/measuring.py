@@ -1,0 +1,101 @@
+"""Time and memory of the measured process, and what machine it ran on."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import resource
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+_FORGET_PEAK = "5"
+
+
+def seconds(task: Callable[[], Any], repeats: int, device: str) -> list[float]:
+    """Wall-clock seconds of each run; on a GPU up to the end of all its kernels."""
+    taken = []
+    for _ in range(repeats):
+        _wait(device)
+        start = time.perf_counter()
+        task()
+        _wait(device)
+        taken.append(time.perf_counter() - start)
+    return taken
+
+
+def _wait(device: str) -> None:
+    if device != "cpu":
+        torch.cuda.synchronize()
+
+
+class PeakMemory:
+    """Most memory in use since it was made, in MB (1e6 bytes), over what was in use then.
+
+    On a CPU the process's resident memory: the high-water mark, which Linux lets a process reset; where it does not, the
+    mark covers the process from its start, and loading the network may hide smaller peaks. On a GPU what PyTorch's
+    allocator has handed out.
+    """
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        if device != "cpu":
+            torch.cuda.reset_peak_memory_stats()
+            self._before = float(torch.cuda.memory_allocated())
+            return
+        try:
+            _CLEAR.write_text(_FORGET_PEAK)
+        except OSError:
+            pass
+        self._before = _resident("VmRSS") or _high_water()
+
+    def megabytes(self) -> float:
+        """The peak so far."""
+        if self.device != "cpu":
+            peak = float(torch.cuda.max_memory_allocated())
+        else:
+            peak = _resident("VmHWM") or _high_water()
+        return (peak - self._before) / 1e6
+
+
+def _resident(name: str) -> float | None:
+    if not _STATUS.exists():
+        return None
+    found = re.search(rf"^{name}:\s+(\d+) kB", _STATUS.read_text(), re.MULTILINE)
+    return float(found[1]) * 1024 if found else None
+
+
+def _high_water() -> float:
+    # macOS counts bytes, the others kilobytes.
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * (1 if sys.platform == "darwin" else 1024)
+
+
+def machine(device: str, threads: int) -> dict[str, str]:
+    """What the numbers depend on, in words."""
+    facts = {
+        "processor": f"{_processor()}, {all_cores()} cores, {threads} threads used",
+        "load before": " ".join(f"{load:.2f}" for load in os.getloadavg()) + " (1, 5, 15 minutes)",
+        "python": platform.python_version(),
+        "libraries": ", ".join(f"{name} {version(name)}" for name in ("torch", "zennit", "timm")),
+    }
+    if device != "cpu":
+        facts["device"] = f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}"
+    return facts
+
+
+def _processor() -> str:
+    listed = Path("/proc/cpuinfo")
+    found = re.search(r"^model name\s*:\s*(.+)$", listed.read_text(), re.MULTILINE) if listed.exists() else None
+    return found[1] if found else platform.processor() or platform.machine()
+
+
+def all_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
