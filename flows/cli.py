@@ -47,7 +47,16 @@ Layer = Annotated[
 Preset = Annotated[
     str | None,
     typer.Option(
-        help="LRP preset: 'published' (as the public PAIR-X code computes, default) or 'paper' (signed Eq. 1).",
+        help="LRP preset: 'published' (as the public PAIR-X code computes, default), 'paper' (signed Eq. 1) or "
+        "'conserving' (relevance sums to the cosine at every layer).",
+        rich_help_panel=_MODEL,
+    ),
+]
+Precision = Annotated[
+    str | None,
+    typer.Option(
+        help="Number format of relevances: float32 (default), tf32, bfloat16 or float16. The shorter ones are faster and "
+        "round; forward passes keep the model's own.",
         rich_help_panel=_MODEL,
     ),
 ]
@@ -125,6 +134,7 @@ def run(
     model_revision: Revision = None,
     layer: Layer = None,
     preset: Preset = None,
+    precision: Precision = None,
     resize: Resize = None,
     matcher: Matcher = None,
     matcher_weights: MatcherWeights = None,
@@ -170,7 +180,8 @@ def run(
     from flows.commands import run_catalogue
 
     given = _overrides(
-        model=model, model_revision=model_revision, layer=layer, preset=preset, resize=resize, matcher=matcher,
+        model=model, model_revision=model_revision, layer=layer, preset=preset,
+        precision=precision, resize=resize, matcher=matcher,
         matcher_weights=matcher_weights, homography=homography, top_k=top_k, same_name_k=same_name_k,
         same_species=same_species, same_viewpoint=same_viewpoint, figures=figures, cluster=cluster, workers=workers,
     )  # fmt: skip
@@ -204,6 +215,7 @@ def explain(
     model_revision: Revision = None,
     layer: Annotated[str | None, typer.Option(help="Layer to explain.", rich_help_panel=_MODEL)] = None,
     preset: Preset = None,
+    precision: Precision = None,
     resize: Resize = None,
     matcher: Matcher = None,
     matcher_weights: MatcherWeights = None,
@@ -213,7 +225,8 @@ def explain(
     from flows.explain import explain_photos
 
     given = _overrides(
-        model=model, model_revision=model_revision, layer=[layer] if layer else None, preset=preset, resize=resize,
+        model=model, model_revision=model_revision, layer=[layer] if layer else None, preset=preset,
+        precision=precision, resize=resize,
         matcher=matcher, matcher_weights=matcher_weights, homography=homography, n_pixel_maps=maps, n_lines=lines,
     )  # fmt: skip
     explain_photos((first, second), (box_a, box_b), out, arrays, given)

@@ -35,6 +35,8 @@ def explain_photos(
     settings = load_settings(overrides=given)
     cuts = [_cut(path, _box(box), settings) for path, box in zip(photos, boxes, strict=True)]
     job = prepare_job(Warehouse("memory://explain"), settings)
+    if job.notice:
+        _OUT.print(job.notice)
     model = model_of(job)
     found = explain_pair(
         model,
@@ -43,6 +45,7 @@ def explain_photos(
         layer=job.layers[0],
         preset=settings.preset,
         n_pixel_maps=settings.n_pixel_maps,
+        precision=settings.precision,
     )
     scores, local = _plausibility(job, cuts, found)
     line = subtitle({"cosine": float(found.cosine), "n_inliers": local.n_inliers, **vars(scores)})

@@ -90,9 +90,11 @@ def run(
 ) -> RunSummary:
     """Process a catalogue on the cluster that the settings name; see `nightly`."""
     warehouse.prepare()
-    job = prepare_job(warehouse, settings)
+    job, reporter = prepare_job(warehouse, settings), reporter or Silent()
+    if job.notice:
+        reporter.notice(job.notice)
     with dask_cluster(settings) as cluster:
-        token = _WORK.set((catalogue, job, options, reporter or Silent()))
+        token = _WORK.set((catalogue, job, options, reporter))
         try:
             return process.with_options(task_runner=DaskTaskRunner(address=cluster.address))()
         finally:

@@ -47,23 +47,21 @@ def measure(job: Job) -> UnitCosts:
     torch.set_num_threads(1)
     try:
         features = matcher.extract(view)
-        chip = model.normalise([chip_of(view, model.chip)])
-        seen = explainer.activations(chip)
-        starts = seen.embeddings.expand(_PARTNERS, -1)
-        maps = seen.features[job.layers[0]][0]
-        embed = _median_seconds(lambda: explainer.activations(chip))
+        (chip,) = model.normalise([chip_of(view, model.chip)])
+        seen = explainer.see(chip)
+        starts = seen.embedding.expand(_PARTNERS, -1)
+        maps = seen.features[job.layers[0]]
+        embed = _median_seconds(lambda: explainer.see(chip))
         detect = _median_seconds(lambda: matcher.extract(view))
-        with explainer.open():
-            relevance = _median_seconds(lambda: explainer.relevance(chip[0], starts)) / _PARTNERS
-            pixels = _median_seconds(lambda: explainer.pixel_maps(chip[0], job.layers[0], [[0, 0]]))
+        relevance = _median_seconds(lambda: explainer.relevance(seen, starts)) / _PARTNERS
+        cells = [[0, 0]] * max(1, job.settings.n_pixel_maps)
+        pixels = _median_seconds(lambda: explainer.pixel_maps(chip, job.layers[0], cells))
         local = _median_seconds(lambda: matcher.match(features, features))
         match = _median_seconds(lambda: mutual_matches(maps, maps))
     finally:
         torch.set_num_threads(threads)
     # A shard forwards each of its photos once more for about as many pairs as it has photos.
-    return UnitCosts(
-        embed + detect, 2 * relevance + local + match + embed, 2 * pixels * job.settings.n_pixel_maps
-    )
+    return UnitCosts(embed + detect, 2 * relevance + local + match + embed, 2 * pixels)
 
 
 def _median_seconds(action: Callable[[], object]) -> float:
@@ -111,7 +109,8 @@ def print_plan(
         f"pairs    {pairs_now} stored, about {pairs} to score (top {settings.top_k}, {settings.same_name_k} of the same name)",
         f"shards   ingest {shards[0]}, embed {shards[1]}, score {shards[2]}",
         f"figures  up to {settings.figures} of {settings.n_pixel_maps} pixel maps per photo",
-        f"model    {settings.model}, layers {', '.join(job.layers)}, preset {settings.preset}; matcher {settings.matcher}",
+        f"model    {settings.model}, layers {', '.join(job.layers)}, preset {settings.preset} in {settings.precision}; matcher {settings.matcher}",
+        *([f"notice   {job.notice}"] if job.notice else []),
         f"cluster  {kind}, {workers} workers",
         f"cost     photo {costs.photo * 1e3:.0f} ms, pair {costs.pair * 1e3:.0f} ms, figure {costs.figure:.1f} s on this machine",
         f"time     about {_duration(total)}, and half a minute to start",

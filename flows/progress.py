@@ -22,6 +22,9 @@ _PLAIN_EVERY = 5.0
 class Reporter(Protocol):
     """Hears of each stage: its plan, each finished shard, its end."""
 
+    def notice(self, text: str) -> None:
+        """Something the user should know before the stages begin."""
+
     def begin(self, stage: str, items: int, unit: str) -> None:
         """A stage with this many items starts; none means that everything was done before."""
 
@@ -37,6 +40,9 @@ class Reporter(Protocol):
 
 class Silent:
     """Says nothing; for library use and deployments, where Prefect shows the tasks."""
+
+    def notice(self, text: str) -> None:
+        """Nothing."""
 
     def begin(self, stage: str, items: int, unit: str) -> None:
         """Nothing."""
@@ -59,6 +65,10 @@ class Terminal:
         self._bar: Progress | None = None
         self._stage, self._unit, self._total, self._done = "", "", 0, 0
         self._begun = self._said = 0.0
+
+    def notice(self, text: str) -> None:
+        """Print it as a line of its own."""
+        self._console.print(text, style="yellow", markup=False, soft_wrap=True)
 
     def begin(self, stage: str, items: int, unit: str) -> None:
         """Start the stage's line."""

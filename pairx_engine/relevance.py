@@ -123,11 +123,7 @@ class LayerExplainer:
 
     def see(self, chip: Tensor) -> Seen:
         """Embedding and features of a chip (3, H, W), by one plain forward pass."""
-        try:
-            embedding, features = self._current().forward(chip[None])
-        except Untraceable as reason:
-            self._way = self._general(str(reason))
-            embedding, features = self._way.forward(chip[None])
+        embedding, features = self._current().forward(chip[None])
         for name in self.layers:
             _check_output(name, features[name], chip)
         return Seen(chip, embedding[0], {name: features[name][0] for name in self.layers})
@@ -160,7 +156,7 @@ class LayerExplainer:
         where = torch.as_tensor(cells, dtype=torch.long).reshape(-1, 2).tolist()
         if not where:
             return chip.new_zeros((0, *chip.shape[-2:]))
-        features, pull = self._current().recorded_below(chip[None], layer)
+        features, pull = self._recorded(lambda way: way.recorded_below(chip[None], layer))
         _check_output(layer, features, chip)
         _check_cells(where, features)
 
@@ -177,7 +173,8 @@ class LayerExplainer:
             raise EngineError(
                 f"starts must be (P, D) with at least one of them, not of shape {tuple(starts.shape)}"
             )
-        pull = self._current().recorded_above(seen.chip[None], {n: f[None] for n, f in seen.features.items()})
+        features = {name: f[None] for name, f in seen.features.items()}
+        pull = self._recorded(lambda way: way.recorded_above(seen.chip[None], features))
 
         def channels(group: Sequence[Tensor], size: int) -> dict[str, Tensor]:
             # Groups of one size: kernels are chosen by shape, and a start's numbers must not depend on how many others
@@ -187,6 +184,14 @@ class LayerExplainer:
             return {name: found[name][: len(group)].to(starts.dtype) for name in self.layers}
 
         return in_groups(list(starts), starts_at_once(seen, self.layers), channels)
+
+    def _recorded(self, record: Callable[[FastPath | GeneralPath], Result]) -> Result:
+        try:
+            return record(self._current())
+        except Untraceable as reason:
+            # Some steps show only when they run that they cannot be recorded.
+            self._way = self._general(str(reason))
+            return record(self._way)
 
     def _current(self) -> FastPath | GeneralPath:
         if self._way.stale:

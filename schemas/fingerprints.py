@@ -72,6 +72,7 @@ def fingerprints(
         matcher=dict(matcher),
         layers=list(layers),
         preset=settings.preset,
+        precision=settings.precision,
         **{k: chosen[k] for k in _HOMOGRAPHY},
     )
     explanations = fingerprint(scores=scores, **{k: chosen[k] for k in _FIGURE})

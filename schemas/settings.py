@@ -32,8 +32,13 @@ class Settings(BaseModel):
     layers: tuple[str, ...] = Field(
         (), description="layers to explain; the first one ranks. Default: the model's"
     )
-    preset: Literal["published", "paper"] = Field(
-        "published", description="LRP preset: published (as the public code computes) or paper (signed Eq. 1)"
+    preset: Literal["published", "paper", "conserving"] = Field(
+        "published",
+        description="LRP preset: published (as the public code computes), paper (signed Eq. 1) or conserving "
+        "(relevance sums to the cosine)",
+    )
+    precision: Literal["float32", "tf32", "bfloat16", "float16"] = Field(
+        "float32", description="number format that relevances are computed in; forward passes keep the model's"
     )
 
     matcher: Matcher = Field("sift", description="independent local matcher for the homography")

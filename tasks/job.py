@@ -34,6 +34,8 @@ class Job:
     layers: tuple[str, ...]
     weights_sha256: str
     chip_size: tuple[int, int]
+    notice: str | None = None
+    """What the user should know about how this model is explained."""
 
     @property
     def batch_size(self) -> int:
@@ -53,21 +55,26 @@ def prepare_job(warehouse: Warehouse, settings: Settings) -> Job:
         raise ModelError(
             f"model {settings.model} has no convolutional layer to explain; name one with --layer"
         )
-    _try_layers(model, layers, settings.preset)
+    notice = _try_layers(model, layers, settings)
     prints = fingerprints(
         settings, READER, model.identity(), matcher.extraction_identity(), matcher.identity(), tuple(layers)
     )
-    return Job(warehouse, settings, prints, tuple(layers), model.weights_sha256, model.chip.size)
+    return Job(warehouse, settings, prints, tuple(layers), model.weights_sha256, model.chip.size, notice)
 
 
-def _try_layers(model: ReIdModel, layers: tuple[str, ...], preset: str) -> None:
-    """Explain a grey chip once: a layer that cannot be explained must show before a night's photos are embedded."""
+def _try_layers(model: ReIdModel, layers: tuple[str, ...], settings: Settings) -> str | None:
+    """Explain a grey chip once: a layer that cannot be explained must show before a night's photos are embedded.
+
+    Returns the explainer's notice.
+    """
     chip = model.normalise([np.full((*model.chip.size, 3), 128, dtype=np.uint8)])
     try:
-        explainer = LayerExplainer(model.network, layers, preset)
-        explainer.relevance(chip[0], explainer.activations(chip).embeddings)
+        explainer = LayerExplainer(model.network, layers, settings.preset, settings.precision)
+        seen = explainer.see(chip[0])
+        explainer.relevance(seen, seen.embedding[None])
     except (ValueError, RuntimeError) as error:
         raise ModelError(f"{model.source} cannot be explained at {', '.join(layers)}: {error}") from error
+    return explainer.notice
 
 
 def device() -> torch.device:
@@ -95,8 +102,9 @@ def matcher_of(job: Job) -> LocalMatcher:
 
 @lru_cache(maxsize=2)
 def explainer_of(job: Job) -> LayerExplainer:
-    """This process's explainer for the run's layers and preset."""
-    return LayerExplainer(model_of(job).network, job.layers, job.settings.preset)
+    """This process's explainer for the run's layers, preset and precision."""
+    chosen = job.settings
+    return LayerExplainer(model_of(job).network, job.layers, chosen.preset, chosen.precision)
 
 
 @lru_cache(maxsize=2)

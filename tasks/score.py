@@ -17,7 +17,7 @@ from pairx_engine.local.evidence import LocalEvidence, local_evidence
 from pairx_engine.local.features import LocalFeatures
 from pairx_engine.matching import Matches, cell_points, match_relevance, mutual_matches
 from pairx_engine.plausibility import Plausibility, plausibility
-from pairx_engine.relevance import cosine_start
+from pairx_engine.relevance import Seen, starts_of
 from schemas.failures import Failure, FailureCode
 from tasks.embed import stored_features
 from tasks.job import Job, explainer_of, matcher_of, model_of
@@ -27,7 +27,6 @@ from tasks.warehouse import shard_name
 
 Photo = Mapping[str, Any]
 Grids = tuple[NDArray[np.float32], NDArray[np.float32]]
-_STARTS_AT_ONCE = 4
 _PHOTO_COLUMNS = ("photo_id", "chip_id", "root", "path", "sha256", "box", "theta")
 """What a worker needs to see a photo; a shard carries a hundred of them to the scheduler."""
 
@@ -71,15 +70,6 @@ def plan_score(
     return shards
 
 
-@dataclass(frozen=True)
-class _Seen:
-    """A photo as the model sees it: input (3, H, W), raw embedding (D,), features (C, h, w) per layer."""
-
-    chip: torch.Tensor
-    embedding: torch.Tensor
-    features: dict[str, torch.Tensor]
-
-
 def score_shard(job: Job, shard: ScoreShard) -> ShardResult:
     """Score the pairs of one shard and commit matches, relevances and scores, in this order."""
     watch = Stopwatch()
@@ -110,49 +100,37 @@ def score_shard(job: Job, shard: ScoreShard) -> ShardResult:
     return commit(job, shard.name, tables, "score", {"scores": failures}, watch)
 
 
-def _see(job: Job, shard: ScoreShard, lost: list[Failure], watch: Stopwatch) -> dict[str, _Seen]:
+def _see(job: Job, shard: ScoreShard, lost: list[Failure], watch: Stopwatch) -> dict[str, Seen]:
     model, explainer = model_of(job), explainer_of(job)
-    seen: dict[str, _Seen] = {}
+    seen: dict[str, Seen] = {}
     for photo in shard.photos:
         with or_failure(lost, "score", photo["photo_id"]):
             chip = chip_of(CUTS.cut(photo, job.settings.max_pixels), model.chip)
             with watch.in_engine():
-                entry = model.normalise([chip])
                 # One photo at a time: a result must not depend on which photos share the shard.
-                active = explainer.activations(entry)
-                features = {layer: f[0] for layer, f in active.features.items()}
-                seen[photo["photo_id"]] = _Seen(entry[0], active.embeddings[0], features)
+                seen[photo["photo_id"]] = explainer.see(model.normalise([chip])[0])
     return seen
 
 
 def _relevances(
-    job: Job, pairs: Sequence[Pair], seen: Mapping[str, _Seen], lost: list[Failure]
+    job: Job, pairs: Sequence[Pair], seen: Mapping[str, Seen], lost: list[Failure]
 ) -> dict[str, dict[str, Grids]]:
-    """Relevance grids of both photos, by layer and pair.
-
-    A photo's starts are propagated four at a time, the last group filled up: kernels are chosen by shape, and a pair's
-    numbers must not depend on how many other pairs its photos are in.
-    """
+    """Relevance grids of both photos, by layer and pair; each photo is recorded once for all of its partners."""
+    explainer = explainer_of(job)
     starts: dict[str, list[tuple[str, int, torch.Tensor]]] = defaultdict(list)
     for pair in pairs:
-        both = cosine_start(seen[pair.photo_a].embedding, seen[pair.photo_b].embedding)
+        both = starts_of(explainer.preset, seen[pair.photo_a].embedding, seen[pair.photo_b].embedding)
         for side, (photo, start) in enumerate(zip((pair.photo_a, pair.photo_b), both, strict=True)):
             starts[photo].append((pair.pair_id, side, start))
     grids: dict[str, dict[str, list[Any]]] = {
         layer: {p.pair_id: [None, None] for p in pairs} for layer in job.layers
     }
-    explainer = explainer_of(job)
-    with explainer.open():
-        for photo, wanted in starts.items():
-            with or_failure(lost, "score", photo):
-                for group in chunks(wanted, _STARTS_AT_ONCE):
-                    filled = [*group, *[group[-1]] * (_STARTS_AT_ONCE - len(group))]
-                    found = explainer.relevance(
-                        seen[photo].chip, torch.stack([start for *_, start in filled])
-                    )
-                    for layer in job.layers:
-                        for (pair_id, side, _), grid in zip(group, found[layer], strict=False):
-                            grids[layer][pair_id][side] = grid.float().cpu().numpy()
+    for photo, wanted in starts.items():
+        with or_failure(lost, "score", photo):
+            found = explainer.relevance(seen[photo], torch.stack([start for *_, start in wanted]))
+            for layer in job.layers:
+                for (pair_id, side, _), grid in zip(wanted, found[layer], strict=True):
+                    grids[layer][pair_id][side] = grid.float().cpu().numpy()
     return {layer: {key: (a, b) for key, (a, b) in found.items()} for layer, found in grids.items()}
 
 
@@ -177,7 +155,7 @@ def _score(
     job: Job,
     pair: Pair,
     layer: str,
-    seen: Mapping[str, _Seen],
+    seen: Mapping[str, Seen],
     grids: Grids,
     local: LocalEvidence,
 ) -> dict[str, dict[str, Any]]:

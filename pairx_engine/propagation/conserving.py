@@ -20,21 +20,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pairx_engine.models.miewid import GeneralisedMeanPool
+from pairx_engine.propagation.convolution import ConvRecording, Part, ZPlus, maps
 from pairx_engine.propagation.precision import Precision
-from pairx_engine.propagation.rules import (
-    ConvRecording,
-    Part,
-    Pass,
-    Plain,
-    Pulled,
-    Recording,
-    Weights,
-    Windows,
-    ZPlus,
-    product,
-    to_window,
-    transposed,
-)
+from pairx_engine.propagation.rules import Pass, Plain, Pulled, Recording, Windows, to_window, transposed
+from pairx_engine.propagation.weights import Weights, product
 from pairx_engine.propagation.window import Window, cut, move, whole
 
 NOTHING = 1e-12
@@ -60,9 +49,7 @@ class ConservingConv(ZPlus):
         geometry = self.geometry(inputs[0])
         parts, opposite = self.parts(inputs[0], geometry), self.parts(inputs[0], geometry, opposite=True)
         first, second = ratios(self.total(parts, geometry), lambda: self.total(opposite, geometry))
-        recording = _ConvRecording(
-            geometry, parts, first, whole(inputs[0]), self.precision, opposite, second
-        )
+        recording = _ConvRecording(geometry, parts, first, whole(inputs[0]), self.precision, opposite, second)
         return run(*inputs), recording
 
 
@@ -75,14 +62,15 @@ class _ConvRecording(ConvRecording):
         (total,) = super().pull(relevance, held, wanted)
         if self.second is None:
             return [total]
-        assert held is not None and wanted[0] is not None and total is not None
-        scaled = relevance * cut(self.second, held)
-        return [total + self.share(self.opposite, scaled, held, wanted[0])]
+        output, wanted_map = maps(held, wanted)
+        scaled = relevance * cut(self.second, output)
+        more = self.share(self.opposite, scaled, output, wanted_map)
+        return [more if total is None else total + more]
 
     def left(self, relevance: Tensor, held: Window | None) -> Tensor:
-        assert held is not None
         used = self.ratio if self.second is None else self.ratio + self.second
-        return (relevance * (cut(used, held) == 0)).flatten(1).sum(dim=1)
+        used = used if held is None else cut(used, held)
+        return (relevance * (used == 0)).flatten(1).sum(dim=1)
 
 
 class ConservingLinear:
@@ -224,13 +212,29 @@ class _GeMRecording:
 
 
 RESHAPING = frozenset(
-    ("flatten", "reshape", "view", "permute", "transpose", "contiguous", "clone", "squeeze", "unsqueeze")
-    + ("getitem", "cat", "concat", "pad", "detach", "dropout", "max_pool2d")
+    [
+        "flatten",
+        "reshape",
+        "view",
+        "permute",
+        "transpose",
+        "contiguous",
+        "clone",
+        "squeeze",
+        "unsqueeze",
+        "getitem",
+        "cat",
+        "concat",
+        "pad",
+        "detach",
+        "dropout",
+        "max_pool2d",
+    ]
 )
 """Functions and methods whose ordinary gradient hands each number's relevance to where it came from."""
-POINTWISE = frozenset(("mul", "layer_norm", "batch_norm", "relu", "gelu", "silu", "hardswish", "sigmoid"))
+POINTWISE = frozenset(["mul", "layer_norm", "batch_norm", "relu", "gelu", "silu", "hardswish", "sigmoid"])
 """Functions and methods that scale, shift or bend each number by itself; relevance passes."""
-PASSING_MODULES = (nn.LayerNorm, nn.GroupNorm, nn.Identity, nn.Dropout)
+PASSING_MODULES = (nn.LayerNorm, nn.GroupNorm)
 PLAIN_MODULES = (nn.MaxPool2d, nn.Flatten, nn.AdaptiveMaxPool2d)
 
 

@@ -16,8 +16,9 @@ from pairx_engine.errors import EngineError
 from pairx_engine.lrp import SQUEEZE_EXCITE, Preset, following_batch_norms
 from pairx_engine.models.miewid import GeneralisedMeanPool
 from pairx_engine.propagation import conserving
+from pairx_engine.propagation.convolution import ZPlus
 from pairx_engine.propagation.precision import Precision
-from pairx_engine.propagation.rules import Copy, Epsilon, Norm, Pass, Plain, Rule, ZPlus
+from pairx_engine.propagation.rules import Copy, Epsilon, Norm, Pass, Plain, Rule
 from pairx_engine.propagation.tape import Ledger, Recorder
 from pairx_engine.propagation.trace import (
     CHIP,
@@ -30,10 +31,13 @@ from pairx_engine.propagation.trace import (
 )
 from pairx_engine.propagation.window import Window
 
+_MEASURES = (getattr, Tensor.size, Tensor.dim, Tensor.numel)
+"""What tells a map's shape: whole numbers, which carry no relevance."""
 _SUMS = (operator.add, torch.add, Tensor.add)
 _MEANS = (torch.mean, Tensor.mean)
 _NEVER_NEGATIVE = (nn.ReLU, nn.ReLU6, nn.Sigmoid, nn.Hardsigmoid, nn.Softplus)
-_KEEPS_SIGN = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Identity, nn.Dropout)
+_IDENTITIES = (nn.Identity, nn.Dropout, nn.Dropout2d)
+_KEEPS_SIGN = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, *_IDENTITIES)
 
 
 class FastPath:
@@ -89,9 +93,7 @@ class FastPath:
 
         return pull
 
-    def recorded_below(
-        self, chip: Tensor, layer: str
-    ) -> tuple[Tensor, Callable[[Tensor, Window], Tensor]]:
+    def recorded_below(self, chip: Tensor, layer: str) -> tuple[Tensor, Callable[[Tensor, Window], Tensor]]:
         """Record the chip's forward pass up to a layer: its features (1, C, h, w), and starts within a window of them to pixels.
 
         The pull maps relevance (P, C, h', w') that fills a window of the layer's grid to the chip's (P, 3, H, W).
@@ -125,7 +127,9 @@ class FastPath:
         lowest = tuple(
             name
             for name, value in values.items()
-            if not any(value in self.trace.depending_on({other}) for other in values.values() if other != value)
+            if not any(
+                value in self.trace.depending_on({other}) for other in values.values() if other != value
+            )
         )
         known = {values[name] for name in lowest}
         return None if CHIP in self.trace.leading_to(self.trace.result, known) else lowest
@@ -148,14 +152,18 @@ class _Rules:
 
     def all(self) -> dict[int, Rule]:
         """Rules of all steps that relevance can pass."""
-        return {step.index: self.of(step) for step in self.trace.steps if step.index in self.carrying}
+        return {
+            step.index: self.of(step)
+            for step in self.trace.steps
+            if step.index in self.carrying and step.call not in _MEASURES
+        }
 
     def of(self, step: Step) -> Rule:
         """One step's rule."""
         module = step.module
         if isinstance(module, nn.MultiheadAttention):
             raise Untraceable(f"its step {step.name} is attention")
-        if isinstance(module, (*SQUEEZE_EXCITE, Activation, BatchNorm)):
+        if isinstance(module, (*SQUEEZE_EXCITE, Activation, BatchNorm)) or type(module) in _IDENTITIES:
             return Pass()
         if isinstance(module, Linear):
             return self._linear(step, module)
@@ -164,15 +172,16 @@ class _Rules:
         if isinstance(module, AvgPool):
             return Norm()
         if module is not None and not runs_without_rules(module):
-            raise Untraceable(f"its step {step.name}, a {type(module).__name__}, holds layers used in unknown ways")
+            raise Untraceable(
+                f"its step {step.name}, a {type(module).__name__}, holds layers used in unknown ways"
+            )
         return Copy() if self._sums_two(step) else Plain()
 
     def _linear(self, step: Step, module: Any) -> Rule:
         folded = self.folds.get(module)
-        if type(module) in (nn.Conv2d, Conv2dSame) and module.padding_mode == "zeros":
-            if not isinstance(module.padding, str):
-                make = conserving.ConservingConv if self.conserving else ZPlus
-                return make(module, folded, step.reads[0] in self.nonnegative, self.precision)
+        if _is_known_convolution(module):
+            make = conserving.ConservingConv if self.conserving else ZPlus
+            return make(module, folded, step.reads[0] in self.nonnegative, self.precision)
         if type(module) is nn.Linear:
             make_linear = conserving.ConservingLinear if self.conserving else Epsilon
             return make_linear(module, folded, self.precision)
@@ -227,6 +236,15 @@ class _Rules:
             if never or (kept and set(step.reads) <= known):
                 known.add(step.index)
         return known
+
+
+def _is_known_convolution(module: Any) -> bool:
+    """Whether a module convolves exactly as its type says; subclasses may do anything to their weights."""
+    return (
+        type(module) in (nn.Conv2d, Conv2dSame)
+        and module.padding_mode == "zeros"
+        and not isinstance(module.padding, str)
+    )
 
 
 def _gates_by_positive(module: nn.Module) -> bool:

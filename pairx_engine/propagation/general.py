@@ -59,9 +59,7 @@ class GeneralPath:
 
         return pull
 
-    def recorded_below(
-        self, chip: Tensor, layer: str
-    ) -> tuple[Tensor, Callable[[Tensor, Window], Tensor]]:
+    def recorded_below(self, chip: Tensor, layer: str) -> tuple[Tensor, Callable[[Tensor, Window], Tensor]]:
         """The layer's features (1, C, h, w), and a function from starts within a window of them to pixels (P, 3, H, W)."""
         with exclusive(self.network), torch.no_grad():
             features = self._features_at(layer, chip)

@@ -132,7 +132,7 @@ class Recorder:
                 if step.index not in needed or step.index in known:
                     continue
                 inputs = tuple(i for i in step.reads if i in carrying and not no_grad_needed(values[i]))
-                if inputs:
+                if inputs and step.index in self.rules:
                     output, recording = self.rules[step.index].record(
                         _runner(step, values, inputs), [values[i] for i in inputs]
                     )

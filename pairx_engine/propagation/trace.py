@@ -215,9 +215,9 @@ class _Reader:
             call = self.shadow.get_submodule(str(node.target))
         elif node.op == "call_method":
             call = getattr(Tensor, str(node.target))
-        args, kwargs = (
-            fx.node.map_arg(given, lambda n: Value(self.places[n])) for given in (node.args, node.kwargs)
-        )
+        placed: Any = lambda n: Value(self.places[n])  # noqa: E731
+        args: Any = fx.node.map_arg(node.args, placed)
+        kwargs: Any = fx.node.map_arg(node.kwargs, placed)
         reads = tuple(dict.fromkeys(self.places[n] for n in node.all_input_nodes))
         self.steps.append(Step(index, f"{node.name}", call, args, kwargs, reads))
 

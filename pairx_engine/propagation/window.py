@@ -58,7 +58,9 @@ def move(part: Tensor, held: Window, wanted: Window) -> Tensor:
     inner = held.within(wanted)
     if inner != held:
         part = part[
-            ..., inner.top - held.top : inner.bottom - held.top, inner.left - held.left : inner.right - held.left
+            ...,
+            inner.top - held.top : inner.bottom - held.top,
+            inner.left - held.left : inner.right - held.left,
         ]
     if inner == wanted:
         return part

@@ -57,12 +57,16 @@ def compare(
     shared = maps is not None and wanted_maps is not None
     return Agreement(
         pairs=len(both),
-        relevance_error=max(relative_error(getattr(a, g), getattr(b, g)) for a, b in both for g in ("grid0", "grid1")),
+        relevance_error=max(
+            relative_error(getattr(a, g), getattr(b, g)) for a, b in both for g in ("grid0", "grid1")
+        ),
         same_matches=sum(set(_keys(a)) == set(_keys(b)) for a, b in both),
         rank=_mean_and_worst([rank_correlation(a, b) for a, b in both]),
         top=_mean_and_worst([top_overlap(a, b) for a, b in both]),
         map_error=max(map(relative_error, maps, wanted_maps)) if shared else None,
-        pictures=_mean_and_worst([_pearson(a.ravel(), b.ravel()) for a, b in zip(maps, wanted_maps, strict=True)])
+        pictures=_mean_and_worst(
+            [_pearson(a.ravel(), b.ravel()) for a, b in zip(maps, wanted_maps, strict=True)]
+        )
         if shared
         else None,
     )
@@ -111,4 +115,3 @@ def _pearson(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
 
 def _mean_and_worst(values: list[float]) -> tuple[float, float]:
     return float(np.mean(values)), float(np.min(values))
-

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pairx_engine.matching import match_relevance, mutual_matches
 from pairx_engine.plausibility import match_coverage
-from pairx_engine.relevance import LayerExplainer
+from pairx_engine.relevance import LayerExplainer, starts_of
 from tests.benchmarks.published_way import Cells, Explained, Scored
 
 
@@ -32,10 +32,12 @@ class EngineWay:
 
     def score(self, chips: Sequence[Tensor], pairs: Sequence[tuple[int, int]]) -> list[Scored]:
         """Pairs (positions in `chips`) as the score stage takes a shard: all starts of a photo together."""
-        seen = {photo: self.explainer.see(chips[photo]) for photo in sorted({p for pair in pairs for p in pair})}
+        seen = {
+            photo: self.explainer.see(chips[photo]) for photo in sorted({p for pair in pairs for p in pair})
+        }
         starts: dict[int, list[tuple[int, int, Tensor]]] = defaultdict(list)
         for position, pair in enumerate(pairs):
-            both = self.explainer.preset.starts(*(seen[photo].embedding for photo in pair))
+            both = starts_of(self.explainer.preset, *(seen[photo].embedding for photo in pair))
             for side, (photo, start) in enumerate(zip(pair, both, strict=True)):
                 starts[photo].append((position, side, start))
         grids: dict[tuple[int, int], NDArray[np.float32]] = {}

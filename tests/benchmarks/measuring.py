@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import re
@@ -16,6 +17,7 @@ from typing import Any
 import torch
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+_CORES_USED = Path("/proc/stat")
 _FORGET_PEAK = "5"
 
 
@@ -50,10 +52,8 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats()
             self._before = float(torch.cuda.memory_allocated())
             return
-        try:
+        with contextlib.suppress(OSError):
             _CLEAR.write_text(_FORGET_PEAK)
-        except OSError:
-            pass
         self._before = _resident("VmRSS") or _high_water()
 
     def megabytes(self) -> float:
@@ -74,7 +74,38 @@ def _resident(name: str) -> float | None:
 
 def _high_water() -> float:
     # macOS counts bytes, the others kilobytes.
-    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * (1 if sys.platform == "darwin" else 1024)
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * (
+        1 if sys.platform == "darwin" else 1024
+    )
+
+
+class OtherProcesses:
+    """How much of the cores that this process may use others have taken since it was made."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+        self._busy, self._own = _busy_seconds(), time.process_time()
+
+    def share(self) -> float | None:
+        """Their share of the cores' time, in [0, 1]; None where the system does not tell."""
+        busy, elapsed = _busy_seconds(), time.perf_counter() - self._start
+        if busy is None or self._busy is None:
+            return None
+        others = (busy - self._busy) - (time.process_time() - self._own)
+        return min(1.0, max(0.0, others / (elapsed * all_cores())))
+
+
+def _busy_seconds() -> float | None:
+    """Seconds that all processes together have spent on the cores that this one may use."""
+    if not _CORES_USED.exists() or not hasattr(os, "sched_getaffinity"):
+        return None
+    mine = {f"cpu{core}" for core in os.sched_getaffinity(0)}
+    lines = [line.split() for line in _CORES_USED.read_text().splitlines()]
+    # user, nice, system, idle, waiting for disks, interrupts (two kinds), stolen
+    ticks = [
+        sum(int(n) for i, n in enumerate(line[1:9]) if i not in (3, 4)) for line in lines if line[0] in mine
+    ]
+    return sum(ticks) / os.sysconf("SC_CLK_TCK")
 
 
 def machine(device: str, threads: int) -> dict[str, str]:
@@ -92,7 +123,9 @@ def machine(device: str, threads: int) -> dict[str, str]:
 
 def _processor() -> str:
     listed = Path("/proc/cpuinfo")
-    found = re.search(r"^model name\s*:\s*(.+)$", listed.read_text(), re.MULTILINE) if listed.exists() else None
+    found = (
+        re.search(r"^model name\s*:\s*(.+)$", listed.read_text(), re.MULTILINE) if listed.exists() else None
+    )
     return found[1] if found else platform.processor() or platform.machine()
 
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from tests.benchmarks.agreement import Pair
 from tests.benchmarks.cases import load
 from tests.benchmarks.engine_way import EngineWay
-from tests.benchmarks.measuring import PeakMemory, machine, seconds
+from tests.benchmarks.measuring import OtherProcesses, PeakMemory, machine, seconds
 from tests.benchmarks.published_way import Explained, PublishedWay, Scored
 
 PUBLISHED = "published way"
@@ -57,11 +57,13 @@ class Request:
 class Measured:
     """What one way took and gave: `seconds` of each repeat per pair, peak memory in MB, and its numbers.
 
+    `others` is the share of the cores that other processes took meanwhile, None where the system does not tell.
     `maps` (2, k, H, W) belong to the cells of the reference; `path` is the engine's, with its notice where it has one.
     """
 
     seconds: tuple[float, ...]
     megabytes: float
+    others: float | None
     path: str
     machine: Mapping[str, str]
     scored: Mapping[Pair, Scored]
@@ -82,10 +84,13 @@ def run_side(request: Request) -> Measured:
     """Measure in a fresh process; raises RuntimeError with its last words when it fails."""
     asked = Path(request.out).with_suffix(".request.json")
     asked.write_text(json.dumps(asdict(request)), encoding="utf-8")
-    environment = {**os.environ, "OMP_NUM_THREADS": str(request.threads)}
+    # Waiting threads sleep, as in the product's workers: spinning ones slow everybody down ten times on a shared machine.
+    threads = {"OMP_NUM_THREADS": str(request.threads), "OMP_WAIT_POLICY": "PASSIVE"}
     command = [sys.executable, "-m", "tests.benchmarks.side", str(asked)]
     # Its standard output goes to ours for errors, so that the table can be redirected into a file.
-    finished = subprocess.run(command, env=environment, stdout=sys.stderr, cwd=Path(__file__).resolve().parents[2])
+    finished = subprocess.run(
+        command, env={**os.environ, **threads}, stdout=sys.stderr, cwd=Path(__file__).resolve().parents[2]
+    )
     if finished.returncode:
         raise RuntimeError(f"{request.way} in {request.precision} ended with status {finished.returncode}")
     return _read(Path(request.out))
@@ -100,7 +105,7 @@ def main(asked: str) -> None:
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = allow_tf32
     facts = machine(request.device, request.threads)
     model, chips = load(Path(request.folder), request.device)
-    memory = PeakMemory(request.device)
+    memory, others = PeakMemory(request.device), OtherProcesses()
     way: PublishedWay | EngineWay
     if request.way == PUBLISHED:
         way, path = PublishedWay(model.network, model.layer), "general"
@@ -108,11 +113,16 @@ def main(asked: str) -> None:
         way = EngineWay(model.network, model.layer, request.precision)
         path = " ".join(filter(None, (way.explainer.path, way.explainer.notice)))
     taken, found, explained = _timed(way, chips, request)
-    megabytes = memory.megabytes()
+    report = {
+        "seconds": taken,
+        "megabytes": memory.megabytes(),
+        "others": others.share(),
+        "path": path,
+        "machine": facts,
+    }
     missing = [pair for pair in request.compared if pair not in found]
     found |= dict(zip(missing, way.score(chips, missing), strict=True)) if missing else {}
     maps = _maps(way, chips, request, explained)
-    report = {"seconds": taken, "megabytes": megabytes, "path": path, "machine": facts}
     _write(Path(request.out), report, found, maps)
 
 
@@ -120,23 +130,28 @@ def _timed(
     way: PublishedWay | EngineWay, chips: Sequence[torch.Tensor], request: Request
 ) -> tuple[list[float], dict[Pair, Scored], Explained | None]:
     """Seconds per pair of each repeat, after a warm-up, and the results."""
-    last: list[Any] = []
     pairs = list(request.pairs)
     (a, b), *_ = pairs
+    kept: dict[str, Any] = {}
     if request.task == "score":
         # Kernels are chosen by shape on a GPU, hence the whole shard there; one pair wakes a CPU up.
         way.score(chips, pairs[:1] if request.device == "cpu" else pairs)
-        taken = seconds(lambda: last.append(way.score(chips, pairs)), request.repeats, request.device)
-        return [t / len(pairs) for t in taken], dict(zip(pairs, last[-1], strict=True)), None
+        taken = seconds(lambda: kept.update(found=way.score(chips, pairs)), request.repeats, request.device)
+        return [t / len(pairs) for t in taken], dict(zip(pairs, kept["found"], strict=True)), None
     way.explain(chips[a], chips[b], 1 if request.device == "cpu" else request.n_maps)
     taken = seconds(
-        lambda: last.append(way.explain(chips[a], chips[b], request.n_maps)), request.repeats, request.device
+        lambda: kept.update(found=way.explain(chips[a], chips[b], request.n_maps)),
+        request.repeats,
+        request.device,
     )
-    return taken, {pairs[0]: last[-1].scored}, last[-1]
+    return taken, {pairs[0]: kept["found"].scored}, kept["found"]
 
 
 def _maps(
-    way: PublishedWay | EngineWay, chips: Sequence[torch.Tensor], request: Request, explained: Explained | None
+    way: PublishedWay | EngineWay,
+    chips: Sequence[torch.Tensor],
+    request: Request,
+    explained: Explained | None,
 ) -> NDArray[np.float32] | None:
     if explained is None:
         return None
@@ -166,7 +181,7 @@ def _read(out: Path) -> Measured:
             tuple(map(int, key.split("-"))): Scored(*(arrays[f"{key}-{name}"] for name in _ARRAYS), coverage)
             for key, coverage in report.pop("coverage").items()
         }
-        maps = arrays["maps"] if "maps" in arrays else None
+        maps = arrays.get("maps")
     return replace(Measured(scored=scored, maps=maps, **report), seconds=tuple(report["seconds"]))
 
 

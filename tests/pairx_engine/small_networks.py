@@ -25,26 +25,31 @@ from pairx_engine.models.miewid import GeneralisedMeanPool
 def randomise(network, chips, seed=0):
     """Give the network random parameters of both signs that keep its activations in bounds, and freeze it.
 
-    Batch norms are calibrated on `chips` (N, 3, H, W) and then shaken, so that neither their mean nor their gain is
-    trivial; layer scales and biases, which start at next to nothing, become as large as anything else.
+    Batch norms are given statistics of the size of what reaches them from `chips` (N, 3, H, W), but not these: dividing
+    by the true deviation in layer after layer makes deep random networks chaotic, so that rounding is all one compares.
+    Layer scales and biases, which start at next to nothing, become as large as anything else.
     """
     torch.manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in network.named_parameters():
-            if name.endswith("bias"):
-                parameter.normal_(std=0.3)
-            elif parameter.ndim == 1 and not name.endswith("pool.p") or name.endswith("layer_scale"):
-                parameter.copy_((0.5 + torch.rand_like(parameter)) * torch.randn_like(parameter).sign())
-        norms = [module for module in network.eval().modules() if isinstance(module, _BatchNorm)]
-        for norm in norms:
-            norm.train()
-            norm.momentum = 1.0
-        network(chips)
-        for norm in norms:
-            norm.momentum = 0.1
-            norm.running_mean += 0.3 * norm.running_var.sqrt() * torch.randn_like(norm.running_mean)
-            norm.running_var *= 0.5 + 1.5 * torch.rand_like(norm.running_var)
-    return network.eval().requires_grad_(False)
+    network = network.eval().requires_grad_(False)
+    for name, parameter in network.named_parameters():
+        if name.endswith("bias"):
+            parameter.normal_(std=0.3)
+        elif parameter.ndim == 1 and not name.endswith("pool.p"):
+            parameter.copy_((0.5 + torch.rand_like(parameter)) * torch.randn_like(parameter).sign())
+
+    def calibrate(norm, inputs):
+        axes = [axis for axis in range(inputs[0].ndim) if axis != 1]
+        mean, square = inputs[0].mean(axes), inputs[0].square().mean(axes)
+        square = square.clamp(min=0.2 * float(square.mean()))
+        norm.running_mean.copy_(0.2 * mean + 0.3 * square.sqrt() * torch.randn_like(mean))
+        norm.running_var.copy_(square * (0.5 + 1.5 * torch.rand_like(square)))
+
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+    handles = [norm.register_forward_pre_hook(calibrate) for norm in norms]
+    network(chips)
+    for handle in handles:
+        handle.remove()
+    return network
 
 
 class SmallNetwork(nn.Module):

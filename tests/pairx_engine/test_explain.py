@@ -52,10 +52,10 @@ def test_parts_equal_the_explainers(model, chips):
     found = explain_pair(model, *chips, n_pixel_maps=2)
     explainer = LayerExplainer(model.network, ["1"])
     tensors = model.normalise(chips)
-    embeddings = explainer.activations(tensors).embeddings
-    starts = cosine_start(*embeddings)
+    seen = [explainer.see(chip) for chip in tensors]
+    starts = cosine_start(*(one.embedding for one in seen))
     for side in (0, 1):
-        relevance = explainer.relevance(tensors[side], starts[side][None])["1"][0].numpy()
+        relevance = explainer.relevance(seen[side], starts[side][None])["1"][0].numpy()
         shown = (found.relevance0, found.relevance1)[side]
         np.testing.assert_allclose(shown, relevance, rtol=0, atol=1e-5 * relevance.max())
         cells = found.arrays()[f"match_cell{side}"][:2]

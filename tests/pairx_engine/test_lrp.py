@@ -120,13 +120,22 @@ def close(found, wanted, tolerance=1e-9):
     )
 
 
+PATHS = pytest.mark.parametrize("path", ["fast", "general"])
+
+
+@PATHS
 @pytest.mark.parametrize("gate", [SEModule, SqueezeExcitation])
-def test_relevance_equals_the_written_out_rules(gate):
+def test_relevance_equals_the_written_out_rules(gate, path):
     net = make_net(1, gate)
     chip, starts = torch.randn(3, 6, 7).double(), torch.randn(4, 6).double()
     starts = torch.cat([starts, -starts])
-    published = LayerExplainer(net, ["stem"]).relevance(chip, starts)["stem"]
-    paper = LayerExplainer(net, ["stem"], "paper").relevance(chip, starts)["stem"]
+    published, paper = (
+        explainer.relevance(explainer.see(chip), starts)["stem"]
+        for explainer in (
+            LayerExplainer(net, ["stem"], path=path),
+            LayerExplainer(net, ["stem"], "paper", path=path),
+        )
+    )
     assert (paper < 0).any()
     for start, shown, signed in zip(starts, published, paper, strict=True):
         channels = naive_relevance(net, chip, start)
@@ -134,11 +143,12 @@ def test_relevance_equals_the_written_out_rules(gate):
         close(signed, channels.sum(axis=0))
 
 
-def test_pixel_maps_equal_the_written_out_rules():
+@PATHS
+def test_pixel_maps_equal_the_written_out_rules(path):
     net = make_net(2)
     chip = torch.randn(3, 6, 7).double()
     cells = torch.tensor([[0, 0], [6, 5], [3, 2]])
-    maps = LayerExplainer(net, ["stem"]).pixel_maps(chip, "stem", cells)
+    maps = LayerExplainer(net, ["stem"], path=path).pixel_maps(chip, "stem", cells)
     for cell, found in zip(cells.tolist(), maps, strict=True):
         close(found, naive_pixels(net, chip, cell))
 
@@ -231,35 +241,40 @@ def mixed_net():
     return net
 
 
-def test_network_is_untouched_after_success():
+@PATHS
+def test_network_is_untouched_after_success(path):
     net = mixed_net()
     before = snapshot(net)
-    explainer = LayerExplainer(net, ["stem", "norm"])
+    explainer = LayerExplainer(net, ["stem", "norm"], path=path)
     chip = torch.randn(3, 6, 6).double()
-    explainer.activations(chip[None])
-    explainer.relevance(chip, torch.randn(3, 6).double())
+    explainer.relevance(explainer.see(chip), torch.randn(3, 6).double())
     explainer.pixel_maps(chip, "stem", [[1, 2]])
     assert_untouched(before, net)
 
 
 def fail(failure, net, explainer):
     chip = torch.randn(3, 6, 6).double()
-    with explainer.open():
+    if failure == "in the forward":
+        explainer.see(torch.randn(5, 6, 6).double())
+    if failure == "in the start":
+        explainer.relevance(explainer.see(chip), torch.randn(1, 7).double())
+    if failure == "in the cell":
+        explainer.pixel_maps(chip, "stem", [[0, 6]])
+    with lrp_rules(net):
         if failure == "in the body":
             raise RuntimeError
-        if failure == "in the forward":
-            explainer.relevance(torch.randn(5, 6, 6).double(), torch.randn(1, 6).double())
-        if failure == "in the start":
-            explainer.relevance(chip, torch.randn(1, 7).double())
         net(chip[None].requires_grad_()).backward(torch.ones(3, 3).double())
 
 
-@pytest.mark.parametrize("failure", ["in the body", "in the forward", "in the start", "in the backward"])
-def test_network_is_untouched_after_an_exception(failure):
+@PATHS
+@pytest.mark.parametrize(
+    "failure", ["in the body", "in the forward", "in the start", "in the cell", "in the backward"]
+)
+def test_network_is_untouched_after_an_exception(failure, path):
     net = mixed_net()
     before = snapshot(net)
     with pytest.raises((RuntimeError, ValueError)):
-        fail(failure, net, LayerExplainer(net, ["stem"]))
+        fail(failure, net, LayerExplainer(net, ["stem"], path=path))
     assert_untouched(before, net)
 
 
@@ -322,6 +337,7 @@ def test_presets_say_how_they_reduce():
     assert {name: preset.reduction for name, preset in PRESETS.items()} == {
         "published": "abs_of_sum",
         "paper": "signed_sum",
+        "conserving": "signed_sum",
     }
     with pytest.raises(ValueError, match="published, paper"):
         preset_named("best")

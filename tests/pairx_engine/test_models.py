@@ -231,8 +231,8 @@ def test_the_layer_to_explain_is_a_map_at_stride_16(classifier):
     layer = layer_to_explain(network, (128, 160))
     assert layer == TIMM[name]
     with torch.no_grad():
-        seen = LayerExplainer(network, [layer]).activations(torch.zeros(1, 3, 128, 160))
-    assert seen.features[layer].shape[2:] == (8, 10)
+        seen = LayerExplainer(network, [layer]).see(torch.zeros(3, 128, 160))
+    assert seen.features[layer].shape[1:] == (8, 10)
 
 
 def test_looking_for_the_layer_leaves_the_network_as_it_was():
@@ -322,9 +322,8 @@ def test_transformers_embed_but_are_refused_where_they_would_be_explained(
         explain_pair(model, *chips, layer=layer)
     explainer = LayerExplainer(model.network, [layer])
     for call in (
-        lambda: explainer.activations(model.normalise([chips[0]])),
+        lambda: explainer.see(model.normalise([chips[0]])[0]),
         lambda: explainer.pixel_maps(model.normalise([chips[0]])[0], layer, [(0, 0)]),
-        lambda: explainer.relevance(model.normalise([chips[0]])[0], torch.ones(1, len(embedding(model)))),
     ):
         with pytest.raises(EngineError, match=words):
             call()

@@ -1,5 +1,6 @@
 """The explainer: starts, many starts at once, several layers, pixel maps, threads, and what it refuses."""
 
+import dataclasses
 import threading
 
 import pytest
@@ -8,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from pairx_engine.lrp import lrp_rules
-from pairx_engine.relevance import LayerExplainer, cosine_start
+from pairx_engine.lrp import lrp_rules, preset_named
+from pairx_engine.propagation.tape import Tape
+from pairx_engine.relevance import LayerExplainer, cosine_shares, cosine_start, in_groups
+from pairx_engine.relevance import starts_of as starts_of_preset
 
 
 class Residual(nn.Module):
@@ -56,6 +59,10 @@ def starts_of(count, seed=2):
     return torch.randn(count, 5, generator=torch.Generator().manual_seed(seed)).double()
 
 
+def relevance(explainer, chip, starts):
+    return explainer.relevance(explainer.see(chip), starts)
+
+
 def assert_same(found, wanted):
     assert found.keys() == wanted.keys()
     for name in wanted:
@@ -79,44 +86,55 @@ def test_cosine_start_of_a_zero_embedding_is_finite():
         assert gradient.isfinite().all()
 
 
-def test_activations_are_those_of_the_network(net, chips):
-    seen = LayerExplainer(net, ["one", "three"]).activations(chips)
-    assert torch.equal(seen.embeddings, net(chips))
-    assert torch.equal(seen.features["one"], net.one(chips))
-    assert not seen.embeddings.requires_grad
+def test_shares_sum_to_the_cosine():
+    e0, e1 = torch.randn(2, 5, 7).double().unbind()
+    shares0, shares1 = cosine_shares(e0, e1)
+    assert torch.equal(shares0, shares1)
+    wanted = torch.nn.functional.cosine_similarity(e0, e1, dim=1)
+    torch.testing.assert_close(shares0.sum(dim=1), wanted, rtol=1e-12, atol=1e-12)
 
 
-def test_activations_are_the_layers_own_although_overwritten_later(net, chips):
-    seen = LayerExplainer(net, ["one.1"]).activations(chips)
-    assert torch.equal(seen.features["one.1"], net.one[1](net.one[0](chips)))
+def test_presets_choose_their_start():
+    e0, e1 = torch.randn(2, 6)
+    assert torch.equal(starts_of_preset(preset_named("published"), e0, e1)[1], cosine_start(e0, e1)[1])
+    assert torch.equal(starts_of_preset(preset_named("conserving"), e0, e1)[1], cosine_shares(e0, e1)[1])
+
+
+PATHS = pytest.mark.parametrize("path", ["fast", "general"])
+
+
+@PATHS
+def test_what_is_seen_is_the_networks_own(net, chips, path):
+    seen = LayerExplainer(net, ["one", "three"], path=path).see(chips[0])
+    torch.testing.assert_close(seen.embedding, net(chips[:1])[0], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(seen.features["one"], net.one(chips[:1])[0], rtol=1e-12, atol=1e-12)
+    assert not seen.embedding.requires_grad
+
+
+@PATHS
+def test_features_are_the_layers_own_although_overwritten_later(net, chips, path):
+    seen = LayerExplainer(net, ["one.1"], path=path).see(chips[0])
+    wanted = net.one[1](net.one[0](chips[:1]))[0]
+    torch.testing.assert_close(seen.features["one.1"], wanted, rtol=1e-12, atol=1e-12)
     assert (seen.features["one.1"] < 0).any()
-
-
-def test_activations_within_open_rules_are_bit_equal(net, chips):
-    explainer = LayerExplainer(net, ["two"])
-    wanted = explainer.activations(chips)
-    with explainer.open():
-        found = explainer.activations(chips)
-    assert torch.equal(found.embeddings, wanted.embeddings)
-    assert torch.equal(found.features["two"], wanted.features["two"])
 
 
 @pytest.mark.parametrize("layers", [["one"], ["two"], ["one", "two", "three"], ["three", "one"]])
 def test_many_starts_equal_single_calls(net, chips, layers):
     explainer, starts = LayerExplainer(net, layers), starts_of(5)
-    together = explainer.relevance(chips[0], starts)
+    together = relevance(explainer, chips[0], starts)
     for p, start in enumerate(starts):
         assert_same(
             {name: grid[p : p + 1] for name, grid in together.items()},
-            explainer.relevance(chips[0], start[None]),
+            relevance(explainer, chips[0], start[None]),
         )
 
 
 def test_several_layers_equal_one_at_a_time(net, chips):
     names, starts = ["one", "two.side", "two", "three.1", "three"], starts_of(3)
-    together = LayerExplainer(net, names).relevance(chips[1], starts)
+    together = relevance(LayerExplainer(net, names), chips[1], starts)
     for name in names:
-        assert_same({name: together[name]}, LayerExplainer(net, [name]).relevance(chips[1], starts))
+        assert_same({name: together[name]}, relevance(LayerExplainer(net, [name]), chips[1], starts))
 
 
 @pytest.mark.parametrize("layer", ["one", "two", "three"])
@@ -129,7 +147,7 @@ def test_relevance_is_the_gradient_under_the_rules_of_the_whole_network(net, chi
         embedding = net(chips[:1].clone().requires_grad_())
         (channels,) = torch.autograd.grad(embedding, kept[0], start)
     handle.remove()
-    found = LayerExplainer(net, [layer], "paper").relevance(chips[0], start)
+    found = relevance(LayerExplainer(net, [layer], "paper"), chips[0], start)
     assert_same(found, {layer: channels.sum(dim=1)})
 
 
@@ -138,11 +156,11 @@ def test_relevance_is_the_gradient_under_the_rules_of_the_whole_network(net, chi
 )
 def test_layers_beside_the_main_path_equal_single_calls(net, chips, layers):
     explainer, starts = LayerExplainer(net, layers), starts_of(4)
-    together = explainer.relevance(chips[0], starts)
+    together = relevance(explainer, chips[0], starts)
     for p, start in enumerate(starts):
         assert_same(
             {name: grid[p : p + 1] for name, grid in together.items()},
-            explainer.relevance(chips[0], start[None]),
+            relevance(explainer, chips[0], start[None]),
         )
 
 
@@ -151,30 +169,36 @@ def test_layers_beside_the_main_path_equal_single_calls(net, chips, layers):
 def test_relevance_is_linear_in_the_start(net, chips, data):
     a, b = data.draw(st.floats(-3, 3)), data.draw(st.floats(-3, 3))
     explainer, starts = LayerExplainer(net, ["two"], "paper"), starts_of(2, data.draw(st.integers(0, 99)))
-    mixed = explainer.relevance(chips[0], (a * starts[:1] + b * starts[1:]))["two"]
-    parts = explainer.relevance(chips[0], starts)["two"]
+    mixed = relevance(explainer, chips[0], (a * starts[:1] + b * starts[1:]))["two"]
+    parts = relevance(explainer, chips[0], starts)["two"]
     torch.testing.assert_close(mixed[0], a * parts[0] + b * parts[1], rtol=1e-9, atol=1e-10)
 
 
 @settings(deadline=None, max_examples=25)
-@given(
-    st.lists(st.integers(0, 3), min_size=1, max_size=9),
-    st.integers(1, 10),
-    st.sampled_from(["one", "two.side"]),
-)
-def test_many_photos_equal_one_call_per_photo_in_any_order_and_chunk(net, chips, owners, chunk, layer):
-    explainer, starts, owner = LayerExplainer(net, [layer]), starts_of(len(owners)), torch.tensor(owners)
-    found = explainer.relevances(chips, owner, starts, chunk=chunk)
-    for p, photo in enumerate(owners):
-        wanted = explainer.relevance(chips[photo], starts[p : p + 1])
-        assert_same({layer: found[layer][p : p + 1]}, wanted)
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=9), st.sampled_from(["one", "two.side"]))
+def test_a_starts_numbers_do_not_depend_on_its_company(net, chips, chosen, layer):
+    explainer, starts = LayerExplainer(net, [layer]), starts_of(10)
+    seen = explainer.see(chips[0])
+    everyone = explainer.relevance(seen, starts)[layer]
+    assert torch.equal(explainer.relevance(seen, starts[chosen])[layer], everyone[chosen])
 
 
-@pytest.mark.parametrize("chunk", [None, 1, 2, 3, 50])
-def test_pixel_maps_equal_one_backward_each(net, chips, chunk):
-    explainer = LayerExplainer(net, ["two"])
+@pytest.mark.parametrize("layer", ["one", "two.side"])
+def test_what_was_seen_is_enough_above_the_layer(net, chips, layer):
+    explainer, starts = LayerExplainer(net, [layer]), starts_of(2)
+    seen = explainer.see(chips[0])
+    wanted = explainer.relevance(seen, starts)
+    beside = dataclasses.replace(seen, chip=torch.full_like(seen.chip, torch.nan))
+    found = explainer.relevance(beside, starts)[layer]
+    # A layer that something passes around is the one case that needs the chip again.
+    assert torch.equal(found, wanted[layer]) if layer == "one" else found.isnan().all()
+
+
+@PATHS
+def test_pixel_maps_equal_one_backward_each(net, chips, path):
+    explainer = LayerExplainer(net, ["two"], path=path)
     cells = [[0, 0], [5, 4], [3, 1], [3, 1], [2, 2]]
-    found = explainer.pixel_maps(chips[0], "two", cells, chunk=chunk)
+    found = explainer.pixel_maps(chips[0], "two", cells)
     assert found.shape == (5, 10, 12)
     for (column, row), grid in zip(cells, found, strict=True):
         pixels = chips[:1].clone().requires_grad_()
@@ -190,39 +214,79 @@ def test_no_cells_give_no_maps(net, chips):
     assert LayerExplainer(net, ["two"]).pixel_maps(chips[0], "two", []).shape == (0, 10, 12)
 
 
-def test_open_rules_keep_no_tensors_between_calls(net, chips):
-    explainer = LayerExplainer(net, ["two"])
-    with explainer.open():
-        explainer.relevance(chips[0], starts_of(2))
-        explainer.activations(chips)
-        kept = [
-            hook.__self__
-            for module in net.modules()
-            for hook in module._forward_pre_hooks.values()
-            if hasattr(hook, "__self__")
-        ]
-        assert kept
-        assert all(not hook.stored_tensors and not hook.tensor_handles for hook in kept)
+class Memory:
+    """Work that runs out of memory above a number of items at once."""
+
+    def __init__(self, fits, error):
+        self.fits, self.error, self.sizes = fits, error, []
+
+    def __call__(self, group, size):
+        self.sizes.append(size)
+        if size > self.fits:
+            raise self.error
+        return list(group)
 
 
-def test_open_calls_equal_closed_calls(net, chips):
-    explainer, starts = LayerExplainer(net, ["two"]), starts_of(3)
-    wanted = explainer.relevance(chips[0], starts), explainer.pixel_maps(chips[0], "two", [[1, 1]])
-    with explainer.open(), explainer.open():
-        for _ in range(2):
-            assert torch.equal(explainer.relevance(chips[0], starts)["two"], wanted[0]["two"])
-            assert torch.equal(explainer.pixel_maps(chips[0], "two", [[1, 1]]), wanted[1])
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("CUDA out of memory"), MemoryError(), RuntimeError("can't allocate memory")],
+)
+@pytest.mark.parametrize(("fits", "sizes"), [(8, [8, 8]), (4, [8, 4, 4, 4]), (1, [8, 4, 2] + [1] * 10)])
+def test_running_out_of_memory_halves_the_group_and_goes_on(error, fits, sizes):
+    work = Memory(fits, error)
+    assert sum(in_groups(range(10), 8, work), []) == list(range(10))
+    assert work.sizes == sizes
 
 
-def test_threads_sharing_a_network_get_what_they_would_alone(net, chips):
-    explainers = [LayerExplainer(net, ["two"]), LayerExplainer(net, ["one"])]
+def test_other_errors_and_a_single_item_that_does_not_fit_are_raised():
+    with pytest.raises(torch.OutOfMemoryError):
+        list(in_groups(range(3), 2, Memory(0, torch.OutOfMemoryError())))
+    with pytest.raises(RuntimeError, match="shapes"):
+        list(in_groups(range(3), 2, Memory(0, RuntimeError("shapes differ"))))
+
+
+def test_explanations_go_on_in_smaller_groups_when_memory_runs_out(net, chips, monkeypatch):
+    explainer, starts = LayerExplainer(net, ["one"]), starts_of(5)
+    seen = explainer.see(chips[0])
+    wanted = explainer.relevance(seen, starts)["one"]
+    sizes, pull = [], Tape.pull
+
+    def small_memory(self, source, relevance, *rest):
+        sizes.append(len(relevance))
+        if len(relevance) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return pull(self, source, relevance, *rest)
+
+    monkeypatch.setattr(Tape, "pull", small_memory)
+    found = explainer.relevance(seen, starts)["one"]
+    assert sizes == [4, 2, 2, 2]
+    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-14)
+
+
+@PATHS
+def test_changed_weights_are_noticed(chips, path):
+    torch.manual_seed(3)
+    net = Net().double().eval()
+    explainer, start = LayerExplainer(net, ["one"], path=path), starts_of(1)
+    before = relevance(explainer, chips[0], start)["one"]
+    with torch.no_grad():
+        net.head.weight.mul_(-1.5)
+        net.two.conv.weight.add_(0.1)
+    after = relevance(explainer, chips[0], start)["one"]
+    assert not torch.allclose(before, after)
+    torch.testing.assert_close(after, relevance(LayerExplainer(net, ["one"]), chips[0], start)["one"])
+
+
+@PATHS
+def test_threads_sharing_a_network_get_what_they_would_alone(net, chips, path):
+    explainers = [LayerExplainer(net, ["two"], path=path), LayerExplainer(net, ["one"], path=path)]
     starts, wanted, found = starts_of(3), {}, {}
 
     def work(index):
         explainer, chip = explainers[index % 2], chips[index]
         maps = explainer.pixel_maps(chip, explainer.layers[0], [[1, 2]])
-        plain = explainer.activations(chip[None]).embeddings
-        return explainer.relevance(chip, starts)[explainer.layers[0]], maps, plain
+        plain = explainer.see(chip).embedding
+        return relevance(explainer, chip, starts)[explainer.layers[0]], maps, plain
 
     for index in range(4):
         wanted[index] = work(index)
@@ -251,17 +315,17 @@ def test_refusals_name_the_cure(net, chips):
     with pytest.raises(ValueError, match="published, paper"):
         LayerExplainer(net, ["one"], "best")
     with pytest.raises(ValueError, match="not a map"):
-        LayerExplainer(net, ["head"]).activations(chips)
+        LayerExplainer(net, ["head"]).see(chips[0])
     with pytest.raises(ValueError, match="no part"):
-        LayerExplainer(net, ["unused"]).activations(chips)
+        LayerExplainer(net, ["unused"]).see(chips[0])
     with pytest.raises(ValueError, match="not among"):
         LayerExplainer(net, ["one"]).pixel_maps(chips[0], "two", [[0, 0]])
     with pytest.raises(ValueError, match="outside"):
         LayerExplainer(net, ["one"]).pixel_maps(chips[0], "one", [[0, 5]])
     with pytest.raises(ValueError, match="starts have shape"):
-        LayerExplainer(net, ["one"]).relevance(chips[0], torch.zeros(2, 4).double())
-    with pytest.raises(ValueError, match="at least one start"):
-        LayerExplainer(net, ["one"]).relevance(chips[0], torch.zeros(0, 5).double())
+        relevance(LayerExplainer(net, ["one"]), chips[0], torch.zeros(2, 4).double())
+    with pytest.raises(ValueError, match="at least one of them"):
+        relevance(LayerExplainer(net, ["one"]), chips[0], torch.zeros(0, 5).double())
 
 
 def test_a_layer_that_runs_twice_is_refused(chips):
@@ -274,4 +338,4 @@ def test_a_layer_that_runs_twice_is_refused(chips):
             return self.conv(self.conv(x)).mean((2, 3))
 
     with pytest.raises(ValueError, match="more than once"):
-        LayerExplainer(Twice().double().eval(), ["conv"]).activations(chips)
+        LayerExplainer(Twice().double().eval(), ["conv"]).see(chips[0])

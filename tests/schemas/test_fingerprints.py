@@ -29,6 +29,7 @@ CHANGES = {
     "resize": ("opencv", FROM_EMBEDDINGS),
     "layers": (("backbone.blocks.2",), FROM_SCORES),
     "preset": ("paper", FROM_SCORES),
+    "precision": ("bfloat16", FROM_SCORES),
     "matcher": ("disk+lightglue", FROM_KEYPOINTS),
     "view_side": (512, FROM_KEYPOINTS),
     "max_keypoints": (500, FROM_KEYPOINTS),

@@ -1,0 +1,215 @@
+"""ZPlus for convolutions, on windows of their maps.
+
+With A the input, z+ the sum of positive contributions and R the relevance of the output, the terms kept are A in its
+positive and negative part and the ratio q = 1 / z+, so that each start costs two products with the weights, or one where A
+cannot be negative:
+
+    R_in = A+ * W+^T (R q) + A- * W-^T (R q)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from timm.layers import Conv2dSame
+from timm.layers.padding import get_same_padding
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pairx_engine.propagation.precision import Precision
+from pairx_engine.propagation.rules import Pulled, Recording, Windows, stabilised
+from pairx_engine.propagation.weights import Weights, product
+from pairx_engine.propagation.window import Window, cut, move, whole
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Kernel, stride, dilation and groups of a convolution, and its padding (rows, columns) before and after the map."""
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
+    before: tuple[int, int]
+    after: tuple[int, int]
+    groups: int
+
+    def applied(self, activation: Tensor, weight: Tensor) -> Tensor:
+        """The convolution without bias, (N, in, H, W) to (N, out, h, w)."""
+        padding = self.before
+        if self.before != self.after:
+            (top, left), (bottom, right) = self.before, self.after
+            activation, padding = functional.pad(activation, (left, right, top, bottom)), (0, 0)
+        return functional.conv2d(activation, weight, None, self.stride, padding, self.dilation, self.groups)
+
+    def support(self, window: Window) -> Window:
+        """Input cells that the output cells of a window read, padding cells included."""
+        (kh, kw), (sh, sw), (dh, dw), (ph, pw) = self.kernel, self.stride, self.dilation, self.before
+        return Window(
+            window.top * sh - ph,
+            (window.bottom - 1) * sh - ph + dh * (kh - 1) + 1,
+            window.left * sw - pw,
+            (window.right - 1) * sw - pw + dw * (kw - 1) + 1,
+        )
+
+    def transposed(self, values: Tensor, weight: Tensor, held: Window, wanted: Window) -> Tensor:
+        """W^T of values that fill `held` of the output, in the window `wanted` of the input, inside their support."""
+        full = self.support(held)
+        trim = [
+            max(0, min(low, high, d * (k - 1)))
+            for low, high, d, k in (
+                (wanted.top - full.top, full.bottom - wanted.bottom, self.dilation[0], self.kernel[0]),
+                (wanted.left - full.left, full.right - wanted.right, self.dilation[1], self.kernel[1]),
+            )
+        ]
+        made = functional.conv_transpose2d(
+            values,
+            weight,
+            stride=self.stride,
+            padding=(trim[0], trim[1]),
+            groups=self.groups,
+            dilation=self.dilation,
+        )
+        filled = Window(full.top + trim[0], full.bottom - trim[0], full.left + trim[1], full.right - trim[1])
+        return move(made, filled, wanted)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Activations and the weights that they are multiplied by; `both` signs side by side along the channels, or one."""
+
+    activation: Tensor
+    weight: Tensor
+    both: bool
+
+
+class ZPlus:
+    """A convolution: R_in = A+ * W+^T (R / z+) + A- * W-^T (R / z+), z+ = W+ A+ + b+ + W- A-.
+
+    With `nonnegative` the inputs are known to have no negative part, and half of the work falls away.
+    """
+
+    def __init__(
+        self, module: nn.Conv2d, folded: nn.Module | None, nonnegative: bool, precision: Precision
+    ) -> None:
+        self.module = module
+        self.weights = Weights(module, folded)
+        self.nonnegative = nonnegative
+        self.precision = precision
+
+    def record(self, run: Callable[..., Tensor], inputs: Sequence[Tensor]) -> tuple[Tensor, Recording]:
+        """Run the step, keep the parts of A and 1 / z+."""
+        geometry = self.geometry(inputs[0])
+        parts = self.parts(inputs[0], geometry)
+        z = self.total(parts, geometry)
+        bias = self.weights.bias
+        if bias is not None:
+            z = z + bias.clamp(min=0).to(z.dtype).view(1, -1, 1, 1)
+        ratio = stabilised(z).reciprocal_()
+        return run(*inputs), ConvRecording(geometry, parts, ratio, whole(inputs[0]), self.precision)
+
+    def geometry(self, activation: Tensor) -> Geometry:
+        """The convolution's geometry for an input (N, C, H, W); TensorFlow's padding depends on its size."""
+        conv = self.module
+        kernel, stride, dilation = (_two(n) for n in (conv.kernel_size, conv.stride, conv.dilation))
+        before = after = _two(conv.padding)
+        if isinstance(conv, Conv2dSame):
+            total = [
+                get_same_padding(n, k, s, d)
+                for n, k, s, d in zip(activation.shape[-2:], kernel, stride, dilation, strict=True)
+            ]
+            before = (total[0] // 2, total[1] // 2)
+            after = (total[0] - before[0], total[1] - before[1])
+        return Geometry(kernel, stride, dilation, before, after, conv.groups)
+
+    def parts(self, activation: Tensor, geometry: Geometry, opposite: bool = False) -> tuple[Part, ...]:
+        """The parts of A with the weights that make positive contributions of them, or negative ones if `opposite`."""
+        a = activation.to(self.precision.relevance or activation.dtype)
+        first, second = ("negative", "positive") if opposite else ("positive", "negative")
+        if self.nonnegative:
+            return (Part(a, self._operand(first), False),)
+        if geometry.groups == 1:
+            weight = self._operand("opposite" if opposite else "both")
+            return (Part(signs(a), weight, True),)
+        positive, negative = a.clamp(min=0), a.clamp(max=0)
+        return Part(positive, self._operand(first), False), Part(negative, self._operand(second), False)
+
+    def _operand(self, kind: str) -> Tensor:
+        return self.weights.operand(kind, self.precision)
+
+    def total(self, parts: Sequence[Part], geometry: Geometry) -> Tensor:
+        """Sum of the parts' contributions to each output (N, out, h, w)."""
+        sums = [geometry.applied(part.activation, part.weight.to(part.activation.dtype)) for part in parts]
+        return sums[0] if len(sums) == 1 else sums[0] + sums[1]
+
+
+def maps(held: Window | None, wanted: Windows) -> tuple[Window, Window]:
+    """The windows of a convolution's output and input, which are both maps."""
+    if held is None or wanted[0] is None:
+        raise TypeError("a convolution's output and input are maps (N, C, H, W)")
+    return held, wanted[0]
+
+
+def signs(activation: Tensor) -> Tensor:
+    """Positive and negative part of (N, C, H, W) side by side, (N, 2 C, H, W)."""
+    n, channels, *size = activation.shape
+    layout = torch.channels_last if _last(activation) else torch.contiguous_format
+    both = torch.empty(
+        (n, 2 * channels, *size), dtype=activation.dtype, device=activation.device, memory_format=layout
+    )
+    torch.clamp(activation, min=0, out=both[:, :channels])
+    torch.clamp(activation, max=0, out=both[:, channels:])
+    return both
+
+
+def _last(values: Tensor) -> bool:
+    return values.is_contiguous(memory_format=torch.channels_last)
+
+
+def _two(value: Any) -> tuple[int, int]:
+    first, second = (value, value) if isinstance(value, int) else value
+    return int(first), int(second)
+
+
+@dataclass(frozen=True)
+class ConvRecording:
+    """A convolution's parts and ratio q, the extent of its input, and how to multiply."""
+
+    geometry: Geometry
+    parts: tuple[Part, ...]
+    ratio: Tensor
+    extent: Window
+    precision: Precision
+
+    def reach(self, window: Window) -> Window | None:
+        """What the kernel spans, inside the map."""
+        return self.geometry.support(window).within(self.extent)
+
+    def pull(self, relevance: Tensor, held: Window | None, wanted: Windows) -> Pulled:
+        """Sum over parts of A * W^T (R q)."""
+        output, wanted_map = maps(held, wanted)
+        return [self.share(self.parts, relevance * cut(self.ratio, output), output, wanted_map)]
+
+    def share(self, parts: Sequence[Part], scaled: Tensor, held: Window, wanted: Window) -> Tensor:
+        """Sum over parts of A * W^T scaled, in the window wanted."""
+        total: Tensor | None = None
+        filled = self.geometry.support(held).within(wanted)
+
+        def back(values: Tensor, weight: Tensor) -> Tensor:
+            return self.geometry.transposed(values, weight, held, filled)
+
+        for part in parts:
+            made, activation = (
+                product(scaled, part.weight, back, self.precision),
+                cut(part.activation, filled),
+            )
+            if part.both:
+                half = made.shape[1] // 2
+                r = (made[:, :half] * activation[:, :half]).addcmul_(made[:, half:], activation[:, half:])
+            else:
+                r = made * activation
+            total = r if total is None else total.add_(r)
+        assert total is not None
+        return move(total, filled, wanted)

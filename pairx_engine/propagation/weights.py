@@ -1,0 +1,75 @@
+"""The operands of products: weights as the rules see them, in the format that they are multiplied in."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pairx_engine.lrp import fold_batch_norm
+from pairx_engine.propagation.precision import Precision
+
+
+class Weights:
+    """A layer's weight and bias, a batch norm folded in where the rule wants it, and the operands made from them.
+
+    Operands are made on first use and kept per format, one set for all chips.
+    """
+
+    def __init__(self, module: Any, folded: nn.Module | None) -> None:
+        self.module = module
+        self.folded = folded
+        self._operands: dict[tuple[str, torch.dtype], Tensor] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def weight(self) -> Tensor:
+        """Weight (out, in, ...) as the rule sees it."""
+        if self.folded is None:
+            weight: Tensor = self.module.weight.detach()
+            return weight
+        return fold_batch_norm(self.module, self.folded)[0]
+
+    @property
+    def bias(self) -> Tensor | None:
+        """Bias (out,) as the rule sees it."""
+        if self.folded is not None:
+            return fold_batch_norm(self.module, self.folded)[1]
+        bias: Tensor | None = self.module.bias
+        return None if bias is None else bias.detach()
+
+    def operand(self, kind: str, precision: Precision | None = None) -> Tensor:
+        """The `weight`, its `positive` or `negative` part, or `both` parts side by side (out, 2 in, ...)."""
+        dtype = (precision.operands if precision else None) or self.module.weight.dtype
+        with self._lock:
+            if (kind, dtype) not in self._operands:
+                made = _MAKE[kind](self.weight).to(dtype)
+                if made.ndim == 4:
+                    made = made.contiguous(memory_format=torch.channels_last)
+                self._operands[kind, dtype] = made
+            return self._operands[kind, dtype]
+
+
+_MAKE: dict[str, Callable[[Tensor], Tensor]] = {
+    "weight": lambda w: w,
+    "positive": lambda w: w.clamp(min=0),
+    "negative": lambda w: w.clamp(max=0),
+    "both": lambda w: torch.cat([w.clamp(min=0), w.clamp(max=0)], dim=1),
+    "opposite": lambda w: torch.cat([w.clamp(max=0), w.clamp(min=0)], dim=1),
+}
+
+
+def product(
+    scaled: Tensor, weight: Tensor, multiply: Callable[[Tensor, Tensor], Tensor], precision: Precision
+) -> Tensor:
+    """`multiply(scaled, weight)` in the operands' format, returned in the format of `scaled`."""
+    if precision.operands is None or precision.operands == scaled.dtype:
+        return multiply(scaled, weight)
+    if not precision.rescale:
+        return multiply(scaled.to(precision.operands), weight).to(scaled.dtype)
+    peak = scaled.abs().flatten(1).amax(dim=1).clamp(min=torch.finfo(scaled.dtype).tiny)
+    peak = peak.view(-1, *[1] * (scaled.ndim - 1))
+    return multiply((scaled / peak).to(precision.operands), weight).to(scaled.dtype) * peak
