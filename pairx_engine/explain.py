@@ -103,7 +103,7 @@ def explain_pair(
     explainer = LayerExplainer(model.network, [layer], preset, precision)
     chips = model.normalise([chip0, chip1])
     # One chip a forward: the numbers of a photo must not depend on its company.
-    seen = [explainer.see(chip) for chip in chips]
+    seen = [explainer.see(chip, keep=n_pixel_maps > 0) for chip in chips]
     embeddings = [one.embedding for one in seen]
     starts = starts_of(explainer.preset, *embeddings)
     channels = [
@@ -117,8 +117,8 @@ def explain_pair(
     order = np.argsort(-relevance, kind="stable")
     matches = found.take(order)
     pixels = [
-        explainer.pixel_maps(chip, layer, cells[:n_pixel_maps])
-        for chip, cells in zip(chips, (matches.cell0, matches.cell1), strict=True)
+        explainer.pixel_maps(one, layer, cells[:n_pixel_maps])
+        for one, cells in zip(seen, (matches.cell0, matches.cell1), strict=True)
     ]
     named = {f"relevance_{name}": grids for name, grids in relevances.items()}
     named |= {"embedding": embeddings, "start_gradient": list(starts), "pixel_relevance": pixels}

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from pairx_engine.errors import EngineError
 from pairx_engine.lrp import Preset, preset_named, reduce_channels
-from pairx_engine.propagation.fast import FastPath
+from pairx_engine.propagation.fast import FastPath, Pulls
 from pairx_engine.propagation.general import GeneralPath
 from pairx_engine.propagation.precision import precision_named
 from pairx_engine.propagation.trace import Untraceable
@@ -37,11 +37,15 @@ PathChoice = Literal["auto", "fast", "general"]
 
 @dataclass(frozen=True)
 class Seen:
-    """What a plain forward pass shows of a chip (3, H, W): its `embedding` (D,) and `features` (C, h, w) by layer."""
+    """What a forward pass shows of a chip (3, H, W): its `embedding` (D,) and `features` (C, h, w) by layer.
+
+    `pulls` is the recorded pass, where it was to be kept.
+    """
 
     chip: Tensor
     embedding: Tensor
     features: Mapping[str, Tensor]
+    pulls: Pulls | None = None
 
 
 def cosine_start(embeddings0: Tensor, embeddings1: Tensor) -> tuple[Tensor, Tensor]:
@@ -121,12 +125,16 @@ class LayerExplainer:
         """Which path explains this network."""
         return "fast" if isinstance(self._way, FastPath) else "general"
 
-    def see(self, chip: Tensor) -> Seen:
-        """Embedding and features of a chip (3, H, W), by one plain forward pass."""
-        embedding, features = self._current().forward(chip[None])
+    def see(self, chip: Tensor, keep: bool = False) -> Seen:
+        """Embedding and features of a chip (3, H, W), by one forward pass.
+
+        With `keep` the pass is recorded as a whole, for relevances and pixel maps to come; that holds hundreds of
+        megabytes for a large model. Without, they run again the part that they need.
+        """
+        embedding, features, pulls = self._recorded(lambda way: _forward(way, chip[None], keep))
         for name in self.layers:
             _check_output(name, features[name], chip)
-        return Seen(chip, embedding[0], {name: features[name][0] for name in self.layers})
+        return Seen(chip, embedding[0], {name: features[name][0] for name in self.layers}, pulls)
 
     def relevance(self, seen: Seen, starts: Tensor) -> dict[str, Tensor]:
         """Relevance of a seen chip for each start relevance of its embedding (P, D): per layer (P, h, w).
@@ -144,8 +152,8 @@ class LayerExplainer:
         groups = list(self._channels(seen, starts))
         return {name: torch.cat([group[name] for group in groups]) for name in self.layers}
 
-    def pixel_maps(self, chip: Tensor, layer: str, cells: ArrayLike | Tensor) -> Tensor:
-        """Pixel relevance of single cells: chip (3, H, W), `cells` (k, 2) as (column, row), to (k, H, W).
+    def pixel_maps(self, given: Tensor | Seen, layer: str, cells: ArrayLike | Tensor) -> Tensor:
+        """Pixel relevance of single cells of a chip (3, H, W), seen or not: `cells` (k, 2) as (column, row), to (k, H, W).
 
         The start is the layer's features with all but one cell set to zero, propagated to the input; the map is
         |sum over RGB|. One forward, stopped at the layer, serves all cells. Raises `EngineError` for cells outside the
@@ -153,16 +161,20 @@ class LayerExplainer:
         """
         if layer not in self.layers:
             raise EngineError(f"layer {layer!r} is not among this explainer's: {', '.join(self.layers)}")
+        chip = given.chip if isinstance(given, Seen) else given
         where = torch.as_tensor(cells, dtype=torch.long).reshape(-1, 2).tolist()
         if not where:
             return chip.new_zeros((0, *chip.shape[-2:]))
-        features, pull = self._recorded(lambda way: way.recorded_below(chip[None], layer))
+        if isinstance(given, Seen) and given.pulls:
+            features, pull = given.features[layer][None], given.pulls.below
+        else:
+            features, pull = self._recorded(lambda way: way.record_below(chip[None], layer))
         _check_output(layer, features, chip)
         _check_cells(where, features)
 
         def maps(group: Sequence[tuple[int, int]], size: int) -> Tensor:
             starts, window = _single_cells(features, group)
-            return pull(starts, window).to(chip.dtype).sum(dim=1).abs()
+            return pull(layer, starts, window).to(chip.dtype).sum(dim=1).abs()
 
         # On a CPU one at a time: each is pulled through its own receptive field only.
         at_once = MAPS_AT_ONCE_ON_GPU if chip.is_cuda else 1
@@ -174,7 +186,10 @@ class LayerExplainer:
                 f"starts must be (P, D) with at least one of them, not of shape {tuple(starts.shape)}"
             )
         features = {name: f[None] for name, f in seen.features.items()}
-        pull = self._recorded(lambda way: way.recorded_above(seen.chip[None], features))
+        if seen.pulls:
+            pull = seen.pulls.above
+        else:
+            pull = self._recorded(lambda way: way.record_above(seen.chip[None], features))
 
         def channels(group: Sequence[Tensor], size: int) -> dict[str, Tensor]:
             # Groups of one size: kernels are chosen by shape, and a start's numbers must not depend on how many others
@@ -219,6 +234,14 @@ class LayerExplainer:
         if self._choice == "auto":
             self.notice = f"explained by the general path, several times slower: {reason}"
         return GeneralPath(self.network, self.layers)
+
+
+def _forward(
+    way: FastPath | GeneralPath, chip: Tensor, keep: bool
+) -> tuple[Tensor, dict[str, Tensor], Pulls | None]:
+    if keep and isinstance(way, FastPath):
+        return way.record(chip)
+    return (*way.forward(chip), None)
 
 
 def starts_at_once(seen: Seen, layers: Sequence[str]) -> int:

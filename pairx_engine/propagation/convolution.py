@@ -36,8 +36,21 @@ class Geometry:
     after: tuple[int, int]
     groups: int
 
+    @property
+    def pointwise(self) -> bool:
+        """Whether each output cell reads one input cell alone, its own: a plain matrix product over cells."""
+        one, none = (1, 1), (0, 0)
+        return self.groups == 1 and (self.kernel, self.stride, self.before, self.after) == (
+            one,
+            one,
+            none,
+            none,
+        )
+
     def applied(self, activation: Tensor, weight: Tensor) -> Tensor:
         """The convolution without bias, (N, in, H, W) to (N, out, h, w)."""
+        if self.pointwise and channels_last(activation):
+            return _from_cells(_as_cells(activation) @ weight.flatten(1).T)
         padding = self.before
         if self.before != self.after:
             (top, left), (bottom, right) = self.before, self.after
@@ -56,6 +69,8 @@ class Geometry:
 
     def transposed(self, values: Tensor, weight: Tensor, held: Window, wanted: Window) -> Tensor:
         """W^T of values that fill `held` of the output, in the window `wanted` of the input, inside their support."""
+        if self.pointwise and channels_last(values):
+            return _from_cells(_as_cells(values) @ weight.flatten(1))
         full = self.support(held)
         trim = [
             max(0, min(low, high, d * (k - 1)))
@@ -155,7 +170,7 @@ def maps(held: Window | None, wanted: Windows) -> tuple[Window, Window]:
 def signs(activation: Tensor) -> Tensor:
     """Positive and negative part of (N, C, H, W) side by side, (N, 2 C, H, W)."""
     n, channels, *size = activation.shape
-    layout = torch.channels_last if _last(activation) else torch.contiguous_format
+    layout = torch.channels_last if channels_last(activation) else torch.contiguous_format
     both = torch.empty(
         (n, 2 * channels, *size), dtype=activation.dtype, device=activation.device, memory_format=layout
     )
@@ -164,8 +179,17 @@ def signs(activation: Tensor) -> Tensor:
     return both
 
 
-def _last(values: Tensor) -> bool:
+def channels_last(values: Tensor) -> bool:
+    """Whether the channels of maps (N, C, H, W) lie next to each other in memory."""
     return values.is_contiguous(memory_format=torch.channels_last)
+
+
+def _as_cells(values: Tensor) -> Tensor:
+    return values.permute(0, 2, 3, 1)
+
+
+def _from_cells(cells: Tensor) -> Tensor:
+    return cells.permute(0, 3, 1, 2)
 
 
 def _two(value: Any) -> tuple[int, int]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from timm.layers import Conv2dSame
@@ -19,7 +20,7 @@ from pairx_engine.propagation import conserving
 from pairx_engine.propagation.convolution import ZPlus
 from pairx_engine.propagation.precision import Precision
 from pairx_engine.propagation.rules import Copy, Epsilon, Norm, Pass, Plain, Rule
-from pairx_engine.propagation.tape import Ledger, Recorder
+from pairx_engine.propagation.tape import Ledger, Recorder, Tape
 from pairx_engine.propagation.trace import (
     CHIP,
     Step,
@@ -38,6 +39,28 @@ _MEANS = (torch.mean, Tensor.mean)
 _NEVER_NEGATIVE = (nn.ReLU, nn.ReLU6, nn.Sigmoid, nn.Hardsigmoid, nn.Softplus)
 _IDENTITIES = (nn.Identity, nn.Dropout, nn.Dropout2d)
 _KEEPS_SIGN = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, *_IDENTITIES)
+
+
+class PullAbove(Protocol):
+    """Relevance of the embedding, (P, D), to the channels of each layer (P, C, h, w)."""
+
+    def __call__(self, starts: Tensor) -> dict[str, Tensor]:
+        """Pull all starts at once."""
+
+
+class PullBelow(Protocol):
+    """Relevance of a layer, (P, C, h', w') in a window of its map, to the chip's pixels (P, 3, H, W)."""
+
+    def __call__(self, layer: str, starts: Tensor, held: Window) -> Tensor:
+        """Pull all starts at once."""
+
+
+@dataclass(frozen=True)
+class Pulls:
+    """Both halves of one recorded forward pass. Holds the terms of every step: hundreds of megabytes for a large model."""
+
+    above: PullAbove
+    below: PullBelow
 
 
 class FastPath:
@@ -74,15 +97,33 @@ class FastPath:
         values = self._recorder.run(self._laid_out(chip), wanted, self.trace.result)
         return values[self.trace.result], {name: values[value] for name, value in self.layers.items()}
 
-    def recorded_above(
-        self, chip: Tensor, features: dict[str, Tensor]
-    ) -> Callable[[Tensor], dict[str, Tensor]]:
-        """Record the chip's forward pass above its layers; the result maps starts (P, D) to channel relevances (P, C, h, w)."""
+    def record(self, chip: Tensor) -> tuple[Tensor, dict[str, Tensor], Pulls]:
+        """As `forward`, keeping the terms of every step: relevance can be pulled to the layers and from them to the pixels."""
+        everything = self.trace.depending_on({CHIP})
+        wanted = set(self.layers.values())
+        values, tape = self._recorder.record(
+            {CHIP: self._laid_out(chip)}, self.trace.result, everything, wanted
+        )
+        features = {name: values[value] for name, value in self.layers.items()}
+        pulls = Pulls(self._above_pull(tape, values[self.trace.result]), self._below_pull(tape))
+        return values[self.trace.result], features, pulls
+
+    def record_above(self, chip: Tensor, features: dict[str, Tensor]) -> PullAbove:
+        """Record a chip's forward pass above its layers, whose features are known."""
         known = {CHIP: self._laid_out(chip)} if self._entries is None else {}
         for name in self._entries or ():
             known[self.layers[name]] = features[name]
-        embedding, tape = self._recorder.record(known, self.trace.result, self._above)
+        values, tape = self._recorder.record(known, self.trace.result, self._above)
+        return self._above_pull(tape, values[self.trace.result])
 
+    def record_below(self, chip: Tensor, layer: str) -> tuple[Tensor, PullBelow]:
+        """Record a chip's forward pass up to a layer; also returns the layer's features (1, C, h, w)."""
+        value = self.layers[layer]
+        everything = self.trace.depending_on({CHIP})
+        values, tape = self._recorder.record({CHIP: self._laid_out(chip)}, value, everything)
+        return values[value], self._below_pull(tape)
+
+    def _above_pull(self, tape: Tape, embedding: Tensor) -> PullAbove:
         def pull(starts: Tensor, ledger: Ledger | None = None) -> dict[str, Tensor]:
             if starts.shape[1:] != embedding.shape[1:]:
                 raise EngineError(
@@ -93,19 +134,11 @@ class FastPath:
 
         return pull
 
-    def recorded_below(self, chip: Tensor, layer: str) -> tuple[Tensor, Callable[[Tensor, Window], Tensor]]:
-        """Record the chip's forward pass up to a layer: its features (1, C, h, w), and starts within a window of them to pixels.
+    def _below_pull(self, tape: Tape) -> PullBelow:
+        def pull(layer: str, starts: Tensor, held: Window, ledger: Ledger | None = None) -> Tensor:
+            return tape.pull(self.layers[layer], starts, held, {CHIP}, ledger)[CHIP]
 
-        The pull maps relevance (P, C, h', w') that fills a window of the layer's grid to the chip's (P, 3, H, W).
-        """
-        value = self.layers[layer]
-        everything = self.trace.depending_on({CHIP})
-        features, tape = self._recorder.record({CHIP: self._laid_out(chip)}, value, everything)
-
-        def pull(starts: Tensor, held: Window, ledger: Ledger | None = None) -> Tensor:
-            return tape.pull(value, starts, held, {CHIP}, ledger)[CHIP]
-
-        return features, pull
+        return pull
 
     def _laid_out(self, chip: Tensor) -> Tensor:
         # Channels last suits every product on a CPU, and 16-bit and TF32 products on a GPU.

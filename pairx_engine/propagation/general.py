@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from pairx_engine.errors import EngineError
 from pairx_engine.lrp import exclusive, lrp_rules
-from pairx_engine.propagation.window import Window, cut, move, whole
+from pairx_engine.propagation.fast import PullAbove, PullBelow
+from pairx_engine.propagation.window import Window, move, whole
 
 
 class _LayerReached(Exception):
@@ -49,29 +50,27 @@ class GeneralPath:
             embedding = self.network(chip)
         return embedding, features
 
-    def recorded_above(
-        self, chip: Tensor, features: dict[str, Tensor]
-    ) -> Callable[[Tensor], dict[str, Tensor]]:
-        """A function from starts (P, D) to channel relevances (P, C, h, w) by layer; it runs the chip forward each time."""
+    def record_above(self, chip: Tensor, features: dict[str, Tensor]) -> PullAbove:
+        """A pull that runs the chip forward each time."""
 
         def pull(starts: Tensor) -> dict[str, Tensor]:
             return self._relevance(chip.expand(len(starts), *chip.shape[1:]), starts)
 
         return pull
 
-    def recorded_below(self, chip: Tensor, layer: str) -> tuple[Tensor, Callable[[Tensor, Window], Tensor]]:
-        """The layer's features (1, C, h, w), and a function from starts within a window of them to pixels (P, 3, H, W)."""
+    def record_below(self, chip: Tensor, layer: str) -> tuple[Tensor, PullBelow]:
+        """The layer's features (1, C, h, w), and a pull that runs the chip forward each time."""
         with exclusive(self.network), torch.no_grad():
             features = self._features_at(layer, chip)
 
-        def pull(starts: Tensor, held: Window) -> Tensor:
+        def pull(layer: str, starts: Tensor, held: Window) -> Tensor:
             with lrp_rules(self.network), torch.enable_grad():
                 pixels = chip.detach().expand(len(starts), *chip.shape[1:]).clone().requires_grad_()
                 reached = self._features_at(layer, pixels)
                 (gradient,) = torch.autograd.grad(reached, pixels, move(starts, held, whole(reached)))
             return gradient
 
-        return cut(features, whole(features)), pull
+        return features, pull
 
     def _relevance(self, chips: Tensor, starts: Tensor) -> dict[str, Tensor]:
         features: dict[str, Tensor] = {}

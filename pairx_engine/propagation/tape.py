@@ -120,9 +120,17 @@ class Recorder:
         self._last_read = {value: step.index for step in self.trace.steps for value in step.reads}
 
     def record(
-        self, known: Mapping[int, Tensor], until: int, carrying: Collection[int]
-    ) -> tuple[Tensor, Tape]:
-        """Run from the known values to the value `until`; steps that read a value in `carrying` are recorded."""
+        self,
+        known: Mapping[int, Tensor],
+        until: int,
+        carrying: Collection[int],
+        keep: Collection[int] = (),
+    ) -> tuple[dict[int, Tensor], Tape]:
+        """Run from the known values to the value `until`; steps that read a value in `carrying` are recorded.
+
+        Also returns the values `keep` and `until`.
+        """
+        kept: dict[int, Tensor] = {}
         needed = self.trace.leading_to(until, set(known))
         values: dict[int, Any] = {**self.trace.constants, **known}
         recorded: list[_Recorded] = []
@@ -140,10 +148,12 @@ class Recorder:
                 else:
                     output = step.run(values)
                 values[step.index] = output
+                if step.index in keep or step.index == until:
+                    kept[step.index] = output
                 if isinstance(output, Tensor) and output.ndim == 4:
                     extents[step.index] = whole(output)
-                self._forget(step, values, until)
-        return values[until], Tape(tuple(recorded), extents, self.precision)
+                self._forget(step, values)
+        return kept, Tape(tuple(recorded), extents, self.precision)
 
     def run(self, chip: Tensor, keep: Collection[int], until: int) -> dict[int, Tensor]:
         """Run from chips (N, 3, H, W) without recording; returns the values `keep` and `until`."""
@@ -154,12 +164,12 @@ class Recorder:
                 values[step.index] = step.run(values)
                 if step.index in keep or step.index == until:
                     kept[step.index] = values[step.index]
-                self._forget(step, values, until)
+                self._forget(step, values)
         return kept
 
-    def _forget(self, step: Step, values: dict[int, Any], until: int) -> None:
+    def _forget(self, step: Step, values: dict[int, Any]) -> None:
         for value in step.reads:
-            if self._last_read[value] == step.index and value != until:
+            if self._last_read[value] == step.index:
                 values.pop(value, None)
 
 

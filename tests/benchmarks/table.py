@@ -83,7 +83,7 @@ def as_markdown(titles: Mapping[str, str], rows: Sequence[Row], device: str) -> 
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     lines += [
         f"| {row.case} | {row.way}, {row.precision} | {_duration(row.measured.median)} "
-        f"({_duration(row.measured.best)}, {_runs(row)}){_disturbed(row)} | {row.ratio:.1f} × | {_verdicts(row, device)} "
+        f"({_duration(row.measured.best)}, {_runs(row)}){_rate(row)}{_disturbed(row)} | {row.ratio:.1f} × | {_verdicts(row, device)} "
         f"| {row.measured.megabytes:.0f} MB | {_numbers(row.agreement) if row.agreement else 'the reference'} |"
         for row in rows
     ]
@@ -117,11 +117,12 @@ def as_json(titles: Mapping[str, str], rows: Sequence[Row], device: str) -> dict
 
 
 def _times(row: Row) -> str:
-    measured = row.measured
-    rate = f", {1 / measured.median:.2f} pairs/s" if row.task == "score" else ""
-    return (
-        f"median {_duration(measured.median)}, best {_duration(measured.best)} per pair ({_runs(row)}){rate}"
-    )
+    median, best = _duration(row.measured.median), _duration(row.measured.best)
+    return f"median {median}, best {best} per pair ({_runs(row)}){_rate(row)}"
+
+
+def _rate(row: Row) -> str:
+    return f", {1 / row.measured.median:.2f} pairs/s" if row.task == "score" else ""
 
 
 def _runs(row: Row) -> str:

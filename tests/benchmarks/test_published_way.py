@@ -1,6 +1,10 @@
 """The benchmark's yardstick computes what the product does, and its comparison tells right numbers from wrong ones."""
 
+import json
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -132,3 +136,30 @@ def test_without_photos_and_weights_random_ones_are_calibrated(tmp_path):
         embeddings = model.network(model.normalise(list(np.load(tmp_path / "model" / "chips.npy"))))
     # Uncalibrated, all photos give practically the same embedding.
     assert torch.nn.functional.cosine_similarity(embeddings[0], embeddings[2], dim=0) < 0.99
+
+
+@pytest.mark.slow
+def test_the_command_line_measures_compares_and_reports(tmp_path):
+    small = ["--size", "96", "--maps", "2", "--photos", "3", "--repeats", "1", "--threads", "1", "--markdown"]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.benchmarks.explanation",
+        "full-mobilenet",
+        "score-mobilenet",
+        *small,
+    ]
+    finished = subprocess.run(
+        [*command, "--shared", str(tmp_path), "--json", str(tmp_path / "found.json")],
+        cwd=Path(__file__).resolve().parents[2], capture_output=True, text=True,
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.count("| our engine, ") == 4
+    rows = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))["rows"]
+    assert [(row["case"], row["way"], row["precision"]) for row in rows] == [
+        (case, *way)
+        for case in ("full-mobilenet", "score-mobilenet")
+        for way in ((PUBLISHED, "float32"), (ENGINE, "float32"), (ENGINE, "bfloat16"))
+    ]
+    assert [row["agreement"]["pairs"] for row in rows if row["way"] == ENGINE] == [1, 3, 2, 3]
+    assert all(row["median"] > 0 and row["peak_megabytes"] > 0 for row in rows)

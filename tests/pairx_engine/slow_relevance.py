@@ -62,7 +62,10 @@ def slow_relevance(network, preset, chip, layers, starts, cells=()):
             embedding = network(pixels)
         by_start = [gradients(embedding, start[None], features, pixels, leaks) for start in starts]
         by_cell = {
-            name: [gradients(features[name], one_cell(features[name], *cell), {}, pixels, leaks) for cell in cells]
+            name: [
+                gradients(features[name], one_cell(features[name], *cell), {}, pixels, leaks)
+                for cell in cells
+            ]
             for name in layers
         }
     return Slow(
@@ -71,7 +74,9 @@ def slow_relevance(network, preset, chip, layers, starts, cells=()):
         {name: torch.stack([channels[name] for channels, _, _ in by_start]) for name in layers},
         torch.stack([grid for _, grid, _ in by_start]),
         {
-            name: torch.stack([sum(leaked[leaks_above[name] :], chip.new_zeros(())) for _, _, leaked in by_start])
+            name: torch.stack(
+                [sum(leaked[leaks_above[name] :], chip.new_zeros(())) for _, _, leaked in by_start]
+            )
             for name in layers
         },
         torch.stack([sum(leaked, chip.new_zeros(())) for _, _, leaked in by_start]),
@@ -156,7 +161,10 @@ def rule_of(module, batch_norm, leaks):
         return lambda x, value: by_powers(module, x, value)
     if isinstance(module, nn.AvgPool2d | nn.AdaptiveAvgPool2d):
         return lambda x, value: by_average(module.forward, x, value)
-    if isinstance(module, (_BatchNorm, nn.LayerNorm, *GATED)) or type(module).__module__ in ACTIVATION_MODULES:
+    if (
+        isinstance(module, (_BatchNorm, nn.LayerNorm, *GATED))
+        or type(module).__module__ in ACTIVATION_MODULES
+    ):
         return lambda x, value: value.detach() + slope(x)
     return None
 
@@ -252,7 +260,9 @@ class _Readers(TorchFunctionMode):
     def __torch_function__(self, func, types, args=(), kwargs=None):
         value = func(*args, **(kwargs or {}))
         if isinstance(value, Tensor):
-            for tensor in {id(a): a for a in [*args, *(kwargs or {}).values()] if isinstance(a, Tensor)}.values():
+            for tensor in {
+                id(a): a for a in [*args, *(kwargs or {}).values()] if isinstance(a, Tensor)
+            }.values():
                 self.kept.append(tensor)
                 self.count[id(tensor)] = self.count.get(id(tensor), 0) + 1
         return value

@@ -126,7 +126,9 @@ def v3_block(channels):
 
 def downsampled(block, make, channels):
     """A ResNet block with stride 2 and a projected shortcut, from and to `channels`."""
-    return block(channels, channels // block.expansion, 2, make(channels, channels, 1, 2, norm_layer=nn.BatchNorm2d))
+    return block(
+        channels, channels // block.expansion, 2, make(channels, channels, 1, 2, norm_layer=nn.BatchNorm2d)
+    )
 
 
 # Each takes maps of that many channels, a multiple of eight, and gives as many.
@@ -181,7 +183,9 @@ BLOCKS: dict[str, Callable[[int], nn.Module]] = {
 }
 
 STEMS: dict[str, Callable[[int], nn.Module]] = {
-    "conv": lambda c: nn.Sequential(nn.Conv2d(3, c, 3, 2, 1, bias=False), nn.BatchNorm2d(c), nn.SiLU(inplace=True)),
+    "conv": lambda c: nn.Sequential(
+        nn.Conv2d(3, c, 3, 2, 1, bias=False), nn.BatchNorm2d(c), nn.SiLU(inplace=True)
+    ),
     "conv + max pooling": lambda c: nn.Sequential(
         nn.Conv2d(3, c, 3, 1, 1, bias=False), nn.BatchNorm2d(c), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1)
     ),
@@ -206,16 +210,21 @@ CHIP = (17, 22)
 """Height and width: odd and even, not square, small."""
 
 
-def small_network(block, seed, dtype=torch.float64, channels=8):
-    """A network with that block twice; stem, pooling and neck are drawn by the seed."""
+def small_network(block, seed, dtype=torch.float64, stem=None, pool=None, neck=None, channels=8):
+    """A network with that block twice; what is not named of stem, pooling and neck is drawn by the seed."""
     torch.manual_seed(seed)
 
-    def drawn(parts):
-        return list(parts.values())[int(torch.randint(len(parts), ()))]
+    def part(parts, name):
+        drawn = list(parts)[int(torch.randint(len(parts), ()))]
+        return parts[name or drawn]
 
     make = BLOCKS[block]
     network = SmallNetwork(
-        drawn(STEMS)(channels), make(channels), make(channels), drawn(POOLS)(), drawn(NECKS)(channels)
+        part(STEMS, stem)(channels),
+        make(channels),
+        make(channels),
+        part(POOLS, pool)(),
+        part(NECKS, neck)(channels),
     )
     return randomise(network, torch.randn(8, 3, *CHIP), seed).to(dtype)
 
