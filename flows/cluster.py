@@ -18,10 +18,6 @@ _BYTES_PER_WORKER = 3 << 30
 _WORKER_ENVIRONMENT = {
     # Spinning OpenMP threads of two processes on two cores slow each other down ten times and more.
     "OMP_WAIT_POLICY": "PASSIVE",
-    # Dask tells glibc to hand freed memory back at once; activations would then fault in anew in every pass, which doubles
-    # the time of a pair.
-    "MALLOC_TRIM_THRESHOLD_": str(512 << 20),
-    "MALLOC_MMAP_THRESHOLD_": str(512 << 20),
 }
 
 

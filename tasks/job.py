@@ -14,6 +14,7 @@ from pairx_engine.chips import CONVENTION, DECODER
 from pairx_engine.errors import ModelError
 from pairx_engine.local.features import LocalMatcher
 from pairx_engine.local.registry import load_local_matcher
+from pairx_engine.memory import keep_freed_memory
 from pairx_engine.models import ReIdModel, load_model
 from pairx_engine.relevance import LayerExplainer
 from schemas.fingerprints import Fingerprints, fingerprints
@@ -109,6 +110,7 @@ def explainer_of(job: Job) -> LayerExplainer:
 
 @lru_cache(maxsize=2)
 def _load(source: str, revision: str | None, resize: str | None, on: str) -> ReIdModel:
+    keep_freed_memory()
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     if "OMP_NUM_THREADS" in os.environ:

@@ -42,16 +42,15 @@ def above(network, layers, chip, starts):
     """Channel relevance by layer, and what stayed above the lowest of the layers, in sum (P,)."""
     path, ledger = conserving(network, layers), {}
     _, features = path.forward(chip[None])
-    return path.recorded_above(chip[None], features)(starts, ledger), sum(
-        ledger.values(), starts.new_zeros(())
-    )
+    channels = path.record_above(chip[None], features)(starts, ledger)
+    return channels, sum(ledger.values(), starts.new_zeros(()))
 
 
 def below(network, layer, chip, starts):
     """Signed pixel relevance of starts (P, C, h, w) at a layer, and what stayed on the way, in sum (P,)."""
-    features, pull = conserving(network, [layer]).recorded_below(chip[None], layer)
+    features, pull = conserving(network, [layer]).record_below(chip[None], layer)
     ledger = {}
-    return pull(starts, whole(features), ledger), sum(ledger.values(), starts.new_zeros(()))
+    return pull(layer, starts, whole(features), ledger), sum(ledger.values(), starts.new_zeros(()))
 
 
 def total(relevance):
@@ -350,3 +349,17 @@ def test_published_equals_the_slow_way_on_every_block(block, seed):
         h, w = seen.features[layer].shape[-2:]
         maps = explainer.pixel_maps(chip, layer, [(column % w, row % h) for column, row in CELLS])
         close(maps, slow.cell_pixels[layer].sum(dim=1).abs())
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("block", BLOCKS)
+def test_a_pass_recorded_whole_equals_passes_recorded_in_part(block, preset):
+    network, chip, starts = case(block, 8)
+    explainer = LayerExplainer(network, LAYERS, preset)
+    seen, kept = explainer.see(chip), explainer.see(chip, keep=True)
+    close(kept.embedding, seen.embedding, 1e-13)
+    channels = explainer.channel_relevance(seen, starts)
+    for layer, found in explainer.channel_relevance(kept, starts).items():
+        close(found, channels[layer], 1e-12)
+        maps = explainer.pixel_maps(chip, layer, [(1, 1)])
+        close(explainer.pixel_maps(kept, layer, [(1, 1)]), maps, 1e-12)

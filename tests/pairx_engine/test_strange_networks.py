@@ -1,0 +1,233 @@
+"""Networks that the engine was not written for: refused, or explained by the general path with a notice, never wrongly."""
+
+import pytest
+import torch
+from timm.layers import ScaledStdConv2d
+from torch import nn
+from torch.nn import functional
+
+from pairx_engine.errors import EngineError
+from pairx_engine.relevance import LayerExplainer
+from tests.pairx_engine.comparison import CELLS, EXACT, beyond, errors_of, found_by, wanted_of
+from tests.pairx_engine.slow_relevance import slow_relevance
+from tests.pairx_engine.small_networks import random_chip, randomise
+
+
+class Upsampled(nn.Module):
+    """A transposed convolution on the way: zennit has a rule for it, the fast path has none."""
+
+    def __init__(self):
+        super().__init__()
+        self.down = nn.Sequential(nn.Conv2d(3, 6, 3, 2, 1), nn.BatchNorm2d(6), nn.SiLU())
+        self.up = nn.Sequential(nn.ConvTranspose2d(6, 5, 3, 2), nn.BatchNorm2d(5), nn.ReLU())
+        self.head = nn.Conv2d(5, 7, 3)
+
+    def forward(self, x):
+        return self.head(self.up(self.down(x))).mean((2, 3))
+
+
+class Standardised(nn.Module):
+    """Convolutions that standardise their weights as they run."""
+
+    def __init__(self):
+        super().__init__()
+        self.down = nn.Sequential(ScaledStdConv2d(3, 6, 3, stride=2), nn.SiLU(inplace=True))
+        self.up = ScaledStdConv2d(6, 8, 3)
+
+    def forward(self, x):
+        return self.up(self.down(x)).mean((2, 3))
+
+
+class Branching(nn.Module):
+    """Control flow that depends on the values, which no tracing can follow."""
+
+    def __init__(self):
+        super().__init__()
+        self.down = nn.Sequential(nn.Conv2d(3, 6, 3, 2, 1), nn.ReLU())
+        self.up = nn.Conv2d(6, 8, 3)
+
+    def forward(self, x):
+        x = self.down(x)
+        return self.up(x if x.mean() > 0 else -x).mean((2, 3))
+
+
+class Reflected(nn.Module):
+    """A convolution that pads with something else than zeros."""
+
+    def __init__(self):
+        super().__init__()
+        self.down = nn.Sequential(
+            nn.Conv2d(3, 6, 3, 2, 1, padding_mode="reflect"), nn.BatchNorm2d(6), nn.ReLU()
+        )
+        self.up = nn.Conv2d(6, 8, 3, padding="same")
+
+    def forward(self, x):
+        return self.up(self.down(x)).mean((2, 3))
+
+
+UNKNOWN = {
+    "ConvTranspose2d": Upsampled,
+    "ScaledStdConv2d": Standardised,
+    "read": Branching,
+    "Conv2d": Reflected,
+}
+"""What the notice must name, and the network."""
+
+
+def unknown_case(name, dtype=torch.float64):
+    torch.manual_seed(0)
+    network = randomise(UNKNOWN[name](), torch.randn(4, 3, 20, 26)).to(dtype)
+    chip = random_chip(4, (20, 26), dtype)
+    return network, chip, torch.randn(3, network(chip[None]).shape[1]).to(dtype)
+
+
+@pytest.mark.parametrize("preset", ["published", "paper"])
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_unknown_networks_take_the_general_path_and_say_so(name, preset):
+    network, chip, starts = unknown_case(name)
+    explainer = LayerExplainer(network, ["up", "down"], preset)
+    found = found_by(explainer, chip, starts)
+    assert explainer.path == "general"
+    assert "general path" in explainer.notice
+    assert name in explainer.notice
+    wanted = wanted_of(slow_relevance(network, "zennit", chip, ["up", "down"], starts, CELLS), preset)
+    assert not beyond(EXACT, errors_of(found, wanted))
+
+
+@pytest.mark.parametrize("options", [{"path": "fast"}, {"preset": "conserving"}])
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_what_only_the_fast_path_can_do_is_refused_for_unknown_networks(name, options):
+    with pytest.raises(EngineError, match=name):
+        LayerExplainer(unknown_case(name)[0], ["down"], **options)
+
+
+class Odd(nn.Module):
+    """A known network but for one operation, which is done after the first layer."""
+
+    def __init__(self, operation):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)
+        self.operation = operation
+
+    def forward(self, x):
+        return self.second(self.operation(self.first(x))).mean((2, 3))
+
+
+OPERATIONS = {
+    "sin": torch.sin,
+    "mul": lambda x: x * torch.sigmoid(x),
+    "sub": lambda x: x - x.mean((2, 3), keepdim=True),
+    "softmax": lambda x: functional.softmax(x, dim=1),
+    "PixelShuffle": nn.PixelShuffle(1),
+    "InstanceNorm2d": nn.InstanceNorm2d(4),
+}
+"""What the error must name, and the operation."""
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_conserving_names_what_it_has_no_rule_for(operation):
+    network, chip = Odd(OPERATIONS[operation]).double().eval(), random_chip(0, (9, 9))
+    with pytest.raises(EngineError, match=operation):
+        found_by(LayerExplainer(network, ["first"], "conserving"), chip, torch.ones(1, 4).double())
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_published_differentiates_what_has_no_rule_plainly(operation):
+    torch.manual_seed(1)
+    network, chip, starts = Odd(OPERATIONS[operation]), random_chip(0, (9, 9)), torch.randn(3, 4).double()
+    network = network.double().eval().requires_grad_(False)
+    for group in (starts, starts[:1]):
+        found = found_by(LayerExplainer(network, ["first"]), chip, group)
+        wanted = wanted_of(slow_relevance(network, "zennit", chip, ["first"], group, CELLS), "published")
+        assert not beyond(EXACT, errors_of(found, wanted))
+
+
+class Habit(nn.Module):
+    """Layers put together by a function, as people write networks."""
+
+    def __init__(self, together):
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.SiLU(inplace=True))
+        self.conv, self.other, self.narrow = (
+            nn.Conv2d(4, 4, 3, padding=1),
+            nn.Conv2d(4, 4, 1),
+            nn.Conv2d(4, 1, 1),
+        )
+        self.padded, self.wide = nn.Conv2d(4, 4, 1, stride=2, padding=1), nn.Conv2d(8, 4, 3)
+        self.vector = nn.Linear(4 * 9 * 12, 5)
+        self.last, self.pool = nn.Conv2d(4, 4, 3, padding=1), nn.AdaptiveAvgPool2d(1)
+        self.together = together
+
+    def forward(self, x):
+        return self.together(self, self.first(x))
+
+    def ended(self, y):
+        return self.pool(self.last(y)).flatten(1)
+
+
+def added_in_place(net, y):
+    y += net.conv(y)
+    y = net.other(y)
+    y += 1
+    return net.ended(y)
+
+
+HABITS = {
+    "viewed as a vector": lambda net, y: net.vector(y.view(y.shape[0], -1)),
+    "added in place": added_in_place,
+    "three terms": lambda net, y: net.ended(net.conv(y) + net.other(y) + y),
+    "added to itself": lambda net, y: net.ended(y + y),
+    "a constant added": lambda net, y: net.ended(y + 1),
+    "scaled": lambda net, y: net.ended(0.5 * y),
+    "concatenated": lambda net, y: net.ended(net.wide(torch.cat([y, net.other(y)], dim=1))),
+    "cut": lambda net, y: net.ended(y[:, :, 1:, :-2]),
+    "permuted": lambda net, y: net.ended(y.permute(0, 1, 3, 2).contiguous()),
+    "padded by a function": lambda net, y: net.ended(functional.pad(y, (0, 1, 0, 1))),
+    "activated by a function": lambda net, y: net.ended(functional.relu(y)),
+    "dropped out by a function": lambda net, y: net.ended(functional.dropout(y, 0.5, net.training)),
+    "some outputs see padding alone": lambda net, y: net.ended(net.padded(y)),
+    "averaged, dimensions kept": lambda net, y: net.other(net.conv(y).mean((2, 3), keepdim=True)).flatten(1),
+    "averaged from the right": lambda net, y: net.conv(y).mean([-1, -2]),
+}
+"""What both kinds of rules cover."""
+RARE_HABITS = {
+    "sum of different shapes": lambda net, y: net.ended(y + y.mean((2, 3), keepdim=True)),
+    "one channel added to four": lambda net, y: net.ended(y + net.narrow(y)),
+    "gated by itself": lambda net, y: net.ended(y * torch.sigmoid(net.narrow(y))),
+    "one layer used twice": lambda net, y: net.ended(net.conv(net.conv(y))),
+    "detached branch": lambda net, y: net.ended(y + net.other(y.detach())),
+    "pooled by a function": lambda net, y: functional.adaptive_avg_pool2d(net.conv(y), 1).flatten(1),
+    "largest value": lambda net, y: net.conv(y).amax((2, 3)),
+    "unit length": lambda net, y: functional.normalize(net.conv(y).mean((2, 3))),
+}
+"""What plain differentiation covers for sure; the conserving rules may refuse it, but not get it wrong."""
+
+
+def errors_on(together, preset):
+    torch.manual_seed(5)
+    network = randomise(Habit(together), torch.randn(4, 3, 9, 12)).double()
+    chip = random_chip(6, (9, 12))
+    starts = torch.randn(3, network(chip[None]).shape[1]).double()
+    found = found_by(LayerExplainer(network, ["first"], preset), chip, starts)
+    rules = "conserving" if preset == "conserving" else "zennit"
+    return errors_of(found, wanted_of(slow_relevance(network, rules, chip, ["first"], starts, CELLS), preset))
+
+
+@pytest.mark.parametrize("preset", ["published", "conserving"])
+@pytest.mark.parametrize("habit", HABITS)
+def test_networks_may_be_written_in_any_usual_way(habit, preset):
+    assert not beyond(EXACT, errors_on(HABITS[habit], preset))
+
+
+@pytest.mark.parametrize("habit", RARE_HABITS)
+def test_rarer_ways_are_differentiated_plainly(habit):
+    assert not beyond(EXACT, errors_on(RARE_HABITS[habit], "published"))
+
+
+@pytest.mark.parametrize("habit", RARE_HABITS)
+def test_conserving_refuses_rarer_ways_or_gets_them_right(habit):
+    try:
+        errors = errors_on(RARE_HABITS[habit], "conserving")
+    except EngineError:
+        return
+    assert not beyond(EXACT, errors)
