@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from pairx_engine.lrp import fold_batch_norm
 from pairx_engine.propagation.precision import Precision
 
+HEADROOM = 64.0
+
 
 class Weights:
     """A layer's weight and bias, a batch norm folded in where the rule wants it, and the operands made from them.
@@ -70,6 +72,7 @@ def product(
         return multiply(scaled, weight)
     if not precision.rescale:
         return multiply(scaled.to(precision.operands), weight).to(scaled.dtype)
-    peak = scaled.abs().flatten(1).amax(dim=1).clamp(min=torch.finfo(scaled.dtype).tiny)
+    # Well above one, since most values lie far below the largest; well below the format's 65504, since products add up.
+    peak = scaled.abs().flatten(1).amax(dim=1).clamp(min=torch.finfo(scaled.dtype).tiny) / HEADROOM
     peak = peak.view(-1, *[1] * (scaled.ndim - 1))
     return multiply((scaled / peak).to(precision.operands), weight).to(scaled.dtype) * peak

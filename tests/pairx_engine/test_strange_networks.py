@@ -231,3 +231,55 @@ def test_conserving_refuses_rarer_ways_or_gets_them_right(habit):
     except EngineError:
         return
     assert not beyond(EXACT, errors)
+
+
+@pytest.mark.parametrize("preset", ["published", "conserving"])
+def test_a_cell_that_sees_padding_alone_has_an_empty_map(preset):
+    torch.manual_seed(5)
+    network, chip = (
+        randomise(Habit(HABITS["some outputs see padding alone"]), torch.randn(4, 3, 9, 12)),
+        random_chip(6, (9, 12)),
+    )
+    network = network.double()
+    cells = [(0, 0), (1, 1), (3, 0), (6, 4)]
+    found = LayerExplainer(network, ["padded"], preset).pixel_maps(chip, "padded", cells)
+    rules = "conserving" if preset == "conserving" else "zennit"
+    slow = slow_relevance(network, rules, chip, ["padded"], torch.ones(1, 4).double(), cells)
+    wanted = slow.cell_pixels["padded"].sum(dim=1).abs()
+    assert wanted.flatten(1).any(dim=1).tolist() == [False, True, False, True]
+    assert float((found - wanted).abs().max()) <= EXACT * float(wanted.max())
+
+
+def replace_parameters(network, state):
+    for module in network.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            setattr(module, name, nn.Parameter(parameter.detach() * 1.5, requires_grad=False))
+
+
+def replace_statistics(network, state):
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean = module.running_mean + 1
+
+
+CHANGES = {
+    "loaded": lambda network, state: network.load_state_dict(state),
+    "loaded by assignment": lambda network, state: network.load_state_dict(state, assign=True),
+    "new parameters": replace_parameters,
+    "new statistics": replace_statistics,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_an_explainer_follows_changes_of_its_network(change):
+    torch.manual_seed(5)
+    chips, chip = torch.randn(4, 3, 9, 12), random_chip(6, (9, 12))
+    network, other = (randomise(Habit(HABITS["three terms"]), chips, seed).double() for seed in (1, 2))
+    explainer, starts = LayerExplainer(network, ["first"]), torch.randn(2, 4).double()
+    before = found_by(explainer, chip, starts)
+    CHANGES[change](network, other.state_dict())
+    found = found_by(explainer, chip, starts)
+    wanted = found_by(LayerExplainer(network, ["first"]), chip, starts)
+    for name, value in wanted.items():
+        assert not torch.allclose(before[name], value), name
+        torch.testing.assert_close(found[name], value, rtol=1e-12, atol=1e-14)

@@ -1,0 +1,128 @@
+"""Shorter number formats: near the exact result, free of overflow, and nothing switched on for good."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import spearmanr
+
+from pairx_engine.errors import EngineError
+from pairx_engine.explain import explain_pair
+from pairx_engine.models import load_model
+from pairx_engine.propagation.precision import PRECISIONS, Precision, precision_named, tensor_cores
+from pairx_engine.propagation.weights import product
+from pairx_engine.relevance import LayerExplainer
+from tests.pairx_engine.small_networks import random_chip
+
+SHORT = ("bfloat16", "float16")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_model("embedded")
+
+
+@pytest.fixture(scope="module")
+def chips(model):
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (2, 12, 12, 3), dtype=np.uint8)
+    return [
+        np.kron(c, np.ones((14, 14, 1), dtype=np.uint8))[: model.chip.size[0], : model.chip.size[1]]
+        for c in coarse
+    ]
+
+
+@pytest.fixture(scope="module")
+def exact(model, chips):
+    return explain_pair(model, *chips, n_pixel_maps=4)
+
+
+@pytest.mark.parametrize("preset", ["published", "conserving"])
+@pytest.mark.parametrize("precision", SHORT)
+def test_shorter_formats_agree_with_the_exact_result(model, chips, exact, precision, preset):
+    wanted = exact if preset == "published" else explain_pair(model, *chips, preset=preset, n_pixel_maps=4)
+    found = explain_pair(model, *chips, preset=preset, n_pixel_maps=4, precision=precision)
+    np.testing.assert_allclose(found.embedding0, wanted.embedding0, rtol=0, atol=1e-5)
+    assert not np.array_equal(found.relevance0, wanted.relevance0)
+    for side in (0, 1):
+        a, b = (getattr(one, f"relevance{side}").ravel() for one in (found, wanted))
+        assert spearmanr(a, b).statistic > 0.99
+        assert np.corrcoef(a, b)[0, 1] > 0.999
+    top = [
+        {(*a, *b) for a, b in zip(o.match_cell0[:20].tolist(), o.match_cell1[:20].tolist(), strict=True)}
+        for o in (found, wanted)
+    ]
+    assert len(top[0] & top[1]) >= 19
+
+
+@pytest.mark.parametrize("precision", SHORT)
+def test_pixel_maps_in_shorter_formats_agree(model, chips, precision):
+    chip = model.normalise([chips[0]])[0]
+    cells = [[1, 1], [5, 5], [9, 3]]
+    exact, found = (
+        LayerExplainer(model.network, [model.layer], precision=p).pixel_maps(chip, model.layer, cells)
+        for p in ("float32", precision)
+    )
+    assert found.dtype == torch.float32
+    for a, b in zip(exact, found, strict=True):
+        assert np.corrcoef(a.flatten(), b.flatten())[0, 1] > 0.999
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
+def test_half_precision_products_survive_any_range(scale):
+    torch.manual_seed(0)
+    scaled, weight = torch.randn(3, 8) * scale, torch.randn(8, 5)
+    scaled[1] = 0
+    found = product(scaled, weight.half(), torch.matmul, PRECISIONS["float16"])
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found / scale, scaled @ weight / scale, rtol=0, atol=2e-2)
+    assert (found[1] == 0).all()
+
+
+def test_without_rescaling_half_precision_would_overflow():
+    # What the rescaling is for: relevances of deep networks leave the format's range.
+    plain = Precision("plain", torch.float16)
+    assert not product(torch.full((1, 4), 1e30), torch.ones(4, 2).half(), torch.matmul, plain).isfinite().all()
+
+
+def test_full_precision_products_are_torchs_own():
+    a, b = torch.randn(3, 4), torch.randn(4, 2)
+    for name in ("float32", "tf32"):
+        assert torch.equal(product(a, b, torch.matmul, PRECISIONS[name]), a @ b)
+
+
+def test_tf32_is_switched_on_inside_only(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    seen = []
+
+    def switches():
+        return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+
+    before = switches()
+
+    def fail():
+        with tensor_cores(PRECISIONS["tf32"]):
+            seen.append(switches())
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert seen == [(True, True)]
+    assert switches() == before
+    with tensor_cores(PRECISIONS["float32"]):
+        assert switches() == before
+
+
+def test_double_precision_networks_are_pulled_in_double_precision():
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()
+    )
+    explainer = LayerExplainer(net.double(), ["1"])
+    seen = explainer.see(random_chip(8, (9, 9)))
+    assert explainer.relevance(seen, torch.ones(1, 4).double())["1"].dtype == torch.float64
+
+
+def test_unknown_precisions_and_those_of_the_fast_path_alone_are_refused(model):
+    with pytest.raises(EngineError, match="float32, tf32, bfloat16, float16"):
+        precision_named("float8")
+    with pytest.raises(EngineError, match="needs the fast path"):
+        LayerExplainer(model.network, [model.layer], precision="bfloat16", path="general")
