@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pairx_engine.matching import match_relevance, mutual_matches
 from pairx_engine.plausibility import match_coverage
-from pairx_engine.relevance import LayerExplainer, starts_of
+from pairx_engine.relevance import LayerExplainer, Seen, starts_of
 from tests.benchmarks.published_way import Cells, Explained, Scored
 
 
@@ -24,10 +24,11 @@ class EngineWay:
         self.explainer = LayerExplainer(network, [layer], preset="published", precision=precision)
 
     def explain(self, chip0: Tensor, chip1: Tensor, n_maps: int) -> Explained:
-        """The full explanation of one pair."""
-        (scored,) = self.score([chip0, chip1], [(0, 1)])
+        """The full explanation of one pair, each photo recorded once."""
+        seen = {photo: self.explainer.see(chip, keep=True) for photo, chip in enumerate((chip0, chip1))}
+        (scored,) = self._score(seen, [(0, 1)])
         return Explained(
-            scored, self.maps(chip0, scored.cell0[:n_maps]), self.maps(chip1, scored.cell1[:n_maps])
+            scored, self.maps(seen[0], scored.cell0[:n_maps]), self.maps(seen[1], scored.cell1[:n_maps])
         )
 
     def score(self, chips: Sequence[Tensor], pairs: Sequence[tuple[int, int]]) -> list[Scored]:
@@ -35,6 +36,9 @@ class EngineWay:
         seen = {
             photo: self.explainer.see(chips[photo]) for photo in sorted({p for pair in pairs for p in pair})
         }
+        return self._score(seen, pairs)
+
+    def _score(self, seen: Mapping[int, Seen], pairs: Sequence[tuple[int, int]]) -> list[Scored]:
         starts: dict[int, list[tuple[int, int, Tensor]]] = defaultdict(list)
         for position, pair in enumerate(pairs):
             both = starts_of(self.explainer.preset, *(seen[photo].embedding for photo in pair))
@@ -50,9 +54,9 @@ class EngineWay:
             for i, pair in enumerate(pairs)
         ]
 
-    def maps(self, chip: Tensor, cells: Cells) -> NDArray[np.float32]:
-        """Pixel maps (k, H, W) of cells (k, 2)."""
-        return self.explainer.pixel_maps(chip, self.layer, cells).float().cpu().numpy()
+    def maps(self, given: Tensor | Seen, cells: Cells) -> NDArray[np.float32]:
+        """Pixel maps (k, H, W) of cells (k, 2) of a chip, seen or not."""
+        return self.explainer.pixel_maps(given, self.layer, cells).float().cpu().numpy()
 
     def _match(
         self, features0: Tensor, features1: Tensor, grid0: NDArray[np.float32], grid1: NDArray[np.float32]
