@@ -34,6 +34,7 @@ from pairx_engine.propagation.window import Window
 
 _MEASURES = (getattr, Tensor.size, Tensor.dim, Tensor.numel)
 """What tells a map's shape: whole numbers, which carry no relevance."""
+_SEVERAL = ("chunk", "split", "split_with_sizes", "tensor_split", "unbind")
 _SUMS = (operator.add, torch.add, Tensor.add)
 _MEANS = (torch.mean, Tensor.mean)
 _NEVER_NEGATIVE = (nn.ReLU, nn.ReLU6, nn.Sigmoid, nn.Hardsigmoid, nn.Softplus)
@@ -194,8 +195,9 @@ class _Rules:
     def of(self, step: Step) -> Rule:
         """One step's rule."""
         module = step.module
-        if isinstance(module, nn.MultiheadAttention):
-            raise Untraceable(f"its step {step.name} is attention")
+        name = getattr(step.call, "__name__", "")
+        if isinstance(module, nn.MultiheadAttention) or (module is None and name in _SEVERAL):
+            raise Untraceable(f"its step {step.name} gives several tensors")
         if isinstance(module, (*SQUEEZE_EXCITE, Activation, BatchNorm)) or type(module) in _IDENTITIES:
             return Pass()
         if isinstance(module, Linear):

@@ -26,7 +26,7 @@ from tests.benchmarks.agreement import Pair, compare
 from tests.benchmarks.cases import CASES, SHARED, Case, prepare
 from tests.benchmarks.measuring import all_cores
 from tests.benchmarks.published_way import Scored
-from tests.benchmarks.side import ENGINE, PUBLISHED, Request, run_side
+from tests.benchmarks.side import ENGINE, PUBLISHED, Measured, Request, run_side
 from tests.benchmarks.table import EXACT_PRECISION, WANTED_THREADS, Row, as_json, as_markdown, as_text
 
 _COMPARED_PHOTOS = 5
@@ -39,16 +39,19 @@ def main() -> int:
     rows: list[Row] = []
     failures: list[str] = []
     with tempfile.TemporaryDirectory(prefix="pairx-benchmark-") as temporary:
-        folders: dict[str, tuple[Path, str]] = {}
-        for case in (CASES[name] for name in chosen.cases or CASES):
-            if case.network not in folders:
+        prepared: dict[Path, str] = {}
+        try:
+            for case in (CASES[name] for name in chosen.cases or CASES):
                 folder = Path(temporary) / case.network
-                _say(f"preparing {case.network}")
-                title = prepare(case.network, folder, chosen.shared, chosen.photos, chosen.size)
-                folders[case.network] = folder, title
-            folder, title = folders[case.network]
-            titles[case.name] = f"{_task(case, chosen)}; {title}"
-            rows += _measure(case, folder, chosen, failures)
+                if folder not in prepared:
+                    _say(f"preparing {case.network} …")
+                    prepared[folder] = prepare(
+                        case.network, folder, chosen.shared, chosen.photos, chosen.size
+                    )
+                titles[case.name] = f"{_task(case, chosen)}; {prepared[folder]}"
+                _measure(case, folder, chosen, rows, failures)
+        except KeyboardInterrupt:
+            failures.append("interrupted; what would have followed was not measured")
     facts = rows[0].measured.machine if rows else {}
     print("\n".join(f"{'* ' if chosen.markdown else ''}{name}: {fact}" for name, fact in facts.items()))
     if chosen.device == "cpu" and chosen.threads != WANTED_THREADS:
@@ -103,30 +106,33 @@ def _task(case: Case, chosen: argparse.Namespace) -> str:
     )
 
 
-def _measure(case: Case, folder: Path, chosen: argparse.Namespace, failures: list[str]) -> list[Row]:
-    """The published way and, for each precision, our engine; a process that fails is noted, and the others go on."""
-    requests = _requests(case, folder, chosen)
-    rows: list[Row] = []
+def _measure(
+    case: Case, folder: Path, chosen: argparse.Namespace, rows: list[Row], failures: list[str]
+) -> None:
+    """Add the published way and, for each precision, our engine; what fails is noted, and the others go on."""
+    published: Measured | None = None
     wanted: dict[Pair, Scored] = {}
-    for request in requests:
-        _say(f"{case.name}: {request.way}, {request.precision}")
+    for request in _requests(case, folder, chosen):
+        _say(f"{case.name}: {request.way}, {request.precision} …")
         try:
             measured = run_side(request)
         except RuntimeError as error:
             failures.append(f"{case.name}: {error}")
-            if request.way == PUBLISHED:
-                return []
+            if published is None:
+                return
             continue
-        published = rows[0].measured if rows else measured
-        agreement = compare(measured.scored, wanted, measured.maps, published.maps) if rows else None
+        agreement = (
+            None if published is None else compare(measured.scored, wanted, measured.maps, published.maps)
+        )
+        published = published or measured
         ratio = published.median / measured.median
         rows.append(Row(case.name, case.task, request.way, request.precision, measured, ratio, agreement))
+        _say(f"  {measured.median:.4g} s per pair, {ratio:.2f} × the published way")
         if request.precision == EXACT_PRECISION:
             # More pairs to compare other precisions on than the published way has time for.
             wanted = {**measured.scored, **wanted}
         elif not wanted:
             wanted = dict(measured.scored)
-    return rows
 
 
 def _requests(case: Case, folder: Path, chosen: argparse.Namespace) -> list[Request]:
@@ -158,7 +164,7 @@ def _requests(case: Case, folder: Path, chosen: argparse.Namespace) -> list[Requ
 
 
 def _say(what: str) -> None:
-    print(f"{what} …", file=sys.stderr, flush=True)
+    print(what, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

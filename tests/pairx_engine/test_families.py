@@ -83,11 +83,11 @@ def torchvision_resnet(block):
 
 # Builder, layers (beside blocks' ends some inside a residual branch), height and width of the chip.
 FAMILIES = {
-    "efficientnet_b0": (timm_blocks("efficientnet_b0"), ["blocks.1", "blocks.4.1.conv_dw", "blocks.4"], (64, 48)),
-    "tf_efficientnetv2_b0": (timm_blocks("tf_efficientnetv2_b0"), ["blocks.1", "blocks.3.0.bn2", "blocks.4"], (49, 64)),
+    "efficientnet_b0": (timm_blocks("efficientnet_b0"), ["blocks.1", "blocks.4.1.conv_dw", "blocks.4"], (48, 32)),
+    "tf_efficientnetv2_b0": (timm_blocks("tf_efficientnetv2_b0"), ["blocks.1", "blocks.3.0.bn2", "blocks.4"], (33, 48)),
     "efficientnetv2_rw_t": (timm_blocks("efficientnetv2_rw_t"), ["blocks.2", "blocks.4"], (48, 64)),
-    "efficientnet_lite0": (timm_blocks("efficientnet_lite0"), ["blocks.2", "blocks.4"], (64, 64)),
-    "mobilenetv2_100": (timm_blocks("mobilenetv2_100"), ["blocks.2", "blocks.3.1.bn1", "blocks.5"], (64, 80)),
+    "efficientnet_lite0": (timm_blocks("efficientnet_lite0"), ["blocks.2", "blocks.4"], (48, 48)),
+    "mobilenetv2_100": (timm_blocks("mobilenetv2_100"), ["blocks.2", "blocks.3.1.bn1", "blocks.5"], (48, 64)),
     "mobilenetv2_050, same padding": (timm_blocks("mobilenetv2_050", pad_type="same"), ["blocks.2", "blocks.4"], (61, 80)),
     "mobilenetv3_small_100": (timm_blocks("mobilenetv3_small_100"), ["blocks.1", "blocks.3.0.conv_pw", "blocks.4"], (64, 80)),
     "tf_mobilenetv3_small_minimal_100": (timm_blocks("tf_mobilenetv3_small_minimal_100"), ["blocks.1", "blocks.3"], (63, 80)),

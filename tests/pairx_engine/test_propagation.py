@@ -1,0 +1,263 @@
+"""The parts of the fast path: windows, transposed convolutions on them, the reading of networks, and what it falls back to."""
+
+import operator
+
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional
+
+from pairx_engine.errors import EngineError
+from pairx_engine.lrp import PRESETS
+from pairx_engine.propagation.convolution import Geometry, signs
+from pairx_engine.propagation.fast import FastPath
+from pairx_engine.propagation.precision import PRECISIONS
+from pairx_engine.propagation.trace import CHIP, Untraceable, trace
+from pairx_engine.propagation.window import Window, cut, move, whole
+from pairx_engine.relevance import LayerExplainer
+from tests.pairx_engine.small_networks import random_chip
+
+SIZE = 9
+
+
+def spans():
+    return (
+        st.tuples(st.integers(0, SIZE), st.integers(0, SIZE))
+        .map(sorted)
+        .filter(lambda ends: ends[0] < ends[1])
+    )
+
+
+windows = st.builds(lambda rows, columns: Window(*rows, *columns), spans(), spans())
+
+
+def on_canvas(part, window):
+    """The naive meaning of a part that fills a window: zeros everywhere else."""
+    canvas = torch.zeros(*part.shape[:2], SIZE, SIZE, dtype=part.dtype)
+    for row in range(window.top, window.bottom):
+        for column in range(window.left, window.right):
+            canvas[..., row, column] = part[..., row - window.top, column - window.left]
+    return canvas
+
+
+@settings(deadline=None, max_examples=60)
+@given(windows, windows)
+def test_moving_between_windows_keeps_what_both_hold(held, wanted):
+    assume(held.top < wanted.bottom and wanted.top < held.bottom)
+    assume(held.left < wanted.right and wanted.left < held.right)
+    part = torch.randn(2, 3, *held.size).double()
+    moved = move(part, held, wanted)
+    assert moved.shape[2:] == wanted.size
+    assert torch.equal(moved, cut(on_canvas(part, held), wanted))
+    both = held.union(wanted)
+    assert torch.equal(move(part, held, both), cut(on_canvas(part, held), both))
+    inner = held.within(wanted)
+    assert torch.equal(move(part, held, inner), cut(on_canvas(part, held), inner))
+
+
+@settings(deadline=None, max_examples=80)
+@given(st.data())
+def test_transposed_products_on_windows_are_the_gradients_of_the_convolution(data):
+    kernel, stride, dilation = (
+        data.draw(st.tuples(n, n)) for n in (st.integers(1, 4), st.integers(1, 3), st.integers(1, 2))
+    )
+    groups = data.draw(st.sampled_from([1, 2, 4]))
+    before = tuple(data.draw(st.integers(0, k - 1)) for k in kernel)
+    after = tuple(data.draw(st.integers(0, k - 1)) for k in kernel)
+    geometry = Geometry(kernel, stride, dilation, before, after, groups)
+    activation = torch.randn(1, 4, 10, 11).double().requires_grad_()
+    weight = torch.randn(8, 4 // groups, *kernel).double()
+    padded = functional.pad(activation, (before[1], after[1], before[0], after[0]))
+    wanted_output = functional.conv2d(padded, weight, None, stride, 0, dilation, groups)
+    layout = data.draw(st.sampled_from([torch.contiguous_format, torch.channels_last]))
+    laid_out = activation.detach().contiguous(memory_format=layout)
+    torch.testing.assert_close(
+        geometry.applied(laid_out, weight), wanted_output.detach(), rtol=1e-10, atol=1e-10
+    )
+    h, w = wanted_output.shape[2:]
+    rows = sorted(data.draw(st.lists(st.integers(0, h), min_size=2, max_size=2, unique=True)))
+    columns = sorted(data.draw(st.lists(st.integers(0, w), min_size=2, max_size=2, unique=True)))
+    held = Window(*rows, *columns)
+    values = torch.randn(1, 8, *held.size).double().contiguous(memory_format=layout)
+    start = torch.zeros_like(wanted_output)
+    cut(start, held).copy_(values)
+    (gradient,) = torch.autograd.grad(wanted_output, activation, start)
+    reached = geometry.support(held).within(whole(activation))
+    torch.testing.assert_close(
+        geometry.transposed(values, weight, held, reached), cut(gradient, reached), rtol=1e-10, atol=1e-10
+    )
+    # And nothing lies outside of what the window says it reaches.
+    outside = gradient.clone()
+    cut(outside, reached).zero_()
+    assert (outside == 0).all()
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_signs_lie_side_by_side(layout):
+    values = torch.randn(1, 3, 4, 5).contiguous(memory_format=layout)
+    both = signs(values)
+    assert torch.equal(both, torch.cat([values.clamp(min=0), values.clamp(max=0)], dim=1))
+    assert both.is_contiguous(memory_format=layout)
+
+
+class Overwriting(nn.Module):
+    """Reads under the old name what an activation and a sum have changed in place."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+        self.act = nn.ReLU(inplace=True)
+        self.mix = nn.Conv2d(4, 4, 1)
+        self.head = nn.Linear(4, 5)
+
+    def forward(self, x):
+        kept = self.conv(x)
+        changed = self.act(kept)
+        kept += self.mix(changed)
+        return self.head((kept * 2).mul_(0.5).mean((2, 3)))
+
+
+class Keeping(Overwriting):
+    """The same function without anything in place."""
+
+    def forward(self, x):
+        changed = functional.relu(self.conv(x))
+        return self.head(((changed + self.mix(changed)) * 2 * 0.5).mean((2, 3)))
+
+
+def test_values_changed_in_place_are_read_as_they_are_then():
+    torch.manual_seed(0)
+    net, plain, chip = Overwriting().double().eval(), Keeping().double().eval(), random_chip(0, (6, 7))
+    plain.load_state_dict(net.state_dict())
+    found, wanted = (LayerExplainer(n, ["mix"], path="fast") for n in (net, plain))
+    torch.testing.assert_close(found.see(chip).embedding, net(chip[None])[0].detach(), rtol=1e-12, atol=1e-12)
+    start = torch.randn(2, 5).double()
+    grids = [one.relevance(one.see(chip), start)["mix"] for one in (found, wanted)]
+    torch.testing.assert_close(*grids, rtol=1e-10, atol=1e-12)
+    maps = [one.pixel_maps(chip, "mix", [[0, 0], [3, 2]]) for one in (found, wanted)]
+    torch.testing.assert_close(*maps, rtol=1e-10, atol=1e-12)
+
+
+def test_a_trace_shares_the_parameters_and_nothing_else():
+    net = Overwriting().train()
+    read = trace(net)
+    shadow = dict(read.shadow.named_parameters())
+    assert all(shadow[name] is parameter for name, parameter in net.named_parameters())
+    assert not read.shadow.training
+    assert not any(step.call in (operator.iadd, torch.Tensor.mul_) for step in read.steps)
+    assert net.act.inplace
+    assert net.training
+
+
+def test_a_trace_knows_what_leads_where():
+    read = trace(Overwriting())
+    (act,) = read.outputs["act"]
+    assert read.leading_to(read.result, set()) >= {CHIP, act, read.result}
+    assert CHIP not in read.leading_to(read.result, {*read.outputs["conv"]})
+    assert read.depending_on({act}) == {i for i in read.depending_on({CHIP}) if i >= act}
+
+
+class Branching(nn.Module):
+    """Goes another way for bright chips."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x):
+        out = self.conv(x)
+        return (out if x.mean() > 0 else -out).mean((2, 3))
+
+
+class Splitting(nn.Module):
+    """Cuts its map into two tensors."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 4, 3), nn.Conv2d(2, 3, 1)
+
+    def forward(self, x):
+        a, b = torch.chunk(self.conv(x), 2, dim=1)
+        return self.head(a - b).mean((2, 3))
+
+
+class Transposing(nn.Module):
+    """Holds a layer that has a rule, but not one of the fast path's."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.up = nn.Conv2d(3, 4, 3), nn.ConvTranspose2d(4, 4, 2)
+
+    def forward(self, x):
+        return self.up(self.conv(x)).mean((2, 3))
+
+
+@pytest.mark.parametrize(
+    ("make", "words"), [(Branching, "control flow"), (Splitting, "chunk"), (Transposing, "ConvTranspose2d")]
+)
+def test_what_cannot_be_read_takes_the_general_path_with_a_notice(make, words):
+    torch.manual_seed(1)
+    net, chip = make().double().eval(), random_chip(1, (6, 7))
+    explainer, general = LayerExplainer(net, ["conv"]), LayerExplainer(net, ["conv"], path="general")
+    seen = explainer.see(chip)
+    start = torch.randn(2, *seen.embedding.shape).double()
+    found = explainer.relevance(seen, start)["conv"], explainer.pixel_maps(chip, "conv", [[1, 2]])
+    assert explainer.path == "general"
+    assert words in explainer.notice
+    assert general.notice is None
+    assert torch.equal(found[0], general.relevance(general.see(chip), start)["conv"])
+    assert torch.equal(found[1], general.pixel_maps(chip, "conv", [[1, 2]]))
+    for asked in ({"preset": "conserving"}, {"precision": "bfloat16"}):
+        with pytest.raises(EngineError, match="needs the fast path"):
+            explain(LayerExplainer(net, ["conv"], **asked), chip)
+    with pytest.raises(EngineError, match="the fast path cannot explain this network"):
+        explain(LayerExplainer(net, ["conv"], path="fast"), chip)
+
+
+def explain(explainer, chip):
+    seen = explainer.see(chip)
+    return explainer.relevance(seen, seen.embedding[None])
+
+
+def test_layers_inside_a_single_step_take_the_general_path():
+    from timm.layers import BatchNormAct2d
+
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, 3), BatchNormAct2d(4), nn.Conv2d(4, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    ).eval()
+    assert LayerExplainer(net, ["1"]).path == "fast"
+    assert "single step" in LayerExplainer(net, ["1.act"]).notice
+
+
+def test_a_preset_without_a_rule_for_a_step_says_which():
+    class Odd(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x):
+            return torch.cumsum(self.conv(x), dim=2).mean((2, 3))
+
+    assert LayerExplainer(Odd(), ["conv"]).path == "fast"
+    with pytest.raises(EngineError, match="no rule for cumsum"):
+        LayerExplainer(Odd(), ["conv"], "conserving")
+
+
+def test_a_recorded_pass_serves_both_directions():
+    torch.manual_seed(2)
+    net, chip = Overwriting().double().eval(), random_chip(2, (6, 7))
+    explainer = LayerExplainer(net, ["conv", "act"])
+    kept, plain = explainer.see(chip, keep=True), explainer.see(chip)
+    assert plain.pulls is None
+    start = torch.randn(1, 5).double()
+    for layer, grid in explainer.relevance(plain, start).items():
+        torch.testing.assert_close(explainer.relevance(kept, start)[layer], grid, rtol=1e-12, atol=1e-14)
+    maps = explainer.pixel_maps(kept, "act", [[2, 2]])
+    torch.testing.assert_close(maps, explainer.pixel_maps(chip, "act", [[2, 2]]), rtol=1e-12, atol=1e-14)
+
+
+def test_unreadable_networks_say_so_to_those_who_compile_them():
+    with pytest.raises(Untraceable):
+        FastPath(Branching(), ["conv"], PRESETS["published"], PRECISIONS["float32"])
