@@ -38,6 +38,7 @@ _SEVERAL = ("chunk", "split", "split_with_sizes", "tensor_split", "unbind")
 _SUMS = (operator.add, torch.add, Tensor.add)
 _MEANS = (torch.mean, Tensor.mean)
 _NEVER_NEGATIVE = (nn.ReLU, nn.ReLU6, nn.Sigmoid, nn.Hardsigmoid, nn.Softplus)
+_DROPPING = ("dropout", "drop_path", "stochastic_depth")
 _IDENTITIES = (nn.Identity, nn.Dropout, nn.Dropout2d)
 _KEEPS_SIGN = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, *_IDENTITIES)
 
@@ -198,7 +199,7 @@ class _Rules:
         name = getattr(step.call, "__name__", "")
         if isinstance(module, nn.MultiheadAttention) or (module is None and name in _SEVERAL):
             raise Untraceable(f"its step {step.name} gives several tensors")
-        if isinstance(module, (*SQUEEZE_EXCITE, Activation, BatchNorm)) or type(module) in _IDENTITIES:
+        if isinstance(module, (*SQUEEZE_EXCITE, Activation, BatchNorm)) or _is_identity(step):
             return Pass()
         if isinstance(module, Linear):
             return self._linear(step, module)
@@ -271,6 +272,14 @@ class _Rules:
             if never or (kept and set(step.reads) <= known):
                 known.add(step.index)
         return known
+
+
+def _is_identity(step: Step) -> bool:
+    """Whether a step hands its input on in evaluation mode: dropout of numbers or of whole branches."""
+    if step.module is not None:
+        return type(step.module) in _IDENTITIES
+    not_training = step.kwargs.get("training", (None, *step.args)[-1]) is False
+    return getattr(step.call, "__name__", "") in _DROPPING and not_training
 
 
 def _is_known_convolution(module: Any) -> bool:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pairx_engine.propagation.precision import Precision, tensor_cores
 from pairx_engine.propagation.rules import Recording, Rule, to_window
-from pairx_engine.propagation.trace import Step, Trace, Untraceable, no_grad_needed
+from pairx_engine.propagation.trace import CHIP, Step, Trace, Untraceable, no_grad_needed
 from pairx_engine.propagation.window import Window, whole
 
 Ledger = dict[str, Tensor]
@@ -115,8 +115,10 @@ class Recorder:
     rules: Mapping[int, Rule]
     precision: Precision
     _last_read: dict[int, int] = field(init=False)
+    _alive: set[int] = field(init=False)
 
     def __post_init__(self) -> None:
+        self._alive = self.trace.depending_on({CHIP})
         self._last_read = {value: step.index for step in self.trace.steps for value in step.reads}
 
     def record(
@@ -139,8 +141,9 @@ class Recorder:
             for step in self.trace.steps:
                 if step.index not in needed or step.index in known:
                     continue
-                inputs = tuple(i for i in step.reads if i in carrying and not no_grad_needed(values[i]))
-                if inputs and step.index in self.rules:
+                # All inputs, also those that relevance is not wanted of: a sum's shares depend on every summand.
+                inputs = tuple(i for i in step.reads if i in self._alive and not no_grad_needed(values[i]))
+                if step.index in self.rules and any(i in carrying for i in inputs):
                     output, recording = self.rules[step.index].record(
                         _runner(step, values, inputs), [values[i] for i in inputs]
                     )
@@ -157,7 +160,7 @@ class Recorder:
 
     def run(self, chip: Tensor, keep: Collection[int], until: int) -> dict[int, Tensor]:
         """Run from chips (N, 3, H, W) without recording; returns the values `keep` and `until`."""
-        values: dict[int, Any] = {**self.trace.constants, 0: chip}
+        values: dict[int, Any] = {**self.trace.constants, CHIP: chip}
         kept: dict[int, Tensor] = {}
         with torch.no_grad(), tensor_cores(self.precision):
             for step in self.trace.steps:

@@ -279,6 +279,27 @@ def test_leakage_beside_a_living_branch_is_that_branchs_share():
     assert (left.abs() > 0).all()
 
 
+class Silent(nn.Module):
+    """Two branches that are zero everywhere, summed and averaged."""
+
+    def __init__(self):
+        super().__init__()
+        self.left, self.right = (nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU()) for _ in range(2))
+        for branch in (self.left, self.right):
+            nn.init.constant_(branch[0].bias, -1e3)
+
+    def forward(self, x):
+        return (self.left(x) + self.right(x)).mean((2, 3))
+
+
+def test_zeros_share_evenly():
+    network, chip, starts = Silent().double().eval(), random_chip(0, (5, 6)), torch.randn(3, 4).double()
+    channels, left = above(network, ["left", "right"], chip, starts)
+    for layer in ("left", "right"):
+        close(channels[layer], (starts / 60)[:, :, None, None].expand(3, 4, 5, 6), 1e-14)
+    assert not left.any()
+
+
 PRESETS = ["published", "paper", "conserving"]
 
 
