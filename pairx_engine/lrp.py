@@ -165,7 +165,9 @@ def following_batch_norms(network: nn.Module) -> dict[nn.Module, nn.Module]:
     for leaf in collect_leaves(network):
         foldable = isinstance(leaf, BatchNorm) and getattr(leaf, "running_var", None) is not None
         if foldable and previous is not None and isinstance(previous, Linear):
-            pairs[previous] = leaf
+            width = getattr(previous, "out_channels", None) or previous.out_features
+            if width == leaf.num_features:
+                pairs[previous] = leaf
         previous = leaf
     return pairs
 

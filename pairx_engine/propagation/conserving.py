@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pairx_engine.errors import EngineError
 from pairx_engine.models.miewid import GeneralisedMeanPool
 from pairx_engine.propagation.convolution import ConvRecording, Part, ZPlus, maps
 from pairx_engine.propagation.precision import Precision
@@ -126,7 +127,10 @@ class Shared:
         """Run the step; keep the first summand's share."""
         output = run(*inputs)
         if any(value.shape != output.shape for value in inputs):
-            raise ValueError("sums of tensors of different shapes have no conserving rule")
+            shapes = " and ".join(str(tuple(value.shape)) for value in inputs)
+            raise EngineError(
+                f"preset conserving has no rule for a sum of {shapes}; choose published or paper"
+            )
         first, second = (value.abs() for value in inputs)
         both = first + second
         share = torch.where(both > 0, first / torch.where(both > 0, both, 1), 0.5)
@@ -211,28 +215,26 @@ class _GeMRecording:
         return [shared if wanted[0] is None else move(shared, whole(shared), wanted[0])]
 
 
-RESHAPING = frozenset(
-    [
-        "flatten",
-        "reshape",
-        "view",
-        "permute",
-        "transpose",
-        "contiguous",
-        "clone",
-        "squeeze",
-        "unsqueeze",
-        "getitem",
-        "cat",
-        "concat",
-        "pad",
-        "detach",
-        "dropout",
-        "max_pool2d",
-    ]
+RESHAPING = (
+    *("flatten", "reshape", "view", "permute", "transpose", "contiguous", "clone", "squeeze", "unsqueeze"),
+    *("getitem", "cat", "concat", "pad", "detach", "max_pool2d"),
 )
 """Functions and methods whose ordinary gradient hands each number's relevance to where it came from."""
-POINTWISE = frozenset(["mul", "layer_norm", "batch_norm", "relu", "gelu", "silu", "hardswish", "sigmoid"])
+POOLING = ("avg_pool2d", "adaptive_avg_pool2d")
+POINTWISE = (
+    *(
+        "mul",
+        "layer_norm",
+        "group_norm",
+        "batch_norm",
+        "relu",
+        "relu6",
+        "gelu",
+        "silu",
+        "hardswish",
+        "sigmoid",
+    ),
+)
 """Functions and methods that scale, shift or bend each number by itself; relevance passes."""
 PASSING_MODULES = (nn.LayerNorm, nn.GroupNorm)
 PLAIN_MODULES = (nn.MaxPool2d, nn.Flatten, nn.AdaptiveMaxPool2d)

@@ -208,8 +208,8 @@ class ConvRecording:
     precision: Precision
 
     def reach(self, window: Window) -> Window | None:
-        """What the kernel spans, inside the map."""
-        return self.geometry.support(window).within(self.extent)
+        """What the kernel spans, inside the map; a single cell of it where that is padding alone."""
+        return self.geometry.support(window).within(self.extent).at_least_a_cell(self.extent)
 
     def pull(self, relevance: Tensor, held: Window | None, wanted: Windows) -> Pulled:
         """Sum over parts of A * W^T (R q)."""
@@ -220,6 +220,9 @@ class ConvRecording:
         """Sum over parts of A * W^T scaled, in the window wanted."""
         total: Tensor | None = None
         filled = self.geometry.support(held).within(wanted)
+        if min(filled.size) <= 0:
+            channels = parts[0].activation.shape[1] // (2 if parts[0].both else 1)
+            return scaled.new_zeros((len(scaled), channels, *wanted.size))
 
         def back(values: Tensor, weight: Tensor) -> Tensor:
             return self.geometry.transposed(values, weight, held, filled)

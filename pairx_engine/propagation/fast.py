@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -26,6 +27,7 @@ from pairx_engine.propagation.trace import (
     Step,
     Trace,
     Untraceable,
+    Value,
     activation_within,
     runs_without_rules,
     trace,
@@ -85,12 +87,12 @@ class FastPath:
         if unused:
             raise EngineError(f"the embedding does not depend on {', '.join(unused)}; choose other layers")
         self._entries = self._lowest()
-        self._tensors = [*network.parameters(), *network.buffers()]
+        self._network = network
         self._stamp = self._versions()
 
     @property
     def stale(self) -> bool:
-        """Whether a parameter or buffer was changed or moved since."""
+        """Whether a parameter or buffer was changed, moved or replaced since."""
         return self._stamp != self._versions()
 
     def forward(self, chip: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -169,8 +171,9 @@ class FastPath:
         known = {values[name] for name in lowest}
         return None if CHIP in self.trace.leading_to(self.trace.result, known) else lowest
 
-    def _versions(self) -> list[tuple[int, int]]:
-        return [(t.data_ptr(), 0 if t.is_inference() else t._version) for t in self._tensors]
+    def _versions(self) -> list[tuple[int, int, int]]:
+        held = (*self._network.parameters(), *self._network.buffers())
+        return [(id(t), t.data_ptr(), 0 if t.is_inference() else t._version) for t in held]
 
 
 class _Rules:
@@ -181,6 +184,7 @@ class _Rules:
         self.precision = precision
         self.conserving = preset.conserving
         self.readers = trace.readers()
+        self.uses = Counter(step.module for step in trace.steps if step.module is not None)
         self.carrying = trace.depending_on({CHIP})
         self.folds = self._by_data_flow() if self.conserving else following_batch_norms(trace.shadow)
         self.nonnegative = self._never_negative()
@@ -201,6 +205,8 @@ class _Rules:
             raise Untraceable(f"its step {step.name} gives several tensors")
         if isinstance(module, (*SQUEEZE_EXCITE, Activation, BatchNorm)) or _is_identity(step):
             return Pass()
+        if isinstance(module, (Linear, AvgPool)) and self.uses[module] > 1:
+            raise Untraceable(f"its step {step.name} is one of several that share a layer")
         if isinstance(module, Linear):
             return self._linear(step, module)
         if self.conserving:
@@ -225,15 +231,16 @@ class _Rules:
 
     def _conserving(self, step: Step) -> Rule:
         module, name = step.module, getattr(step.call, "__name__", "")
-        if isinstance(module, AvgPool) or step.call in _MEANS:
+        operands = sum(isinstance(a, Value) and a.index in self.carrying for a in step.args)
+        if isinstance(module, AvgPool) or step.call in _MEANS or name in conserving.POOLING:
             return conserving.SharedPool()
         if isinstance(module, GeneralisedMeanPool):
             return conserving.SharedGeM(module)
         if self._sums_two(step):
             return conserving.Shared()
-        if step.call in _SUMS and len(self._tensors(step)) == 1:
+        if step.call in _SUMS and len(set(step.reads) & self.carrying) == 1:
             return Pass()
-        rule = conserving.conserving_rule(name, module, len(self._tensors(step)))
+        rule = conserving.conserving_rule(name, module, operands)
         if rule is None:
             what = type(module).__name__ if module else name
             raise EngineError(
@@ -241,11 +248,9 @@ class _Rules:
             )
         return rule
 
-    def _tensors(self, step: Step) -> list[int]:
-        return [value for value in step.reads if value in self.carrying]
-
     def _sums_two(self, step: Step) -> bool:
-        return step.call in _SUMS and not step.kwargs and len(self._tensors(step)) == 2
+        carrying = [value for value in step.reads if value in self.carrying]
+        return step.call in _SUMS and not step.kwargs and len(carrying) == 2
 
     def _by_data_flow(self) -> dict[nn.Module, nn.Module]:
         """Linear modules to the batch norm that alone reads their output."""

@@ -68,6 +68,13 @@ class Pass:
 class Copy(Pass):
     """A sum differentiated plainly: every summand gets all of the relevance."""
 
+    def record(self, run: Callable[..., Tensor], inputs: Sequence[Tensor]) -> tuple[Tensor, Recording]:
+        """Run the step; a summand that is stretched to the others' shape has its relevance summed, by its gradient."""
+        output = run(*inputs)
+        if any(value.shape != output.shape for value in inputs):
+            return Plain().record(run, inputs)
+        return output, self
+
     def pull(self, relevance: Tensor, held: Window | None, wanted: Windows) -> Pulled:
         """The same relevance for each input."""
         return [to_window(relevance, held, window) for window in wanted]
@@ -108,7 +115,10 @@ class _PlainRecording:
 
 def transposed(output: Tensor, leaves: Sequence[Tensor], relevance: Tensor) -> Pulled:
     """J^T R of each leaf for R (P, ...), from a graph of one item that is kept for further calls."""
-    given = relevance.to(output.dtype)
+    if not output.requires_grad:
+        return [None] * len(leaves)
+    # Contiguous: the gradient of torch's instance norm is wrong for channels that lie next to each other.
+    given = relevance.to(output.dtype).contiguous()
     if len(given) == 1:
         pulled = torch.autograd.grad(output, leaves, given, retain_graph=True, allow_unused=True)
     else:

@@ -57,7 +57,7 @@ class Tape:
         windows = self._windows(source, held, path, set(wanted))
         format_ = self.precision.relevance or relevance.dtype
         at: dict[int, Tensor] = {source: to_window(relevance.to(format_), held, windows.get(source))}
-        with torch.no_grad(), tensor_cores(self.precision):
+        with torch.inference_mode(False), torch.no_grad(), tensor_cores(self.precision):
             for item, reads in reversed(path):
                 index = item.step.index
                 given = at[index] if index in wanted else at.pop(index)
@@ -133,11 +133,13 @@ class Recorder:
         Also returns the values `keep` and `until`.
         """
         kept: dict[int, Tensor] = {}
+        with torch.inference_mode(False):
+            known = {i: v.clone() if v.is_inference() else v for i, v in known.items()}
         needed = self.trace.leading_to(until, set(known))
         values: dict[int, Any] = {**self.trace.constants, **known}
         recorded: list[_Recorded] = []
         extents = {index: whole(v) for index, v in known.items() if v.ndim == 4}
-        with torch.no_grad(), tensor_cores(self.precision):
+        with torch.inference_mode(False), torch.no_grad(), tensor_cores(self.precision):
             for step in self.trace.steps:
                 if step.index not in needed or step.index in known:
                     continue

@@ -214,7 +214,8 @@ class _Reader:
         if node.op == "call_module":
             call = self.shadow.get_submodule(str(node.target))
         elif node.op == "call_method":
-            call = getattr(Tensor, str(node.target))
+            # A view of the network's own layout may be none of ours, channels last.
+            call = getattr(Tensor, "reshape" if node.target == "view" else str(node.target))
         placed: Any = lambda n: Value(self.places[n])  # noqa: E731
         args: Any = fx.node.map_arg(node.args, placed)
         kwargs: Any = fx.node.map_arg(node.kwargs, placed)

@@ -32,13 +32,19 @@ class Window:
         )
 
     def within(self, other: Window) -> Window:
-        """What lies in both; they must overlap."""
+        """What lies in both; of no or negative size where they do not overlap."""
         return Window(
             max(self.top, other.top),
             min(self.bottom, other.bottom),
             max(self.left, other.left),
             min(self.right, other.right),
         )
+
+    def at_least_a_cell(self, extent: Window) -> Window:
+        """This window, or where it is empty the cell of `extent` nearest to it."""
+        top = min(max(self.top, extent.top), extent.bottom - 1)
+        left = min(max(self.left, extent.left), extent.right - 1)
+        return Window(top, max(self.bottom, top + 1), left, max(self.right, left + 1))
 
 
 def whole(values: Tensor) -> Window:

@@ -83,7 +83,7 @@ def torchvision_resnet(block):
 
 # Builder, layers (beside blocks' ends some inside a residual branch), height and width of the chip.
 FAMILIES = {
-    "efficientnet_b0": (timm_blocks("efficientnet_b0"), ["blocks.1", "blocks.4.1.conv_dw", "blocks.4"], (48, 32)),
+    "efficientnet_b0": (timm_blocks("efficientnet_b0"), ["blocks.1", "blocks.4.1.conv_dw"], (48, 32)),
     "tf_efficientnetv2_b0": (timm_blocks("tf_efficientnetv2_b0"), ["blocks.1", "blocks.3.0.bn2", "blocks.4"], (33, 48)),
     "efficientnetv2_rw_t": (timm_blocks("efficientnetv2_rw_t"), ["blocks.2", "blocks.4"], (48, 64)),
     "efficientnet_lite0": (timm_blocks("efficientnet_lite0"), ["blocks.2", "blocks.4"], (48, 48)),

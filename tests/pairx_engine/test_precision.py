@@ -81,7 +81,9 @@ def test_half_precision_products_survive_any_range(scale):
 def test_without_rescaling_half_precision_would_overflow():
     # What the rescaling is for: relevances of deep networks leave the format's range.
     plain = Precision("plain", torch.float16)
-    assert not product(torch.full((1, 4), 1e30), torch.ones(4, 2).half(), torch.matmul, plain).isfinite().all()
+    assert (
+        not product(torch.full((1, 4), 1e30), torch.ones(4, 2).half(), torch.matmul, plain).isfinite().all()
+    )
 
 
 def test_full_precision_products_are_torchs_own():

@@ -214,6 +214,17 @@ def test_no_cells_give_no_maps(net, chips):
     assert LayerExplainer(net, ["two"]).pixel_maps(chips[0], "two", []).shape == (0, 10, 12)
 
 
+def test_inference_mode_changes_nothing(net, chips):
+    explainer, start = LayerExplainer(net, ["two"]), starts_of(2)
+    wanted = relevance(explainer, chips[0], start)["two"], explainer.pixel_maps(chips[0], "two", [[1, 1]])
+    with torch.inference_mode():
+        found = (
+            relevance(explainer, chips[0].clone(), start.clone())["two"],
+            explainer.pixel_maps(chips[0].clone(), "two", [[1, 1]]),
+        )
+    assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
+
+
 class Memory:
     """Work that runs out of memory above a number of items at once."""
 
@@ -234,7 +245,7 @@ class Memory:
 @pytest.mark.parametrize(("fits", "sizes"), [(8, [8, 8]), (4, [8, 4, 4, 4]), (1, [8, 4, 2] + [1] * 10)])
 def test_running_out_of_memory_halves_the_group_and_goes_on(error, fits, sizes):
     work = Memory(fits, error)
-    assert sum(in_groups(range(10), 8, work), []) == list(range(10))
+    assert [item for group in in_groups(range(10), 8, work) for item in group] == list(range(10))
     assert work.sizes == sizes
 
 
