@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pairx_engine.propagation.precision import Precision
-from pairx_engine.propagation.rules import Pulled, Recording, Windows, stabilised
+from pairx_engine.propagation.rules import STABILISER, Pulled, Recording, Windows
 from pairx_engine.propagation.weights import Weights, product
 from pairx_engine.propagation.window import Window, cut, move, whole
 
@@ -121,8 +121,9 @@ class ZPlus:
         z = self.total(parts, geometry)
         bias = self.weights.bias
         if bias is not None:
-            z = z + bias.clamp(min=0).to(z.dtype).view(1, -1, 1, 1)
-        ratio = stabilised(z).reciprocal_()
+            z.add_(bias.clamp(min=0).to(z.dtype).view(1, -1, 1, 1))
+        # A sum of positive contributions is stabilised upwards; clamped, since a GPU may compute it by way of others.
+        ratio = z.clamp_(min=0).add_(STABILISER).reciprocal_()
         return run(*inputs), ConvRecording(geometry, parts, ratio, whole(inputs[0]), self.precision)
 
     def geometry(self, activation: Tensor) -> Geometry:
