@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 from dataclasses import replace
@@ -35,6 +36,8 @@ _COMPARED_PHOTOS = 5
 def main() -> int:
     """Run the chosen cases and print the table."""
     chosen = _arguments()
+    # A run that is ended prints what it has measured and removes its files, as after Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     titles: dict[str, str] = {}
     rows: list[Row] = []
     failures: list[str] = []
