@@ -27,8 +27,8 @@ from pairx_engine.propagation.trace import Untraceable
 from pairx_engine.propagation.window import Window, cut
 
 SMALLEST_NORM = 1e-8
-CELLS_AT_ONCE = 2048
-"""Cells of a layer's map that a CPU pulls starts through at once: two starts of 28 x 28, at most four of a small map."""
+CELLS_AT_ONCE = 1024
+"""Cells of a layer's map that a CPU pulls starts through at once: one start of 28 x 28, at most four of a small map."""
 MAPS_AT_ONCE_ON_GPU, STARTS_AT_ONCE_ON_GPU = 8, 64
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -69,6 +69,7 @@ class _ConvRecording(ConvRecording):
         return [more if total is None else total + more]
 
     def left(self, relevance: Tensor, held: Window | None) -> Tensor:
+        assert self.ratio is not None
         used = self.ratio if self.second is None else self.ratio + self.second
         used = used if held is None else cut(used, held)
         return (relevance * (used == 0)).flatten(1).sum(dim=1)

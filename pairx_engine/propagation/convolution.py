@@ -10,7 +10,7 @@ cannot be negative:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -200,13 +200,29 @@ def _two(value: Any) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class ConvRecording:
-    """A convolution's parts and ratio q, the extent of its input, and how to multiply."""
+    """A convolution's parts and ratio q, the extent of its input, and how to multiply.
+
+    The ratio is None where the relevance comes with it multiplied already (`folding`).
+    """
 
     geometry: Geometry
     parts: tuple[Part, ...]
-    ratio: Tensor
+    ratio: Tensor | None
     extent: Window
     precision: Precision
+
+    def scaled(self, ratio: Tensor) -> ConvRecording:
+        """The recording that pulls `ratio` times as much to each cell of its input."""
+        parts = []
+        for part in self.parts:
+            if part.both:
+                # In place: both signs side by side are this recording's own copy.
+                for half in part.activation.chunk(2, dim=1):
+                    half.mul_(ratio)
+                parts.append(part)
+            else:
+                parts.append(replace(part, activation=part.activation * ratio))
+        return replace(self, parts=tuple(parts))
 
     def reach(self, window: Window) -> Window | None:
         """What the kernel spans, inside the map; a single cell of it where that is padding alone."""
@@ -215,7 +231,8 @@ class ConvRecording:
     def pull(self, relevance: Tensor, held: Window | None, wanted: Windows) -> Pulled:
         """Sum over parts of A * W^T (R q)."""
         output, wanted_map = maps(held, wanted)
-        return [self.share(self.parts, relevance * cut(self.ratio, output), output, wanted_map)]
+        scaled = relevance if self.ratio is None else relevance * cut(self.ratio, output)
+        return [self.share(self.parts, scaled, output, wanted_map)]
 
     def share(self, parts: Sequence[Part], scaled: Tensor, held: Window, wanted: Window) -> Tensor:
         """Sum over parts of A * W^T scaled, in the window wanted."""

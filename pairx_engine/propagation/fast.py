@@ -81,7 +81,7 @@ class FastPath:
         self.precision = precision
         self.layers = {name: self._value_of(name) for name in layers}
         rules = _Rules(self.trace, preset, precision).all()
-        self._recorder = Recorder(self.trace, rules, precision)
+        self._recorder = Recorder(self.trace, rules, precision, {CHIP, *self.layers.values()})
         self._above = self.trace.depending_on(set(self.layers.values()))
         unused = [n for n, v in self.layers.items() if self.trace.result not in self.trace.depending_on({v})]
         if unused:

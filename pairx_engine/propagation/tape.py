@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from pairx_engine.propagation.folding import folded
 from pairx_engine.propagation.precision import Precision, tensor_cores
 from pairx_engine.propagation.rules import Recording, Rule, to_window
 from pairx_engine.propagation.trace import CHIP, Step, Trace, Untraceable, no_grad_needed
@@ -114,6 +115,8 @@ class Recorder:
     trace: Trace
     rules: Mapping[int, Rule]
     precision: Precision
+    fixed: Collection[int]
+    """Values where relevance may be handed in or out."""
     _last_read: dict[int, int] = field(init=False)
     _alive: set[int] = field(init=False)
 
@@ -158,7 +161,13 @@ class Recorder:
                 if isinstance(output, Tensor) and output.ndim == 4:
                     extents[step.index] = whole(output)
                 self._forget(step, values)
-        return kept, Tape(tuple(recorded), extents, self.precision)
+        made = folded(
+            {item.step.index: item.recording for item in recorded},
+            {item.step.index: item.inputs for item in recorded},
+            {*keep, *known, until, *self.fixed},
+        )
+        finished = tuple(replace(item, recording=made[item.step.index]) for item in recorded)
+        return kept, Tape(finished, extents, self.precision)
 
     def run(self, chip: Tensor, keep: Collection[int], until: int) -> dict[int, Tensor]:
         """Run from chips (N, 3, H, W) without recording; returns the values `keep` and `until`."""
