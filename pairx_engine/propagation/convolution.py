@@ -69,7 +69,7 @@ class Geometry:
 
     def transposed(self, values: Tensor, weight: Tensor, held: Window, wanted: Window) -> Tensor:
         """W^T of values that fill `held` of the output, in the window `wanted` of the input, inside their support."""
-        if self.pointwise and channels_last(values):
+        if self.pointwise and values.stride(1) == 1:
             return _from_cells(_as_cells(values) @ weight.flatten(1))
         full = self.support(held)
         trim = [
@@ -112,7 +112,8 @@ class ZPlus:
         self.module = module
         self.weights = Weights(module, folded)
         self.nonnegative = nonnegative
-        self.precision = precision
+        # Grouped products are bound by memory, and 16-bit ones with a stride are slow on a CPU.
+        self.precision = replace(precision, operands=None) if module.groups > 1 else precision
 
     def record(self, run: Callable[..., Tensor], inputs: Sequence[Tensor]) -> tuple[Tensor, Recording]:
         """Run the step, keep the parts of A and 1 / z+."""

@@ -50,13 +50,17 @@ _TF32 = threading.RLock()
 
 @contextmanager
 def tensor_cores(precision: Precision) -> Iterator[None]:
-    """Allow TF32 within the context if the precision says so, and put torch's process-wide switches back afterwards."""
-    if not precision.tf32 or not torch.cuda.is_available():
+    """Allow TF32 within the context, or forbid it, as the precision says; torch's process-wide switches are put back.
+
+    torch allows it for convolutions by default. Without a GPU nothing is touched.
+    """
+    if not torch.cuda.is_available():
         yield
         return
     with _TF32:
         before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+        torch.backends.cuda.matmul.allow_tf32 = precision.tf32
+        torch.backends.cudnn.allow_tf32 = precision.tf32
         try:
             yield
         finally:

@@ -69,7 +69,7 @@ def product(
 ) -> Tensor:
     """`multiply(scaled, weight)` in the operands' format, returned in the format of `scaled`."""
     if precision.operands is None or precision.operands == scaled.dtype:
-        return multiply(scaled, weight)
+        return multiply(scaled.to(weight.dtype), weight).to(scaled.dtype)
     if not precision.rescale:
         return multiply(scaled.to(precision.operands), weight).to(scaled.dtype)
     # Well above one, since most values lie far below the largest; well below the format's 65504, since products add up.

@@ -92,7 +92,7 @@ def test_full_precision_products_are_torchs_own():
         assert torch.equal(product(a, b, torch.matmul, PRECISIONS[name]), a @ b)
 
 
-def test_tf32_is_switched_on_inside_only(monkeypatch):
+def test_tf32_is_switched_inside_only(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     seen = []
 
@@ -111,7 +111,8 @@ def test_tf32_is_switched_on_inside_only(monkeypatch):
     assert seen == [(True, True)]
     assert switches() == before
     with tensor_cores(PRECISIONS["float32"]):
-        assert switches() == before
+        assert switches() == (False, False)
+    assert switches() == before
 
 
 def test_double_precision_networks_are_pulled_in_double_precision():
