@@ -1,4 +1,6 @@
-"""Layer-wise relevance propagation as PAIR-X uses it: zennit's EpsilonPlus rules with two additions.
+"""Layer-wise relevance propagation as PAIR-X uses it, by hooks: zennit's EpsilonPlus rules with two additions.
+
+The general path of the engine, and what its fast path is held against. Presets are named here too.
 
 With A the input of a layer, z its output and R the relevance of the output, the rules are
 

@@ -50,7 +50,7 @@ class ConservingConv(ZPlus):
         geometry = self.geometry(inputs[0])
         parts, opposite = self.parts(inputs[0], geometry), self.parts(inputs[0], geometry, opposite=True)
         first, second = ratios(self.total(parts, geometry), lambda: self.total(opposite, geometry))
-        recording = _ConvRecording(geometry, parts, first, whole(inputs[0]), self.precision, opposite, second)
+        recording = _ConvRecording(geometry, parts, first, self.precision, opposite, second)
         return run(*inputs), recording
 
 

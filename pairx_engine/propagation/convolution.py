@@ -22,7 +22,7 @@ from torch.nn import functional
 from pairx_engine.propagation.precision import Precision
 from pairx_engine.propagation.rules import STABILISER, Pulled, Recording, Windows
 from pairx_engine.propagation.weights import Weights, product
-from pairx_engine.propagation.window import Window, cut, move, whole
+from pairx_engine.propagation.window import Window, cut, move
 
 
 @dataclass(frozen=True)
@@ -124,8 +124,8 @@ class ZPlus:
         if bias is not None:
             z.add_(bias.clamp(min=0).to(z.dtype).view(1, -1, 1, 1))
         # A sum of positive contributions is stabilised upwards; clamped, since a GPU may compute it by way of others.
-        ratio = z.clamp_(min=0).add_(STABILISER).reciprocal_()
-        return run(*inputs), ConvRecording(geometry, parts, ratio, whole(inputs[0]), self.precision)
+        ratio = (z.clamp_(min=0) if z.is_cuda else z).add_(STABILISER).reciprocal_()
+        return run(*inputs), ConvRecording(geometry, parts, ratio, self.precision)
 
     def geometry(self, activation: Tensor) -> Geometry:
         """The convolution's geometry for an input (N, C, H, W); TensorFlow's padding depends on its size."""
@@ -201,7 +201,7 @@ def _two(value: Any) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class ConvRecording:
-    """A convolution's parts and ratio q, the extent of its input, and how to multiply.
+    """A convolution's parts and ratio q, and how to multiply.
 
     The ratio is None where the relevance comes with it multiplied already (`folding`).
     """
@@ -209,7 +209,6 @@ class ConvRecording:
     geometry: Geometry
     parts: tuple[Part, ...]
     ratio: Tensor | None
-    extent: Window
     precision: Precision
 
     def scaled(self, ratio: Tensor) -> ConvRecording:
@@ -226,8 +225,8 @@ class ConvRecording:
         return replace(self, parts=tuple(parts))
 
     def reach(self, window: Window) -> Window | None:
-        """What the kernel spans, inside the map; a single cell of it where that is padding alone."""
-        return self.geometry.support(window).within(self.extent).at_least_a_cell(self.extent)
+        """What the kernel spans, padding included."""
+        return self.geometry.support(window)
 
     def pull(self, relevance: Tensor, held: Window | None, wanted: Windows) -> Pulled:
         """Sum over parts of A * W^T (R q)."""

@@ -31,7 +31,10 @@ class Recording(Protocol):
     """
 
     def reach(self, window: Window) -> Window | None:
-        """The part of the first input's map that relevance in `window` of the output can reach; None: all of it."""
+        """The part of the first input's map that relevance in `window` of the output can reach; None: all of it.
+
+        Windows may hang over the map's edges.
+        """
 
     def pull(self, relevance: Tensor, held: Window | None, wanted: Windows) -> Pulled:
         """Relevance of each input, in the windows wanted, from that of the output in the window held."""

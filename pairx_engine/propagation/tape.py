@@ -13,7 +13,7 @@ from pairx_engine.propagation.folding import folded
 from pairx_engine.propagation.precision import Precision, tensor_cores
 from pairx_engine.propagation.rules import Recording, Rule, to_window
 from pairx_engine.propagation.trace import CHIP, Step, Trace, Untraceable, no_grad_needed
-from pairx_engine.propagation.window import Window, whole
+from pairx_engine.propagation.window import Window, fitted, whole
 
 Ledger = dict[str, Tensor]
 
@@ -89,23 +89,22 @@ class Tape:
     def _windows(
         self, source: int, held: Window | None, path: Sequence[tuple[_Recorded, set[int]]], wanted: set[int]
     ) -> dict[int, Window]:
-        """The part of each map that relevance from the source can reach; wanted maps are taken whole."""
-        windows: dict[int, Window] = {} if held is None else {source: held}
+        """A part of each map that holds all that relevance from the source can reach; wanted maps are taken whole."""
+        spans: dict[int, Window] = {} if held is None else {source: held}
         for item, _ in reversed(path):
             index = item.step.index
-            if index in self.extents and (index in wanted or index not in windows):
-                windows[index] = self.extents[index]
+            if index in self.extents and (index in wanted or index not in spans):
+                spans[index] = self.extents[index]
             for value in item.inputs:
                 if value not in self.extents:
                     continue
-                reach = item.recording.reach(windows[index]) if index in windows else None
-                if reach is None and index in windows:
-                    windows[index] = self.extents[index]
+                reach = item.recording.reach(spans[index]) if index in spans else None
+                if reach is None and index in spans:
+                    spans[index] = self.extents[index]
                 new = self.extents[value] if reach is None else reach
-                windows[value] = windows[value].union(new) if value in windows else new
-        for value in wanted & self.extents.keys():
-            windows[value] = self.extents[value]
-        return windows
+                spans[value] = spans[value].union(new) if value in spans else new
+        whole_ones = {value: self.extents[value] for value in wanted & self.extents.keys()}
+        return {value: fitted(span, self.extents[value]) for value, span in spans.items()} | whole_ones
 
 
 @dataclass

@@ -125,8 +125,10 @@ def shadow_of(network: nn.Module) -> nn.Module:
     """A copy of the module tree with the same parameters and buffers, in evaluation mode, nothing in place."""
     shared = {id(t): t for t in (*network.parameters(), *network.buffers())}
     shadow = copy.deepcopy(network, dict(shared)).eval()
+    within = {id(inner) for m in shadow.modules() if is_batch_norm_act(m) for inner in m.modules()}
     for module in shadow.modules():
-        if getattr(module, "inplace", False) is True:
+        # A batch norm's own activation may overwrite the batch norm's output, which nobody else sees.
+        if getattr(module, "inplace", False) is True and id(module) not in within:
             module._pairx_inplace = True  # type: ignore[assignment]
             module.inplace = False  # type: ignore[assignment]
     return shadow

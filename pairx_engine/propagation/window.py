@@ -40,11 +40,26 @@ class Window:
             min(self.right, other.right),
         )
 
-    def at_least_a_cell(self, extent: Window) -> Window:
-        """This window, or where it is empty the cell of `extent` nearest to it."""
-        top = min(max(self.top, extent.top), extent.bottom - 1)
-        left = min(max(self.left, extent.left), extent.right - 1)
-        return Window(top, max(self.bottom, top + 1), left, max(self.right, left + 1))
+
+SIZES = 8
+"""A window that hangs over an edge is cut to a multiple of this part of its size: kernels are compiled for each size anew."""
+
+
+def fitted(span: Window, extent: Window) -> Window:
+    """A window inside `extent` that holds what `span` has there, one of few sizes; never empty."""
+    top, bottom = _fitted(span.top, span.bottom, extent.bottom)
+    left, right = _fitted(span.left, span.right, extent.right)
+    return Window(top, bottom, left, right)
+
+
+def _fitted(low: int, high: int, end: int) -> tuple[int, int]:
+    size = high - low
+    first = min(max(low, 0), end - 1)
+    last = max(min(high, end), first + 1)
+    part = -(-(last - first) * SIZES // size)
+    wanted = min(end, -(-size * part // SIZES))
+    first = max(0, min(first, end - wanted))
+    return first, first + wanted
 
 
 def whole(values: Tensor) -> Window:

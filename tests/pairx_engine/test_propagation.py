@@ -15,7 +15,7 @@ from pairx_engine.propagation.convolution import Geometry, signs
 from pairx_engine.propagation.fast import FastPath
 from pairx_engine.propagation.precision import PRECISIONS
 from pairx_engine.propagation.trace import CHIP, Untraceable, trace
-from pairx_engine.propagation.window import Window, cut, move, whole
+from pairx_engine.propagation.window import SIZES, Window, cut, fitted, move, whole
 from pairx_engine.relevance import LayerExplainer
 from tests.pairx_engine.small_networks import random_chip
 
@@ -55,6 +55,26 @@ def test_moving_between_windows_keeps_what_both_hold(held, wanted):
     assert torch.equal(move(part, held, both), cut(on_canvas(part, held), both))
     inner = held.within(wanted)
     assert torch.equal(move(part, held, inner), cut(on_canvas(part, held), inner))
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.integers(-30, 60), st.integers(1, 50), st.integers(1, 40))
+def test_fitted_windows_lie_inside_and_lose_nothing(low, size, end):
+    extent = Window(0, end, 0, end)
+    found = fitted(Window(low, low + size, 0, 1), extent)
+    cells = [row for row in range(low, low + size) if 0 <= row < end]
+    assert 0 <= found.top < found.bottom <= end
+    assert all(found.top <= row < found.bottom for row in cells)
+    assert found.bottom - found.top <= max(1, size)
+    if low >= 0 and low + size <= end:
+        assert (found.top, found.bottom) == (low, low + size)
+
+
+@given(st.integers(1, 60), st.integers(20, 60))
+def test_fitted_windows_have_few_sizes(size, end):
+    extent = Window(0, end, 0, end)
+    found = {fitted(Window(low, low + size, 0, 1), extent).size[0] for low in range(1 - size, end)}
+    assert len(found) <= SIZES
 
 
 @settings(deadline=None, max_examples=80)
