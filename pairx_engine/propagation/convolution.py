@@ -93,11 +93,15 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Part:
-    """Activations and the weights that they are multiplied by; `both` signs side by side along the channels, or one."""
+    """Activations and the weights that they are multiplied by; `both` signs side by side along the channels, or one.
+
+    `shared` activations are the network's own values, which others may read; the rest are the recording's copies.
+    """
 
     activation: Tensor
     weight: Tensor
     both: bool
+    shared: bool = False
 
 
 class ZPlus:
@@ -146,12 +150,14 @@ class ZPlus:
         a = activation.to(self.precision.relevance or activation.dtype)
         first, second = ("negative", "positive") if opposite else ("positive", "negative")
         if self.nonnegative:
-            return (Part(a, self._operand(first), False),)
+            return (Part(a, self._operand(first), both=False, shared=True),)
         if geometry.groups == 1:
             weight = self._operand("opposite" if opposite else "both")
-            return (Part(signs(a), weight, True),)
+            return (Part(signs(a), weight, both=True),)
         positive, negative = a.clamp(min=0), a.clamp(max=0)
-        return Part(positive, self._operand(first), False), Part(negative, self._operand(second), False)
+        return Part(positive, self._operand(first), both=False), Part(
+            negative, self._operand(second), both=False
+        )
 
     def _operand(self, kind: str) -> Tensor:
         return self.weights.operand(kind, self.precision)
@@ -215,13 +221,12 @@ class ConvRecording:
         """The recording that pulls `ratio` times as much to each cell of its input."""
         parts = []
         for part in self.parts:
-            if part.both:
-                # In place: both signs side by side are this recording's own copy.
-                for half in part.activation.chunk(2, dim=1):
-                    half.mul_(ratio)
-                parts.append(part)
-            else:
-                parts.append(replace(part, activation=part.activation * ratio))
+            if part.shared:
+                parts.append(replace(part, activation=part.activation * ratio, shared=False))
+                continue
+            for signed in part.activation.chunk(2, dim=1) if part.both else (part.activation,):
+                signed.mul_(ratio)
+            parts.append(part)
         return replace(self, parts=tuple(parts))
 
     def reach(self, window: Window) -> Window | None:
