@@ -38,7 +38,8 @@ class Settings(BaseModel):
         "(relevance sums to the cosine)",
     )
     precision: Literal["float32", "tf32", "bfloat16", "float16"] = Field(
-        "float32", description="number format that relevances are computed in; forward passes keep the model's"
+        "float32",
+        description="number format that relevances are computed in; forward passes keep the model's",
     )
 
     matcher: Matcher = Field("sift", description="independent local matcher for the homography")

@@ -24,6 +24,9 @@ from pairx_engine.propagation.rules import STABILISER, Pulled, Recording, Window
 from pairx_engine.propagation.weights import Weights, product
 from pairx_engine.propagation.window import Window, cut, move
 
+SMALL_MAP = 2048
+"""Cells up to which a product of matrices beats a convolution, which lays its weights out anew each time."""
+
 
 @dataclass(frozen=True)
 class Geometry:
@@ -36,20 +39,16 @@ class Geometry:
     after: tuple[int, int]
     groups: int
 
-    @property
-    def pointwise(self) -> bool:
-        """Whether each output cell reads one input cell alone, its own: a plain matrix product over cells."""
+    def is_product(self, values: Tensor) -> bool:
+        """Whether to multiply matrices: where each cell reads itself alone, on maps so small that the weights dominate."""
         one, none = (1, 1), (0, 0)
-        return self.groups == 1 and (self.kernel, self.stride, self.before, self.after) == (
-            one,
-            one,
-            none,
-            none,
-        )
+        pointwise = (self.kernel, self.stride, self.before, self.after) == (one, one, none, none)
+        small = values.shape[-2] * values.shape[-1] <= SMALL_MAP
+        return pointwise and small and self.groups == 1 and values.stride(1) == 1
 
     def applied(self, activation: Tensor, weight: Tensor) -> Tensor:
         """The convolution without bias, (N, in, H, W) to (N, out, h, w)."""
-        if self.pointwise and channels_last(activation):
+        if self.is_product(activation):
             return _from_cells(_as_cells(activation) @ weight.flatten(1).T)
         padding = self.before
         if self.before != self.after:
@@ -69,7 +68,7 @@ class Geometry:
 
     def transposed(self, values: Tensor, weight: Tensor, held: Window, wanted: Window) -> Tensor:
         """W^T of values that fill `held` of the output, in the window `wanted` of the input, inside their support."""
-        if self.pointwise and values.stride(1) == 1:
+        if self.is_product(values):
             return _from_cells(_as_cells(values) @ weight.flatten(1))
         full = self.support(held)
         trim = [
