@@ -54,7 +54,7 @@ def measure(job: Job) -> UnitCosts:
         embed = _median_seconds(lambda: explainer.see(chip))
         detect = _median_seconds(lambda: matcher.extract(view))
         relevance = _median_seconds(lambda: explainer.relevance(seen, starts)) / _PARTNERS
-        cells = [[0, 0]] * max(1, job.settings.n_pixel_maps)
+        cells = [[0, 0]] * job.settings.n_pixel_maps
         pixels = _median_seconds(lambda: explainer.pixel_maps(chip, job.layers[0], cells))
         local = _median_seconds(lambda: matcher.match(features, features))
         match = _median_seconds(lambda: mutual_matches(maps, maps))

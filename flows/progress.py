@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from typing import Protocol
@@ -39,10 +40,11 @@ class Reporter(Protocol):
 
 
 class Silent:
-    """Says nothing; for library use and deployments, where Prefect shows the tasks."""
+    """Logs notices and says nothing else; for library use and deployments, where Prefect shows the tasks."""
 
     def notice(self, text: str) -> None:
-        """Nothing."""
+        """A warning in the log."""
+        logging.getLogger("pairx").warning(text)
 
     def begin(self, stage: str, items: int, unit: str) -> None:
         """Nothing."""

@@ -24,9 +24,8 @@ _REDUCTIONS: tuple[Reduction, ...] = ("abs_of_sum", "signed_sum", "sum_of_abs")
 class PairExplanation:
     """Why a model finds two chips alike; 0 and 1 are the two chips.
 
-    `chip` (H, W, 3) uint8; `embedding` and `start_gradient` (D,), what was
-    propagated from it: d cosine / d embedding, or for `conserving` each element's share of the cosine; the relevance grids (h, w) of
-    the layer under three reductions (see `Preset`); the mutual matches, most relevant first: `match_cell` (n, 2) as
+    `chip` (H, W, 3) uint8; `embedding` and `start_gradient` (D,), what was propagated from it: d cosine / d embedding, or
+    for `conserving` each element's share of the cosine; the relevance grids (h, w) of the layer under three reductions (see `Preset`); the mutual matches, most relevant first: `match_cell` (n, 2) as
     (column, row), `match_point` (n, 2) as (x, y) in chip pixels, `match_distance` (n,) L2, `match_relevance` (n,) after
     the preset; `pixel_relevance` (k, H, W) of the first k matches.
     """

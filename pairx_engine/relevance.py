@@ -156,8 +156,8 @@ class LayerExplainer:
         """Pixel relevance of single cells of a chip (3, H, W), seen or not: `cells` (k, 2) as (column, row), to (k, H, W).
 
         The start is the layer's features with all but one cell set to zero, propagated to the input; the map is
-        |sum over RGB|. One forward, stopped at the layer, serves all cells. Raises `EngineError` for cells outside the
-        grid or an unknown layer.
+        |sum over RGB|. On the fast path one forward, stopped at the layer, serves all cells. Raises `EngineError` for cells
+        outside the grid or an unknown layer.
         """
         if layer not in self.layers:
             raise EngineError(f"layer {layer!r} is not among this explainer's: {', '.join(self.layers)}")

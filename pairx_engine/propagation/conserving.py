@@ -223,18 +223,8 @@ RESHAPING = (
 """Functions and methods whose ordinary gradient hands each number's relevance to where it came from."""
 POOLING = ("avg_pool2d", "adaptive_avg_pool2d")
 POINTWISE = (
-    *(
-        "mul",
-        "layer_norm",
-        "group_norm",
-        "batch_norm",
-        "relu",
-        "relu6",
-        "gelu",
-        "silu",
-        "hardswish",
-        "sigmoid",
-    ),
+    *("mul", "layer_norm", "group_norm", "batch_norm", "relu"),
+    *("relu6", "gelu", "silu", "hardswish", "sigmoid"),
 )
 """Functions and methods that scale, shift or bend each number by itself; relevance passes."""
 PASSING_MODULES = (nn.LayerNorm, nn.GroupNorm)

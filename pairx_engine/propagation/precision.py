@@ -36,6 +36,8 @@ PRECISIONS: dict[str, Precision] = {
     "float16": Precision("float16", torch.float16, rescale=True),
 }
 """`float32` means the network's own format: a double-precision network is pulled in double precision."""
+FULL = PRECISIONS["float32"]
+"""What forward passes run in, whatever the pull's format."""
 
 
 def precision_named(name: str) -> Precision:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pairx_engine.propagation.folding import folded
-from pairx_engine.propagation.precision import Precision, tensor_cores
+from pairx_engine.propagation.precision import FULL, Precision, tensor_cores
 from pairx_engine.propagation.rules import Recording, Rule, to_window
 from pairx_engine.propagation.trace import CHIP, Step, Trace, Untraceable, no_grad_needed
 from pairx_engine.propagation.window import Window, fitted, whole
@@ -141,7 +141,7 @@ class Recorder:
         values: dict[int, Any] = {**self.trace.constants, **known}
         recorded: list[_Recorded] = []
         extents = {index: whole(v) for index, v in known.items() if v.ndim == 4}
-        with torch.inference_mode(False), torch.no_grad(), tensor_cores(self.precision):
+        with torch.inference_mode(False), torch.no_grad(), tensor_cores(FULL):
             for step in self.trace.steps:
                 if step.index not in needed or step.index in known:
                     continue
@@ -172,7 +172,7 @@ class Recorder:
         """Run from chips (N, 3, H, W) without recording; returns the values `keep` and `until`."""
         values: dict[int, Any] = {**self.trace.constants, CHIP: chip}
         kept: dict[int, Tensor] = {}
-        with torch.no_grad(), tensor_cores(self.precision):
+        with torch.no_grad(), tensor_cores(FULL):
             for step in self.trace.steps:
                 values[step.index] = step.run(values)
                 if step.index in keep or step.index == until:

@@ -44,7 +44,7 @@ class Value:
 class Step:
     """One operation: value `index` is `call` of earlier values and constants.
 
-    `tensors` lists the earlier values that it reads, in the order of the arguments.
+    `reads` lists the earlier values that it reads, each once, in the order of the arguments.
     """
 
     index: int
