@@ -23,8 +23,17 @@ from pairx_engine.errors import EngineError
 from pairx_engine.models.miewid import GeneralisedMeanPool
 from pairx_engine.propagation.convolution import ConvRecording, Part, ZPlus, maps
 from pairx_engine.propagation.precision import Precision
-from pairx_engine.propagation.rules import Pass, Plain, Pulled, Recording, Windows, to_window, transposed
-from pairx_engine.propagation.weights import Weights, product
+from pairx_engine.propagation.rules import (
+    LinearRecording,
+    Pass,
+    Plain,
+    Pulled,
+    Recording,
+    Windows,
+    to_window,
+    transposed,
+)
+from pairx_engine.propagation.weights import Weights
 from pairx_engine.propagation.window import Window, cut, move, whole
 
 NOTHING = 1e-12
@@ -93,32 +102,20 @@ class ConservingLinear:
             return sums[0] + sums[1]
 
         first, second = ratios(total(weights), lambda: total(weights[::-1]))
-        return run(*inputs), _LinearRecording(parts, tuple(weights), (first, second), self.precision)
+        terms = [(parts[0], first, weights[0]), (parts[1], first, weights[1])]
+        if second is not None:
+            terms += [(parts[0], second, weights[1]), (parts[1], second, weights[0])]
+        used = first if second is None else first + second
+        activations, ratio_of, weight_of = zip(*terms, strict=True)
+        return run(*inputs), _LinearRecording(activations, ratio_of, weight_of, self.precision, used == 0)
 
 
 @dataclass(frozen=True)
-class _LinearRecording:
-    parts: tuple[Tensor, Tensor]
-    weights: tuple[Tensor, ...]
-    ratios: tuple[Tensor, Tensor | None]
-    precision: Precision
-
-    def reach(self, window: Window) -> Window | None:
-        return None
-
-    def pull(self, relevance: Tensor, held: Window | None, wanted: Windows) -> Pulled:
-        total = torch.zeros((), dtype=relevance.dtype, device=relevance.device)
-        for ratio, weights in zip(self.ratios, (self.weights, self.weights[::-1]), strict=True):
-            if ratio is None:
-                continue
-            for part, weight in zip(self.parts, weights, strict=True):
-                total = total + part * product(relevance * ratio, weight, torch.matmul, self.precision)
-        return [total]
+class _LinearRecording(LinearRecording):
+    stays: Tensor
 
     def left(self, relevance: Tensor, held: Window | None) -> Tensor:
-        first, second = self.ratios
-        used = first if second is None else first + second
-        return (relevance * (used == 0)).flatten(1).sum(dim=1)
+        return (relevance * self.stays).flatten(1).sum(dim=1)
 
 
 class Shared:

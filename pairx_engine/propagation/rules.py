@@ -172,7 +172,7 @@ class Epsilon:
         output, weight = run(*inputs), self.weights
         z = output if weight.folded is None else functional.linear(inputs[0], weight.weight, weight.bias)
         kept = self.precision.relevance or output.dtype
-        return output, _LinearRecording(
+        return output, LinearRecording(
             (inputs[0].to(kept),),
             ((1 / stabilised(z)).to(kept),),
             (weight.operand("weight", self.precision),),
@@ -181,7 +181,7 @@ class Epsilon:
 
 
 @dataclass(frozen=True)
-class _LinearRecording:
+class LinearRecording:
     """R_in = sum over parts of A_part * W_part^T (R q_part) on the last axis."""
 
     parts: tuple[Tensor, ...]
@@ -190,9 +190,11 @@ class _LinearRecording:
     precision: Precision
 
     def reach(self, window: Window) -> Window | None:
+        """All of it: the last axis may be the channels or one of the map's."""
         return None
 
     def pull(self, relevance: Tensor, held: Window | None, wanted: Windows) -> Pulled:
+        """The class's equation."""
         total: Tensor | None = None
         for part, ratio, weight in zip(self.parts, self.ratios, self.weights, strict=True):
             r = part * product(relevance * ratio, weight, torch.matmul, self.precision)

@@ -129,3 +129,20 @@ def test_unknown_precisions_and_those_of_the_fast_path_alone_are_refused(model):
         precision_named("float8")
     with pytest.raises(EngineError, match="needs the fast path"):
         LayerExplainer(model.network, [model.layer], precision="bfloat16", path="general")
+
+
+def test_forward_passes_run_without_tf32(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    seen, convolve = [], torch.nn.functional.conv2d
+
+    def watched(*given, **named):
+        seen.append((torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32))
+        return convolve(*given, **named)
+
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    explainer = LayerExplainer(net, ["0"], precision="tf32", path="fast")
+    monkeypatch.setattr(torch.nn.functional, "conv2d", watched)
+    for keep in (False, True):
+        seen.clear()
+        explainer.see(random_chip(1, (8, 8), torch.float32), keep=keep)
+        assert set(seen) == {(False, False)}
