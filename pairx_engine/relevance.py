@@ -27,8 +27,12 @@ from pairx_engine.propagation.trace import Untraceable
 from pairx_engine.propagation.window import Window, cut
 
 SMALLEST_NORM = 1e-8
-CELLS_AT_ONCE = 1024
-"""Cells of a layer's map that a CPU pulls starts through at once: one start of 28 x 28, at most four of a small map."""
+CELLS_AT_ONCE, STARTS_AT_ONCE = 4096, 5
+"""What a CPU pulls through at once: so many cells of a layer's map, but not more starts. Products with the weights gain from
+company up to here; beyond, maps leave the caches."""
+FILLED_BELOW = 512
+"""Cells of a map below which groups of starts are filled up to one size. A product's kernel is chosen by its number of rows,
+and on small maps another kernel rounds otherwise: a start's numbers must not depend on how many others there are."""
 MAPS_AT_ONCE_ON_GPU, STARTS_AT_ONCE_ON_GPU = 8, 64
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -191,11 +195,11 @@ class LayerExplainer:
         else:
             pull = self._recorded(lambda way: way.record_above(seen.chip[None], features))
 
+        fill = seen.chip.is_cuda or _most_cells(seen, self.layers) < FILLED_BELOW
+
         def channels(group: Sequence[Tensor], size: int) -> dict[str, Tensor]:
-            # Groups of one size: kernels are chosen by shape, and a start's numbers must not depend on how many others
-            # there are.
-            filled = [*group, *[group[-1]] * (size - len(group))]
-            found = pull(torch.stack(filled))
+            filled = [*group, *[group[-1]] * (size - len(group))] if fill else group
+            found = pull(torch.stack(list(filled)))
             return {name: found[name][: len(group)].to(starts.dtype) for name in self.layers}
 
         return in_groups(list(starts), starts_at_once(seen, self.layers), channels)
@@ -248,8 +252,11 @@ def starts_at_once(seen: Seen, layers: Sequence[str]) -> int:
     """Starts pulled together through the part above the layers, by device and by the largest map."""
     if seen.chip.is_cuda:
         return STARTS_AT_ONCE_ON_GPU
-    cells = max(seen.features[name].shape[-2] * seen.features[name].shape[-1] for name in layers)
-    return max(1, min(4, CELLS_AT_ONCE // cells))
+    return max(1, min(STARTS_AT_ONCE, CELLS_AT_ONCE // _most_cells(seen, layers)))
+
+
+def _most_cells(seen: Seen, layers: Sequence[str]) -> int:
+    return max(seen.features[name].shape[-2] * seen.features[name].shape[-1] for name in layers)
 
 
 def in_groups(

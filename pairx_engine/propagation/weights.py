@@ -44,7 +44,10 @@ class Weights:
         return None if bias is None else bias.detach()
 
     def operand(self, kind: str, precision: Precision | None = None) -> Tensor:
-        """The `weight`, its `positive` or `negative` part, or `both` parts side by side (out, 2 in, ...)."""
+        """The `weight`, half its magnitude, its `positive` or `negative` part, or `both` parts side by side (out, 2 in, ...).
+
+        `opposite` is `both` with the negative part first.
+        """
         dtype = (precision.operands if precision else None) or self.module.weight.dtype
         with self._lock:
             if (kind, dtype) not in self._operands:
@@ -57,6 +60,7 @@ class Weights:
 
 _MAKE: dict[str, Callable[[Tensor], Tensor]] = {
     "weight": lambda w: w,
+    "half magnitude": lambda w: w.abs() / 2,
     "positive": lambda w: w.clamp(min=0),
     "negative": lambda w: w.clamp(max=0),
     "both": lambda w: torch.cat([w.clamp(min=0), w.clamp(max=0)], dim=1),

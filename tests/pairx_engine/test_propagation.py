@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from pairx_engine.errors import EngineError
 from pairx_engine.lrp import PRESETS
-from pairx_engine.propagation.convolution import Geometry, signs
+from pairx_engine.propagation.convolution import CANCELLATION, MANY_SUMMANDS, Geometry, ZPlus, signs
 from pairx_engine.propagation.fast import FastPath
 from pairx_engine.propagation.precision import PRECISIONS
 from pairx_engine.propagation.trace import CHIP, Untraceable, trace
@@ -120,6 +120,39 @@ def test_signs_lie_side_by_side(layout):
     both = signs(values)
     assert torch.equal(both, torch.cat([values.clamp(min=0), values.clamp(max=0)], dim=1))
     assert both.is_contiguous(memory_format=layout)
+
+
+def naive_positive_sum(conv, chip):
+    """z+ of every output, contribution by contribution, in double precision."""
+    (kh, kw), (sh, sw), (ph, pw) = conv.kernel_size, conv.stride, conv.padding
+    weight, bias = conv.weight.detach().double(), conv.bias.detach().double().clamp(min=0)
+    padded = functional.pad(chip.double(), (pw, pw, ph, ph))[0]
+    out = torch.empty(conv(chip).shape[1:], dtype=torch.double)
+    for row in range(out.shape[1]):
+        for column in range(out.shape[2]):
+            patch = padded[:, row * sh : row * sh + kh, column * sw : column * sw + kw]
+            out[:, row, column] = (weight * patch).clamp(min=0).sum(dim=(1, 2, 3)) + bias
+    return out
+
+
+@pytest.mark.parametrize("share", [0.5, 0.02, 0.0])
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [(1, 1, 0), (3, 2, 1)])
+def test_positive_sums_are_exact_to_rounding_whatever_cancels(kernel, stride, padding, share):
+    torch.manual_seed(0)
+    conv = nn.Conv2d(2 * MANY_SUMMANDS, 5, kernel, stride, padding)
+    chip = torch.randn(1, conv.in_channels, 6, 6)
+    with torch.no_grad():
+        # One output whose contributions are nearly all negative: `share` of them stay as they are.
+        conv.weight[2] = conv.weight[2].abs()
+        few = torch.rand(conv.in_channels) < share
+        chip[:, ~few] = -chip[:, ~few].abs()
+        conv.bias.zero_()
+        rule = ZPlus(conv, None, False, PRECISIONS["float32"])
+        _, recording = rule.record(conv, [chip])
+        shortcut = rule._from_output(chip, conv(chip), rule.geometry(chip))
+    wanted = naive_positive_sum(conv, chip)
+    assert (shortcut is None) == (share < 1 / CANCELLATION)
+    torch.testing.assert_close(1 / recording.ratio[0].double(), wanted + 1e-6, rtol=3e-6, atol=1e-12)
 
 
 class Overwriting(nn.Module):

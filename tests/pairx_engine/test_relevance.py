@@ -183,6 +183,18 @@ def test_a_starts_numbers_do_not_depend_on_its_company(net, chips, chosen, layer
     assert torch.equal(explainer.relevance(seen, starts[chosen])[layer], everyone[chosen])
 
 
+def test_large_maps_are_not_filled_up_and_give_the_same_numbers(net, monkeypatch):
+    side = 24
+    explainer, starts = LayerExplainer(net, ["one"]), starts_of(7)
+    seen = explainer.see(torch.randn(3, side, side, dtype=torch.float64))
+    filled = explainer.relevance(seen, starts)["one"]
+    sizes, pull = [], Tape.pull
+    monkeypatch.setattr(Tape, "pull", lambda *given: sizes.append(len(given[2])) or pull(*given))
+    monkeypatch.setattr("pairx_engine.relevance.FILLED_BELOW", 1)
+    torch.testing.assert_close(explainer.relevance(seen, starts)["one"], filled, rtol=1e-12, atol=1e-14)
+    assert sizes == [5, 2]
+
+
 @pytest.mark.parametrize("layer", ["one", "two.side"])
 def test_what_was_seen_is_enough_above_the_layer(net, chips, layer):
     explainer, starts = LayerExplainer(net, [layer]), starts_of(2)
@@ -270,7 +282,7 @@ def test_explanations_go_on_in_smaller_groups_when_memory_runs_out(net, chips, m
 
     monkeypatch.setattr(Tape, "pull", small_memory)
     found = explainer.relevance(seen, starts)["one"]
-    assert sizes == [4, 2, 2, 2]
+    assert sizes == [5, 3, 2, 2, 2]
     torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-14)
 
 
