@@ -103,7 +103,8 @@ def run(
     catalogue: Annotated[
         str,
         typer.Argument(
-            help="CSV or Parquet with image_id, identity, path (and bbox, theta, species, date, encounter, …)."
+            help="CSV or Parquet with image_id, identity, path (and bbox, theta, species, date, encounter, …), "
+            "Camtrap DP (its folder or datapackage.json), COCO Camera Traps (.json), or Wildbook's CSV."
         ),
     ],
     warehouse: Annotated[
@@ -234,7 +235,7 @@ def explain(
 
 @app.command()
 def validate(
-    catalogue: Annotated[str, typer.Argument(help="CSV or Parquet catalogue.")],
+    catalogue: Annotated[str, typer.Argument(help="Catalogue: CSV, Parquet, Camtrap DP, COCO or Wildbook.")],
     root: Annotated[str | None, typer.Option(help="Folder or URL that paths are relative to.")] = None,
 ) -> None:
     """Check a catalogue and list all its problems; reads no photo."""

@@ -79,7 +79,7 @@ def validate_catalogue(catalogue: str, root: str | None) -> None:
     encounters = {e.encounter for e in entries if e.encounter is not None}
     _OUT.print(
         f"valid: {len(entries)} photos, {len(names)} animals, {unknown} photos of unknown animals, {with_boxes} boxes, "
-        f"{len(encounters)} encounters; photos lie below {read.root}"
+        f"{len(encounters)} encounters; read as {read.format}; photos lie below {read.root}"
     )
 
 

@@ -1,9 +1,16 @@
-"""Boxes of animals, from the conventions in the field to one: x, y, w, h.
+"""Boxes of animals, from the conventions in the field to one: x, y, w, h with the origin at the top left.
 
-Catalogues give boxes as one column (`bbox`: a list, or a list written as text) or as four (`x, y, w, h`), in pixels or as
-shares of the photo's size. Which of the two is one answer for the whole catalogue:
+Four conventions are told apart:
 
-* columns with a relative name (`rel_x, rel_y, rel_w, rel_h`, or Camtrap DP's `bboxX, bboxY, bboxWidth, bboxHeight`) are shares;
+* **pixels**: x, y, w, h in pixels of the upright photo, as in COCO Camera Traps, Wildbook and MiewID (`x, y, w, h`);
+* **shares** of the photo's size, as in Camtrap DP (`bboxX, bboxY, bboxWidth, bboxHeight`) and MegaDetector's results;
+* **with theta**: x, y, w, h as they are before the photo is turned by `theta` radians, counter-clockwise, about the box's
+  centre, as in wbia and MiewID. The numbers of the box do not change; `theta` is a column of its own;
+* **lists as text**: any of these in one cell (`bbox`), written as JSON, Python or NumPy write lists (`parse_numbers`).
+
+Whether boxes are pixels or shares is one answer for the whole catalogue:
+
+* columns with a relative name (`rel_x, rel_y, rel_w, rel_h`, or Camtrap DP's) are shares;
 * otherwise a box is taken as shares when all four numbers lie within [-1, 1]: in pixels it would be a dot;
 * a catalogue with boxes of both sorts is refused, because a box would silently land in the wrong place.
 """
@@ -22,15 +29,21 @@ _SHARE_LIMIT = 1.0 + 1e-4
 """Shares come from divisions in single precision, so 1 may read 1.0000001."""
 _NUMBER = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
 _BETWEEN = re.compile(r"\s*,\s*|\s+", re.ASCII)
+_ARRAY = re.compile(r"(?:np\.|numpy\.)?array\((\[[^][()]*\])(?:,\s*dtype=[\w.']+)?\)", re.ASCII)
+_SCALAR = re.compile(r"(?:np|numpy)\.(?:float|int|uint)\d{1,3}\(([^()]*)\)", re.ASCII)
 _MAX_TEXT = 1000
 
 
 def parse_numbers(text: str) -> list[float]:
-    """The numbers of a list written as text: JSON, Python or NumPy style, `[1, 2]`, `(1, 2)`, `[1. 2.]`.
+    """The numbers of a list written as text: JSON, Python or NumPy style, `[1, 2]`, `(1, 2)`, `[1. 2.]`, `array([1, 2])`.
 
-    Raises `ValueError` for anything else; nothing is evaluated.
+    NumPy 2 writes the numbers of a Python list as `np.float64(1.0)`; they are read too. Raises `ValueError` for anything
+    else; nothing is evaluated.
     """
     inner = text.strip()
+    if len(inner) <= _MAX_TEXT:
+        array = _ARRAY.fullmatch(inner)
+        inner = _SCALAR.sub(r"\1", array.group(1) if array else inner)
     if len(inner) > _MAX_TEXT or (inner[:1], inner[-1:]) not in (("[", "]"), ("(", ")")):
         raise ValueError(f"{_shown(text)} is not a list of numbers")
     parts = _BETWEEN.split(inner[1:-1].strip())

@@ -1,8 +1,8 @@
 """A catalogue of photos: the value that all stages work from, and its reader.
 
-The format is that of wildlife-datasets: one row per photo with `image_id`, `identity` and `path`, and optionally `bbox` or
-`x, y, w, h`, `theta`, `species`, `date`, `encounter` and `viewpoint`, as CSV or Parquet. Other names of these columns are
-listed in `catalogue_columns.ALIASES`. A missing photo file is no problem of the catalogue: it fails alone, later.
+Four formats are read (`schemas.formats`), and checked by one validator, here: frames in the convention of wildlife-datasets,
+Camtrap DP, COCO Camera Traps, and Wildbook's spreadsheets. A missing photo file is no problem of the catalogue: it fails
+alone, later.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from schemas.boxes import Box, make_box, to_pixels
 from schemas.catalogue_columns import (
     ALIASES,
-    REQUIRED,
-    WANTED,
     Column,
     find_column,
     read_angles,
@@ -25,10 +23,15 @@ from schemas.catalogue_columns import (
     read_names,
     refuse_long,
 )
-from schemas.catalogue_files import Cells, read_cells
+from schemas.catalogue_files import Cells
 from schemas.catalogue_remarks import remarks
 from schemas.errors import CatalogueError, PathOutsideRoot, Problem
+from schemas.formats import frame
+from schemas.formats.detection import catalogue_file, read_sheet
+from schemas.formats.sheet import join_places
 from schemas.paths import PhotoRoot, check_relative, is_url, local_path
+
+_DOWNLOAD = "download the photos and give their paths below the catalogue's root; photos behind single URLs are not read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +74,13 @@ class CatalogueEntry:
 class Catalogue:
     """All photos, sorted by id, with the URL or absolute folder that their paths are relative to.
 
-    `warnings` are remarks on what is allowed but looks odd. Raises `ValueError` when empty, unsorted or with a doubled id.
+    `warnings` are remarks on what is allowed but looks odd; `format` names the format that it was read from. Raises `ValueError` when empty, unsorted or with a doubled id.
     """
 
     root: str
     entries: tuple[CatalogueEntry, ...]
     warnings: tuple[str, ...] = ()
+    format: str = frame.FORMAT
 
     def __post_init__(self) -> None:
         if not self.root or not self.entries:
@@ -86,38 +90,35 @@ class Catalogue:
 
 
 def read_catalogue(source: str, root: str | None = None) -> Catalogue:
-    """Read a catalogue from a CSV or Parquet file, local or behind an fsspec URL.
+    """Read a catalogue of any format from a file or from the folder that holds it, local or behind an fsspec URL.
 
-    Paths are relative to `root`, by default the folder of `source`. Raises `CatalogueError` that lists everything that is
+    Paths are relative to `root`, by default the folder of the file. Raises `CatalogueError` that lists everything that is
     wrong: missing columns, doubled or empty ids, paths that leave the root, bad boxes and rotations, rows of wrong length.
     """
     problems: list[Problem] = []
-    place = _photo_root(source, root)
-    cells = read_cells(source, WANTED, problems)
-    for meaning in REQUIRED:
-        if find_column(cells, meaning) is None:
-            what = f"there is none; the columns are {', '.join(cells.header) or 'none at all'}"
-            cure = f"add or rename a column (read are {', '.join(ALIASES[meaning])})"
-            problems.append(Problem("missing column", f"header, column {meaning}", what, cure))
-    if not cells.rows:
-        problems.append(
-            Problem("empty catalogue", "the file", "no row holds a photo", "write one row per photo")
-        )
-    entries, notes = _read_entries(cells, place, problems)
+    _refuse_chained(source, root)
+    file = catalogue_file(source)
+    place = _photo_root(file, root)
+    sheet = read_sheet(file, problems)
+    entries, notes = _read_entries(sheet.cells, place, problems)
     if problems:
-        raise CatalogueError(source, problems)
+        # One bad cell can belong to several photos, such as all of an event.
+        raise CatalogueError(source, dict.fromkeys(problems))
     entries.sort(key=lambda entry: entry.photo_id)
-    return Catalogue(place, tuple(entries), tuple(notes + remarks(entries)))
+    return Catalogue(place, tuple(entries), (*sheet.notes, *notes, *remarks(entries)), sheet.format)
 
 
-def _photo_root(source: str, root: str | None) -> str:
-    """The root as a URL or absolute folder; `CatalogueError` for chained URLs and folders that do not exist."""
+def _refuse_chained(source: str, root: str | None) -> None:
     for place in (source, root or ""):
         if "::" in place and "://" in place:
             problem = Problem(
                 "chained URL", place, "URLs of several file systems are not read", "unpack the archive first"
             )
             raise CatalogueError(source, [problem])
+
+
+def _photo_root(source: str, root: str | None) -> str:
+    """The root as a URL or absolute folder; `CatalogueError` for a folder that does not exist."""
     if root is None:
         path = source.partition("?")[0]
         return path.rpartition("/")[0] if is_url(source) else os.path.dirname(local_path(source))
@@ -142,10 +143,12 @@ def _read_entries(cells: Cells, root: str, problems: list[Problem]) -> tuple[lis
     for meaning, values in (("image_id", ids), *names.items()):
         refuse_long(columns[meaning], values, problems)
     _refuse_doubled_ids(columns["image_id"], ids, problems)
-    paths = _read_paths(columns["path"], count, root, problems)
+    paths, turned = _read_paths(columns["path"], count, root, problems)
     dates, unread = read_dates(read_names(columns["date"], count, problems))
     angles = read_angles(columns["theta"], count, problems)
     boxes, relative, notes = read_boxes(cells, problems)
+    if turned:
+        notes.append(f"paths with backslashes, read as /: {turned}")
     if unread:
         shown = ", ".join(map(repr, unread[:3]))
         notes.append(f"dates that cannot be read stay as they are ({len(unread)} different): {shown}")
@@ -174,27 +177,30 @@ def _lower(text: str | None) -> str | None:
 
 
 def _refuse_doubled_ids(column: Column | None, ids: list[str | None], problems: list[Problem]) -> None:
-    rows: dict[str, list[int]] = defaultdict(list)
+    places: dict[str, list[int]] = defaultdict(list)
     for i, photo_id in enumerate(ids):
         if column is not None and photo_id is not None:
-            rows[photo_id].append(column.rows[i])
-    for photo_id, members in rows.items():
-        if len(members) > 1:
-            where = ", ".join(map(str, members[:10])) + (", …" if len(members) > 10 else "")
+            places[photo_id].append(i)
+    for photo_id, members in places.items():
+        if column is not None and len(members) > 1:
             what = f"{photo_id[:60]!r} is the id of {len(members)} rows"
-            problems.append(
-                Problem("doubled image_id", f"rows {where}", what, "give every photo an id of its own")
-            )
+            where = join_places(column.row(i) for i in members)
+            problems.append(Problem("doubled image_id", where, what, "give every photo an id of its own"))
 
 
-def _read_paths(column: Column | None, count: int, root: str, problems: list[Problem]) -> list[str | None]:
+def _read_paths(
+    column: Column | None, count: int, root: str, problems: list[Problem]
+) -> tuple[list[str | None], int]:
+    """Paths in normal form, and in how many of them backslashes were turned, as Windows writes them."""
     paths = read_names(column, count, problems, required=True)
-    checker = PhotoRoot(root)
+    checker, turned = PhotoRoot(root), 0
     for i, path in enumerate(paths):
         if column is None or path is None:
             continue
+        turned += "\\" in path
         try:
-            paths[i] = checker.check(path)
+            paths[i] = checker.check(path.replace("\\", "/"))
         except PathOutsideRoot as error:
-            problems.append(column.problem("path outside root", i, error.message, error.cure or ""))
-    return paths
+            cure = _DOWNLOAD if "://" in path else error.cure or ""
+            problems.append(column.problem("path outside root", i, error.message, cure))
+    return paths, turned

@@ -25,7 +25,7 @@ from schemas.boxes import (
     parse_number,
     parse_numbers,
 )
-from schemas.catalogue_files import Cells
+from schemas.catalogue_files import Cells, Origin
 from schemas.errors import Problem
 
 ALIASES: dict[str, tuple[str, ...]] = {
@@ -44,8 +44,9 @@ ALIASES: dict[str, tuple[str, ...]] = {
 
 REQUIRED = ("image_id", "identity", "path")
 WANTED = frozenset(n for names in (*ALIASES.values(), PIXEL_COLUMNS, *RELATIVE_COLUMNS) for n in names)
-UNKNOWN = ("unknown", "null", "nan", "none", "n/a", "<na>")
-"""Spellings (lower case) of "not known", besides nothing and underscores only, in columns that may lack a value."""
+UNKNOWN = ("unknown", "unidentified", "unassigned", "null", "nan", "none", "na", "n/a", "#n/a", "<na>")
+"""Spellings (lower case) of "not known", besides nothing and underscores only (wbia's `____`), in columns that may lack a
+value: people's own words, and what R, pandas and spreadsheets write for a missing cell."""
 MAX_LENGTH = 512
 _CONTROL = r"[\x00-\x1f\x7f-\x{9f}]"
 _YEAR_OR_MONTH = re.compile(r"\d{4}(-(0[1-9]|1[0-2]))?", re.ASCII)
@@ -62,23 +63,33 @@ _DATE_STYLES = (
 
 @dataclass(frozen=True)
 class Column:
-    """One column under its own name in the file, with the row number of each cell."""
+    """One column under its own name in the table, with the origin of each cell in the user's files."""
 
     name: str
     cells: pa.ChunkedArray
-    rows: list[int]
+    origin: Origin
+
+    def row(self, index: int) -> str:
+        """The row of the cell at `index`, such as `row 12`."""
+        return self.origin(index)[0]
 
     def problem(self, kind: str, index: int, what: str, cure: str) -> Problem:
         """A problem of the cell at `index`."""
-        return Problem(kind, f"row {self.rows[index]}, column {self.name}", what, cure)
+        return Problem(kind, ", ".join(self.origin(index)), what, cure)
 
 
 def find_column(cells: Cells, meaning: str) -> Column | None:
     """The column that holds `meaning` (a key of `ALIASES`), or None."""
     for name in ALIASES[meaning]:
         if name in cells.columns:
-            return Column(name, cells.columns[name], cells.rows)
+            return Column(name, cells.columns[name], cells.origin(name))
     return None
+
+
+def known(text: str | None) -> str | None:
+    """One text as `read_names` reads it where a value may lack: trimmed, None for every spelling of "not known"."""
+    trimmed = (text or "").strip()
+    return None if trimmed.lower() in UNKNOWN or not trimmed.strip("_") else trimmed
 
 
 def read_names(
@@ -169,7 +180,7 @@ def read_boxes(cells: Cells, problems: list[Problem]) -> tuple[list[Box | None],
         if four is None:
             return [None] * len(cells.rows), False, _incomplete(cells, problems)
         raw, by_name = _four_column_boxes(cells, four, problems), four != PIXEL_COLUMNS
-        column = Column(",".join(four), cells.columns[four[0]], cells.rows)
+        column = Column(",".join(four), cells.columns[four[0]], _joint_origin(cells, four))
     boxes = _valid_boxes(raw, column, problems)
     relative = [i for i, box in enumerate(boxes) if box is not None and looks_relative(box)]
     absolute = [i for i, box in enumerate(boxes) if box is not None and not looks_relative(box)]
@@ -239,7 +250,7 @@ def _listed_boxes(column: Column, problems: list[Problem]) -> list[Any]:
         values = column.cells.to_pylist()
         return values
     cure = "write the box as [x, y, w, h]"
-    for i, text in enumerate(read_names(column, len(column.rows), problems)):
+    for i, text in enumerate(read_names(column, len(column.cells), problems)):
         try:
             values.append(None if text is None else parse_numbers(text))
         except ValueError as error:
@@ -252,19 +263,33 @@ def _four_column_boxes(cells: Cells, names: tuple[str, ...], problems: list[Prob
     """Four numbers per row; a row with none of them has no box, a row with some has a bad one."""
     before = len(problems)
     sides = [
-        _numbers(Column(n, cells.columns[n], cells.rows), "bad box", "give a plain number", problems)
+        _numbers(Column(n, cells.columns[n], cells.origin(n)), "bad box", "give a plain number", problems)
         for n in names
     ]
     told = {problem.where.partition(",")[0] for problem in problems[before:]}
-    quads = zip(*sides, cells.rows, strict=True)
-    return [None if not any(v is not None for v in q[:4]) or f"row {q[4]}" in told else q[:4] for q in quads]
+    row = cells.origin(names[0])
+    return [
+        None if not any(v is not None for v in quad) or (told and row(i)[0] in told) else quad
+        for i, quad in enumerate(zip(*sides, strict=True))
+    ]
+
+
+def _joint_origin(cells: Cells, names: tuple[str, ...]) -> Origin:
+    """The origin of a value that several columns of one row make up."""
+    origins = [cells.origin(name) for name in names]
+
+    def origin(index: int) -> tuple[str, str]:
+        fields = [each(index)[1] for each in origins]
+        return origins[0](index)[0], ",".join([fields[0], *(f.removeprefix("column ") for f in fields[1:])])
+
+    return origin
 
 
 def _numbers(column: Column, kind: str, cure: str, problems: list[Problem]) -> list[float | None]:
     """Finite numbers; None where the cell is empty or NaN, and None with a problem where it is no finite number."""
     numeric = pa.types.is_integer(column.cells.type) or pa.types.is_floating(column.cells.type)
     parse: Callable[[Any], float] = float if numeric else parse_number
-    raw = column.cells.to_pylist() if numeric else read_names(column, len(column.rows), problems)
+    raw = column.cells.to_pylist() if numeric else read_names(column, len(column.cells), problems)
     values: list[float | None] = []
     for i, cell in enumerate(raw):
         value = None

@@ -1,4 +1,4 @@
-"""From a catalogue's file to columns of cells: CSV (every cell as text) or Parquet, local or behind a URL.
+"""From a table's file to columns of cells: CSV (every cell as text) or Parquet, local or behind a URL.
 
 CSV is UTF-8 with or without a byte order mark; its separator is whichever of comma, semicolon and tab occurs most in the
 header. Every cell stays text, so that an id `007` stays `007`. Rows whose cells are all empty are skipped.
@@ -9,8 +9,8 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import fsspec
 import pyarrow as pa
@@ -23,17 +23,29 @@ from schemas.paths import is_url, local_path
 
 CSV_SUFFIXES = (".csv", ".tsv", ".tab", ".txt")
 PARQUET_SUFFIXES = (".parquet", ".pq", ".parq")
+EXCEL_SUFFIXES = (".xlsx", ".xls", ".xlsm", ".ods")
 _SEPARATORS = ",;\t"
 _ARROW_MAX_BLOCK = 2**31 - 1
+
+Origin = Callable[[int], tuple[str, str]]
+"""Where the cell of an entry stands in the user's files, for messages: its row and its column, `("row 12", "column bbox")`."""
 
 
 @dataclass(frozen=True)
 class Cells:
-    """Columns of a catalogue by lower-case name, the row number of each entry, and the names in the file's header."""
+    """Columns of a catalogue by lower-case name, the row number of each entry, and the names in the file's header.
+
+    `origins` says where the cells of a column come from, where that is not the column of the same name in the same row.
+    """
 
     columns: dict[str, pa.ChunkedArray]
     rows: list[int]
     header: tuple[str, ...]
+    origins: Mapping[str, Origin] = field(default_factory=dict)
+
+    def origin(self, name: str) -> Origin:
+        """Where the cells of column `name` come from."""
+        return self.origins.get(name) or (lambda i: (f"row {self.rows[i]}", f"column {name}"))
 
     def __post_init__(self) -> None:
         for name, column in self.columns.items():
@@ -41,29 +53,40 @@ class Cells:
                 raise ValueError(f"column {name} has {len(column)} cells for {len(self.rows)} rows")
 
 
-def read_cells(source: str, wanted: Collection[str], problems: list[Problem]) -> Cells:
-    """The `wanted` columns (lower-case names) that the file has; what is wrong with single rows is added to `problems`.
+def suffix_of(source: str) -> str:
+    """The lower-case suffix of a path or URL, with its dot; empty without one."""
+    return os.path.splitext(source.partition("?")[0] if is_url(source) else source)[1].lower()
+
+
+def read_cells(source: str, wanted: Callable[[str], bool], problems: list[Problem]) -> Cells:
+    """The `wanted` columns (by lower-case name) that the file has; what is wrong with single rows is added to `problems`.
 
     Raises `CatalogueError` where nothing further can be checked: no such file, not a catalogue format, no columns.
     """
-    data = _read_bytes(source)
-    suffix = os.path.splitext(source.partition("?")[0] if is_url(source) else source)[1].lower()
+    data = read_bytes(source)
+    suffix = suffix_of(source)
+    if suffix in EXCEL_SUFFIXES:
+        cure = "open it in a spreadsheet and save it as 'CSV UTF-8'"
+        raise hopeless(source, "unknown format", "it is a workbook, which is not read", cure)
     if suffix not in CSV_SUFFIXES + PARQUET_SUFFIXES:
         what = f"it ends in {suffix or 'nothing'!r}, which is no catalogue format"
-        raise _hopeless(source, "unknown format", what, "save it as .csv (UTF-8) or .parquet")
+        cure = "save it as .csv (UTF-8) or .parquet; read are also Camtrap DP (datapackage.json) and COCO (.json)"
+        raise hopeless(source, "unknown format", what, cure)
     if not data.strip():
-        raise _hopeless(
+        raise hopeless(
             source, "empty catalogue", "it has no content", "write one row per photo below a header"
         )
     cells = _parquet_cells if suffix in PARQUET_SUFFIXES else _csv_cells
     return cells(source, data, wanted, problems)
 
 
-def _hopeless(source: str, kind: str, what: str, cure: str) -> CatalogueError:
+def hopeless(source: str, kind: str, what: str, cure: str) -> CatalogueError:
+    """The error for a file in which nothing further can be checked."""
     return CatalogueError(source, [Problem(kind, "the file", what, cure)])
 
 
-def _read_bytes(source: str) -> bytes:
+def read_bytes(source: str) -> bytes:
+    """All bytes of a local file or URL; raises `CatalogueError` when there are none to be had."""
     cure = "name a catalogue file that exists and that you may read"
     try:
         if not is_url(source):
@@ -73,35 +96,35 @@ def _read_bytes(source: str) -> bytes:
         content = system.cat_file(path)
         return content if isinstance(content, bytes) else bytes(content)
     except FileNotFoundError as error:
-        raise _hopeless(source, "no such file", "nothing is there", cure) from error
+        raise hopeless(source, "no such file", "nothing is there", cure) from error
     except IsADirectoryError as error:
-        raise _hopeless(
+        raise hopeless(
             source, "no such file", "it is a folder", "name the file in it, e.g. metadata.csv"
         ) from error
     except (ImportError, ValueError) as error:
-        raise _hopeless(
+        raise hopeless(
             source, "unreadable file", str(error), "install the file system's package, or copy the file"
         ) from error
     except Exception as error:  # remote file systems raise classes of their own, e.g. for missing credentials
-        raise _hopeless(source, "unreadable file", f"{type(error).__name__}: {error}", cure) from error
+        raise hopeless(source, "unreadable file", f"{type(error).__name__}: {error}", cure) from error
 
 
-def _parquet_cells(source: str, data: bytes, wanted: Collection[str], problems: list[Problem]) -> Cells:
+def _parquet_cells(source: str, data: bytes, wanted: Callable[[str], bool], problems: list[Problem]) -> Cells:
     try:
         file = pa.parquet.ParquetFile(pa.BufferReader(data))
         header = tuple(file.schema_arrow.names)
-        places = [i for i, name in enumerate(header) if _key(name) in wanted]
+        places = [i for i, name in enumerate(header) if wanted(_key(name))]
         table = file.read(columns=[header[i] for i in places])
         table.validate(full=True)
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
-        raise _hopeless(source, "unreadable file", f"not valid Parquet: {error}", "write it again") from error
+        raise hopeless(source, "unreadable file", f"not valid Parquet: {error}", "write it again") from error
     keys = [_key(name) for name in table.column_names]
     _refuse_twice(keys, problems)
     return Cells(dict(zip(keys, table.columns, strict=True)), list(range(1, table.num_rows + 1)), header)
 
 
-def _csv_cells(source: str, data: bytes, wanted: Collection[str], problems: list[Problem]) -> Cells:
-    text = _decode(source, data, problems)
+def _csv_cells(source: str, data: bytes, wanted: Callable[[str], bool], problems: list[Problem]) -> Cells:
+    text = decode(source, data, problems)
     body = text.lstrip("\r\n")
     first_row = 1 + text[: len(text) - len(body)].count("\n")
     line = body.partition("\n")[0]
@@ -116,17 +139,18 @@ def _csv_cells(source: str, data: bytes, wanted: Collection[str], problems: list
     skipped = {row for row, _, _ in wrong}
     numbers = [n for n in range(1, table.num_rows + len(skipped) + 1) if n not in skipped]
     keep = [i for i in _filled_rows(table) if i > 0]
-    places = [i for i, name in enumerate(header) if _key(name) in wanted]
+    places = [i for i, name in enumerate(header) if wanted(_key(name))]
     _refuse_twice([_key(header[i]) for i in places], problems)
     kept = pa.array(keep, pa.int64())
     columns = {_key(header[i]): table.column(i).take(kept) for i in reversed(places)}
     return Cells(columns, [numbers[i] + first_row - 1 for i in keep], header)
 
 
-def _decode(source: str, data: bytes, problems: list[Problem]) -> str:
+def decode(source: str, data: bytes, problems: list[Problem]) -> str:
+    """UTF-8 text with or without a byte order mark; lines in another encoding are added to `problems`."""
     cure = "save it as UTF-8 (in a spreadsheet: 'CSV UTF-8')"
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise _hopeless(source, "wrong encoding", "it is UTF-16", cure)
+        raise hopeless(source, "wrong encoding", "it is UTF-16", cure)
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -182,7 +206,7 @@ def _parse_csv(source: str, body: str, separator: str) -> tuple[pa.Table, list[t
             pa.csv.ConvertOptions(strings_can_be_null=False, null_values=[]),
         )
     except pa.ArrowInvalid as error:
-        raise _hopeless(
+        raise hopeless(
             source, "unreadable file", f"not valid CSV: {error}", "write it again as CSV"
         ) from error
     return table, wrong

@@ -37,6 +37,17 @@ def test_numpy_spelling(numbers: list[float]) -> None:
     assert parse_numbers(text) == pytest.approx(numbers)
 
 
+@settings(deadline=None)
+@given(numbers=st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=5))
+def test_spellings_that_name_numpy(numbers: list[float]) -> None:
+    """As `str` of a list of NumPy's numbers, and `repr` of an array, stand in cells that pandas wrote."""
+    assert parse_numbers(repr([np.float64(number) for number in numbers])) == numbers
+    assert parse_numbers(repr([np.int64(number) for number in numbers])) == [int(n) for n in numbers]
+    with np.printoptions(precision=17, floatmode="maxprec", linewidth=200):
+        assert parse_numbers(repr(np.array(numbers))) == pytest.approx(numbers)
+        assert parse_numbers("np." + repr(np.array(numbers, np.float32))) == pytest.approx(numbers)
+
+
 TOKENS = st.sampled_from(
     ["1", "-2.5", "1e3", ".5", "0.", "nan", ",", ", ", " ", "[", "]", "(", ")", "--", "_", "None"]
 )
@@ -59,7 +70,8 @@ def test_what_both_accept_is_read_as_python_reads_it(tokens: list[str], brackets
     [
         "", "[", "1, 2, 3, 4", "[1, 2, 3, 4", "[1,,2,3]", "[1, 2, 3, 4)", "[1, 2, None, 4]", "[nan, 1, 2, 3]", "[[1, 2], [3, 4]]",
         "{'x': 1}", "[1_0, 2, 3, 4]", "[0x10, 2, 3, 4]", "[1;2;3;4]", "[٣, 1, 1, 1]", "__import__('os')", "[1, 2, 3, 4]" * 200,
-        "[" * 900, "[Infinity, 1, 1, 1]",
+        "[" * 900, "[Infinity, 1, 1, 1]", "array(1)", "array([1, 2], os.system('x'))", "[np.float64(nan), 1, 1, 1]",
+        "[np.float64(np.float64(1)), 1, 1, 1]", "[np.load('x'), 1, 1, 1]", "[np.float64(), 1, 1, 1]", "x.array([1, 2, 3, 4])",
     ],
 )  # fmt: skip
 def test_other_texts_are_refused(text: str) -> None:

@@ -1,0 +1,298 @@
+"""Camtrap DP 1.0: a folder with `datapackage.json`, which names the tables of media and observations in it.
+
+Each animal observation of a medium is a sighting: `individualID` is its name, `eventID` its encounter. An observation of a
+whole event applies to every image of the event (named by an observation of the image, or taken at the same deployment between
+`eventStart` and `eventEnd`) that has not been classified by itself; and where an image and its event have one animal each,
+an image's animal without a name takes that of the event. Blanks, people and vehicles are left out, and so are videos. The
+table of deployments holds nothing that is needed and is not read.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from schemas.catalogue_columns import known
+from schemas.catalogue_files import read_cells
+from schemas.errors import CatalogueError, PathOutsideRoot, Problem
+from schemas.formats.sheet import Counts, Layout, Sheet, Sighting, index_ids, is_video, texts_of, to_sheet
+from schemas.paths import safe_join
+
+FORMAT = "Camtrap DP"
+BOX = ("bboxX", "bboxY", "bboxWidth", "bboxHeight")
+REQUIRED = {"media": ("mediaID", "filePath"), "observations": ("observationID", "mediaID", "observationType")}
+READ = {
+    "media": (*REQUIRED["media"], "deploymentID", "timestamp", "fileMediatype"),
+    "observations": (
+        *REQUIRED["observations"], "deploymentID", "eventID", "eventStart", "eventEnd", "observationLevel",
+        "scientificName", "count", "individualID", *BOX,
+    ),
+}  # fmt: skip
+UNDECIDED = ("unknown", "unclassified")
+"""Types of observation that leave open what a photo shows."""
+_VERSION = re.compile(r"camtrap-dp/v?(\d+)[./]")
+_LAYOUT = Layout(
+    FORMAT,
+    {
+        "image_id": ("photo", "mediaID"),
+        "path": ("photo", "filePath"),
+        "date": ("photo", "timestamp"),
+        "identity": ("animal", "individualID"),
+        "species": ("animal", "scientificName"),
+        "encounter": ("animal", "eventID"),
+        **{name.lower(): ("animal", name) for name in BOX},
+    },
+    box_columns=tuple(name.lower() for name in BOX),
+)
+
+
+@dataclass(frozen=True)
+class _Table:
+    """One table of the package: its name for the user, and the texts of its columns, None where unknown."""
+
+    name: str
+    columns: dict[str, list[str | None]]
+    rows: Sequence[int]
+
+    def place(self, i: int) -> str:
+        return f"{self.name} row {self.rows[i]}"
+
+    def cell(self, column: str, i: int) -> str | None:
+        return self.columns[column][i] if column in self.columns else None
+
+
+def read_camtrap_dp(folder: str, content: dict[str, Any], problems: list[Problem]) -> Sheet:
+    """The sightings in the package in `folder` (a path or URL) that a parsed datapackage.json describes."""
+    _refuse_other_versions(content, problems)
+    paths = _resource_paths(folder, content, problems)
+    tables = {name: _read_table(folder, name, paths[name], problems) for name in paths}
+    counts = Counts()
+    if "media" not in tables or "observations" not in tables:
+        return to_sheet([], _LAYOUT, counts, problems)
+    return to_sheet(
+        _Package(tables["media"], tables["observations"], counts, problems).sightings(),
+        _LAYOUT,
+        counts,
+        problems,
+    )
+
+
+def _refuse_other_versions(content: dict[str, Any], problems: list[Problem]) -> None:
+    profile = content.get("profile")
+    match = _VERSION.search(profile) if isinstance(profile, str) else None
+    if match is not None and match[1] != "1":
+        what = f"its profile is {str(profile)[:120]!r}"
+        problems.append(
+            Problem("other version", "datapackage.json, field profile", what, "export it as Camtrap DP 1.0")
+        )
+
+
+def _resource_paths(folder: str, content: dict[str, Any], problems: list[Problem]) -> dict[str, str]:
+    """The paths of the tables that are read, as the package names them; none of them leads out of its folder."""
+    listed = content.get("resources")
+    resources = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
+    paths: dict[str, str] = {}
+    for name in READ:
+        where = f"datapackage.json, resource {name}"
+        found = [each for each in resources if each.get("name") == name]
+        path = found[0].get("path") if found else None
+        if isinstance(path, list) and len(path) == 1:
+            path = path[0]
+        if len(found) != 1 or not isinstance(path, str):
+            what = f"{len(found)} resources have this name" if len(found) != 1 else "it names no single file"
+            problems.append(
+                Problem("missing resource", where, what, "describe each table as one resource with one path")
+            )
+            continue
+        try:
+            safe_join(folder, path)
+        except PathOutsideRoot as error:
+            cure = "put the table into the package's folder and name it by a relative path"
+            problems.append(Problem("path outside package", where, error.message, cure))
+            continue
+        paths[name] = path
+    return paths
+
+
+def _read_table(folder: str, name: str, path: str, problems: list[Problem]) -> _Table:
+    names = {column.lower(): column for column in READ[name]}
+    found: list[Problem] = []
+    table = _Table(path, {}, ())
+    try:
+        cells = read_cells(safe_join(folder, path), names.__contains__, found)
+    except CatalogueError as error:
+        found += error.problems
+    else:
+        columns = texts_of(cells, names, found)
+        table = _Table(path, columns, cells.rows)
+        for column in REQUIRED[name]:
+            if column not in columns:
+                what = f"there is none; the columns are {', '.join(cells.header)}"
+                found.append(
+                    Problem("missing column", f"header, column {column}", what, "export it as Camtrap DP 1.0")
+                )
+    problems += [replace(problem, where=f"{path} {problem.where}") for problem in found]
+    return table
+
+
+class _Package:
+    """The two tables, linked: which observations are of which medium, by themselves or through its event."""
+
+    def __init__(self, media: _Table, observations: _Table, counts: Counts, problems: list[Problem]) -> None:
+        self.media, self.observations, self.counts, self.problems = media, observations, counts, problems
+        self.media_places = index_ids(media.columns.get("mediaID", []), media.place, "mediaID", problems)
+        index_ids(
+            observations.columns.get("observationID", []), observations.place, "observationID", problems
+        )
+        self.images = set(self._images())
+        self.own: dict[int, list[int]] = defaultdict(list)
+        self.classified: set[int] = set()
+        self.members: dict[tuple[str | None, str], set[int]] = defaultdict(set)
+        events = self._link()
+        self.through_event: dict[int, list[int]] = defaultdict(list)
+        shots = self._shots()
+        for i in events:
+            found = self._media_of_event(i, shots)
+            if not found:
+                counts.add("observations of events that no medium belongs to left out")
+            for medium in found:
+                self.through_event[medium].append(i)
+
+    def sightings(self) -> list[Sighting]:
+        """All animals in images, in the order of the media."""
+        found: list[Sighting] = []
+        for medium in sorted(self.images):
+            own, events = self.own[medium], self.through_event[medium]
+            if own:
+                found += [self._sighting(medium, i, self._event_of(medium, i)) for i in own]
+                if len(own) == len(events) == 1:
+                    self._take_name(found[-1], events[0])
+            elif events and medium not in self.classified:
+                found += [
+                    self._sighting(medium, i, self.observations.cell("eventID", i), False) for i in events
+                ]
+            else:
+                self.counts.add("images without an observed animal left out")
+        for sighting in found:
+            if sighting.encounter is None:
+                self.counts.add("photos without an event, so that photos of one visit may be paired")
+        return found
+
+    def _images(self) -> list[int]:
+        images = []
+        for i in range(len(self.media.rows)):
+            sort = self.media.cell("fileMediatype", i)
+            if (
+                is_video(self.media.cell("filePath", i))
+                if sort is None
+                else not sort.lower().startswith("image/")
+            ):
+                self.counts.add("media that are no images (videos) left out")
+            else:
+                images.append(i)
+        return images
+
+    def _link(self) -> list[int]:
+        """Sort the observations to their media; returns those of animals in whole events."""
+        table, events = self.observations, []
+        for i in range(len(table.rows)):
+            # "unknown" is a type of its own, but reads as missing.
+            sort = (table.cell("observationType", i) or "unknown").lower()
+            target = table.cell("mediaID", i)
+            level = (table.cell("observationLevel", i) or ("event" if target is None else "media")).lower()
+            if sort != "animal":
+                self.counts.add("observations of no animal (blank, human, vehicle, unclassified) left out")
+            if level == "event":
+                if sort == "animal":
+                    events.append(i)
+                continue
+            medium = self.media_places.get(target or "")
+            if medium is None:
+                self._unknown_medium(i, target)
+                continue
+            if sort not in UNDECIDED:
+                self.classified.add(medium)
+            if (event := table.cell("eventID", i)) is not None:
+                self.members[table.cell("deploymentID", i), event].add(medium)
+            if sort == "animal":
+                self.own[medium].append(i)
+        return events
+
+    def _unknown_medium(self, i: int, target: str | None) -> None:
+        if "mediaID" not in self.media.columns:
+            return
+        what = f"no medium has the id {'(empty)' if target is None else repr(target[:60])}"
+        where = f"{self.observations.place(i)}, column mediaID"
+        self.problems.append(Problem("unknown medium", where, what, f"name a mediaID of {self.media.name}"))
+
+    def _shots(self) -> dict[str, list[tuple[float, int]]]:
+        """Moments and places of the media of each deployment, in order of time."""
+        shots: dict[str, list[tuple[float, int]]] = defaultdict(list)
+        for i in self.images:
+            deployment, moment = self.media.cell("deploymentID", i), _moment(self.media.cell("timestamp", i))
+            if deployment is not None and moment is not None:
+                shots[deployment].append((moment, i))
+        return {deployment: sorted(each) for deployment, each in shots.items()}
+
+    def _media_of_event(self, i: int, shots: dict[str, list[tuple[float, int]]]) -> set[int]:
+        table = self.observations
+        deployment, event = table.cell("deploymentID", i), table.cell("eventID", i)
+        media = set() if event is None else set(self.members.get((deployment, event), ()))
+        start, end = _moment(table.cell("eventStart", i)), _moment(table.cell("eventEnd", i))
+        if start is not None and end is not None:
+            each = shots.get(deployment or "", [])
+            media.update(
+                m
+                for _, m in each[
+                    bisect_left(each, (start, -1)) : bisect_right(each, (end, len(self.media.rows)))
+                ]
+            )
+        return media
+
+    def _event(self, i: int) -> str | None:
+        """The event of an observation of a whole event; without an id of its own, the observation's."""
+        return self.observations.cell("eventID", i) or self.observations.cell("observationID", i)
+
+    def _event_of(self, medium: int, i: int) -> str | None:
+        """The event of a medium's observation: its own, or else that of another observation of the medium."""
+        cell = self.observations.cell
+        others = (*self.own[medium], *self.through_event[medium])
+        return cell("eventID", i) or next((e for j in others if (e := cell("eventID", j)) is not None), None)
+
+    def _take_name(self, sighting: Sighting, event: int) -> None:
+        cell = self.observations.cell
+        name, species = cell("individualID", event), cell("scientificName", event)
+        if sighting.identity is not None or name is None or cell("count", event) not in (None, "1"):
+            return
+        if sighting.species in (None, species):
+            sighting.identity = name
+            self.counts.add("photos that take the animal's name from the observation of their event")
+
+    def _sighting(self, medium: int, i: int, event: str | None, with_box: bool = True) -> Sighting:
+        cell, media = self.observations.cell, self.media.cell
+        return Sighting(
+            photo=media("mediaID", medium),
+            animal=cell("observationID", i),
+            path=media("filePath", medium),
+            photo_at=self.media.place(medium),
+            animal_at=self.observations.place(i),
+            identity=cell("individualID", i),
+            species=cell("scientificName", i),
+            encounter=event,
+            date=media("timestamp", medium),
+            box=tuple(cell(name, i) if with_box else None for name in BOX),
+        )
+
+
+def _moment(text: str | None) -> float | None:
+    """Seconds since 1970; a time without a zone counts as UTC. None where it cannot be read."""
+    try:
+        moment = datetime.fromisoformat(known(text) or "")
+    except ValueError:
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

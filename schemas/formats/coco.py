@@ -1,0 +1,187 @@
+"""COCO Camera Traps and its relatives (LILA's sets, Wildbook's COCO export): `images`, `annotations`, `categories`.
+
+Each annotation of an animal is a sighting. Its name is the first of `IDENTITY` that any annotation has, or else the image
+has; the species is the name of its category; the encounter is the image's `seq_id`, or else the annotation's `encounter_id`.
+Ids are `uuid` where all have one, because Wildbook numbers `id` anew in each export, and `id` elsewhere. Boxes are [x, y,
+w, h] in pixels by the standard; a file in which they can only be shares, as MegaDetector writes them, is read as shares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from schemas.catalogue_columns import known
+from schemas.errors import Problem
+from schemas.formats.json_text import records, to_text
+from schemas.formats.sheet import Counts, Layout, Sheet, Sighting, index_ids, is_video, to_sheet
+
+FORMAT = "COCO Camera Traps"
+IDENTITY = ("identity", "individual_id", "individual", "name", "individual_uuid", "individual_ids")
+"""Fields of an annotation that name the animal; wbia's `individual_ids` is a list of at most one number."""
+IMAGE_IDENTITY = ("identity", "individual_id", "individual")
+"""The same in an image, where `name` would be the file's."""
+DATES = ("datetime", "date_captured", "date", "timestamp")
+NOT_ANIMALS = (
+    "empty", "blank", "human", "humans", "person", "people", "homo sapiens", "vehicle", "vehicles", "car", "truck",
+    "motorcycle", "bicycle", "misfire", "setup", "calibration",
+)  # fmt: skip
+"""Categories (lower case) that show no animal."""
+NO_SPECIES = ("animal", "animals", "individual", "object")
+"""Categories (lower case) that say nothing about the species."""
+
+_Objects = list[dict[str, Any]]
+
+
+def read_coco(content: dict[str, Any], problems: list[Problem]) -> Sheet:
+    """The sightings in a parsed COCO file; problems are named by place in its lists, counted from 1: `annotation 7`."""
+    return _Coco(content, problems).sheet()
+
+
+class _Coco:
+    """The lists of one file, how their objects are linked, and which of the known fields hold names and dates."""
+
+    def __init__(self, content: dict[str, Any], problems: list[Problem]) -> None:
+        self.problems = problems
+        self.counts = Counts()
+        self.images = records(content, "images", "image", problems)
+        self.annotations = records(content, "annotations", "annotation", problems)
+        categories = records(content, "categories", "category", problems)
+        self.image_places = self._index(self.images, "image")
+        self._index(self.annotations, "annotation")
+        self.category_places = self._index(categories, "category")
+        self.categories = [
+            known(to_text(c.get("name"), f"category {i}", "name", problems))
+            for i, c in enumerate(categories, 1)
+        ]
+        self.image_id, self.animal_id = _id_field(self.images), _id_field(self.annotations)
+        self.name = _first_field(self.annotations, IDENTITY)
+        self.image_name = _first_field(self.images, IMAGE_IDENTITY)
+        self.date = _first_field(self.images, DATES)
+
+    def sheet(self) -> Sheet:
+        usable = self._usable()
+        annotated: set[int] = set()
+        sightings: list[Sighting] = []
+        for i, annotation in enumerate(self.annotations):
+            image = self._linked(annotation, i, "image_id", self.image_places)
+            category = self._linked(annotation, i, "category_id", self.category_places)
+            if image is None:
+                continue
+            annotated.add(image)
+            species = None if category is None else self.categories[category]
+            if (species or "").lower() in NOT_ANIMALS:
+                self.counts.add("annotations of no animal (empty, human, vehicle) left out")
+            elif image in usable:
+                sightings.append(self._sighting(image, i, species))
+        for image in sorted(usable - annotated):
+            sighting = self._of_image(image)
+            if sighting.identity is None:
+                self.counts.add("images without an annotation left out")
+            else:
+                sightings.append(sighting)
+        return to_sheet(sightings, self._layout(), self.counts, self.problems)
+
+    def _layout(self) -> Layout:
+        fields = {
+            "image_id": ("photo", self.image_id),
+            "path": ("photo", "file_name"),
+            "date": ("photo", self.date or DATES[0]),
+            "encounter": ("photo", "seq_id"),
+            "identity": ("animal", self.name or self.image_name or IDENTITY[0]),
+            "species": ("animal", "category_id"),
+        }
+        return Layout(FORMAT, fields, word="field")
+
+    def _usable(self) -> set[int]:
+        usable = set()
+        for i, image in enumerate(self.images):
+            name = image.get("file_name")
+            if str(image.get("corrupt")).lower() in ("true", "1"):
+                self.counts.add("images flagged as corrupt left out")
+            elif isinstance(name, str) and is_video(name):
+                self.counts.add("videos left out")
+            else:
+                usable.add(i)
+        return usable
+
+    def _of_image(self, i: int) -> Sighting:
+        place, image = f"image {i + 1}", self.images[i]
+
+        def text(name: str) -> str | None:
+            return to_text(image.get(name), place, name, self.problems)
+
+        return Sighting(
+            photo=text(self.image_id),
+            animal=None,
+            path=text("file_name"),
+            photo_at=place,
+            animal_at=place,
+            identity=known(text(self.image_name)) if self.image_name else None,
+            encounter=known(text("seq_id")),
+            date=text(self.date) if self.date else None,
+        )
+
+    def _sighting(self, image: int, i: int, species: str | None) -> Sighting:
+        place, annotation = f"annotation {i + 1}", self.annotations[i]
+
+        def text(name: str) -> str | None:
+            return to_text(annotation.get(name), place, name, self.problems)
+
+        sighting = self._of_image(image)
+        sighting.animal, sighting.animal_at = text(self.animal_id), place
+        sighting.species = None if (species or "").lower() in NO_SPECIES else species
+        sighting.viewpoint, sighting.theta = text("viewpoint"), text("theta")
+        sighting.box = (_box_text(annotation.get("bbox")),)
+        sighting.encounter = sighting.encounter or known(text("encounter_id"))
+        if self.name == "individual_ids":
+            sighting.identity = self._only_one(annotation.get(self.name), place)
+        elif self.name is not None:
+            sighting.identity = known(text(self.name))
+        if annotation.get("sequence_level_annotation") is True:
+            self.counts.add("annotations of whole sequences, whose photos may not show the animal")
+        return sighting
+
+    def _only_one(self, value: object, place: str) -> str | None:
+        one = (value[0] if value else None) if isinstance(value, list) and len(value) < 2 else value
+        return known(to_text(one, place, "individual_ids", self.problems))
+
+    def _index(self, objects: _Objects, noun: str) -> dict[str, int]:
+        """Places of all objects by their `id`, by which others point to them."""
+        ids = [
+            to_text(each.get("id"), f"{noun} {i}", "id", self.problems) for i, each in enumerate(objects, 1)
+        ]
+        return index_ids(ids, lambda i: f"{noun} {i + 1}", f"{noun} id", self.problems)
+
+    def _linked(self, annotation: dict[str, Any], i: int, name: str, places: dict[str, int]) -> int | None:
+        """The place of what field `name` points to; None without it, which is a problem where it points to nothing."""
+        text = to_text(annotation.get(name), f"annotation {i + 1}", name, self.problems)
+        if text in places or (text is None and name != "image_id"):
+            return places.get(text or "")
+        noun = name.removesuffix("_id")
+        what = f"no {noun} has the id {'null' if text is None else repr(text[:60])}"
+        cure = f"name the id of one of the file's {'images' if noun == 'image' else 'categories'}"
+        self.problems.append(Problem(f"unknown {noun}", f"annotation {i + 1}, field {name}", what, cure))
+        return None
+
+
+def _first_field(objects: _Objects, names: Sequence[str]) -> str | None:
+    """The first of `names` that any object has."""
+    found = {name for each in objects for name in each}
+    return next((name for name in names if name in found), None)
+
+
+def _id_field(objects: _Objects) -> str:
+    return "uuid" if objects and all(each.get("uuid") for each in objects) else "id"
+
+
+def _box_text(value: object) -> str | None:
+    """A box as a list in text, for the reader of all boxes; what is no list of numbers becomes a text that it refuses."""
+    if value is None or isinstance(value, str):
+        return value
+    if not isinstance(value, list):
+        return type(value).__name__
+    if value and all(each is None for each in value):
+        return None
+    parts = [repr(each) if isinstance(each, int | float) else "null" for each in value]
+    return f"[{', '.join(parts)}]"

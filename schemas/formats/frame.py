@@ -1,0 +1,32 @@
+"""The convention of wildlife-datasets: one row per photo with `image_id`, `identity` and `path`, under one of many names.
+
+What its frames hold besides (`segmentation`, `keypoints`, `position`, `video`, …) is not read, so nothing in it is parsed.
+"""
+
+from __future__ import annotations
+
+from schemas.catalogue_columns import ALIASES, REQUIRED, WANTED, find_column
+from schemas.catalogue_files import Cells
+from schemas.errors import Problem
+from schemas.formats.sheet import Sheet
+
+FORMAT = "wildlife-datasets"
+
+
+def is_frame_column(key: str) -> bool:
+    """Whether a column of this lower-case name is read."""
+    return key in WANTED
+
+
+def read_frame(cells: Cells, problems: list[Problem]) -> Sheet:
+    """The table as it is; missing columns and missing rows are problems."""
+    for meaning in REQUIRED:
+        if find_column(cells, meaning) is None:
+            what = f"there is none; the columns are {', '.join(cells.header) or 'none at all'}"
+            cure = f"add or rename a column (read are {', '.join(ALIASES[meaning])})"
+            problems.append(Problem("missing column", f"header, column {meaning}", what, cure))
+    if not cells.rows:
+        problems.append(
+            Problem("empty catalogue", "the file", "no row holds a photo", "write one row per photo")
+        )
+    return Sheet(FORMAT, cells)

@@ -1,0 +1,210 @@
+"""What every format is turned into: sightings of animals in photos, and from them the columns that the validator reads.
+
+A photo that shows one animal is one entry under the photo's own id. A photo with several boxed animals is one entry per box,
+under `photo id/animal's id`. Animals without boxes cannot be told apart in a photo: all of them are one entry, whose name
+is known when they have one name between them, and beside boxed animals they are left out.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import pyarrow as pa
+
+from schemas.catalogue_columns import Column, known, read_names
+from schemas.catalogue_files import Cells, Origin
+from schemas.errors import Problem
+
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".m4v", ".mkv", ".mpg", ".mpeg", ".wmv", ".webm", ".asf", ".3gp")
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A catalogue's columns, the name of the format that they were written in, and remarks for the user."""
+
+    format: str
+    cells: Cells
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Sighting:
+    """One animal in one photo, every value as text; None or empty where the file says nothing.
+
+    `box` holds one text (a list) or four (x, y, w, h). `photo_at` and `animal_at` say where the photo and the animal stand
+    in the user's files, such as `media.csv row 3`; `slot` numbers the photo where one row lists several.
+    """
+
+    photo: str | None
+    animal: str | None
+    path: str | None
+    photo_at: str
+    animal_at: str
+    identity: str | None = None
+    species: str | None = None
+    encounter: str | None = None
+    date: str | None = None
+    viewpoint: str | None = None
+    theta: str | None = None
+    box: tuple[str | None, ...] = (None,)
+    slot: int = 0
+
+    @property
+    def boxed(self) -> bool:
+        """Whether the file gives a box."""
+        return any(known(text) for text in self.box)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A format's name, the columns that its boxes go to, and for messages which field each column comes from.
+
+    `fields` maps a column to the part of the sighting (`photo` or `animal`) and the name of the field there.
+    """
+
+    format: str
+    fields: Mapping[str, tuple[str, str]]
+    box_columns: tuple[str, ...] = ("bbox",)
+    word: str = "column"
+
+
+@dataclass
+class Counts:
+    """Remarks that are counted while a file is read: how many of each were met."""
+
+    found: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+
+    def add(self, phrase: str) -> None:
+        """Count one more of what `phrase` says."""
+        self.found[phrase] += 1
+
+    def notes(self) -> tuple[str, ...]:
+        """The phrases with their numbers, in the order in which they were first met."""
+        return tuple(f"{phrase}: {n}" for phrase, n in self.found.items())
+
+
+def to_sheet(sightings: Sequence[Sighting], layout: Layout, counts: Counts, problems: list[Problem]) -> Sheet:
+    """The columns of all `sightings`; adds a problem when there is none."""
+    entries = _one_per_animal(sightings, counts)
+    if not entries and not problems:
+        what = "nothing in it is a photo of an animal" + "".join(f"; {note}" for note in counts.notes())
+        cure = "name a catalogue with at least one photo of an animal"
+        problems.append(Problem("empty catalogue", "the file", what, cure))
+    columns = {
+        "image_id": [entry.photo for entry in entries],
+        "path": [entry.path for entry in entries],
+        "identity": [entry.identity for entry in entries],
+        "species": [entry.species for entry in entries],
+        "encounter": [entry.encounter for entry in entries],
+        "date": [entry.date for entry in entries],
+        "viewpoint": [entry.viewpoint for entry in entries],
+        "theta": [entry.theta for entry in entries],
+    }
+    for place, name in enumerate(layout.box_columns):
+        columns[name] = [entry.box[place] if place < len(entry.box) else None for entry in entries]
+    cells = Cells(
+        {name: pa.chunked_array([pa.array(texts, pa.string())]) for name, texts in columns.items()},
+        list(range(1, len(entries) + 1)),
+        tuple(columns),
+        {name: _origin(entries, layout, name) for name in columns},
+    )
+    return Sheet(layout.format, cells, counts.notes())
+
+
+def _origin(entries: Sequence[Sighting], layout: Layout, column: str) -> Origin:
+    part, name = layout.fields.get(column, ("animal", column))
+
+    def origin(index: int) -> tuple[str, str]:
+        entry = entries[index]
+        place = entry.photo_at if part == "photo" else entry.animal_at
+        return place, f"{layout.word} {name.format(slot=entry.slot)}"
+
+    return origin
+
+
+def _one_per_animal(sightings: Iterable[Sighting], counts: Counts) -> list[Sighting]:
+    """One sighting per entry, `photo` being the entry's id; in the order of the photos."""
+    photos: dict[Hashable, list[Sighting]] = defaultdict(list)
+    for place, sighting in enumerate(sightings):
+        # What has no id is no one else's photo; the validator will say so.
+        photos[place if known(sighting.photo) is None else sighting.photo].append(sighting)
+    entries: list[Sighting] = []
+    for group in photos.values():
+        boxed = [sighting for sighting in group if sighting.boxed]
+        if not boxed:
+            entries.append(_without_boxes(group, counts))
+            continue
+        for _ in group[len(boxed) :]:
+            counts.add("animals without a box left out, because others in the same photo have one")
+        if len(boxed) == 1:
+            entries.append(boxed[0])
+            continue
+        entries += [replace(s, photo=f"{s.photo}/{s.animal}" if s.animal else None) for s in boxed]
+    return entries
+
+
+def _without_boxes(group: list[Sighting], counts: Counts) -> Sighting:
+    """All animals of one photo as one sighting, under the name or species that they have between them, if it is one."""
+    first = group[0]
+    if len(group) == 1:
+        return first
+    names = {s.identity for s in group} - {None}
+    species = {s.species for s in group} - {None}
+    if len(names) > 1:
+        counts.add("photos of several named animals without boxes, read as photos of unknown animals")
+    named = next((s for s in group if s.identity is not None), first) if len(names) == 1 else first
+    return replace(
+        named,
+        identity=names.pop() if len(names) == 1 else None,
+        species=species.pop() if len(species) == 1 else None,
+    )
+
+
+def index_ids(
+    ids: Sequence[str | None], place: Callable[[int], str], kind: str, problems: list[Problem]
+) -> dict[str, int]:
+    """Where each id stands in `ids`; an id that stands there twice is a problem. Missing ids are left out."""
+    places: dict[str, int] = {}
+    doubled: dict[str, list[int]] = {}
+    for i, text in enumerate(ids):
+        if text is None:
+            continue
+        if text in places:
+            doubled.setdefault(text, [places[text]]).append(i)
+        else:
+            places[text] = i
+    for text, members in doubled.items():
+        what = f"{text[:60]!r} is the id of {len(members)} of them"
+        problems.append(
+            Problem(f"doubled {kind}", join_places(map(place, members)), what, "give each an id of its own")
+        )
+    return places
+
+
+def join_places(places: Iterable[str], shown: int = 10) -> str:
+    """`rows 2, 4, 7` from `row 2`, `row 4`, `row 7`; places of several sorts are listed in full."""
+    parts = [place.rpartition(" ") for place in places]
+    more = ", …" if len(parts) > shown else ""
+    if len({noun for noun, _, _ in parts}) == 1 and parts[0][0]:
+        return f"{parts[0][0]}s {', '.join(number for _, _, number in parts[:shown])}{more}"
+    return ", ".join(" ".join((noun, number)) for noun, _, number in parts[:shown]) + more
+
+
+def texts_of(cells: Cells, names: Mapping[str, str], problems: list[Problem]) -> dict[str, list[str | None]]:
+    """The texts of the columns that `names` lists (lower case to the file's own spelling), None where unknown."""
+
+    def column(key: str, name: str) -> Column:
+        return Column(name, cells.columns[key], lambda i: (f"row {cells.rows[i]}", f"column {name}"))
+
+    return {
+        name: read_names(column(key, name), len(cells.rows), problems)
+        for key, name in names.items()
+        if key in cells.columns
+    }
+
+
+def is_video(path: str | None) -> bool:
+    """Whether a path ends as videos do."""
+    return path is not None and path.lower().endswith(VIDEO_SUFFIXES)
