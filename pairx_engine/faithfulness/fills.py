@@ -1,0 +1,76 @@
+"""What takes the place of a photo's pixels when they are flipped, in the units of normalised chips."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from pairx_engine.chips import ChipSpec
+from pairx_engine.errors import EngineError
+
+Fill = Literal["noise", "mean", "blur"]
+FILLS: tuple[Fill, ...] = get_args(Fill)
+BLUR_SHARE = 1 / 8
+"""Standard deviation of the fill `blur`, of the chip's shorter side: colours stay where they are, patterns go."""
+
+
+@dataclass(frozen=True)
+class ValueRange:
+    """What a normalised chip holds for the photo's 0 (`low`) and 255 (`high`), one number per channel."""
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not self.low or len(self.low) != len(self.high):
+            raise ValueError(f"low and high need one number per channel each, not {self.low} and {self.high}")
+        if any(not low < high for low, high in zip(self.low, self.high, strict=True)):
+            raise ValueError(f"low must lie below high in every channel, not {self.low} and {self.high}")
+
+    @classmethod
+    def of(cls, spec: ChipSpec) -> ValueRange:
+        """The range of a model's chips, (0 - mean) / std to (1 - mean) / std."""
+        channels = list(zip(spec.mean, spec.std, strict=True))
+        return cls(
+            tuple(-mean / std for mean, std in channels), tuple((1 - mean) / std for mean, std in channels)
+        )
+
+
+def fill_chip(chip: Tensor, fill: Fill, values: ValueRange, draw: np.random.Generator) -> Tensor:
+    """A chip (C, H, W) of nothing but fill, on the device and in the type of the given one.
+
+    `noise` draws each pixel and channel uniformly from the photo's 256 values, in the order of the array, on the CPU, so
+    that a seed means the same on every device; `mean` is the chip's mean colour; `blur` the chip under a Gaussian of
+    `BLUR_SHARE` of its shorter side. Raises `EngineError` for a range of other channels or an unknown fill.
+    """
+    if len(values.low) != len(chip):
+        raise EngineError(
+            f"a chip of {len(chip)} channels needs a value range of as many, not {len(values.low)}"
+        )
+    if fill == "noise":
+        low, high = (torch.tensor(v, dtype=torch.float64).view(-1, 1, 1) for v in (values.low, values.high))
+        levels = torch.from_numpy(draw.integers(0, 256, chip.shape))
+        return (low + (high - low) * levels / 255).to(chip)
+    if fill == "mean":
+        return chip.mean(dim=(1, 2), keepdim=True).expand_as(chip)
+    if fill == "blur":
+        return gaussian_blur(chip, BLUR_SHARE * min(chip.shape[-2:]))
+    raise EngineError(f"unknown fill {fill!r}; choose one of {', '.join(FILLS)}")
+
+
+def gaussian_blur(picture: Tensor, sigma: float) -> Tensor:
+    """A picture (C, H, W) under a Gaussian of `sigma` pixels, cut off at 3 sigma, with its edges repeated outwards."""
+    radius = max(1, math.ceil(3 * sigma))
+    offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
+    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    kernel = (kernel / kernel.sum()).to(picture)
+    padded = functional.pad(picture[:, None], (radius,) * 4, mode="replicate")
+    return functional.conv2d(functional.conv2d(padded, kernel.view(1, 1, -1, 1)), kernel.view(1, 1, 1, -1))[
+        :, 0
+    ]

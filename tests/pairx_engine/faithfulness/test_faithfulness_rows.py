@@ -1,0 +1,131 @@
+"""Rows of the table against the single measures that they are made of."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from pairx_engine.faithfulness import (
+    MEASURES,
+    METHODS,
+    Flipping,
+    Pair,
+    PairMapper,
+    Translation,
+    ValueRange,
+    continuity,
+    flip,
+    measure_pairs,
+)
+from tests.pairx_engine.small_networks import random_chip, small_network
+
+VALUES = ValueRange((-2.0,) * 3, (2.0,) * 3)
+HOW = Flipping(n_steps=4, fill="mean")
+MOVE = Translation(n_steps=2)
+
+
+@pytest.fixture(scope="module")
+def mapper():
+    network = small_network("conv + batch norm + SiLU", 2, stem="conv", pool="average", neck="linear")
+    return PairMapper(network, "first", k=2)
+
+
+def pair(similar, seed=0):
+    return Pair(f"pair {seed}", random_chip(seed), random_chip(seed + 1), similar)
+
+
+def test_every_pair_method_and_measure_has_one_finite_row(mapper):
+    pairs = [pair(True), pair(False, 5)]
+    rows = list(measure_pairs(mapper, pairs, VALUES, flipping=HOW, translation=MOVE))
+    wanted = [(p.name, method, measure) for p in pairs for method in METHODS for measure in MEASURES]
+    assert [row[:3] for row in rows] == wanted
+    assert all(math.isfinite(row.value) for row in rows)
+    assert rows[0]._asdict().keys() == {"pair", "method", "measure", "value"}
+
+
+def by_measure(rows):
+    return {row.measure: row.value for row in rows}
+
+
+def curves(mapper, given, maps, similar, exchanged=False):
+    chips = (given.chip0, given.chip1)
+    if exchanged:
+        chips, maps = chips[::-1], maps[::-1]
+    return [
+        flip(mapper.network, *chips, *maps, Flipping(n_steps=4, fill="mean", order=order), similar, VALUES)
+        for order in ("most", "least")
+    ]
+
+
+def test_a_similar_pair_is_flipped_on_either_side_in_turn(mapper):
+    given = pair(True)
+    found = by_measure(measure_pairs(mapper, [given], VALUES, ["gradient"], HOW))
+    maps = mapper.pair_maps(given.chip0, given.chip1, "gradient")
+    first, second = (curves(mapper, given, maps, True, exchanged) for exchanged in (False, True))
+    assert abs(first[0].auc - second[0].auc) > 1e-6
+    assert found["auc_most"] == pytest.approx((first[0].auc + second[0].auc) / 2)
+    assert found["auc_least"] == pytest.approx((first[1].auc + second[1].auc) / 2)
+    assert found["aopc_most"] == pytest.approx((first[0].aopc + second[0].aopc) / 2)
+    assert found["aopc_least"] == pytest.approx((first[1].aopc + second[1].aopc) / 2)
+    assert found["gap"] == pytest.approx(found["auc_least"] - found["auc_most"])
+    assert "continuity_mean" not in found
+
+
+def test_both_photos_of_a_dissimilar_pair_are_flipped_at_once(mapper):
+    given = pair(False)
+    found = by_measure(measure_pairs(mapper, [given], VALUES, ["gradient"], HOW))
+    most, least = curves(mapper, given, mapper.pair_maps(given.chip0, given.chip1, "gradient"), False)
+    assert (found["auc_most"], found["auc_least"]) == pytest.approx((most.auc, least.auc))
+
+
+def test_continuity_is_that_of_the_first_photo(mapper):
+    given = pair(True)
+    found = by_measure(measure_pairs(mapper, [given], VALUES, ["pairx_published"], HOW, MOVE))
+    for name, partner in (("continuity", None), ("partner_continuity", given.chip1)):
+        curve = continuity(lambda a, b: mapper.pair_maps(a, b, "pairx_published"), given.chip0, MOVE, partner)
+        assert found[f"{name}_mean"] == pytest.approx(curve.mean)
+        assert found[f"{name}_max"] == pytest.approx(curve.max)
+        assert found[f"{name}_aligned_mean"] == pytest.approx(curve.aligned_mean)
+    assert found["continuity_mean"] != pytest.approx(found["partner_continuity_mean"])
+
+
+def test_a_network_in_training_is_measured_in_evaluation_and_put_back(mapper):
+    wanted = by_measure(measure_pairs(mapper, [pair(True)], VALUES, ["random"], HOW))
+    mapper.network.train()
+    try:
+        found = by_measure(measure_pairs(mapper, [pair(True)], VALUES, ["random"], HOW))
+        assert mapper.network.training
+    finally:
+        mapper.network.eval()
+    assert found == wanted
+    assert all(p.grad is None for p in mapper.network.parameters())
+
+
+class LeftHalf(nn.Module):
+    """Sees the left half of a chip (N, 3, 20, 40) and nothing else."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(3, 6, 5, stride=5).double()
+
+    def forward(self, chips):
+        return self.conv(chips[..., :20]).flatten(1)
+
+
+def test_a_map_of_what_the_network_looks_at_has_a_gap_and_blind_maps_have_little():
+    chip = random_chip(0, (20, 40))
+    given = Pair("same", chip, chip + 0.3 * random_chip(1, (20, 40)), True)
+    mapper = PairMapper(LeftHalf(), "conv")
+    rows = list(measure_pairs(mapper, [given], VALUES, ["gradient", "random", "random_smooth"], Flipping()))
+    gap = {row.method: row.value for row in rows if row.measure == "gap"}
+    least = {row.method: row.value for row in rows if row.measure == "auc_least"}
+    with torch.no_grad():
+        untouched = nn.functional.cosine_similarity(
+            *(mapper.network(c[None]) for c in (given.chip0, given.chip1))
+        )
+    # The blind half goes first, so that the other order changes nothing at all.
+    assert least["gradient"] == pytest.approx(float(untouched))
+    assert gap["gradient"] > 0.2
+    assert max(abs(gap["random"]), abs(gap["random_smooth"])) < gap["gradient"] / 2
