@@ -7,9 +7,29 @@ import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+
+from flows.cli_evaluate import evaluate
+from flows.options import (
+    MODEL,
+    PAIRS,
+    PICTURES,
+    RUNNING,
+    Config,
+    Homography,
+    Layer,
+    Matcher,
+    MatcherWeights,
+    Model,
+    Precision,
+    Preset,
+    Reduction,
+    Resize,
+    Revision,
+    overrides,
+)
 
 app = typer.Typer(
     name="pairx",
@@ -21,81 +41,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-
-_MODEL, _EVIDENCE, _PAIRS, _RUNNING, _PICTURES = "Model", "Local evidence", "Pairs", "Running", "Pictures"
-
-Model = Annotated[
-    str | None,
-    typer.Option(
-        help="A folder with config.json and safetensors, a weights file, or a hub id such as conservationxlabs/miewid-msv3. "
-        "Default: the embedded miniature, which serves to try, not to trust.",
-        rich_help_panel=_MODEL,
-    ),
-]
-Revision = Annotated[
-    str | None, typer.Option(help="Revision of a hub id. Known models are pinned.", rich_help_panel=_MODEL)
-]
-Layer = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--layer",
-        help="Layer to explain, e.g. backbone.blocks.3; repeat for several, the first one ranks. Default: the model's own. "
-        "Early layers point exactly, late layers mean more.",
-        rich_help_panel=_MODEL,
-    ),
-]
-Preset = Annotated[
-    str | None,
-    typer.Option(
-        help="LRP preset: 'published' (as the public PAIR-X code computes, default), 'paper' (signed Eq. 1) or "
-        "'conserving' (relevance sums to the cosine at every layer).",
-        rich_help_panel=_MODEL,
-    ),
-]
-Precision = Annotated[
-    str | None,
-    typer.Option(
-        help="Number format of relevances: float32 (default), tf32, bfloat16 or float16. The shorter ones are faster and "
-        "round; forward passes keep the model's own.",
-        rich_help_panel=_MODEL,
-    ),
-]
-Resize = Annotated[
-    str | None,
-    typer.Option(
-        help="Resize back end, 'pil' or 'opencv'. Use the one of the model's deployment.",
-        rich_help_panel=_MODEL,
-    ),
-]
-Matcher = Annotated[
-    str | None,
-    typer.Option(
-        help="Independent matcher for the homography: sift (default, no weights), aliked+lightglue, disk+lightglue, "
-        "xfeat+lighterglue, superpoint+lightglue.",
-        rich_help_panel=_EVIDENCE,
-    ),
-]
-MatcherWeights = Annotated[
-    str | None, typer.Option(help="Folder with the matcher's safetensors files.", rich_help_panel=_EVIDENCE)
-]
-Homography = Annotated[
-    str | None,
-    typer.Option(
-        help="Estimator: magsac (robust, default) or least_squares (parity).", rich_help_panel=_EVIDENCE
-    ),
-]
-Config = Annotated[
-    Path | None,
-    typer.Option(
-        "--settings",
-        help="TOML file with any setting by name; options given here override it. `pairx settings` prints all.",
-    ),
-]
-
-
-def _overrides(**given: Any) -> dict[str, Any]:
-    layers = given.pop("layer", None)
-    return {**given, "layers": tuple(layers) if layers else None}
 
 
 @app.command()
@@ -135,43 +80,44 @@ def run(
     model_revision: Revision = None,
     layer: Layer = None,
     preset: Preset = None,
+    reduction: Reduction = None,
     precision: Precision = None,
     resize: Resize = None,
     matcher: Matcher = None,
     matcher_weights: MatcherWeights = None,
     homography: Homography = None,
     top_k: Annotated[
-        int | None, typer.Option(help="Nearest photos per photo [5].", rich_help_panel=_PAIRS)
+        int | None, typer.Option(help="Nearest photos per photo [5].", rich_help_panel=PAIRS)
     ] = None,
     same_name_k: Annotated[
         int | None,
-        typer.Option(help="Nearest photos of the same name per photo, besides [2].", rich_help_panel=_PAIRS),
+        typer.Option(help="Nearest photos of the same name per photo, besides [2].", rich_help_panel=PAIRS),
     ] = None,
     same_species: Annotated[
         bool | None,
         typer.Option(
-            "--same-species/--any-species", help="Pair within a species only.", rich_help_panel=_PAIRS
+            "--same-species/--any-species", help="Pair within a species only.", rich_help_panel=PAIRS
         ),
     ] = None,
     same_viewpoint: Annotated[
         bool | None,
         typer.Option(
-            "--same-viewpoint/--any-viewpoint", help="Pair within a viewpoint only.", rich_help_panel=_PAIRS
+            "--same-viewpoint/--any-viewpoint", help="Pair within a viewpoint only.", rich_help_panel=PAIRS
         ),
     ] = None,
     figures: Annotated[
-        int | None, typer.Option(help="Suspects that get a figure [40].", rich_help_panel=_PICTURES)
+        int | None, typer.Option(help="Suspects that get a figure [40].", rich_help_panel=PICTURES)
     ] = None,
     cluster: Annotated[
         str | None,
         typer.Option(
             help="auto (default), local, cuda, or tcp://HOST:PORT of a Dask scheduler.",
-            rich_help_panel=_RUNNING,
+            rich_help_panel=RUNNING,
         ),
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(help="Worker processes. Default: one per core or GPU.", rich_help_panel=_RUNNING),
+        typer.Option(help="Worker processes. Default: one per core or GPU.", rich_help_panel=RUNNING),
     ] = None,
 ) -> None:
     """Process a catalogue: embed new photos, pair them, score and rank; only what is new costs anything.
@@ -180,13 +126,16 @@ def run(
     """
     from flows.commands import run_catalogue
 
-    given = _overrides(
+    given = overrides(
         model=model, model_revision=model_revision, layer=layer, preset=preset,
-        precision=precision, resize=resize, matcher=matcher,
+        reduction=reduction, precision=precision, resize=resize, matcher=matcher,
         matcher_weights=matcher_weights, homography=homography, top_k=top_k, same_name_k=same_name_k,
         same_species=same_species, same_viewpoint=same_viewpoint, figures=figures, cluster=cluster, workers=workers,
     )  # fmt: skip
     run_catalogue(catalogue, warehouse, root, settings, given, dry_run, withdraw_missing, retry_failed)
+
+
+app.command()(evaluate)
 
 
 @app.command()
@@ -214,8 +163,9 @@ def explain(
     lines: Annotated[int, typer.Option(help="Match lines drawn.", min=1)] = 20,
     model: Model = None,
     model_revision: Revision = None,
-    layer: Annotated[str | None, typer.Option(help="Layer to explain.", rich_help_panel=_MODEL)] = None,
+    layer: Annotated[str | None, typer.Option(help="Layer to explain.", rich_help_panel=MODEL)] = None,
     preset: Preset = None,
+    reduction: Reduction = None,
     precision: Precision = None,
     resize: Resize = None,
     matcher: Matcher = None,
@@ -225,9 +175,9 @@ def explain(
     """Explain one pair of photos: why does the model think that they match?"""
     from flows.explain import explain_photos
 
-    given = _overrides(
+    given = overrides(
         model=model, model_revision=model_revision, layer=[layer] if layer else None, preset=preset,
-        precision=precision, resize=resize,
+        reduction=reduction, precision=precision, resize=resize,
         matcher=matcher, matcher_weights=matcher_weights, homography=homography, n_pixel_maps=maps, n_lines=lines,
     )  # fmt: skip
     explain_photos((first, second), (box_a, box_b), out, arrays, given)

@@ -46,6 +46,7 @@ def explain_photos(
         preset=settings.preset,
         n_pixel_maps=settings.n_pixel_maps,
         precision=settings.precision,
+        reduction=settings.reduction,
     )
     scores, local = _plausibility(job, cuts, found)
     line = subtitle({"cosine": float(found.cosine), "n_inliers": local.n_inliers, **vars(scores)})

@@ -121,7 +121,8 @@ def _process(catalogue: Catalogue, job: Job, options: RunOptions, reporter: Repo
     log.write("started")
     stages = StageRunner(job, reporter)
     try:
-        gallery = _process_photos(catalogue, job, log, options, stages)
+        ingest_photos(catalogue, job, log, options, stages)
+        gallery = embed_photos(job, log, options, stages)
         _process_pairs(job, log, gallery, options, stages)
         return _finish(job, log, gallery, stages)
     except BaseException as error:
@@ -129,10 +130,10 @@ def _process(catalogue: Catalogue, job: Job, options: RunOptions, reporter: Repo
         raise
 
 
-def _process_photos(
+def ingest_photos(
     catalogue: Catalogue, job: Job, log: RunLog, options: RunOptions, stages: StageRunner
-) -> Gallery:
-    """Ingest and embed; returns the photos that can be paired."""
+) -> None:
+    """Take in what is new or changed in the catalogue."""
     size = job.settings.photos_per_shard
     with look(job, log.columns(), options.retry_failed) as (_, left):
         known = left.photos()
@@ -143,6 +144,10 @@ def _process_photos(
         "ingest", shards, [len(s.entries) for s in shards], f"{len(catalogue.entries)} photos listed{note}"
     )
 
+
+def embed_photos(job: Job, log: RunLog, options: RunOptions, stages: StageRunner) -> Gallery:
+    """Embed the photos of the catalogue that need it; returns those that can be paired."""
+    size = job.settings.photos_per_shard
     with look(job, log.columns(), options.retry_failed) as (_, left):
         present = [p for p in left.photos().values() if p["present"]]
         to_embed = plan_embed(

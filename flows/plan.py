@@ -113,13 +113,14 @@ def print_plan(
         *([f"notice   {job.notice}"] if job.notice else []),
         f"cluster  {kind}, {workers} workers",
         f"cost     photo {costs.photo * 1e3:.0f} ms, pair {costs.pair * 1e3:.0f} ms, figure {costs.figure:.1f} s on this machine",
-        f"time     about {_duration(total)}, and half a minute to start",
+        f"time     about {duration(total)}, and half a minute to start",
         f"writes   nothing now; a run would write to {job.warehouse.url}",
     ):
         console.print(line)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds in words, in the unit that suits them."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

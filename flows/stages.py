@@ -13,11 +13,14 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import as_completed
+from tasks.evaluation.sweep import sweep_shard
 
 from flows.progress import Reporter
 from schemas.errors import PairxError
 from tasks.draw import draw_shard
 from tasks.embed import embed_shard
+from tasks.evaluation.faithfulness import faithfulness_shard
+from tasks.evaluation.listing import list_shard
 from tasks.ingest import ingest_shard
 from tasks.job import Job
 from tasks.retrieve import retrieve_shard
@@ -31,8 +34,14 @@ WORK: dict[str, Callable[[Job, Any], Any]] = {
     "retrieve": retrieve_shard,
     "score": score_shard,
     "draw": draw_shard,
+    "list": list_shard,
+    "sweep": sweep_shard,
+    "faithfulness": faithfulness_shard,
 }
-UNITS = {"ingest": "photos", "embed": "photos", "retrieve": "photos", "score": "pairs", "draw": "figures"}
+UNITS = {
+    "ingest": "photos", "embed": "photos", "retrieve": "photos", "score": "pairs", "draw": "figures",
+    "list": "photos", "sweep": "pairs", "faithfulness": "pairs",
+}  # fmt: skip
 _ARTIFACT_EVERY = 5.0
 _AHEAD = 64
 """Shards handed to the cluster at once: more than its workers, and never a whole catalogue's worth of them."""

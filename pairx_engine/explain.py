@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from pairx_engine.chips import Pixels
 from pairx_engine.errors import EngineError, ModelError
-from pairx_engine.lrp import PRESETS, Reduction, reduce_channels
+from pairx_engine.lrp import Reduction, reduce_channels
 from pairx_engine.matching import Matches, cell_points, match_relevance, mutual_matches
 from pairx_engine.models import ReIdModel
 from pairx_engine.relevance import LayerExplainer, starts_of
 
 Floats = NDArray[np.float32]
-_REDUCTIONS: tuple[Reduction, ...] = ("abs_of_sum", "signed_sum", "sum_of_abs")
+_STORED: tuple[Reduction, ...] = ("abs_of_sum", "signed_sum", "sum_of_abs")
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,15 @@ class PairExplanation:
     """Why a model finds two chips alike; 0 and 1 are the two chips.
 
     `chip` (H, W, 3) uint8; `embedding` and `start_gradient` (D,), what was propagated from it: d cosine / d embedding, or
-    for `conserving` each element's share of the cosine; the relevance grids (h, w) of the layer under three reductions (see `Preset`); the mutual matches, most relevant first: `match_cell` (n, 2) as
+    for `conserving` each element's share of the cosine; the relevance grids (h, w) of the layer under three reductions (see
+    `Preset`; `positive_sum` follows from the signed sum); the mutual matches, most relevant first: `match_cell` (n, 2) as
     (column, row), `match_point` (n, 2) as (x, y) in chip pixels, `match_distance` (n,) L2, `match_relevance` (n,) after
-    the preset; `pixel_relevance` (k, H, W) of the first k matches.
+    `reduction`; `pixel_relevance` (k, H, W) of the first k matches.
     """
 
     layer: str
     preset: str
+    reduction: Reduction
     chip0: Pixels
     chip1: Pixels
     embedding0: Floats
@@ -56,16 +58,18 @@ class PairExplanation:
 
     @property
     def relevance0(self) -> Floats:
-        """The first chip's relevance grid (h, w) under the preset."""
+        """The first chip's relevance grid (h, w) under `reduction`."""
         return self._relevance(0)
 
     @property
     def relevance1(self) -> Floats:
-        """The second chip's relevance grid (h, w) under the preset."""
+        """The second chip's relevance grid (h, w) under `reduction`."""
         return self._relevance(1)
 
     def _relevance(self, side: int) -> Floats:
-        grid: Floats = getattr(self, f"relevance_{PRESETS[self.preset].reduction}{side}")
+        if self.reduction == "positive_sum":
+            return np.maximum(self.relevance_signed_sum1 if side else self.relevance_signed_sum0, 0)
+        grid: Floats = getattr(self, f"relevance_{self.reduction}{side}")
         return grid
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -73,7 +77,7 @@ class PairExplanation:
         return {
             f.name: np.asarray(getattr(self, f.name))
             for f in fields(self)
-            if f.name not in ("layer", "preset")
+            if f.name not in ("layer", "preset", "reduction")
         }
 
 
@@ -85,11 +89,13 @@ def explain_pair(
     preset: str = "published",
     n_pixel_maps: int = 10,
     precision: str = "float32",
+    reduction: str | None = None,
 ) -> PairExplanation:
     """Explain two chips (H, W, 3) uint8 of the model's input size at one layer (the model's own by default).
 
-    Pixel maps are made for the `n_pixel_maps` most relevant matches (fewer where there are fewer). Raises `EngineError`
-    for chips of another size, a model without a layer to explain, an unknown layer, preset or precision.
+    Pixel maps are made for the `n_pixel_maps` most relevant matches (fewer where there are fewer). `reduction` takes the
+    place of the preset's own. Raises `EngineError` for chips of another size, a model without a layer to explain, an
+    unknown layer, preset, precision or reduction.
     """
     layer = layer or model.layer
     if layer is None:
@@ -99,7 +105,7 @@ def explain_pair(
             raise EngineError(f"chips must be uint8 {(*model.chip.size, 3)}, not {chip.dtype} {chip.shape}")
     if n_pixel_maps < 0:
         raise EngineError(f"the number of pixel maps must not be negative, got {n_pixel_maps}")
-    explainer = LayerExplainer(model.network, [layer], preset, precision)
+    explainer = LayerExplainer(model.network, [layer], preset, precision, reduction=reduction)
     chips = model.normalise([chip0, chip1])
     # One chip a forward: the numbers of a photo must not depend on its company.
     seen = [explainer.see(chip, keep=n_pixel_maps > 0) for chip in chips]
@@ -109,8 +115,8 @@ def explain_pair(
         explainer.channel_relevance(one, start[None])[layer][0]
         for one, start in zip(seen, starts, strict=True)
     ]
-    relevances = {name: [reduce_channels(c, name) for c in channels] for name in _REDUCTIONS}
-    used = relevances[explainer.preset.reduction]
+    relevances = {name: [reduce_channels(c, name) for c in channels] for name in _STORED}
+    used = [reduce_channels(c, explainer.preset.reduction) for c in channels]
     found = mutual_matches(*(one.features[layer] for one in seen))
     relevance = match_relevance(found, *used)
     order = np.argsort(-relevance, kind="stable")
@@ -124,6 +130,7 @@ def explain_pair(
     return PairExplanation(
         layer=layer,
         preset=preset,
+        reduction=explainer.preset.reduction,
         chip0=chip0,
         chip1=chip1,
         cosine=np.float32(_cosine(*embeddings)),

@@ -20,8 +20,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, get_args
 from weakref import WeakKeyDictionary
 
 import torch
@@ -36,7 +36,8 @@ from zennit.types import BatchNorm, ConvolutionTranspose, Linear
 
 from pairx_engine.errors import EngineError
 
-Reduction = Literal["abs_of_sum", "signed_sum", "sum_of_abs"]
+Reduction = Literal["abs_of_sum", "signed_sum", "sum_of_abs", "positive_sum"]
+REDUCTIONS: tuple[Reduction, ...] = get_args(Reduction)
 Start = Literal["gradient", "shares"]
 SQUEEZE_EXCITE = (SqueezeExcite, SEModule, EffectiveSEModule, SqueezeExcitation)
 
@@ -46,9 +47,10 @@ class Preset:
     """A named way to compute relevances; the name is stored with every result.
 
     `reduction` turns the signed relevance of each channel at the layer into one number per cell: `abs_of_sum` is
-    |sum_c r_c|, `signed_sum` is sum_c r_c (Eq. 1 of the paper), `sum_of_abs` is sum_c |r_c|. `start` says what is
-    propagated from the embedding: the cosine's `gradient`, or the `shares` of its elements, which sum to it. With
-    `conserving` the rules of `pairx_engine.propagation.conserving` take the place of those above.
+    |sum_c r_c|, `signed_sum` is sum_c r_c (Eq. 1 of the paper), `sum_of_abs` is sum_c |r_c|, `positive_sum` is
+    max(sum_c r_c, 0), the relevance that speaks for the similarity. `start` says what is propagated from the embedding: the
+    cosine's `gradient`, or the `shares` of its elements, which sum to it. With `conserving` the rules of
+    `pairx_engine.propagation.conserving` take the place of those above.
     """
 
     name: str
@@ -57,10 +59,8 @@ class Preset:
     conserving: bool = False
 
     def __post_init__(self) -> None:
-        if self.reduction not in ("abs_of_sum", "signed_sum", "sum_of_abs"):
-            raise ValueError(
-                f"unknown reduction {self.reduction!r}; use abs_of_sum, signed_sum or sum_of_abs"
-            )
+        if self.reduction not in REDUCTIONS:
+            raise EngineError(f"unknown reduction {self.reduction!r}; choose one of {', '.join(REDUCTIONS)}")
 
 
 PRESETS: dict[str, Preset] = {
@@ -72,11 +72,15 @@ PRESETS: dict[str, Preset] = {
 `conserving`: rules under which the relevance at every layer sums to the cosine."""
 
 
-def preset_named(name: str) -> Preset:
-    """The preset of that name; raises `EngineError` listing the known ones."""
+def preset_named(name: str, reduction: str | None = None) -> Preset:
+    """The preset of that name, with another `reduction` than its own if given.
+
+    Raises `EngineError` for an unknown name of either, listing the known ones.
+    """
     if name not in PRESETS:
         raise EngineError(f"unknown preset {name!r}; choose one of {', '.join(PRESETS)}")
-    return PRESETS[name]
+    # Which of the names it is, `Preset` sees to itself.
+    return PRESETS[name] if reduction is None else replace(PRESETS[name], reduction=reduction)  # type: ignore[arg-type]
 
 
 def reduce_channels(channels: Tensor, reduction: Reduction) -> Tensor:
@@ -84,6 +88,8 @@ def reduce_channels(channels: Tensor, reduction: Reduction) -> Tensor:
     if reduction == "sum_of_abs":
         return channels.abs().sum(dim=-3)
     total = channels.sum(dim=-3)
+    if reduction == "positive_sum":
+        return total.clamp(min=0)
     return total.abs() if reduction == "abs_of_sum" else total
 
 

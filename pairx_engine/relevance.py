@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from pairx_engine.errors import EngineError
-from pairx_engine.lrp import Preset, preset_named, reduce_channels
+from pairx_engine.lrp import Preset, Reduction, preset_named, reduce_channels
 from pairx_engine.propagation.fast import FastPath, Pulls
 from pairx_engine.propagation.general import GeneralPath
 from pairx_engine.propagation.precision import precision_named
@@ -97,8 +97,8 @@ def find_layer(network: nn.Module, name: str) -> nn.Module:
 class LayerExplainer:
     """Relevances and pixel maps of one network at some of its layers.
 
-    `layers` are dotted module paths; `preset` names an entry of `PRESETS`, `precision` one of `PRECISIONS`. The fast path
-    never touches the network and serves any number of threads at once; a network that it cannot read takes the general
+    `layers` are dotted module paths; `preset` names an entry of `PRESETS`, `precision` one of `PRECISIONS`, `reduction` one
+    of `REDUCTIONS` to take the place of the preset's own. The fast path never touches the network and serves any number of threads at once; a network that it cannot read takes the general
     path, where threads take turns, and `notice` says why. Both leave the network as they found it. `path` insists on one
     of them. Raises `EngineError` for unknown names, and where preset, precision or path ask for what the network's path
     does not offer.
@@ -111,11 +111,12 @@ class LayerExplainer:
         preset: str = "published",
         precision: str = "float32",
         path: PathChoice = "auto",
+        reduction: str | None = None,
     ) -> None:
         if not layers or isinstance(layers, str):
             raise EngineError("name at least one layer to explain, as a list of dotted module paths")
         self.network = network
-        self.preset = preset_named(preset)
+        self.preset = preset_named(preset, reduction)
         self.precision = precision_named(precision)
         self.layers = tuple(dict.fromkeys(layers))
         for name in self.layers:
@@ -143,12 +144,21 @@ class LayerExplainer:
     def relevance(self, seen: Seen, starts: Tensor) -> dict[str, Tensor]:
         """Relevance of a seen chip for each start relevance of its embedding (P, D): per layer (P, h, w).
 
-        Only the part above the lowest layer runs again, once for all starts. Reduced over channels as the preset says.
+        Only the part above the lowest layer runs again, once for all starts. Reduced over channels as `preset.reduction` says.
         """
-        groups = list(self._channels(seen, starts))
+        return self.relevance_by_reduction(seen, starts, [self.preset.reduction])[self.preset.reduction]
+
+    def relevance_by_reduction(
+        self, seen: Seen, starts: Tensor, reductions: Sequence[Reduction]
+    ) -> dict[Reduction, dict[str, Tensor]]:
+        """As `relevance`, reduced in each of several ways; propagated once, and never all channels held."""
+        groups = [
+            {(how, name): reduce_channels(channels[name], how) for how in reductions for name in self.layers}
+            for channels in self._channels(seen, starts)
+        ]
         return {
-            name: torch.cat([reduce_channels(group[name], self.preset.reduction) for group in groups])
-            for name in self.layers
+            how: {name: torch.cat([group[how, name] for group in groups]) for name in self.layers}
+            for how in reductions
         }
 
     def channel_relevance(self, seen: Seen, starts: Tensor) -> dict[str, Tensor]:

@@ -45,11 +45,15 @@ class PhotoKeys:
 
 @dataclass(frozen=True)
 class PairRule:
-    """Which pairs are admissible. Self pairs and pairs of one known encounter never are."""
+    """Which pairs are admissible. Self pairs and pairs of one known encounter never are.
+
+    `same_name` asks for one name, `other_name` for two different ones; both leave unknown names out.
+    """
 
     same_species: bool = False
     same_viewpoint: bool = False
     same_name: bool = False
+    other_name: bool = False
 
     def admissible(
         self, keys: PhotoKeys, rows: NDArray[np.int64], columns: NDArray[np.int64]
@@ -65,9 +69,11 @@ class PairRule:
             if wanted:
                 first, second = codes[rows][:, None], codes[columns][None, :]
                 mask &= (first == second) | (first == _UNKNOWN) | (second == _UNKNOWN)
+        name, other_name = keys.identity[rows][:, None], keys.identity[columns][None, :]
         if self.same_name:
-            name = keys.identity[rows][:, None]
-            mask &= (name == keys.identity[columns][None, :]) & (name != _UNKNOWN)
+            mask &= (name == other_name) & (name != _UNKNOWN)
+        if self.other_name:
+            mask &= (name != other_name) & (name != _UNKNOWN) & (other_name != _UNKNOWN)
         return mask
 
 

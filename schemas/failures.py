@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-STAGES = ("ingest", "embed", "score", "draw")
+STAGES = ("ingest", "embed", "score", "draw", "sweep", "faithfulness")
 MAX_MESSAGE = 2000
 """Characters of a message that are kept: libraries quote whole inputs in theirs."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -73,8 +73,32 @@ def fingerprints(
         layers=list(layers),
         preset=settings.preset,
         precision=settings.precision,
+        # Absent where it is the preset's own, so that what was stored before the setting existed stays valid.
+        **({} if settings.reduction is None else {"reduction": settings.reduction}),
         **{k: chosen[k] for k in _HOMOGRAPHY},
     )
     explanations = fingerprint(scores=scores, **{k: chosen[k] for k in _FIGURE})
     suspects = fingerprint(pairs=pairs, scores=scores)
     return Fingerprints(photos, embeddings, keypoints, pairs, scores, explanations, suspects)
+
+
+def sweep_fingerprint(
+    settings: Settings,
+    embeddings: str,
+    variants: Mapping[str, Sequence[str]],
+    matchers: Sequence[Mapping[str, Any]],
+) -> str:
+    """The partition of `measurements`: what a sweep tries, and the settings that it holds fixed.
+
+    `embeddings` is that table's fingerprint, `variants` the values tried by the setting's name, `matchers` the identities
+    of the local matchers tried. In whatever order they are tried, the numbers are the same.
+    """
+    return fingerprint(
+        embeddings=embeddings,
+        variants={name: sorted(values) for name, values in variants.items()},
+        matchers=sorted((dict(m) for m in matchers), key=lambda m: json.dumps(m, sort_keys=True)),
+        precision=settings.precision,
+        view_side=settings.view_side,
+        max_keypoints=settings.max_keypoints,
+        homography_threshold=settings.homography_threshold,
+    )

@@ -37,6 +37,9 @@ class Settings(BaseModel):
         description="LRP preset: published (as the public code computes), paper (signed Eq. 1) or conserving "
         "(relevance sums to the cosine)",
     )
+    reduction: Literal["abs_of_sum", "signed_sum", "sum_of_abs", "positive_sum"] | None = Field(
+        None, description="how channel relevances become one number per cell; default: the preset's own"
+    )
     precision: Literal["float32", "tf32", "bfloat16", "float16"] = Field(
         "float32",
         description="number format that relevances are computed in; forward passes keep the model's",

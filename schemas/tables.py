@@ -7,51 +7,13 @@ with each file and `pairx sql --tables NAME` prints them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pyarrow as pa
+
+from schemas.columns import BOOL, F32, F64, I32, I64, LAYER, PAIR_KEY, STRING, Table, column, required
+from schemas.evaluation_tables import EVALUATION_TABLES
 
 SCHEMA_VERSION = 1
 """Raised whenever a column changes its meaning; part of every fingerprint and of every file's metadata."""
-
-
-def _column(name: str, kind: pa.DataType, about: str, nullable: bool = True) -> pa.Field:
-    return pa.field(name, kind, nullable=nullable, metadata={"about": about})
-
-
-def _required(name: str, kind: pa.DataType, about: str) -> pa.Field:
-    return _column(name, kind, about, nullable=False)
-
-
-_STRING, _F32, _F64, _I32, _I64, _BOOL = (
-    pa.string(),
-    pa.float32(),
-    pa.float64(),
-    pa.int32(),
-    pa.int64(),
-    pa.bool_(),
-)
-_PAIR_KEY = [
-    _required("pair_id", _STRING, "hash of both photo ids and both chip ids; the same for (a, b) and (b, a)"),
-    _required("photo_a", _STRING, "photo id of the pair's first photo (photo_a < photo_b)"),
-    _required("photo_b", _STRING, "photo id of the pair's second photo"),
-]
-_LAYER = _required("layer", _STRING, "name of the network layer whose features were matched")
-
-
-@dataclass(frozen=True)
-class Table:
-    """One table: its name, what a row is, its key and its Arrow schema."""
-
-    name: str
-    about: str
-    key: tuple[str, ...]
-    schema: pa.Schema
-
-    def __post_init__(self) -> None:
-        missing = set(self.key) - set(self.schema.names)
-        if missing:
-            raise ValueError(f"table {self.name}: key columns {sorted(missing)} are not in its schema")
 
 
 PHOTOS = Table(
@@ -60,49 +22,49 @@ PHOTOS = Table(
     ("photo_id", "revision"),
     pa.schema(
         [
-            _required("photo_id", _STRING, "image_id of the catalogue"),
-            _required(
-                "revision", _I32, "0 for the first entry; one more each time the entry or its file changed"
+            required("photo_id", STRING, "image_id of the catalogue"),
+            required(
+                "revision", I32, "0 for the first entry; one more each time the entry or its file changed"
             ),
-            _required("present", _BOOL, "false when the photo was withdrawn from the catalogue"),
-            _required("path", _STRING, "path relative to the catalogue's root"),
-            _required("root", _STRING, "URL or folder that path is relative to"),
-            _column("identity", _STRING, "name of the animal; null when unknown"),
-            _column("species", _STRING, "species as the catalogue spells it"),
-            _column("encounter", _STRING, "photos of one encounter are never paired"),
-            _column(
+            required("present", BOOL, "false when the photo was withdrawn from the catalogue"),
+            required("path", STRING, "path relative to the catalogue's root"),
+            required("root", STRING, "URL or folder that path is relative to"),
+            column("identity", STRING, "name of the animal; null when unknown"),
+            column("species", STRING, "species as the catalogue spells it"),
+            column("encounter", STRING, "photos of one encounter are never paired"),
+            column(
                 "taken_at",
-                _STRING,
+                STRING,
                 "date or time as the catalogue gives it, ISO 8601 where it could be parsed",
             ),
-            _column("viewpoint", _STRING, "side of the animal, e.g. left, right, front"),
-            _column(
+            column("viewpoint", STRING, "side of the animal, e.g. left, right, front"),
+            column(
                 "box",
-                pa.list_(_F64, 4),
+                pa.list_(F64, 4),
                 "x, y, w, h in pixels of the upright photo; null for the whole photo",
             ),
-            _required(
+            required(
                 "theta",
-                _F64,
+                F64,
                 "rotation of the animal in radians; the photo is turned by +theta about the box centre",
             ),
-            _column("width", _I32, "pixels of the upright photo; null when it could not be read"),
-            _column("height", _I32, "pixels of the upright photo; null when it could not be read"),
-            _column("bytes", _I64, "size of the file"),
-            _column("sha256", _STRING, "hash of the file's bytes; null when it could not be read"),
-            _column(
+            column("width", I32, "pixels of the upright photo; null when it could not be read"),
+            column("height", I32, "pixels of the upright photo; null when it could not be read"),
+            column("bytes", I64, "size of the file"),
+            column("sha256", STRING, "hash of the file's bytes; null when it could not be read"),
+            column(
                 "perceptual_hash",
                 pa.uint64(),
                 "64-bit difference hash of the chip: near-identical pictures differ in few bits",
             ),
-            _column(
+            column(
                 "chip_id",
-                _STRING,
+                STRING,
                 "hash of sha256, box and theta: what the model saw; null when the photo failed",
             ),
-            _column(
+            column(
                 "stamp",
-                _STRING,
+                STRING,
                 "size and change time of the file when it was read; null when it was missing",
             ),
         ]
@@ -115,13 +77,13 @@ FAILURES = Table(
     ("stage", "item", "layer"),
     pa.schema(
         [
-            _required("stage", _STRING, "ingest, embed, score or draw"),
-            _required("item", _STRING, "photo_id or pair_id"),
-            _column("layer", _STRING, "layer for score and draw failures of one layer"),
-            _column("revision", _I32, "photo revision for ingest failures"),
-            _column("chip_id", _STRING, "chip for embed failures"),
-            _required("code", _STRING, "one of the closed set in schemas/failures.py"),
-            _required("message", _STRING, "what happened, in words"),
+            required("stage", STRING, "ingest, embed, score or draw; sweep or faithfulness of an evaluation"),
+            required("item", STRING, "photo_id or pair_id"),
+            column("layer", STRING, "layer for score and draw failures of one layer"),
+            column("revision", I32, "photo revision for ingest failures"),
+            column("chip_id", STRING, "chip for embed failures"),
+            required("code", STRING, "one of the closed set in schemas/failures.py"),
+            required("message", STRING, "what happened, in words"),
         ]
     ),
 )
@@ -132,10 +94,10 @@ EMBEDDINGS = Table(
     ("photo_id", "chip_id"),
     pa.schema(
         [
-            _required("photo_id", _STRING, "image_id of the catalogue"),
-            _required("chip_id", _STRING, "chip that was embedded"),
-            _required("norm", _F32, "L2 norm of the raw embedding"),
-            _required(
+            required("photo_id", STRING, "image_id of the catalogue"),
+            required("chip_id", STRING, "chip that was embedded"),
+            required("norm", F32, "L2 norm of the raw embedding"),
+            required(
                 "embedding", pa.list_(pa.float16()), "raw embedding divided by its L2 norm, half precision"
             ),
         ]
@@ -148,15 +110,15 @@ KEYPOINTS = Table(
     ("photo_id", "chip_id"),
     pa.schema(
         [
-            _required("photo_id", _STRING, "image_id of the catalogue"),
-            _required("chip_id", _STRING, "chip that the features were found in"),
-            _required("view_width", _I32, "width of the view (same cut as the chip, larger) in pixels"),
-            _required("view_height", _I32, "height of that view in pixels"),
-            _required("x", pa.list_(_F32), "x of each keypoint in view pixels"),
-            _required("y", pa.list_(_F32), "y of each keypoint in view pixels"),
-            _required("score", pa.list_(_F32), "detector's response of each keypoint"),
-            _required("dimension", _I32, "length of one descriptor"),
-            _required("descriptors", pa.list_(pa.float16()), "descriptors, one after another"),
+            required("photo_id", STRING, "image_id of the catalogue"),
+            required("chip_id", STRING, "chip that the features were found in"),
+            required("view_width", I32, "width of the view (same cut as the chip, larger) in pixels"),
+            required("view_height", I32, "height of that view in pixels"),
+            required("x", pa.list_(F32), "x of each keypoint in view pixels"),
+            required("y", pa.list_(F32), "y of each keypoint in view pixels"),
+            required("score", pa.list_(F32), "detector's response of each keypoint"),
+            required("dimension", I32, "length of one descriptor"),
+            required("descriptors", pa.list_(pa.float16()), "descriptors, one after another"),
         ]
     ),
 )
@@ -167,11 +129,11 @@ PAIRS = Table(
     ("pair_id",),
     pa.schema(
         [
-            *_PAIR_KEY,
-            _required("chip_a", _STRING, "chip of photo_a"),
-            _required("chip_b", _STRING, "chip of photo_b"),
-            _required("cosine", _F32, "cosine of the two stored embeddings, accumulated in double precision"),
-            _column("hash_distance", _I32, "differing bits of the two perceptual hashes (0-64)"),
+            *PAIR_KEY,
+            required("chip_a", STRING, "chip of photo_a"),
+            required("chip_b", STRING, "chip of photo_b"),
+            required("cosine", F32, "cosine of the two stored embeddings, accumulated in double precision"),
+            column("hash_distance", I32, "differing bits of the two perceptual hashes (0-64)"),
         ]
     ),
 )
@@ -182,42 +144,42 @@ SCORES = Table(
     ("pair_id", "layer"),
     pa.schema(
         [
-            *_PAIR_KEY,
-            _LAYER,
-            _required(
-                "n_matches", _I32, "mutual nearest matches of deep features, before any relevance filter"
+            *PAIR_KEY,
+            LAYER,
+            required(
+                "n_matches", I32, "mutual nearest matches of deep features, before any relevance filter"
             ),
-            _required("match_fraction", _F32, "n_matches / number of cells of photo_a's grid"),
-            _column(
+            required("match_fraction", F32, "n_matches / number of cells of photo_a's grid"),
+            column(
                 "match_coverage",
-                _F32,
+                F32,
                 "relevance-weighted match coverage (Eq. 5), in [0, 1]; higher is more plausible",
             ),
-            _column(
+            column(
                 "residual_mean",
-                _F32,
+                F32,
                 "mean of |H p_a - p_b| over all mutual matches (Eq. 4), chip pixels; null without H",
             ),
-            _column(
+            column(
                 "inverted_residual_mean",
-                _F32,
+                F32,
                 "1 / residual_mean (Eq. 4), 1 / chip pixels; higher is more plausible",
             ),
-            _column(
+            column(
                 "top_residual_mean",
-                _F32,
+                F32,
                 "the same mean over the 5 % of matches with most relevance, chip pixels",
             ),
-            _required("n_local_matches", _I32, "matches of the independent local matcher"),
-            _column("n_inliers", _I32, "local matches that the homography explains; null without H"),
-            _column(
+            required("n_local_matches", I32, "matches of the independent local matcher"),
+            column("n_inliers", I32, "local matches that the homography explains; null without H"),
+            column(
                 "homography",
-                pa.list_(_F64, 9),
+                pa.list_(F64, 9),
                 "3x3 matrix, row by row, photo_a chip pixels to photo_b chip pixels",
             ),
-            _column("no_homography_reason", _STRING, "why there is no homography; null when there is one"),
-            _required("relevance_a", _F32, "total relevance of photo_a's grid"),
-            _required("relevance_b", _F32, "total relevance of photo_b's grid"),
+            column("no_homography_reason", STRING, "why there is no homography; null when there is one"),
+            required("relevance_a", F32, "total relevance of photo_a's grid"),
+            required("relevance_b", F32, "total relevance of photo_b's grid"),
         ]
     ),
 )
@@ -228,19 +190,19 @@ MATCHES = Table(
     ("pair_id", "layer"),
     pa.schema(
         [
-            *_PAIR_KEY,
-            _LAYER,
-            _required("column_a", pa.list_(pa.int16()), "grid column of each match in photo_a"),
-            _required("row_a", pa.list_(pa.int16()), "grid row of each match in photo_a"),
-            _required("column_b", pa.list_(pa.int16()), "grid column of each match in photo_b"),
-            _required("row_b", pa.list_(pa.int16()), "grid row of each match in photo_b"),
-            _required("x_a", pa.list_(_F32), "x of the cell's centre in photo_a, chip pixels"),
-            _required("y_a", pa.list_(_F32), "y of the cell's centre in photo_a, chip pixels"),
-            _required("x_b", pa.list_(_F32), "x of the cell's centre in photo_b, chip pixels"),
-            _required("y_b", pa.list_(_F32), "y of the cell's centre in photo_b, chip pixels"),
-            _required("distance", pa.list_(_F32), "L2 distance of the two unnormalised descriptors"),
-            _required("relevance", pa.list_(_F64), "product of the two cells' relevances"),
-            _column("residual", pa.list_(_F32), "|H p_a - p_b| in chip pixels; null without a homography"),
+            *PAIR_KEY,
+            LAYER,
+            required("column_a", pa.list_(pa.int16()), "grid column of each match in photo_a"),
+            required("row_a", pa.list_(pa.int16()), "grid row of each match in photo_a"),
+            required("column_b", pa.list_(pa.int16()), "grid column of each match in photo_b"),
+            required("row_b", pa.list_(pa.int16()), "grid row of each match in photo_b"),
+            required("x_a", pa.list_(F32), "x of the cell's centre in photo_a, chip pixels"),
+            required("y_a", pa.list_(F32), "y of the cell's centre in photo_a, chip pixels"),
+            required("x_b", pa.list_(F32), "x of the cell's centre in photo_b, chip pixels"),
+            required("y_b", pa.list_(F32), "y of the cell's centre in photo_b, chip pixels"),
+            required("distance", pa.list_(F32), "L2 distance of the two unnormalised descriptors"),
+            required("relevance", pa.list_(F64), "product of the two cells' relevances"),
+            column("residual", pa.list_(F32), "|H p_a - p_b| in chip pixels; null without a homography"),
         ]
     ),
 )
@@ -251,12 +213,12 @@ RELEVANCES = Table(
     ("pair_id", "layer"),
     pa.schema(
         [
-            *_PAIR_KEY,
-            _LAYER,
-            _required("height", _I32, "rows of both grids"),
-            _required("width", _I32, "columns of both grids"),
-            _required("grid_a", pa.list_(_F32), "relevance of photo_a's cells, row by row"),
-            _required("grid_b", pa.list_(_F32), "relevance of photo_b's cells, row by row"),
+            *PAIR_KEY,
+            LAYER,
+            required("height", I32, "rows of both grids"),
+            required("width", I32, "columns of both grids"),
+            required("grid_a", pa.list_(F32), "relevance of photo_a's cells, row by row"),
+            required("grid_b", pa.list_(F32), "relevance of photo_b's cells, row by row"),
         ]
     ),
 )
@@ -267,27 +229,27 @@ EXPLANATIONS = Table(
     ("pair_id", "layer"),
     pa.schema(
         [
-            *_PAIR_KEY,
-            _LAYER,
-            _required("n_drawn", _I32, "matches that were propagated back to the pixels"),
-            _required("figure", pa.binary(), "the whole figure, PNG"),
-            _required("chips", pa.binary(), "the two chips side by side, WebP"),
-            _required(
+            *PAIR_KEY,
+            LAYER,
+            required("n_drawn", I32, "matches that were propagated back to the pixels"),
+            required("figure", pa.binary(), "the whole figure, PNG"),
+            required("chips", pa.binary(), "the two chips side by side, WebP"),
+            required(
                 "overlay", pa.binary(), "relevance overlay and match lines of the same size, transparent WebP"
             ),
-            _required("colours", pa.binary(), "colour-coded pixel maps, WebP"),
-            _required(
+            required("colours", pa.binary(), "colour-coded pixel maps, WebP"),
+            required(
                 "maps_a",
                 pa.list_(pa.binary()),
                 "per match: pixel relevance of photo_a / its maximum, 16-bit grey PNG",
             ),
-            _required(
+            required(
                 "maps_b",
                 pa.list_(pa.binary()),
                 "per match: pixel relevance of photo_b / its maximum, 16-bit grey PNG",
             ),
-            _required("peak_a", pa.list_(_F64), "per match: the maximum that maps_a was divided by"),
-            _required("peak_b", pa.list_(_F64), "per match: the maximum that maps_b was divided by"),
+            required("peak_a", pa.list_(F64), "per match: the maximum that maps_a was divided by"),
+            required("peak_b", pa.list_(F64), "per match: the maximum that maps_b was divided by"),
         ]
     ),
 )
@@ -298,19 +260,19 @@ SUSPECTS = Table(
     ("state", "pair_id", "kind"),
     pa.schema(
         [
-            _required("state", _STRING, "hash of the catalogue state that was ranked"),
-            _required("rank", _I32, "1 = most suspect"),
-            _required("kind", _STRING, "copy, different_name_same_animal or same_name_different_animal"),
-            _required("score", _F64, "suspicion in [0, 1]; 1 = most suspect"),
-            *_PAIR_KEY,
-            _column("identity_a", _STRING, "name of photo_a when it was ranked"),
-            _column("identity_b", _STRING, "name of photo_b when it was ranked"),
-            _required("cosine", _F32, "cosine of the two embeddings"),
-            _column("inverted_residual_mean", _F32, "Eq. 4, 1 / chip pixels"),
-            _column("match_coverage", _F32, "Eq. 5"),
-            _required("n_matches", _I32, "mutual matches of deep features"),
-            _column("n_inliers", _I32, "local matches that the homography explains"),
-            _required("reason", _STRING, "why the pair is listed, in words"),
+            required("state", STRING, "hash of the catalogue state that was ranked"),
+            required("rank", I32, "1 = most suspect"),
+            required("kind", STRING, "copy, different_name_same_animal or same_name_different_animal"),
+            required("score", F64, "suspicion in [0, 1]; 1 = most suspect"),
+            *PAIR_KEY,
+            column("identity_a", STRING, "name of photo_a when it was ranked"),
+            column("identity_b", STRING, "name of photo_b when it was ranked"),
+            required("cosine", F32, "cosine of the two embeddings"),
+            column("inverted_residual_mean", F32, "Eq. 4, 1 / chip pixels"),
+            column("match_coverage", F32, "Eq. 5"),
+            required("n_matches", I32, "mutual matches of deep features"),
+            column("n_inliers", I32, "local matches that the homography explains"),
+            required("reason", STRING, "why the pair is listed, in words"),
         ]
     ),
 )
@@ -321,31 +283,31 @@ RUNS = Table(
     ("run_id", "status"),
     pa.schema(
         [
-            _required("run_id", _STRING, "start time and a random suffix; sorts by time"),
-            _required("status", _STRING, "started, finished or failed"),
-            _required("at", pa.timestamp("us", tz="UTC"), "when this row was written"),
-            _required("photos_fingerprint", _STRING, "partition of photos"),
-            _required("embeddings_fingerprint", _STRING, "partition of embeddings"),
-            _required("keypoints_fingerprint", _STRING, "partition of keypoints"),
-            _required("pairs_fingerprint", _STRING, "partition of pairs"),
-            _required("scores_fingerprint", _STRING, "partition of matches, relevances and scores"),
-            _required("explanations_fingerprint", _STRING, "partition of explanations"),
-            _required("suspects_fingerprint", _STRING, "partition of suspects"),
-            _required("layer", _STRING, "first layer: the one that suspects are ranked by"),
-            _required("top_k", _I32, "neighbours per photo"),
-            _required("same_name_k", _I32, "nearest photos of the same name per photo"),
-            _column("state", _STRING, "hash of the catalogue state after ingest; null while it is not known"),
-            _required("settings", _STRING, "all settings, JSON"),
-            _required("versions", _STRING, "versions of the packages that compute, JSON"),
-            _column("counts", _STRING, "rows per stage and the balance, JSON"),
-            _column("timings", _STRING, "seconds per stage, JSON"),
-            _column(
+            required("run_id", STRING, "start time and a random suffix; sorts by time"),
+            required("status", STRING, "started, finished or failed"),
+            required("at", pa.timestamp("us", tz="UTC"), "when this row was written"),
+            required("photos_fingerprint", STRING, "partition of photos"),
+            required("embeddings_fingerprint", STRING, "partition of embeddings"),
+            required("keypoints_fingerprint", STRING, "partition of keypoints"),
+            required("pairs_fingerprint", STRING, "partition of pairs"),
+            required("scores_fingerprint", STRING, "partition of matches, relevances and scores"),
+            required("explanations_fingerprint", STRING, "partition of explanations"),
+            required("suspects_fingerprint", STRING, "partition of suspects"),
+            required("layer", STRING, "first layer: the one that suspects are ranked by"),
+            required("top_k", I32, "neighbours per photo"),
+            required("same_name_k", I32, "nearest photos of the same name per photo"),
+            column("state", STRING, "hash of the catalogue state after ingest; null while it is not known"),
+            required("settings", STRING, "all settings, JSON"),
+            required("versions", STRING, "versions of the packages that compute, JSON"),
+            column("counts", STRING, "rows per stage and the balance, JSON"),
+            column("timings", STRING, "seconds per stage, JSON"),
+            column(
                 "stages",
-                _STRING,
+                STRING,
                 "per stage: shards, rows, failed, seconds of work and engine, peak bytes, JSON",
             ),
-            _column("driver_peak_bytes", _I64, "largest resident size of the driving process"),
-            _column("message", _STRING, "error of a failed run"),
+            column("driver_peak_bytes", I64, "largest resident size of the driving process"),
+            column("message", STRING, "error of a failed run"),
         ]
     ),
 )
@@ -354,5 +316,6 @@ TABLES: dict[str, Table] = {
     t.name: t
     for t in (
         PHOTOS, FAILURES, EMBEDDINGS, KEYPOINTS, PAIRS, MATCHES, RELEVANCES, SCORES, EXPLANATIONS, SUSPECTS, RUNS,
+        *EVALUATION_TABLES,
     )
 }  # fmt: skip

@@ -14,8 +14,9 @@ from typing import Any, Protocol
 import duckdb
 import pyarrow as pa
 
+from schemas.columns import Table
 from schemas.errors import WarehouseError
-from schemas.tables import TABLES, Table
+from schemas.tables import TABLES
 
 RUN_COLUMNS: dict[str, str] = {
     "run_id": "VARCHAR",

@@ -12,7 +12,7 @@ import torch
 
 from pairx_engine.chips import CONVENTION, DECODER
 from pairx_engine.errors import ModelError
-from pairx_engine.local.features import LocalMatcher
+from pairx_engine.local.features import Identity, LocalMatcher
 from pairx_engine.local.registry import load_local_matcher
 from pairx_engine.memory import keep_freed_memory
 from pairx_engine.models import ReIdModel, load_model
@@ -70,7 +70,7 @@ def _try_layers(model: ReIdModel, layers: tuple[str, ...], settings: Settings) -
     """
     chip = model.normalise([np.full((*model.chip.size, 3), 128, dtype=np.uint8)])
     try:
-        explainer = LayerExplainer(model.network, layers, settings.preset, settings.precision)
+        explainer = _explainer(model, layers, settings)
         seen = explainer.see(chip[0])
         explainer.relevance(seen, seen.embedding[None])
     except (ValueError, RuntimeError) as error:
@@ -97,15 +97,27 @@ def model_of(job: Job) -> ReIdModel:
 
 def matcher_of(job: Job) -> LocalMatcher:
     """This process's local matcher."""
-    chosen = job.settings
-    return _matcher(chosen.matcher, chosen.matcher_weights, chosen.max_keypoints, str(device()))
+    return matcher_named(job, job.settings.matcher, job.settings.matcher_weights)
+
+
+def matcher_named(job: Job, name: str, weights: str | None) -> LocalMatcher:
+    """Another local matcher than the run's, with as many keypoints; kept by this process."""
+    return _matcher(name, weights, job.settings.max_keypoints, str(device()))
+
+
+def matcher_identity(job: Job, name: str, weights: str | None) -> Identity:
+    """What that matcher says of itself; loads it on the CPU, since whoever plans work may have no use for a device."""
+    return _identity(name, weights, job.settings.max_keypoints)
 
 
 @lru_cache(maxsize=2)
 def explainer_of(job: Job) -> LayerExplainer:
-    """This process's explainer for the run's layers, preset and precision."""
-    chosen = job.settings
-    return LayerExplainer(model_of(job).network, job.layers, chosen.preset, chosen.precision)
+    """This process's explainer for the run's layers, preset, reduction and precision."""
+    return _explainer(model_of(job), job.layers, job.settings)
+
+
+def _explainer(model: ReIdModel, layers: tuple[str, ...], chosen: Settings) -> LayerExplainer:
+    return LayerExplainer(model.network, layers, chosen.preset, chosen.precision, reduction=chosen.reduction)
 
 
 @lru_cache(maxsize=2)
@@ -118,6 +130,12 @@ def _load(source: str, revision: str | None, resize: str | None, on: str) -> ReI
     return load_model(source, on, revision, resize)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=8)
+def _identity(name: str, weights: str | None, max_keypoints: int) -> Identity:
+    folder = Path(weights).expanduser() if weights else None
+    return load_local_matcher(name, folder, "cpu", max_keypoints).identity()
+
+
+@lru_cache(maxsize=8)
 def _matcher(name: str, weights: str | None, max_keypoints: int, on: str) -> LocalMatcher:
     return load_local_matcher(name, Path(weights).expanduser() if weights else None, on, max_keypoints)

@@ -103,18 +103,25 @@ def pair_rules(settings: Settings) -> dict[str, tuple[PairRule, int]]:
 
 def retrieve_shard(job: Job, shard: RetrieveShard) -> Candidates:
     """The nearest photos of one range of queries, over the whole gallery."""
+    return nearest(job, shard, pair_rules(job.settings), "retrieve")
+
+
+def nearest(
+    job: Job, shard: RetrieveShard, rules: Mapping[str, tuple[PairRule, int]], stage: str
+) -> Candidates:
+    """The nearest photos of one range of queries under each of several rules, one rule's after the other's."""
     watch = Stopwatch()
     rows = np.arange(shard.first, shard.last)
     queries = _vectors(job, shard.gallery, rows).to(device())
     with watch.in_engine():
         found = exact_top_k(
-            queries, rows, lambda: _blocks(job, shard.gallery), shard.gallery.keys, pair_rules(job.settings)
+            queries, rows, lambda: _blocks(job, shard.gallery), shard.gallery.keys, dict(rules)
         )
     query, neighbour, cosine = (
         np.concatenate([getattr(n, field) for n in found.values()])
         for field in ("query", "neighbour", "cosine")
     )
-    result = ShardResult("retrieve", shard.name, len(query), 0, watch.seconds, watch.engine, peak_bytes())
+    result = ShardResult(stage, shard.name, len(query), 0, watch.seconds, watch.engine, peak_bytes())
     return Candidates(query.astype(np.int32), neighbour.astype(np.int32), cosine, result)
 
 

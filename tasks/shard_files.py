@@ -12,8 +12,9 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from schemas.columns import Table
 from schemas.errors import WarehouseError
-from schemas.tables import SCHEMA_VERSION, Table
+from schemas.tables import SCHEMA_VERSION
 
 Rows: TypeAlias = pa.Table | Sequence[Mapping[str, Any]]
 

@@ -7,6 +7,7 @@ from torch import nn
 
 from pairx_engine.chips import ChipSpec
 from pairx_engine.explain import explain_pair
+from pairx_engine.lrp import REDUCTIONS
 from pairx_engine.models import ReIdModel
 from pairx_engine.relevance import LayerExplainer, cosine_start
 
@@ -76,6 +77,24 @@ def test_matches_come_most_relevant_first(model, chips, preset):
     assert found.relevance0 is grid
 
 
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_a_reduction_given_ranks_the_matches(model, chips, reduction):
+    found = explain_pair(model, *chips, preset="paper", n_pixel_maps=0, reduction=reduction)
+    plain = explain_pair(model, *chips, preset="paper", n_pixel_maps=0)
+    assert (found.preset, found.reduction, plain.reduction) == ("paper", reduction, "signed_sum")
+    assert found.arrays().keys() == plain.arrays().keys()
+    explainer = LayerExplainer(model.network, ["1"], "paper", reduction=reduction)
+    seen = [explainer.see(chip) for chip in model.normalise(chips)]
+    starts = cosine_start(*(one.embedding for one in seen))
+    grids = [
+        explainer.relevance(s, start[None])["1"][0].numpy() for s, start in zip(seen, starts, strict=True)
+    ]
+    np.testing.assert_array_equal(found.relevance0, grids[0])
+    np.testing.assert_array_equal(found.relevance1, grids[1])
+    (c0, r0), (c1, r1) = found.match_cell0.T, found.match_cell1.T
+    np.testing.assert_array_equal(found.match_relevance, grids[0][r0, c0].astype(float) * grids[1][r1, c1])
+
+
 def test_exchanging_the_chips_exchanges_the_sides(model, chips):
     one, other = (
         explain_pair(model, *chips, n_pixel_maps=1),
@@ -98,6 +117,8 @@ def test_what_cannot_be_explained_is_refused(model, chips):
         explain_pair(model, *chips, layer="blocks")
     with pytest.raises(ValueError, match="published, paper"):
         explain_pair(model, *chips, preset="none")
+    with pytest.raises(ValueError, match="abs_of_sum"):
+        explain_pair(model, *chips, reduction="none")
     with pytest.raises(ValueError, match="chips must be"):
         explain_pair(model, chips[0], chips[1][:-1])
     with pytest.raises(ValueError, match="chips must be"):

@@ -13,6 +13,7 @@ from zennit.composites import EpsilonPlus
 
 from pairx_engine.lrp import (
     PRESETS,
+    REDUCTIONS,
     Preset,
     fold_batch_norm,
     following_batch_norms,
@@ -326,7 +327,9 @@ def test_reductions_equal_loops(channels, height, width, seed):
                     "abs_of_sum": abs(sum(cell)),
                     "signed_sum": sum(cell),
                     "sum_of_abs": sum(map(abs, cell)),
+                    "positive_sum": max(sum(cell), 0.0),
                 }
+                assert set(wanted) == set(REDUCTIONS)
                 for name, value in wanted.items():
                     assert float(reduce_channels(values, name)[p, row, column]) == pytest.approx(
                         value, abs=1e-12
@@ -343,3 +346,12 @@ def test_presets_say_how_they_reduce():
         preset_named("best")
     with pytest.raises(ValueError, match="unknown reduction"):
         Preset("new", "mean")
+
+
+def test_a_preset_takes_another_reduction_and_keeps_its_name_and_rules():
+    for name, own in PRESETS.items():
+        assert preset_named(name) is own
+        for reduction in REDUCTIONS:
+            assert preset_named(name, reduction) == Preset(name, reduction, own.start, own.conserving)
+    with pytest.raises(ValueError, match="abs_of_sum, signed_sum, sum_of_abs, positive_sum"):
+        preset_named("paper", "mean")

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from pairx_engine.lrp import lrp_rules, preset_named
+from pairx_engine.lrp import REDUCTIONS, lrp_rules, preset_named
 from pairx_engine.propagation.tape import Tape
 from pairx_engine.relevance import LayerExplainer, cosine_shares, cosine_start, in_groups
 from pairx_engine.relevance import starts_of as starts_of_preset
@@ -109,6 +109,29 @@ def test_what_is_seen_is_the_networks_own(net, chips, path):
     torch.testing.assert_close(seen.embedding, net(chips[:1])[0], rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(seen.features["one"], net.one(chips[:1])[0], rtol=1e-12, atol=1e-12)
     assert not seen.embedding.requires_grad
+
+
+@PATHS
+@pytest.mark.parametrize("preset", ["published", "paper"])
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_a_reduction_given_takes_the_place_of_the_presets_own(net, chips, path, preset, reduction):
+    explainer, starts = (
+        LayerExplainer(net, ["one", "three"], preset, path=path, reduction=reduction),
+        starts_of(3),
+    )
+    assert (explainer.preset.name, explainer.preset.reduction) == (preset, reduction)
+    seen = explainer.see(chips[0])
+    channels = explainer.channel_relevance(seen, starts)
+    wanted = {
+        "abs_of_sum": {n: c.sum(dim=1).abs() for n, c in channels.items()},
+        "signed_sum": {n: c.sum(dim=1) for n, c in channels.items()},
+        "sum_of_abs": {n: c.abs().sum(dim=1) for n, c in channels.items()},
+        "positive_sum": {n: c.sum(dim=1).clamp(min=0) for n, c in channels.items()},
+    }
+    found = explainer.relevance(seen, starts)
+    assert_same(found, wanted.pop(reduction))
+    for other in wanted.values():
+        assert any(not torch.allclose(found[name], other[name]) for name in found)
 
 
 @PATHS
@@ -337,6 +360,8 @@ def test_refusals_name_the_cure(net, chips):
         LayerExplainer(net, [])
     with pytest.raises(ValueError, match="published, paper"):
         LayerExplainer(net, ["one"], "best")
+    with pytest.raises(ValueError, match="positive_sum"):
+        LayerExplainer(net, ["one"], reduction="mean")
     with pytest.raises(ValueError, match="not a map"):
         LayerExplainer(net, ["head"]).see(chips[0])
     with pytest.raises(ValueError, match="no part"):

@@ -15,7 +15,8 @@ from pairx_engine.local.registry import load_local_matcher
 from pairx_engine.models import load_model
 from pairx_engine.models.load import EMBEDDED_FOLDER
 from schemas import fingerprints as module
-from schemas.fingerprints import Fingerprints, fingerprint, fingerprints
+from schemas.evaluation_tables import EVALUATION_TABLES
+from schemas.fingerprints import Fingerprints, fingerprint, fingerprints, sweep_fingerprint
 from schemas.settings import Settings
 from schemas.tables import TABLES
 
@@ -29,6 +30,7 @@ CHANGES = {
     "resize": ("opencv", FROM_EMBEDDINGS),
     "layers": (("backbone.blocks.2",), FROM_SCORES),
     "preset": ("paper", FROM_SCORES),
+    "reduction": ("positive_sum", FROM_SCORES),
     "precision": ("bfloat16", FROM_SCORES),
     "matcher": ("disk+lightglue", FROM_KEYPOINTS),
     "view_side": (512, FROM_KEYPOINTS),
@@ -123,6 +125,12 @@ def test_a_layer_named_is_the_same_as_the_models_own():
     assert prints(layers=("backbone.blocks.3", "backbone.blocks.2")) != prints()
 
 
+def test_scores_stored_before_the_reduction_was_a_setting_stay_valid():
+    identities = ({"d": 1}, {"m": 1}, {"e": 1}, {"x": 1}, ("a.b",))
+    assert fingerprints(Settings(), *identities).scores == "6ceabce5d9181b82"
+    assert fingerprints(Settings(preset="paper"), *identities).scores == "3349733c3b6a3878"
+
+
 def test_another_schema_changes_every_table(monkeypatch):
     before = prints()
     monkeypatch.setattr(module, "SCHEMA_VERSION", "another")
@@ -148,8 +156,53 @@ def test_matches_and_relevances_lie_under_the_scores_fingerprint():
 
 def test_every_table_of_results_has_a_fingerprint():
     found = prints()
-    for table in set(TABLES) - {"failures", "reviews", "runs"}:
+    of_evaluations = {table.name for table in EVALUATION_TABLES}
+    for table in set(TABLES) - {"failures", "reviews", "runs"} - of_evaluations:
         assert re.fullmatch(r"[0-9a-f]{16}", found.of(table)), table
+
+
+VARIANTS = {"layers": ("a", "b"), "presets": ("published",)}
+MATCHERS = [{"matcher": "sift"}, {"matcher": "disk", "weights": "1"}]
+
+
+def swept(embeddings="e", variants=VARIANTS, matchers=MATCHERS, **changed):
+    return sweep_fingerprint(Settings(**changed), embeddings, variants, matchers)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"embeddings": "f"},
+        {"variants": {**VARIANTS, "layers": ("a",)}},
+        {"variants": {**VARIANTS, "presets": ("paper",)}},
+        {"matchers": MATCHERS[:1]},
+        {"matchers": [MATCHERS[0], {"matcher": "disk", "weights": "2"}]},
+        {"precision": "tf32"},
+        {"view_side": 512},
+        {"max_keypoints": 500},
+        {"homography_threshold": 4.0},
+    ],
+    ids=str,
+)
+def test_what_a_sweep_tries_or_holds_fixed_changes_its_partition(changed):
+    assert swept(**changed) != swept()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"variants": {"presets": ("published",), "layers": ("b", "a")}},
+        {"matchers": MATCHERS[::-1]},
+        {"preset": "paper"},
+        {"reduction": "positive_sum"},
+        {"homography": "least_squares"},
+        {"matcher_weights": "/elsewhere"},
+        {"top_k": 6},
+    ],
+    ids=str,
+)
+def test_order_and_settings_that_a_sweep_varies_or_does_not_use_leave_its_partition(changed):
+    assert swept(**changed) == swept()
 
 
 def test_fingerprints_are_the_same_in_every_process_and_order():

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from pairx_engine.chips import MAX_PIXELS
 from pairx_engine.homography import Method
 from pairx_engine.local.registry import LOCAL_MATCHERS
-from pairx_engine.lrp import PRESETS
+from pairx_engine.lrp import PRESETS, REDUCTIONS
 from schemas.errors import SettingsError
 from schemas.settings import Matcher, Settings, load_settings
 
@@ -93,6 +93,7 @@ def test_a_file_that_is_not_there_or_a_folder_is_named(tmp_path):
         {"homography_threshold": float("nan")},
         {"homography_threshold": 0},
         {"matcher": "orb"},
+        {"reduction": "mean"},
         {"layers": "backbone.blocks.3"},
         {"workers": 0},
         {"n_pixel_maps": -1},
@@ -125,6 +126,8 @@ def test_every_setting_teaches():
 def test_choices_are_those_of_the_engine():
     assert Matcher.__args__ == LOCAL_MATCHERS
     assert set(Settings.model_fields["preset"].annotation.__args__) == set(PRESETS)
+    reductions, _ = Settings.model_fields["reduction"].annotation.__args__
+    assert reductions.__args__ == REDUCTIONS
     assert Settings.model_fields["max_pixels"].default == MAX_PIXELS
     assert set(Settings.model_fields["homography"].annotation.__args__) == set(Method.__args__)
 

@@ -1,0 +1,311 @@
+"""The evaluation flow: list labelled pairs → score → measure, and if asked for: sweep the settings, test faithfulness.
+
+It shares photos, embeddings and scores with the nightly run, so that what is stored already costs nothing; its lists, sweeps
+and measurements are tables of their own, and no view of the nightly run changes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from prefect import flow
+from prefect_dask import DaskTaskRunner
+from tasks.evaluation.sweep import Sweep, plan_sweep, sweep_partition
+
+from flows.cluster import dask_cluster
+from flows.nightly import RunOptions, embed_photos, ingest_photos
+from flows.progress import Reporter
+from flows.stages import StageRunner
+from pairx_engine.evaluation.choice import Choice, ScoreSettings, choose
+from pairx_engine.evaluation.separation import DEFAULT, Binning
+from schemas.catalogue import Catalogue
+from schemas.errors import PairxError
+from schemas.settings import Settings
+from tasks.draw import plan_draw
+from tasks.evaluation.candidates import default_candidate, sweep_of
+from tasks.evaluation.faithfulness import (
+    Protocol,
+    choose_pairs,
+    faithfulness_fingerprint,
+    plan_faithfulness,
+    summarise,
+)
+from tasks.evaluation.gather import ListedPairs, scatter_of
+from tasks.evaluation.listing import list_fingerprint, listed_pairs, plan_list
+from tasks.evaluation.results import Evaluation, FaithfulnessRow
+from tasks.evaluation.statistics import measure, rank_outliers
+from tasks.job import Job, prepare_job
+from tasks.remaining import look
+from tasks.retrieve import Gallery
+from tasks.run_log import Balance, RunLog
+from tasks.run_report import EMBEDDED_NOTICE
+from tasks.score import Pair, plan_score
+from tasks.warehouse import Warehouse
+
+Photos = Mapping[str, Mapping[str, Any]]
+_LISTED = "no photo of this catalogue has both a name and a partner of the same or of another name"
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """What to evaluate, and how far.
+
+    `per_photo` pairs of each class per photo; `binning` of Delta; `resamples` of the intervals; `figures` of outliers.
+    With `choose` settings are swept over at most `sweep_pairs` pairs, `layers` and `matchers` (name to weights) beside the
+    defaults, cross-validated in `folds`. `faithfulness` pairs are flipped under `protocol`; 0 leaves them out.
+    """
+
+    dataset: str
+    per_photo: int = 2
+    binning: Binning = DEFAULT
+    resamples: int = 200
+    figures: int = 12
+    choose: bool = False
+    layers: tuple[str, ...] = ()
+    matchers: Mapping[str, str | None] = field(default_factory=dict)
+    sweep_pairs: int = 2000
+    folds: int = 3
+    faithfulness: int = 0
+    protocol: Protocol = field(default_factory=Protocol)
+    retry_failed: bool = False
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The evaluation, its pair list with scores, and the sum that must add up."""
+
+    evaluation: Evaluation
+    pairs: pa.Table
+    balance: Balance
+
+
+_WORK: ContextVar[tuple[Catalogue | None, Job, EvaluateOptions, Reporter]] = ContextVar("evaluation")
+
+
+def evaluate(
+    catalogue: Catalogue | None,
+    warehouse: Warehouse,
+    settings: Settings,
+    options: EvaluateOptions,
+    reporter: Reporter,
+) -> Evaluated:
+    """Evaluate the photos of a warehouse, after taking in those of a catalogue if one is given.
+
+    Raises `PairxError` where there is nothing to evaluate, and where pairs were lost.
+    """
+    warehouse.prepare()
+    job = prepare_job(warehouse, settings)
+    if job.notice:
+        reporter.notice(job.notice)
+    with dask_cluster(settings) as cluster:
+        token = _WORK.set((catalogue, job, options, reporter))
+        try:
+            return process.with_options(task_runner=DaskTaskRunner(address=cluster.address))()
+        finally:
+            _WORK.reset(token)
+
+
+@flow(name="pairx-evaluate")
+def process() -> Evaluated:
+    """All steps on the flow's task runner; see `flows.nightly.process` for why it takes nothing."""
+    return _process_work()
+
+
+def _process_work() -> Evaluated:
+    return _process(*_WORK.get())
+
+
+def _process(
+    catalogue: Catalogue | None, job: Job, options: EvaluateOptions, reporter: Reporter
+) -> Evaluated:
+    log, stages = RunLog(job), StageRunner(job, reporter)
+    run = RunOptions(retry_failed=options.retry_failed)
+    if catalogue is not None:
+        ingest_photos(catalogue, job, log, run, stages)
+    gallery = embed_photos(job, log, run, stages)
+    with look(job, log.columns()) as (_, left):
+        photos = left.photos()
+    listed = _list(job, gallery, photos, options, stages)
+    _score(job, log, listed, options, stages)
+    evaluation, table, balance = _measure(job, log, gallery, photos, listed, options, stages)
+    return Evaluated(evaluation, table, balance)
+
+
+def _list(
+    job: Job, gallery: Gallery, photos: Photos, options: EvaluateOptions, stages: StageRunner
+) -> pa.Table:
+    """The pair list of this state of the catalogue; made once."""
+    partition, shard = list_fingerprint(job, options.per_photo), gallery.state
+    warehouse = job.warehouse
+    known = warehouse.exists("evaluation_pairs", partition, shard)
+    plan = [] if known or len(gallery.photo_ids) < 2 else plan_list(gallery, options.per_photo)
+
+    def store(candidates: list[Any]) -> int:
+        rows = listed_pairs(gallery, [photos[i] for i in gallery.photo_ids], candidates)
+        return warehouse.write("evaluation_pairs", partition, shard, rows)
+
+    sizes = [s.queries.last - s.queries.first for s in plan]
+    stages.run("list", plan, sizes, "pairs of this catalogue are listed", finish=store)
+    if not warehouse.exists("evaluation_pairs", partition, shard):
+        raise PairxError(_LISTED, "evaluate a catalogue in which animals have names and several photos")
+    listed = warehouse.read("evaluation_pairs", partition, [shard])
+    classes = set(listed["correct"].to_pylist())
+    if classes != {True, False}:
+        raise PairxError(
+            _LISTED
+            if not classes
+            else f"all {listed.num_rows} pairs are {'in' * (True not in classes)}correct",
+            "evaluation compares pairs of one name with pairs of two; name more photos",
+        )
+    return listed
+
+
+def _score(job: Job, log: RunLog, listed: pa.Table, options: EvaluateOptions, stages: StageRunner) -> None:
+    """Score the listed pairs that have no scores under these settings, as the nightly run would."""
+    with look(job, log.columns(), options.retry_failed) as (connection, left):
+        unscored = ListedPairs(connection, job, listed).unscored(options.retry_failed)
+        shards = plan_score(unscored, left.photos(), left.keypoint_shards(), job.settings.pairs_per_shard)
+    stages.run("score", shards, [len(s.pairs) for s in shards], "all listed pairs have scores")
+
+
+def _measure(
+    job: Job,
+    log: RunLog,
+    gallery: Gallery,
+    photos: Photos,
+    listed: pa.Table,
+    options: EvaluateOptions,
+    stages: StageRunner,
+) -> tuple[Evaluation, pa.Table, Balance]:
+    """Statistics, outliers with figures, and what was asked for besides."""
+    with look(job, log.columns()) as (connection, _):
+        found = ListedPairs(connection, job, listed)
+        scored, table = found.scored(), found.table()
+        wanted = rank_outliers(scored, options.figures)
+        undrawn = plan_draw(found.undrawn(wanted, photos))
+    stages.run("draw", undrawn, [len(s.items) for s in undrawn], "figures of the outliers")
+    with look(job, log.columns()) as (connection, _):
+        figures = ListedPairs(connection, job, listed).figures(wanted)
+    choice = _choose(job, photos, listed, options, stages) if options.choose else None
+    faithful = _faithfulness(job, photos, listed, options, stages) if options.faithfulness else []
+    failed = listed.num_rows - len(scored.pair_id)
+    with stages.alone("measure") as note:
+        statistics = measure(options.dataset, scored, options.binning, options.resamples)
+        note(f"{len(statistics)} statistics of {len(scored.pair_id)} pairs")
+    names = [n for n in gallery.names if n is not None]
+    evaluation = Evaluation(
+        dataset=options.dataset,
+        created=datetime.now(UTC),
+        settings=job.settings.model_dump(mode="json") | {"layers": list(job.layers)},
+        layer=job.layers[0],
+        n_photos=len(names),
+        n_animals=len(set(names)),
+        n_failed=failed,
+        per_photo=options.per_photo,
+        default_variant=options.binning.name,
+        resamples=options.resamples,
+        statistics=statistics,
+        scatter=scatter_of(scored),
+        outliers=wanted,
+        figures=figures,
+        choice=choice,
+        faithfulness=faithful,
+        notes=_notes(job, len(gallery.names) - len(names)),
+    )
+    return evaluation, table, Balance("pairs", listed.num_rows, len(scored.pair_id), "scored", failed)
+
+
+def _notes(job: Job, unnamed: int) -> list[str]:
+    notes = [job.notice] if job.notice else []
+    if unnamed:
+        notes.append(f"{unnamed} photos of unknown animals take no part.")
+    if job.settings.model == "embedded":
+        notes.append(EMBEDDED_NOTICE)
+    return notes
+
+
+def _choose(
+    job: Job, photos: Photos, listed: pa.Table, options: EvaluateOptions, stages: StageRunner
+) -> Choice:
+    """Sweep the settings over a part of the pairs and choose among them."""
+    sweep = sweep_of(job, options.layers, options.matchers)
+    rows = choose_pairs(listed, options.sweep_pairs)
+    pairs = [Pair(row["pair_id"], row["photo_a"], row["photo_b"]) for row in rows]
+    partition = sweep_partition(job, sweep)
+    done = job.warehouse.shards("measurements", partition)
+    shards = plan_sweep(pairs, photos, sweep, job.settings.pairs_per_shard)
+    left = [s for s in shards if s.name not in done]
+    stages.run("sweep", left, [len(s.pairs) for s in left], "all variants are measured")
+    measured = job.warehouse.read("measurements", partition, [s.name for s in shards])
+    with stages.alone("choose") as note:
+        choice = _best(job, sweep, rows, measured, options)
+        note(choice.reason)
+    return choice
+
+
+def _best(
+    job: Job, sweep: Sweep, rows: list[dict[str, Any]], measured: pa.Table, options: EvaluateOptions
+) -> Choice:
+    place = {row["pair_id"]: i for i, row in enumerate(rows)}
+    coverage: dict[ScoreSettings, NDArray[np.float64]] = {}
+    residual: dict[ScoreSettings, NDArray[np.float64]] = {}
+    seconds: dict[ScoreSettings, list[float]] = defaultdict(list)
+    for row in measured.to_pylist():
+        of_coverage = row["score"] == "match_coverage"
+        names = ("layer", "preset", "reduction") if of_coverage else ("homography", "layer", "matcher")
+        key = tuple((name, row[name]) for name in names)
+        values = (coverage if of_coverage else residual).setdefault(key, np.full(len(rows), np.nan))
+        if row["value"] is not None:
+            values[place[row["pair_id"]]] = row["value"]
+        seconds[key].append(row["seconds"])
+    codes = {
+        name: i for i, name in enumerate(sorted({r[s] for r in rows for s in ("identity_a", "identity_b")}))
+    }
+    a, b = (np.array([codes[r[side]] for r in rows], dtype=np.int64) for side in ("identity_a", "identity_b"))
+    return choose(
+        np.array([r["cosine"] for r in rows], dtype=np.float64),
+        a == b,
+        a,
+        b,
+        coverage,
+        residual,
+        {key: float(np.mean(each)) for key, each in seconds.items()},
+        default_candidate(job.settings, job.layers[0]),
+        n_folds=options.folds,
+        n_resamples=max(options.resamples, 1),
+        binning=options.binning,
+    )
+
+
+def _faithfulness(
+    job: Job, photos: Photos, listed: pa.Table, options: EvaluateOptions, stages: StageRunner
+) -> list[FaithfulnessRow]:
+    """Flip pixels of a few pairs under every way of explaining them."""
+    pairs = choose_pairs(listed, options.faithfulness)
+    partition = faithfulness_fingerprint(job, options.protocol)
+    done = job.warehouse.shards("faithfulness", partition)
+    shards = plan_faithfulness(pairs, photos, options.protocol)
+    left = [s for s in shards if s.name not in done]
+    stages.run("faithfulness", left, [len(s.pairs) for s in left], "all pairs are measured")
+    measured = job.warehouse.read("faithfulness", partition, [s.name for s in shards])
+    return summarise(measured, pairs)
+
+
+def settings_of_newest_run(warehouse: Warehouse) -> dict[str, Any]:
+    """All settings of the newest finished run; none where no run has finished."""
+    rows = (
+        warehouse.connect()
+        .execute("SELECT settings FROM all_runs WHERE status = 'finished' ORDER BY run_id DESC LIMIT 1")
+        .fetchall()
+    )
+    found: dict[str, Any] = json.loads(rows[0][0]) if rows else {}
+    return found

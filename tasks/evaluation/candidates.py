@@ -1,0 +1,65 @@
+"""What a sweep tries when it is not told: layers beside the default one, all presets and reductions, both estimators."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from pairx_engine.errors import EngineError
+from pairx_engine.lrp import PRESETS, REDUCTIONS, preset_named
+from pairx_engine.relevance import LayerExplainer
+from schemas.settings import Settings
+from tasks.evaluation.sweep import Sweep
+from tasks.job import Job, model_of
+
+FEWEST_CELLS, MOST_CELLS = 36, 4096
+"""Cells of a layer's map: fewer say nothing about place, more take minutes to match."""
+HOMOGRAPHIES = ("magsac", "least_squares")
+SAME_COVERAGE = "signed_sum"
+"""Coverage takes magnitudes, so that it cannot tell this reduction from `abs_of_sum`."""
+
+
+def sweep_of(job: Job, layers: Sequence[str] = (), matchers: Mapping[str, str | None] | None = None) -> Sweep:
+    """The sweep for a job: its own settings are always among the candidates."""
+    chosen = job.settings
+    tried = dict(matchers or {}) | {chosen.matcher: chosen.matcher_weights, "sift": None}
+    return Sweep(
+        layers=tuple(dict.fromkeys([job.layers[0], *(layers or neighbouring_layers(job))])),
+        presets=tuple(PRESETS),
+        reductions=tuple(name for name in REDUCTIONS if name != SAME_COVERAGE),
+        matchers=tuple(sorted(tried.items())),
+        homographies=HOMOGRAPHIES,
+    )
+
+
+def default_candidate(settings: Settings, layer: str) -> dict[str, str]:
+    """The settings as the candidate that they are."""
+    reduction = settings.reduction or preset_named(settings.preset).reduction
+    return {
+        "layer": layer,
+        "preset": settings.preset,
+        "reduction": "abs_of_sum" if reduction == SAME_COVERAGE else reduction,
+        "matcher": settings.matcher,
+        "homography": settings.homography,
+    }
+
+
+def neighbouring_layers(job: Job) -> list[str]:
+    """The default layer and the modules beside it that give a map of a useful size, in the network's order."""
+    model, default = model_of(job), job.layers[0]
+    parent = default.rpartition(".")[0]
+    siblings = [
+        f"{parent}.{name}" if parent else name
+        for name, _ in model.network.get_submodule(parent).named_children()
+    ]
+    grey = model.normalise([np.full((*model.chip.size, 3), 128, dtype=np.uint8)])[0]
+    found = []
+    for name in siblings:
+        try:
+            features = LayerExplainer(model.network, [name]).see(grey).features[name]
+        except (EngineError, RuntimeError, ValueError):
+            continue
+        if FEWEST_CELLS <= features.shape[-2] * features.shape[-1] <= MOST_CELLS:
+            found.append(name)
+    return found

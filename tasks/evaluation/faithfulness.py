@@ -1,0 +1,145 @@
+"""Faithfulness of the explanations of some listed pairs: pixel flipping and continuity, beside maps that know nothing."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from statistics import fmean, stdev
+from typing import Any
+
+import pyarrow as pa
+
+from pairx_engine.chips import chip_of
+from pairx_engine.faithfulness import METHODS, Flipping, PairMapper, Translation, ValueRange, measure_pairs
+from pairx_engine.faithfulness import Pair as FaithfulPair
+from schemas.failures import Failure
+from schemas.fingerprints import fingerprint
+from tasks.evaluation.results import FaithfulnessRow
+from tasks.job import Job, model_of
+from tasks.photo_files import CUTS
+from tasks.shards import ShardResult, Stopwatch, chunks, or_failure, peak_bytes
+from tasks.warehouse import shard_name
+
+_PAIRS_PER_SHARD = 2
+_PHOTO_COLUMNS = ("photo_id", "chip_id", "root", "path", "sha256", "box", "theta")
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How faithfulness is measured: the methods to compare, the flips and, if any, the translation."""
+
+    methods: tuple[str, ...] = METHODS
+    flipping: Flipping = field(default_factory=Flipping)
+    translation: Translation | None = None
+
+
+@dataclass(frozen=True)
+class FaithfulnessShard:
+    """A few listed pairs with their photos, by id."""
+
+    pairs: tuple[Mapping[str, Any], ...]
+    photos: Mapping[str, Mapping[str, Any]]
+    protocol: Protocol
+
+    @property
+    def name(self) -> str:
+        """Hash of the pair ids."""
+        return shard_name(p["pair_id"] for p in self.pairs)
+
+
+def faithfulness_fingerprint(job: Job, protocol: Protocol) -> str:
+    """The partition of `faithfulness`: what makes the maps, and how they are measured."""
+    return fingerprint(
+        embeddings=job.prints.embeddings,
+        layer=job.layers[0],
+        precision=job.settings.precision,
+        maps=job.settings.n_pixel_maps,
+        protocol=asdict(protocol),
+    )
+
+
+def choose_pairs(listed: pa.Table, count: int) -> list[dict[str, Any]]:
+    """`count` listed pairs, half of them of one name, at random: ids are hashes, so the smallest of each class will do."""
+    rows = sorted(listed.to_pylist(), key=lambda row: row["pair_id"])
+    each = [[row for row in rows if row["correct"] is correct] for correct in (True, False)]
+    half = -(-count // 2)
+    return [*each[0][:half], *each[1][: count - half]]
+
+
+def plan_faithfulness(
+    pairs: Sequence[Mapping[str, Any]], photos: Mapping[str, Mapping[str, Any]], protocol: Protocol
+) -> list[FaithfulnessShard]:
+    """Shards of a few pairs: every method explains each of them several times."""
+    shards = []
+    for part in chunks(sorted(pairs, key=lambda p: str(p["pair_id"])), _PAIRS_PER_SHARD):
+        ids = sorted({p[side] for p in part for side in ("photo_a", "photo_b")})
+        lean = {i: {column: photos[i][column] for column in _PHOTO_COLUMNS} for i in ids}
+        shards.append(FaithfulnessShard(tuple(part), lean, protocol))
+    return shards
+
+
+def faithfulness_shard(job: Job, shard: FaithfulnessShard) -> ShardResult:
+    """Measure the pairs of one shard and commit their rows."""
+    watch = Stopwatch()
+    model = model_of(job)
+    layer = job.layers[0]
+    mapper = PairMapper(model.network, layer, max(1, job.settings.n_pixel_maps), 0, job.settings.precision)
+    values = ValueRange.of(model.chip)
+    rows: list[dict[str, Any]] = []
+    failures: list[Failure] = []
+    for pair in shard.pairs:
+        with or_failure(failures, "faithfulness", pair["pair_id"]):
+            chips = [
+                model.normalise(
+                    [chip_of(CUTS.cut(shard.photos[pair[side]], job.settings.max_pixels), model.chip)]
+                )[0]
+                for side in ("photo_a", "photo_b")
+            ]
+            with watch.in_engine():
+                given = FaithfulPair(pair["pair_id"], chips[0], chips[1], pair["correct"])
+                protocol = shard.protocol
+                measured = list(
+                    measure_pairs(
+                        mapper, [given], values, protocol.methods, protocol.flipping, protocol.translation
+                    )
+                )
+            key = {name: pair[name] for name in ("pair_id", "photo_a", "photo_b")}
+            rows += [
+                key
+                | {"layer": layer, "similar": pair["correct"], "method": row.method, "measure": row.measure}
+                | {"value": row.value if math.isfinite(row.value) else None}
+                for row in measured
+            ]
+    partition = faithfulness_fingerprint(job, shard.protocol)
+    if failures:
+        job.warehouse.write("failures", partition, shard.name, [f.row() for f in failures])
+    job.warehouse.write("faithfulness", partition, shard.name, rows)
+    count = len(shard.pairs) - len(failures)
+    return ShardResult(
+        "faithfulness", shard.name, count, len(failures), watch.seconds, watch.engine, peak_bytes()
+    )
+
+
+def summarise(measured: pa.Table, pairs: Sequence[Mapping[str, Any]]) -> list[FaithfulnessRow]:
+    """Means over pairs by method, measure and class, with standard errors; in the order of the methods."""
+    wanted = {p["pair_id"] for p in pairs}
+    values: dict[tuple[str, str, bool], list[float]] = defaultdict(list)
+    for row in measured.to_pylist():
+        if row["pair_id"] in wanted and row["value"] is not None:
+            values[row["method"], row["measure"], row["similar"]].append(row["value"])
+    order = {method: i for i, method in enumerate(METHODS)}
+    return [
+        FaithfulnessRow(
+            method,
+            measure,
+            similar,
+            fmean(found),
+            stdev(found) / math.sqrt(len(found)) if len(found) > 1 else None,
+            len(found),
+        )
+        for (method, measure, similar), found in sorted(
+            values.items(), key=lambda item: (order.get(item[0][0], len(order)), item[0][1], not item[0][2])
+        )
+    ]

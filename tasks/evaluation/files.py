@@ -1,0 +1,293 @@
+"""The files of an evaluation: its page, its tables as Parquet and CSV, and the settings it recommends as TOML.
+
+Parquet holds every value as it is. CSV is for spreadsheets too, which take a text that begins with = + - or @ for a formula
+and may run it: such a text gets an apostrophe before it, which spreadsheets understand as "this is text". Numbers, also
+those that are a photo's id or an animal's name, stay as they are.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import re
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pairx_engine.evaluation.choice import Candidate, Choice
+from schemas.errors import PairxError
+from schemas.settings import Settings, load_settings
+from tasks.evaluation.page import render_evaluation
+from tasks.evaluation.results import SCORES, Evaluation, Statistic
+from tasks.shard_files import put_in_place
+
+_TEXTS, _COUNTS = pa.string(), pa.int64()
+STATISTICS = pa.schema(
+    [
+        pa.field("dataset", _TEXTS, nullable=False),
+        pa.field("species", _TEXTS),
+        pa.field("score", _TEXTS, nullable=False),
+        pa.field("statistic", _TEXTS, nullable=False),
+        pa.field("variant", _TEXTS, nullable=False),
+        pa.field("value", pa.float64()),
+        pa.field("low", pa.float64()),
+        pa.field("high", pa.float64()),
+        pa.field("n_correct", _COUNTS, nullable=False),
+        pa.field("n_incorrect", _COUNTS, nullable=False),
+        pa.field("n_missing", _COUNTS, nullable=False),
+    ]
+)
+"""Columns of ``table.parquet``, one row per `Statistic`."""
+OUTLIERS = pa.schema(
+    [
+        ("rank", _COUNTS),
+        *((name, _TEXTS) for name in ("pair_id", "photo_a", "photo_b", "identity_a", "identity_b")),
+        ("correct", pa.bool_()),
+        *((name, pa.float64()) for name in ("cosine", *SCORES, "z", *(f"z_{score}" for score in SCORES))),
+        ("n_inliers", _COUNTS),
+    ]
+)
+FAITHFULNESS = pa.schema(
+    [
+        ("method", _TEXTS),
+        ("measure", _TEXTS),
+        ("similar", pa.bool_()),
+        ("mean", pa.float64()),
+        ("standard_error", pa.float64()),
+        ("n_pairs", _COUNTS),
+    ]
+)
+OPTIONAL = ("choice.parquet", "choice.csv", "faithfulness.csv")
+"""Files that only some evaluations have."""
+
+_FORMULA = tuple("=+-@＝＋－＠")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_QUOTED = frozenset(',;|\t"\r\n')
+"""Separators of any locale: unquoted, the rest of a text would become a cell of its own."""
+_CARRIED = (
+    "model",
+    "model_revision",
+    "resize",
+    "precision",
+    "view_side",
+    "max_keypoints",
+    "homography_threshold",
+)
+"""Settings that no candidate varies but the evidence hangs on."""
+
+
+class EvaluationFileError(PairxError, ValueError):
+    """The files of an evaluation cannot be written or read."""
+
+
+def write_evaluation(evaluation: Evaluation, out: Path, pairs: pa.Table) -> list[Path]:
+    """Write the files of an evaluation to the folder `out` and return their paths; `pairs` is written as it is.
+
+    Everything is made before the first file is written; then each appears whole or not at all, the page last. Files of an
+    earlier evaluation that this one does not have are removed. Raises `EvaluationFileError` for a folder that cannot be
+    written, and ValueError for a figure that is no PNG.
+    """
+    page = render_evaluation(evaluation).encode()
+    contents = {
+        **_both("table", _table(map(asdict, evaluation.statistics), STATISTICS)),
+        **_both("outliers", _table(map(asdict, evaluation.outliers), OUTLIERS)),
+        **_both("pairs", pairs),
+    }
+    if evaluation.choice is not None:
+        contents |= _both("choice", _choice_table(evaluation.choice))
+    if evaluation.faithfulness:
+        faithfulness = _table(map(asdict, evaluation.faithfulness), FAITHFULNESS)
+        contents["faithfulness.csv"] = csv_text(faithfulness).encode()
+    contents["report.html"] = page
+    path = out
+    try:
+        for name in OPTIONAL:
+            path = out / name
+            if name not in contents:
+                path.unlink(missing_ok=True)
+        for name, content in contents.items():
+            path = out / name
+            put_in_place(path, content)
+    except OSError as error:
+        raise EvaluationFileError(
+            f"{path} cannot be written: {error.strerror or error}",
+            "name a folder that can be made and written, on a disk with room",
+        ) from error
+    return [out / name for name in contents]
+
+
+def read_statistics(folder: Path) -> list[Statistic]:
+    """The statistics that `write_evaluation` wrote to `folder`, for the table across datasets.
+
+    Raises `EvaluationFileError` where there is no evaluation, or one whose table is damaged or of another form.
+    """
+    path = folder / "table.parquet"
+    cure = "give the folder that `pairx evaluate` wrote, with its table.parquet"
+    try:
+        table = pq.read_table(pa.BufferReader(path.read_bytes()))
+    except FileNotFoundError as error:
+        raise EvaluationFileError(f"{folder} holds no evaluation: there is no {path.name}", cure) from error
+    except (OSError, pa.ArrowException) as error:
+        raise EvaluationFileError(f"{path} cannot be read: {error}", cure) from error
+    absent = [name for name in STATISTICS.names if name not in table.column_names]
+    if absent:
+        raise EvaluationFileError(
+            f"{path} is no table of an evaluation: it has no column {', '.join(absent)}", cure
+        )
+    try:
+        typed = table.select(STATISTICS.names).cast(STATISTICS)
+        typed.validate(full=True)
+    except (pa.ArrowException, ValueError) as error:
+        raise EvaluationFileError(f"{path} is no table of an evaluation: {error}", cure) from error
+    return [Statistic(**_without_nan(row)) for row in typed.to_pylist()]
+
+
+def csv_text(table: pa.Table) -> str:
+    """The rows as CSV with a header: texts that a spreadsheet would run are neutralised (see above), numbers are exact.
+
+    Empty: null or NaN. Lists and structures are JSON, bytes are given by their number, times are ISO 8601.
+    """
+    rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
+    lines = [table.column_names, *rows]
+    return "".join(",".join(_cell(value) for value in line) + "\n" for line in lines)
+
+
+def settings_toml(choice: Choice, base: Settings) -> str:
+    """The chosen settings as a file for `pairx run --settings`, with the evidence as comments.
+
+    Of `base`, under which the choice was made, it holds what the evidence hangs on and is no default. A reduction that is
+    the preset's own stands in a comment, so that scores that are stored under the preset are not computed again.
+    Raises `SettingsError` when the chosen settings are none.
+    """
+    # torch is imported with it; who only writes tables must not pay for that.
+    from pairx_engine.lrp import PRESETS
+
+    chosen = dict(choice.chosen.settings)
+    layer, reduction = chosen.pop("layer", ""), chosen.pop("reduction", "")
+    values: dict[str, Any] = {name: getattr(base, name) for name in _CARRIED if _differs(base, name)}
+    values |= {"layers": [layer]} if layer else {}
+    values |= chosen
+    remarks = []
+    if reduction and chosen.get("preset") in PRESETS and reduction == PRESETS[chosen["preset"]].reduction:
+        remarks.append(f"# reduction = {_toml(reduction)}, the preset's own")
+    elif reduction:
+        values["reduction"] = reduction
+    matcher = chosen.get("matcher", base.matcher)
+    if matcher != "sift":
+        if matcher == base.matcher and base.matcher_weights is not None:
+            values["matcher_weights"] = base.matcher_weights
+        else:
+            remarks.append(
+                f"# matcher_weights is needed too: the folder with the weights of {_line(matcher)}"
+            )
+    load_settings(overrides=values)
+    lines = [f"{name} = {_toml(values[name])}" for name in Settings.model_fields if name in values]
+    return "\n".join([*_evidence(choice), *lines, *remarks]) + "\n"
+
+
+def _evidence(choice: Choice) -> list[str]:
+    """Comment lines: where the settings come from, why these, and the numbers behind it."""
+    interval = choice.difference
+    said = [
+        "Settings chosen by `pairx evaluate`, for `pairx run --settings`.",
+        choice.reason,
+        "Criterion: mean over both scores of the area under the ROC curve at equal cosine. On all pairs: chosen "
+        f"{choice.chosen.criterion:.4f}, default {choice.default.criterion:.4f}, best {choice.best.criterion:.4f}; "
+        f"best less default, interval by animal {interval.low:.4f} to {interval.high:.4f}.",
+        f"On held-out animals ({choice.n_folds} folds): best of the others {choice.held_out_best:.4f}, "
+        f"default {choice.held_out_default:.4f}.",
+    ]
+    return [f"# {line}" for text in said for line in textwrap.wrap(_line(text), 108)]
+
+
+def _line(text: str) -> str:
+    """One line that may stand in a comment: nothing in it may end the comment or steer a terminal."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(text.split()))
+
+
+def _differs(settings: Settings, name: str) -> bool:
+    return bool(getattr(settings, name) != Settings.model_fields[name].get_default())
+
+
+def _toml(value: str | float | list[str]) -> str:
+    """A value as TOML, whose strings are those of JSON but for two characters that must be escaped as well."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _choice_table(choice: Choice) -> pa.Table:
+    """One flat row per candidate, best first."""
+    names = list(dict.fromkeys(name for candidate in choice.candidates for name in candidate.settings))
+    scores = list(dict.fromkeys(score for candidate in choice.candidates for score in candidate.auc))
+    schema = pa.schema(
+        [
+            ("rank", _COUNTS),
+            *((name, _TEXTS) for name in names),
+            *((f"{kind}_{score}", pa.float64()) for kind in ("auc", "delta") for score in scores),
+            ("criterion", pa.float64()),
+            ("seconds", pa.float64()),
+            *((f"is_{role}", pa.bool_()) for role in ("default", "best", "chosen")),
+        ]
+    )
+    return _table((_choice_row(rank, c, choice) for rank, c in enumerate(choice.candidates, 1)), schema)
+
+
+def _choice_row(rank: int, candidate: Candidate, choice: Choice) -> dict[str, Any]:
+    return {
+        "rank": rank,
+        **candidate.settings,
+        **{f"auc_{score}": value for score, value in candidate.auc.items()},
+        **{f"delta_{score}": value for score, value in candidate.delta.items()},
+        "criterion": candidate.criterion,
+        "seconds": candidate.seconds,
+        **{
+            f"is_{role}": candidate.settings == getattr(choice, role).settings
+            for role in ("default", "best", "chosen")
+        },
+    }
+
+
+def _table(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+    return pa.Table.from_pylist([_without_nan(row) for row in rows], schema=schema)
+
+
+def _without_nan(row: Mapping[str, Any]) -> dict[str, Any]:
+    """NaN is no number: in tables, what is undefined is null."""
+    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()}
+
+
+def _both(name: str, table: pa.Table) -> dict[str, bytes]:
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    return {f"{name}.parquet": buffer.getvalue(), f"{name}.csv": csv_text(table).encode()}
+
+
+def _cell(value: object) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, bytes):
+        return f"<{len(value)} bytes>"
+    if isinstance(value, Mapping) or (isinstance(value, Sequence) and not isinstance(value, str)):
+        return _text(json.dumps(value, ensure_ascii=False, default=str))
+    isoformat = getattr(value, "isoformat", None)
+    return _text(isoformat() if isoformat else str(value))
+
+
+def _text(text: str) -> str:
+    """A text as a cell: neutralised where a spreadsheet would run it, quoted where it holds a separator."""
+    # Some programs drop what is blank before they look for a formula, or drop a tab that they were given as protection.
+    runs = text.lstrip().startswith(_FORMULA) or text.startswith(("\t", "\r"))
+    if runs and not _NUMBER.fullmatch(text):
+        text = f"'{text}"
+    if text == "" or text != text.strip() or not _QUOTED.isdisjoint(text):
+        text = '"' + text.replace('"', '""') + '"'
+    return text

@@ -1,0 +1,149 @@
+"""What is left of an evaluation and what it has found, asked of the warehouse in SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from schemas.failures import PASSING
+from tasks.draw import DrawItem
+from tasks.evaluation.results import SCORES, Outlier
+from tasks.evaluation.statistics import ScoredList
+from tasks.job import Job
+from tasks.remaining import subtitle
+from tasks.report_scatter import ReportScatter
+from tasks.score import Pair
+
+_SCORED = """
+    SELECT * FROM run_scores WHERE layer = $layer
+    QUALIFY row_number() OVER (PARTITION BY pair_id ORDER BY shard) = 1
+"""
+
+
+class ListedPairs:
+    """The listed pairs of one evaluation beside the stored scores of its settings."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, job: Job, listed: pa.Table) -> None:
+        self._connection = connection
+        self._layer = job.layers[0]
+        connection.register("listed", listed)
+
+    def unscored(self, retry_failed: bool = False) -> list[Pair]:
+        """Listed pairs without scores, matches or relevances at the layer, unless they failed for good."""
+        rows = self._connection.execute(
+            """
+            WITH done AS (
+                SELECT pair_id FROM run_scores WHERE layer = $layer
+                INTERSECT SELECT pair_id FROM run_matches WHERE layer = $layer
+                INTERSECT SELECT pair_id FROM run_relevances WHERE layer = $layer
+            ),
+            failed AS (
+                SELECT item AS pair_id FROM run_failures
+                WHERE stage = 'score' AND NOT $retry AND NOT list_contains($passing, code)
+            )
+            SELECT pair_id, photo_a, photo_b FROM listed
+            ANTI JOIN done USING (pair_id)
+            ANTI JOIN failed USING (pair_id)
+            ORDER BY photo_a, photo_b
+            """,
+            {"layer": self._layer, "retry": retry_failed, "passing": list(PASSING)},
+        ).fetchall()
+        return [Pair(*row) for row in rows]
+
+    def scored(self) -> ScoredList:
+        """The listed pairs that have scores, sorted by photo ids."""
+        found: pa.Table = self._connection.sql(
+            f"""
+            SELECT pair_id, l.photo_a, l.photo_b, identity_a, identity_b,
+                if(species_a = species_b, species_a, NULL) AS species,
+                CAST(l.cosine AS DOUBLE) AS cosine,
+                CAST(inverted_residual_mean AS DOUBLE) AS inverted_residual_mean,
+                CAST(match_coverage AS DOUBLE) AS match_coverage,
+                n_inliers
+            FROM listed AS l JOIN ({_SCORED}) AS s USING (pair_id)
+            ORDER BY l.photo_a, l.photo_b
+            """,  # noqa: S608  # constants
+            params={"layer": self._layer},
+        ).to_arrow_table()
+        columns = {name: found[name].to_pylist() for name in found.column_names}
+        numbers = {
+            name: np.array([np.nan if v is None else v for v in columns[name]], dtype=np.float64)
+            for name in ("cosine", *SCORES)
+        }
+        return ScoredList(
+            pair_id=tuple(columns["pair_id"]),
+            photo_a=tuple(columns["photo_a"]),
+            photo_b=tuple(columns["photo_b"]),
+            identity_a=tuple(columns["identity_a"]),
+            identity_b=tuple(columns["identity_b"]),
+            species=tuple(columns["species"]),
+            cosine=numbers["cosine"],
+            scores={name: numbers[name] for name in SCORES},
+            n_inliers=tuple(columns["n_inliers"]),
+        )
+
+    def table(self) -> pa.Table:
+        """Listed pairs with both scores, as an evaluation hands them to its readers."""
+        return self._connection.sql(
+            f"""
+            SELECT l.*, s.n_matches, s.match_coverage, s.residual_mean, s.inverted_residual_mean, s.n_inliers,
+                s.no_homography_reason
+            FROM listed AS l LEFT JOIN ({_SCORED}) AS s USING (pair_id)
+            ORDER BY l.photo_a, l.photo_b
+            """,  # noqa: S608  # constants
+            params={"layer": self._layer},
+        ).to_arrow_table()
+
+    def undrawn(self, wanted: Sequence[Outlier], photos: Mapping[str, Mapping[str, Any]]) -> list[DrawItem]:
+        """What figures of these pairs need, for those that have none."""
+        ranks = pa.table({"pair_id": [o.pair_id for o in wanted], "rank": [o.rank for o in wanted]})
+        self._connection.register(
+            "wanted", ranks.cast(pa.schema([("pair_id", pa.string()), ("rank", pa.int64())]))
+        )
+        rows = self._connection.execute(
+            f"""
+            SELECT l.cosine, m AS matches, r AS relevances,
+                s.inverted_residual_mean, s.residual_mean, s.match_coverage, s.n_matches, s.n_inliers
+            FROM wanted AS w
+            JOIN listed AS l USING (pair_id)
+            JOIN ({_SCORED}) AS s USING (pair_id)
+            JOIN (FROM run_matches SEMI JOIN wanted USING (pair_id) WHERE layer = $layer
+                QUALIFY row_number() OVER (PARTITION BY pair_id ORDER BY shard) = 1) AS m USING (pair_id)
+            JOIN (FROM run_relevances SEMI JOIN wanted USING (pair_id) WHERE layer = $layer
+                QUALIFY row_number() OVER (PARTITION BY pair_id ORDER BY shard) = 1) AS r USING (pair_id)
+            WHERE pair_id NOT IN (SELECT pair_id FROM run_explanations WHERE layer = $layer)
+            ORDER BY w.rank
+            """,  # noqa: S608  # constants
+            {"layer": self._layer},
+        )
+        names = [column[0] for column in rows.description]
+        items = []
+        for values in rows.fetchall():
+            row = dict(zip(names, values, strict=True))
+            matches = row["matches"]
+            a, b = (photos[matches[side]] for side in ("photo_a", "photo_b"))
+            items.append(DrawItem(matches, row["relevances"], a, b, subtitle(row)))
+        return items
+
+    def figures(self, wanted: Sequence[Outlier]) -> dict[str, bytes]:
+        """Stored figures, PNG, of these pairs."""
+        rows = self._connection.execute(
+            """
+            SELECT pair_id, min_by(figure, shard) FROM run_explanations
+            WHERE layer = $layer AND list_contains($wanted, pair_id) GROUP BY pair_id
+            """,
+            {"layer": self._layer, "wanted": [o.pair_id for o in wanted]},
+        ).fetchall()
+        return dict(rows)
+
+
+def scatter_of(found: ScoredList) -> ReportScatter:
+    """The points of Figure 5's plots."""
+    relation = [
+        "same" if a == b else "different" for a, b in zip(found.identity_a, found.identity_b, strict=True)
+    ]
+    return ReportScatter(found.cosine, found.scores[SCORES[0]], found.scores[SCORES[1]], relation)

@@ -1,0 +1,115 @@
+"""The pairs of an evaluation: for every named photo its nearest photos of the same name and of other names.
+
+A plain top-k of a good model holds hardly an incorrect pair, so both classes are listed apart. The list is stored, since every
+number of an evaluation hangs on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pairx_engine.topk import PairRule
+from schemas.fingerprints import fingerprint
+from schemas.tables import TABLES
+from tasks.job import Job
+from tasks.retrieve import Candidates, Gallery, RetrieveShard, nearest, pair_rules, plan_retrieve
+from tasks.warehouse import pair_id
+
+
+@dataclass(frozen=True)
+class ListShard:
+    """A range of queries and how many pairs of each class are wanted of every photo."""
+
+    queries: RetrieveShard
+    per_photo: int
+
+
+def list_fingerprint(job: Job, per_photo: int) -> str:
+    """The partition of `evaluation_pairs`: everything but the catalogue's state, which names the shard."""
+    chosen = job.settings
+    return fingerprint(
+        embeddings=job.prints.embeddings,
+        per_photo=per_photo,
+        same_species=chosen.same_species,
+        same_viewpoint=chosen.same_viewpoint,
+    )
+
+
+def plan_list(gallery: Gallery, per_photo: int) -> list[ListShard]:
+    """Ranges of queries, as retrieval cuts them."""
+    return [ListShard(shard, per_photo) for shard in plan_retrieve(gallery)]
+
+
+def list_rules(job: Job, per_photo: int) -> dict[str, tuple[PairRule, int]]:
+    """One rule per class; photos without a name take part in neither, pairs of one encounter never do."""
+    base = pair_rules(job.settings)["top_k"][0]
+    return {
+        "correct": (replace(base, same_name=True), per_photo),
+        "incorrect": (replace(base, other_name=True), per_photo),
+    }
+
+
+def list_shard(job: Job, shard: ListShard) -> Candidates:
+    """The nearest photos of each class of one range of queries."""
+    return nearest(job, shard.queries, list_rules(job, shard.per_photo), "list")
+
+
+def listed_pairs(
+    gallery: Gallery, photos: Sequence[Mapping[str, Any]], candidates: Iterable[Candidates]
+) -> pa.Table:
+    """Rows of `evaluation_pairs`, sorted by photo ids; `photos` are the gallery's rows in its order.
+
+    A pair that both photos call for is one row with both ranks.
+    """
+    ranks: dict[tuple[int, int], list[Any]] = {}
+    for part in candidates:
+        correct = _names(gallery, part.query) == _names(gallery, part.neighbour)
+        places = _places(part.query, correct)
+        for query, neighbour, cosine, place in zip(
+            part.query.tolist(), part.neighbour.tolist(), part.cosine.tolist(), places.tolist(), strict=True
+        ):
+            row = ranks.setdefault((min(query, neighbour), max(query, neighbour)), [cosine, None, None])
+            row[1 if query < neighbour else 2] = place
+    ids, chips = gallery.photo_ids, gallery.chip_ids
+    rows = [
+        {
+            "pair_id": pair_id(ids[a], chips[a], ids[b], chips[b]),
+            "photo_a": ids[a],
+            "photo_b": ids[b],
+            "chip_a": chips[a],
+            "chip_b": chips[b],
+            "cosine": cosine,
+            "correct": gallery.names[a] == gallery.names[b],
+            "identity_a": gallery.names[a],
+            "identity_b": gallery.names[b],
+            "species_a": photos[a]["species"],
+            "species_b": photos[b]["species"],
+            "rank_a": rank_a,
+            "rank_b": rank_b,
+        }
+        for (a, b), (cosine, rank_a, rank_b) in sorted(ranks.items())
+    ]
+    return pa.Table.from_pylist(rows, schema=TABLES["evaluation_pairs"].schema)
+
+
+def _names(gallery: Gallery, rows: NDArray[np.int32]) -> NDArray[np.int32]:
+    codes: NDArray[np.int32] = gallery.keys.identity[rows]
+    return codes
+
+
+def _places(query: NDArray[np.int32], correct: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Place, from 1, of each candidate among those of its query and class; candidates come best first."""
+    places = np.zeros(len(query), dtype=np.int64)
+    for wanted in (True, False):
+        rows = np.flatnonzero(correct == wanted)
+        edges = np.flatnonzero(np.diff(query[rows])) + 1
+        for first, last in pairwise([0, *edges, len(rows)]):
+            places[rows[first:last]] = np.arange(1, last - first + 1)
+    return places

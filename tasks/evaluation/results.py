@@ -1,0 +1,104 @@
+"""What an evaluation finds, as values: the rows of its tables and the content of its page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from pairx_engine.evaluation.choice import Choice
+from tasks.report_scatter import ReportScatter
+
+SCORES = ("inverted_residual_mean", "match_coverage")
+"""The plausibility scores; statistics also have rows of `cosine`, the cosine as if it were one, to hold them against."""
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """One number of the evaluation: a row of ``table.csv``.
+
+    `species` is None for all pairs of the dataset. `statistic` is one of
+
+    * `spearman`: rank correlation with the cosine;
+    * `delta`: signed Bhattacharyya distance of correct and incorrect pairs, averaged over bins of the cosine;
+    * `auc`: P(correct > incorrect) over all pairs, `auc_equal_cosine`: over pairs of like cosine only,
+      `auc_missing_lowest`: the same, a missing score counting as the lowest.
+
+    `variant` says how it was taken, empty where there is one way only. `value` is None where it is undefined, `low` and `high`
+    are the ends of its bootstrap interval. `n_missing` pairs have no such score.
+    """
+
+    dataset: str
+    species: str | None
+    score: str
+    statistic: str
+    variant: str
+    value: float | None
+    low: float | None
+    high: float | None
+    n_correct: int
+    n_incorrect: int
+    n_missing: int
+
+
+@dataclass(frozen=True)
+class Outlier:
+    """A pair whose plausibility is unlike that of pairs of its class at its cosine: a row of ``outliers.csv``.
+
+    `z` is the larger of the two robust z scores, positive towards the other class; either may be None.
+    """
+
+    rank: int
+    pair_id: str
+    photo_a: str
+    photo_b: str
+    identity_a: str
+    identity_b: str
+    correct: bool
+    cosine: float
+    inverted_residual_mean: float | None
+    match_coverage: float | None
+    z: float
+    z_inverted_residual_mean: float | None
+    z_match_coverage: float | None
+    n_inliers: int | None
+
+
+@dataclass(frozen=True)
+class FaithfulnessRow:
+    """Mean of one measure of faithfulness over the pairs of one class for one method, with its standard error."""
+
+    method: str
+    measure: str
+    similar: bool
+    mean: float
+    standard_error: float | None
+    n_pairs: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Everything that the page shows.
+
+    `figures` are PNG files by pair id; `beside` are statistics of other datasets, for the table across datasets.
+    """
+
+    dataset: str
+    created: datetime
+    settings: Mapping[str, Any]
+    layer: str
+    n_photos: int
+    n_animals: int
+    n_failed: int
+    per_photo: int
+    default_variant: str
+    resamples: int
+    statistics: Sequence[Statistic]
+    scatter: ReportScatter
+    outliers: Sequence[Outlier]
+    figures: Mapping[str, bytes] = field(default_factory=dict)
+    beside: Sequence[Statistic] = ()
+    choice: Choice | None = None
+    faithfulness: Sequence[FaithfulnessRow] = ()
+    notes: Sequence[str] = ()

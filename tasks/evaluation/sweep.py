@@ -1,0 +1,299 @@
+"""Sweep: both plausibility scores of labelled pairs under every variant of the settings, for choosing among them.
+
+Coverage depends on layer, preset and reduction, the residuals on layer, local matcher and homography estimator: costs add up
+instead of multiplying. A photo runs forward once for all layers, presets that share their rules are propagated together, and
+a pair's local matches serve every estimator and layer. Values are those that the score stage stores under the same settings.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pairx_engine.chips import chip_of, view_of
+from pairx_engine.errors import EngineError, PhotoError
+from pairx_engine.homography import Method, NoHomography, estimate_homography, rescale
+from pairx_engine.local.features import LocalFeatures
+from pairx_engine.lrp import Reduction, preset_named
+from pairx_engine.matching import Matches, cell_points, mutual_matches
+from pairx_engine.plausibility import inverted_residual_mean, match_coverage, residuals
+from pairx_engine.relevance import LayerExplainer, Seen, starts_of
+from schemas.failures import Failure, FailureCode
+from schemas.fingerprints import sweep_fingerprint
+from tasks.job import Job, matcher_identity, matcher_named, model_of
+from tasks.photo_files import CUTS
+from tasks.score import Pair, Photo, plan_score
+from tasks.shards import ShardResult, Stopwatch, or_failure, peak_bytes
+from tasks.warehouse import shard_name
+
+Grids = dict[str, list[NDArray[np.float64]]]
+"""Relevance grids (h, w) of a pair's two photos, by reduction."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Values to try of each setting; `matchers` are names with the folder of their weights."""
+
+    layers: tuple[str, ...]
+    presets: tuple[str, ...]
+    reductions: tuple[str, ...]
+    matchers: tuple[tuple[str, str | None], ...]
+    homographies: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SweepShard:
+    """Pairs, the photos they need, and what to try on them."""
+
+    pairs: tuple[Pair, ...]
+    photos: tuple[Photo, ...]
+    sweep: Sweep
+
+    @property
+    def name(self) -> str:
+        """Hash of the pair ids and the sweep."""
+        return shard_name([*(p.pair_id for p in self.pairs), json.dumps(asdict(self.sweep), sort_keys=True)])
+
+
+def plan_sweep(
+    pairs: Sequence[Pair], photos: Mapping[str, Photo], sweep: Sweep, size: int
+) -> list[SweepShard]:
+    """Shards of pairs sorted by their photos, as the score stage cuts them."""
+    return [SweepShard(s.pairs, s.photos, sweep) for s in plan_score(pairs, photos, {}, size)]
+
+
+def sweep_partition(job: Job, sweep: Sweep) -> str:
+    """The partition of `measurements`. Weights count by their content, so every matcher is loaded to tell."""
+    variants = {name: getattr(sweep, name) for name in ("layers", "presets", "reductions", "homographies")}
+    matchers = [matcher_identity(job, *each) for each in sweep.matchers]
+    return sweep_fingerprint(job.settings, job.prints.embeddings, variants, matchers)
+
+
+def sweep_shard(job: Job, shard: SweepShard) -> ShardResult:
+    """Measure the pairs of one shard under every variant and commit their rows of `measurements`.
+
+    A pair of which a photo cannot be read has no rows. A variant that fails for a pair has no value, and a row in
+    `failures`; one that the network does not allow, such as a preset on the general path, has no value only.
+    """
+    watch, work = Stopwatch(), _Work(job, shard)
+    work.see(watch)
+    with watch.in_engine():
+        for layer in shard.sweep.layers:
+            work.measure_coverage(layer)
+    for name, weights in shard.sweep.matchers:
+        work.measure_residuals(name, weights, watch)
+    failures, partition = work.failures(), sweep_partition(job, shard.sweep)
+    if failures:
+        job.warehouse.write("failures", partition, shard.name, [f.row() for f in failures])
+    job.warehouse.write("measurements", partition, shard.name, work.rows)
+    failed = len({f.item for f in failures})
+    return ShardResult(
+        "sweep", shard.name, len(work.pairs), failed, watch.seconds, watch.engine, peak_bytes()
+    )
+
+
+class _Work:
+    """What has been found out about one shard so far."""
+
+    def __init__(self, job: Job, shard: SweepShard) -> None:
+        self.job, self.shard, self.sweep = job, shard, shard.sweep
+        self.pairs: list[Pair] = []
+        self.rows: list[dict[str, Any]] = []
+        self._seen: dict[str, Seen] = {}
+        self._points: dict[tuple[str, str], tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
+        self._of_photos: list[Failure] = []
+        self._of_pairs: list[Failure] = []
+        self._spent: dict[tuple[str, ...], float] = defaultdict(float)
+
+    def see(self, watch: Stopwatch) -> None:
+        """One forward pass per photo, for all layers."""
+        model, chosen = model_of(self.job), self.job.settings
+        explainer = LayerExplainer(model.network, self.sweep.layers, precision=chosen.precision)
+        for photo in self.shard.photos:
+            with or_failure(self._of_photos, "sweep", photo["photo_id"]):
+                chip = chip_of(CUTS.cut(photo, chosen.max_pixels), model.chip)
+                with watch.in_engine():
+                    self._seen[photo["photo_id"]] = explainer.see(model.normalise([chip])[0])
+        self.pairs = [p for p in self.shard.pairs if p.photo_a in self._seen and p.photo_b in self._seen]
+
+    def measure_coverage(self, layer: str) -> None:
+        """Matches at a layer, and how much relevance they cover under each preset and reduction.
+
+        The layer's features are let go: the residuals need no more than the points.
+        """
+        seen = {photo: replace(s, features={layer: s.features[layer]}) for photo, s in self._seen.items()}
+        matches = {pair.pair_id: self._matches(layer, pair, seen) for pair in self.pairs}
+        by_rules: dict[tuple[str, bool], list[str]] = defaultdict(list)
+        for preset in map(preset_named, self.sweep.presets):
+            by_rules[preset.start, preset.conserving].append(preset.name)
+        for presets in by_rules.values():
+            grids = self._relevances(layer, presets[0], seen)
+            seconds = self._seconds(("matches", layer), ("relevances", layer, presets[0]))
+            for pair in self.pairs:
+                found = self._coverages(layer, pair, matches[pair.pair_id], grids.get(pair.pair_id))
+                for name in presets:
+                    for reduction in self.sweep.reductions:
+                        variant = {"preset": name, "reduction": reduction, "value": found.get(reduction)}
+                        self._add(pair, layer, "match_coverage", variant, seconds)
+        for photo, shown in self._seen.items():
+            others = {name: features for name, features in shown.features.items() if name != layer}
+            self._seen[photo] = replace(shown, features=others)
+
+    def measure_residuals(self, name: str, weights: str | None, watch: Stopwatch) -> None:
+        """Residuals of the matches at every layer, under the homographies of one local matcher."""
+        matcher = matcher_named(self.job, name, weights)
+        local: dict[str, LocalFeatures] = {}
+        for photo in self.shard.photos:
+            if photo["photo_id"] in self._seen:
+                with or_failure(self._of_photos, "sweep", photo["photo_id"]):
+                    cut = CUTS.cut(photo, self.job.settings.max_pixels)
+                    with watch.in_engine(), self._timed("extract", name):
+                        view = view_of(cut, self.job.settings.view_side)
+                        local[photo["photo_id"]] = matcher.extract(view)
+        with watch.in_engine():
+            index = {}
+            for pair in self.pairs:
+                if pair.photo_a in local and pair.photo_b in local:
+                    with or_failure(self._of_pairs, "sweep", pair.pair_id), self._timed("match", name):
+                        index[pair.pair_id] = matcher.match(local[pair.photo_a], local[pair.photo_b])
+            for method in self.sweep.homographies:
+                self._measure_estimator(name, matcher.min_inliers, method, local, index)
+
+    def failures(self) -> list[Failure]:
+        """A row per pair and layer with the first thing that went wrong; a photo's failure is one of all its pairs."""
+        found = [
+            replace(failure, item=pair.pair_id)
+            for pair in self.shard.pairs
+            for failure in self._of_photos
+            if failure.item in (pair.photo_a, pair.photo_b)
+        ]
+        first: dict[tuple[str, str | None], Failure] = {}
+        for failure in [*found, *self._of_pairs]:
+            first.setdefault((failure.item, failure.layer), failure)
+        return list(first.values())
+
+    def _matches(self, layer: str, pair: Pair, seen: Mapping[str, Seen]) -> Matches | None:
+        """The pair's mutual matches; their points are kept."""
+        features = [seen[photo].features[layer] for photo in (pair.photo_a, pair.photo_b)]
+        with or_failure(self._of_pairs, "sweep", pair.pair_id, layer=layer):
+            with self._timed("matches", layer):
+                found = mutual_matches(*features)
+            grid = tuple(features[0].shape[-2:])
+            a, b = (cell_points(cells, grid, self.job.chip_size) for cells in (found.cell0, found.cell1))
+            self._points[layer, pair.pair_id] = a, b
+            return found
+        return None
+
+    def _relevances(self, layer: str, preset: str, seen: Mapping[str, Seen]) -> dict[str, Grids]:
+        """Grids by pair; none at all where the network does not allow the preset."""
+        try:
+            explainer = LayerExplainer(
+                model_of(self.job).network, [layer], preset, self.job.settings.precision
+            )
+        except EngineError:
+            return {}
+        starts: dict[str, list[tuple[str, int, torch.Tensor]]] = defaultdict(list)
+        for pair in self.pairs:
+            photos = (pair.photo_a, pair.photo_b)
+            both = starts_of(explainer.preset, *(seen[photo].embedding for photo in photos))
+            for side, (photo, start) in enumerate(zip(photos, both, strict=True)):
+                starts[photo].append((pair.pair_id, side, start))
+        reductions = cast("tuple[Reduction, ...]", self.sweep.reductions)
+        sides: dict[str, dict[int, dict[str, NDArray[np.float64]]]] = defaultdict(dict)
+        for photo, wanted in starts.items():
+            with (
+                or_failure(self._of_photos, "sweep", photo, layer=layer),
+                self._timed("relevances", layer, preset),
+            ):
+                at_once = torch.stack([start for *_, start in wanted])
+                found = explainer.relevance_by_reduction(seen[photo], at_once, reductions)
+                grids = {how: found[how][layer].float().cpu().numpy() for how in reductions}
+                for place, (pair_id, side, _) in enumerate(wanted):
+                    sides[pair_id][side] = {
+                        how: grid[place].astype(np.float64) for how, grid in grids.items()
+                    }
+        return {
+            pair_id: {how: [both[0][how], both[1][how]] for how in reductions}
+            for pair_id, both in sides.items()
+            if len(both) == 2
+        }
+
+    def _coverages(
+        self, layer: str, pair: Pair, matches: Matches | None, grids: Grids | None
+    ) -> dict[str, float | None]:
+        """Coverage by reduction; nothing where matches or grids failed."""
+        if matches is None or grids is None:
+            return {}
+        with or_failure(self._of_pairs, "sweep", pair.pair_id, layer=layer):
+            if not all(np.isfinite(grid).all() for both in grids.values() for grid in both):
+                text = f"the relevance at {layer} holds NaN or infinity"
+                raise PhotoError(FailureCode.SCORE_NOT_FINITE, text)
+            return {how: match_coverage(matches.cell0, matches.cell1, *both) for how, both in grids.items()}
+        return {}
+
+    def _measure_estimator(
+        self,
+        name: str,
+        min_inliers: int,
+        method: str,
+        local: Mapping[str, LocalFeatures],
+        index: Mapping[str, NDArray[np.int64]],
+    ) -> None:
+        matrices = {}
+        for pair in self.pairs:
+            if pair.pair_id in index:
+                with or_failure(self._of_pairs, "sweep", pair.pair_id), self._timed("fit", name, method):
+                    sides = local[pair.photo_a], local[pair.photo_b]
+                    matrices[pair.pair_id] = self._homography(
+                        *sides, index[pair.pair_id], method, min_inliers
+                    )
+        seconds = self._seconds(("extract", name), ("match", name), ("fit", name, method))
+        for layer in self.sweep.layers:
+            for pair in self.pairs:
+                matrix, points = matrices.get(pair.pair_id), self._points.get((layer, pair.pair_id))
+                value = None
+                if matrix is not None and points is not None:
+                    value = inverted_residual_mean(residuals(matrix, *points))
+                variant = {"matcher": name, "homography": method, "value": value}
+                self._add(pair, layer, "inverted_residual_mean", variant, seconds)
+
+    def _homography(
+        self, a: LocalFeatures, b: LocalFeatures, index: NDArray[np.int64], method: str, min_inliers: int
+    ) -> NDArray[np.float64] | None:
+        """As `local_evidence` with the matches known, from one chip to the other."""
+        found = estimate_homography(
+            a.points[index[:, 0]],
+            b.points[index[:, 1]],
+            cast("Method", method),
+            self.job.settings.homography_threshold,
+            min_inliers,
+        )
+        if isinstance(found, NoHomography):
+            return None
+        chip = (self.job.chip_size[1], self.job.chip_size[0])
+        return rescale(found.matrix, a.view_size, chip, b.view_size, chip)
+
+    @contextmanager
+    def _timed(self, *what: str) -> Iterator[None]:
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._spent[what] += time.perf_counter() - begun
+
+    def _seconds(self, *parts: tuple[str, ...]) -> float:
+        """Seconds per pair of what was timed under these names."""
+        return sum(self._spent[part] for part in parts) / max(1, len(self.pairs))
+
+    def _add(self, pair: Pair, layer: str, score: str, variant: Mapping[str, Any], seconds: float) -> None:
+        key = {"pair_id": pair.pair_id, "photo_a": pair.photo_a, "photo_b": pair.photo_b, "layer": layer}
+        self.rows.append({**key, "score": score, **variant, "seconds": seconds})

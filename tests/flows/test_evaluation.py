@@ -1,0 +1,243 @@
+"""`pairx evaluate` as a flow and as a command, on the small catalogue that a nightly run has processed."""
+
+from __future__ import annotations
+
+import csv
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from flows import cli
+from flows.evaluate_command import _dataset
+from flows.evaluation import Evaluated, EvaluateOptions, evaluate, settings_of_newest_run
+from flows.progress import Silent
+from pairx_engine.faithfulness import METHODS, Flipping
+from schemas.catalogue import read_catalogue
+from schemas.errors import PairxError
+from schemas.settings import Settings, load_settings
+from tasks.console import connect_analyst
+from tasks.evaluation.faithfulness import Protocol
+from tasks.evaluation.results import SCORES
+from tasks.warehouse import Warehouse
+from tests.flows.conftest import Finished
+from tests.small_catalogue import TINY, rewrite
+
+OPTIONS = EvaluateOptions(
+    "toy",
+    resamples=20,
+    figures=1,
+    choose=True,
+    layers=("backbone.blocks.2",),
+    sweep_pairs=40,
+    folds=2,
+    faithfulness=2,
+    protocol=Protocol(("pairx_published", "random"), Flipping(n_steps=4)),
+)
+
+
+class Heard(Silent):
+    """Remembers each stage with its items."""
+
+    def __init__(self) -> None:
+        self.stages: dict[str, int] = {}
+
+    def begin(self, stage: str, items: int, unit: str) -> None:
+        self.stages[stage] = items
+
+
+def files(warehouse: Warehouse) -> set[str]:
+    return {str(p) for p in Path(warehouse.root).rglob("*.parquet")}
+
+
+@pytest.fixture(scope="module")
+def evaluated(
+    undisturbed: Finished, scheduler: str, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Warehouse, Evaluated, Heard]:
+    """The nightly run's warehouse after an evaluation of everything."""
+    warehouse = undisturbed.copy(tmp_path_factory.mktemp("evaluated") / "w")
+    heard = Heard()
+    settings = Settings(**{**TINY, "cluster": scheduler})
+    return warehouse, evaluate(None, warehouse, settings, OPTIONS, heard), heard
+
+
+def test_an_evaluation_finds_everything_that_was_asked_for(
+    evaluated: tuple[Warehouse, Evaluated, Heard],
+) -> None:
+    _, found, heard = evaluated
+    evaluation = found.evaluation
+    assert found.balance.ok
+    assert found.balance.planned == found.pairs.num_rows > 20
+    assert {s.score for s in evaluation.statistics} == {*SCORES, "cosine"}
+    assert any(s.value is not None and s.low is not None for s in evaluation.statistics)
+    assert len(evaluation.outliers) == len(evaluation.figures) == 1
+    assert next(iter(evaluation.figures.values())).startswith(b"\x89PNG")
+    assert evaluation.choice is not None
+    assert {c.settings["layer"] for c in evaluation.choice.candidates} == {
+        evaluation.layer,
+        "backbone.blocks.2",
+    }
+    assert {r.method for r in evaluation.faithfulness} == {"pairx_published", "random"}
+    assert all(math.isfinite(r.mean) for r in evaluation.faithfulness)
+    assert heard.stages["embed"] == 0, "the nightly run has embedded them"
+    assert heard.stages["sweep"] == 40
+
+
+def test_pairs_of_the_nightly_run_are_not_scored_again(
+    undisturbed: Finished, evaluated: tuple[Warehouse, Evaluated, Heard]
+) -> None:
+    _, found, heard = evaluated
+    stored = connect_analyst(undisturbed.warehouse.root).execute("SELECT pair_id FROM pair_scores").fetchall()
+    listed = set(found.pairs["pair_id"].to_pylist())
+    known = listed & {row[0] for row in stored}
+    assert known
+    assert heard.stages["score"] == len(listed) - len(known)
+
+
+def test_nothing_that_the_nightly_run_says_changes(
+    undisturbed: Finished, evaluated: tuple[Warehouse, Evaluated, Heard]
+) -> None:
+    warehouse, *_ = evaluated
+    query = "SELECT pair_id, rank FROM suspects ORDER BY rank"
+    before, after = (
+        connect_analyst(w.root).execute(query).fetchall() for w in (undisturbed.warehouse, warehouse)
+    )
+    assert after == before
+    counts = (
+        "SELECT (SELECT count(*) FROM pairs), (SELECT count(*) FROM scores), (SELECT count(*) FROM failures)"
+    )
+    assert (
+        connect_analyst(warehouse.root).execute(counts).fetchall()
+        == connect_analyst(undisturbed.warehouse.root).execute(counts).fetchall()
+    )
+    assert warehouse.check() == []
+
+
+def test_a_second_evaluation_computes_nothing_and_says_the_same(
+    evaluated: tuple[Warehouse, Evaluated, Heard], scheduler: str
+) -> None:
+    warehouse, first, _ = evaluated
+    before, heard = files(warehouse), Heard()
+    again = evaluate(None, warehouse, Settings(**{**TINY, "cluster": scheduler}), OPTIONS, heard)
+    assert files(warehouse) == before
+    assert {s: n for s, n in heard.stages.items() if n} == {}
+    assert again.evaluation.statistics == first.evaluation.statistics
+    assert again.evaluation.outliers == first.evaluation.outliers
+    assert again.evaluation.choice == first.evaluation.choice
+    assert again.evaluation.faithfulness == first.evaluation.faithfulness
+    assert again.pairs.equals(first.pairs)
+
+
+def test_the_command_writes_a_folder(
+    evaluated: tuple[Warehouse, Evaluated, Heard], scheduler: str, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    warehouse, found, _ = evaluated
+    out = tmp_path / "out"
+    arguments = [
+        "evaluate",
+        "--warehouse",
+        warehouse.root,
+        "--out",
+        str(out),
+        "--name",
+        "toy",
+        "--resamples",
+        "20",
+    ]
+    arguments += ["--figures", "1", "--choose", "--try-layer", "backbone.blocks.2", "--sweep-pairs", "40"]
+    monkeypatch.setattr("sys.argv", ["pairx", *arguments, "--folds", "2", "--cluster", scheduler])
+    assert cli._run() == 0
+    said = capsys.readouterr().out
+    assert str(found.balance) in said
+    assert "report.html" in said
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert page.rstrip().endswith("</html>")
+    assert pq.read_table(out / "table.parquet").num_rows == len(found.evaluation.statistics)
+    assert pq.read_table(out / "pairs.parquet").num_rows == found.pairs.num_rows
+    with (out / "table.csv").open(encoding="utf-8") as file:
+        assert len(list(csv.DictReader(file))) == len(found.evaluation.statistics)
+    chosen = load_settings(out / "chosen.toml")
+    assert found.evaluation.choice is not None
+    assert chosen.layers == (found.evaluation.choice.chosen.settings["layer"],)
+    assert chosen.preset == found.evaluation.choice.chosen.settings["preset"]
+
+
+def test_the_settings_are_those_of_the_newest_run(undisturbed: Finished, tmp_path: Path) -> None:
+    inherited = settings_of_newest_run(undisturbed.warehouse)
+    assert inherited["top_k"] == TINY["top_k"]
+    assert settings_of_newest_run(Warehouse(str(tmp_path / "empty"))) == {}
+
+
+def test_a_warehouse_without_photos_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["pairx", "evaluate", "--warehouse", str(tmp_path / "empty")])
+    assert cli._run() == 1
+    assert "pairx run CATALOGUE" in capsys.readouterr().err
+    assert not (tmp_path / "empty").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--edges", "round"], "equal_width, quantile"),
+        (["--fill", "green"], "fill is one of"),
+        (["--try-matcher", "eyes"], "is not known"),
+        (["--share", "2"], "share of superpixels"),
+    ],
+)
+def test_bad_options_are_refused_before_any_work(
+    undisturbed: Finished, options: list[str], words: str, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(
+        "sys.argv", ["pairx", "evaluate", "--warehouse", undisturbed.warehouse.root, *options]
+    )
+    assert cli._run() == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_catalogue_without_names_cannot_be_evaluated(small: Path, scheduler: str, tmp_path: Path) -> None:
+    unnamed = rewrite(small, "unnamed.csv", lambda rows: [{**row, "identity": ""} for row in rows[:9]])
+    settings = Settings(**{**TINY, "cluster": scheduler})
+    with pytest.raises(PairxError, match="name"):
+        evaluate(
+            read_catalogue(str(unnamed)),
+            Warehouse(str(tmp_path / "w")),
+            settings,
+            replace(OPTIONS, choose=False, faithfulness=0),
+            Silent(),
+        )
+
+
+def test_the_plan_writes_nothing(
+    undisturbed: Finished, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = files(undisturbed.warehouse)
+    arguments = ["pairx", "evaluate", "--warehouse", undisturbed.warehouse.root, "--dry-run", "--choose"]
+    monkeypatch.setattr("sys.argv", arguments)
+    assert cli._run() == 0
+    said = capsys.readouterr().out
+    assert "at most" in said
+    assert "writes   nothing now" in said
+    assert files(undisturbed.warehouse) == before
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("data/cows/metadata.csv", "cows"),
+        ("/data/lions/", "lions"),
+        ("s3://bucket/zebras/metadata.parquet?version=2", "zebras"),
+        ("cows.csv", "cows"),
+    ],
+)
+def test_a_dataset_is_called_like_its_folder(source: str, name: str) -> None:
+    assert _dataset(source) == name
+
+
+def test_every_method_is_offered() -> None:
+    assert set(OPTIONS.protocol.methods) < set(METHODS)
