@@ -95,17 +95,21 @@ def _read(catalogue: str | None, root: str | None) -> Catalogue | None:
 
 
 def _settings(warehouse: str, toml: Path | None, given: Mapping[str, Any], stored_photos: bool) -> Settings:
-    inherited: dict[str, Any] = {}
-    if toml is None:
-        from flows.evaluation import settings_of_newest_run
-        from tasks.warehouse import Warehouse
+    from flows.evaluation import settings_of_newest_run
+    from tasks.warehouse import Warehouse
 
-        inherited = settings_of_newest_run(Warehouse(warehouse))
-        if stored_photos and not inherited:
-            raise PairxError(
-                f"no run has finished in {warehouse}, so that it holds no photos to evaluate",
-                "name a catalogue, or run it first: pairx run CATALOGUE --warehouse URL",
-            )
+    place = Warehouse(warehouse)
+    if stored_photos and not place.files("photos"):
+        raise PairxError(
+            f"{warehouse} holds no photos to evaluate",
+            "name a catalogue, or run it first: pairx run CATALOGUE --warehouse URL",
+        )
+    inherited = settings_of_newest_run(place) if toml is None else {}
+    if stored_photos and toml is None and not inherited and given.get("model") is None:
+        raise PairxError(
+            f"no run has finished in {warehouse}, so that its settings are not known",
+            "say with --model (and other options, or --settings) how its photos are to be seen",
+        )
     kept = {key: value for key, value in inherited.items() if key not in _RUNS_CONCERN}
     return load_settings(toml, kept | {key: value for key, value in given.items() if value is not None})
 

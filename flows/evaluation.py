@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,7 +19,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from prefect import flow
 from prefect_dask import DaskTaskRunner
-from tasks.evaluation.sweep import Sweep, plan_sweep, sweep_partition
 
 from flows.cluster import dask_cluster
 from flows.nightly import RunOptions, embed_photos, ingest_photos
@@ -43,6 +42,7 @@ from tasks.evaluation.gather import ListedPairs, scatter_of
 from tasks.evaluation.listing import list_fingerprint, listed_pairs, plan_list
 from tasks.evaluation.results import Evaluation, FaithfulnessRow
 from tasks.evaluation.statistics import measure, rank_outliers
+from tasks.evaluation.sweep import Sweep, plan_sweep, sweep_partition
 from tasks.job import Job, prepare_job
 from tasks.remaining import look
 from tasks.retrieve import Gallery
@@ -241,15 +241,22 @@ def _choose(
     rows = choose_pairs(listed, options.sweep_pairs)
     pairs = [Pair(row["pair_id"], row["photo_a"], row["photo_b"]) for row in rows]
     partition = sweep_partition(job, sweep)
-    done = job.warehouse.shards("measurements", partition)
     shards = plan_sweep(pairs, photos, sweep, job.settings.pairs_per_shard)
-    left = [s for s in shards if s.name not in done]
+    left = _left(job, "measurements", partition, shards, options.retry_failed)
     stages.run("sweep", left, [len(s.pairs) for s in left], "all variants are measured")
     measured = job.warehouse.read("measurements", partition, [s.name for s in shards])
     with stages.alone("choose") as note:
         choice = _best(job, sweep, rows, measured, options)
         note(choice.reason)
     return choice
+
+
+def _left(job: Job, table: str, partition: str, shards: Sequence[Any], retry_failed: bool) -> list[Any]:
+    """Shards that are not stored yet; to try failed items again, those that have some are computed anew as a whole."""
+    done = job.warehouse.shards(table, partition)
+    if retry_failed:
+        done -= job.warehouse.shards("failures", partition)
+    return [shard for shard in shards if shard.name not in done]
 
 
 def _best(
@@ -292,9 +299,8 @@ def _faithfulness(
     """Flip pixels of a few pairs under every way of explaining them."""
     pairs = choose_pairs(listed, options.faithfulness)
     partition = faithfulness_fingerprint(job, options.protocol)
-    done = job.warehouse.shards("faithfulness", partition)
     shards = plan_faithfulness(pairs, photos, options.protocol)
-    left = [s for s in shards if s.name not in done]
+    left = _left(job, "faithfulness", partition, shards, options.retry_failed)
     stages.run("faithfulness", left, [len(s.pairs) for s in left], "all pairs are measured")
     measured = job.warehouse.read("faithfulness", partition, [s.name for s in shards])
     return summarise(measured, pairs)

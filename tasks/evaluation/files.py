@@ -78,8 +78,13 @@ _CARRIED = (
     "view_side",
     "max_keypoints",
     "homography_threshold",
+    "layers",
+    "preset",
+    "reduction",
+    "matcher",
+    "homography",
 )
-"""Settings that no candidate varies but the evidence hangs on."""
+"""Settings that the evidence hangs on; those that a candidate does not name are the base's."""
 
 
 class EvaluationFileError(PairxError, ValueError):
@@ -171,10 +176,11 @@ def settings_toml(choice: Choice, base: Settings) -> str:
     chosen = dict(choice.chosen.settings)
     layer, reduction = chosen.pop("layer", ""), chosen.pop("reduction", "")
     values: dict[str, Any] = {name: getattr(base, name) for name in _CARRIED if _differs(base, name)}
-    values |= {"layers": [layer]} if layer else {}
-    values |= chosen
+    values |= ({"layers": [layer]} if layer else {}) | chosen
     remarks = []
-    if reduction and chosen.get("preset") in PRESETS and reduction == PRESETS[chosen["preset"]].reduction:
+    preset = chosen.get("preset", base.preset)
+    if reduction and preset in PRESETS and reduction == PRESETS[preset].reduction:
+        values.pop("reduction", None)
         remarks.append(f"# reduction = {_toml(reduction)}, the preset's own")
     elif reduction:
         values["reduction"] = reduction
@@ -215,7 +221,7 @@ def _differs(settings: Settings, name: str) -> bool:
     return bool(getattr(settings, name) != Settings.model_fields[name].get_default())
 
 
-def _toml(value: str | float | list[str]) -> str:
+def _toml(value: object) -> str:
     """A value as TOML, whose strings are those of JSON but for two characters that must be escaped as well."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 

@@ -134,7 +134,6 @@ def render_evaluation(evaluation: Evaluation) -> str:
             shown=evaluation.outliers[:MAX_OUTLIERS],
             plain_scores=SCORES,
             settings_compared=_settings_compared(evaluation.choice),
-            candidate_scores=_candidate_scores(evaluation.choice),
             faithfulness=_faithfulness_tables(evaluation.faithfulness),
             measures=MEASURES,
         )
@@ -153,7 +152,9 @@ def headline(evaluation: Evaluation) -> str:
         and not _undefined(row.value)
     ]
     if not found:
-        return "There are too few correct and incorrect pairs of like cosine to say what the scores add to it."
+        return (
+            "There are too few correct and incorrect pairs of like cosine to say what the scores add to it."
+        )
     best, *rest = sorted(found, key=lambda row: -(row.value or 0.0))
     name = SCORE_NAMES.get(best.score, best.score)
     first = (
@@ -263,10 +264,6 @@ def _settings_compared(choice: Choice | None) -> tuple[list[str], dict[str, str]
     return [n for n, v in values.items() if len(v) > 1], {
         n: v.pop() for n, v in values.items() if len(v) == 1
     }
-
-
-def _candidate_scores(choice: Choice | None) -> list[str]:
-    return list(dict.fromkeys(score for c in (choice.candidates if choice else ()) for score in c.auc))
 
 
 def _faithfulness_tables(rows: Sequence[FaithfulnessRow]) -> list[dict[str, Any]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import math
+import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -178,6 +180,18 @@ def test_a_warehouse_without_photos_says_what_to_do(
     assert cli._run() == 1
     assert "pairx run CATALOGUE" in capsys.readouterr().err
     assert not (tmp_path / "empty").exists()
+
+
+def test_a_warehouse_without_a_finished_run_asks_for_its_settings(
+    undisturbed: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    warehouse = undisturbed.copy(tmp_path / "w")
+    shutil.rmtree(Path(warehouse.root, "runs"))
+    monkeypatch.setattr("sys.argv", ["pairx", "evaluate", "--warehouse", warehouse.root, "--dry-run"])
+    assert cli._run() == 1
+    assert "--model" in capsys.readouterr().err
+    monkeypatch.setattr("sys.argv", [*sys.argv, "--model", "embedded"])
+    assert cli._run() == 0
 
 
 @pytest.mark.parametrize(

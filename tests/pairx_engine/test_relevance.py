@@ -129,6 +129,10 @@ def test_a_reduction_given_takes_the_place_of_the_presets_own(net, chips, path, 
         "positive_sum": {n: c.sum(dim=1).clamp(min=0) for n, c in channels.items()},
     }
     found = explainer.relevance(seen, starts)
+    at_once = explainer.relevance_by_reduction(seen, starts, REDUCTIONS)
+    assert all(torch.equal(at_once[reduction][name], found[name]) for name in found)
+    for how, grids in wanted.items():
+        assert_same(at_once[how], grids)
     assert_same(found, wanted.pop(reduction))
     for other in wanted.values():
         assert any(not torch.allclose(found[name], other[name]) for name in found)

@@ -8,7 +8,14 @@ import pytest
 
 from schemas.paper_table import PAPER_DIFFERS, PAPER_ROWS, PAPER_SOURCE, paper_row
 
-COWS = ("OpenCows2020", "opencows2020", "OPENCOWS2020", "OpenCows 2020", "open_cows-2020", " Open Cows (2020) ")
+COWS = (
+    "OpenCows2020",
+    "opencows2020",
+    "OPENCOWS2020",
+    "OpenCows 2020",
+    "open_cows-2020",
+    " Open Cows (2020) ",
+)
 LIONS = ("LionData", "liondata", "Lion Data", "lion_data", "LION-DATA")
 
 
@@ -28,7 +35,8 @@ def test_each_spelling_finds_the_papers_values(names, expected):
 
 
 @pytest.mark.parametrize(
-    "name", ["", "cows", "lions", "OpenCows2021", "OpenCows2020 test", "LionData2", "Lion", "?!", "GiraffeZebraID"]
+    "name",
+    ["", "cows", "lions", "OpenCows2021", "OpenCows2020 test", "LionData2", "Lion", "?!", "GiraffeZebraID"],
 )
 def test_other_datasets_have_no_row(name):
     assert paper_row(name) is None

@@ -66,7 +66,13 @@ def outlier(rank=1, **changes):
 
 def candidate(layer="blocks.3", preset="published", criterion=0.7, **changes):
     """One choice of settings; its areas and distances differ by score."""
-    settings = {"layer": layer, "preset": preset, "reduction": "abs_of_sum", "matcher": "sift", "homography": "magsac"}
+    settings = {
+        "layer": layer,
+        "preset": preset,
+        "reduction": "abs_of_sum",
+        "matcher": "sift",
+        "homography": "magsac",
+    }
     auc = dict(zip(SCORES, (criterion - 0.017, criterion + 0.017), strict=True))
     delta = dict(zip(SCORES, (criterion - 0.913, criterion - 0.571), strict=True))
     return Candidate({**settings, **changes}, auc, delta, criterion, 0.378)
@@ -111,5 +117,12 @@ def evaluation(**changes):
 
 def empty_evaluation(**changes):
     """An evaluation that has found nothing."""
-    nothing = {"statistics": [], "scatter": NO_PAIRS, "outliers": [], "figures": {}, "beside": [], "choice": None}
+    nothing = {
+        "statistics": [],
+        "scatter": NO_PAIRS,
+        "outliers": [],
+        "figures": {},
+        "beside": [],
+        "choice": None,
+    }
     return evaluation(**{**nothing, "faithfulness": [], "notes": [], "settings": {}, **changes})

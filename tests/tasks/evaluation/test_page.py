@@ -16,6 +16,7 @@ from tasks.evaluation.results import SCORES
 from tasks.report_scatter import ReportScatter
 from tests.tasks.evaluation.drawn_evaluation import (
     DEFAULT_FORM,
+    NO_PAIRS,
     OTHER_FORM,
     candidate,
     choice,
@@ -80,7 +81,8 @@ class Page(HTMLParser):
 
 
 def page(**changes):
-    return Page(render_evaluation(evaluation(**changes)))
+    """Without plots unless they are asked for: drawing takes longer than all the rest."""
+    return Page(render_evaluation(evaluation(**{"scatter": NO_PAIRS, **changes})))
 
 
 def shown(value, digits=3):
@@ -113,7 +115,9 @@ def test_the_table_across_datasets_puts_each_number_under_its_heading():
     for rows, name in ((own, "herd this evaluation"), (other, "far herd")):
         row = found.row(name)
         expected = [
-            next(r for r in rows if (r.score, r.statistic) == (score, kind) and r.variant in ("", DEFAULT_FORM))
+            next(
+                r for r in rows if (r.score, r.statistic) == (score, kind) and r.variant in ("", DEFAULT_FORM)
+            )
             for score in SCORES
             for kind in ("spearman", "delta")
         ]
@@ -145,7 +149,11 @@ def test_the_papers_values_stand_beside_no_species_and_no_other_dataset():
 
 
 def test_species_have_rows_of_their_own_unless_one_is_all_there_is():
-    several = [*statistics(1), *statistics(2, species="zebra", n_correct=10), *statistics(3, species="giraffe", n_correct=30)]
+    several = [
+        *statistics(1),
+        *statistics(2, species="zebra", n_correct=10),
+        *statistics(3, species="giraffe", n_correct=30),
+    ]
     found = page(statistics=several)
     assert {"zebra", "giraffe"} <= {row[0].strip() for row in found.rows}
     alone = page(statistics=[*statistics(1), *statistics(2, species="zebra")])
@@ -177,7 +185,9 @@ def test_what_lies_where_on_a_scale():
 @pytest.mark.parametrize("missing", [None, float("nan")])
 def test_numbers_that_are_undefined_are_dashes(missing):
     rows = [statistic("delta", variant=DEFAULT_FORM, value=missing, low=missing, high=missing)]
-    found = page(statistics=rows, beside=[], choice=choice(difference=Interval(float("nan"), float("nan"), 9, 0)))
+    found = page(
+        statistics=rows, beside=[], choice=choice(difference=Interval(float("nan"), float("nan"), 9, 0))
+    )
     assert "nan" not in found.text.lower().split()
     assert "None" not in found.text
     assert found.row("herd")[-1] == "–"
@@ -216,6 +226,14 @@ def test_the_headline_says_the_finding_in_words(rows, words):
     assert words in page(statistics=given).text
 
 
+def test_the_headline_is_of_all_pairs_and_of_the_default_form():
+    whole = statistic("auc_equal_cosine", value=0.71, variant=DEFAULT_FORM)
+    species = statistic("auc_equal_cosine", value=0.92, species="zebra")
+    other_form = statistic("auc_equal_cosine", value=0.93, variant=OTHER_FORM)
+    found = headline(evaluation(statistics=[species, other_form, whole]))
+    assert found.endswith("in 71 % of comparisons.")
+
+
 def test_a_third_score_is_shown_as_a_baseline_and_never_headlined():
     rows = [*statistics(1), statistic("auc_equal_cosine", "cosine", value=0.999)]
     found = page(statistics=rows, beside=[])
@@ -241,8 +259,13 @@ def test_z_is_put_in_words_by_sign_and_class(z, correct, words):
 
 def test_missing_scores_are_counted_by_class():
     residual = np.array([0.1, np.nan, np.nan, 0.2, np.nan])
-    given = ReportScatter(np.full(5, 0.5), residual, np.full(5, 0.3), ["same", "same", "different", "different", "different"])
-    rows = [statistic("auc", score, n_correct=2, n_incorrect=3, n_missing=n) for score, n in zip(SCORES, (3, 0), strict=True)]
+    given = ReportScatter(
+        np.full(5, 0.5), residual, np.full(5, 0.3), ["same", "same", "different", "different", "different"]
+    )
+    rows = [
+        statistic("auc", score, n_correct=2, n_incorrect=3, n_missing=n)
+        for score, n in zip(SCORES, (3, 0), strict=True)
+    ]
     found = page(scatter=given, statistics=rows, beside=[])
     assert found.row("herd", "5")[1:] == ["5", "3 60.0 %", "0 0.0 %"]
     assert found.row("correct pairs")[1:] == ["2", "1 50.0 %", "0 0.0 %"]
@@ -252,9 +275,12 @@ def test_missing_scores_are_counted_by_class():
 def test_figures_are_embedded_with_size_and_words():
     pictures = [a for a in page().all("img") if a["src"].startswith("data:image/png")]
     assert [base64.b64decode(a["src"].split(",")[1]) for a in pictures] == [png(), png(31)]
-    assert [(a["width"], a["height"], a["loading"]) for a in pictures] == [("30", "20", "lazy"), ("31", "20", "lazy")]
+    assert [(a["width"], a["height"], a["loading"]) for a in pictures] == [
+        ("30", "20", "lazy"),
+        ("31", "20", "lazy"),
+    ]
     assert pictures[0]["alt"] == "Explanation of the incorrect pair of a1 (Ada) and b1 (Bo)"
-    assert all(a.get("alt") for a in page().all("img"))
+    assert all(a.get("alt") for a in page(scatter=scatter()).all("img"))
 
 
 def test_a_missing_figure_is_said_and_one_that_is_no_png_names_the_pair():
@@ -265,7 +291,9 @@ def test_a_missing_figure_is_said_and_one_that_is_no_png_names_the_pair():
 
 
 def test_outliers_without_scores_say_so():
-    bare = outlier(inverted_residual_mean=None, z_inverted_residual_mean=None, z_match_coverage=None, n_inliers=None)
+    bare = outlier(
+        inverted_residual_mean=None, z_inverted_residual_mean=None, z_match_coverage=None, n_inliers=None
+    )
     found = page(outliers=[bare], figures={}).sections["outliers"]
     assert "no homography" in found
     assert "robust standard deviations." not in found
@@ -300,7 +328,12 @@ def test_faithfulness_has_mean_and_standard_error_of_every_map_measure_and_class
     found = page(faithfulness=rows)
     for row in rows:
         assert f"{shown(row.mean)} ± {shown(row.standard_error)}" in found.sections["faithfulness"]
-    for title in ("Pixel flipping, similar", "Pixel flipping, dissimilar", "Continuity, similar", "Continuity, dissimilar"):
+    for title in (
+        "Pixel flipping, similar",
+        "Pixel flipping, dissimilar",
+        "Continuity, similar",
+        "Continuity, dissimilar",
+    ):
         assert f"{title} pairs · 20 pairs" in found.text
 
 
@@ -325,7 +358,7 @@ def test_each_section_is_there_with_its_data_and_away_without(section, given):
     def linked(found):
         return [a["href"][1:] for a in found.all("a")]
 
-    nothing, everything = Page(render_evaluation(empty_evaluation())), page()
+    nothing, everything = Page(render_evaluation(empty_evaluation())), page(scatter=scatter())
     assert ids(nothing) == linked(nothing) == []
     assert ids(everything) == linked(everything) == SECTIONS
     alone = Page(render_evaluation(empty_evaluation(**given)))
@@ -380,7 +413,7 @@ def test_nothing_external_is_referenced_and_nothing_runs():
     ],
 )  # fmt: skip
 def test_strings_of_others_stay_text(changes):
-    html = render_evaluation(evaluation(**changes))
+    html = render_evaluation(evaluation(**{"scatter": NO_PAIRS, **changes}))
     plain, attacked = page(), Page(html)
     assert "alert(" in attacked.text
     assert attacked.style == plain.style

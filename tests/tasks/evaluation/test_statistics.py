@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -137,7 +138,7 @@ def test_planted_outliers_come_first() -> None:
     ranked = rank_outliers(found, 10)
     assert {ranked[0].pair_id, ranked[1].pair_id} == {found.pair_id[good], found.pair_id[bad]}
     assert [o.rank for o in ranked] == list(range(1, 11))
-    assert all(a.z >= b.z > 0 for a, b in zip(ranked, ranked[1:], strict=False))
+    assert all(a.z >= b.z > 0 for a, b in pairwise(ranked))
     assert {o.pair_id: o.correct for o in ranked[:2]} == {
         found.pair_id[good]: False,
         found.pair_id[bad]: True,
