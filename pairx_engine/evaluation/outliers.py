@@ -16,6 +16,9 @@ SAME_SCORE = 1e-12
 SIGMA_OF_MEDIAN_DEVIATION = 1.4826
 SIGMA_OF_MEAN_DEVIATION = 1.2533
 """Standard deviation of a normal distribution over its median and its mean absolute deviation."""
+SPREAD_FLOOR = 0.1
+"""Smallest spread of like pairs, as a share of that of the whole class: where a score saturates, as coverage does among copies,
+like pairs agree so well that any other value would be hundreds of spreads away, though nobody could see a difference."""
 CHUNK = 1 << 21
 """Scores of neighbours at once."""
 
@@ -29,9 +32,10 @@ def outliers(pairs: LabelledPairs, neighbours: int = 50) -> Values:
     itself, and any others that are as near as the last of them, so that the order of pairs does not matter.
     z = (score - median) / (1.4826 median |score - median|) for incorrect pairs, its negative for correct ones:
     positive is unexpected, an incorrect pair more plausible or a correct one less plausible than its like.
-    Where at least half of the like pairs have one score, the mean absolute deviation times 1.2533 stands in.
+    Where at least half of the like pairs have one score, the mean absolute deviation times 1.2533 stands in. A spread is at
+    least a tenth of that of all pairs of the class, taken in the same way about their median.
 
-    NaN without a score, where all like pairs have one score, and with fewer than 10 (or `neighbours`, if that
+    NaN without a score, where the whole class has one score, and with fewer than 10 (or `neighbours`, if that
     is less) of them. At either end of the cosines all neighbours lie on one side. The scale of the score is the
     caller's choice: a residual is better given as its negative logarithm, because z assumes symmetry. Takes
     O(n log n + n * neighbours), more where many cosines are equal. Raises ValueError for fewer than 3
@@ -54,7 +58,14 @@ def _robust_z(cosine: Values, score: Values, neighbours: int) -> Values:
     low, high = _windows(cosine, min(neighbours, len(cosine) - 1))
     rows = max(1, CHUNK // int((high - low).max()))
     parts = [slice(start, start + rows) for start in range(0, len(cosine), rows)]
-    return np.concatenate([_z_in_windows(score, part, low[part], high[part]) for part in parts])
+    floor = SPREAD_FLOOR * _spread_of_all(score)
+    return np.concatenate([_z_in_windows(score, part, low[part], high[part], floor) for part in parts])
+
+
+def _spread_of_all(score: Values) -> float:
+    deviations = np.abs(score - np.median(score))
+    spread = SIGMA_OF_MEDIAN_DEVIATION * float(np.median(deviations))
+    return spread or SIGMA_OF_MEAN_DEVIATION * float(deviations.mean())
 
 
 def _windows(cosine: Values, k: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -73,7 +84,9 @@ def _windows(cosine: Values, k: int) -> tuple[NDArray[np.intp], NDArray[np.intp]
     return low, np.searchsorted(cosine, cosine + radius, side="right")
 
 
-def _z_in_windows(score: Values, part: slice, low: NDArray[np.intp], high: NDArray[np.intp]) -> Values:
+def _z_in_windows(
+    score: Values, part: slice, low: NDArray[np.intp], high: NDArray[np.intp], floor: float
+) -> Values:
     own = score[part]
     places = low[:, None] + np.arange((high - low).max())
     like = np.where(places < high[:, None], score[places.clip(max=len(score) - 1)], np.inf)
@@ -88,6 +101,7 @@ def _z_in_windows(score: Values, part: slice, low: NDArray[np.intp], high: NDArr
     spread[flat] = (
         SIGMA_OF_MEAN_DEVIATION * np.where(np.isinf(deviations), 0, deviations).sum(axis=1) / sizes[flat]
     )
+    spread = np.maximum(spread, floor)
     z: Values = np.divide(own - middle, spread, out=np.full(len(own), np.nan), where=spread > rounding)
     return z
 

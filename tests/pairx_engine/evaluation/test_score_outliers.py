@@ -14,9 +14,19 @@ from tests.pairx_engine.evaluation.labelled import pairs_of, random_pairs, swapp
 seeds = st.integers(0, 10_000)
 
 
+def naive_spread(values):
+    median = statistics.median(values)
+    deviations = [abs(value - median) for value in values]
+    return 1.4826 * statistics.median(deviations) or 1.2533 * sum(deviations) / len(deviations)
+
+
 def naive_outliers(pairs, neighbours):
     """By loops; cosines must be multiples of a power of two, so that distances are exact."""
     out = []
+    floors = {}
+    for label in (False, True):
+        known = [s for s, c in zip(pairs.score, pairs.correct, strict=True) if c == label and not np.isnan(s)]
+        floors[label] = 0.1 * naive_spread(known) if known else 0.0
     for k in range(len(pairs)):
         others = [
             j for j in range(len(pairs))
@@ -29,8 +39,7 @@ def naive_outliers(pairs, neighbours):
         radius = distances[min(neighbours, len(others)) - 1]
         like = [pairs.score[j] for j in others if abs(pairs.cosine[j] - pairs.cosine[k]) <= radius]
         median = statistics.median(like)
-        deviations = [abs(value - median) for value in like]
-        scale = 1.4826 * statistics.median(deviations) or 1.2533 * sum(deviations) / len(deviations)
+        scale = max(naive_spread(like), floors[bool(pairs.correct[k])])
         z = (pairs.score[k] - median) / scale if scale else np.nan
         out.append(-z if pairs.correct[k] else z)
     return np.array(out)
@@ -120,6 +129,17 @@ def test_like_pairs_of_mostly_one_score_are_measured_by_their_mean_deviation():
     assert np.isnan(outliers(with_values(pairs, np.full(21, 3.0)))).all()
     rounded = np.where(np.arange(21) % 4 == 0, 0.1 + 0.2, 0.3)
     assert np.isnan(outliers(with_values(pairs, rounded))).all()
+
+
+def test_a_score_that_saturates_does_not_make_outliers_of_the_last_digit():
+    rng = np.random.default_rng(3)
+    cosine = rng.uniform(0.3, 1, 1000)
+    score = np.minimum(1.0, cosine + 0.15 + 0.05 * rng.normal(size=1000))
+    score[score == 1] -= rng.uniform(0, 1e-4, (score == 1).sum())
+    slip, low = np.flatnonzero(cosine > 0.95)[0], np.flatnonzero(cosine < 0.5)[0]
+    score[slip], score[low] = 0.98, 0.3
+    z = outliers(pairs_of(cosine, score, np.ones(1000, dtype=bool)))
+    assert z[low] > 5 > 2 > z[slip] > 0
 
 
 def test_refuses_too_few_neighbours():
