@@ -131,6 +131,13 @@ def evaluate(
             rich_help_panel=_FAITHFUL,
         ),
     ] = 0,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Way to explain a pair that is tested, e.g. pairx_conserving or gradient; repeatable. Default: all.",
+            rich_help_panel=_FAITHFUL,
+        ),
+    ] = None,
     continuity: Annotated[
         bool,
         typer.Option(
@@ -185,7 +192,7 @@ def evaluate(
     )  # fmt: skip
     asked = Asked(
         per_photo, resamples, figures, choose, tuple(try_layer or ()), tuple(try_matcher or ()), sweep_pairs,
-        folds, faithfulness, continuity, retry_failed,
+        folds, faithfulness, tuple(method or ()), continuity, retry_failed,
         {"n_bins": bins, "edges": edges, "form": form, "weights": weights, "minimum": minimum},
         {"superpixel": superpixel, "n_steps": steps, "share": share, "fill": fill},
     )  # fmt: skip

@@ -43,6 +43,7 @@ class Asked:
     sweep_pairs: int
     folds: int
     faithfulness: int
+    methods: tuple[str, ...]
     continuity: bool
     retry_failed: bool
     binning: Mapping[str, Any]
@@ -117,7 +118,7 @@ def _settings(warehouse: str, toml: Path | None, given: Mapping[str, Any], store
 def _options(asked: Asked, dataset: str) -> EvaluateOptions:
     from flows.evaluation import EvaluateOptions
     from pairx_engine.evaluation.separation import Binning
-    from pairx_engine.faithfulness import Flipping, Translation
+    from pairx_engine.faithfulness import METHODS, Flipping, Translation
     from tasks.evaluation.faithfulness import Protocol
 
     for option, known in _CHOICES.items():
@@ -125,6 +126,8 @@ def _options(asked: Asked, dataset: str) -> EvaluateOptions:
             raise SettingsError(
                 f"--{option} {asked.binning[option]!r} is not known", f"use {', '.join(known)}"
             )
+    if unknown := sorted({*asked.methods} - {*METHODS}):
+        raise SettingsError(f"method {unknown[0]!r} is not known", f"use {', '.join(METHODS)}")
     try:
         binning, flipping = Binning(**asked.binning), Flipping(**asked.flipping)
     except ValueError as error:
@@ -141,7 +144,7 @@ def _options(asked: Asked, dataset: str) -> EvaluateOptions:
         sweep_pairs=asked.sweep_pairs,
         folds=asked.folds,
         faithfulness=asked.faithfulness,
-        protocol=Protocol(flipping=flipping, translation=Translation() if asked.continuity else None),
+        protocol=Protocol(asked.methods or METHODS, flipping, Translation() if asked.continuity else None),
         retry_failed=asked.retry_failed,
     )
 

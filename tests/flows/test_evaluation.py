@@ -201,6 +201,7 @@ def test_a_warehouse_without_a_finished_run_asks_for_its_settings(
         (["--fill", "green"], "fill is one of"),
         (["--try-matcher", "eyes"], "is not known"),
         (["--share", "2"], "share of superpixels"),
+        (["--method", "guess"], "pairx_conserving"),
     ],
 )
 def test_bad_options_are_refused_before_any_work(
