@@ -83,7 +83,7 @@ def evaluate_catalogue(
     if dry_run:
         _print_plan(read, warehouse, chosen, options)
         return
-    _write(_evaluate(read, warehouse, chosen, options), others, out, chosen)
+    _write(_evaluate(read, warehouse, chosen, options), others, out, chosen, options.matchers)
 
 
 def _read(catalogue: str | None, root: str | None) -> Catalogue | None:
@@ -203,15 +203,24 @@ def _evaluate(
         return evaluate_photos(read, Warehouse(warehouse), chosen, options, Terminal())
 
 
-def _write(evaluated: Evaluated, others: Sequence[Statistic], out: Path, chosen: Settings) -> None:
+def _write(
+    evaluated: Evaluated,
+    others: Sequence[Statistic],
+    out: Path,
+    settings: Settings,
+    matchers: Mapping[str, str | None],
+) -> None:
     """Write the folder, print the headline numbers, and fail if pairs were lost."""
     from tasks.evaluation.files import settings_toml, write_evaluation
 
     evaluation = replace(evaluated.evaluation, beside=others)
     written = write_evaluation(evaluation, out, evaluated.pairs)
     if evaluation.choice is not None:
-        toml = out / "chosen.toml"
-        toml.write_text(settings_toml(evaluation.choice, chosen), encoding="utf-8")
+        toml, matcher = out / "chosen.toml", evaluation.choice.chosen.settings["matcher"]
+        if matcher != settings.matcher:
+            tried = {"matcher": matcher, "matcher_weights": matchers.get(matcher)}
+            settings = settings.model_copy(update=tried)
+        toml.write_text(settings_toml(evaluation.choice, settings), encoding="utf-8")
         written.append(toml)
     _OUT.print(str(evaluated.balance))
     for line in headlines(evaluated):

@@ -166,8 +166,9 @@ def csv_text(table: pa.Table) -> str:
 def settings_toml(choice: Choice, base: Settings) -> str:
     """The chosen settings as a file for `pairx run --settings`, with the evidence as comments.
 
-    Of `base`, under which the choice was made, it holds what the evidence hangs on and is no default. A reduction that is
-    the preset's own stands in a comment, so that scores that are stored under the preset are not computed again.
+    Of `base`, under which the choice was made, it holds what the evidence hangs on and is no default. A reduction whose
+    coverage is that of the preset's own stands in a comment, so that scores that are stored under the preset are not computed
+    again: coverage takes magnitudes, so that `abs_of_sum` stands for `signed_sum` too.
     Raises `SettingsError` when the chosen settings are none.
     """
     # torch is imported with it; who only writes tables must not pay for that.
@@ -179,9 +180,10 @@ def settings_toml(choice: Choice, base: Settings) -> str:
     values |= ({"layers": [layer]} if layer else {}) | chosen
     remarks = []
     preset = chosen.get("preset", base.preset)
-    if reduction and preset in PRESETS and reduction == PRESETS[preset].reduction:
+    own = PRESETS[preset].reduction if preset in PRESETS else ""
+    if reduction and (reduction == own or (reduction, own) == ("abs_of_sum", "signed_sum")):
         values.pop("reduction", None)
-        remarks.append(f"# reduction = {_toml(reduction)}, the preset's own")
+        remarks.append(f"# reduction = {_toml(own)}, the preset's own")
     elif reduction:
         values["reduction"] = reduction
     matcher = chosen.get("matcher", base.matcher)
