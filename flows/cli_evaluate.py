@@ -181,7 +181,7 @@ def evaluate(
 ) -> None:
     """Measure what the plausibility scores are worth on a catalogue with names, as the paper's Table 1 and Figure 5 do.
 
-    Settings are those of --settings, else of the warehouse's newest run; options given here override both.
+    Settings are those of the warehouse's newest run; a file given with --settings overrides them, and options override both.
     """
     from flows.evaluate_command import Asked, evaluate_catalogue
 

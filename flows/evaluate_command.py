@@ -23,6 +23,8 @@ _OUT = Console(highlight=False, soft_wrap=True, markup=False)
 _ERR = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 _RUNS_CONCERN = ("figures", "cluster", "workers")
 """Settings of a stored run that say how it ran, not what it computed: an evaluation does not inherit them."""
+_BELONG_TO = {"model": ("model_revision", "resize", "layers"), "matcher": ("matcher_weights",)}
+"""Settings that say something of the stored run's model or matcher, and nothing of another one."""
 _CHOICES = {
     "edges": ("equal_width", "quantile"),
     "form": ("gaussian", "histogram"),
@@ -105,14 +107,20 @@ def _settings(warehouse: str, toml: Path | None, given: Mapping[str, Any], store
             f"{warehouse} holds no photos to evaluate",
             "name a catalogue, or run it first: pairx run CATALOGUE --warehouse URL",
         )
-    inherited = settings_of_newest_run(place) if toml is None else {}
-    if stored_photos and toml is None and not inherited and given.get("model") is None:
+    inherited = settings_of_newest_run(place)
+    file = load_settings(toml) if toml is not None else None
+    asked = {name: getattr(file, name) for name in file.model_fields_set} if file is not None else {}
+    asked |= {name: value for name, value in given.items() if value is not None}
+    if stored_photos and not inherited and "model" not in asked:
         raise PairxError(
             f"no run has finished in {warehouse}, so that its settings are not known",
             "say with --model (and other options, or --settings) how its photos are to be seen",
         )
-    kept = {key: value for key, value in inherited.items() if key not in _RUNS_CONCERN}
-    return load_settings(toml, kept | {key: value for key, value in given.items() if value is not None})
+    dropped = {*_RUNS_CONCERN}
+    for name, belonging in _BELONG_TO.items():
+        if name in asked and asked[name] != inherited.get(name):
+            dropped |= {*belonging}
+    return load_settings(overrides={k: v for k, v in inherited.items() if k not in dropped} | asked)
 
 
 def _options(asked: Asked, dataset: str) -> EvaluateOptions:
@@ -121,6 +129,13 @@ def _options(asked: Asked, dataset: str) -> EvaluateOptions:
     from pairx_engine.faithfulness import METHODS, Flipping, Translation
     from tasks.evaluation.faithfulness import Protocol
 
+    if not asked.choose and (asked.layers or asked.matchers):
+        raise SettingsError("--try-layer and --try-matcher say what --choose tries", "add --choose")
+    if not asked.faithfulness and (asked.methods or asked.continuity):
+        raise SettingsError(
+            "--method and --continuity say how faithfulness is tested",
+            "add --faithfulness with a number of pairs",
+        )
     for option, known in _CHOICES.items():
         if asked.binning[option] not in known:
             raise SettingsError(
@@ -170,7 +185,7 @@ def _print_plan(read: Catalogue | None, warehouse: str, chosen: Settings, option
     with look(job, RunLog(job).columns()) as (_, left):
         present = {key for key, photo in left.photos().items() if photo["present"]}
         embedded = {photo for photo, _ in left.embedded()}
-    listed = present | {entry.photo_id for entry in read.entries} if read else present
+    listed = {entry.photo_id for entry in read.entries} if read else present
     costs = measure(job)
     new, pairs = len(listed - embedded), 2 * options.per_photo * len(listed)
     total = (new * costs.photo + pairs * costs.pair + options.figures * costs.figure) / worker_count(chosen)
@@ -214,14 +229,14 @@ def _write(
     from tasks.evaluation.files import settings_toml, write_evaluation
 
     evaluation = replace(evaluated.evaluation, beside=others)
-    written = write_evaluation(evaluation, out, evaluated.pairs)
+    toml = None
     if evaluation.choice is not None:
-        toml, matcher = out / "chosen.toml", evaluation.choice.chosen.settings["matcher"]
+        matcher = evaluation.choice.chosen.settings["matcher"]
         if matcher != settings.matcher:
             tried = {"matcher": matcher, "matcher_weights": matchers.get(matcher)}
             settings = settings.model_copy(update=tried)
-        toml.write_text(settings_toml(evaluation.choice, settings), encoding="utf-8")
-        written.append(toml)
+        toml = settings_toml(evaluation.choice, settings)
+    written = write_evaluation(evaluation, out, evaluated.pairs, toml)
     _OUT.print(str(evaluated.balance))
     for line in headlines(evaluated):
         _OUT.print(line)

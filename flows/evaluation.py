@@ -28,6 +28,7 @@ from pairx_engine.evaluation.choice import Choice, ScoreSettings, choose
 from pairx_engine.evaluation.separation import DEFAULT, Binning
 from schemas.catalogue import Catalogue
 from schemas.errors import PairxError
+from schemas.failures import PASSING
 from schemas.settings import Settings
 from tasks.draw import plan_draw
 from tasks.evaluation.candidates import default_candidate, sweep_of
@@ -39,9 +40,9 @@ from tasks.evaluation.faithfulness import (
     summarise,
 )
 from tasks.evaluation.gather import ListedPairs, scatter_of
-from tasks.evaluation.listing import list_fingerprint, listed_pairs, plan_list
+from tasks.evaluation.listing import list_fingerprint, list_shard_name, listed_pairs, plan_list
 from tasks.evaluation.results import Evaluation, FaithfulnessRow
-from tasks.evaluation.statistics import measure, rank_outliers
+from tasks.evaluation.statistics import equal_cosine, measure, rank_outliers
 from tasks.evaluation.sweep import Sweep, plan_sweep, sweep_partition
 from tasks.job import Job, prepare_job
 from tasks.remaining import look
@@ -52,6 +53,9 @@ from tasks.score import Pair, plan_score
 from tasks.warehouse import Warehouse
 
 Photos = Mapping[str, Mapping[str, Any]]
+_LISTED_OUTLIERS = 1000
+_RESAMPLES_OF_A_CHOICE = 200
+"""At least: whether an advantage is chance cannot be told from a few."""
 _LISTED = "no photo of this catalogue has both a name and a partner of the same or of another name"
 
 
@@ -98,14 +102,17 @@ def evaluate(
     options: EvaluateOptions,
     reporter: Reporter,
 ) -> Evaluated:
-    """Evaluate the photos of a warehouse, after taking in those of a catalogue if one is given.
+    """Evaluate the photos of a catalogue, after taking them in, or all those of the warehouse.
 
-    Raises `PairxError` where there is nothing to evaluate, and where pairs were lost.
+    Raises `PairxError` where there is nothing to evaluate, `EngineError` for a layer or matcher that cannot be tried.
     """
     warehouse.prepare()
     job = prepare_job(warehouse, settings)
     if job.notice:
         reporter.notice(job.notice)
+    if options.choose:
+        # What cannot be tried must show before hours of work, not after.
+        sweep_of(job, options.layers, options.matchers)
     with dask_cluster(settings) as cluster:
         token = _WORK.set((catalogue, job, options, reporter))
         try:
@@ -134,6 +141,10 @@ def _process(
     gallery = embed_photos(job, log, run, stages)
     with look(job, log.columns()) as (_, left):
         photos = left.photos()
+    if catalogue is not None:
+        # The warehouse may hold the photos of other catalogues, too.
+        wanted = {entry.photo_id for entry in catalogue.entries}
+        gallery = Gallery.of([photos[i] for i in gallery.photo_ids if i in wanted])
     listed = _list(job, gallery, photos, options, stages)
     _score(job, log, listed, options, stages)
     evaluation, table, balance = _measure(job, log, gallery, photos, listed, options, stages)
@@ -144,7 +155,7 @@ def _list(
     job: Job, gallery: Gallery, photos: Photos, options: EvaluateOptions, stages: StageRunner
 ) -> pa.Table:
     """The pair list of this state of the catalogue; made once."""
-    partition, shard = list_fingerprint(job, options.per_photo), gallery.state
+    partition, shard = list_fingerprint(job, options.per_photo), list_shard_name(gallery, photos)
     warehouse = job.warehouse
     known = warehouse.exists("evaluation_pairs", partition, shard)
     plan = [] if known or len(gallery.photo_ids) < 2 else plan_list(gallery, options.per_photo)
@@ -189,15 +200,15 @@ def _measure(
     """Statistics, outliers with figures, and what was asked for besides."""
     with look(job, log.columns()) as (connection, _):
         found = ListedPairs(connection, job, listed)
-        scored, table = found.scored(), found.table()
-        wanted = rank_outliers(scored, options.figures)
+        scored, table, failed = found.scored(), found.table(), found.failed()
+        ranked = rank_outliers(scored, _LISTED_OUTLIERS)
+        wanted = ranked[: options.figures]
         undrawn = plan_draw(found.undrawn(wanted, photos))
     stages.run("draw", undrawn, [len(s.items) for s in undrawn], "figures of the outliers")
     with look(job, log.columns()) as (connection, _):
         figures = ListedPairs(connection, job, listed).figures(wanted)
     choice = _choose(job, photos, listed, options, stages) if options.choose else None
     faithful = _faithfulness(job, photos, listed, options, stages) if options.faithfulness else []
-    failed = listed.num_rows - len(scored.pair_id)
     with stages.alone("measure") as note:
         statistics = measure(options.dataset, scored, options.binning, options.resamples)
         note(f"{len(statistics)} statistics of {len(scored.pair_id)} pairs")
@@ -215,7 +226,7 @@ def _measure(
         resamples=options.resamples,
         statistics=statistics,
         scatter=scatter_of(scored),
-        outliers=wanted,
+        outliers=ranked,
         figures=figures,
         choice=choice,
         faithfulness=faithful,
@@ -245,18 +256,30 @@ def _choose(
     left = _left(job, "measurements", partition, shards, options.retry_failed)
     stages.run("sweep", left, [len(s.pairs) for s in left], "all variants are measured")
     measured = job.warehouse.read("measurements", partition, [s.name for s in shards])
+    lost = len(pairs) - len(set(measured["pair_id"].to_pylist()))
+    if lost == len(pairs):
+        raise PairxError(
+            "not one pair could be measured in the sweep", "see the table all_failures for the reasons"
+        )
     with stages.alone("choose") as note:
         choice = _best(job, sweep, rows, measured, options)
-        note(choice.reason)
+        note(choice.reason + (f"; {lost} pairs could not be measured" if lost else ""))
     return choice
 
 
 def _left(job: Job, table: str, partition: str, shards: Sequence[Any], retry_failed: bool) -> list[Any]:
-    """Shards that are not stored yet; to try failed items again, those that have some are computed anew as a whole."""
-    done = job.warehouse.shards(table, partition)
-    if retry_failed:
-        done -= job.warehouse.shards("failures", partition)
-    return [shard for shard in shards if shard.name not in done]
+    """Shards that are not stored yet, and those with failures whose cause may be gone, or with any if they are to be retried.
+
+    A shard is computed anew as a whole; its file is put in the place of the old one.
+    """
+    warehouse = job.warehouse
+    done, failing = warehouse.shards(table, partition), warehouse.shards("failures", partition)
+
+    def again(name: str) -> bool:
+        codes = warehouse.read("failures", partition, [name], ["code"])["code"].to_pylist()
+        return any(retry_failed or code in PASSING for code in codes)
+
+    return [s for s in shards if s.name not in done or (s.name in failing and again(s.name))]
 
 
 def _best(
@@ -288,8 +311,9 @@ def _best(
         {key: float(np.mean(each)) for key, each in seconds.items()},
         default_candidate(job.settings, job.layers[0]),
         n_folds=options.folds,
-        n_resamples=max(options.resamples, 1),
+        n_resamples=max(options.resamples, _RESAMPLES_OF_A_CHOICE),
         binning=options.binning,
+        equal_cosine=equal_cosine(len(rows)),
     )
 
 

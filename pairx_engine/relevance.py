@@ -205,11 +205,8 @@ class LayerExplainer:
         else:
             pull = self._recorded(lambda way: way.record_above(seen.chip[None], features))
 
-        fill = seen.chip.is_cuda or _most_cells(seen, self.layers) < FILLED_BELOW
-
         def channels(group: Sequence[Tensor], size: int) -> dict[str, Tensor]:
-            filled = [*group, *[group[-1]] * (size - len(group))] if fill else group
-            found = pull(torch.stack(list(filled)))
+            found = pull(torch.stack([*group, *[group[-1]] * _filling(len(group), size, seen, self.layers)]))
             return {name: found[name][: len(group)].to(starts.dtype) for name in self.layers}
 
         return in_groups(list(starts), starts_at_once(seen, self.layers), channels)
@@ -263,6 +260,16 @@ def starts_at_once(seen: Seen, layers: Sequence[str]) -> int:
     if seen.chip.is_cuda:
         return STARTS_AT_ONCE_ON_GPU
     return max(1, min(STARTS_AT_ONCE, CELLS_AT_ONCE // _most_cells(seen, layers)))
+
+
+def _filling(count: int, size: int, seen: Seen, layers: Sequence[str]) -> int:
+    """How many starts are added to a group of `count`, so that groups come in few sizes.
+
+    On a GPU, where groups are large, to the next power of two; on a CPU to the full size, for small maps only.
+    """
+    if seen.chip.is_cuda:
+        return min(size, 1 << (count - 1).bit_length()) - count
+    return size - count if _most_cells(seen, layers) < FILLED_BELOW else 0
 
 
 def _most_cells(seen: Seen, layers: Sequence[str]) -> int:

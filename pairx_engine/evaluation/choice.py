@@ -73,6 +73,7 @@ def choose(
     n_resamples: int = 200,
     seed: int = 0,
     binning: Binning = DEFAULT,
+    equal_cosine: Binning = DEFAULT,
 ) -> Choice:
     """Choose the settings whose two scores tell correct from incorrect pairs best at equal cosine.
 
@@ -81,7 +82,8 @@ def choose(
     has none; both are 0 or more, and NaN counts as 0. `seconds` per pair are those of each score's settings. A run matches
     both scores at one layer, so the candidates are all combinations with a common one, but for scores that no pair has.
 
-    The criterion is the mean of both scores' `auc_at_equal_cosine`. Of candidates within `EQUALLY_GOOD` of the highest the
+    The criterion is the mean of both scores' `auc_at_equal_cosine` in the bins of `equal_cosine`, which should be narrow: in wide
+    ones a score that repeats the cosine wins. `binning` is that of the candidates' Delta. Of candidates within `EQUALLY_GOOD` of the highest the
     cheapest is the best one; `candidates` are in order of the criterion, those without one last. The best of hundreds is
     partly luck, so the whole procedure is repeated without each of `n_folds` folds of animals (fewer where there are fewer
     animals) and its outcome measured on the fold, as the default is; folds are averaged by the comparisons that they hold.
@@ -100,7 +102,10 @@ def choose(
         np.asarray(animal_b, dtype=np.int64),
     )
     scores = _Scores(
-        _checked(COVERAGE, coverage, len(rows)), _checked(RESIDUAL, residual, len(rows)), binning
+        _checked(COVERAGE, coverage, len(rows)),
+        _checked(RESIDUAL, residual, len(rows)),
+        binning,
+        equal_cosine,
     )
     options = _options(scores, default)
     place = next(i for i, option in enumerate(options) if _settings(option) == dict(default))
@@ -136,17 +141,18 @@ class _Scores:
         self,
         coverage: Mapping[ScoreSettings, NDArray[np.float64]],
         residual: Mapping[ScoreSettings, NDArray[np.float64]],
-        how: Binning,
+        of_delta: Binning,
+        of_area: Binning,
     ) -> None:
         self.variants = {COVERAGE: coverage, RESIDUAL: residual}
-        self.how = how
+        self.of_delta, self.of_area = of_delta, of_area
         self._measured = {**coverage, **residual}
         self._filled = {key: np.nan_to_num(values, nan=0.0) for key, values in self._measured.items()}
 
     def areas(self, options: Iterable[Option], rows: LabelledPairs) -> dict[ScoreSettings, float]:
         """Area under the curve of every score that the options use, on some of the rows."""
         keys = dict.fromkeys(key for option in options for key in option)
-        return {key: auc_at_equal_cosine(_looked_up(rows, self._filled[key]), self.how) for key in keys}
+        return {key: auc_at_equal_cosine(_looked_up(rows, self._filled[key]), self.of_area) for key in keys}
 
     def criteria(self, options: Sequence[Option], rows: LabelledPairs) -> list[float]:
         """The criterion of every option on some of the rows."""
@@ -160,11 +166,11 @@ class _Scores:
 
     def delta(self, key: ScoreSettings, rows: LabelledPairs) -> float:
         """Signed Bhattacharyya distance of one score over the pairs that have it."""
-        return separation(_looked_up(rows, self._measured[key]), self.how).value
+        return separation(_looked_up(rows, self._measured[key]), self.of_delta).value
 
     def comparisons(self, option: Option, rows: LabelledPairs) -> int:
         """How often the criterion compares a correct pair with an incorrect one, in the coverage."""
-        bins = separation(_looked_up(rows, self._filled[option[0]]), self.how).bins
+        bins = separation(_looked_up(rows, self._filled[option[0]]), self.of_area).bins
         return sum(b.n_correct * b.n_incorrect for b in bins if b.weight)
 
 
@@ -285,7 +291,7 @@ def _reason(
 ) -> str:
     if math.isnan(default.criterion) or math.isnan(best.criterion):
         return "the default is kept: too few correct and incorrect pairs share a cosine to compare anything"
-    if best is default:
+    if best is default or best.criterion <= default.criterion:
         return f"the default is kept: none of {count} candidates is better by more than {EQUALLY_GOOD}, or as good and cheaper"
     gain = (
         f"the best of {count} candidates reaches {best.criterion:.3f} and the default {default.criterion:.3f}"

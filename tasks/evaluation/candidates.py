@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from torch import Tensor
 
 from pairx_engine.errors import EngineError
 from pairx_engine.lrp import PRESETS, REDUCTIONS, preset_named
 from pairx_engine.relevance import LayerExplainer
 from schemas.settings import Settings
 from tasks.evaluation.sweep import Sweep
-from tasks.job import Job, model_of
+from tasks.job import Job, matcher_identity, model_of
 
 FEWEST_CELLS, MOST_CELLS = 36, 4096
 """Cells of a layer's map: fewer say nothing about place, more take minutes to match."""
@@ -21,9 +22,16 @@ SAME_COVERAGE = "signed_sum"
 
 
 def sweep_of(job: Job, layers: Sequence[str] = (), matchers: Mapping[str, str | None] | None = None) -> Sweep:
-    """The sweep for a job: its own settings are always among the candidates."""
+    """The sweep for a job: its own settings are always among the candidates.
+
+    Raises `EngineError` for a layer that gives no map and for a matcher whose weights cannot be loaded.
+    """
     chosen = job.settings
     tried = dict(matchers or {}) | {chosen.matcher: chosen.matcher_weights, "sift": None}
+    for name, weights in tried.items():
+        matcher_identity(job, name, weights)
+    for layer in layers:
+        _features(job, layer)
     return Sweep(
         layers=tuple(dict.fromkeys([job.layers[0], *(layers or neighbouring_layers(job))])),
         presets=tuple(PRESETS),
@@ -47,19 +55,24 @@ def default_candidate(settings: Settings, layer: str) -> dict[str, str]:
 
 def neighbouring_layers(job: Job) -> list[str]:
     """The default layer and the modules beside it that give a map of a useful size, in the network's order."""
-    model, default = model_of(job), job.layers[0]
+    network, default = model_of(job).network, job.layers[0]
     parent = default.rpartition(".")[0]
     siblings = [
-        f"{parent}.{name}" if parent else name
-        for name, _ in model.network.get_submodule(parent).named_children()
+        f"{parent}.{name}" if parent else name for name, _ in network.get_submodule(parent).named_children()
     ]
-    grey = model.normalise([np.full((*model.chip.size, 3), 128, dtype=np.uint8)])[0]
     found = []
     for name in siblings:
         try:
-            features = LayerExplainer(model.network, [name]).see(grey).features[name]
+            features = _features(job, name)
         except (EngineError, RuntimeError, ValueError):
             continue
         if FEWEST_CELLS <= features.shape[-2] * features.shape[-1] <= MOST_CELLS:
             found.append(name)
     return found
+
+
+def _features(job: Job, layer: str) -> Tensor:
+    """The map (C, h, w) that a layer gives for a grey chip."""
+    model = model_of(job)
+    grey = model.normalise([np.full((*model.chip.size, 3), 128, dtype=np.uint8)])[0]
+    return LayerExplainer(model.network, [layer]).see(grey).features[layer]

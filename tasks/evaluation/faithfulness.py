@@ -45,8 +45,8 @@ class FaithfulnessShard:
 
     @property
     def name(self) -> str:
-        """Hash of the pair ids."""
-        return shard_name(p["pair_id"] for p in self.pairs)
+        """Hash of the pair ids and their classes: a similar pair is flipped otherwise than a dissimilar one."""
+        return shard_name(f"{p['pair_id']} {p['correct']}" for p in self.pairs)
 
 
 def faithfulness_fingerprint(job: Job, protocol: Protocol) -> str:
@@ -113,7 +113,7 @@ def faithfulness_shard(job: Job, shard: FaithfulnessShard) -> ShardResult:
                 for row in measured
             ]
     partition = faithfulness_fingerprint(job, shard.protocol)
-    if failures:
+    if failures or job.warehouse.exists("failures", partition, shard.name):
         job.warehouse.write("failures", partition, shard.name, [f.row() for f in failures])
     job.warehouse.write("faithfulness", partition, shard.name, rows)
     count = len(shard.pairs) - len(failures)

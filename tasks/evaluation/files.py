@@ -63,7 +63,7 @@ FAITHFULNESS = pa.schema(
         ("n_pairs", _COUNTS),
     ]
 )
-OPTIONAL = ("choice.parquet", "choice.csv", "faithfulness.csv")
+OPTIONAL = ("choice.parquet", "choice.csv", "chosen.toml", "faithfulness.csv")
 """Files that only some evaluations have."""
 
 _FORMULA = tuple("=+-@＝＋－＠")
@@ -78,6 +78,9 @@ _CARRIED = (
     "view_side",
     "max_keypoints",
     "homography_threshold",
+    "max_pixels",
+    "same_species",
+    "same_viewpoint",
     "layers",
     "preset",
     "reduction",
@@ -85,14 +88,19 @@ _CARRIED = (
     "homography",
 )
 """Settings that the evidence hangs on; those that a candidate does not name are the base's."""
+_KEPT = (*_CARRIED, "matcher_weights")
+"""What the file holds where the default is kept: the base, so that nothing that is stored is computed again."""
 
 
 class EvaluationFileError(PairxError, ValueError):
     """The files of an evaluation cannot be written or read."""
 
 
-def write_evaluation(evaluation: Evaluation, out: Path, pairs: pa.Table) -> list[Path]:
-    """Write the files of an evaluation to the folder `out` and return their paths; `pairs` is written as it is.
+def write_evaluation(
+    evaluation: Evaluation, out: Path, pairs: pa.Table, chosen: str | None = None
+) -> list[Path]:
+    """Write the files of an evaluation to the folder `out` and return their paths; `pairs` is written as it is,
+    `chosen` as `chosen.toml`.
 
     Everything is made before the first file is written; then each appears whole or not at all, the page last. Files of an
     earlier evaluation that this one does not have are removed. Raises `EvaluationFileError` for a folder that cannot be
@@ -109,6 +117,8 @@ def write_evaluation(evaluation: Evaluation, out: Path, pairs: pa.Table) -> list
     if evaluation.faithfulness:
         faithfulness = _table(map(asdict, evaluation.faithfulness), FAITHFULNESS)
         contents["faithfulness.csv"] = csv_text(faithfulness).encode()
+    if chosen is not None:
+        contents["chosen.toml"] = chosen.encode()
     contents["report.html"] = page
     path = out
     try:
@@ -174,6 +184,8 @@ def settings_toml(choice: Choice, base: Settings) -> str:
     # torch is imported with it; who only writes tables must not pay for that.
     from pairx_engine.lrp import PRESETS
 
+    if choice.chosen.settings == choice.default.settings:
+        return _as_toml(choice, {name: getattr(base, name) for name in _KEPT if _differs(base, name)}, [])
     chosen = dict(choice.chosen.settings)
     layer, reduction = chosen.pop("layer", ""), chosen.pop("reduction", "")
     values: dict[str, Any] = {name: getattr(base, name) for name in _CARRIED if _differs(base, name)}
@@ -194,6 +206,10 @@ def settings_toml(choice: Choice, base: Settings) -> str:
             remarks.append(
                 f"# matcher_weights is needed too: the folder with the weights of {_line(matcher)}"
             )
+    return _as_toml(choice, values, remarks)
+
+
+def _as_toml(choice: Choice, values: Mapping[str, Any], remarks: Sequence[str]) -> str:
     load_settings(overrides=values)
     lines = [f"{name} = {_toml(values[name])}" for name in Settings.model_fields if name in values]
     return "\n".join([*_evidence(choice), *lines, *remarks]) + "\n"

@@ -54,6 +54,17 @@ class ListedPairs:
         ).fetchall()
         return [Pair(*row) for row in rows]
 
+    def failed(self) -> int:
+        """Listed pairs without scores for which a failure stands."""
+        rows = self._connection.execute(
+            f"""
+            SELECT count(*) FROM listed ANTI JOIN ({_SCORED}) USING (pair_id)
+            WHERE pair_id IN (SELECT item FROM run_failures WHERE stage = 'score')
+            """,  # noqa: S608  # constants
+            {"layer": self._layer},
+        ).fetchall()
+        return int(rows[0][0])
+
     def scored(self) -> ScoredList:
         """The listed pairs that have scores, sorted by photo ids."""
         found: pa.Table = self._connection.sql(

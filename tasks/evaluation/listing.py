@@ -20,7 +20,7 @@ from schemas.fingerprints import fingerprint
 from schemas.tables import TABLES
 from tasks.job import Job
 from tasks.retrieve import Candidates, Gallery, RetrieveShard, nearest, pair_rules, plan_retrieve
-from tasks.warehouse import pair_id
+from tasks.warehouse import pair_id, shard_name
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,11 @@ def list_fingerprint(job: Job, per_photo: int) -> str:
         same_species=chosen.same_species,
         same_viewpoint=chosen.same_viewpoint,
     )
+
+
+def list_shard_name(gallery: Gallery, photos: Mapping[str, Mapping[str, Any]]) -> str:
+    """The shard of `evaluation_pairs` for one state of the catalogue: the gallery's state and the names of the species."""
+    return shard_name([gallery.state, *(f"{i}\0{photos[i]['species']}" for i in gallery.photo_ids)])
 
 
 def plan_list(gallery: Gallery, per_photo: int) -> list[ListShard]:

@@ -25,8 +25,7 @@ from pairx_engine.evaluation.separation import (
 from tasks.evaluation.results import SCORES, Outlier, Statistic
 
 Values = NDArray[np.float64]
-EQUAL_COSINE = Binning(n_bins=40, edges="quantile")
-"""Bins inside which cosines count as equal: narrow, since in wide ones a score that only repeats the cosine seems to separate."""
+MOST_COSINES, PAIRS_PER_COSINE = 40, 20
 BASELINE = "cosine"
 """The cosine as if it were a score: what remains of its Delta and its area at equal cosine is the width of the bins."""
 FEWEST_PAIRS = 20
@@ -88,7 +87,7 @@ def _groups(found: ScoredList) -> Iterator[tuple[str | None, NDArray[np.bool_]]]
 def _of_score(
     dataset: str, species: str | None, score: str, pairs: LabelledPairs, how: Binning, resamples: int
 ) -> Iterator[Statistic]:
-    wanted = statistics_of(how)
+    wanted = statistics_of(how, len(pairs))
     values = {key: statistic(pairs) for key, statistic in wanted.items()}
     named = {"\0".join(key): statistic for key, statistic in wanted.items()}
     intervals = bootstrap_by_animal(pairs, named, resamples) if resamples else {}
@@ -111,15 +110,24 @@ def _of_score(
         )
 
 
-def statistics_of(how: Binning) -> dict[tuple[str, str], Callable[[LabelledPairs], float]]:
+def equal_cosine(n_pairs: int) -> Binning:
+    """Bins inside which cosines count as equal: as narrow as twenty pairs each allow, but not more than forty.
+
+    In wide ones a score that only repeats the cosine seems to separate.
+    """
+    n_bins = max(1, min(MOST_COSINES, n_pairs // PAIRS_PER_COSINE))
+    return Binning(n_bins=n_bins, edges="quantile")
+
+
+def statistics_of(how: Binning, n_pairs: int) -> dict[tuple[str, str], Callable[[LabelledPairs], float]]:
     """(statistic, variant) -> function; the first `delta` is that of `how`."""
     found: dict[tuple[str, str], Callable[[LabelledPairs], float]] = {("spearman", ""): _rho}
     for variant in dict.fromkeys((how, *VARIANTS)):
         found["delta", variant.name] = partial(_delta, how=variant)
     found["delta", f"{how.name}, logarithm of the score"] = partial(_delta_of_logarithm, how=how)
     found["auc", ""] = _auc
-    found["auc_equal_cosine", ""] = partial(auc_at_equal_cosine, how=EQUAL_COSINE)
-    found["auc_missing_lowest", ""] = _auc_missing_lowest
+    found["auc_equal_cosine", ""] = partial(auc_at_equal_cosine, how=equal_cosine(n_pairs))
+    found["auc_missing_lowest", ""] = partial(_auc_missing_lowest, how=equal_cosine(n_pairs))
     return found
 
 
@@ -143,9 +151,9 @@ def _auc(pairs: LabelledPairs) -> float:
     return auc(known.score, known.correct)
 
 
-def _auc_missing_lowest(pairs: LabelledPairs) -> float:
+def _auc_missing_lowest(pairs: LabelledPairs, how: Binning) -> float:
     """The area at equal cosine over all pairs: no homography, too, says something about a pair. Scores are 0 or more."""
-    return auc_at_equal_cosine(replace(pairs, score=np.nan_to_num(pairs.score, nan=-1.0)), EQUAL_COSINE)
+    return auc_at_equal_cosine(replace(pairs, score=np.nan_to_num(pairs.score, nan=-1.0)), how)
 
 
 def rank_outliers(found: ScoredList, limit: int) -> list[Outlier]:

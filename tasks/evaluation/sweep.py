@@ -7,12 +7,11 @@ a pair's local matches serve every estimator and layer. Values are those that th
 
 from __future__ import annotations
 
-import json
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -60,8 +59,8 @@ class SweepShard:
 
     @property
     def name(self) -> str:
-        """Hash of the pair ids and the sweep."""
-        return shard_name([*(p.pair_id for p in self.pairs), json.dumps(asdict(self.sweep), sort_keys=True)])
+        """Hash of the pair ids; the partition says what was tried on them."""
+        return shard_name(p.pair_id for p in self.pairs)
 
 
 def plan_sweep(
@@ -92,7 +91,7 @@ def sweep_shard(job: Job, shard: SweepShard) -> ShardResult:
     for name, weights in shard.sweep.matchers:
         work.measure_residuals(name, weights, watch)
     failures, partition = work.failures(), sweep_partition(job, shard.sweep)
-    if failures:
+    if failures or job.warehouse.exists("failures", partition, shard.name):
         job.warehouse.write("failures", partition, shard.name, [f.row() for f in failures])
     job.warehouse.write("measurements", partition, shard.name, work.rows)
     failed = len({f.item for f in failures})

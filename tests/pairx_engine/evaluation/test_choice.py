@@ -265,8 +265,8 @@ def test_what_does_not_fit_is_refused():
         world.choose()
 
 
-def test_a_binning_given_is_used():
+def test_the_bins_of_equal_cosine_are_those_given():
     world = World(7, n_animals=8, signal={OF_DEFAULT[0]: 1.0})
-    found = world.choose(binning=Binning(n_bins=3)).default.auc["match_coverage"]
+    found = world.choose(equal_cosine=Binning(n_bins=3)).default.auc["match_coverage"]
     wanted = naive_area(world.cosine, world.coverage[OF_DEFAULT[0]], world.correct, 3)
     assert found == pytest.approx(wanted)

@@ -6,10 +6,25 @@ from dataclasses import replace
 
 import pytest
 
+from pairx_engine.local.features import MissingWeightsError
 from pairx_engine.lrp import PRESETS, REDUCTIONS
 from tasks.evaluation.candidates import FEWEST_CELLS, default_candidate, neighbouring_layers, sweep_of
 from tasks.job import model_of
 from tests.small_catalogue import Stages
+
+
+@pytest.fixture(autouse=True)
+def any_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights of a matcher are there, wherever they are said to be."""
+    monkeypatch.setattr(
+        "tasks.evaluation.candidates.matcher_identity", lambda job, name, weights: {"name": name}
+    )
+
+
+def test_weights_that_are_not_there_show_at_once(done: Stages, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    with pytest.raises(MissingWeightsError):
+        sweep_of(done.job, ["backbone.blocks.2"], {"xfeat+lighterglue": "nowhere"})
 
 
 def test_layers_beside_the_models_own_with_useful_maps_are_tried(done: Stages) -> None:

@@ -305,7 +305,7 @@ def test_what_the_evidence_hangs_on_is_taken_from_the_base(tmp_path):
 @pytest.mark.parametrize(("matcher", "needed"), [("sift", False), ("xfeat+lighterglue", True)])
 def test_weights_of_another_matcher_are_not_taken_over(tmp_path, matcher, needed):
     base = Settings(matcher="aliked+lightglue", matcher_weights="/weights/aliked")
-    text = settings_toml(choice(chosen=candidate(matcher=matcher)), base)
+    text = settings_toml(choice(chosen=candidate("blocks.1", matcher=matcher)), base)
     settings = loaded(tmp_path, text)
     assert (settings.matcher, settings.matcher_weights) == (matcher, None)
     assert ("# matcher_weights is needed too" in text) == needed
@@ -322,8 +322,18 @@ def test_settings_that_nobody_chose_stay_those_of_the_base(tmp_path):
     )
 
 
+def test_a_default_that_is_kept_leaves_everything_as_it_was(tmp_path):
+    base = Settings(
+        model="some/model", layers=("blocks.3", "blocks.1"), reduction="signed_sum", matcher="aliked+lightglue",
+        matcher_weights="/weights", max_pixels=10**6, same_species=True, top_k=9,
+    )  # fmt: skip
+    kept = candidate(matcher="aliked+lightglue")
+    settings = loaded(tmp_path, settings_toml(choice(default=kept, best=kept, chosen=kept), base))
+    assert settings == base.model_copy(update={"top_k": 5})
+
+
 def test_the_presets_own_reduction_undoes_that_of_the_base(tmp_path):
-    chosen = candidate(preset="published", reduction="abs_of_sum")
+    chosen = candidate("blocks.1", preset="published", reduction="abs_of_sum")
     assert (
         loaded(tmp_path, settings_toml(choice(chosen=chosen), Settings(reduction="sum_of_abs"))).reduction
         is None
