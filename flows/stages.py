@@ -13,7 +13,6 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import as_completed
-from tasks.evaluation.sweep import sweep_shard
 
 from flows.progress import Reporter
 from schemas.errors import PairxError
@@ -21,6 +20,7 @@ from tasks.draw import draw_shard
 from tasks.embed import embed_shard
 from tasks.evaluation.faithfulness import faithfulness_shard
 from tasks.evaluation.listing import list_shard
+from tasks.evaluation.sweep import sweep_shard
 from tasks.ingest import ingest_shard
 from tasks.job import Job
 from tasks.retrieve import retrieve_shard
