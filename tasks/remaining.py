@@ -66,25 +66,7 @@ class Remaining:
 
     def unscored(self) -> list[Pair]:
         """Current pairs without scores, matches or relevances at the layer that ranks, unless they failed for good."""
-        rows = self._connection.execute(
-            """
-            WITH done AS (
-                SELECT pair_id FROM run_scores WHERE layer = $layer
-                INTERSECT SELECT pair_id FROM run_matches WHERE layer = $layer
-                INTERSECT SELECT pair_id FROM run_relevances WHERE layer = $layer
-            ),
-            failed AS (
-                SELECT item AS pair_id FROM run_failures
-                WHERE stage = 'score' AND NOT $retry AND NOT list_contains($passing, code)
-            )
-            SELECT pair_id, photo_a, photo_b FROM pairs
-            ANTI JOIN done USING (pair_id)
-            ANTI JOIN failed USING (pair_id)
-            ORDER BY photo_a, photo_b
-            """,
-            {"layer": self._job.layers[0], "retry": self._retry, "passing": list(PASSING)},
-        ).fetchall()
-        return [Pair(*row) for row in rows]
+        return unscored_among(self._connection, "pairs", self._job.layers[0], self._retry)
 
     def keypoint_shards(self) -> dict[str, str]:
         """The shard that holds each photo's current keypoints."""
@@ -132,6 +114,34 @@ class Remaining:
         found = self._connection.execute(query, parameters)
         names = [column[0] for column in found.description]
         return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+
+
+def unscored_among(
+    connection: duckdb.DuckDBPyConnection, relation: str, layer: str, retry_failed: bool
+) -> list[Pair]:
+    """Pairs of a relation of the connection, named in code, that have no scores, matches or relevances at a layer.
+
+    Those that failed for good are left out unless they are to be retried.
+    """
+    rows = connection.execute(
+        f"""
+        WITH done AS (
+            SELECT pair_id FROM run_scores WHERE layer = $layer
+            INTERSECT SELECT pair_id FROM run_matches WHERE layer = $layer
+            INTERSECT SELECT pair_id FROM run_relevances WHERE layer = $layer
+        ),
+        failed AS (
+            SELECT item AS pair_id FROM run_failures
+            WHERE stage = 'score' AND NOT $retry AND NOT list_contains($passing, code)
+        )
+        SELECT pair_id, photo_a, photo_b FROM {relation}
+        ANTI JOIN done USING (pair_id)
+        ANTI JOIN failed USING (pair_id)
+        ORDER BY photo_a, photo_b
+        """,  # noqa: S608  # a name from code
+        {"layer": layer, "retry": retry_failed, "passing": list(PASSING)},
+    ).fetchall()
+    return [Pair(*row) for row in rows]
 
 
 def subtitle(row: Mapping[str, Any]) -> str:

@@ -9,12 +9,11 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from schemas.failures import PASSING
 from tasks.draw import DrawItem
 from tasks.evaluation.results import SCORES, Outlier
 from tasks.evaluation.statistics import ScoredList
 from tasks.job import Job
-from tasks.remaining import subtitle
+from tasks.remaining import subtitle, unscored_among
 from tasks.report_scatter import ReportScatter
 from tasks.score import Pair
 
@@ -34,25 +33,7 @@ class ListedPairs:
 
     def unscored(self, retry_failed: bool = False) -> list[Pair]:
         """Listed pairs without scores, matches or relevances at the layer, unless they failed for good."""
-        rows = self._connection.execute(
-            """
-            WITH done AS (
-                SELECT pair_id FROM run_scores WHERE layer = $layer
-                INTERSECT SELECT pair_id FROM run_matches WHERE layer = $layer
-                INTERSECT SELECT pair_id FROM run_relevances WHERE layer = $layer
-            ),
-            failed AS (
-                SELECT item AS pair_id FROM run_failures
-                WHERE stage = 'score' AND NOT $retry AND NOT list_contains($passing, code)
-            )
-            SELECT pair_id, photo_a, photo_b FROM listed
-            ANTI JOIN done USING (pair_id)
-            ANTI JOIN failed USING (pair_id)
-            ORDER BY photo_a, photo_b
-            """,
-            {"layer": self._layer, "retry": retry_failed, "passing": list(PASSING)},
-        ).fetchall()
-        return [Pair(*row) for row in rows]
+        return unscored_among(self._connection, "listed", self._layer, retry_failed)
 
     def failed(self) -> int:
         """Listed pairs without scores for which a failure stands."""
