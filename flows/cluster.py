@@ -6,12 +6,18 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from schemas.errors import PairxError, SettingsError
 from schemas.settings import Settings
 
+if TYPE_CHECKING:
+    from prefect import Flow
+
+T = TypeVar("T")
+W = TypeVar("W")
 _BYTES_PER_WORKER = 3 << 30
 """Memory that a worker may want: torch, a model, and one shard's photos and keypoints."""
 
@@ -44,6 +50,18 @@ def dask_cluster(settings: Settings) -> Iterator[Cluster]:
     make = _cuda if kind == "cuda" else _local
     with make(settings) as cluster:
         yield Cluster(cluster.scheduler_address, kind, len(cluster.workers))
+
+
+def run_on_cluster(flow: Flow[[], T], settings: Settings, slot: ContextVar[W], work: W) -> T:
+    """Run a flow that takes no parameters on the cluster of the settings; it finds its work in `slot`."""
+    from prefect_dask import DaskTaskRunner
+
+    with dask_cluster(settings) as cluster:
+        token = slot.set(work)
+        try:
+            return flow.with_options(task_runner=DaskTaskRunner(address=cluster.address))()
+        finally:
+            slot.reset(token)
 
 
 def resolve_kind(wanted: str) -> str:

@@ -18,9 +18,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from prefect import flow
-from prefect_dask import DaskTaskRunner
 
-from flows.cluster import dask_cluster
+from flows.cluster import run_on_cluster
 from flows.nightly import RunOptions, embed_photos, ingest_photos
 from flows.progress import Reporter
 from flows.stages import StageRunner
@@ -92,7 +91,9 @@ class Evaluated:
     balance: Balance
 
 
-_WORK: ContextVar[tuple[Catalogue | None, Job, EvaluateOptions, Reporter]] = ContextVar("evaluation")
+_WORK: ContextVar[tuple[Catalogue | None, Job, EvaluateOptions, Sweep | None, Reporter]] = ContextVar(
+    "evaluation"
+)
 
 
 def evaluate(
@@ -110,15 +111,9 @@ def evaluate(
     job = prepare_job(warehouse, settings)
     if job.notice:
         reporter.notice(job.notice)
-    if options.choose:
-        # What cannot be tried must show before hours of work, not after.
-        sweep_of(job, options.layers, options.matchers)
-    with dask_cluster(settings) as cluster:
-        token = _WORK.set((catalogue, job, options, reporter))
-        try:
-            return process.with_options(task_runner=DaskTaskRunner(address=cluster.address))()
-        finally:
-            _WORK.reset(token)
+    # What cannot be tried must show before hours of work, not after.
+    sweep = sweep_of(job, options.layers, options.matchers) if options.choose else None
+    return run_on_cluster(process, settings, _WORK, (catalogue, job, options, sweep, reporter))
 
 
 @flow(name="pairx-evaluate")
@@ -132,7 +127,7 @@ def _process_work() -> Evaluated:
 
 
 def _process(
-    catalogue: Catalogue | None, job: Job, options: EvaluateOptions, reporter: Reporter
+    catalogue: Catalogue | None, job: Job, options: EvaluateOptions, sweep: Sweep | None, reporter: Reporter
 ) -> Evaluated:
     log, stages = RunLog(job), StageRunner(job, reporter)
     run = RunOptions(retry_failed=options.retry_failed)
@@ -147,7 +142,7 @@ def _process(
         gallery = Gallery.of([photos[i] for i in gallery.photo_ids if i in wanted])
     listed = _list(job, gallery, photos, options, stages)
     _score(job, log, listed, options, stages)
-    evaluation, table, balance = _measure(job, log, gallery, photos, listed, options, stages)
+    evaluation, table, balance = _measure(job, log, gallery, photos, listed, options, sweep, stages)
     return Evaluated(evaluation, table, balance)
 
 
@@ -195,6 +190,7 @@ def _measure(
     photos: Photos,
     listed: pa.Table,
     options: EvaluateOptions,
+    sweep: Sweep | None,
     stages: StageRunner,
 ) -> tuple[Evaluation, pa.Table, Balance]:
     """Statistics, outliers with figures, and what was asked for besides."""
@@ -207,7 +203,7 @@ def _measure(
     stages.run("draw", undrawn, [len(s.items) for s in undrawn], "figures of the outliers")
     with look(job, log.columns()) as (connection, _):
         figures = ListedPairs(connection, job, listed).figures(wanted)
-    choice = _choose(job, photos, listed, options, stages) if options.choose else None
+    choice = _choose(job, sweep, photos, listed, options, stages) if sweep else None
     faithful = _faithfulness(job, photos, listed, options, stages) if options.faithfulness else []
     with stages.alone("measure") as note:
         statistics = measure(options.dataset, scored, options.binning, options.resamples)
@@ -245,10 +241,9 @@ def _notes(job: Job, unnamed: int) -> list[str]:
 
 
 def _choose(
-    job: Job, photos: Photos, listed: pa.Table, options: EvaluateOptions, stages: StageRunner
+    job: Job, sweep: Sweep, photos: Photos, listed: pa.Table, options: EvaluateOptions, stages: StageRunner
 ) -> Choice:
     """Sweep the settings over a part of the pairs and choose among them."""
-    sweep = sweep_of(job, options.layers, options.matchers)
     rows = choose_pairs(listed, options.sweep_pairs)
     pairs = [Pair(row["pair_id"], row["photo_a"], row["photo_b"]) for row in rows]
     partition = sweep_partition(job, sweep)
@@ -262,7 +257,7 @@ def _choose(
             "not one pair could be measured in the sweep", "see the table all_failures for the reasons"
         )
     with stages.alone("choose") as note:
-        choice = _best(job, sweep, rows, measured, options)
+        choice = _best(job, rows, measured, options)
         note(choice.reason + (f"; {lost} pairs could not be measured" if lost else ""))
     return choice
 
@@ -282,9 +277,7 @@ def _left(job: Job, table: str, partition: str, shards: Sequence[Any], retry_fai
     return [s for s in shards if s.name not in done or (s.name in failing and again(s.name))]
 
 
-def _best(
-    job: Job, sweep: Sweep, rows: list[dict[str, Any]], measured: pa.Table, options: EvaluateOptions
-) -> Choice:
+def _best(job: Job, rows: list[dict[str, Any]], measured: pa.Table, options: EvaluateOptions) -> Choice:
     place = {row["pair_id"]: i for i, row in enumerate(rows)}
     coverage: dict[ScoreSettings, NDArray[np.float64]] = {}
     residual: dict[ScoreSettings, NDArray[np.float64]] = {}

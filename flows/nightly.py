@@ -13,9 +13,8 @@ from datetime import datetime
 from typing import Any
 
 from prefect import flow
-from prefect_dask import DaskTaskRunner
 
-from flows.cluster import dask_cluster
+from flows.cluster import run_on_cluster
 from flows.progress import Reporter, Silent
 from flows.stages import StageRunner
 from schemas.catalogue import Catalogue, read_catalogue
@@ -93,12 +92,7 @@ def run(
     job, reporter = prepare_job(warehouse, settings), reporter or Silent()
     if job.notice:
         reporter.notice(job.notice)
-    with dask_cluster(settings) as cluster:
-        token = _WORK.set((catalogue, job, options, reporter))
-        try:
-            return process.with_options(task_runner=DaskTaskRunner(address=cluster.address))()
-        finally:
-            _WORK.reset(token)
+    return run_on_cluster(process, settings, _WORK, (catalogue, job, options, reporter))
 
 
 @flow(name="pairx-process")

@@ -29,7 +29,7 @@ from pairx_engine.propagation.window import Window, cut
 SMALLEST_NORM = 1e-8
 CELLS_AT_ONCE, STARTS_AT_ONCE = 4096, 5
 """What a CPU pulls through at once: so many cells of a layer's map, but not more starts. Products with the weights gain from
-company up to here; beyond, maps leave the caches."""
+company up to here; more was no faster when measured, and takes more memory."""
 FILLED_BELOW = 512
 """Cells of a map below which groups of starts are filled up to one size. A product's kernel is chosen by its number of rows,
 and on small maps another kernel rounds otherwise: a start's numbers must not depend on how many others there are."""
