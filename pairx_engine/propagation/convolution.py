@@ -19,6 +19,7 @@ from timm.layers.padding import get_same_padding
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pairx_engine.propagation.layout import is_channels_last, laid_out_like
 from pairx_engine.propagation.precision import Precision
 from pairx_engine.propagation.rules import STABILISER, Pulled, Recording, Windows
 from pairx_engine.propagation.weights import Weights, product
@@ -201,18 +202,13 @@ def maps(held: Window | None, wanted: Windows) -> tuple[Window, Window]:
 def signs(activation: Tensor) -> Tensor:
     """Positive and negative part of (N, C, H, W) side by side, (N, 2 C, H, W)."""
     n, channels, *size = activation.shape
-    layout = torch.channels_last if channels_last(activation) else torch.contiguous_format
+    layout = torch.channels_last if is_channels_last(activation) else torch.contiguous_format
     both = torch.empty(
         (n, 2 * channels, *size), dtype=activation.dtype, device=activation.device, memory_format=layout
     )
     torch.clamp(activation, min=0, out=both[:, :channels])
     torch.clamp(activation, max=0, out=both[:, channels:])
     return both
-
-
-def channels_last(values: Tensor) -> bool:
-    """Whether the channels of maps (N, C, H, W) lie next to each other in memory."""
-    return values.is_contiguous(memory_format=torch.channels_last)
 
 
 def _as_cells(values: Tensor) -> Tensor:
@@ -269,6 +265,8 @@ class ConvRecording:
         if min(filled.size) <= 0:
             channels = parts[0].activation.shape[1] // (2 if parts[0].both else 1)
             return scaled.new_zeros((len(scaled), channels, *wanted.size))
+
+        scaled = laid_out_like(parts[0].activation, scaled)
 
         def back(values: Tensor, weight: Tensor) -> Tensor:
             return self.geometry.transposed(values, weight, held, filled)

@@ -19,6 +19,7 @@ from pairx_engine.lrp import SQUEEZE_EXCITE, Preset, following_batch_norms
 from pairx_engine.models.miewid import GeneralisedMeanPool
 from pairx_engine.propagation import conserving
 from pairx_engine.propagation.convolution import ZPlus
+from pairx_engine.propagation.layout import channels_last
 from pairx_engine.propagation.precision import Precision
 from pairx_engine.propagation.rules import Copy, Epsilon, Norm, Pass, Plain, Rule
 from pairx_engine.propagation.tape import Ledger, Recorder, Tape
@@ -116,7 +117,7 @@ class FastPath:
         """Record a chip's forward pass above its layers, whose features are known."""
         known = {CHIP: self._laid_out(chip)} if self._entries is None else {}
         for name in self._entries or ():
-            known[self.layers[name]] = features[name]
+            known[self.layers[name]] = self._laid_out(features[name])
         values, tape = self._recorder.record(known, self.trace.result, self._above)
         return self._above_pull(tape, values[self.trace.result])
 
@@ -140,15 +141,14 @@ class FastPath:
 
     def _below_pull(self, tape: Tape) -> PullBelow:
         def pull(layer: str, starts: Tensor, held: Window, ledger: Ledger | None = None) -> Tensor:
-            return tape.pull(self.layers[layer], starts, held, {CHIP}, ledger)[CHIP]
+            return tape.pull(self.layers[layer], self._laid_out(starts), held, {CHIP}, ledger)[CHIP]
 
         return pull
 
-    def _laid_out(self, chip: Tensor) -> Tensor:
+    def _laid_out(self, maps: Tensor) -> Tensor:
         # Channels last suits every product on a CPU, and 16-bit and TF32 products on a GPU.
-        on_gpu_in_full = chip.is_cuda and self.precision.name == "float32"
-        layout = torch.contiguous_format if on_gpu_in_full else torch.channels_last
-        return chip.contiguous(memory_format=layout)
+        on_gpu_in_full = maps.is_cuda and self.precision.name == "float32"
+        return maps.contiguous() if on_gpu_in_full else channels_last(maps)
 
     def _value_of(self, layer: str) -> int:
         values = self.trace.outputs.get(layer, ())
