@@ -19,7 +19,9 @@ class Precision:
     `operands` is the format of the operands of convolutions and matrix products, `relevance` that of everything between
     them; None means the network's own. `rescale` divides each start by its largest value before a product and multiplies
     it back afterwards, since relevances span more than the format's range. `tf32` lets NVIDIA GPUs round operands to ten
-    bits of mantissa; elsewhere it changes nothing.
+    bits of mantissa; elsewhere it changes nothing. `negligible` is the share of a single cell's relevance, by magnitude,
+    that may be dropped on the way to the pixels where it has spread thinnest, at the edges of its receptive field; in the
+    short formats as much as one rounding. Most of a receptive field holds less than that.
     """
 
     name: str
@@ -27,13 +29,14 @@ class Precision:
     relevance: torch.dtype | None = None
     rescale: bool = False
     tf32: bool = False
+    negligible: float = 0.0
 
 
 PRECISIONS: dict[str, Precision] = {
     "float32": Precision("float32"),
     "tf32": Precision("tf32", tf32=True),
-    "bfloat16": Precision("bfloat16", torch.bfloat16, torch.bfloat16),
-    "float16": Precision("float16", torch.float16, rescale=True),
+    "bfloat16": Precision("bfloat16", torch.bfloat16, torch.bfloat16, negligible=2**-7),
+    "float16": Precision("float16", torch.float16, rescale=True, negligible=2**-10),
 }
 """`float32` means the network's own format: a double-precision network is pulled in double precision."""
 FULL = PRECISIONS["float32"]

@@ -13,7 +13,7 @@ from pairx_engine.propagation.folding import folded
 from pairx_engine.propagation.precision import FULL, Precision, tensor_cores
 from pairx_engine.propagation.rules import Recording, Rule, to_window
 from pairx_engine.propagation.trace import CHIP, Step, Trace, Untraceable, no_grad_needed
-from pairx_engine.propagation.window import Window, fitted, whole
+from pairx_engine.propagation.window import Window, fitted, move, whole, without_light_edges
 
 Ledger = dict[str, Tensor]
 
@@ -34,6 +34,10 @@ class _Recorded:
     recording: Recording
 
 
+_Passed = tuple[_Recorded, frozenset[int]]
+"""A recorded step that relevance passes, and those of its inputs that it goes on to."""
+
+
 @dataclass(frozen=True)
 class Tape:
     """Recorded steps in the order of the forward pass, and the maps' extents by value."""
@@ -41,6 +45,7 @@ class Tape:
     recorded: tuple[_Recorded, ...]
     extents: Mapping[int, Window]
     precision: Precision
+    _paths: dict[tuple[int, frozenset[int]], tuple[_Passed, ...]] = field(default_factory=dict, repr=False)
 
     def pull(
         self,
@@ -54,57 +59,110 @@ class Tape:
 
         With a `ledger`, what each step keeps for itself (P,) is written there under the step's name.
         """
-        path = self._path(source, set(wanted))
-        windows = self._windows(source, held, path, set(wanted))
-        format_ = self.precision.relevance or relevance.dtype
-        at: dict[int, Tensor] = {source: to_window(relevance.to(format_), held, windows.get(source))}
+        path = self._path(source, frozenset(wanted))
+        flow = _Flow(self.extents, set(wanted))
+        flow.start(source, relevance.to(self.precision.relevance or relevance.dtype), held)
+        thinning = self._thinning(path, relevance, held, self.extents.get(source))
         with torch.inference_mode(False), torch.no_grad(), tensor_cores(self.precision):
-            for item, reads in reversed(path):
+            for item, reads in path:
                 index = item.step.index
-                given = at[index] if index in wanted else at.pop(index)
+                if thinning and len(reads) > 1:
+                    flow.narrow(index, thinning)
+                given, window, windows = flow.take(item)
                 leaking: Any = item.recording
                 if ledger is not None and hasattr(leaking, "left"):
-                    ledger[item.step.name] = leaking.left(given, windows.get(index))
-                pulled = item.recording.pull(given, windows.get(index), [windows.get(i) for i in item.inputs])
+                    ledger[item.step.name] = leaking.left(given, window)
+                pulled = item.recording.pull(given, window, windows)
                 for value, part in zip(item.inputs, pulled, strict=True):
                     if part is not None and value in reads:
-                        # Never in place: a sum hands the same tensor to both of its summands.
-                        at[value] = part if value not in at else at[value] + part
-        return {value: at[value] for value in wanted if value in at}
+                        flow.add(value, part)
+        return {value: flow.at[value] for value in wanted if value in flow.at}
 
-    def _path(self, source: int, wanted: set[int]) -> list[tuple[_Recorded, set[int]]]:
-        """Steps between the wanted values and the source, each with those of its inputs that lead on to a wanted one."""
-        leading = set(wanted)
-        for item in self.recorded:
-            if any(value in leading for value in item.inputs):
-                leading.add(item.step.index)
-        reached, path = {source}, []
-        for item in reversed(self.recorded):
-            reads = {value for value in item.inputs if value in leading}
-            if item.step.index in reached and reads:
-                path.append((item, reads))
-                reached |= reads
-        return path[::-1]
+    def _thinning(
+        self, path: Sequence[_Passed], relevance: Tensor, held: Window | None, extent: Window | None
+    ) -> float:
+        """Share of the relevance that may be dropped wherever branches meet; zero where maps are pulled whole.
 
-    def _windows(
-        self, source: int, held: Window | None, path: Sequence[tuple[_Recorded, set[int]]], wanted: set[int]
-    ) -> dict[int, Window]:
-        """A part of each map that holds all that relevance from the source can reach; wanted maps are taken whole."""
-        spans: dict[int, Window] = {} if held is None else {source: held}
-        for item, _ in reversed(path):
-            index = item.step.index
-            if index in self.extents and (index in wanted or index not in spans):
-                spans[index] = self.extents[index]
-            for value in item.inputs:
-                if value not in self.extents:
-                    continue
-                reach = item.recording.reach(spans[index]) if index in spans else None
-                if reach is None and index in spans:
-                    spans[index] = self.extents[index]
-                new = self.extents[value] if reach is None else reach
-                spans[value] = spans[value].union(new) if value in spans else new
-        whole_ones = {value: self.extents[value] for value in wanted & self.extents.keys()}
-        return {value: fitted(span, self.extents[value]) for value, span in spans.items()} | whole_ones
+        One start alone: what is dropped must not depend on others. On a GPU looking would cost more than it spares.
+        """
+        if held is None or held == extent or len(relevance) > 1 or relevance.is_cuda:
+            return 0.0
+        return self.precision.negligible / max(1, sum(len(reads) > 1 for _, reads in path))
+
+    def _path(self, source: int, wanted: frozenset[int]) -> tuple[_Passed, ...]:
+        """Steps from the source down to the wanted values, each with those of its inputs that lead on to a wanted one."""
+        if (source, wanted) not in self._paths:
+            leading = set(wanted)
+            for item in self.recorded:
+                if any(value in leading for value in item.inputs):
+                    leading.add(item.step.index)
+            reached, path = {source}, []
+            for item in reversed(self.recorded):
+                reads = frozenset(value for value in item.inputs if value in leading)
+                if item.step.index in reached and reads:
+                    path.append((item, reads))
+                    reached |= reads
+            self._paths[source, wanted] = tuple(path)
+        return self._paths[source, wanted]
+
+
+@dataclass
+class _Flow:
+    """Relevance on its way down: the values that hold some, and the window of each map that it can have reached.
+
+    Spans may hang over a map's edges; the windows that tensors fill are `fitted` into the map. Wanted maps are taken whole.
+    """
+
+    extents: Mapping[int, Window]
+    wanted: set[int]
+    at: dict[int, Tensor] = field(default_factory=dict)
+    spans: dict[int, Window] = field(default_factory=dict)
+    windows: dict[int, Window] = field(default_factory=dict)
+
+    def start(self, source: int, relevance: Tensor, held: Window | None) -> None:
+        """Begin with the relevance of one value."""
+        if source in self.extents:
+            self._widen(source, held)
+        self.at[source] = to_window(relevance, held, self.windows.get(source))
+
+    def narrow(self, value: int, negligible: float) -> None:
+        """Drop the edges of a map that hold a negligible share, if all relevance is in that map."""
+        if len(self.at) > 1 or value not in self.windows or value in self.wanted:
+            return
+        held, relevance = self.windows[value], self.at[value]
+        mass = relevance[0].abs().sum(dim=0, dtype=torch.float32).numpy()
+        kept = without_light_edges(mass, held, negligible)
+        if kept != held:
+            self.at[value] = move(relevance, held, kept)
+            self.spans[value] = self.windows[value] = kept
+
+    def take(self, item: _Recorded) -> tuple[Tensor, Window | None, list[Window | None]]:
+        """Relevance of a step's output, to be pulled down; its window, and those of the inputs, None for what is no map."""
+        value = item.step.index
+        span = self.spans.get(value)
+        reach = None if span is None else item.recording.reach(span)
+        if reach is None and value in self.extents:
+            self._widen(value, None)
+        given = self.at[value] if value in self.wanted else self.at.pop(value)
+        for read in item.inputs:
+            if read in self.extents:
+                self._widen(read, reach)
+        return given, self.windows.get(value), [self.windows.get(read) for read in item.inputs]
+
+    def add(self, value: int, part: Tensor) -> None:
+        """Add relevance that fills the value's window."""
+        # Never in place: a sum hands the same tensor to both of its summands.
+        self.at[value] = part if value not in self.at else self.at[value] + part
+
+    def _widen(self, value: int, reach: Window | None) -> None:
+        extent = self.extents[value]
+        span = extent if reach is None or value in self.wanted else reach
+        before = self.spans.get(value)
+        self.spans[value] = span if before is None else before.union(span)
+        window = extent if value in self.wanted else fitted(self.spans[value], extent)
+        if value in self.at:
+            self.at[value] = move(self.at[value], self.windows[value], window)
+        self.windows[value] = window
 
 
 @dataclass

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -59,6 +61,32 @@ def _fitted(low: int, high: int, end: int) -> tuple[int, int]:
     part = -(-(last - first) * SIZES // size)
     wanted = min(end, -(-size * part // SIZES))
     first = max(0, min(first, end - wanted))
+    return first, first + wanted
+
+
+STEP = 4
+"""Windows that lost their edges have sizes that are multiples of this, for the same reason."""
+
+
+def without_light_edges(mass: NDArray[np.float32], window: Window, negligible: float) -> Window:
+    """The window (h, w) less its outermost rows and columns, as many as hold no more than a negligible share of the mass.
+
+    `mass` is not negative. A quarter of the share may go at each side.
+    """
+    allowed = float(mass.sum()) * negligible / 4
+    rows, columns = mass.sum(axis=1), mass.sum(axis=0)
+    top, bottom = (int((np.cumsum(side) <= allowed).sum()) for side in (rows, rows[::-1]))
+    left, right = (int((np.cumsum(side) <= allowed).sum()) for side in (columns, columns[::-1]))
+    return Window(
+        *_rounded_up(window.top + top, window.bottom - bottom, window.top, window.bottom),
+        *_rounded_up(window.left + left, window.right - right, window.left, window.right),
+    )
+
+
+def _rounded_up(first: int, last: int, low: int, high: int) -> tuple[int, int]:
+    """A range that holds first to last, its length a multiple of `STEP` unless low to high is shorter."""
+    wanted = min(high - low, max(1, -(-(last - first) // STEP)) * STEP)
+    first = max(low, min(first, high - wanted))
     return first, first + wanted
 
 
