@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pairx_engine.propagation.folding import folded
 from pairx_engine.propagation.precision import FULL, Precision, tensor_cores
-from pairx_engine.propagation.rules import Recording, Rule, to_window
+from pairx_engine.propagation.rules import Pass, Recording, Rule, to_window
 from pairx_engine.propagation.trace import CHIP, Step, Trace, Untraceable, no_grad_needed
 from pairx_engine.propagation.window import Window, fitted, move, whole, without_light_edges
 
@@ -92,18 +92,34 @@ class Tape:
     def _path(self, source: int, wanted: frozenset[int]) -> tuple[_Passed, ...]:
         """Steps from the source down to the wanted values, each with those of its inputs that lead on to a wanted one."""
         if (source, wanted) not in self._paths:
+            recorded = self._without_passing({source, *wanted})
             leading = set(wanted)
-            for item in self.recorded:
+            for item in recorded:
                 if any(value in leading for value in item.inputs):
                     leading.add(item.step.index)
             reached, path = {source}, []
-            for item in reversed(self.recorded):
+            for item in reversed(recorded):
                 reads = frozenset(value for value in item.inputs if value in leading)
                 if item.step.index in reached and reads:
                     path.append((item, reads))
                     reached |= reads
             self._paths[source, wanted] = tuple(path)
         return self._paths[source, wanted]
+
+    def _without_passing(self, kept: set[int]) -> list[_Recorded]:
+        """The steps less those that hand relevance on as it is, what they give renamed to what they read."""
+        names: dict[int, int] = {}
+        steps = []
+        for item in self.recorded:
+            inputs = tuple(names.get(value, value) for value in item.inputs)
+            index = item.step.index
+            # A step may also stretch what it reads.
+            same = self.extents.get(index) == self.extents.get(inputs[0])
+            if type(item.recording) is Pass and same and index not in kept:
+                names[index] = inputs[0]
+            else:
+                steps.append(replace(item, inputs=inputs))
+        return steps
 
 
 @dataclass
