@@ -188,7 +188,9 @@ class LayerExplainer:
 
         def maps(group: Sequence[tuple[int, int]], size: int) -> Tensor:
             starts, window = _single_cells(features, group)
-            return pull(layer, starts, window).to(chip.dtype).sum(dim=1).abs()
+            # One after another: a sum over three neighbours in memory is several times as slow.
+            red, green, blue = pull(layer, starts, window).to(chip.dtype).unbind(dim=1)
+            return (red + green + blue).abs()
 
         # On a CPU one at a time: each is pulled through its own receptive field only.
         at_once = MAPS_AT_ONCE_ON_GPU if chip.is_cuda else 1

@@ -120,8 +120,9 @@ class ZPlus:
         self.module = module
         self.weights = Weights(module, folded)
         self.nonnegative = nonnegative
-        # Grouped products are bound by memory, and 16-bit ones with a stride are slow on a CPU.
-        self.precision = replace(precision, operands=None) if module.groups > 1 else precision
+        # A CPU has no kernel for grouped 16-bit products with a stride: they take fifty times as long.
+        strided = module.groups > 1 and max(_two(module.stride)) > 1
+        self.precision = replace(precision, operands=None) if strided else precision
 
     def record(self, run: Callable[..., Tensor], inputs: Sequence[Tensor]) -> tuple[Tensor, Recording]:
         """Run the step, keep the parts of A and 1 / z+."""

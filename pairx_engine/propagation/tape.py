@@ -15,6 +15,8 @@ from pairx_engine.propagation.rules import Pass, Recording, Rule, to_window
 from pairx_engine.propagation.trace import CHIP, Step, Trace, Untraceable, no_grad_needed
 from pairx_engine.propagation.window import Window, fitted, move, whole, without_light_edges
 
+WORTH_NARROWING = 256
+"""Cells of a window below which looking for light edges costs more than it spares."""
 Ledger = dict[str, Tensor]
 
 
@@ -146,6 +148,8 @@ class _Flow:
         if len(self.at) > 1 or value not in self.windows or value in self.wanted:
             return
         held, relevance = self.windows[value], self.at[value]
+        if held.size[0] * held.size[1] < WORTH_NARROWING:
+            return
         mass = relevance[0].abs().sum(dim=0, dtype=torch.float32).numpy()
         kept = without_light_edges(mass, held, negligible)
         if kept != held:
