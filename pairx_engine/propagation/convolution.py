@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import torch
 from timm.layers import Conv2dSame
@@ -33,8 +34,7 @@ CANCELLATION = 32.0
 """How many times the sum of magnitudes may exceed z+ there; rounding errors of z+ grow by as much."""
 
 
-@dataclass(frozen=True)
-class Geometry:
+class Geometry(NamedTuple):
     """Kernel, stride, dilation and groups of a convolution, and its padding (rows, columns) before and after the map."""
 
     kernel: tuple[int, int]
@@ -75,24 +75,27 @@ class Geometry:
         """W^T of values that fill `held` of the output, in the window `wanted` of the input, inside their support."""
         if self.is_product(values):
             return _from_cells(_as_cells(values) @ weight.flatten(1))
-        full = self.support(held)
-        trim = [
-            max(0, min(low, high, d * (k - 1)))
-            for low, high, d, k in (
-                (wanted.top - full.top, full.bottom - wanted.bottom, self.dilation[0], self.kernel[0]),
-                (wanted.left - full.left, full.right - wanted.right, self.dilation[1], self.kernel[1]),
-            )
-        ]
+        trim, filled = _trimmed(self, held, wanted)
         made = functional.conv_transpose2d(
             values,
             weight,
             stride=self.stride,
-            padding=(trim[0], trim[1]),
+            padding=trim,
             groups=self.groups,
             dilation=self.dilation,
         )
-        filled = Window(full.top + trim[0], full.bottom - trim[0], full.left + trim[1], full.right - trim[1])
         return move(made, filled, wanted)
+
+
+@lru_cache(maxsize=4096)
+def _trimmed(geometry: Geometry, held: Window, wanted: Window) -> tuple[tuple[int, int], Window]:
+    """Rows and columns that a transposed product may leave away at each side, and the window that it then fills."""
+    full = geometry.support(held)
+    (kh, kw), (dh, dw) = geometry.kernel, geometry.dilation
+    rows = max(0, min(wanted.top - full.top, full.bottom - wanted.bottom, dh * (kh - 1)))
+    columns = max(0, min(wanted.left - full.left, full.right - wanted.right, dw * (kw - 1)))
+    filled = Window(full.top + rows, full.bottom - rows, full.left + columns, full.right - columns)
+    return (rows, columns), filled
 
 
 @dataclass(frozen=True)

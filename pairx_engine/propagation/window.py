@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 
-@dataclass(frozen=True)
-class Window:
+class Window(NamedTuple):
     """Rows `top` to `bottom` and columns `left` to `right` of a map, the ends excluded; in cells of that map."""
 
     top: int
@@ -47,6 +47,7 @@ SIZES = 8
 """A window that hangs over an edge is cut to a multiple of this part of its size: kernels are compiled for each size anew."""
 
 
+@lru_cache(maxsize=4096)
 def fitted(span: Window, extent: Window) -> Window:
     """A window inside `extent` that holds what `span` has there, one of few sizes; never empty."""
     top, bottom = _fitted(span.top, span.bottom, extent.bottom)
