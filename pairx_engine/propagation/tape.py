@@ -9,11 +9,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from pairx_engine.propagation.convolution import ConvRecording
 from pairx_engine.propagation.folding import folded
 from pairx_engine.propagation.precision import FULL, Precision, tensor_cores
 from pairx_engine.propagation.rules import Pass, Recording, Rule, to_window
 from pairx_engine.propagation.trace import CHIP, Step, Trace, Untraceable, no_grad_needed
-from pairx_engine.propagation.window import Window, fitted, move, whole, without_light_edges
+from pairx_engine.propagation.window import Window, cut, fitted, move, whole, without_light_edges
 
 WORTH_NARROWING = 256
 """Cells of a window below which looking for light edges costs more than it spares."""
@@ -77,8 +78,8 @@ class Tape:
                 pulled = item.recording.pull(given, window, windows)
                 for value, part in zip(item.inputs, pulled, strict=True):
                     if part is not None and value in reads:
-                        flow.add(value, part)
-        return {value: flow.at[value] for value in wanted if value in flow.at}
+                        flow.add(value, part, own=isinstance(item.recording, ConvRecording))
+        return {value: flow.relevance_of(value) for value in wanted if value in flow.at}
 
     def _thinning(
         self, path: Sequence[_Passed], relevance: Tensor, held: Window | None, extent: Window | None
@@ -133,7 +134,8 @@ class _Flow:
 
     extents: Mapping[int, Window]
     wanted: set[int]
-    at: dict[int, Tensor] = field(default_factory=dict)
+    at: dict[int, tuple[Tensor, Window | None]] = field(default_factory=dict)
+    """Relevance by value, and the window that it fills: that of when it came, until it is added to or taken."""
     spans: dict[int, Window] = field(default_factory=dict)
     windows: dict[int, Window] = field(default_factory=dict)
 
@@ -141,20 +143,25 @@ class _Flow:
         """Begin with the relevance of one value."""
         if source in self.extents:
             self._widen(source, held)
-        self.at[source] = to_window(relevance, held, self.windows.get(source))
+        self.at[source] = relevance, held or self.extents.get(source)
 
     def narrow(self, value: int, negligible: float) -> None:
         """Drop the edges of a map that hold a negligible share, if all relevance is in that map."""
         if len(self.at) > 1 or value not in self.windows or value in self.wanted:
             return
-        held, relevance = self.windows[value], self.at[value]
+        held, relevance = self.windows[value], self.relevance_of(value)
         if held.size[0] * held.size[1] < WORTH_NARROWING:
             return
         mass = relevance[0].abs().sum(dim=0, dtype=torch.float32).numpy()
         kept = without_light_edges(mass, held, negligible)
         if kept != held:
-            self.at[value] = move(relevance, held, kept)
+            self.at[value] = move(relevance, held, kept), kept
             self.spans[value] = self.windows[value] = kept
+
+    def relevance_of(self, value: int) -> Tensor:
+        """A value's relevance in all of its window."""
+        relevance, filled = self.at[value]
+        return to_window(relevance, filled, self.windows.get(value))
 
     def take(self, item: _Recorded) -> tuple[Tensor, Window | None, list[Window | None]]:
         """Relevance of a step's output, to be pulled down; its window, and those of the inputs, None for what is no map."""
@@ -163,26 +170,31 @@ class _Flow:
         reach = None if span is None else item.recording.reach(span)
         if reach is None and value in self.extents:
             self._widen(value, None)
-        given = self.at[value] if value in self.wanted else self.at.pop(value)
+        given = self.relevance_of(value)
+        if value not in self.wanted:
+            del self.at[value]
         for read in item.inputs:
             if read in self.extents:
                 self._widen(read, reach)
         return given, self.windows.get(value), [self.windows.get(read) for read in item.inputs]
 
-    def add(self, value: int, part: Tensor) -> None:
-        """Add relevance that fills the value's window."""
-        # Never in place: a sum hands the same tensor to both of its summands.
-        self.at[value] = part if value not in self.at else self.at[value] + part
+    def add(self, value: int, part: Tensor, own: bool) -> None:
+        """Add relevance that fills the value's window; it may be written to if it is `own`, held by nobody else."""
+        window = self.windows.get(value)
+        if value in self.at:
+            before, filled = self.at[value]
+            if own and filled is not None and window is not None and filled.within(window) == filled:
+                cut(part, filled.seen_from(window)).add_(before)
+            else:
+                part = to_window(before, filled, window) + part
+        self.at[value] = part, window
 
     def _widen(self, value: int, reach: Window | None) -> None:
         extent = self.extents[value]
         span = extent if reach is None or value in self.wanted else reach
         before = self.spans.get(value)
         self.spans[value] = span if before is None else before.union(span)
-        window = extent if value in self.wanted else fitted(self.spans[value], extent)
-        if value in self.at:
-            self.at[value] = move(self.at[value], self.windows[value], window)
-        self.windows[value] = window
+        self.windows[value] = extent if value in self.wanted else fitted(self.spans[value], extent)
 
 
 @dataclass

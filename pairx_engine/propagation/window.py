@@ -42,6 +42,12 @@ class Window(NamedTuple):
             min(self.right, other.right),
         )
 
+    def seen_from(self, other: Window) -> Window:
+        """The same cells, counted from the other's top left."""
+        return Window(
+            self.top - other.top, self.bottom - other.top, self.left - other.left, self.right - other.left
+        )
+
 
 SIZES = 8
 """A window that hangs over an edge is cut to a multiple of this part of its size: kernels are compiled for each size anew."""
@@ -107,11 +113,7 @@ def move(part: Tensor, held: Window, wanted: Window) -> Tensor:
         return part
     inner = held.within(wanted)
     if inner != held:
-        part = part[
-            ...,
-            inner.top - held.top : inner.bottom - held.top,
-            inner.left - held.left : inner.right - held.left,
-        ]
+        part = cut(part, inner.seen_from(held))
     if inner == wanted:
         return part
     around = (
