@@ -150,9 +150,7 @@ class _FoldedBatchNorm(ParamMod):
 def fold_batch_norm(linear: Any, batch_norm: Any) -> tuple[Tensor, Tensor]:
     """Weight and bias of the one layer that equals `linear` followed by `batch_norm` in evaluation mode."""
     weight: Tensor = linear.weight.detach()
-    scale = (batch_norm.running_var + batch_norm.eps).rsqrt()
-    if batch_norm.weight is not None:
-        scale = scale * batch_norm.weight.detach()
+    scale = batch_norm_scale(batch_norm)
     own_bias = 0.0 if linear.bias is None else linear.bias.detach()
     bias: Tensor = (own_bias - batch_norm.running_mean) * scale
     if batch_norm.bias is not None:
@@ -160,6 +158,12 @@ def fold_batch_norm(linear: Any, batch_norm: Any) -> tuple[Tensor, Tensor]:
     shape = [1] * weight.ndim
     shape[1 if isinstance(linear, ConvolutionTranspose) else 0] = -1
     return weight * scale.view(shape), bias
+
+
+def batch_norm_scale(batch_norm: Any) -> Tensor:
+    """What a batch norm multiplies each channel by in evaluation mode (C,)."""
+    scale: Tensor = (batch_norm.running_var + batch_norm.eps).rsqrt()
+    return scale if batch_norm.weight is None else scale * batch_norm.weight.detach()
 
 
 def following_batch_norms(network: nn.Module) -> dict[nn.Module, nn.Module]:

@@ -55,12 +55,16 @@ class ConservingConv(ZPlus):
     """A convolution by the module's equation."""
 
     def record(self, run: Callable[..., Tensor], inputs: Sequence[Tensor]) -> tuple[Tensor, Recording]:
-        """Run the step; keep A and both ratios."""
-        geometry = self.geometry(inputs[0])
-        parts, opposite = self.parts(inputs[0], geometry), self.parts(inputs[0], geometry, opposite=True)
-        first, second = ratios(self.total(parts, geometry), lambda: self.total(opposite, geometry))
-        recording = _ConvRecording(geometry, parts, first, self.precision, opposite, second)
-        return run(*inputs), recording
+        """Run the step; keep A and both ratios, the second where it is used."""
+        output, geometry = run(*inputs), self.geometry(inputs[0])
+        parts = self.parts(inputs[0])
+        z = self.positive_sum(inputs[0], output, parts, geometry)
+        if bool((z > NOTHING).all()):
+            # Nothing can stay at this step, so that it is like any other.
+            return output, ConvRecording(geometry, parts, z.reciprocal_(), self.precision)
+        opposite = self.opposed(parts)
+        first, second = ratios(z, lambda: self.total(opposite, geometry))
+        return output, _ConvRecording(geometry, parts, first, self.precision, opposite, second)
 
 
 @dataclass(frozen=True)

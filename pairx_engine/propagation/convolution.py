@@ -131,10 +131,8 @@ class ZPlus:
         """Run the step, keep the parts of A and 1 / z+."""
         output = run(*inputs)
         geometry = self.geometry(inputs[0])
-        parts = self.parts(inputs[0], geometry)
-        z = self._from_output(inputs[0], output, geometry)
-        if z is None:
-            z = self.total(parts, geometry)
+        parts = self.parts(inputs[0])
+        z = self.positive_sum(inputs[0], output, parts, geometry)
         bias = self.weights.bias
         if bias is not None:
             z.add_(bias.clamp(min=0).to(z.dtype).view(1, -1, 1, 1))
@@ -142,20 +140,30 @@ class ZPlus:
         ratio = (z.clamp_(min=0) if z.is_cuda else z).add_(STABILISER).reciprocal_()
         return output, ConvRecording(geometry, parts, ratio, self.precision)
 
+    def positive_sum(
+        self, activation: Tensor, output: Tensor, parts: Sequence[Part], geometry: Geometry
+    ) -> Tensor:
+        """z+ without the bias (N, out, h, w), in a tensor of its own."""
+        z = self._from_output(activation, output, geometry)
+        return self.total(parts, geometry) if z is None else z
+
     def _from_output(self, activation: Tensor, output: Tensor, geometry: Geometry) -> Tensor | None:
         """z+ without the bias as (W A + |W| |A|) / 2, which costs half of the sum over signs; None where it does not serve.
 
         The two cancel where nearly all contributions are negative: if they do anywhere, the sum over signs is taken.
         """
         summands = self.module.in_channels * geometry.kernel[0] * geometry.kernel[1]
-        own = self.weights.folded is None and not self.precision.rescale
-        if self.nonnegative or not own or geometry.groups > 1 or summands < MANY_SUMMANDS:
+        if self.nonnegative or self.precision.rescale or geometry.groups > 1 or summands < MANY_SUMMANDS:
             return None
         weight = self._operand("half magnitude")
         half = geometry.applied(activation.to(weight.dtype).abs(), weight)
-        z = torch.add(half, output.to(half.dtype), alpha=0.5)
-        if self.module.bias is not None:
-            z.sub_(self.module.bias.detach().view(1, -1, 1, 1) / 2)
+        # Before a batch norm that the rule sees folded into W.
+        scale, bias = self.weights.scale, self.module.bias
+        signed = (output if bias is None else output - bias.detach().view(1, -1, 1, 1)).to(half.dtype)
+        if scale is None:
+            z = torch.add(half, signed, alpha=0.5)
+        else:
+            z = torch.addcmul(half, signed, scale.to(half.dtype).view(1, -1, 1, 1), value=0.5)
         cancelled = bool(torch.add(z, half, alpha=-2 / CANCELLATION, out=half).amin() < 0)
         return None if cancelled else z
 
@@ -173,18 +181,23 @@ class ZPlus:
             after = (total[0] - before[0], total[1] - before[1])
         return Geometry(kernel, stride, dilation, before, after, conv.groups)
 
-    def parts(self, activation: Tensor, geometry: Geometry, opposite: bool = False) -> tuple[Part, ...]:
-        """The parts of A with the weights that make positive contributions of them, or negative ones if `opposite`."""
+    def parts(self, activation: Tensor) -> tuple[Part, ...]:
+        """The parts of A with the weights that make positive contributions of them."""
         a = activation.to(self.precision.relevance or activation.dtype)
-        first, second = ("negative", "positive") if opposite else ("positive", "negative")
         if self.nonnegative:
-            return (Part(a, self._operand(first), both=False, shared=True),)
-        if geometry.groups == 1:
-            weight = self._operand("opposite" if opposite else "both")
-            return (Part(signs(a), weight, both=True),)
-        positive, negative = a.clamp(min=0), a.clamp(max=0)
-        return Part(positive, self._operand(first), both=False), Part(
-            negative, self._operand(second), both=False
+            return (Part(a, self._operand("positive"), both=False, shared=True),)
+        if self.module.groups == 1:
+            return (Part(signs(a), self._operand("both"), both=True),)
+        return (
+            Part(a.clamp(min=0), self._operand("positive"), both=False),
+            Part(a.clamp(max=0), self._operand("negative"), both=False),
+        )
+
+    def opposed(self, parts: Sequence[Part]) -> tuple[Part, ...]:
+        """The same parts of A with the weights that make negative contributions of them."""
+        kinds = ("opposite",) if parts[0].both else ("negative", "positive")
+        return tuple(
+            replace(part, weight=self._operand(kind)) for part, kind in zip(parts, kinds, strict=False)
         )
 
     def _operand(self, kind: str) -> Tensor:

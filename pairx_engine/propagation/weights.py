@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pairx_engine.lrp import fold_batch_norm
+from pairx_engine.lrp import batch_norm_scale, fold_batch_norm
 from pairx_engine.propagation.precision import Precision
 
 HEADROOM = 64.0
@@ -42,6 +42,11 @@ class Weights:
             return fold_batch_norm(self.module, self.folded)[1]
         bias: Tensor | None = self.module.bias
         return None if bias is None else bias.detach()
+
+    @property
+    def scale(self) -> Tensor | None:
+        """What the rule multiplies the layer's own weight by (out,); None where it sees it as it is."""
+        return None if self.folded is None else batch_norm_scale(self.folded)
 
     def operand(self, kind: str, precision: Precision | None = None) -> Tensor:
         """The `weight`, half its magnitude, its `positive` or `negative` part, or `both` parts side by side (out, 2 in, ...).

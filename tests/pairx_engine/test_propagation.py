@@ -1,5 +1,6 @@
 """The parts of the fast path: windows, transposed convolutions on them, the reading of networks, and what it falls back to."""
 
+import copy
 import operator
 
 import pytest
@@ -10,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from pairx_engine.errors import EngineError
-from pairx_engine.lrp import PRESETS
+from pairx_engine.lrp import PRESETS, fold_batch_norm
 from pairx_engine.propagation.convolution import CANCELLATION, MANY_SUMMANDS, Geometry, ZPlus, signs
 from pairx_engine.propagation.fast import FastPath
 from pairx_engine.propagation.precision import PRECISIONS
@@ -135,9 +136,20 @@ def naive_positive_sum(conv, chip):
     return out
 
 
+def random_norm(channels):
+    """A batch norm that multiplies by numbers of both signs, and its third channel by a positive one."""
+    norm = nn.BatchNorm2d(channels).eval()
+    for values in (norm.running_mean, norm.bias.data):
+        values.normal_()
+    norm.running_var.uniform_(0.5, 2)
+    norm.weight.data.normal_()[2] = 1.3
+    return norm
+
+
 @pytest.mark.parametrize("share", [0.5, 0.02, 0.0])
 @pytest.mark.parametrize(("kernel", "stride", "padding"), [(1, 1, 0), (3, 2, 1)])
-def test_positive_sums_are_exact_to_rounding_whatever_cancels(kernel, stride, padding, share):
+@pytest.mark.parametrize("normed", [False, True])
+def test_positive_sums_are_exact_to_rounding_whatever_cancels(kernel, stride, padding, share, normed):
     torch.manual_seed(0)
     conv = nn.Conv2d(2 * MANY_SUMMANDS, 5, kernel, stride, padding)
     chip = torch.randn(1, conv.in_channels, 6, 6)
@@ -146,11 +158,14 @@ def test_positive_sums_are_exact_to_rounding_whatever_cancels(kernel, stride, pa
         conv.weight[2] = conv.weight[2].abs()
         few = torch.rand(conv.in_channels) < share
         chip[:, ~few] = -chip[:, ~few].abs()
-        conv.bias.zero_()
-        rule = ZPlus(conv, None, False, PRECISIONS["float32"])
+        norm = random_norm(conv.out_channels) if normed else None
+        rule = ZPlus(conv, norm, False, PRECISIONS["float32"])
         _, recording = rule.record(conv, [chip])
         shortcut = rule._from_output(chip, conv(chip), rule.geometry(chip))
-    wanted = naive_positive_sum(conv, chip)
+    seen = copy.deepcopy(conv)
+    if norm is not None:
+        seen.weight.data, seen.bias.data = fold_batch_norm(conv, norm)
+    wanted = naive_positive_sum(seen, chip)
     assert (shortcut is None) == (share < 1 / CANCELLATION)
     torch.testing.assert_close(1 / recording.ratio[0].double(), wanted + 1e-6, rtol=3e-6, atol=1e-12)
 
