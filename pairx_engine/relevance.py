@@ -10,6 +10,7 @@ any number of starts is pulled through them: one per partner above the layer, on
 from __future__ import annotations
 
 import difflib
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
@@ -189,8 +190,8 @@ class LayerExplainer:
         def maps(group: Sequence[tuple[int, int]], size: int) -> Tensor:
             starts, window = _single_cells(features, group)
             # One after another: a sum over three neighbours in memory is several times as slow.
-            red, green, blue = pull(layer, starts, window).to(chip.dtype).unbind(dim=1)
-            return (red + green + blue).abs()
+            colours = pull(layer, starts, window).to(chip.dtype).unbind(dim=1)
+            return functools.reduce(torch.add, colours).abs()
 
         # On a CPU one at a time: each is pulled through its own receptive field only.
         at_once = MAPS_AT_ONCE_ON_GPU if chip.is_cuda else 1

@@ -43,9 +43,9 @@ NOTHING = 1e-12
 def ratios(positive: Tensor, negative: Callable[[], Tensor]) -> tuple[Tensor, Tensor | None]:
     """1 / z+ and 1 / z- where each is used, zero elsewhere; None for the second where it is used nowhere."""
     has = positive > NOTHING
-    first = torch.where(has, positive, 1).reciprocal() * has
     if bool(has.all()):
-        return first, None
+        return positive.reciprocal(), None
+    first = torch.where(has, positive, 1).reciprocal() * has
     z = negative()
     uses = ~has & (z < -NOTHING)
     return first, (torch.where(uses, z, 1).reciprocal() * uses if bool(uses.any()) else None)
@@ -58,12 +58,12 @@ class ConservingConv(ZPlus):
         """Run the step; keep A and both ratios, the second where it is used."""
         output, geometry = run(*inputs), self.geometry(inputs[0])
         parts = self.parts(inputs[0])
-        z = self.positive_sum(inputs[0], output, parts, geometry)
-        if bool((z > NOTHING).all()):
-            # Nothing can stay at this step, so that it is like any other.
-            return output, ConvRecording(geometry, parts, z.reciprocal_(), self.precision)
         opposite = self.opposed(parts)
+        z = self.positive_sum(inputs[0], output, parts, geometry)
         first, second = ratios(z, lambda: self.total(opposite, geometry))
+        if second is None and bool(first.all()):
+            # Nothing stays: the step is like any other, and may be folded.
+            return output, ConvRecording(geometry, parts, first, self.precision)
         return output, _ConvRecording(geometry, parts, first, self.precision, opposite, second)
 
 
@@ -73,13 +73,13 @@ class _ConvRecording(ConvRecording):
     second: Tensor | None
 
     def pull(self, relevance: Tensor, held: Window | None, wanted: Windows) -> Pulled:
-        (total,) = super().pull(relevance, held, wanted)
-        if self.second is None:
-            return [total]
+        assert self.ratio is not None
         output, wanted_map = maps(held, wanted)
-        scaled = relevance * cut(self.second, output)
-        more = self.share(self.opposite, scaled, output, wanted_map)
-        return [more if total is None else total + more]
+        total = self.share(self.parts, relevance * cut(self.ratio, output), output, wanted_map)
+        if self.second is not None:
+            scaled = relevance * cut(self.second, output)
+            total = total + self.share(self.opposite, scaled, output, wanted_map)
+        return [total]
 
     def left(self, relevance: Tensor, held: Window | None) -> Tensor:
         assert self.ratio is not None

@@ -74,7 +74,7 @@ class Geometry(NamedTuple):
     def transposed(self, values: Tensor, weight: Tensor, held: Window, wanted: Window) -> Tensor:
         """W^T of values that fill `held` of the output, in the window `wanted` of the input, inside their support."""
         if self.is_product(values):
-            return _from_cells(_as_cells(values) @ weight.flatten(1))
+            return move(_from_cells(_as_cells(values) @ weight.flatten(1)), held, wanted)
         trim, filled = _trimmed(self, held, wanted)
         made = functional.conv_transpose2d(
             values,
@@ -123,9 +123,11 @@ class ZPlus:
         self.module = module
         self.weights = Weights(module, folded)
         self.nonnegative = nonnegative
-        # A CPU has no kernel for grouped 16-bit products with a stride: they take fifty times as long.
-        strided = module.groups > 1 and max(_two(module.stride)) > 1
-        self.precision = replace(precision, operands=None) if strided else precision
+        # A CPU has no kernel for grouped 16-bit products with a stride: they take fifty times as long. And the few
+        # contributions to their outputs make ratios that half precision cannot hold side by side.
+        strided = max(_two(module.stride)) > 1
+        exempt = module.groups > 1 and (strided or precision.rescale)
+        self.precision = replace(precision, operands=None) if exempt else precision
 
     def record(self, run: Callable[..., Tensor], inputs: Sequence[Tensor]) -> tuple[Tensor, Recording]:
         """Run the step, keep the parts of A and 1 / z+."""
@@ -148,22 +150,24 @@ class ZPlus:
         return self.total(parts, geometry) if z is None else z
 
     def _from_output(self, activation: Tensor, output: Tensor, geometry: Geometry) -> Tensor | None:
-        """z+ without the bias as (W A + |W| |A|) / 2, which costs half of the sum over signs; None where it does not serve.
+        """z+ as (W A + |W| |A|) / 2, which costs half of the sum over signs; None where it does not serve.
 
-        The two cancel where nearly all contributions are negative: if they do anywhere, the sum over signs is taken.
+        The two cancel where nearly all contributions are negative: if they do anywhere, the sum over signs is taken. So it
+        is under a bias, beside which the contributions may be lost in the output.
         """
-        summands = self.module.in_channels * geometry.kernel[0] * geometry.kernel[1]
-        if self.nonnegative or self.precision.rescale or geometry.groups > 1 or summands < MANY_SUMMANDS:
+        conv, scale = self.module, self.weights.scale
+        summands = conv.in_channels * geometry.kernel[0] * geometry.kernel[1]
+        if self.nonnegative or conv.bias is not None or conv.groups > 1 or summands < MANY_SUMMANDS:
+            return None
+        if self.precision.rescale:
             return None
         weight = self._operand("half magnitude")
         half = geometry.applied(activation.to(weight.dtype).abs(), weight)
-        # Before a batch norm that the rule sees folded into W.
-        scale, bias = self.weights.scale, self.module.bias
-        signed = (output if bias is None else output - bias.detach().view(1, -1, 1, 1)).to(half.dtype)
         if scale is None:
-            z = torch.add(half, signed, alpha=0.5)
+            z = torch.add(half, output.to(half.dtype), alpha=0.5)
         else:
-            z = torch.addcmul(half, signed, scale.to(half.dtype).view(1, -1, 1, 1), value=0.5)
+            # The output is that before a batch norm which the rule sees folded into W.
+            z = torch.addcmul(half, output.to(half.dtype), scale.to(half.dtype).view(1, -1, 1, 1), value=0.5)
         cancelled = bool(torch.add(z, half, alpha=-2 / CANCELLATION, out=half).amin() < 0)
         return None if cancelled else z
 

@@ -72,7 +72,7 @@ class FastPath:
     """Forward passes and relevances of one network at some layers, without touching the network.
 
     Raises `Untraceable` for a network, or a layer, that cannot be read into known steps, and `EngineError` where the
-    preset has no rule for a step. Parameters changed in place afterwards are noticed by `stale`.
+    preset has no rule for a step. What is changed in the network afterwards is noticed by `stale`.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class FastPath:
 
     @property
     def stale(self) -> bool:
-        """Whether a parameter or buffer was changed, moved or replaced since."""
+        """Whether a parameter or buffer was changed or moved since, or any of them or a module replaced."""
         return self._stamp != self._versions()
 
     def forward(self, chip: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

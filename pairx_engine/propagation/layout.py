@@ -12,8 +12,8 @@ from torch import Tensor
 
 
 def is_channels_last(maps: Tensor) -> bool:
-    """Whether maps (N, C, H, W) can be read as channels last, open strides included."""
-    return maps.is_contiguous(memory_format=torch.channels_last)
+    """Whether a cell's channels are neighbours in maps (N, C, H, W) of several channels."""
+    return maps.shape[1] > 1 and maps.stride(1) == 1
 
 
 def channels_last(maps: Tensor) -> Tensor:
@@ -22,7 +22,7 @@ def channels_last(maps: Tensor) -> Tensor:
     strides = (height * width * channels, 1, width * channels, channels)
     if maps.stride() == strides:
         return maps
-    if is_channels_last(maps):
+    if maps.is_contiguous(memory_format=torch.channels_last):
         return maps.as_strided(maps.shape, strides)
     return torch.empty_strided(maps.shape, strides, dtype=maps.dtype, device=maps.device).copy_(maps)
 

@@ -19,9 +19,11 @@ class Precision:
     `operands` is the format of the operands of convolutions and matrix products, `relevance` that of everything between
     them; None means the network's own. `rescale` divides each start by its largest value before a product and multiplies
     it back afterwards, since relevances span more than the format's range. `tf32` lets NVIDIA GPUs round operands to ten
-    bits of mantissa; elsewhere it changes nothing. `negligible` is the share of a single cell's relevance, by magnitude,
-    that may be dropped on the way to the pixels where it has spread thinnest, at the edges of its receptive field; in the
-    short formats as much as one rounding. Most of a receptive field holds less than that.
+    bits of mantissa; elsewhere it changes nothing.
+
+    `negligible` is the share of a single cell's relevance, by magnitude, that may be left out on the way to the pixels where
+    it has spread thinnest, at the edges of its receptive field; in the short formats one step of the format at 1. Looked
+    for where branches meet, on a CPU, and for one cell at a time.
     """
 
     name: str

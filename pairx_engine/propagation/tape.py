@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from pairx_engine.propagation.convolution import ConvRecording
+from pairx_engine.propagation.flow import Flow, Recorded
 from pairx_engine.propagation.folding import folded
 from pairx_engine.propagation.precision import FULL, Precision, tensor_cores
-from pairx_engine.propagation.rules import Pass, Recording, Rule, to_window
+from pairx_engine.propagation.rules import Pass, Rule
 from pairx_engine.propagation.trace import CHIP, Step, Trace, Untraceable, no_grad_needed
-from pairx_engine.propagation.window import Window, cut, fitted, move, whole, without_light_edges
+from pairx_engine.propagation.window import Window, whole
 
-WORTH_NARROWING = 256
-"""Cells of a window below which looking for light edges costs more than it spares."""
 Ledger = dict[str, Tensor]
 
 
+@runtime_checkable
 class Leaking(Protocol):
     """A recording that may keep relevance for itself."""
 
@@ -28,16 +27,7 @@ class Leaking(Protocol):
         """What stays at this step, per start (P,)."""
 
 
-@dataclass(frozen=True)
-class _Recorded:
-    """A recorded step: the inputs that carry relevance, in the rule's order."""
-
-    step: Step
-    inputs: tuple[int, ...]
-    recording: Recording
-
-
-_Passed = tuple[_Recorded, frozenset[int]]
+_Passed = tuple[Recorded, frozenset[int]]
 """A recorded step that relevance passes, and those of its inputs that it goes on to."""
 
 
@@ -45,10 +35,12 @@ _Passed = tuple[_Recorded, frozenset[int]]
 class Tape:
     """Recorded steps in the order of the forward pass, and the maps' extents by value."""
 
-    recorded: tuple[_Recorded, ...]
+    recorded: tuple[Recorded, ...]
     extents: Mapping[int, Window]
     precision: Precision
-    _paths: dict[tuple[int, frozenset[int]], tuple[_Passed, ...]] = field(default_factory=dict, repr=False)
+    _paths: dict[tuple[int, frozenset[int]], tuple[_Passed, ...]] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
 
     def pull(
         self,
@@ -60,35 +52,37 @@ class Tape:
     ) -> dict[int, Tensor]:
         """Relevance (P, ...) of the values `wanted`, whole, from that of the value `source` in the window `held`.
 
-        With a `ledger`, what each step keeps for itself (P,) is written there under the step's name.
+        With a `ledger`, what each step keeps for itself (P,) is written there under the step's name. What a short format
+        leaves out at the edges of a receptive field (`Precision.negligible`) is in neither.
         """
         path = self._path(source, frozenset(wanted))
-        flow = _Flow(self.extents, set(wanted))
+        flow = Flow(self.extents, frozenset(wanted))
         flow.start(source, relevance.to(self.precision.relevance or relevance.dtype), held)
-        thinning = self._thinning(path, relevance, held, self.extents.get(source))
+        negligible = self._negligible(path, relevance, held, self.extents.get(source))
         with torch.inference_mode(False), torch.no_grad(), tensor_cores(self.precision):
             for item, reads in path:
-                index = item.step.index
-                if thinning and len(reads) > 1:
-                    flow.narrow(index, thinning)
+                if item.step.index not in flow.at:
+                    # Nothing came down: a step above has no gradient.
+                    continue
+                if negligible and len(reads) > 1:
+                    flow.drop_light_edges(item, negligible)
                 given, window, windows = flow.take(item)
-                leaking: Any = item.recording
-                if ledger is not None and hasattr(leaking, "left"):
-                    ledger[item.step.name] = leaking.left(given, window)
+                if ledger is not None and isinstance(item.recording, Leaking):
+                    ledger[item.step.name] = item.recording.left(given, window)
                 pulled = item.recording.pull(given, window, windows)
                 for value, part in zip(item.inputs, pulled, strict=True):
                     if part is not None and value in reads:
-                        flow.add(value, part, own=isinstance(item.recording, ConvRecording))
+                        flow.add(value, part, item)
         return {value: flow.relevance_of(value) for value in wanted if value in flow.at}
 
-    def _thinning(
+    def _negligible(
         self, path: Sequence[_Passed], relevance: Tensor, held: Window | None, extent: Window | None
     ) -> float:
-        """Share of the relevance that may be dropped wherever branches meet; zero where maps are pulled whole.
+        """Share of the relevance that may be left out at each place where branches meet; zero where maps are pulled whole.
 
-        One start alone: what is dropped must not depend on others. On a GPU looking would cost more than it spares.
+        One start alone: what is left out must not depend on others. Beside a CPU, looking would cost more than it spares.
         """
-        if held is None or held == extent or len(relevance) > 1 or relevance.is_cuda:
+        if held is None or held == extent or len(relevance) > 1 or relevance.device.type != "cpu":
             return 0.0
         return self.precision.negligible / max(1, sum(len(reads) > 1 for _, reads in path))
 
@@ -109,7 +103,7 @@ class Tape:
             self._paths[source, wanted] = tuple(path)
         return self._paths[source, wanted]
 
-    def _without_passing(self, kept: set[int]) -> list[_Recorded]:
+    def _without_passing(self, kept: set[int]) -> list[Recorded]:
         """The steps less those that hand relevance on as it is, what they give renamed to what they read."""
         names: dict[int, int] = {}
         steps = []
@@ -123,78 +117,6 @@ class Tape:
             else:
                 steps.append(replace(item, inputs=inputs))
         return steps
-
-
-@dataclass
-class _Flow:
-    """Relevance on its way down: the values that hold some, and the window of each map that it can have reached.
-
-    Spans may hang over a map's edges; the windows that tensors fill are `fitted` into the map. Wanted maps are taken whole.
-    """
-
-    extents: Mapping[int, Window]
-    wanted: set[int]
-    at: dict[int, tuple[Tensor, Window | None]] = field(default_factory=dict)
-    """Relevance by value, and the window that it fills: that of when it came, until it is added to or taken."""
-    spans: dict[int, Window] = field(default_factory=dict)
-    windows: dict[int, Window] = field(default_factory=dict)
-
-    def start(self, source: int, relevance: Tensor, held: Window | None) -> None:
-        """Begin with the relevance of one value."""
-        if source in self.extents:
-            self._widen(source, held)
-        self.at[source] = relevance, held or self.extents.get(source)
-
-    def narrow(self, value: int, negligible: float) -> None:
-        """Drop the edges of a map that hold a negligible share, if all relevance is in that map."""
-        if len(self.at) > 1 or value not in self.windows or value in self.wanted:
-            return
-        held, relevance = self.windows[value], self.relevance_of(value)
-        if held.size[0] * held.size[1] < WORTH_NARROWING:
-            return
-        mass = relevance[0].abs().sum(dim=0, dtype=torch.float32).numpy()
-        kept = without_light_edges(mass, held, negligible)
-        if kept != held:
-            self.at[value] = move(relevance, held, kept), kept
-            self.spans[value] = self.windows[value] = kept
-
-    def relevance_of(self, value: int) -> Tensor:
-        """A value's relevance in all of its window."""
-        relevance, filled = self.at[value]
-        return to_window(relevance, filled, self.windows.get(value))
-
-    def take(self, item: _Recorded) -> tuple[Tensor, Window | None, list[Window | None]]:
-        """Relevance of a step's output, to be pulled down; its window, and those of the inputs, None for what is no map."""
-        value = item.step.index
-        span = self.spans.get(value)
-        reach = None if span is None else item.recording.reach(span)
-        if reach is None and value in self.extents:
-            self._widen(value, None)
-        given = self.relevance_of(value)
-        if value not in self.wanted:
-            del self.at[value]
-        for read in item.inputs:
-            if read in self.extents:
-                self._widen(read, reach)
-        return given, self.windows.get(value), [self.windows.get(read) for read in item.inputs]
-
-    def add(self, value: int, part: Tensor, own: bool) -> None:
-        """Add relevance that fills the value's window; it may be written to if it is `own`, held by nobody else."""
-        window = self.windows.get(value)
-        if value in self.at:
-            before, filled = self.at[value]
-            if own and filled is not None and window is not None and filled.within(window) == filled:
-                cut(part, filled.seen_from(window)).add_(before)
-            else:
-                part = to_window(before, filled, window) + part
-        self.at[value] = part, window
-
-    def _widen(self, value: int, reach: Window | None) -> None:
-        extent = self.extents[value]
-        span = extent if reach is None or value in self.wanted else reach
-        before = self.spans.get(value)
-        self.spans[value] = span if before is None else before.union(span)
-        self.windows[value] = extent if value in self.wanted else fitted(self.spans[value], extent)
 
 
 @dataclass
@@ -229,7 +151,7 @@ class Recorder:
             known = {i: v.clone() if v.is_inference() else v for i, v in known.items()}
         needed = self.trace.leading_to(until, set(known))
         values: dict[int, Any] = {**self.trace.constants, **known}
-        recorded: list[_Recorded] = []
+        recorded: list[Recorded] = []
         extents = {index: whole(v) for index, v in known.items() if v.ndim == 4}
         with torch.inference_mode(False), torch.no_grad(), tensor_cores(FULL):
             for step in self.trace.steps:
@@ -241,7 +163,7 @@ class Recorder:
                     output, recording = self.rules[step.index].record(
                         _runner(step, values, inputs), [values[i] for i in inputs]
                     )
-                    recorded.append(_Recorded(step, inputs, recording))
+                    recorded.append(Recorded(step, inputs, recording))
                 else:
                     output = step.run(values)
                 values[step.index] = output

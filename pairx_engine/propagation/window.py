@@ -73,15 +73,21 @@ def _fitted(low: int, high: int, end: int) -> tuple[int, int]:
 
 STEP = 4
 """Windows that lost their edges have sizes that are multiples of this, for the same reason."""
+WORTH_LOOKING = 256
+"""Cells of a window below which looking for light edges costs more than it spares."""
 
 
 def without_light_edges(mass: NDArray[np.float32], window: Window, negligible: float) -> Window:
     """The window (h, w) less its outermost rows and columns, as many as hold no more than a negligible share of the mass.
 
-    `mass` is not negative. A quarter of the share may go at each side.
+    `mass` (h, w) is not negative. A quarter of the share may go at each side. Mass that is none, or no finite number, keeps
+    its window.
     """
-    allowed = float(mass.sum()) * negligible / 4
-    rows, columns = mass.sum(axis=1), mass.sum(axis=0)
+    rows, columns = mass.sum(axis=1, dtype=np.float64), mass.sum(axis=0, dtype=np.float64)
+    total = float(rows.sum())
+    if not (np.isfinite(total) and total > 0):
+        return window
+    allowed = total * negligible / 4
     top, bottom = (int((np.cumsum(side) <= allowed).sum()) for side in (rows, rows[::-1]))
     left, right = (int((np.cumsum(side) <= allowed).sum()) for side in (columns, columns[::-1]))
     return Window(

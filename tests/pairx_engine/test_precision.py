@@ -67,6 +67,33 @@ def test_pixel_maps_in_shorter_formats_agree(model, chips, precision):
         assert np.corrcoef(a.flatten(), b.flatten())[0, 1] > 0.999
 
 
+@pytest.mark.parametrize("precision", SHORT)
+def test_channels_that_are_off_do_not_drown_the_others(precision):
+    # A depthwise output whose input is all but zero has a ratio that half precision cannot hold beside the rest.
+    torch.manual_seed(0)
+    nn = torch.nn
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.SiLU(),
+        nn.Conv2d(8, 8, 3, padding=1, groups=8),
+        nn.SiLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 4),
+    ).eval()
+    with torch.no_grad():
+        network[0].weight[0] = 0
+        network[0].bias[0] = -25
+        network[2].weight[0] = -network[2].weight[0].abs()
+        network[2].bias[0] = 1
+    chip, start = torch.randn(3, 16, 16), torch.ones(1, 4)
+    exact, found = (
+        explainer.channel_relevance(explainer.see(chip), start)["0"][0]
+        for explainer in (LayerExplainer(network, ["0"], "conserving", p) for p in ("float32", precision))
+    )
+    assert float((found - exact).abs().sum() / exact.abs().sum()) < 0.02
+
+
 @pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
 def test_half_precision_products_survive_any_range(scale):
     torch.manual_seed(0)

@@ -12,7 +12,15 @@ from torch.nn import functional
 
 from pairx_engine.errors import EngineError
 from pairx_engine.lrp import PRESETS, fold_batch_norm
-from pairx_engine.propagation.convolution import CANCELLATION, MANY_SUMMANDS, Geometry, ZPlus, signs
+from pairx_engine.propagation.conserving import ConservingConv
+from pairx_engine.propagation.convolution import (
+    CANCELLATION,
+    MANY_SUMMANDS,
+    ConvRecording,
+    Geometry,
+    ZPlus,
+    signs,
+)
 from pairx_engine.propagation.fast import FastPath
 from pairx_engine.propagation.precision import PRECISIONS
 from pairx_engine.propagation.trace import CHIP, Untraceable, trace
@@ -106,9 +114,19 @@ def test_transposed_products_on_windows_are_the_gradients_of_the_convolution(dat
     cut(start, held).copy_(values)
     (gradient,) = torch.autograd.grad(wanted_output, activation, start)
     reached = geometry.support(held).within(whole(activation))
-    torch.testing.assert_close(
-        geometry.transposed(values, weight, held, reached), cut(gradient, reached), rtol=1e-10, atol=1e-10
+    # What is wanted may be less: a map's window need not hold all that one of several readers reaches.
+    inner_rows = sorted(data.draw(st.lists(st.integers(reached.top, reached.bottom), min_size=2, max_size=2)))
+    inner_columns = sorted(
+        data.draw(st.lists(st.integers(reached.left, reached.right), min_size=2, max_size=2))
     )
+    for wanted in (reached, Window(*inner_rows, *inner_columns)):
+        if min(wanted.size) > 0:
+            torch.testing.assert_close(
+                geometry.transposed(values, weight, held, wanted),
+                cut(gradient, wanted),
+                rtol=1e-10,
+                atol=1e-10,
+            )
     # And nothing lies outside of what the window says it reaches.
     outside = gradient.clone()
     cut(outside, reached).zero_()
@@ -126,7 +144,8 @@ def test_signs_lie_side_by_side(layout):
 def naive_positive_sum(conv, chip):
     """z+ of every output, contribution by contribution, in double precision."""
     (kh, kw), (sh, sw), (ph, pw) = conv.kernel_size, conv.stride, conv.padding
-    weight, bias = conv.weight.detach().double(), conv.bias.detach().double().clamp(min=0)
+    weight = conv.weight.detach().double()
+    bias = 0 if conv.bias is None else conv.bias.detach().double().clamp(min=0)
     padded = functional.pad(chip.double(), (pw, pw, ph, ph))[0]
     out = torch.empty(conv(chip).shape[1:], dtype=torch.double)
     for row in range(out.shape[1]):
@@ -151,7 +170,7 @@ def random_norm(channels):
 @pytest.mark.parametrize("normed", [False, True])
 def test_positive_sums_are_exact_to_rounding_whatever_cancels(kernel, stride, padding, share, normed):
     torch.manual_seed(0)
-    conv = nn.Conv2d(2 * MANY_SUMMANDS, 5, kernel, stride, padding)
+    conv = nn.Conv2d(2 * MANY_SUMMANDS, 5, kernel, stride, padding, bias=False)
     chip = torch.randn(1, conv.in_channels, 6, 6)
     with torch.no_grad():
         # One output whose contributions are nearly all negative: `share` of them stay as they are.
@@ -164,10 +183,39 @@ def test_positive_sums_are_exact_to_rounding_whatever_cancels(kernel, stride, pa
         shortcut = rule._from_output(chip, conv(chip), rule.geometry(chip))
     seen = copy.deepcopy(conv)
     if norm is not None:
-        seen.weight.data, seen.bias.data = fold_batch_norm(conv, norm)
+        seen.weight, seen.bias = (nn.Parameter(values) for values in fold_batch_norm(conv, norm))
     wanted = naive_positive_sum(seen, chip)
     assert (shortcut is None) == (share < 1 / CANCELLATION)
     torch.testing.assert_close(1 / recording.ratio[0].double(), wanted + 1e-6, rtol=3e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("bias", [1.0, -1.0, -10.0])
+def test_contributions_that_are_lost_beside_a_bias_are_still_summed(bias):
+    torch.manual_seed(0)
+    conv = nn.Conv2d(2 * MANY_SUMMANDS, 5, 1)
+    chip = 1e-9 * torch.randn(1, conv.in_channels, 6, 6)
+    nn.init.constant_(conv.bias, bias)
+    with torch.no_grad():
+        rule = ConservingConv(conv, None, False, PRECISIONS["float32"])
+        _, recording = rule.record(conv, [chip])
+        nn.init.zeros_(conv.bias)
+        wanted = naive_positive_sum(conv, chip)
+    torch.testing.assert_close(1 / recording.ratio[0].double(), wanted, rtol=3e-6, atol=0)
+
+
+@pytest.mark.parametrize("dead", [False, True])
+def test_a_conserving_step_at_which_nothing_stays_is_like_any_other(dead):
+    torch.manual_seed(0)
+    conv = nn.Conv2d(MANY_SUMMANDS, 5, 1, bias=False)
+    chip = torch.randn(1, MANY_SUMMANDS, 6, 6)
+    if dead:
+        nn.init.zeros_(conv.weight[3])
+    with torch.no_grad():
+        _, recording = ConservingConv(conv, None, False, PRECISIONS["float32"]).record(conv, [chip])
+    assert (type(recording) is ConvRecording) != dead
+    if dead:
+        kept = recording.left(torch.ones(1, 5, 6, 6), whole(chip))
+        torch.testing.assert_close(kept, torch.tensor([36.0]))
 
 
 class Overwriting(nn.Module):

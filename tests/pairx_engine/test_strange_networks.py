@@ -198,6 +198,7 @@ RARE_HABITS = {
     "gated by itself": lambda net, y: net.ended(y * torch.sigmoid(net.narrow(y))),
     "one layer used twice": lambda net, y: net.ended(net.conv(net.conv(y))),
     "detached branch": lambda net, y: net.ended(y + net.other(y.detach())),
+    "detached factor": lambda net, y: net.ended(net.conv(y) * net.other(y).detach()),
     "pooled by a function": lambda net, y: functional.adaptive_avg_pool2d(net.conv(y), 1).flatten(1),
     "largest value": lambda net, y: net.conv(y).amax((2, 3)),
     "unit length": lambda net, y: functional.normalize(net.conv(y).mean((2, 3))),
@@ -233,6 +234,34 @@ def test_conserving_refuses_rarer_ways_or_gets_them_right(habit):
     except EngineError:
         return
     assert not beyond(EXACT, errors)
+
+
+class Branching(nn.Module):
+    """Branches that reach differently far, below a stack that spreads relevance over all of the map."""
+
+    def __init__(self, channels=4, depth=13):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, channels, 3, padding=1), nn.SiLU())
+        self.near, self.far = nn.Conv2d(channels, channels, 1), nn.Conv2d(channels, channels, 3, padding=1)
+        body = [
+            layer for _ in range(depth) for layer in (nn.Conv2d(channels, channels, 3, padding=1), nn.SiLU())
+        ]
+        self.body, self.head = nn.Sequential(*body), nn.Linear(channels, 6)
+
+    def forward(self, x):
+        x = self.stem(x)
+        return self.head(self.body(self.near(x) + self.far(x)).mean((2, 3)))
+
+
+def test_branches_that_reach_differently_far_share_a_map():
+    torch.manual_seed(0)
+    network, chip = Branching().double().eval(), torch.randn(3, 20, 20).double()
+    cells = [(column, row) for row in range(20) for column in range(20)][::7]
+    found, wanted = (
+        LayerExplainer(network, ["body"], path=path).pixel_maps(chip, "body", cells)
+        for path in ("fast", "general")
+    )
+    torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-14)
 
 
 @pytest.mark.parametrize("preset", ["published", "conserving"])
@@ -273,12 +302,20 @@ def replace_layers(network, state):
                 setattr(parent, name, other)
 
 
+def replace_activations(network, state):
+    for parent in list(network.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, (nn.ReLU, nn.SiLU)):
+                setattr(parent, name, nn.Softplus())
+
+
 CHANGES = {
     "loaded": lambda network, state: network.load_state_dict(state),
     "loaded by assignment": lambda network, state: network.load_state_dict(state, assign=True),
     "new parameters": replace_parameters,
     "new statistics": replace_statistics,
     "new layers": replace_layers,
+    "new activations": replace_activations,
 }
 
 
