@@ -76,11 +76,11 @@ class GeneralPath:
         features: dict[str, Tensor] = {}
 
         def branch_off(name: str, output: Tensor) -> Tensor:
-            if not output.requires_grad:
-                output = output.detach().clone().requires_grad_()
-            features[name] = output
-            # A copy goes on: the network may overwrite it, and what is differentiated must stay.
-            return output.clone()
+            # A copy is kept: a layer that hands on its input gives a tensor that others may read too.
+            kept = output.clone() if output.requires_grad else output.detach().clone().requires_grad_()
+            features[name] = kept
+            # And a copy goes on: the network may overwrite it, and what is differentiated must stay.
+            return kept.clone()
 
         with lrp_rules(self.network), torch.enable_grad(), self._watch(self.layers, branch_off):
             embeddings = self.network(chips)

@@ -40,6 +40,36 @@ class Standardised(nn.Module):
         return self.up(self.down(x)).mean((2, 3))
 
 
+class HandedOn(nn.Module):
+    """A layer that gives the very tensor which it reads, as another branch does."""
+
+    def __init__(self, same):
+        super().__init__()
+        self.stem, self.same, self.conv = nn.Conv2d(3, 4, 3, padding=1), same, nn.Conv2d(4, 4, 3, padding=1)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x):
+        x = self.stem(x)
+        return self.head((self.same(x) + self.conv(x)).mean((2, 3)))
+
+
+@pytest.mark.parametrize("same", [nn.Identity(), nn.Dropout()])
+def test_layers_that_hand_on_their_input_have_the_relevance_of_their_own_branch(same):
+    torch.manual_seed(0)
+    network, chip = HandedOn(same).double().eval(), torch.randn(3, 8, 8).double()
+    starts = torch.randn(2, 3).double()
+    found, wanted = {}, {}
+    for path in ("fast", "general"):
+        together = LayerExplainer(network, ["stem", "same"], path=path)
+        found |= {(path, n): r for n, r in together.channel_relevance(together.see(chip), starts).items()}
+    for name in ("stem", "same"):
+        alone = LayerExplainer(network, [name], path="general")
+        (wanted[name],) = alone.channel_relevance(alone.see(chip), starts).values()
+    assert not torch.allclose(wanted["stem"], wanted["same"])
+    for (_, name), values in found.items():
+        torch.testing.assert_close(values, wanted[name], rtol=1e-12, atol=1e-14)
+
+
 class Branching(nn.Module):
     """Control flow that depends on the values, which no tracing can follow."""
 
