@@ -28,6 +28,8 @@ from pairx_engine.propagation.window import Window, cut, move
 
 SMALL_MAP = 2048
 """Cells up to which a product of matrices beats a convolution, which lays its weights out anew each time."""
+HEAVY_PRODUCT = 50_000_000
+"""Multiplications per item from which a convolution is faster after all, by a tenth, in single precision on a CPU."""
 MANY_SUMMANDS = 64
 """Contributions per output from which z+ is taken from the step's own output: with fewer, they often have one sign."""
 CANCELLATION = 32.0
@@ -44,16 +46,22 @@ class Geometry(NamedTuple):
     after: tuple[int, int]
     groups: int
 
-    def is_product(self, values: Tensor) -> bool:
-        """Whether to multiply matrices: where each cell reads itself alone, on maps so small that the weights dominate."""
+    def is_product(self, values: Tensor, weight: Tensor) -> bool:
+        """Whether to multiply matrices: where each cell reads itself alone, on maps so small that the weights dominate.
+
+        Not by the number of items, so that an item's numbers do not depend on how many others there are.
+        """
         one, none = (1, 1), (0, 0)
         pointwise = (self.kernel, self.stride, self.before, self.after) == (one, one, none, none)
-        small = values.shape[-2] * values.shape[-1] <= SMALL_MAP
-        return pointwise and small and self.groups == 1 and values.stride(1) == 1
+        if not pointwise or self.groups > 1 or values.stride(1) != 1:
+            return False
+        cells = values.shape[-2] * values.shape[-1]
+        single = values.dtype == torch.float32 and values.device.type == "cpu"
+        return cells <= SMALL_MAP and not (single and cells * weight.numel() >= HEAVY_PRODUCT)
 
     def applied(self, activation: Tensor, weight: Tensor) -> Tensor:
         """The convolution without bias, (N, in, H, W) to (N, out, h, w)."""
-        if self.is_product(activation):
+        if self.is_product(activation, weight):
             return _from_cells(_as_cells(activation) @ weight.flatten(1).T)
         padding = self.before
         if self.before != self.after:
@@ -73,7 +81,7 @@ class Geometry(NamedTuple):
 
     def transposed(self, values: Tensor, weight: Tensor, held: Window, wanted: Window) -> Tensor:
         """W^T of values that fill `held` of the output, in the window `wanted` of the input, inside their support."""
-        if self.is_product(values):
+        if self.is_product(values, weight):
             return move(_from_cells(_as_cells(values) @ weight.flatten(1)), held, wanted)
         trim, filled = _trimmed(self, held, wanted)
         made = functional.conv_transpose2d(

@@ -22,6 +22,7 @@ from pairx_engine.propagation.convolution import (
     signs,
 )
 from pairx_engine.propagation.fast import FastPath
+from pairx_engine.propagation.layout import channels_last
 from pairx_engine.propagation.precision import PRECISIONS
 from pairx_engine.propagation.trace import CHIP, Untraceable, trace
 from pairx_engine.propagation.window import SIZES, Window, cut, fitted, move, whole
@@ -84,6 +85,23 @@ def test_fitted_windows_have_few_sizes(size, end):
     extent = Window(0, end, 0, end)
     found = {fitted(Window(low, low + size, 0, 1), extent).size[0] for low in range(1 - size, end)}
     assert len(found) <= SIZES
+
+
+@pytest.mark.parametrize("side", [12, 28])
+def test_light_and_heavy_products_are_the_same_for_any_number_of_items(side):
+    torch.manual_seed(0)
+    geometry = Geometry((1, 1), (1, 1), (1, 1), (0, 0), (0, 0), 1)
+    values = channels_last(torch.randn(3, 320, side, side))
+    weight = channels_last(torch.randn(320, 256, 1, 1))
+    assert geometry.is_product(values, weight) == (side == 12)
+    found = geometry.transposed(values, weight, whole(values), whole(values))
+    wanted = torch.einsum("nohw,oi->nihw", values.double(), weight[:, :, 0, 0].double())
+    torch.testing.assert_close(found.double(), wanted, rtol=0, atol=3e-6 * float(wanted.abs().max()))
+    if side == 28:
+        # Small maps are filled up to one number of items; larger ones are not.
+        assert torch.equal(found[:1], geometry.transposed(values[:1], weight, whole(values), whole(values)))
+    backwards = channels_last(weight.transpose(0, 1))
+    torch.testing.assert_close(geometry.applied(values, backwards), found, rtol=0, atol=1e-3)
 
 
 @settings(deadline=None, max_examples=80)
