@@ -58,13 +58,12 @@ class ConservingConv(ZPlus):
         """Run the step; keep A and both ratios, the second where it is used."""
         output, geometry = run(*inputs), self.geometry(inputs[0])
         parts = self.parts(inputs[0])
-        opposite = self.opposed(parts)
         z = self.positive_sum(inputs[0], output, parts, geometry)
-        first, second = ratios(z, lambda: self.total(opposite, geometry))
+        first, second = ratios(z, lambda: self.total(self.opposed(parts), geometry))
         if second is None and bool(first.all()):
             # Nothing stays: the step is like any other, and may be folded.
             return output, ConvRecording(geometry, parts, first, self.precision)
-        return output, _ConvRecording(geometry, parts, first, self.precision, opposite, second)
+        return output, _ConvRecording(geometry, parts, first, self.precision, self.opposed(parts), second)
 
 
 @dataclass(frozen=True)
