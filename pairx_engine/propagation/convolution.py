@@ -156,7 +156,9 @@ class ZPlus:
         exempt = module.groups > 1 and (strided or precision.rescale)
         self.precision = replace(precision, operands=None) if exempt else precision
 
-    def record(self, run: Callable[..., Tensor], inputs: Sequence[Tensor]) -> tuple[Tensor, Recording]:
+    def record(
+        self, run: Callable[..., Tensor], inputs: Sequence[Tensor]
+    ) -> tuple[Tensor, Recording | Unsettled]:
         """Run the step, keep the parts of A and 1 / z+."""
         output = run(*inputs)
         geometry = self.geometry(inputs[0])
@@ -166,7 +168,7 @@ class ZPlus:
             return output, self.recording(self.total(parts, geometry), geometry, parts)
         return output, _FromOutput(self, *from_output, geometry, parts)
 
-    def recording(self, z: Tensor, geometry: Geometry, parts: tuple[Part, ...]) -> Recording:
+    def recording(self, z: Tensor, geometry: Geometry, parts: tuple[Part, ...]) -> Recording | Unsettled:
         """The recording from z+ without the bias, a tensor of its own."""
         bias = self.weights.positive_bias(z.dtype)
         if bias is not None:
@@ -248,9 +250,7 @@ class ZPlus:
     def _operand(self, kind: str, beside: Tensor) -> Tensor:
         """Weights in the layout of the maps that they meet; a CPU's products take channels last, whatever the maps."""
         contiguous = beside.is_cuda and not is_channels_last(beside)
-        return self.weights.operand(
-            kind, self.precision, "contiguous" if contiguous else "channels_last"
-        )
+        return self.weights.operand(kind, self.precision, "contiguous" if contiguous else "channels_last")
 
     def total(self, parts: Sequence[Part], geometry: Geometry) -> Tensor:
         """Sum of the parts' contributions to each output (N, out, h, w)."""
@@ -358,7 +358,9 @@ class ConvRecording:
 
         scaled = laid_out_like(parts[0].activation, scaled)
         for part in parts:
-            r = _shared_out(self._transposed(part, scaled, held, filled), cut(part.activation, filled), part.both)
+            r = _shared_out(
+                self._transposed(part, scaled, held, filled), cut(part.activation, filled), part.both
+            )
             total = r if total is None else total.add_(r)
         assert total is not None
         return move(total, filled, wanted)

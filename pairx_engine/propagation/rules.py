@@ -56,6 +56,18 @@ class Unsettled(Protocol):
         """The recording, or one with the next question."""
 
 
+def settled(recordings: Sequence[Recording | Unsettled]) -> list[Recording]:
+    """The recordings once all their questions are answered; the device is waited for once per round of them."""
+    made = list(recordings)
+    while True:
+        asked = [(i, item) for i, item in enumerate(made) if isinstance(item, Unsettled)]
+        if not asked:
+            return [item for item in made if not isinstance(item, Unsettled)]
+        answers = torch.stack([item.question for _, item in asked]).tolist()
+        for (i, item), answer in zip(asked, answers, strict=True):
+            made[i] = item.settled(answer)
+
+
 class Rule(Protocol):
     """How relevance passes one kind of step."""
 

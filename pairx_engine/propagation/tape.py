@@ -12,7 +12,7 @@ from torch import Tensor
 from pairx_engine.propagation.flow import Flow, Recorded
 from pairx_engine.propagation.folding import folded
 from pairx_engine.propagation.precision import FULL, Precision, tensor_cores
-from pairx_engine.propagation.rules import Pass, Recording, Rule, Unsettled
+from pairx_engine.propagation.rules import Pass, Recording, Rule, Unsettled, settled
 from pairx_engine.propagation.trace import CHIP, Step, Trace, Untraceable, no_grad_needed
 from pairx_engine.propagation.window import Window, whole
 
@@ -164,9 +164,7 @@ class Recorder:
                         _runner(step, values, inputs), [values[i] for i in inputs]
                     )
                     # A CPU answers at once; a GPU would have to be waited for.
-                    recorded.append(
-                        (step, inputs, recording if _on_gpu(output) else _settled([recording])[0])
-                    )
+                    recorded.append((step, inputs, recording if _on_gpu(output) else settled([recording])[0]))
                 else:
                     output = step.run(values)
                 values[step.index] = output
@@ -175,9 +173,9 @@ class Recorder:
                 if isinstance(output, Tensor) and output.ndim == 4:
                     extents[step.index] = whole(output)
                 self._forget(step, values)
-            settled = _settled([recording for *_, recording in recorded])
+            recordings = settled([recording for *_, recording in recorded])
             made = folded(
-                {step.index: recording for (step, *_), recording in zip(recorded, settled, strict=True)},
+                {step.index: recording for (step, *_), recording in zip(recorded, recordings, strict=True)},
                 {step.index: inputs for step, inputs, _ in recorded},
                 {*keep, *known, until, *self.fixed},
             )
@@ -200,18 +198,6 @@ class Recorder:
         for value in step.reads:
             if self._last_read[value] == step.index:
                 values.pop(value, None)
-
-
-def _settled(recordings: Sequence[Recording | Unsettled]) -> list[Recording]:
-    """The recordings once all their questions are answered; the device is waited for once per round of them."""
-    made = list(recordings)
-    while True:
-        asked = [(i, item) for i, item in enumerate(made) if isinstance(item, Unsettled)]
-        if not asked:
-            return [item for item in made if not isinstance(item, Unsettled)]
-        answers = torch.stack([item.question for _, item in asked]).tolist()
-        for (i, item), answer in zip(asked, answers, strict=True):
-            made[i] = item.settled(answer)
 
 
 def _on_gpu(value: object) -> bool:

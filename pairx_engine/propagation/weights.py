@@ -49,17 +49,13 @@ class Weights:
         bias = self.bias
         if bias is None:
             return None
-        return self._kept(
-            ("positive bias", dtype), lambda: bias.clamp(min=0).to(dtype).view(1, -1, 1, 1)
-        )
+        return self._kept(("positive bias", dtype), lambda: bias.clamp(min=0).to(dtype).view(1, -1, 1, 1))
 
     def scale(self, dtype: torch.dtype) -> Tensor | None:
         """What the rule multiplies the layer's own weight by, a map of one cell (1, out, 1, 1); None where by nothing."""
         if self.folded is None:
             return None
-        return self._kept(
-            ("scale", dtype), lambda: batch_norm_scale(self.folded).to(dtype).view(1, -1, 1, 1)
-        )
+        return self._kept(("scale", dtype), lambda: batch_norm_scale(self.folded).to(dtype).view(1, -1, 1, 1))
 
     def operand(
         self, kind: str, precision: Precision | None = None, layout: Layout = "channels_last"

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from pairx_engine.matching import match_relevance, mutual_matches
 from pairx_engine.plausibility import match_coverage
-from pairx_engine.relevance import LayerExplainer, Seen, starts_of
+from pairx_engine.relevance import LayerExplainer, Seen
+from pairx_engine.starts import starts_of
 from tests.benchmarks.published_way import Cells, Explained, Scored
 
 
