@@ -10,10 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-import torch
-
+from pairx_engine.accelerator import device_failed, out_of_memory
 from pairx_engine.errors import ModelError, PhotoError
-from schemas.errors import PairxError
+from schemas.errors import AcceleratorFailure, PairxError
 from schemas.failures import Failure, FailureCode
 from tasks.job import Job
 
@@ -69,7 +68,8 @@ def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 def or_failure(failures: list[Failure], stage: str, item: str, **where: Any) -> Iterator[None]:
     """Turn whatever one item raises into its row of `failures`, so that the rest of the shard goes on.
 
-    Errors of the run as a whole (model, settings, warehouse) are not the item's and pass.
+    Errors of the run as a whole (model, settings, warehouse) are not the item's and pass. Raises `AcceleratorFailure` where
+    the process's device failed: it would fail every later item too, and none of them is to blame.
     """
     try:
         yield
@@ -77,13 +77,14 @@ def or_failure(failures: list[Failure], stage: str, item: str, **where: Any) -> 
         raise
     except PhotoError as error:
         failures.append(Failure(stage, item, FailureCode(error.code), str(error), **where))
-    except (MemoryError, torch.cuda.OutOfMemoryError) as error:
-        failures.append(
-            Failure(stage, item, FailureCode.OUT_OF_MEMORY, str(error) or "out of memory", **where)
-        )
     except Exception as error:  # one strange photo must not stop a night
-        text = f"{type(error).__name__}: {error}"
-        failures.append(Failure(stage, item, FailureCode.INTERNAL_ERROR, text, **where))
+        if device_failed(error):
+            raise AcceleratorFailure(f"{stage} of {item}: {error}") from error
+        if out_of_memory(error):
+            code, text = FailureCode.OUT_OF_MEMORY, str(error) or "out of memory"
+        else:
+            code, text = FailureCode.INTERNAL_ERROR, f"{type(error).__name__}: {error}"
+        failures.append(Failure(stage, item, code, text, **where))
 
 
 def commit(
