@@ -51,7 +51,7 @@ def settle(device: torch.device) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
         # Otherwise each new tensor is filled with NaN first, a kernel per allocation.
-        torch.utils.deterministic.fill_uninitialized_memory = False
+        torch._C._set_deterministic_fill_uninitialized_memory(False)
 
 
 def describe(device: torch.device) -> str:
