@@ -55,13 +55,14 @@ def settle(device: torch.device) -> None:
 
 
 def describe(device: torch.device) -> str:
-    """The kind of a device, by which numbers may differ in their last digits: ``cpu``, or a GPU's model and CUDA's version.
+    """The kind of a device: ``cpu, torch 2.15.0`` or ``NVIDIA H100 80GB HBM3, torch 2.15.0, CUDA 13.2``.
 
-    For example ``NVIDIA H100 80GB HBM3, CUDA 13.2``.
+    On devices of one kind numbers are the same bit for bit; between kinds their last digits differ, since kernels do.
     """
+    version = torch.__version__.partition("+")[0]
     if device.type != "cuda":
-        return device.type
-    return f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}"
+        return f"{device.type}, torch {version}"
+    return f"{torch.cuda.get_device_name(device)}, torch {version}, CUDA {torch.version.cuda}"
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pairx_engine.accelerator import settle
+from pairx_engine.accelerator import describe, settle
 from pairx_engine.chips import CONVENTION, DECODER
 from pairx_engine.errors import ModelError
 from pairx_engine.local.features import Identity, LocalMatcher
@@ -97,6 +97,12 @@ def device() -> torch.device:
         )
     settle(found)
     return found
+
+
+@cache
+def device_kind() -> str:
+    """The kind of this process's device, as `runs` stores it."""
+    return describe(device())
 
 
 def model_of(job: Job) -> ReIdModel:

@@ -147,7 +147,8 @@ def test_settling_a_cpu_leaves_its_kernels_alone():
 
 
 def test_a_device_is_described_by_what_its_numbers_may_depend_on(monkeypatch):
-    assert describe(torch.device("cpu")) == "cpu"
+    monkeypatch.setattr(torch, "__version__", "2.15.0+cu132")
+    assert describe(torch.device("cpu")) == "cpu, torch 2.15.0"
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H100 80GB HBM3")
     monkeypatch.setattr(torch.version, "cuda", "13.2")
-    assert describe(torch.device("cuda")) == "NVIDIA H100 80GB HBM3, CUDA 13.2"
+    assert describe(torch.device("cuda")) == "NVIDIA H100 80GB HBM3, torch 2.15.0, CUDA 13.2"
