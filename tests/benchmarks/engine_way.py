@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,16 +15,39 @@ from torch import Tensor, nn
 
 from pairx_engine.matching import match_relevance, mutual_matches
 from pairx_engine.plausibility import match_coverage
+from pairx_engine.propagation.precision import precision_named
 from pairx_engine.relevance import LayerExplainer, Seen, starts_of
+from pairx_engine.tuning import tuning_for
+from tests.benchmarks.not_available import NotAvailable
 from tests.benchmarks.published_way import Cells, Explained, Scored
 
 
-class EngineWay:
-    """Explains pairs with `LayerExplainer`, in the published preset so that the numbers can be compared."""
+def explainer_with(
+    network: nn.Module, layer: str, preset: str, precision: str, changes: Mapping[str, Any]
+) -> LayerExplainer:
+    """An explainer whose device's `Tuning` is changed in some fields; `NotAvailable` where the engine has no such switch."""
+    if not changes:
+        return LayerExplainer(network, [layer], preset, precision)
+    if "tuning" not in inspect.signature(LayerExplainer).parameters:
+        raise NotAvailable("this engine takes no tuning")
+    device = next(network.parameters()).device
+    tuning = replace(tuning_for(device, precision_named(precision)), **changes)
+    return LayerExplainer(network, [layer], preset, precision, tuning=tuning)
 
-    def __init__(self, network: nn.Module, layer: str, precision: str) -> None:
+
+class EngineWay:
+    """Explains pairs with `LayerExplainer`, by default in the published preset, so that the numbers can be compared."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        layer: str,
+        precision: str,
+        preset: str = "published",
+        changes: Mapping[str, Any] | None = None,
+    ) -> None:
         self.layer = layer
-        self.explainer = LayerExplainer(network, [layer], preset="published", precision=precision)
+        self.explainer = explainer_with(network, layer, preset, precision, changes or {})
 
     def explain(self, chip0: Tensor, chip1: Tensor, n_maps: int) -> Explained:
         """The full explanation of one pair, each photo recorded once."""
