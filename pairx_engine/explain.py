@@ -14,7 +14,8 @@ from pairx_engine.errors import EngineError, ModelError
 from pairx_engine.lrp import Reduction, reduce_channels
 from pairx_engine.matching import Matches, cell_points, match_relevance, mutual_matches
 from pairx_engine.models import ReIdModel
-from pairx_engine.relevance import LayerExplainer, starts_of
+from pairx_engine.relevance import LayerExplainer
+from pairx_engine.starts import starts_of
 
 Floats = NDArray[np.float32]
 _STORED: tuple[Reduction, ...] = ("abs_of_sum", "signed_sum", "sum_of_abs")
@@ -107,13 +108,11 @@ def explain_pair(
         raise EngineError(f"the number of pixel maps must not be negative, got {n_pixel_maps}")
     explainer = LayerExplainer(model.network, [layer], preset, precision, reduction=reduction)
     chips = model.normalise([chip0, chip1])
-    # One chip a forward: the numbers of a photo must not depend on its company.
-    seen = [explainer.see(chip, keep=n_pixel_maps > 0) for chip in chips]
+    seen = explainer.see_all(list(chips), keep=n_pixel_maps > 0)
     embeddings = [one.embedding for one in seen]
     starts = starts_of(explainer.preset, *embeddings)
     channels = [
-        explainer.channel_relevance(one, start[None])[layer][0]
-        for one, start in zip(seen, starts, strict=True)
+        found[layer][0] for found in explainer.channel_relevances(seen, [start[None] for start in starts])
     ]
     relevances = {name: [reduce_channels(c, name) for c in channels] for name in _STORED}
     used = [reduce_channels(c, explainer.preset.reduction) for c in channels]
@@ -121,10 +120,9 @@ def explain_pair(
     relevance = match_relevance(found, *used)
     order = np.argsort(-relevance, kind="stable")
     matches = found.take(order)
-    pixels = [
-        explainer.pixel_maps(one, layer, cells[:n_pixel_maps])
-        for one, cells in zip(seen, (matches.cell0, matches.cell1), strict=True)
-    ]
+    pixels = explainer.all_pixel_maps(
+        seen, layer, [cells[:n_pixel_maps] for cells in (matches.cell0, matches.cell1)]
+    )
     named = {f"relevance_{name}": grids for name, grids in relevances.items()}
     named |= {"embedding": embeddings, "start_gradient": list(starts), "pixel_relevance": pixels}
     return PairExplanation(

@@ -4,15 +4,16 @@ All grids are (h, w) of the layer's feature map; cells are (column, row), both c
 normalised network inputs (3, H, W) on the network's device. A layer's output must be a map (N, C, h, w).
 
 For a given chip the rules are linear in the start relevance. So a chip runs forward once, its ratio terms are kept, and
-any number of starts is pulled through them: one per partner above the layer, one per match below it.
+any number of starts is pulled through them: one per partner above the layer, one per match below it. Chips may run forward
+together (`Tuning.photos`): each then has its own terms, and its own starts.
 """
 
 from __future__ import annotations
 
+import copy
 import difflib
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Literal, TypeVar
 
 import torch
@@ -20,70 +21,19 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from pairx_engine.errors import EngineError
-from pairx_engine.lrp import Preset, Reduction, preset_named, reduce_channels
-from pairx_engine.propagation.fast import FastPath, Pulls
+from pairx_engine.groups import filled, first_of_each, in_groups, rows
+from pairx_engine.lrp import Reduction, preset_named, reduce_channels
+from pairx_engine.propagation.fast import FastPath, PullAbove, PullBelow, Pulls
 from pairx_engine.propagation.general import GeneralPath
 from pairx_engine.propagation.precision import precision_named
 from pairx_engine.propagation.trace import Untraceable
-from pairx_engine.propagation.window import Window, cut
+from pairx_engine.seen import Cell, Kept, Seen, check_cells, check_output, pass_of, single_cells
+from pairx_engine.tuning import Task, Tuning, tuning_for
 
-SMALLEST_NORM = 1e-8
-CELLS_AT_ONCE, STARTS_AT_ONCE = 4096, 5
-"""What a CPU pulls through at once: so many cells of a layer's map, but not more starts. Products with the weights gain from
-company up to here; more was no faster when measured, and takes more memory."""
-FILLED_BELOW = 512
-"""Cells of a map below which groups of starts are filled up to one size. A product's kernel is chosen by its number of rows,
-and on small maps another kernel rounds otherwise: a start's numbers must not depend on how many others there are."""
-MAPS_AT_ONCE_ON_GPU, STARTS_AT_ONCE_ON_GPU = 8, 64
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Key = TypeVar("Key")
 PathChoice = Literal["auto", "fast", "general"]
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What a forward pass shows of a chip (3, H, W): its `embedding` (D,) and `features` (C, h, w) by layer.
-
-    `pulls` is the recorded pass, where it was to be kept.
-    """
-
-    chip: Tensor
-    embedding: Tensor
-    features: Mapping[str, Tensor]
-    pulls: Pulls | None = None
-
-
-def cosine_start(embeddings0: Tensor, embeddings1: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradients of the cosine with respect to both embeddings, (..., D) each: PAIR-X's start of the propagation.
-
-    d cos / d e0 = (e1 / |e1| - cos * e0 / |e0|) / |e0|, and the same with 0 and 1 exchanged. Computed in double
-    precision, returned in the inputs' type. Norms below 1e-8 count as 1e-8.
-    """
-    (unit0, norm0), (unit1, norm1) = _unit(embeddings0), _unit(embeddings1)
-    cosine = (unit0 * unit1).sum(dim=-1, keepdim=True)
-    start0, start1 = (unit1 - cosine * unit0) / norm0, (unit0 - cosine * unit1) / norm1
-    return start0.to(embeddings0.dtype), start1.to(embeddings1.dtype)
-
-
-def cosine_shares(embeddings0: Tensor, embeddings1: Tensor) -> tuple[Tensor, Tensor]:
-    """Each element's share of the cosine, e0 * e1 / (|e0| |e1|), (..., D); the same for both. They sum to the cosine.
-
-    Computed in double precision, returned in the inputs' type. Norms below 1e-8 count as 1e-8.
-    """
-    shares = _unit(embeddings0)[0] * _unit(embeddings1)[0]
-    return shares.to(embeddings0.dtype), shares.to(embeddings1.dtype)
-
-
-def _unit(embeddings: Tensor) -> tuple[Tensor, Tensor]:
-    wide = embeddings.double()
-    norm = wide.norm(dim=-1, keepdim=True).clamp(min=SMALLEST_NORM)
-    return wide / norm, norm
-
-
-def starts_of(preset: Preset, embeddings0: Tensor, embeddings1: Tensor) -> tuple[Tensor, Tensor]:
-    """What a preset propagates from both embeddings (..., D): the cosine's gradients or its shares."""
-    make = cosine_shares if preset.start == "shares" else cosine_start
-    return make(embeddings0, embeddings1)
 
 
 def find_layer(network: nn.Module, name: str) -> nn.Module:
@@ -99,10 +49,11 @@ class LayerExplainer:
     """Relevances and pixel maps of one network at some of its layers.
 
     `layers` are dotted module paths; `preset` names an entry of `PRESETS`, `precision` one of `PRECISIONS`, `reduction` one
-    of `REDUCTIONS` to take the place of the preset's own. The fast path never touches the network and serves any number of threads at once; a network that it cannot read takes the general
-    path, where threads take turns, and `notice` says why. Both leave the network as they found it. `path` insists on one
-    of them. Raises `EngineError` for unknown names, and where preset, precision or path ask for what the network's path
-    does not offer.
+    of `REDUCTIONS` to take the place of the preset's own. The fast path never touches the network and serves any number of
+    threads at once; a network that it cannot read takes the general path, where threads take turns, and `notice` says why.
+    Both leave the network as they found it. `path` insists on one of them. `tuning` is what suits the network's device unless
+    given. Raises `EngineError` for unknown names, and where preset, precision or path ask for what the network's path does
+    not offer.
     """
 
     def __init__(
@@ -113,6 +64,7 @@ class LayerExplainer:
         precision: str = "float32",
         path: PathChoice = "auto",
         reduction: str | None = None,
+        tuning: Tuning | None = None,
     ) -> None:
         if not layers or isinstance(layers, str):
             raise EngineError("name at least one layer to explain, as a list of dotted module paths")
@@ -122,6 +74,7 @@ class LayerExplainer:
         self.layers = tuple(dict.fromkeys(layers))
         for name in self.layers:
             find_layer(network, name)
+        self.tuning = tuning or tuning_for(_device_of(network), self.precision)
         self.notice: str | None = None
         self._choice = path
         self._way = self._general("asked for") if path == "general" else self._fast()
@@ -131,41 +84,71 @@ class LayerExplainer:
         """Which path explains this network."""
         return "fast" if isinstance(self._way, FastPath) else "general"
 
+    def suited_to(self, task: Task) -> LayerExplainer:
+        """This explainer with the groups that suit a task; what was read of the network is shared."""
+        twin = copy.copy(self)
+        twin.tuning = tuning_for(_device_of(self.network), self.precision, task)
+        return twin
+
     def see(self, chip: Tensor, keep: bool = False) -> Seen:
         """Embedding and features of a chip (3, H, W), by one forward pass.
 
         With `keep` the pass is recorded as a whole, for relevances and pixel maps to come; that holds hundreds of
         megabytes for a large model. Without, they run again the part that they need.
         """
-        embedding, features, pulls = self._recorded(lambda way: _forward(way, chip[None], keep))
-        for name in self.layers:
-            _check_output(name, features[name], chip)
-        return Seen(chip, embedding[0], {name: features[name][0] for name in self.layers}, pulls)
+        return self._see([chip], 1, keep)[0]
+
+    def see_all(self, chips: Sequence[Tensor], keep: bool = False) -> list[Seen]:
+        """As `see`, of several chips of one size, as many in a forward pass as the tuning says.
+
+        The last pass is filled up: kernels are chosen by shape, and a photo's numbers must not depend on its company.
+        """
+        return [
+            one
+            for group in in_groups(chips, self.tuning.photos, lambda g, size: self._see(g, size, keep))
+            for one in group
+        ]
 
     def relevance(self, seen: Seen, starts: Tensor) -> dict[str, Tensor]:
         """Relevance of a seen chip for each start relevance of its embedding (P, D): per layer (P, h, w).
 
         Only the part above the lowest layer runs again, once for all starts. Reduced over channels as `preset.reduction` says.
         """
-        return self.relevance_by_reduction(seen, starts, [self.preset.reduction])[self.preset.reduction]
+        return self.relevances([seen], [starts])[0]
+
+    def relevances(self, seen: Sequence[Seen], starts: Sequence[Tensor]) -> list[dict[str, Tensor]]:
+        """As `relevance`, for several chips with their own starts each."""
+        how = self.preset.reduction
+        return [found[how] for found in self.relevances_by_reduction(seen, starts, [how])]
 
     def relevance_by_reduction(
         self, seen: Seen, starts: Tensor, reductions: Sequence[Reduction]
     ) -> dict[Reduction, dict[str, Tensor]]:
         """As `relevance`, reduced in each of several ways; propagated once, and never all channels held."""
-        groups = [
-            {(how, name): reduce_channels(channels[name], how) for how in reductions for name in self.layers}
-            for channels in self._channels(seen, starts)
-        ]
-        return {
-            how: {name: torch.cat([group[how, name] for group in groups]) for name in self.layers}
-            for how in reductions
-        }
+        return self.relevances_by_reduction([seen], [starts], reductions)[0]
+
+    def relevances_by_reduction(
+        self, seen: Sequence[Seen], starts: Sequence[Tensor], reductions: Sequence[Reduction]
+    ) -> list[dict[Reduction, dict[str, Tensor]]]:
+        """As `relevance_by_reduction`, for several chips with their own starts each."""
+        found = self._above(
+            seen,
+            starts,
+            lambda channels: {
+                (how, name): reduce_channels(channels[name], how)
+                for how in reductions
+                for name in self.layers
+            },
+        )
+        return [{how: {name: one[how, name] for name in self.layers} for how in reductions} for one in found]
 
     def channel_relevance(self, seen: Seen, starts: Tensor) -> dict[str, Tensor]:
         """As `relevance`, but the signed relevance of every channel, per layer (P, C, h, w)."""
-        groups = list(self._channels(seen, starts))
-        return {name: torch.cat([group[name] for group in groups]) for name in self.layers}
+        return self.channel_relevances([seen], [starts])[0]
+
+    def channel_relevances(self, seen: Sequence[Seen], starts: Sequence[Tensor]) -> list[dict[str, Tensor]]:
+        """As `channel_relevance`, for several chips with their own starts each."""
+        return self._above(seen, starts, lambda channels: channels)
 
     def pixel_maps(self, given: Tensor | Seen, layer: str, cells: ArrayLike | Tensor) -> Tensor:
         """Pixel relevance of single cells of a chip (3, H, W), seen or not: `cells` (k, 2) as (column, row), to (k, H, W).
@@ -174,45 +157,146 @@ class LayerExplainer:
         |sum over RGB|. On the fast path one forward, stopped at the layer, serves all cells. Raises `EngineError` for cells
         outside the grid or an unknown layer.
         """
+        return self.all_pixel_maps([given], layer, [cells])[0]
+
+    def all_pixel_maps(
+        self, given: Sequence[Tensor | Seen], layer: str, cells: Sequence[ArrayLike | Tensor]
+    ) -> list[Tensor]:
+        """As `pixel_maps`, for several chips of one size with their own cells each."""
         if layer not in self.layers:
             raise EngineError(f"layer {layer!r} is not among this explainer's: {', '.join(self.layers)}")
-        chip = given.chip if isinstance(given, Seen) else given
-        where = torch.as_tensor(cells, dtype=torch.long).reshape(-1, 2).tolist()
-        if not where:
-            return chip.new_zeros((0, *chip.shape[-2:]))
-        if isinstance(given, Seen) and given.pulls:
-            features, pull = given.features[layer][None], given.pulls.below
-        else:
-            features, pull = self._recorded(lambda way: way.record_below(chip[None], layer))
-        _check_output(layer, features, chip)
-        _check_cells(where, features)
+        chips = [one.chip if isinstance(one, Seen) else one for one in given]
+        where = [
+            [(int(c), int(r)) for c, r in torch.as_tensor(some, dtype=torch.long).reshape(-1, 2).tolist()]
+            for some in cells
+        ]
+        maps = [chip.new_zeros((0, *chip.shape[-2:])) for chip in chips]
+        wanted = [i for i, some in enumerate(where) if some]
 
-        def maps(group: Sequence[tuple[int, int]], size: int) -> Tensor:
-            starts, window = _single_cells(features, group)
+        def below(group: Sequence[int], size: int) -> list[tuple[int, Tensor]]:
+            features, pull = self._recorded_below([given[i] for i in group], size, layer)
+            for i in group:
+                check_cells(where[i], features)
+            found = self._pulled_below(layer, features, pull, [where[i] for i in group])
+            return [(i, one.to(chips[i].dtype)) for i, one in zip(group, found, strict=True)]
+
+        for group in in_groups(wanted, self.tuning.photos, below):
+            for i, found in group:
+                maps[i] = found
+        return maps
+
+    def _see(self, chips: Sequence[Tensor], size: int, keep: bool) -> list[Seen]:
+        batch = torch.stack(filled(chips, size))
+        embedding, features, pulls = self._recorded(lambda way: _forward(way, batch, keep))
+        for name in self.layers:
+            check_output(name, features[name], batch[0])
+        kept = Kept(pulls, features, len(chips)) if pulls else None
+        return [
+            Seen(chip, embedding[i], {name: features[name][i] for name in self.layers}, kept, i)
+            for i, chip in enumerate(chips)
+        ]
+
+    def _above(
+        self,
+        seen: Sequence[Seen],
+        starts: Sequence[Tensor],
+        take: Callable[[dict[str, Tensor]], dict[Key, Tensor]],
+    ) -> list[dict[Key, Tensor]]:
+        """What `take` makes of the channels' relevance (P, C, h, w) by layer, for each chip and all of its starts."""
+        for given in starts:
+            if given.ndim != 2 or len(given) == 0:
+                raise EngineError(
+                    f"starts must be (P, D) with at least one of them, not of shape {tuple(given.shape)}"
+                )
+
+        def above(group: Sequence[int], size: int) -> list[tuple[int, dict[Key, Tensor]]]:
+            together = [seen[i] for i in group]
+            pull, photos = self._recorded_above(together, size)
+            wanted = filled([starts[i] for i in group], photos)
+            found = self._pulled_above(pull, wanted, self._starts_at_once(together[0]), take)
+            return list(zip(group, found, strict=False))
+
+        order: Sequence[int] = range(len(seen))
+        if len(seen) > self.tuning.photos > 1:
+            # Chips with as many starts go together: those with fewer would wait for the others.
+            order = sorted(order, key=lambda i: -len(starts[i]))
+        groups = in_groups(order, self.tuning.photos, above)
+        found = dict(item for group in groups for item in group)
+        return [found[i] for i in range(len(seen))]
+
+    def _pulled_above(
+        self,
+        pull: PullAbove,
+        starts: Sequence[Tensor],
+        at_once: tuple[int, bool],
+        take: Callable[[dict[str, Tensor]], dict[Key, Tensor]],
+    ) -> list[dict[Key, Tensor]]:
+        photos, (largest, fill) = len(starts), at_once
+
+        def part(group: Sequence[int], size: int) -> dict[Key, Tensor]:
+            count = size if fill else len(group)
+            # A chip with fewer starts than the others pulls its last one again.
+            given = [rows(some, group[0], len(group), count) for some in starts]
+            found = pull(given[0] if photos == 1 else torch.cat(given))
+            channels = {
+                name: first_of_each(found[name], photos, len(group)).to(starts[0].dtype)
+                for name in self.layers
+            }
+            return {key: value.unflatten(0, (photos, -1)) for key, value in take(channels).items()}
+
+        groups = list(in_groups(range(max(map(len, starts))), largest, part))
+        joined = {key: torch.cat([one[key] for one in groups], dim=1) for key in groups[0]}
+        return [
+            {key: value[i, : len(some)] for key, value in joined.items()} for i, some in enumerate(starts)
+        ]
+
+    def _pulled_below(
+        self, layer: str, features: Tensor, pull: PullBelow, cells: Sequence[Sequence[Cell]]
+    ) -> list[Tensor]:
+        windows, photos = self.tuning.windows, len(features)
+        every = filled(cells, photos)
+
+        def maps(group: Sequence[int], size: int) -> Tensor:
+            numbers = group if windows else filled(group, size)
+            wanted = [[some[min(n, len(some) - 1)] for n in numbers] for some in every]
+            starts, held = single_cells(features, wanted, windows)
             # One after another: a sum over three neighbours in memory is several times as slow.
-            colours = pull(layer, starts, window).to(chip.dtype).unbind(dim=1)
-            return functools.reduce(torch.add, colours).abs()
+            colours = pull(layer, starts, held).to(features.dtype).unbind(dim=1)
+            found = functools.reduce(torch.add, colours).abs()
+            return found.unflatten(0, (photos, -1))[:, : len(group)]
 
         # On a CPU one at a time: each is pulled through its own receptive field only.
-        at_once = MAPS_AT_ONCE_ON_GPU if chip.is_cuda else 1
-        return torch.cat(list(in_groups(where, at_once, maps)))
+        found = torch.cat(list(in_groups(range(max(map(len, cells))), self.tuning.maps, maps)), dim=1)
+        return [found[i, : len(some)] for i, some in enumerate(cells)]
 
-    def _channels(self, seen: Seen, starts: Tensor) -> Iterator[dict[str, Tensor]]:
-        if starts.ndim != 2 or len(starts) == 0:
-            raise EngineError(
-                f"starts must be (P, D) with at least one of them, not of shape {tuple(starts.shape)}"
-            )
-        features = {name: f[None] for name, f in seen.features.items()}
-        if seen.pulls:
-            pull = seen.pulls.above
-        else:
-            pull = self._recorded(lambda way: way.record_above(seen.chip[None], features))
+    def _recorded_above(self, seen: Sequence[Seen], size: int) -> tuple[PullAbove, int]:
+        """The pull above the layers of chips seen before, and of how many chips: `size`, or those of their own pass."""
+        kept = pass_of(seen)
+        if kept is not None:
+            return kept.pulls.above, kept.photos
+        every = filled(seen, size)
+        chips = torch.stack([one.chip for one in every])
+        features = {name: torch.stack([one.features[name] for one in every]) for name in self.layers}
+        return self._recorded(lambda way: way.record_above(chips, features)), size
 
-        def channels(group: Sequence[Tensor], size: int) -> dict[str, Tensor]:
-            found = pull(torch.stack([*group, *[group[-1]] * _filling(len(group), size, seen, self.layers)]))
-            return {name: found[name][: len(group)].to(starts.dtype) for name in self.layers}
+    def _recorded_below(
+        self, given: Sequence[Tensor | Seen], size: int, layer: str
+    ) -> tuple[Tensor, PullBelow]:
+        """The features of chips (N, C, h, w), filled up to `size` unless all are of one pass; the pull below the layer."""
+        kept = pass_of(given)
+        if kept is not None:
+            return kept.features[layer], kept.pulls.below
+        chips = torch.stack([one.chip if isinstance(one, Seen) else one for one in filled(given, size)])
+        features, pull = self._recorded(lambda way: way.record_below(chips, layer))
+        check_output(layer, features, chips[0])
+        return features, pull
 
-        return in_groups(list(starts), starts_at_once(seen, self.layers), channels)
+    def _starts_at_once(self, seen: Seen) -> tuple[int, bool]:
+        """Starts of a chip pulled together through the part above the layers, and whether groups are filled up."""
+        tuning = self.tuning
+        cells = max(features.shape[-2] * features.shape[-1] for features in seen.features.values())
+        at_once = tuning.starts if tuning.cells is None else max(1, min(tuning.starts, tuning.cells // cells))
+        return at_once, tuning.filled_below is None or cells < tuning.filled_below
 
     def _recorded(self, record: Callable[[FastPath | GeneralPath], Result]) -> Result:
         try:
@@ -251,86 +335,14 @@ class LayerExplainer:
 
 
 def _forward(
-    way: FastPath | GeneralPath, chip: Tensor, keep: bool
+    way: FastPath | GeneralPath, chips: Tensor, keep: bool
 ) -> tuple[Tensor, dict[str, Tensor], Pulls | None]:
     if keep and isinstance(way, FastPath):
-        return way.record(chip)
-    return (*way.forward(chip), None)
+        return way.record(chips)
+    return (*way.forward(chips), None)
 
 
-def starts_at_once(seen: Seen, layers: Sequence[str]) -> int:
-    """Starts pulled together through the part above the layers, by device and by the largest map."""
-    if seen.chip.is_cuda:
-        return STARTS_AT_ONCE_ON_GPU
-    return max(1, min(STARTS_AT_ONCE, CELLS_AT_ONCE // _most_cells(seen, layers)))
-
-
-def _filling(count: int, size: int, seen: Seen, layers: Sequence[str]) -> int:
-    """How many starts are added to a group of `count`, so that groups come in few sizes.
-
-    On a GPU, where groups are large, to the next power of two; on a CPU to the full size, for small maps only.
-    """
-    if seen.chip.is_cuda:
-        return min(size, 1 << (count - 1).bit_length()) - count
-    return size - count if _most_cells(seen, layers) < FILLED_BELOW else 0
-
-
-def _most_cells(seen: Seen, layers: Sequence[str]) -> int:
-    return max(seen.features[name].shape[-2] * seen.features[name].shape[-1] for name in layers)
-
-
-def in_groups(
-    items: Sequence[Item], size: int, work: Callable[[Sequence[Item], int], Result]
-) -> Iterator[Result]:
-    """`work(group, size)` on groups of at most `size` items in order; where memory runs out, the size is halved.
-
-    The smaller size is kept to from then on. Running out with a single item raises torch's own error.
-    """
-    done = 0
-    while done < len(items):
-        group = items[done : done + size]
-        try:
-            result = work(group, size)
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if size == 1 or not _out_of_memory(error):
-                raise
-            size = (size + 1) // 2
-            continue
-        done += len(group)
-        yield result
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    # A CPU's allocator has no class of its own for it.
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
-
-
-def _check_output(name: str, output: object, chip: Tensor) -> None:
-    if not isinstance(output, Tensor) or output.ndim != 4:
-        shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise EngineError(
-            f"layer {name!r} gives {shape}, not a map (N, C, h, w); choose a convolutional stage"
-        )
-    (h, w), (height, width) = output.shape[-2:], chip.shape[-2:]
-    if abs(h - w * height / width) > 1 + h / 4:
-        # A map has the chip's proportions; with the channels last, one of its sides would be the channels.
-        raise EngineError(
-            f"layer {name!r} gives {tuple(output.shape)} for a chip of {height} x {width} pixels, which is no map "
-            "(N, C, h, w): transformers often have the channels last; choose a convolutional stage"
-        )
-
-
-def _check_cells(cells: Sequence[Sequence[int]], features: Tensor) -> None:
-    h, w = features.shape[-2:]
-    if any(not (0 <= column < w and 0 <= row < h) for column, row in cells):
-        raise EngineError(f"some cells lie outside the layer's grid of {w} columns and {h} rows")
-
-
-def _single_cells(features: Tensor, cells: Sequence[tuple[int, int]]) -> tuple[Tensor, Window]:
-    """Features (k, C, h', w') of which all but one cell are zero, in the smallest window that holds the cells."""
-    columns, rows = zip(*cells, strict=True)
-    window = Window(min(rows), max(rows) + 1, min(columns), max(columns) + 1)
-    starts = torch.zeros_like(cut(features, window)).repeat(len(cells), 1, 1, 1)
-    for item, (column, row) in enumerate(cells):
-        starts[item, :, row - window.top, column - window.left] = features[0, :, row, column]
-    return starts, window
+def _device_of(network: nn.Module) -> torch.device:
+    for tensor in (*network.parameters(), *network.buffers()):
+        return tensor.device
+    return torch.device("cpu")

@@ -1,7 +1,7 @@
-"""How much is computed at once on a device, and how maps lie in its memory: every tuned number of the engine in one place.
+"""How much is computed at once on a device, and how maps lie in its memory: the engine's tuned numbers in one place.
 
 None of it changes what is computed, but a product's kernel is chosen by its shape, and another kernel rounds otherwise. So a
-group's size is fixed wherever that was seen to matter, and what is missing is filled up: a row must not depend on its company.
+group's size is fixed wherever that matters, and what is missing is filled up: a row must not depend on its company.
 """
 
 from __future__ import annotations
@@ -11,67 +11,66 @@ from typing import Literal
 
 import torch
 
+from pairx_engine.propagation.layout import Layout
 from pairx_engine.propagation.precision import Precision
 
-Layout = Literal["contiguous", "channels_last"]
+Task = Literal["score", "explain"]
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """How one device works.
+    """How one device works on one task.
 
-    `starts` of one photo are pulled at once through the part above the layers, but not more than `cells` cells of the
-    largest map. Groups of starts are filled up where that map has fewer than `filled_below` cells (None: always). `maps` are
-    pixel maps at once; with `windows` each group is pulled through its own receptive field, otherwise through whole maps, and
-    filled up. `together` records both photos of a pair in one forward pass. `forward` and `pull` say how maps lie in memory
-    on the way up and down. `graphs` replays a recorded pass as one CUDA graph.
+    `photos` are recorded in one forward pass. `starts` of each are pulled at once through the part above the layers, but not
+    more than `cells` cells of the largest map (None: no such bound). Groups are filled up where that map has fewer than
+    `filled_below` cells (None: always). `maps` of each photo are pulled at once through the part below; with `windows`
+    through what relevance can reach, otherwise through whole maps and filled up. `forward` says how maps lie in memory on the
+    way up, `pull` on the way down (None: as the forward pass leaves them). `graphs` replays recorded passes and pulls as
+    CUDA graphs.
     """
 
+    photos: int
     starts: int
     maps: int
     cells: int | None
     filled_below: int | None
     windows: bool
-    together: bool
     forward: Layout
-    pull: Layout
+    pull: Layout | None
     graphs: bool = False
 
     def __post_init__(self) -> None:
-        if min(self.starts, self.maps) < 1:
-            raise ValueError(f"groups hold at least one, not {self.starts} starts and {self.maps} maps")
+        if min(self.photos, self.starts, self.maps) < 1:
+            raise ValueError(f"groups hold at least one: {self}")
 
 
 CPU = Tuning(
-    # Products with the weights gain from company up to here; more was no faster on two cores, and takes more memory.
+    # One forward serves one photo: batches were no faster on two cores, and a photo's numbers depend on nobody.
+    photos=1,
+    # Products with the weights gain from company up to here; more was no faster, and takes more memory.
     starts=5,
     cells=4096,
-    # On larger maps groups of 1 to 6 gave the same bits (MiewID's shape, 440 px).
+    # On larger maps groups of 1, 2, 3, 4 and 6 gave the same bits (MiewID's shape, 440 px).
     filled_below=512,
-    # One at a time, each through its own receptive field: the union of two fields costs more than company gains.
+    # One at a time, each through its own receptive field: the union of two costs more than company gains.
     maps=1,
     windows=True,
-    together=False,
     forward="channels_last",
-    pull="channels_last",
+    pull=None,
 )
-GPU = Tuning(
-    # A photo has five neighbours and is a neighbour of about as many; ten maps are what a figure shows.
-    starts=10,
-    maps=10,
-    cells=None,
-    filled_below=None,
-    # Windows change shape with every cell, and cuDNN plans each shape anew.
-    windows=False,
-    together=True,
-    forward="contiguous",
-    pull="contiguous",
-)
-"""Chosen from counts (`tests.benchmarks.launches`), not from timings: none has been taken."""
+_GPU: dict[Task, Tuning] = {
+    # A photo has five neighbours and is a neighbour of about as many.
+    "score": Tuning(4, 10, 10, None, None, windows=False, forward="contiguous", pull=None),
+    # Two photos, one start each, and as many pixel maps as a figure shows.
+    "explain": Tuning(2, 1, 10, None, None, windows=False, forward="contiguous", pull=None),
+}
+"""Chosen from counts (`tests.benchmarks.launches`), not from timings: none has been taken. Whole maps, since windows change
+shape with every cell and cuDNN plans each shape anew."""
 
 
-def tuning_for(device: torch.device, precision: Precision) -> Tuning:
-    """What suits a device: on a GPU, products in short formats want channels last."""
+def tuning_for(device: torch.device, precision: Precision, task: Task = "explain") -> Tuning:
+    """What suits a device and task. On a GPU, products in short formats want the channels last."""
     if device.type == "cpu":
         return CPU
-    return GPU if precision.name == "float32" else replace(GPU, pull="channels_last")
+    chosen = _GPU[task]
+    return chosen if precision.name == "float32" else replace(chosen, pull="channels_last")

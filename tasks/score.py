@@ -17,7 +17,8 @@ from pairx_engine.local.evidence import LocalEvidence, local_evidence
 from pairx_engine.local.features import LocalFeatures
 from pairx_engine.matching import Matches, cell_points, match_relevance, mutual_matches
 from pairx_engine.plausibility import Plausibility, plausibility
-from pairx_engine.relevance import Seen, starts_of
+from pairx_engine.relevance import Seen
+from pairx_engine.starts import starts_of
 from schemas.failures import Failure, FailureCode
 from tasks.embed import stored_features
 from tasks.job import Job, explainer_of, matcher_of, model_of

@@ -23,7 +23,8 @@ from pairx_engine.lrp import PRESETS, exclusive, reduce_channels
 from pairx_engine.matching import match_relevance, mutual_matches
 from pairx_engine.propagation.precision import FULL, tensor_cores
 from pairx_engine.propagation.window import whole
-from pairx_engine.relevance import SMALLEST_NORM, LayerExplainer, Seen, find_layer, starts_of
+from pairx_engine.relevance import LayerExplainer, Seen, find_layer
+from pairx_engine.starts import SMALLEST_NORM, starts_of
 
 Maps = tuple[Tensor, Tensor]
 _PROPAGATED = tuple(f"{kind}_{preset}" for kind in ("pairx", "relevance", "lrp") for preset in PRESETS)
@@ -186,7 +187,7 @@ def _weighted(maps: Tensor, weights: Tensor) -> Tensor:
 
 
 def _to_pixels(explainer: LayerExplainer, layer: str, seen: Seen, start: Tensor) -> Tensor:
-    assert seen.pulls is not None, "the fast path keeps what it is asked to keep"
+    assert seen.kept is not None, "the fast path keeps what it is asked to keep"
     channels = explainer.channel_relevance(seen, start[None])[layer]
-    pixels = seen.pulls.below(layer, channels, whole(channels)).to(seen.chip.dtype)
+    pixels = seen.kept.pulls.below(layer, channels, whole(channels)).to(seen.chip.dtype)
     return reduce_channels(pixels, explainer.preset.reduction)[0]

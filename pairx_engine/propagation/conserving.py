@@ -3,11 +3,13 @@
 Contributions c_ji = W_ji A_i of a linear step are taken with the batch norm after it folded into W; the bias takes no part.
 With z+_j the sum of the positive and z-_j of the negative ones,
 
-    R_i = sum_j c+_ji R_j / z+_j   over outputs with z+_j > 1e-12,
-        + sum_j c-_ji R_j / z-_j   over the others with z-_j < -1e-12,
+    R_i = sum_j c+_ji R_j / z+_j   over outputs with z+_j > t,
+        + sum_j c-_ji R_j / z-_j   over the others with z-_j < -t,
 
 and relevance of an output to which nothing contributes stays where it is: its value is its bias alone. That is the only
-leakage, and it is declared. All shares lie between 0 and 1, so nothing is blown up on the way.
+leakage, and it is declared. All shares lie between 0 and 1, so nothing is blown up on the way. What counts as nothing, t, is
+a few roundings of the largest sum of the output's channel: a GPU's fast convolutions (Winograd's) leave rounding errors of
+that size where a plain one leaves zero (`some`).
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from torch.nn import functional
 
 from pairx_engine.errors import EngineError
 from pairx_engine.models.miewid import GeneralisedMeanPool
-from pairx_engine.propagation.convolution import ConvRecording, Part, ZPlus, maps
+from pairx_engine.propagation.company import times
+from pairx_engine.propagation.convolution import ConvRecording, Geometry, Part, ZPlus, maps
 from pairx_engine.propagation.precision import Precision
 from pairx_engine.propagation.rules import (
     LinearRecording,
@@ -29,6 +32,7 @@ from pairx_engine.propagation.rules import (
     Plain,
     Pulled,
     Recording,
+    Unsettled,
     Windows,
     to_window,
     transposed,
@@ -36,34 +40,93 @@ from pairx_engine.propagation.rules import (
 from pairx_engine.propagation.weights import Weights
 from pairx_engine.propagation.window import Window, cut, move, whole
 
-NOTHING = 1e-12
-"""Sums of contributions smaller than this count as none."""
+ROUNDINGS = 16
+"""A convolution's sums count as none up to so many roundings of their channel's largest."""
+
+
+def some(sums: Tensor, of_maps: bool = False) -> Tensor:
+    """Where sums (N, C, ...) of contributions of one sign are any: a mask of their shape.
+
+    Those `of_maps` by a convolution: if larger by magnitude than `ROUNDINGS` steps of the format at the largest sum of the
+    same photo and channel (formats shorter than single precision are added up in single precision). Others have exact zeros:
+    if larger than the step's square times the photo's largest, which keeps their inverses finite.
+    """
+    size = sums.abs()
+    largest = size.amax(dim=tuple(range(2 if of_maps else 1, sums.ndim)), keepdim=True)
+    step = min(torch.finfo(sums.dtype).eps, torch.finfo(torch.float32).eps)
+    least = largest * (ROUNDINGS * step if of_maps else step * step)
+    return size > least.clamp(min=torch.finfo(sums.dtype).tiny)
+
+
+def inverted(sums: Tensor, where: Tensor) -> Tensor:
+    """1 / sums where the mask says so, zero elsewhere."""
+    return torch.where(where, sums, 1).reciprocal() * where
 
 
 def ratios(positive: Tensor, negative: Callable[[], Tensor]) -> tuple[Tensor, Tensor | None]:
-    """1 / z+ and 1 / z- where each is used, zero elsewhere; None for the second where it is used nowhere."""
-    has = positive > NOTHING
-    if bool(has.all()):
+    """1 / z+ and 1 / z- where each is used, zero elsewhere; None for the second where it cannot be used."""
+    has = some(positive)
+    if not positive.is_cuda and bool(has.all()):
         return positive.reciprocal(), None
-    first = torch.where(has, positive, 1).reciprocal() * has
     z = negative()
-    uses = ~has & (z < -NOTHING)
-    return first, (torch.where(uses, z, 1).reciprocal() * uses if bool(uses.any()) else None)
+    uses = ~has & some(z)
+    used = positive.is_cuda or bool(uses.any())
+    return inverted(positive, has), inverted(z, uses) if used else None
 
 
 class ConservingConv(ZPlus):
     """A convolution by the module's equation."""
 
-    def record(self, run: Callable[..., Tensor], inputs: Sequence[Tensor]) -> tuple[Tensor, Recording]:
-        """Run the step; keep A and both ratios, the second where it is used."""
-        output, geometry = run(*inputs), self.geometry(inputs[0])
-        parts = self.parts(inputs[0])
-        z = self.positive_sum(inputs[0], output, parts, geometry)
-        first, second = ratios(z, lambda: self.total(self.opposed(parts), geometry))
-        if second is None and bool(first.all()):
-            # Nothing stays: the step is like any other, and may be folded.
-            return output, ConvRecording(geometry, parts, first, self.precision)
-        return output, _ConvRecording(geometry, parts, first, self.precision, self.opposed(parts), second)
+    def recording(self, z: Tensor, geometry: Geometry, parts: tuple[Part, ...]) -> Recording | Unsettled:
+        """The recording from z+, once it is known whether any output has none."""
+        return _WithoutPositive(self, z, some(z, of_maps=True), geometry, parts)
+
+
+@dataclass(frozen=True)
+class _WithoutPositive:
+    """A convolution while nobody has looked whether some output has no positive contributions."""
+
+    rule: ConservingConv
+    z: Tensor
+    has: Tensor
+    geometry: Geometry
+    parts: tuple[Part, ...]
+
+    @property
+    def question(self) -> Tensor:
+        """Whether some output has none."""
+        return ~self.has.all()
+
+    def settled(self, answer: bool) -> Recording | Unsettled:
+        """A step like any other, which may be folded, if all have some."""
+        if not answer:
+            return ConvRecording(self.geometry, self.parts, self.z.reciprocal(), self.rule.precision)
+        opposed = self.rule.opposed(self.parts)
+        negative = self.rule.total(opposed, self.geometry)
+        uses = ~self.has & some(negative, of_maps=True)
+        return _WithNegative(self, inverted(self.z, self.has), opposed, negative, uses)
+
+
+@dataclass(frozen=True)
+class _WithNegative:
+    """The same, while nobody has looked whether any of those outputs has negative contributions."""
+
+    before: _WithoutPositive
+    first: Tensor
+    opposed: tuple[Part, ...]
+    negative: Tensor
+    uses: Tensor
+
+    @property
+    def question(self) -> Tensor:
+        """Whether any has."""
+        return self.uses.any()
+
+    def settled(self, answer: bool) -> Recording:
+        """The recording, with the second ratio where it is used."""
+        second = inverted(self.negative, self.uses) if answer else None
+        geometry, parts, rule = self.before.geometry, self.before.parts, self.before.rule
+        return _ConvRecording(geometry, parts, self.first, rule.precision, self.opposed, second)
 
 
 @dataclass(frozen=True)
@@ -74,9 +137,9 @@ class _ConvRecording(ConvRecording):
     def pull(self, relevance: Tensor, held: Window | None, wanted: Windows) -> Pulled:
         assert self.ratio is not None
         output, wanted_map = maps(held, wanted)
-        total = self.share(self.parts, relevance * cut(self.ratio, output), output, wanted_map)
+        total = self.share(self.parts, times(relevance, cut(self.ratio, output)), output, wanted_map)
         if self.second is not None:
-            scaled = relevance * cut(self.second, output)
+            scaled = times(relevance, cut(self.second, output))
             total = total + self.share(self.opposite, scaled, output, wanted_map)
         return [total]
 
@@ -84,7 +147,7 @@ class _ConvRecording(ConvRecording):
         assert self.ratio is not None
         used = self.ratio if self.second is None else self.ratio + self.second
         used = used if held is None else cut(used, held)
-        return (relevance * (used == 0)).flatten(1).sum(dim=1)
+        return times(relevance, used == 0).flatten(1).sum(dim=1)
 
 
 class ConservingLinear:
@@ -118,7 +181,7 @@ class _LinearRecording(LinearRecording):
     stays: Tensor
 
     def left(self, relevance: Tensor, held: Window | None) -> Tensor:
-        return (relevance * self.stays).flatten(1).sum(dim=1)
+        return times(relevance, self.stays).flatten(1).sum(dim=1)
 
 
 class Shared:
@@ -147,7 +210,7 @@ class _SharedRecording:
 
     def pull(self, relevance: Tensor, held: Window | None, wanted: Windows) -> Pulled:
         share = self.share if held is None else cut(self.share, held)
-        first = (relevance * share).to(relevance.dtype)
+        first = times(relevance, share).to(relevance.dtype)
         parts = (first, relevance - first)
         return [to_window(part, held, window) for part, window in zip(parts, wanted, strict=True)]
 
@@ -182,9 +245,9 @@ class _PoolRecording:
     def pull(self, relevance: Tensor, held: Window | None, wanted: Windows) -> Pulled:
         total: Tensor | None = None
         for part, ratio in self.terms:
-            (back,) = transposed(self.output, [self.leaf], relevance.to(ratio.dtype) * ratio)
+            (back,) = transposed(self.output, [self.leaf], times(relevance.to(ratio.dtype), ratio))
             assert back is not None
-            total = part * back if total is None else total + part * back
+            total = times(back, part) if total is None else total + times(back, part)
         assert total is not None
         total = total.to(relevance.dtype)
         return [total if wanted[0] is None else move(total, whole(total), wanted[0])]
@@ -212,7 +275,7 @@ class _GeMRecording:
         return None
 
     def pull(self, relevance: Tensor, held: Window | None, wanted: Windows) -> Pulled:
-        shared = (relevance[..., None, None] * self.share).to(relevance.dtype)
+        shared = times(relevance[..., None, None], self.share).to(relevance.dtype)
         return [shared if wanted[0] is None else move(shared, whole(shared), wanted[0])]
 
 

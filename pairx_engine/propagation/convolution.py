@@ -20,9 +20,10 @@ from timm.layers.padding import get_same_padding
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pairx_engine.propagation.layout import is_channels_last, laid_out_like
+from pairx_engine.propagation.company import by_photo, joined, meet, times
+from pairx_engine.propagation.layout import Layout, is_channels_last, laid_out, laid_out_like
 from pairx_engine.propagation.precision import Precision
-from pairx_engine.propagation.rules import STABILISER, Pulled, Recording, Windows
+from pairx_engine.propagation.rules import STABILISER, Pulled, Recording, Unsettled, Windows
 from pairx_engine.propagation.weights import Weights, product
 from pairx_engine.propagation.window import Window, cut, move
 
@@ -79,11 +80,21 @@ class Geometry(NamedTuple):
             (window.right - 1) * sw - pw + dw * (kw - 1) + 1,
         )
 
-    def transposed(self, values: Tensor, weight: Tensor, held: Window, wanted: Window) -> Tensor:
-        """W^T of values that fill `held` of the output, in the window `wanted` of the input, inside their support."""
+    def transposed(
+        self, values: Tensor, weight: Tensor, held: Window, wanted: Window, mirrored: bool = False
+    ) -> Tensor:
+        """W^T of values that fill `held` of the output, in the window `wanted` of the input, inside their support.
+
+        With `mirrored` the kernels of W come turned by half a turn, for a convolution that slides by one.
+        """
         if self.is_product(values, weight):
             return move(_from_cells(_as_cells(values) @ weight.flatten(1)), held, wanted)
         trim, filled = _trimmed(self, held, wanted)
+        if mirrored:
+            (kh, kw), (dh, dw) = self.kernel, self.dilation
+            padding = (dh * (kh - 1) - trim[0], dw * (kw - 1) - trim[1])
+            made = functional.conv2d(values, weight, None, 1, padding, self.dilation, self.groups)
+            return move(made, filled, wanted)
         made = functional.conv_transpose2d(
             values,
             weight,
@@ -111,12 +122,14 @@ class Part:
     """Activations and the weights that they are multiplied by; `both` signs side by side along the channels, or one.
 
     `shared` activations are the network's own values, which others may read; the rest are the recording's copies.
+    `mirrored` is the weight with its kernels turned, where the transposed product is made by an ordinary convolution.
     """
 
     activation: Tensor
     weight: Tensor
     both: bool
     shared: bool = False
+    mirrored: Tensor | None = None
 
 
 class ZPlus:
@@ -126,58 +139,69 @@ class ZPlus:
     """
 
     def __init__(
-        self, module: nn.Conv2d, folded: nn.Module | None, nonnegative: bool, precision: Precision
+        self,
+        module: nn.Conv2d,
+        folded: nn.Module | None,
+        nonnegative: bool,
+        precision: Precision,
+        layout: Layout | None = None,
     ) -> None:
         self.module = module
         self.weights = Weights(module, folded)
         self.nonnegative = nonnegative
+        self.layout = layout
         # A CPU has no kernel for grouped 16-bit products with a stride: they take fifty times as long. And the few
         # contributions to their outputs make ratios that half precision cannot hold side by side.
         strided = max(_two(module.stride)) > 1
         exempt = module.groups > 1 and (strided or precision.rescale)
         self.precision = replace(precision, operands=None) if exempt else precision
 
-    def record(self, run: Callable[..., Tensor], inputs: Sequence[Tensor]) -> tuple[Tensor, Recording]:
+    def record(
+        self, run: Callable[..., Tensor], inputs: Sequence[Tensor]
+    ) -> tuple[Tensor, Recording | Unsettled]:
         """Run the step, keep the parts of A and 1 / z+."""
         output = run(*inputs)
         geometry = self.geometry(inputs[0])
         parts = self.parts(inputs[0])
-        z = self.positive_sum(inputs[0], output, parts, geometry)
-        bias = self.weights.bias
+        from_output = self.from_output(inputs[0], output, parts, geometry)
+        if from_output is None:
+            return output, self.recording(self.total(parts, geometry), geometry, parts)
+        return output, _FromOutput(self, *from_output, geometry, parts)
+
+    def recording(self, z: Tensor, geometry: Geometry, parts: tuple[Part, ...]) -> Recording | Unsettled:
+        """The recording from z+ without the bias, a tensor of its own."""
+        bias = self.weights.positive_bias(z.dtype)
         if bias is not None:
-            z.add_(bias.clamp(min=0).to(z.dtype).view(1, -1, 1, 1))
+            z.add_(bias)
         # A sum of positive contributions is stabilised upwards; clamped, since a GPU may compute it by way of others.
         ratio = (z.clamp_(min=0) if z.is_cuda else z).add_(STABILISER).reciprocal_()
-        return output, ConvRecording(geometry, parts, ratio, self.precision)
+        return ConvRecording(geometry, parts, ratio, self.precision)
 
-    def positive_sum(
+    def from_output(
         self, activation: Tensor, output: Tensor, parts: Sequence[Part], geometry: Geometry
-    ) -> Tensor:
-        """z+ without the bias (N, out, h, w), in a tensor of its own."""
-        z = self._from_output(activation, output, geometry)
-        return self.total(parts, geometry) if z is None else z
-
-    def _from_output(self, activation: Tensor, output: Tensor, geometry: Geometry) -> Tensor | None:
+    ) -> tuple[Tensor, Tensor] | None:
         """z+ as (W A + |W| |A|) / 2, which costs half of the sum over signs; None where it does not serve.
 
-        The two cancel where nearly all contributions are negative: if they do anywhere, the sum over signs is taken. So it
-        is under a bias, beside which the contributions may be lost in the output.
+        The two cancel where nearly all contributions are negative. Comes with the answer to whether they do anywhere, a
+        truth value on the device; if so, the sum over signs must be taken. So it is under a bias, beside which the
+        contributions may be lost in the output.
         """
-        conv, scale = self.module, self.weights.scale
+        conv = self.module
         summands = conv.in_channels * geometry.kernel[0] * geometry.kernel[1]
         if self.nonnegative or conv.bias is not None or conv.groups > 1 or summands < MANY_SUMMANDS:
             return None
         if self.precision.rescale:
             return None
-        weight = self._operand("half magnitude")
-        half = geometry.applied(activation.to(weight.dtype).abs(), weight)
+        weight = self._operand("half magnitude", parts[0].activation)
+        magnitude = laid_out_like(parts[0].activation, activation.to(weight.dtype).abs())
+        half = geometry.applied(magnitude, weight)
+        scale = self.weights.scale(half.dtype)
         if scale is None:
             z = torch.add(half, output.to(half.dtype), alpha=0.5)
         else:
             # The output is that before a batch norm which the rule sees folded into W.
-            z = torch.addcmul(half, output.to(half.dtype), scale.to(half.dtype).view(1, -1, 1, 1), value=0.5)
-        cancelled = bool(torch.add(z, half, alpha=-2 / CANCELLATION, out=half).amin() < 0)
-        return None if cancelled else z
+            z = torch.addcmul(half, output.to(half.dtype), scale, value=0.5)
+        return z, torch.add(z, half, alpha=-2 / CANCELLATION, out=half).amin() < 0
 
     def geometry(self, activation: Tensor) -> Geometry:
         """The convolution's geometry for an input (N, C, H, W); TensorFlow's padding depends on its size."""
@@ -197,28 +221,62 @@ class ZPlus:
         """The parts of A with the weights that make positive contributions of them."""
         a = activation.to(self.precision.relevance or activation.dtype)
         if self.nonnegative:
-            return (Part(a, self._operand("positive"), both=False, shared=True),)
+            a = laid_out(a, self.layout)
+            return (replace(self._part(a, "positive"), shared=True),)
         if self.module.groups == 1:
-            return (Part(signs(a), self._operand("both"), both=True),)
-        return (
-            Part(a.clamp(min=0), self._operand("positive"), both=False),
-            Part(a.clamp(max=0), self._operand("negative"), both=False),
-        )
+            a = signs(a, self.layout)
+            return (Part(a, self._operand("both", a), both=True),)
+        a = laid_out(a, self.layout)
+        return (self._part(a.clamp(min=0), "positive"), self._part(a.clamp(max=0), "negative"))
 
     def opposed(self, parts: Sequence[Part]) -> tuple[Part, ...]:
         """The same parts of A with the weights that make negative contributions of them."""
-        kinds = ("opposite",) if parts[0].both else ("negative", "positive")
+        if parts[0].both:
+            return (replace(parts[0], weight=self._operand("opposite", parts[0].activation)),)
         return tuple(
-            replace(part, weight=self._operand(kind)) for part, kind in zip(parts, kinds, strict=False)
+            replace(self._part(part.activation, kind), shared=part.shared)
+            for part, kind in zip(parts, ("negative", "positive"), strict=False)
         )
 
-    def _operand(self, kind: str) -> Tensor:
-        return self.weights.operand(kind, self.precision)
+    def _part(self, activation: Tensor, kind: str) -> Part:
+        """One sign of A, beside the weights of one sign."""
+        conv = self.module
+        # A GPU has fast kernels for depthwise convolutions, and none for what turns them round.
+        depthwise = activation.is_cuda and conv.groups == conv.in_channels == conv.out_channels > 1
+        turned = depthwise and _two(conv.stride) == (1, 1)
+        mirrored = self._operand(f"{kind} mirrored", activation) if turned else None
+        return Part(activation, self._operand(kind, activation), both=False, mirrored=mirrored)
+
+    def _operand(self, kind: str, beside: Tensor) -> Tensor:
+        """Weights in the layout of the maps that they meet; a CPU's products take channels last, whatever the maps."""
+        contiguous = beside.is_cuda and not is_channels_last(beside)
+        return self.weights.operand(kind, self.precision, "contiguous" if contiguous else "channels_last")
 
     def total(self, parts: Sequence[Part], geometry: Geometry) -> Tensor:
         """Sum of the parts' contributions to each output (N, out, h, w)."""
         sums = [geometry.applied(part.activation, part.weight.to(part.activation.dtype)) for part in parts]
         return sums[0] if len(sums) == 1 else sums[0] + sums[1]
+
+
+@dataclass(frozen=True)
+class _FromOutput:
+    """A convolution whose z+ was taken from its output, while nobody has looked whether it may be."""
+
+    rule: ZPlus
+    z: Tensor
+    cancelled: Tensor
+    geometry: Geometry
+    parts: tuple[Part, ...]
+
+    @property
+    def question(self) -> Tensor:
+        """Whether z+ cancelled anywhere."""
+        return self.cancelled
+
+    def settled(self, answer: bool) -> Recording | Unsettled:
+        """The recording, from the sum over signs if need be."""
+        z = self.rule.total(self.parts, self.geometry) if answer else self.z
+        return self.rule.recording(z, self.geometry, self.parts)
 
 
 def maps(held: Window | None, wanted: Windows) -> tuple[Window, Window]:
@@ -228,12 +286,15 @@ def maps(held: Window | None, wanted: Windows) -> tuple[Window, Window]:
     return held, wanted[0]
 
 
-def signs(activation: Tensor) -> Tensor:
-    """Positive and negative part of (N, C, H, W) side by side, (N, 2 C, H, W)."""
+def signs(activation: Tensor, layout: Layout | None = None) -> Tensor:
+    """Positive and negative part of (N, C, H, W) side by side, (N, 2 C, H, W), in a layout (None: the activation's)."""
     n, channels, *size = activation.shape
-    layout = torch.channels_last if is_channels_last(activation) else torch.contiguous_format
+    last = is_channels_last(activation) if layout is None else layout == "channels_last"
     both = torch.empty(
-        (n, 2 * channels, *size), dtype=activation.dtype, device=activation.device, memory_format=layout
+        (n, 2 * channels, *size),
+        dtype=activation.dtype,
+        device=activation.device,
+        memory_format=torch.channels_last if last else torch.contiguous_format,
     )
     torch.clamp(activation, min=0, out=both[:, :channels])
     torch.clamp(activation, max=0, out=both[:, channels:])
@@ -284,7 +345,7 @@ class ConvRecording:
     def pull(self, relevance: Tensor, held: Window | None, wanted: Windows) -> Pulled:
         """Sum over parts of A * W^T (R q)."""
         output, wanted_map = maps(held, wanted)
-        scaled = relevance if self.ratio is None else relevance * cut(self.ratio, output)
+        scaled = relevance if self.ratio is None else times(relevance, cut(self.ratio, output))
         return [self.share(self.parts, scaled, output, wanted_map)]
 
     def share(self, parts: Sequence[Part], scaled: Tensor, held: Window, wanted: Window) -> Tensor:
@@ -296,20 +357,32 @@ class ConvRecording:
             return scaled.new_zeros((len(scaled), channels, *wanted.size))
 
         scaled = laid_out_like(parts[0].activation, scaled)
-
-        def back(values: Tensor, weight: Tensor) -> Tensor:
-            return self.geometry.transposed(values, weight, held, filled)
-
         for part in parts:
-            made, activation = (
-                product(scaled, part.weight, back, self.precision),
-                cut(part.activation, filled),
+            r = _shared_out(
+                self._transposed(part, scaled, held, filled), cut(part.activation, filled), part.both
             )
-            if part.both:
-                half = made.shape[1] // 2
-                r = (made[:, :half] * activation[:, :half]).addcmul_(made[:, half:], activation[:, half:])
-            else:
-                r = made * activation
             total = r if total is None else total.add_(r)
         assert total is not None
         return move(total, filled, wanted)
+
+    def _transposed(self, part: Part, scaled: Tensor, held: Window, filled: Window) -> Tensor:
+        """W^T scaled for one part's weights, in the window `filled` of the input."""
+        mirrored = part.mirrored is not None
+
+        def back(values: Tensor, weight: Tensor) -> Tensor:
+            return self.geometry.transposed(values, weight, held, filled, mirrored)
+
+        weight = part.weight if part.mirrored is None else part.mirrored
+        return product(scaled, weight, back, self.precision)
+
+
+def _shared_out(made: Tensor, activation: Tensor, both: bool) -> Tensor:
+    """What was made for each cell (S, C or 2 C, h, w) times its activation (N, ...), signs added up: (S, C, h, w)."""
+    if not both:
+        return times(made, activation)
+    half = made.shape[1] // 2
+    if meet(made, activation):
+        return (made[:, :half] * activation[:, :half]).addcmul_(made[:, half:], activation[:, half:])
+    made, activation = by_photo(made, activation), activation.unsqueeze(1)
+    r = made[:, :, :half] * activation[:, :, :half]
+    return joined(r.addcmul_(made[:, :, half:], activation[:, :, half:]))

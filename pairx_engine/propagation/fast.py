@@ -19,7 +19,7 @@ from pairx_engine.lrp import SQUEEZE_EXCITE, Preset, following_batch_norms
 from pairx_engine.models.miewid import GeneralisedMeanPool
 from pairx_engine.propagation import conserving
 from pairx_engine.propagation.convolution import ZPlus
-from pairx_engine.propagation.layout import channels_last
+from pairx_engine.propagation.layout import Layout, laid_out
 from pairx_engine.propagation.precision import Precision
 from pairx_engine.propagation.rules import Copy, Epsilon, Norm, Pass, Plain, Rule
 from pairx_engine.propagation.tape import Ledger, Recorder, Tape
@@ -47,14 +47,17 @@ _KEEPS_SIGN = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, *_IDENTITIES)
 
 
 class PullAbove(Protocol):
-    """Relevance of the embedding, (P, D), to the channels of each layer (P, C, h, w)."""
+    """Relevance of the embedding, (S, D), to the channels of each layer (S, C, h, w).
+
+    Of several photos recorded together the first's starts come first, and all have as many.
+    """
 
     def __call__(self, starts: Tensor) -> dict[str, Tensor]:
         """Pull all starts at once."""
 
 
 class PullBelow(Protocol):
-    """Relevance of a layer, (P, C, h', w') in a window of its map, to the chip's pixels (P, 3, H, W)."""
+    """Relevance of a layer, (S, C, h', w') in a window of its map, to the chips' pixels (S, 3, H, W)."""
 
     def __call__(self, layer: str, starts: Tensor, held: Window) -> Tensor:
         """Pull all starts at once."""
@@ -71,17 +74,25 @@ class Pulls:
 class FastPath:
     """Forward passes and relevances of one network at some layers, without touching the network.
 
+    `forward` and `pull` say how maps lie in memory on the way up and down (None: as the forward pass leaves them).
     Raises `Untraceable` for a network, or a layer, that cannot be read into known steps, and `EngineError` where the
     preset has no rule for a step. What is changed in the network afterwards is noticed by `stale`.
     """
 
     def __init__(
-        self, network: nn.Module, layers: Sequence[str], preset: Preset, precision: Precision
+        self,
+        network: nn.Module,
+        layers: Sequence[str],
+        preset: Preset,
+        precision: Precision,
+        forward: Layout = "channels_last",
+        pull: Layout | None = None,
     ) -> None:
         self.trace = trace(network)
         self.precision = precision
+        self.layout = forward
         self.layers = {name: self._value_of(name) for name in layers}
-        rules = _Rules(self.trace, preset, precision).all()
+        rules = _Rules(self.trace, preset, precision, pull).all()
         self._recorder = Recorder(self.trace, rules, precision, {CHIP, *self.layers.values()})
         self._above = self.trace.depending_on(set(self.layers.values()))
         unused = [n for n, v in self.layers.items() if self.trace.result not in self.trace.depending_on({v})]
@@ -97,9 +108,9 @@ class FastPath:
         return self._stamp != self._versions()
 
     def forward(self, chip: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Embedding (1, D) and features (1, C, h, w) by layer of one chip (1, 3, H, W)."""
+        """Embeddings (N, D) and features (N, C, h, w) by layer of chips (N, 3, H, W)."""
         wanted = set(self.layers.values())
-        values = self._recorder.run(self._laid_out(chip), wanted, self.trace.result)
+        values = self._recorder.run(laid_out(chip, self.layout), wanted, self.trace.result)
         return values[self.trace.result], {name: values[value] for name, value in self.layers.items()}
 
     def record(self, chip: Tensor) -> tuple[Tensor, dict[str, Tensor], Pulls]:
@@ -107,25 +118,25 @@ class FastPath:
         everything = self.trace.depending_on({CHIP})
         wanted = set(self.layers.values())
         values, tape = self._recorder.record(
-            {CHIP: self._laid_out(chip)}, self.trace.result, everything, wanted
+            {CHIP: laid_out(chip, self.layout)}, self.trace.result, everything, wanted
         )
         features = {name: values[value] for name, value in self.layers.items()}
         pulls = Pulls(self._above_pull(tape, values[self.trace.result]), self._below_pull(tape))
         return values[self.trace.result], features, pulls
 
     def record_above(self, chip: Tensor, features: dict[str, Tensor]) -> PullAbove:
-        """Record a chip's forward pass above its layers, whose features are known."""
-        known = {CHIP: self._laid_out(chip)} if self._entries is None else {}
+        """Record the chips' forward pass above their layers, whose features are known."""
+        known = {CHIP: laid_out(chip, self.layout)} if self._entries is None else {}
         for name in self._entries or ():
-            known[self.layers[name]] = self._laid_out(features[name])
+            known[self.layers[name]] = laid_out(features[name], self.layout)
         values, tape = self._recorder.record(known, self.trace.result, self._above)
         return self._above_pull(tape, values[self.trace.result])
 
     def record_below(self, chip: Tensor, layer: str) -> tuple[Tensor, PullBelow]:
-        """Record a chip's forward pass up to a layer; also returns the layer's features (1, C, h, w)."""
+        """Record the chips' forward pass up to a layer; also returns the layer's features (N, C, h, w)."""
         value = self.layers[layer]
         everything = self.trace.depending_on({CHIP})
-        values, tape = self._recorder.record({CHIP: self._laid_out(chip)}, value, everything)
+        values, tape = self._recorder.record({CHIP: laid_out(chip, self.layout)}, value, everything)
         return values[value], self._below_pull(tape)
 
     def _above_pull(self, tape: Tape, embedding: Tensor) -> PullAbove:
@@ -141,14 +152,9 @@ class FastPath:
 
     def _below_pull(self, tape: Tape) -> PullBelow:
         def pull(layer: str, starts: Tensor, held: Window, ledger: Ledger | None = None) -> Tensor:
-            return tape.pull(self.layers[layer], self._laid_out(starts), held, {CHIP}, ledger)[CHIP]
+            return tape.pull(self.layers[layer], laid_out(starts, self.layout), held, {CHIP}, ledger)[CHIP]
 
         return pull
-
-    def _laid_out(self, maps: Tensor) -> Tensor:
-        # Channels last suits every product on a CPU, and 16-bit and TF32 products on a GPU.
-        on_gpu_in_full = maps.is_cuda and self.precision.name == "float32"
-        return maps.contiguous() if on_gpu_in_full else channels_last(maps)
 
     def _value_of(self, layer: str) -> int:
         values = self.trace.outputs.get(layer, ())
@@ -185,9 +191,10 @@ class FastPath:
 class _Rules:
     """Chooses every step's rule under a preset."""
 
-    def __init__(self, trace: Trace, preset: Preset, precision: Precision) -> None:
+    def __init__(self, trace: Trace, preset: Preset, precision: Precision, layout: Layout | None) -> None:
         self.trace = trace
         self.precision = precision
+        self.layout = layout
         self.conserving = preset.conserving
         self.readers = trace.readers()
         self.uses = Counter(step.module for step in trace.steps if step.module is not None)
@@ -229,7 +236,7 @@ class _Rules:
         folded = self.folds.get(module)
         if _is_known_convolution(module):
             make = conserving.ConservingConv if self.conserving else ZPlus
-            return make(module, folded, step.reads[0] in self.nonnegative, self.precision)
+            return make(module, folded, step.reads[0] in self.nonnegative, self.precision, self.layout)
         if type(module) is nn.Linear:
             make_linear = conserving.ConservingLinear if self.conserving else Epsilon
             return make_linear(module, folded, self.precision)

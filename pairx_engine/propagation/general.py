@@ -26,6 +26,12 @@ class _LayerReached(Exception):
         self.features = features
 
 
+def _for_each(starts: Tensor, chips: Tensor) -> Tensor:
+    """The chip (N, 3, H, W) of each start, those of the first chip first."""
+    each = chips[:, None].expand(-1, len(starts) // len(chips), -1, -1, -1)
+    return each.flatten(0, 1)
+
+
 class GeneralPath:
     """Forward passes and relevances of one network at some layers, by gradients under zennit's rules.
 
@@ -39,7 +45,7 @@ class GeneralPath:
         self.layers = {name: network.get_submodule(name) for name in layers}
 
     def forward(self, chip: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Embedding (1, D) and features (1, C, h, w) by layer of one chip (1, 3, H, W), without gradients."""
+        """Embeddings (N, D) and features (N, C, h, w) by layer of chips (N, 3, H, W), without gradients."""
         features: dict[str, Tensor] = {}
 
         def keep(name: str, output: Tensor) -> None:
@@ -54,18 +60,18 @@ class GeneralPath:
         """A pull that runs the chip forward each time."""
 
         def pull(starts: Tensor) -> dict[str, Tensor]:
-            return self._relevance(chip.expand(len(starts), *chip.shape[1:]), starts)
+            return self._relevance(_for_each(starts, chip), starts)
 
         return pull
 
     def record_below(self, chip: Tensor, layer: str) -> tuple[Tensor, PullBelow]:
-        """The layer's features (1, C, h, w), and a pull that runs the chip forward each time."""
+        """The layer's features (N, C, h, w), and a pull that runs the chip forward each time."""
         with exclusive(self.network), torch.no_grad():
             features = self._features_at(layer, chip)
 
         def pull(layer: str, starts: Tensor, held: Window) -> Tensor:
             with lrp_rules(self.network), torch.enable_grad():
-                pixels = chip.detach().expand(len(starts), *chip.shape[1:]).clone().requires_grad_()
+                pixels = _for_each(starts, chip.detach()).clone().requires_grad_()
                 reached = self._features_at(layer, pixels)
                 (gradient,) = torch.autograd.grad(reached, pixels, move(starts, held, whole(reached)))
             return gradient

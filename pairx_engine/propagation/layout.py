@@ -7,8 +7,12 @@ every map after it, and each product reorders its operands.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
+
+Layout = Literal["contiguous", "channels_last"]
 
 
 def is_channels_last(maps: Tensor) -> bool:
@@ -30,3 +34,10 @@ def channels_last(maps: Tensor) -> Tensor:
 def laid_out_like(model: Tensor, maps: Tensor) -> Tensor:
     """The maps as channels last if the model is."""
     return channels_last(maps) if is_channels_last(model) else maps
+
+
+def laid_out(maps: Tensor, layout: Layout | None) -> Tensor:
+    """The maps in a layout, copied only where they lie otherwise; as they are for None."""
+    if layout is None:
+        return maps
+    return channels_last(maps) if layout == "channels_last" else maps.contiguous()

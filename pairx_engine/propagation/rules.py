@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pairx_engine.propagation.company import times
 from pairx_engine.propagation.precision import Precision
 from pairx_engine.propagation.weights import Weights, product
 from pairx_engine.propagation.window import Window, move, whole
@@ -40,10 +41,39 @@ class Recording(Protocol):
         """Relevance of each input, in the windows wanted, from that of the output in the window held."""
 
 
+@runtime_checkable
+class Unsettled(Protocol):
+    """A recording that depends on a question to the device: asked for all steps at once, since each answer is waited for.
+
+    Where the answer is not waited for, it is no.
+    """
+
+    @property
+    def question(self) -> Tensor:
+        """A truth value on the device, ()."""
+
+    def settled(self, answer: bool) -> Recording | Unsettled:
+        """The recording, or one with the next question."""
+
+
+def settled(recordings: Sequence[Recording | Unsettled]) -> list[Recording]:
+    """The recordings once all their questions are answered; the device is waited for once per round of them."""
+    made = list(recordings)
+    while True:
+        asked = [(i, item) for i, item in enumerate(made) if isinstance(item, Unsettled)]
+        if not asked:
+            return [item for item in made if not isinstance(item, Unsettled)]
+        answers = torch.stack([item.question for _, item in asked]).tolist()
+        for (i, item), answer in zip(asked, answers, strict=True):
+            made[i] = item.settled(answer)
+
+
 class Rule(Protocol):
     """How relevance passes one kind of step."""
 
-    def record(self, run: Callable[..., Tensor], inputs: Sequence[Tensor]) -> tuple[Tensor, Recording]:
+    def record(
+        self, run: Callable[..., Tensor], inputs: Sequence[Tensor]
+    ) -> tuple[Tensor, Recording | Unsettled]:
         """Run the step on its tensor inputs, keeping what the pull needs; `run` maps them to the step's output."""
 
 
@@ -117,18 +147,19 @@ class _PlainRecording:
 
 
 def transposed(output: Tensor, leaves: Sequence[Tensor], relevance: Tensor) -> Pulled:
-    """J^T R of each leaf for R (P, ...), from a graph of one item that is kept for further calls."""
+    """J^T R of each leaf for R (S, ...), from the graph of N photos' output (N, ...), kept for further calls."""
     if not output.requires_grad:
         return [None] * len(leaves)
     # Contiguous: the gradient of torch's instance norm is wrong for channels that lie next to each other.
     given = relevance.to(output.dtype).contiguous()
-    if len(given) == 1:
+    if len(given) == len(output):
         pulled = torch.autograd.grad(output, leaves, given, retain_graph=True, allow_unused=True)
     else:
+        starts = given.unflatten(0, (len(output), -1)).transpose(0, 1)
         batched = torch.autograd.grad(
-            output, leaves, given[:, None], retain_graph=True, allow_unused=True, is_grads_batched=True
+            output, leaves, starts, retain_graph=True, allow_unused=True, is_grads_batched=True
         )
-        pulled = tuple(None if r is None else r[:, 0] for r in batched)
+        pulled = tuple(None if r is None else r.transpose(0, 1).flatten(0, 1) for r in batched)
     return [None if r is None else r.to(relevance.dtype) for r in pulled]
 
 
@@ -154,9 +185,9 @@ class _NormRecording:
         return None
 
     def pull(self, relevance: Tensor, held: Window | None, wanted: Windows) -> Pulled:
-        (r,) = transposed(self.output, [self.leaf], relevance * self.ratio)
+        (r,) = transposed(self.output, [self.leaf], times(relevance, self.ratio))
         assert r is not None
-        r = (r * self.leaf.detach()).to(relevance.dtype)
+        r = times(r, self.leaf.detach()).to(relevance.dtype)
         return [r if wanted[0] is None else move(r, whole(r), wanted[0])]
 
 
@@ -197,6 +228,6 @@ class LinearRecording:
         """The class's equation."""
         total: Tensor | None = None
         for part, ratio, weight in zip(self.parts, self.ratios, self.weights, strict=True):
-            r = part * product(relevance * ratio, weight, torch.matmul, self.precision)
+            r = times(product(times(relevance, ratio), weight, torch.matmul, self.precision), part)
             total = r if total is None else total + r
         return [total]

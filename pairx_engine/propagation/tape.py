@@ -12,7 +12,7 @@ from torch import Tensor
 from pairx_engine.propagation.flow import Flow, Recorded
 from pairx_engine.propagation.folding import folded
 from pairx_engine.propagation.precision import FULL, Precision, tensor_cores
-from pairx_engine.propagation.rules import Pass, Rule
+from pairx_engine.propagation.rules import Pass, Recording, Rule, Unsettled, settled
 from pairx_engine.propagation.trace import CHIP, Step, Trace, Untraceable, no_grad_needed
 from pairx_engine.propagation.window import Window, whole
 
@@ -151,7 +151,7 @@ class Recorder:
             known = {i: v.clone() if v.is_inference() else v for i, v in known.items()}
         needed = self.trace.leading_to(until, set(known))
         values: dict[int, Any] = {**self.trace.constants, **known}
-        recorded: list[Recorded] = []
+        recorded: list[tuple[Step, tuple[int, ...], Recording | Unsettled]] = []
         extents = {index: whole(v) for index, v in known.items() if v.ndim == 4}
         with torch.inference_mode(False), torch.no_grad(), tensor_cores(FULL):
             for step in self.trace.steps:
@@ -163,7 +163,8 @@ class Recorder:
                     output, recording = self.rules[step.index].record(
                         _runner(step, values, inputs), [values[i] for i in inputs]
                     )
-                    recorded.append(Recorded(step, inputs, recording))
+                    # A CPU answers at once; a GPU would have to be waited for.
+                    recorded.append((step, inputs, recording if _on_gpu(output) else settled([recording])[0]))
                 else:
                     output = step.run(values)
                 values[step.index] = output
@@ -172,12 +173,13 @@ class Recorder:
                 if isinstance(output, Tensor) and output.ndim == 4:
                     extents[step.index] = whole(output)
                 self._forget(step, values)
-        made = folded(
-            {item.step.index: item.recording for item in recorded},
-            {item.step.index: item.inputs for item in recorded},
-            {*keep, *known, until, *self.fixed},
-        )
-        finished = tuple(replace(item, recording=made[item.step.index]) for item in recorded)
+            recordings = settled([recording for *_, recording in recorded])
+            made = folded(
+                {step.index: recording for (step, *_), recording in zip(recorded, recordings, strict=True)},
+                {step.index: inputs for step, inputs, _ in recorded},
+                {*keep, *known, until, *self.fixed},
+            )
+        finished = tuple(Recorded(step, inputs, made[step.index]) for step, inputs, _ in recorded)
         return kept, Tape(finished, extents, self.precision)
 
     def run(self, chip: Tensor, keep: Collection[int], until: int) -> dict[int, Tensor]:
@@ -196,6 +198,10 @@ class Recorder:
         for value in step.reads:
             if self._last_read[value] == step.index:
                 values.pop(value, None)
+
+
+def _on_gpu(value: object) -> bool:
+    return isinstance(value, Tensor) and value.is_cuda
 
 
 def _runner(step: Step, values: Mapping[int, Any], inputs: tuple[int, ...]) -> Callable[..., Tensor]:

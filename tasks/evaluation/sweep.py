@@ -25,7 +25,8 @@ from pairx_engine.local.features import LocalFeatures
 from pairx_engine.lrp import Reduction, preset_named
 from pairx_engine.matching import Matches, cell_points, mutual_matches
 from pairx_engine.plausibility import inverted_residual_mean, match_coverage, residuals
-from pairx_engine.relevance import LayerExplainer, Seen, starts_of
+from pairx_engine.relevance import LayerExplainer, Seen
+from pairx_engine.starts import starts_of
 from schemas.failures import Failure, FailureCode
 from schemas.fingerprints import sweep_fingerprint
 from tasks.job import Job, matcher_identity, matcher_named, model_of

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import signal
 import subprocess
@@ -10,7 +9,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pairx_engine.relevance import LayerExplainer
 from tests.devices import tolerance
 from tests.gpu.findings import Findings
 from tests.gpu.part import Task
@@ -26,7 +24,8 @@ def measure(task: Task, findings: Findings) -> None:
     work = workload(task)
     findings.note(work.title)
     options = ["--device", task.device, "--shared", task.shared, "--keep", str(task.scratch("prepared"))]
-    options += _graphs(task, findings)
+    if task.device != "cpu":
+        options += ["--graphs", "both"]
     full, score = (f"{kind}-{work.network}" for kind in ("full", "score"))
     if task.small:
         # Both at once, in one format: most of a tiny benchmark is the start of its processes.
@@ -61,15 +60,6 @@ def _benchmark(task: Task, findings: Findings, cases: list[str], options: list[s
     for case in cases:
         if not any(row["agreement"] for row in found["rows"] if row["case"] == case):
             findings.cut_short(f"{case}: our engine was not reached")
-
-
-def _graphs(task: Task, findings: Findings) -> list[str]:
-    if task.device == "cpu":
-        return []
-    if "tuning" not in inspect.signature(LayerExplainer).parameters:
-        findings.lacks("with and without CUDA graphs", "this engine takes no tuning")
-        return []
-    return ["--graphs", "both"]
 
 
 def _run(options: list[str], limit: float) -> str | None:

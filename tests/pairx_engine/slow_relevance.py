@@ -23,7 +23,6 @@ from torchvision.ops import SqueezeExcitation
 from pairx_engine.lrp import lrp_rules
 from pairx_engine.models.miewid import GeneralisedMeanPool
 
-SMALLEST_CONTRIBUTION = 1e-12
 GATED = (SqueezeExcite, SEModule, EffectiveSEModule, SqueezeExcitation)
 ACTIVATION_MODULES = ("torch.nn.modules.activation", "timm.layers.activations")
 ACTIVATION_FUNCTIONS = {"relu", "relu6", "silu", "hardswish", "gelu"}
@@ -184,8 +183,9 @@ def by_contribution(layer, batch_norm, x, value, leaks):
     up, down = without_bias(layer, weight.clamp(min=0)), without_bias(layer, weight.clamp(max=0))
     a_up, a_down = a.clamp(min=0), a.clamp(max=0)
     positive, negative = up(a_up) + down(a_down), up(a_down) + down(a_up)
-    rises = positive > SMALLEST_CONTRIBUTION
-    falls = ~rises & (negative < -SMALLEST_CONTRIBUTION)
+    convolution = isinstance(layer, nn.Conv2d)
+    rises = positive > none_up_to(positive, convolution)
+    falls = ~rises & (negative < -none_up_to(negative, convolution))
     leak = torch.zeros_like(value, requires_grad=True)
     leaks.append(leak)
     return (
@@ -194,6 +194,17 @@ def by_contribution(layer, batch_norm, x, value, leaks):
         + falls * (up(a_down * one) + down(a_up * one)) / torch.where(falls, negative, 1)
         + (~rises & ~falls) * leak
     )
+
+
+def none_up_to(sums, convolution=False):
+    """What counts as no contribution: 16 roundings of the channel's largest sum in a convolution, else next to nothing."""
+    rounding = torch.finfo(sums.dtype).eps
+    least = torch.empty_like(sums)
+    for place in range(len(sums)):
+        for channel in range(sums.shape[1]) if convolution else [slice(None)]:
+            largest = sums[place, channel].abs().max()
+            least[place, channel] = largest * (16 * rounding if convolution else rounding**2)
+    return least.clamp(min=torch.finfo(sums.dtype).tiny)
 
 
 def without_bias(layer, weight):
@@ -207,8 +218,8 @@ def by_average(pool, x, value):
     """Rule 4: as rule 2 with the pooling's own equal weights; evenly where everything pooled is zero."""
     a, one = x.detach(), slope(x)
     positive, negative, evenly = pool(a.clamp(min=0)), pool(a.clamp(max=0)), pool(torch.ones_like(a))
-    rises = positive > SMALLEST_CONTRIBUTION
-    falls = ~rises & (negative < -SMALLEST_CONTRIBUTION)
+    rises = positive > none_up_to(positive)
+    falls = ~rises & (negative < -none_up_to(negative))
     return (
         value.detach()
         + rises * pool(a.clamp(min=0) * one) / torch.where(rises, positive, 1)

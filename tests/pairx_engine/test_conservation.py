@@ -15,7 +15,8 @@ from pairx_engine.models.miewid import GeneralisedMeanPool
 from pairx_engine.propagation.fast import FastPath
 from pairx_engine.propagation.precision import precision_named
 from pairx_engine.propagation.window import whole
-from pairx_engine.relevance import LayerExplainer, cosine_shares, starts_of
+from pairx_engine.relevance import LayerExplainer
+from pairx_engine.starts import cosine_shares, starts_of
 from tests.pairx_engine.slow_relevance import slow_relevance
 from tests.pairx_engine.small_networks import (
     BLOCKS,

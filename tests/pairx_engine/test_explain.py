@@ -9,7 +9,8 @@ from pairx_engine.chips import ChipSpec
 from pairx_engine.explain import explain_pair
 from pairx_engine.lrp import REDUCTIONS
 from pairx_engine.models import ReIdModel
-from pairx_engine.relevance import LayerExplainer, cosine_start
+from pairx_engine.relevance import LayerExplainer
+from pairx_engine.starts import cosine_start
 
 
 @pytest.fixture(scope="module")

@@ -83,7 +83,7 @@ def leaving(monkeypatch):
 
 
 def pulled(seen, start, window):
-    below = seen.pulls.below(
+    below = seen.kept.pulls.below(
         LAYER, start[..., window.top : window.bottom, window.left : window.right], window
     )
     return below.sum(dim=1)

@@ -24,6 +24,7 @@ from pairx_engine.propagation.convolution import (
 from pairx_engine.propagation.fast import FastPath
 from pairx_engine.propagation.layout import channels_last
 from pairx_engine.propagation.precision import PRECISIONS
+from pairx_engine.propagation.rules import settled
 from pairx_engine.propagation.trace import CHIP, Untraceable, trace
 from pairx_engine.propagation.window import SIZES, Window, cut, fitted, move, whole
 from pairx_engine.relevance import LayerExplainer
@@ -198,12 +199,13 @@ def test_positive_sums_are_exact_to_rounding_whatever_cancels(kernel, stride, pa
         norm = random_norm(conv.out_channels) if normed else None
         rule = ZPlus(conv, norm, False, PRECISIONS["float32"])
         _, recording = rule.record(conv, [chip])
-        shortcut = rule._from_output(chip, conv(chip), rule.geometry(chip))
+        _, cancelled = rule.from_output(chip, conv(chip), rule.parts(chip), rule.geometry(chip))
+        (recording,) = settled([recording])
     seen = copy.deepcopy(conv)
     if norm is not None:
         seen.weight, seen.bias = (nn.Parameter(values) for values in fold_batch_norm(conv, norm))
     wanted = naive_positive_sum(seen, chip)
-    assert (shortcut is None) == (share < 1 / CANCELLATION)
+    assert bool(cancelled) == (share < 1 / CANCELLATION)
     torch.testing.assert_close(1 / recording.ratio[0].double(), wanted + 1e-6, rtol=3e-6, atol=1e-12)
 
 
@@ -216,6 +218,7 @@ def test_contributions_that_are_lost_beside_a_bias_are_still_summed(bias):
     with torch.no_grad():
         rule = ConservingConv(conv, None, False, PRECISIONS["float32"])
         _, recording = rule.record(conv, [chip])
+        (recording,) = settled([recording])
         nn.init.zeros_(conv.bias)
         wanted = naive_positive_sum(conv, chip)
     torch.testing.assert_close(1 / recording.ratio[0].double(), wanted, rtol=3e-6, atol=0)
@@ -230,6 +233,7 @@ def test_a_conserving_step_at_which_nothing_stays_is_like_any_other(dead):
         nn.init.zeros_(conv.weight[3])
     with torch.no_grad():
         _, recording = ConservingConv(conv, None, False, PRECISIONS["float32"]).record(conv, [chip])
+        (recording,) = settled([recording])
     assert (type(recording) is ConvRecording) != dead
     if dead:
         kept = recording.left(torch.ones(1, 5, 6, 6), whole(chip))
@@ -384,7 +388,7 @@ def test_a_recorded_pass_serves_both_directions():
     net, chip = Overwriting().double().eval(), random_chip(2, (6, 7))
     explainer = LayerExplainer(net, ["conv", "act"])
     kept, plain = explainer.see(chip, keep=True), explainer.see(chip)
-    assert plain.pulls is None
+    assert plain.kept is None
     start = torch.randn(1, 5).double()
     for layer, grid in explainer.relevance(plain, start).items():
         torch.testing.assert_close(explainer.relevance(kept, start)[layer], grid, rtol=1e-12, atol=1e-14)

@@ -9,10 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from pairx_engine.groups import in_groups
 from pairx_engine.lrp import REDUCTIONS, lrp_rules, preset_named
 from pairx_engine.propagation.tape import Tape
-from pairx_engine.relevance import LayerExplainer, cosine_shares, cosine_start, in_groups
-from pairx_engine.relevance import starts_of as starts_of_preset
+from pairx_engine.relevance import LayerExplainer
+from pairx_engine.starts import cosine_shares, cosine_start
+from pairx_engine.starts import starts_of as starts_of_preset
+from pairx_engine.tuning import CPU
 
 
 class Residual(nn.Module):
@@ -217,7 +220,7 @@ def test_large_maps_are_not_filled_up_and_give_the_same_numbers(net, monkeypatch
     filled = explainer.relevance(seen, starts)["one"]
     sizes, pull = [], Tape.pull
     monkeypatch.setattr(Tape, "pull", lambda *given: sizes.append(len(given[2])) or pull(*given))
-    monkeypatch.setattr("pairx_engine.relevance.FILLED_BELOW", 1)
+    explainer.tuning = dataclasses.replace(CPU, filled_below=1)
     torch.testing.assert_close(explainer.relevance(seen, starts)["one"], filled, rtol=1e-12, atol=1e-14)
     assert sizes == [5, 2]
 

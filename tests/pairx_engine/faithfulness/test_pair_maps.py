@@ -10,7 +10,8 @@ from pairx_engine.explain import explain_pair
 from pairx_engine.faithfulness.maps import METHODS, PairMapper, gradient_maps, lrp_maps
 from pairx_engine.lrp import PRESETS
 from pairx_engine.models import ReIdModel
-from pairx_engine.relevance import LayerExplainer, starts_of
+from pairx_engine.relevance import LayerExplainer
+from pairx_engine.starts import starts_of
 from tests.pairx_engine.small_networks import CHIP, random_chip, small_network
 
 BLOCK = "timm InvertedResidual with gate"

@@ -1,0 +1,58 @@
+"""Groups: as much as fits into memory, filled up to one size where numbers must not depend on how many there are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def in_groups(
+    items: Sequence[Item], size: int, work: Callable[[Sequence[Item], int], Result]
+) -> Iterator[Result]:
+    """`work(group, size)` on groups of at most `size` items in order; where memory runs out, the size is halved.
+
+    The smaller size is kept to from then on. Running out with a single item raises torch's own error.
+    """
+    done = 0
+    while done < len(items):
+        group = items[done : done + size]
+        try:
+            result = work(group, size)
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if size == 1 or not _out_of_memory(error):
+                raise
+            size = (size + 1) // 2
+            continue
+        done += len(group)
+        yield result
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    # A CPU's allocator has no class of its own for it.
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
+def filled(items: Sequence[Item], size: int) -> list[Item]:
+    """The items, the last one repeated up to `size` of them."""
+    return [*items, *[items[-1]] * (size - len(items))]
+
+
+def rows(starts: Tensor, first: int, wanted: int, count: int) -> Tensor:
+    """Starts `first` to `first + wanted`, the last one there is repeated up to `count` of them."""
+    given = starts[first : first + wanted]
+    given = given if len(given) else starts[-1:]
+    missing = count - len(given)
+    return torch.cat([given, given[-1:].expand(missing, -1)]) if missing else given
+
+
+def first_of_each(values: Tensor, photos: int, count: int) -> Tensor:
+    """Of each photo's items the first few: (photos * n, ...) to (photos * count, ...)."""
+    if len(values) == photos * count:
+        return values
+    return values.unflatten(0, (photos, -1))[:, :count].flatten(0, 1)

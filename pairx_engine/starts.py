@@ -1,0 +1,42 @@
+"""What PAIR-X propagates from two embeddings: the cosine's gradients, or each element's share of it."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from pairx_engine.lrp import Preset
+
+SMALLEST_NORM = 1e-8
+
+
+def cosine_start(embeddings0: Tensor, embeddings1: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of the cosine with respect to both embeddings, (..., D) each: PAIR-X's start of the propagation.
+
+    d cos / d e0 = (e1 / |e1| - cos * e0 / |e0|) / |e0|, and the same with 0 and 1 exchanged. Computed in double
+    precision, returned in the inputs' type. Norms below 1e-8 count as 1e-8.
+    """
+    (unit0, norm0), (unit1, norm1) = _unit(embeddings0), _unit(embeddings1)
+    cosine = (unit0 * unit1).sum(dim=-1, keepdim=True)
+    start0, start1 = (unit1 - cosine * unit0) / norm0, (unit0 - cosine * unit1) / norm1
+    return start0.to(embeddings0.dtype), start1.to(embeddings1.dtype)
+
+
+def cosine_shares(embeddings0: Tensor, embeddings1: Tensor) -> tuple[Tensor, Tensor]:
+    """Each element's share of the cosine, e0 * e1 / (|e0| |e1|), (..., D); the same for both. They sum to the cosine.
+
+    Computed in double precision, returned in the inputs' type. Norms below 1e-8 count as 1e-8.
+    """
+    shares = _unit(embeddings0)[0] * _unit(embeddings1)[0]
+    return shares.to(embeddings0.dtype), shares.to(embeddings1.dtype)
+
+
+def _unit(embeddings: Tensor) -> tuple[Tensor, Tensor]:
+    wide = embeddings.double()
+    norm = wide.norm(dim=-1, keepdim=True).clamp(min=SMALLEST_NORM)
+    return wide / norm, norm
+
+
+def starts_of(preset: Preset, embeddings0: Tensor, embeddings1: Tensor) -> tuple[Tensor, Tensor]:
+    """What a preset propagates from both embeddings (..., D): the cosine's gradients or its shares."""
+    make = cosine_shares if preset.start == "shares" else cosine_start
+    return make(embeddings0, embeddings1)
