@@ -19,8 +19,8 @@ from tests.benchmarks.not_available import NotAvailable
 from tests.gpu.findings import Findings
 
 PARTS = {
-    "numbers": "GPU against CPU: goldens and families in all formats and presets",
-    "profile": "where a forward pass and the pulls spend their time; layouts in memory",
+    "goldens": "GPU against CPU: goldens and families in all formats and presets",
+    "profiling": "where a forward pass and the pulls spend their time; layouts in memory",
     "explanations": "explanations against the published way, with peak memory",
     "scoring": "pairs per second without pixel maps, by batch and through the pipeline",
     "embedding": "embeddings and exact neighbours against the bare products",

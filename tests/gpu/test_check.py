@@ -20,8 +20,8 @@ from tests.gpu.report import as_json, as_markdown
 
 ROOT = Path(__file__).resolve().parents[2]
 FIGURES = {
-    "numbers": ["goldens, published, float32", "1 families, conserving, double precision"],
-    "profile": ["recorded forward: operators", "recorded forward: depthwise", "bare forward of one chip, channels_last"],
+    "goldens": ["goldens, published, float32", "1 families, conserving, double precision"],
+    "profiling": ["recorded forward: operators", "recorded forward: depthwise", "bare forward of one chip, channels_last"],
     "explanations": [
         "full-mobilenet, our engine, float32: peak memory",
         "full-mobilenet, our engine, float32: times the published way",
@@ -178,3 +178,12 @@ def test_findings_outlive_the_part_and_hold_no_numbers_that_json_lacks(tmp_path:
     assert "3 pairs/s | ≥ 4: MISSED" in text
     assert "WRONG" in text
     assert json.loads(json.dumps(as_json({}, {"part": (findings, 1.0)}), allow_nan=False))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("part", PARTS)
+def test_every_part_runs_on_a_gpu(cuda: str, part: str, shared: Path, tmp_path: Path) -> None:
+    chosen = ["--device", cuda, "--small", "--parts", part, "--minutes", "5", "--shared", str(shared)]
+    code = main([*chosen, "--out", str(tmp_path)])
+    found = json.loads((tmp_path / "check.json").read_text())["parts"][part]
+    assert (code, found["state"]) == (0, "ok"), found["notes"]
