@@ -10,6 +10,18 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import pytest
 
+from tests.selection import means_the_gpu
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hide GPUs, before torch is imported, from all tests but gpu-marked ones; processes that tests start inherit it.
+
+    Without that mark a test means the CPU, also on a machine with a GPU. A run that mixes both kinds sees no GPU, and skips
+    what needs one.
+    """
+    if not means_the_gpu(config.option.markexpr):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:

@@ -87,6 +87,20 @@ def prepare(network: str, folder: Path, shared: Path, n_photos: int, size: int |
     return f"{_SHAPES[network]}, {trained}; layer {model.layer}; {pixels} px; {photographed}"
 
 
+def prepare_once(network: str, folder: Path, shared: Path, n_photos: int, size: int | None = None) -> str:
+    """As `prepare`, but what an earlier call has left in `folder` is used again; it must hold as many photos."""
+    title = folder / "title.txt"
+    if not title.is_file():
+        part = folder.with_name(f"{folder.name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        (part / title.name).write_text(prepare(network, part, shared, n_photos, size), encoding="utf-8")
+        part.rename(folder)
+    held = len(np.load(folder / "chips.npy", mmap_mode="r"))
+    if held < n_photos:
+        raise ValueError(f"{folder} was prepared with {held} photos, not with the {n_photos} asked for")
+    return title.read_text(encoding="utf-8")
+
+
 def load(folder: Path, device: str) -> tuple[ReIdModel, list[Tensor]]:
     """The prepared model and its normalised chips, each (3, H, W)."""
     model = load_model(folder, device)

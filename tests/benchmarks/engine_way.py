@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,43 +14,81 @@ from torch import Tensor, nn
 
 from pairx_engine.matching import match_relevance, mutual_matches
 from pairx_engine.plausibility import match_coverage
+from pairx_engine.propagation.precision import precision_named
 from pairx_engine.relevance import LayerExplainer, Seen
 from pairx_engine.starts import starts_of
+from pairx_engine.tuning import Task, tuning_for
+from tests.benchmarks.not_available import NotAvailable
 from tests.benchmarks.published_way import Cells, Explained, Scored
 
 
+def explainer_with(
+    network: nn.Module,
+    layer: str,
+    preset: str,
+    precision: str,
+    changes: Mapping[str, Any] | None = None,
+    task: Task = "explain",
+) -> LayerExplainer:
+    """An explainer for a task, with some fields of its device's `Tuning` changed.
+
+    Raises `NotAvailable` where the engine has no such switch.
+    """
+    device = next(network.parameters()).device
+    tuning = tuning_for(device, precision_named(precision), task)
+    if unknown := (changes or {}).keys() - vars(tuning).keys():
+        raise NotAvailable(f"the engine's tuning has no {', '.join(sorted(unknown))}")
+    return LayerExplainer(network, [layer], preset, precision, tuning=replace(tuning, **(changes or {})))
+
+
 class EngineWay:
-    """Explains pairs with `LayerExplainer`, in the published preset so that the numbers can be compared."""
+    """Explains pairs with `LayerExplainer`, by default in the published preset, so that the numbers can be compared.
 
-    def __init__(self, network: nn.Module, layer: str, precision: str) -> None:
+    `changes` are fields of the device's `Tuning` that are to be otherwise.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        layer: str,
+        precision: str,
+        preset: str = "published",
+        changes: Mapping[str, Any] | None = None,
+    ) -> None:
         self.layer = layer
-        self.explainer = LayerExplainer(network, [layer], preset="published", precision=precision)
-
-    def explain(self, chip0: Tensor, chip1: Tensor, n_maps: int) -> Explained:
-        """The full explanation of one pair, each photo recorded once."""
-        seen = {photo: self.explainer.see(chip, keep=True) for photo, chip in enumerate((chip0, chip1))}
-        (scored,) = self._score(seen, [(0, 1)])
-        return Explained(
-            scored, self.maps(seen[0], scored.cell0[:n_maps]), self.maps(seen[1], scored.cell1[:n_maps])
+        self.explainer, self.scorer = (
+            explainer_with(network, layer, preset, precision, changes, task) for task in ("explain", "score")
         )
 
-    def score(self, chips: Sequence[Tensor], pairs: Sequence[tuple[int, int]]) -> list[Scored]:
-        """Pairs (positions in `chips`) as the score stage takes a shard: all starts of a photo together."""
-        seen = {
-            photo: self.explainer.see(chips[photo]) for photo in sorted({p for pair in pairs for p in pair})
-        }
-        return self._score(seen, pairs)
+    def explain(self, chip0: Tensor, chip1: Tensor, n_maps: int) -> Explained:
+        """The full explanation of one pair, as the product explains it: both photos recorded once."""
+        seen = self.explainer.see_all([chip0, chip1], keep=True)
+        (scored,) = self._score(self.explainer, dict(enumerate(seen)), [(0, 1)])
+        cells = [some[:n_maps] for some in (scored.cell0, scored.cell1)]
+        maps = self.explainer.all_pixel_maps(seen, self.layer, cells)
+        return Explained(scored, *(some.float().cpu().numpy() for some in maps))
 
-    def _score(self, seen: Mapping[int, Seen], pairs: Sequence[tuple[int, int]]) -> list[Scored]:
+    def score(self, chips: Sequence[Tensor], pairs: Sequence[tuple[int, int]]) -> list[Scored]:
+        """Pairs (positions in `chips`) as a shard of them: all starts of a photo together."""
+        photos = sorted({p for pair in pairs for p in pair})
+        seen = self.scorer.see_all([chips[photo] for photo in photos])
+        return self._score(self.scorer, dict(zip(photos, seen, strict=True)), pairs)
+
+    def _score(
+        self, explainer: LayerExplainer, seen: Mapping[int, Seen], pairs: Sequence[tuple[int, int]]
+    ) -> list[Scored]:
         starts: dict[int, list[tuple[int, int, Tensor]]] = defaultdict(list)
         for position, pair in enumerate(pairs):
-            both = starts_of(self.explainer.preset, *(seen[photo].embedding for photo in pair))
+            both = starts_of(explainer.preset, *(seen[photo].embedding for photo in pair))
             for side, (photo, start) in enumerate(zip(pair, both, strict=True)):
                 starts[photo].append((position, side, start))
+        found = explainer.relevances(
+            [seen[photo] for photo in starts],
+            [torch.stack([start for *_, start in wanted]) for wanted in starts.values()],
+        )
         grids: dict[tuple[int, int], NDArray[np.float32]] = {}
-        for photo, wanted in starts.items():
-            found = self.explainer.relevance(seen[photo], torch.stack([start for *_, start in wanted]))
-            for (position, side, _), grid in zip(wanted, found[self.layer], strict=True):
+        for wanted, one in zip(starts.values(), found, strict=True):
+            for (position, side, _), grid in zip(wanted, one[self.layer], strict=True):
                 grids[position, side] = grid.float().cpu().numpy()
         return [
             self._match(*(seen[photo].features[self.layer] for photo in pair), grids[i, 0], grids[i, 1])

@@ -24,13 +24,14 @@ import torch
 
 from pairx_engine.propagation.precision import PRECISIONS
 from tests.benchmarks.agreement import Pair, compare
-from tests.benchmarks.cases import CASES, SHARED, Case, prepare
+from tests.benchmarks.cases import CASES, SHARED, Case, prepare_once
 from tests.benchmarks.measuring import all_cores
 from tests.benchmarks.published_way import Scored
 from tests.benchmarks.side import ENGINE, PUBLISHED, Measured, Request, run_side
 from tests.benchmarks.table import EXACT_PRECISION, WANTED_THREADS, Row, as_json, as_markdown, as_text
 
 _COMPARED_PHOTOS = 5
+_GRAPHS = {None: (None,), "with": (True,), "without": (False,), "both": (False, True)}
 
 
 def main() -> int:
@@ -45,10 +46,10 @@ def main() -> int:
         prepared: dict[Path, str] = {}
         try:
             for case in (CASES[name] for name in chosen.cases or CASES):
-                folder = Path(temporary) / case.network
+                folder = (chosen.keep or Path(temporary)) / case.network
                 if folder not in prepared:
                     _say(f"preparing {case.network} …")
-                    prepared[folder] = prepare(
+                    prepared[folder] = prepare_once(
                         case.network, folder, chosen.shared, chosen.photos, chosen.size
                     )
                 titles[case.name] = f"{_task(case, chosen)}; {prepared[folder]}"
@@ -77,12 +78,20 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--published-precision", default="float32", choices=["float32", "tf32"], help="tf32: a GPU's default"
     )
+    parser.add_argument(
+        "--graphs",
+        choices=["with", "without", "both"],
+        help="whether our engine replays passes as CUDA graphs; left to the engine by default",
+    )
     parser.add_argument("--repeats", type=int, default=3, help="of our engine (3)")
     parser.add_argument("--published-repeats", type=int, help="of the published way (1; 3 on a GPU)")
     parser.add_argument("--published-pairs", type=int, default=2, help="it measures in the score cases (2)")
     parser.add_argument("--maps", type=int, default=10, help="pixel maps a side (10)")
     parser.add_argument("--photos", type=int, default=11, help="of a shard, all against all (11: 55 pairs)")
     parser.add_argument("--size", type=int, help="side of the chips in pixels, to try things out")
+    parser.add_argument(
+        "--keep", type=Path, help="keep the prepared networks in this folder, and use those that it has"
+    )
     parser.add_argument("--shared", type=Path, default=SHARED, help="folder with real photos and weights")
     parser.add_argument("--json", type=Path, help="also write everything measured to this file")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
@@ -129,7 +138,18 @@ def _measure(
         )
         published = published or measured
         ratio = published.median / measured.median
-        rows.append(Row(case.name, case.task, request.way, request.precision, measured, ratio, agreement))
+        rows.append(
+            Row(
+                case.name,
+                case.task,
+                request.way,
+                request.precision,
+                measured,
+                ratio,
+                agreement,
+                request.graphs,
+            )
+        )
         _say(f"  {measured.median:.4g} s per pair, {ratio:.2f} × the published way")
         if request.precision == EXACT_PRECISION:
             # More pairs to compare other precisions on than the published way has time for.
@@ -160,8 +180,9 @@ def _requests(case: Case, folder: Path, chosen: argparse.Namespace) -> list[Requ
     return [
         published,
         *(
-            replace(ours, precision=name, out=str(folder / f"{case.name}.{name}.npz"))
+            replace(ours, precision=name, graphs=graphs, out=str(folder / f"{case.name}.{name}.{graphs}.npz"))
             for name in chosen.precisions
+            for graphs in _GRAPHS[chosen.graphs]
         ),
     ]
 

@@ -37,7 +37,8 @@ class Request:
 
     `pairs` are timed (positions of chips): the first one alone with pixel maps when `task` is `full`, all of them without
     when it is `score`; `compared` pairs are computed besides, untimed. `reference` names the results whose first pair's
-    cells get pixel maps, so that maps of the same cells are compared.
+    cells get pixel maps, so that maps of the same cells are compared. `graphs` has our engine replay its passes as CUDA
+    graphs or not; None leaves it to the engine.
     """
 
     folder: str
@@ -52,6 +53,7 @@ class Request:
     pairs: tuple[Pair, ...]
     compared: tuple[Pair, ...] = ()
     reference: str | None = None
+    graphs: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,8 @@ def main(asked: str) -> None:
     else:
         # As the product's processes do; part of what is measured.
         keep_freed_memory()
-        way = EngineWay(model.network, model.layer, request.precision)
+        changes = {} if request.graphs is None else {"graphs": request.graphs}
+        way = EngineWay(model.network, model.layer, request.precision, changes=changes)
         path = " ".join(filter(None, (way.explainer.path, way.explainer.notice)))
     taken, found, explained = _timed(way, chips, request)
     report = {

@@ -23,7 +23,10 @@ WANTED_PAIRS_ON_GPU = 100.0
 
 @dataclass(frozen=True)
 class Row:
-    """One way of one case, against the published way of that case; `agreement` is None for the published way itself."""
+    """One way of one case, against the published way of that case; `agreement` is None for the published way itself.
+
+    `graphs` says whether passes were replayed as CUDA graphs, None where it was left to the engine.
+    """
 
     case: str
     task: str
@@ -32,6 +35,12 @@ class Row:
     measured: Measured
     ratio: float
     agreement: Agreement | None
+    graphs: bool | None = None
+
+    @property
+    def name(self) -> str:
+        """The precision, and what was asked of graphs."""
+        return self.precision + {None: "", True: " with graphs", False: " without graphs"}[self.graphs]
 
     @property
     def wrong(self) -> bool:
@@ -67,7 +76,7 @@ def as_text(titles: Mapping[str, str], rows: Sequence[Row], device: str) -> str:
         for row in (row for row in rows if row.case == case):
             measured = row.measured
             lines.append(
-                f"  {row.way:<14}{row.precision:<10}{_times(row)}; {row.ratio:.2f} × the published way; "
+                f"  {row.way:<14}{row.name:<10} {_times(row)}; {row.ratio:.2f} × the published way; "
                 f"peak memory {measured.megabytes:.0f} MB over the loaded model; path {measured.path}"
                 f"{_disturbed(row)}"
             )
@@ -82,7 +91,7 @@ def as_markdown(titles: Mapping[str, str], rows: Sequence[Row], device: str) -> 
     head = ["Case", "Way", "Median (best) per pair", "Ratio", "Wanted", "Peak memory", "Numbers"]
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     lines += [
-        f"| {row.case} | {row.way}, {row.precision} | {_duration(row.measured.median)} "
+        f"| {row.case} | {row.way}, {row.name} | {_duration(row.measured.median)} "
         f"({_duration(row.measured.best)}, {_runs(row)}){_rate(row)}{_disturbed(row)} | {row.ratio:.1f} × | {_verdicts(row, device)} "
         f"| {row.measured.megabytes:.0f} MB | {_numbers(row.agreement) if row.agreement else 'the reference'} |"
         for row in rows
@@ -100,6 +109,7 @@ def as_json(titles: Mapping[str, str], rows: Sequence[Row], device: str) -> dict
                 "case": row.case,
                 "way": row.way,
                 "precision": row.precision,
+                "graphs": row.graphs,
                 "path": row.measured.path,
                 "seconds_per_pair": list(row.measured.seconds),
                 "median": row.measured.median,

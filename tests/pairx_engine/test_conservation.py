@@ -321,7 +321,8 @@ def test_relevance_is_linear_in_the_start(block, preset, seed, a, b):
     for layer in LAYERS:
         wanted = a * parts[layer][0] + b * parts[layer][1]
         scale = max(float(parts[layer].abs().max()), 1e-300) * (abs(a) + abs(b))
-        assert float((mixed[layer][0] - wanted).abs().max()) <= 1e-10 * scale
+        # Factors next to nothing leave numbers of few digits.
+        assert float((mixed[layer][0] - wanted).abs().max()) <= max(1e-10 * scale, 1e-300)
 
 
 @settings(deadline=None, max_examples=25)

@@ -1,0 +1,5 @@
+"""What a benchmark or a check raises where this checkout or machine lacks what is asked for; imports nothing heavy."""
+
+
+class NotAvailable(Exception):
+    """The engine of this checkout, or this machine, lacks what is asked for."""

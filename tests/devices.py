@@ -1,0 +1,92 @@
+"""How far apart the same numbers may be, by device and number format: the one place where tests take it from.
+
+The reference is always the CPU's single precision (for goldens what the published code gave). A device may sum in
+another order, so single precision differs in its last digits; and where two cells are all but equally near to a third, the
+last digit decides which of them matches. Shorter formats are short in the pull alone: forward passes, hence features
+and matches, are single precision everywhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Cells = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """Largest errors of relevances and pixel maps, relative to the largest value of the reference's array.
+
+    `ties` is how much farther than the nearest, relative to its distance, a cell may be and still be taken for it. `rank` is
+    the least rank correlation of match relevances, `top` the least share of the 20 most relevant matches that agree, and
+    `pictures` the least correlation of pixel maps. `embedding` bounds the error of embeddings and features.
+    """
+
+    relevance: float
+    maps: float
+    embedding: float
+    ties: float = 1e-4
+    rank: float = 0.999
+    top: float = 0.95
+    pictures: float = 0.9999
+
+
+_SHORT = {
+    # Measured on a CPU: 1e-2 and 5e-4 of the maximum; a GPU's kernels may round sums of products once more.
+    "bfloat16": (5e-2, 0.9, 0.85, 0.995),
+    "float16": (1e-2, 0.98, 0.9, 0.999),
+}
+
+
+def tolerance(device: str, precision: str) -> Tolerance:
+    """What `device` (cpu or cuda) may differ by from the CPU's single precision when it pulls in `precision`."""
+    embedding = 1e-5 if device == "cpu" else 1e-4
+    if precision in _SHORT:
+        error, rank, top, pictures = _SHORT[precision]
+        return Tolerance(error, error, embedding, rank=rank, top=top, pictures=pictures)
+    if device == "cpu":
+        # tf32 changes nothing on a CPU.
+        return Tolerance(1e-5, 1e-5, embedding, ties=0)
+    if precision == "tf32":
+        # Operands of ten bits, as in float16.
+        return Tolerance(1e-2, 1e-2, embedding, rank=0.98, top=0.9, pictures=0.999)
+    return Tolerance(1e-4, 1e-4, embedding)
+
+
+DOUBLE = 1e-9
+"""Double precision on any device against double precision on the CPU, relative to the largest value of the same map."""
+
+
+def unexplained_matches(
+    features0: Tensor, features1: Tensor, found: tuple[Cells, Cells], wanted: tuple[Cells, Cells], ties: float
+) -> int:
+    """How many matches only one of both has although the reference's features hold no near tie that explains it.
+
+    Features are the reference's maps (C, h, w); `found` and `wanted` are cells (n, 2) as (column, row) of both photos.
+    """
+    a, b = (f.flatten(1).T.double().cpu() for f in (features0, features1))
+    distance = torch.cdist(a, b)
+    widths = features0.shape[-1], features1.shape[-1]
+    sets = [set(zip(*_flat(cells, widths), strict=True)) for cells in (found, wanted)]
+    return sum(not _near_tie(distance, i, j, ties) for i, j in sets[0] ^ sets[1])
+
+
+def _flat(cells: tuple[Cells, Cells], widths: tuple[int, int]) -> list[list[int]]:
+    return [
+        (np.asarray(c)[:, 1] * w + np.asarray(c)[:, 0]).tolist() for c, w in zip(cells, widths, strict=True)
+    ]
+
+
+def _near_tie(distance: Tensor, i: int, j: int, ties: float) -> bool:
+    """Whether a change of relative size `ties` could make these two each other's nearest, or stop them being so."""
+    own = float(distance[i, j])
+    near = [float(line.min()) for line in (distance[i], distance[:, j])]
+    if any(own > best for best in near):
+        return all(own <= (1 + ties) * best for best in near)
+    rivals = [float(line.sort().values[:2][-1]) for line in (distance[i], distance[:, j])]
+    return any(rival <= (1 + ties) * own for rival in rivals)
