@@ -25,6 +25,7 @@ from pairx_engine.groups import filled, first_of_each, in_groups, rows
 from pairx_engine.lrp import Reduction, preset_named, reduce_channels
 from pairx_engine.propagation.fast import FastPath, PullAbove, PullBelow, Pulls
 from pairx_engine.propagation.general import GeneralPath
+from pairx_engine.propagation.graphs import GraphedPath
 from pairx_engine.propagation.precision import precision_named
 from pairx_engine.propagation.trace import Untraceable
 from pairx_engine.seen import Cell, Kept, Seen, check_cells, check_output, pass_of, single_cells
@@ -34,6 +35,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Key = TypeVar("Key")
 PathChoice = Literal["auto", "fast", "general"]
+Way = FastPath | GraphedPath | GeneralPath
 
 
 def find_layer(network: nn.Module, name: str) -> nn.Module:
@@ -74,7 +76,10 @@ class LayerExplainer:
         self.layers = tuple(dict.fromkeys(layers))
         for name in self.layers:
             find_layer(network, name)
-        self.tuning = tuning or tuning_for(_device_of(network), self.precision)
+        device = _device_of(network)
+        self.tuning = tuning or tuning_for(device, self.precision)
+        if self.tuning.graphs and device.type != "cuda":
+            raise EngineError(f"CUDA graphs need a CUDA device; this network is on {device}")
         self.notice: str | None = None
         self._choice = path
         self._way = self._general("asked for") if path == "general" else self._fast()
@@ -82,7 +87,7 @@ class LayerExplainer:
     @property
     def path(self) -> Literal["fast", "general"]:
         """Which path explains this network."""
-        return "fast" if isinstance(self._way, FastPath) else "general"
+        return "general" if isinstance(self._way, GeneralPath) else "fast"
 
     def suited_to(self, task: Task) -> LayerExplainer:
         """This explainer with the groups that suit a task; what was read of the network is shared."""
@@ -298,7 +303,7 @@ class LayerExplainer:
         at_once = tuning.starts if tuning.cells is None else max(1, min(tuning.starts, tuning.cells // cells))
         return at_once, tuning.filled_below is None or cells < tuning.filled_below
 
-    def _recorded(self, record: Callable[[FastPath | GeneralPath], Result]) -> Result:
+    def _recorded(self, record: Callable[[Way], Result]) -> Result:
         try:
             return record(self._current())
         except Untraceable as reason:
@@ -306,16 +311,20 @@ class LayerExplainer:
             self._way = self._general(str(reason))
             return record(self._way)
 
-    def _current(self) -> FastPath | GeneralPath:
+    def _current(self) -> Way:
         if self._way.stale:
             self._way = self._fast()
         return self._way
 
-    def _fast(self) -> FastPath | GeneralPath:
+    def _fast(self) -> Way:
+        tuning = self.tuning
         try:
-            return FastPath(self.network, self.layers, self.preset, self.precision)
+            path = FastPath(
+                self.network, self.layers, self.preset, self.precision, tuning.forward, tuning.pull
+            )
         except Untraceable as reason:
             return self._general(str(reason))
+        return GraphedPath(path) if tuning.graphs else path
 
     def _general(self, reason: str) -> GeneralPath:
         if self._choice == "fast":
@@ -334,10 +343,8 @@ class LayerExplainer:
         return GeneralPath(self.network, self.layers)
 
 
-def _forward(
-    way: FastPath | GeneralPath, chips: Tensor, keep: bool
-) -> tuple[Tensor, dict[str, Tensor], Pulls | None]:
-    if keep and isinstance(way, FastPath):
+def _forward(way: Way, chips: Tensor, keep: bool) -> tuple[Tensor, dict[str, Tensor], Pulls | None]:
+    if keep and not isinstance(way, GeneralPath):
         return way.record(chips)
     return (*way.forward(chips), None)
 
