@@ -130,9 +130,8 @@ def test_tf32_and_short_sums_are_switched_inside_only(monkeypatch):
         )
         return products.allow_tf32, torch.backends.cudnn.allow_tf32, *short
 
-    # Another test may have settled the process's device.
-    for name in ("bf16", "fp16"):
-        monkeypatch.setattr(products, f"allow_{name}_reduced_precision_reduction", True)
+    # torch's default; another test may have settled the process's device.
+    products.allow_bf16_reduced_precision_reduction = products.allow_fp16_reduced_precision_reduction = True
     before = switches()
 
     def fail():
