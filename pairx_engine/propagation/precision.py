@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -66,7 +67,7 @@ def tensor_cores(precision: Precision) -> Iterator[None]:
         yield
         return
     products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
-    wanted = (
+    wanted: tuple[tuple[Any, str, bool], ...] = (
         (products, "allow_tf32", precision.tf32),
         (convolutions, "allow_tf32", precision.tf32),
         (products, "allow_bf16_reduced_precision_reduction", False),

@@ -196,7 +196,7 @@ class _Work:
         try:
             explainer = LayerExplainer(
                 model_of(self.job).network, [layer], preset, self.job.settings.precision
-            )
+            ).suited_to("score")
         except EngineError:
             return {}
         starts: dict[str, list[tuple[str, int, torch.Tensor]]] = defaultdict(list)

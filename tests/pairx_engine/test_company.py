@@ -111,9 +111,10 @@ def test_photos_of_one_pass_use_it_and_others_are_recorded_again(monkeypatch):
     )
     whole = explainer.relevances(seen[:3], starts[:3])
     assert not recorded
-    # One of the three has no pass of its own, and a group is filled up to three.
+    # One of the three has no pass of its own; alone it runs alone, and with others in a group that is filled up.
     single = explainer.relevance(seen[1], starts[1])
-    assert recorded == [3]
+    explainer.relevances(seen[:2], starts[:2])
+    assert recorded == [1, 3]
     torch.testing.assert_close(single["first"], whole[1]["first"], rtol=1e-12, atol=1e-14)
 
 
