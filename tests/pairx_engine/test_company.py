@@ -125,11 +125,11 @@ def test_when_memory_runs_out_fewer_photos_go_together(monkeypatch):
     wanted = explainer.relevances(explainer.see_all(chips), starts)
     sizes, recorder = [], tape.Recorder.record
 
-    def small_memory(self, known, *rest):
+    def small_memory(self, known, *rest, **asked):
         sizes.append(len(next(iter(known.values()))))
         if sizes[-1] > 1:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return recorder(self, known, *rest)
+        return recorder(self, known, *rest, **asked)
 
     monkeypatch.setattr(tape.Recorder, "record", small_memory)
     found = explainer.relevances(explainer.see_all(chips), starts)
