@@ -270,9 +270,10 @@ class LayerExplainer:
             return {key: value.unflatten(0, (photos, -1)) for key, value in take(channels).items()}
 
         groups = list(in_groups(range(max(map(len, starts))), largest, part))
-        joined = {key: torch.cat([one[key] for one in groups], dim=1) for key in groups[0]}
         return [
-            {key: value[i, : len(some)] for key, value in joined.items()} for i, some in enumerate(starts)
+            # Photo by photo: maps keep their layout when they are put together, stacks of maps do not.
+            {key: torch.cat([one[key][i] for one in groups])[: len(some)] for key in groups[0]}
+            for i, some in enumerate(starts)
         ]
 
     def _pulled_below(
