@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from schemas.errors import PairxError, SettingsError
-from schemas.settings import Settings
+from schemas.settings import PAIRS_PER_SHARD, PAIRS_PER_SHARD_ON_GPU, Settings
 
 if TYPE_CHECKING:
     from prefect import Flow
@@ -87,6 +87,12 @@ def worker_count(settings: Settings, kind: str = "local") -> int:
     from distributed.system import MEMORY_LIMIT
 
     return max(1, min(_cores(), int(MEMORY_LIMIT // _BYTES_PER_WORKER)))
+
+
+def pairs_per_shard(settings: Settings) -> int:
+    """Pairs scored in one task: as set, or else by the kind of cluster. What is done is told by rows, so any size goes on."""
+    on_gpu = settings.pairs_per_shard is None and resolve_kind(settings.cluster) == "cuda"
+    return settings.pairs_per_shard or (PAIRS_PER_SHARD_ON_GPU if on_gpu else PAIRS_PER_SHARD)
 
 
 def _local(settings: Settings) -> Any:

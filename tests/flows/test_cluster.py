@@ -25,6 +25,23 @@ def test_auto_takes_the_gpus_where_there_are_any(
     assert resolve_kind("local") == "local"
 
 
+@pytest.mark.parametrize(
+    ("gpus", "kind", "given", "size"),
+    [
+        ([], "auto", None, 96),
+        (["0"], "auto", None, 2000),
+        (["0"], "local", None, 96),
+        (["0"], "tcp://10.0.0.1:8786", None, 96),
+        (["0"], "auto", 500, 500),
+    ],
+)
+def test_shards_are_larger_on_gpus(
+    monkeypatch: pytest.MonkeyPatch, gpus: list[str], kind: str, given: int | None, size: int
+) -> None:
+    monkeypatch.setattr(cluster, "_gpus", lambda: gpus)
+    assert cluster.pairs_per_shard(Settings(cluster=kind, pairs_per_shard=given)) == size
+
+
 def test_addresses_pass_and_other_words_are_refused() -> None:
     assert resolve_kind("tcp://10.0.0.1:8786") == "tcp://10.0.0.1:8786"
     with pytest.raises(SettingsError, match="slurm"):
