@@ -53,8 +53,23 @@ def dask_cluster(settings: Settings) -> Iterator[Cluster]:
         yield _foreign(kind)
         return
     make = _cuda if kind == "cuda" else _local
-    with make(settings) as cluster:
+    with _stopped_in_the_end(make(settings)) as cluster:
         yield Cluster(cluster.scheduler_address, kind, len(cluster.workers))
+
+
+@contextmanager
+def _stopped_in_the_end(cluster: Any) -> Iterator[Any]:
+    """The cluster, stopped after the block; workers that are slow to die do not make a finished run a failed one."""
+    finished = False
+    try:
+        with cluster:
+            yield cluster
+            finished = True
+    except TimeoutError:
+        if not finished:
+            raise
+        # They have been sent SIGKILL by then: on a busy machine it takes a while to tear down gigabytes.
+        logging.getLogger(__name__).warning("some worker processes took long to end")
 
 
 def run_on_cluster(flow: Flow[[], T], settings: Settings, slot: ContextVar[W], work: W) -> T:

@@ -124,6 +124,24 @@ def test_the_cores_and_the_memory_are_shared_among_the_workers(monkeypatch: pyte
     assert seen["env"] == {"CUDA_VISIBLE_DEVICES": ""}
 
 
+class Slow(Recorded):
+    """A cluster whose workers do not end in time."""
+
+    def __exit__(self, *_: object) -> None:
+        raise TimeoutError
+
+
+def test_workers_that_are_slow_to_end_do_not_fail_a_finished_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    import distributed
+
+    monkeypatch.setattr(distributed, "LocalCluster", Slow)
+    with dask_cluster(Settings(cluster="local", workers=1)) as found:
+        assert found.workers == 1
+    monkeypatch.setattr(distributed, "LocalCluster", Recorded)
+    with pytest.raises(TimeoutError, match="of the work"), dask_cluster(Settings(cluster="local", workers=1)):
+        raise TimeoutError("of the work")
+
+
 def on_gpus(
     monkeypatch: pytest.MonkeyPatch, names: list[str], gigabytes: int = 80, dask_cuda: bool = False
 ) -> None:
