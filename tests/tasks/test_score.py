@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tasks.embed import stored_features
 from tasks.job import Job, matcher_of, model_of
 from tasks.photo_files import CutCache
 from tasks.score import Pair, plan_score, score_shard
+from tasks.shards import Stopwatch
 from tasks.warehouse import Warehouse
 from tests.small_catalogue import Stages, files_of, views_of
 from tests.tasks.test_embed import cut_of
@@ -43,11 +45,80 @@ def test_plan_brings_photos_and_keypoint_shards() -> None:
     columns = ("chip_id", "root", "path", "sha256", "box", "theta")
     photos = {i: dict.fromkeys(columns) | {"photo_id": i} for i in "abcd"}
     shards = plan_score(pairs, photos, {"a": "s1", "b": "s2", "c": "s1"}, 2)
-    assert [[p.pair_id for p in s.pairs] for s in shards] == [["1", "2"], ["3"]]
-    assert [[p["photo_id"] for p in s.photos] for s in shards] == [["a", "b", "d"], ["b", "c"]]
-    assert [s.keypoint_shards for s in shards] == [("s1", "s2"), ("s1", "s2")]
+    # The photos are visited in the order a, b, c, d.
+    assert [[p.pair_id for p in s.pairs] for s in shards] == [["1", "3"], ["2"]]
+    assert [[p["photo_id"] for p in s.photos] for s in shards] == [["a", "b", "c"], ["a", "d"]]
+    assert [s.keypoint_shards for s in shards] == [("s1", "s2"), ("s1",)]
     assert shards[0].name != shards[1].name
     assert plan_score([], photos, {}, 2) == []
+
+
+def test_a_shard_has_a_bounded_number_of_photos(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(score, "_MOST_PHOTOS", 3)
+    columns = ("chip_id", "root", "path", "sha256", "box", "theta")
+    photos = {i: dict.fromkeys(columns) | {"photo_id": i} for i in "abcdef"}
+    pairs = [Pair(a + b, a, b) for a, b in ("ab", "cd", "ef", "bc", "de")]
+    shards = plan_score(pairs, photos, {}, 100)
+    assert [[p["photo_id"] for p in s.photos] for s in shards] == [
+        ["a", "b", "c"],
+        ["c", "d", "e"],
+        ["e", "f"],
+    ]
+
+
+@pytest.mark.parametrize("threads", [2, 5])
+def test_threads_beside_the_device_change_no_byte(
+    done: Stages, elsewhere: Job, monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    used: set[int] = set()
+    evidence = score.local_evidence
+
+    def spy(*given: Any) -> Any:
+        used.add(threading.get_ident())
+        return evidence(*given)
+
+    monkeypatch.setattr(score, "local_evidence", spy)
+    for count, shard in ((threads, done.score[1]), (1, done.score[0])):
+        monkeypatch.setattr(score.torch, "get_num_threads", lambda count=count: count)
+        used.clear()
+        score_shard(elsewhere, shard)
+        assert (threading.get_ident() in used) == (count == 1)
+    assert used == {threading.get_ident()}
+    again, first = files_of(elsewhere.warehouse), files_of(done.warehouse)
+    assert again == {path: first[path] for path in again}
+
+
+def test_what_fails_on_a_thread_fails_its_pair_alone(
+    done: Stages, elsewhere: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shard, evidence = done.score[0], score._local_evidence
+    monkeypatch.setattr(score.torch, "get_num_threads", lambda: 2)
+    asked: list[None] = []
+
+    def failing(*given: Any) -> Any:
+        asked.append(None)
+        if len(asked) == 3:
+            raise ZeroDivisionError("no width")
+        return evidence(*given)
+
+    monkeypatch.setattr(score, "_local_evidence", failing)
+    result = score_shard(elsewhere, shard)
+    assert (result.rows, result.failed) == (len(shard.pairs) - 1, 1)
+
+    def dead(*_: Any) -> Any:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(score, "_relevances", dead)
+    with pytest.raises(RuntimeError, match="illegal"):
+        score_shard(elsewhere, shard)
+
+
+def test_the_normalised_chips_are_not_held(done: Stages) -> None:
+    seen = score._see(done.job, done.score[0], [], Stopwatch())
+    assert len(seen) == len(done.score[0].photos)
+    for sight in seen.values():
+        assert sight.seen.chip.numel() == 0
+        assert sight.pixels.shape == (*done.job.chip_size, 3)
 
 
 def test_every_pair_has_one_row_in_each_table(done: Stages, views: dict[str, Any]) -> None:
