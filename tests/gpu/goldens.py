@@ -162,8 +162,8 @@ def _measure_goldens(task: Task, findings: Findings) -> None:
     kept: dict[str, Any] = {}
     # On a CPU half precision is slow, and tf32 is single precision.
     formats = ("float32", "bfloat16") if task.small else PRECISIONS
-    for preset in PRESETS:
-        for precision in formats:
+    for precision in formats:
+        for preset in PRESETS:
             if task.left < 15:
                 findings.cut_short(f"goldens in {preset}, {precision} and what follows")
                 return
