@@ -70,35 +70,37 @@ def missing(wanted: Iterable[str], there: Mapping[str, str | None]) -> set[str]:
     """
     found: set[str] = set()
     waiting = [Requirement(text) for text in wanted]
-    done: set[tuple[str, frozenset[str]]] = set()
+    done: set[tuple[str, frozenset[str], bool]] = set()
     while waiting:
         requirement = waiting.pop()
         name = canonicalize_name(requirement.name)
         held = there.get(name)
         if name in NEEDLESS:
             continue
-        if name in there and (held is None or requirement.specifier.contains(held, prereleases=True)):
-            continue
-        found.add(name)
-        key = name, frozenset(requirement.extras)
+        present = name in there and (held is None or requirement.specifier.contains(held, prereleases=True))
+        if not present:
+            found.add(name)
+        key = name, frozenset(requirement.extras), present
         if key not in done:
             done.add(key)
-            waiting += _needs(name, requirement.extras)
+            # What the machine has of itself it has with its own needs, but perhaps without an extra's.
+            own = [] if present else _needs(name, "")
+            waiting += [*own, *(need for extra in requirement.extras for need in _needs(name, extra))]
     return found
 
 
-def _needs(name: str, extras: set[str]) -> list[Requirement]:
+def _needs(name: str, extra: str) -> list[Requirement]:
+    """What a package needs of itself, or for one of its extras."""
     try:
         told = requires(name) or []
     except PackageNotFoundError:
         return []
     needs = [Requirement(text) for text in told]
-    return [
-        need
-        for need in needs
-        if need.marker is None
-        or any(need.marker.evaluate({**_MARKERS, "extra": extra}) for extra in (extras or {""}) | {""})
-    ]
+    return [need for need in needs if _wanted(need, extra) and not (extra and _wanted(need, ""))]
+
+
+def _wanted(need: Requirement, extra: str) -> bool:
+    return need.marker is None or need.marker.evaluate({**_MARKERS, "extra": extra})
 
 
 def download(folder: Path) -> dict[str, list[str]]:
