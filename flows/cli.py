@@ -111,13 +111,17 @@ def run(
     cluster: Annotated[
         str | None,
         typer.Option(
-            help="auto (default), local, cuda, or tcp://HOST:PORT of a Dask scheduler.",
+            help="auto (default: the GPUs where torch sees any, else the CPU), local (CPU), cuda (GPUs), or tcp://HOST:PORT of "
+            "a Dask scheduler.",
             rich_help_panel=RUNNING,
         ),
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(help="Worker processes. Default: one per core or GPU.", rich_help_panel=RUNNING),
+        typer.Option(
+            help="Worker processes. Default: one per core or GPU; more than there are GPUs share them.",
+            rich_help_panel=RUNNING,
+        ),
     ] = None,
 ) -> None:
     """Process a catalogue: embed new photos, pair them, score and rank; only what is new costs anything.

@@ -176,7 +176,10 @@ def evaluate(
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(help="Worker processes. Default: one per core or GPU.", rich_help_panel=RUNNING),
+        typer.Option(
+            help="Worker processes. Default: one per core or GPU; more than there are GPUs share them.",
+            rich_help_panel=RUNNING,
+        ),
     ] = None,
 ) -> None:
     """Measure what the plausibility scores are worth on a catalogue with names, as the paper's Table 1 and Figure 5 do.

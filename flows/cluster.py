@@ -1,10 +1,10 @@
-"""Dask clusters by one setting: `local` processes, `cuda` (one worker per GPU), or any scheduler by its address."""
+"""Dask clusters by one setting: `local` (processes on the CPU), `cuda` (on the GPUs), or any scheduler by its address."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -20,6 +20,11 @@ T = TypeVar("T")
 W = TypeVar("W")
 _BYTES_PER_WORKER = 3 << 30
 """Memory that a worker may want: torch, a model, and one shard's photos and keypoints."""
+_GPU_BYTES_PER_WORKER = 6 << 30
+"""Memory of a GPU that a worker may want: a CUDA context, a model, and the recorded pass of one photo with its starts. An
+estimate from a CPU's figures for MiewID's shape at 440 px; not measured on a GPU."""
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
+_LOOPBACK = "127.0.0.1"
 
 _WORKER_ENVIRONMENT = {
     # Spinning OpenMP threads of two processes on two cores slow each other down ten times and more.
@@ -65,58 +70,115 @@ def run_on_cluster(flow: Flow[[], T], settings: Settings, slot: ContextVar[W], w
 
 
 def resolve_kind(wanted: str) -> str:
-    """`auto` becomes `cuda` where a GPU and dask-cuda are present, else `local`; other values are checked."""
+    """`auto` becomes `cuda` where torch sees a GPU, else `local`; other values are checked."""
     if wanted == "auto":
-        return "cuda" if _gpus() and _has_dask_cuda() else "local"
+        return "cuda" if _gpus() else "local"
     if wanted in ("local", "cuda") or wanted.startswith(("tcp://", "tls://", "ws://", "wss://")):
         return wanted
     raise SettingsError(f"cluster {wanted!r} is not known", "use auto, local, cuda or tcp://HOST:PORT")
 
 
-def worker_count(settings: Settings) -> int:
-    """Worker processes of a local cluster: one per core, as far as memory allows 3 GB each."""
+def worker_count(settings: Settings, kind: str = "local") -> int:
+    """Worker processes of a cluster on this machine: one per GPU, or one per core, as far as memory allows 3 GB each."""
     if settings.workers:
         return settings.workers
+    if kind == "cuda":
+        return max(1, len(_gpus()))
     from distributed.system import MEMORY_LIMIT
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, int(MEMORY_LIMIT // _BYTES_PER_WORKER)))
+    return max(1, min(_cores(), int(MEMORY_LIMIT // _BYTES_PER_WORKER)))
 
 
 def _local(settings: Settings) -> Any:
+    """Workers on the CPU, whatever GPUs there are: one process per core would fill a GPU's memory with models."""
     import dask
     from distributed import LocalCluster
 
     count = worker_count(settings)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = str(max(1, cores // count))
-    environment = {
-        f"{name}_NUM_THREADS": threads for name in ("OMP", "MKL", "OPENBLAS")
-    } | _WORKER_ENVIRONMENT
     # Only what is set before a worker is spawned reaches its C library.
-    with dask.config.set({"distributed.nanny.pre-spawn-environ": environment}):
+    with dask.config.set({"distributed.nanny.pre-spawn-environ": _threads(count)}):
         return LocalCluster(
             n_workers=count,
             threads_per_worker=1,
             processes=True,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",
+            host=_LOOPBACK,
+            dashboard_address=f"{_LOOPBACK}:0",
             silence_logs=logging.ERROR,
+            memory_limit=_memory_limit(count),
+            env={_VISIBLE: ""},
         )
 
 
 def _cuda(settings: Settings) -> Any:
-    if not _has_dask_cuda():
-        raise SettingsError(
-            "cluster 'cuda' needs dask-cuda", "install it: pip install 'pairx-pipeline[cuda]'"
-        )
-    if not _gpus():
+    names, count = _gpus(), worker_count(settings, "cuda")
+    if not names:
         raise SettingsError("cluster 'cuda' needs a CUDA device and torch sees none", "use --cluster local")
+    if count > len(names) or not _has_dask_cuda():
+        return _sharing_gpus(names, count)
     from dask_cuda import LocalCUDACluster
 
     return LocalCUDACluster(
-        n_workers=settings.workers, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0"
+        n_workers=count, threads_per_worker=1, host=_LOOPBACK, dashboard_address=f"{_LOOPBACK}:0"
     )
+
+
+def _sharing_gpus(names: Sequence[str], count: int) -> Any:
+    """Plain workers, each of which sees one GPU; several may see the same one, as far as its memory allows 6 GB each."""
+    import dask
+    from distributed import Nanny, Scheduler, SpecCluster
+
+    _check_memory(names, count)
+    options = {
+        "nthreads": 1,
+        "host": _LOOPBACK,
+        "silence_logs": logging.ERROR,
+        "memory_limit": _memory_limit(count),
+    }
+    # Nannies live in this process and start side by side, so what differs between workers is set in the worker itself,
+    # which happens before anything there asks for a device.
+    workers = {
+        i: {"cls": Nanny, "options": options | {"env": {_VISIBLE: names[i % len(names)]}}}
+        for i in range(count)
+    }
+    scheduler = {
+        "cls": Scheduler,
+        "options": {"host": _LOOPBACK, "port": 0, "dashboard": True, "dashboard_address": f"{_LOOPBACK}:0"},
+    }
+    with dask.config.set({"distributed.nanny.pre-spawn-environ": _threads(count)}):
+        return SpecCluster(workers=workers, scheduler=scheduler, silence_logs=logging.ERROR)
+
+
+def _check_memory(names: Sequence[str], count: int) -> None:
+    """Refuse more workers on a GPU than fit into its memory; one alone may try its luck."""
+    most = -(-count // len(names))
+    if most == 1:
+        return
+    memory = min(_gpu_memory(i) for i in range(len(names)))
+    fit = max(1, memory // _GPU_BYTES_PER_WORKER)
+    if most > fit:
+        gpus = "1 GPU" if len(names) == 1 else f"{len(names)} GPUs"
+        raise SettingsError(
+            f"{count} workers on {gpus} make {most} on one, and each may want {_GPU_BYTES_PER_WORKER >> 30} GB of "
+            f"its {memory / (1 << 30):.0f} GB",
+            f"use --workers {fit * len(names)} at most",
+        )
+
+
+def _threads(workers: int) -> dict[str, str]:
+    """The environment in which so many workers share the cores."""
+    each = str(max(1, _cores() // workers))
+    return {f"{name}_NUM_THREADS": each for name in ("OMP", "MKL", "OPENBLAS")} | _WORKER_ENVIRONMENT
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _memory_limit(workers: int) -> int:
+    """Bytes at which a nanny ends its worker; Dask's own default counts cores, and there may be fewer workers."""
+    from distributed.system import MEMORY_LIMIT
+
+    return int(MEMORY_LIMIT // workers)
 
 
 def _foreign(address: str) -> Cluster:
@@ -134,10 +196,20 @@ def _foreign(address: str) -> Cluster:
     return Cluster(address, "external", workers)
 
 
-def _gpus() -> int:
+def _gpus() -> list[str]:
+    """The GPUs that torch sees, each as CUDA_VISIBLE_DEVICES names it: an index, or the UUID by which it was given to us."""
     import torch
 
-    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    given = [name.strip() for name in os.environ.get(_VISIBLE, "").split(",") if name.strip()]
+    return (given or [str(i) for i in range(count)])[:count]
+
+
+def _gpu_memory(index: int) -> int:
+    """Bytes of memory of the GPU that torch counts as `index`."""
+    import torch
+
+    return int(torch.cuda.get_device_properties(index).total_memory)
 
 
 def _has_dask_cuda() -> bool:

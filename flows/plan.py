@@ -94,7 +94,8 @@ def print_plan(
     again = {e.photo_id for s in ingest for e in s.entries}
     photos = new + sum(p["photo_id"] not in again for s in embed for p in s.photos)
     pairs = unscored + math.ceil(new * (settings.top_k + settings.same_name_k) * _DISTINCT)
-    kind, workers = resolve_kind(settings.cluster), worker_count(settings)
+    kind = resolve_kind(settings.cluster)
+    workers = worker_count(settings, kind)
     costs = measure(job)
     total = (
         photos * costs.photo + pairs * costs.pair + min(settings.figures, pairs) * costs.figure

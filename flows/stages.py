@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -9,13 +11,15 @@ from itertools import islice
 from typing import Any
 from uuid import UUID
 
+from distributed import get_worker
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import as_completed
 
 from flows.progress import Reporter
-from schemas.errors import PairxError
+from pairx_engine.accelerator import device_failed
+from schemas.errors import AcceleratorFailure, PairxError
 from tasks.draw import draw_shard
 from tasks.embed import embed_shard
 from tasks.evaluation.faithfulness import faithfulness_shard
@@ -42,6 +46,8 @@ UNITS = {
     "ingest": "photos", "embed": "photos", "retrieve": "photos", "score": "pairs", "draw": "figures",
     "list": "photos", "sweep": "pairs", "faithfulness": "pairs",
 }  # fmt: skip
+_DEVICE_FAILED = 70
+"""Exit status of a worker process whose device died: an internal software error in sysexits.h."""
 _ARTIFACT_EVERY = 5.0
 _AHEAD = 64
 """Shards handed to the cluster at once: more than its workers, and never a whole catalogue's worth of them."""
@@ -54,8 +60,31 @@ class Work:
         self.stage, self.job, self.shard = stage, job, shard
 
     def do(self) -> Any:
-        """Process the shard; what comes back is small, its rows go to the warehouse."""
-        return WORK[self.stage](self.job, self.shard)
+        """Process the shard; what comes back is small, its rows go to the warehouse.
+
+        Where the device of a Dask worker died, the worker's process ends: its nanny starts another, and the scheduler gives
+        the shard to any worker, a few times at most. Elsewhere `AcceleratorFailure` is raised.
+        """
+        try:
+            return WORK[self.stage](self.job, self.shard)
+        except Exception as error:
+            if isinstance(error, AcceleratorFailure) or device_failed(error):
+                _end_worker(f"a shard of {self.stage} is tried elsewhere, since the device failed: {error}")
+            if device_failed(error) and not isinstance(error, AcceleratorFailure):
+                raise AcceleratorFailure(f"{self.stage}: {error}") from error
+            raise
+
+
+def _end_worker(why: str) -> None:
+    """End this process at once if it is a worker that a nanny watches over; otherwise do nothing."""
+    try:
+        watched = get_worker().nanny is not None
+    except ValueError:
+        return
+    if watched:
+        print(f"pairx: worker process {os.getpid()} ends; {why}", file=sys.stderr, flush=True)
+        # No clean-up: whatever still asks something of the device would hang or fail.
+        os._exit(_DEVICE_FAILED)
 
 
 @task(persist_result=False, cache_policy=NO_CACHE)

@@ -8,6 +8,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from pairx_engine.accelerator import out_of_memory
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -15,9 +17,9 @@ Result = TypeVar("Result")
 def in_groups(
     items: Sequence[Item], size: int, work: Callable[[Sequence[Item], int], Result]
 ) -> Iterator[Result]:
-    """`work(group, size)` on groups of at most `size` items in order; where memory runs out, the size is halved.
+    """`work(group, size)` on groups of at most `size` items in order; where memory runs out, the group is halved.
 
-    The smaller size is kept to from then on. Running out with a single item raises torch's own error.
+    The smaller size is kept to from then on. Running out with a single item, at size 1, raises torch's own error.
     """
     done = 0
     while done < len(items):
@@ -25,17 +27,13 @@ def in_groups(
         try:
             result = work(group, size)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if size == 1 or not _out_of_memory(error):
+            if size == 1 or not out_of_memory(error):
                 raise
-            size = (size + 1) // 2
+            # Half of what was there, not of what would have had room: a short group may be far below the size.
+            size = (len(group) + 1) // 2
             continue
         done += len(group)
         yield result
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    # A CPU's allocator has no class of its own for it.
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def filled(items: Sequence[Item], size: int) -> list[Item]:

@@ -25,6 +25,7 @@ from pairx_engine.groups import filled, first_of_each, in_groups, rows
 from pairx_engine.lrp import Reduction, preset_named, reduce_channels
 from pairx_engine.propagation.fast import FastPath, PullAbove, PullBelow, Pulls
 from pairx_engine.propagation.general import GeneralPath
+from pairx_engine.propagation.graphs import GraphedPath
 from pairx_engine.propagation.precision import precision_named
 from pairx_engine.propagation.trace import Untraceable
 from pairx_engine.seen import Cell, Kept, Seen, check_cells, check_output, pass_of, single_cells
@@ -34,6 +35,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Key = TypeVar("Key")
 PathChoice = Literal["auto", "fast", "general"]
+Way = FastPath | GraphedPath | GeneralPath
 
 
 def find_layer(network: nn.Module, name: str) -> nn.Module:
@@ -74,7 +76,10 @@ class LayerExplainer:
         self.layers = tuple(dict.fromkeys(layers))
         for name in self.layers:
             find_layer(network, name)
-        self.tuning = tuning or tuning_for(_device_of(network), self.precision)
+        device = _device_of(network)
+        self.tuning = tuning or tuning_for(device, self.precision)
+        if self.tuning.graphs and device.type != "cuda":
+            raise EngineError(f"CUDA graphs need a CUDA device; this network is on {device}")
         self.notice: str | None = None
         self._choice = path
         self._way = self._general("asked for") if path == "general" else self._fast()
@@ -82,7 +87,7 @@ class LayerExplainer:
     @property
     def path(self) -> Literal["fast", "general"]:
         """Which path explains this network."""
-        return "fast" if isinstance(self._way, FastPath) else "general"
+        return "general" if isinstance(self._way, GeneralPath) else "fast"
 
     def suited_to(self, task: Task) -> LayerExplainer:
         """This explainer with the groups that suit a task; what was read of the network is shared."""
@@ -114,7 +119,8 @@ class LayerExplainer:
 
         Only the part above the lowest layer runs again, once for all starts. Reduced over channels as `preset.reduction` says.
         """
-        return self.relevances([seen], [starts])[0]
+        how = self.preset.reduction
+        return self.relevance_by_reduction(seen, starts, [how])[how]
 
     def relevances(self, seen: Sequence[Seen], starts: Sequence[Tensor]) -> list[dict[str, Tensor]]:
         """As `relevance`, for several chips with their own starts each."""
@@ -125,30 +131,21 @@ class LayerExplainer:
         self, seen: Seen, starts: Tensor, reductions: Sequence[Reduction]
     ) -> dict[Reduction, dict[str, Tensor]]:
         """As `relevance`, reduced in each of several ways; propagated once, and never all channels held."""
-        return self.relevances_by_reduction([seen], [starts], reductions)[0]
+        return self._reduced([seen], [starts], reductions, 1)[0]
 
     def relevances_by_reduction(
         self, seen: Sequence[Seen], starts: Sequence[Tensor], reductions: Sequence[Reduction]
     ) -> list[dict[Reduction, dict[str, Tensor]]]:
         """As `relevance_by_reduction`, for several chips with their own starts each."""
-        found = self._above(
-            seen,
-            starts,
-            lambda channels: {
-                (how, name): reduce_channels(channels[name], how)
-                for how in reductions
-                for name in self.layers
-            },
-        )
-        return [{how: {name: one[how, name] for name in self.layers} for how in reductions} for one in found]
+        return self._reduced(seen, starts, reductions, self.tuning.photos)
 
     def channel_relevance(self, seen: Seen, starts: Tensor) -> dict[str, Tensor]:
         """As `relevance`, but the signed relevance of every channel, per layer (P, C, h, w)."""
-        return self.channel_relevances([seen], [starts])[0]
+        return self._above([seen], [starts], lambda channels: channels, 1)[0]
 
     def channel_relevances(self, seen: Sequence[Seen], starts: Sequence[Tensor]) -> list[dict[str, Tensor]]:
         """As `channel_relevance`, for several chips with their own starts each."""
-        return self._above(seen, starts, lambda channels: channels)
+        return self._above(seen, starts, lambda channels: channels, self.tuning.photos)
 
     def pixel_maps(self, given: Tensor | Seen, layer: str, cells: ArrayLike | Tensor) -> Tensor:
         """Pixel relevance of single cells of a chip (3, H, W), seen or not: `cells` (k, 2) as (column, row), to (k, H, W).
@@ -157,12 +154,21 @@ class LayerExplainer:
         |sum over RGB|. On the fast path one forward, stopped at the layer, serves all cells. Raises `EngineError` for cells
         outside the grid or an unknown layer.
         """
-        return self.all_pixel_maps([given], layer, [cells])[0]
+        return self._below([given], layer, [cells], 1)[0]
 
     def all_pixel_maps(
         self, given: Sequence[Tensor | Seen], layer: str, cells: Sequence[ArrayLike | Tensor]
     ) -> list[Tensor]:
         """As `pixel_maps`, for several chips of one size with their own cells each."""
+        return self._below(given, layer, cells, self.tuning.photos)
+
+    def _below(
+        self,
+        given: Sequence[Tensor | Seen],
+        layer: str,
+        cells: Sequence[ArrayLike | Tensor],
+        photos: int,
+    ) -> list[Tensor]:
         if layer not in self.layers:
             raise EngineError(f"layer {layer!r} is not among this explainer's: {', '.join(self.layers)}")
         chips = [one.chip if isinstance(one, Seen) else one for one in given]
@@ -180,7 +186,7 @@ class LayerExplainer:
             found = self._pulled_below(layer, features, pull, [where[i] for i in group])
             return [(i, one.to(chips[i].dtype)) for i, one in zip(group, found, strict=True)]
 
-        for group in in_groups(wanted, self.tuning.photos, below):
+        for group in in_groups(wanted, photos, below):
             for i, found in group:
                 maps[i] = found
         return maps
@@ -196,13 +202,32 @@ class LayerExplainer:
             for i, chip in enumerate(chips)
         ]
 
+    def _reduced(
+        self, seen: Sequence[Seen], starts: Sequence[Tensor], reductions: Sequence[Reduction], photos: int
+    ) -> list[dict[Reduction, dict[str, Tensor]]]:
+        found = self._above(
+            seen,
+            starts,
+            lambda channels: {
+                (how, name): reduce_channels(channels[name], how)
+                for how in reductions
+                for name in self.layers
+            },
+            photos,
+        )
+        return [{how: {name: one[how, name] for name in self.layers} for how in reductions} for one in found]
+
     def _above(
         self,
         seen: Sequence[Seen],
         starts: Sequence[Tensor],
         take: Callable[[dict[str, Tensor]], dict[Key, Tensor]],
+        photos: int,
     ) -> list[dict[Key, Tensor]]:
-        """What `take` makes of the channels' relevance (P, C, h, w) by layer, for each chip and all of its starts."""
+        """What `take` makes of the channels' relevance (P, C, h, w) by layer, for each chip and all of its starts.
+
+        `photos` chips at a time; a chip alone is a group of its own kind.
+        """
         for given in starts:
             if given.ndim != 2 or len(given) == 0:
                 raise EngineError(
@@ -211,16 +236,16 @@ class LayerExplainer:
 
         def above(group: Sequence[int], size: int) -> list[tuple[int, dict[Key, Tensor]]]:
             together = [seen[i] for i in group]
-            pull, photos = self._recorded_above(together, size)
-            wanted = filled([starts[i] for i in group], photos)
+            pull, recorded = self._recorded_above(together, size)
+            wanted = filled([starts[i] for i in group], recorded)
             found = self._pulled_above(pull, wanted, self._starts_at_once(together[0]), take)
             return list(zip(group, found, strict=False))
 
         order: Sequence[int] = range(len(seen))
-        if len(seen) > self.tuning.photos > 1:
+        if len(seen) > photos > 1:
             # Chips with as many starts go together: those with fewer would wait for the others.
             order = sorted(order, key=lambda i: -len(starts[i]))
-        groups = in_groups(order, self.tuning.photos, above)
+        groups = in_groups(order, photos, above)
         found = dict(item for group in groups for item in group)
         return [found[i] for i in range(len(seen))]
 
@@ -298,7 +323,7 @@ class LayerExplainer:
         at_once = tuning.starts if tuning.cells is None else max(1, min(tuning.starts, tuning.cells // cells))
         return at_once, tuning.filled_below is None or cells < tuning.filled_below
 
-    def _recorded(self, record: Callable[[FastPath | GeneralPath], Result]) -> Result:
+    def _recorded(self, record: Callable[[Way], Result]) -> Result:
         try:
             return record(self._current())
         except Untraceable as reason:
@@ -306,16 +331,20 @@ class LayerExplainer:
             self._way = self._general(str(reason))
             return record(self._way)
 
-    def _current(self) -> FastPath | GeneralPath:
+    def _current(self) -> Way:
         if self._way.stale:
             self._way = self._fast()
         return self._way
 
-    def _fast(self) -> FastPath | GeneralPath:
+    def _fast(self) -> Way:
+        tuning = self.tuning
         try:
-            return FastPath(self.network, self.layers, self.preset, self.precision)
+            path = FastPath(
+                self.network, self.layers, self.preset, self.precision, tuning.forward, tuning.pull
+            )
         except Untraceable as reason:
             return self._general(str(reason))
+        return GraphedPath(path) if tuning.graphs else path
 
     def _general(self, reason: str) -> GeneralPath:
         if self._choice == "fast":
@@ -334,10 +363,8 @@ class LayerExplainer:
         return GeneralPath(self.network, self.layers)
 
 
-def _forward(
-    way: FastPath | GeneralPath, chips: Tensor, keep: bool
-) -> tuple[Tensor, dict[str, Tensor], Pulls | None]:
-    if keep and isinstance(way, FastPath):
+def _forward(way: Way, chips: Tensor, keep: bool) -> tuple[Tensor, dict[str, Tensor], Pulls | None]:
+    if keep and not isinstance(way, GeneralPath):
         return way.record(chips)
     return (*way.forward(chips), None)
 

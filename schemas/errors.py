@@ -32,6 +32,17 @@ class WarehouseError(PairxError, ValueError):
     """A warehouse cannot be reached, was written by another version, or holds damaged files."""
 
 
+class AcceleratorFailure(PairxError):
+    """The device of a process failed in a way that only a new process can mend; nothing of the shard was stored."""
+
+    def __init__(self, message: str, cure: str | None = None) -> None:
+        super().__init__(
+            message,
+            cure
+            or "run again: only what is missing is computed; if it fails again, see dmesg for Xid errors of the GPU",
+        )
+
+
 class PathOutsideRoot(PairxError, ValueError):
     """A relative path would leave the folder that it is relative to."""
 

@@ -77,12 +77,17 @@ class Settings(BaseModel):
     n_lines: int = Field(20, ge=1, le=500, description="match lines drawn in a figure")
     figures: int = Field(40, ge=0, le=5000, description="suspects that get a figure")
 
-    cluster: str = Field("auto", description="auto, local, cuda, or tcp://HOST:PORT of a Dask scheduler")
+    cluster: str = Field(
+        "auto",
+        description="auto (the GPUs where torch sees any, else the CPU), local (processes on the CPU), cuda (on the GPUs), or "
+        "tcp://HOST:PORT of a Dask scheduler",
+    )
     workers: int | None = Field(
         None,
         ge=1,
         le=1024,
-        description="worker processes of a local cluster; default: one per core, as memory allows",
+        description="worker processes of a cluster on this machine; default: one per core, as memory allows, or one per GPU; "
+        "more than there are GPUs share them",
     )
     batch_size: int | None = Field(
         None, ge=1, le=4096, description="chips per forward; default: 8 on CPU, 64 on GPU"

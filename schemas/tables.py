@@ -307,6 +307,12 @@ RUNS = Table(
                 "per stage: shards, rows, failed, seconds of work and engine, peak bytes, JSON",
             ),
             column("driver_peak_bytes", I64, "largest resident size of the driving process"),
+            column(
+                "devices",
+                pa.list_(STRING),
+                "kinds of the devices that computed in this run; null where nothing was computed, and in runs stored before "
+                "the column existed",
+            ),
             column("message", STRING, "error of a failed run"),
         ]
     ),

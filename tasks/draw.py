@@ -72,7 +72,7 @@ def _draw(job: Job, item: DrawItem, cuts: list[Pixels]) -> dict[str, Any]:
     matches, grids = item.matches, item.relevances
     chips = [chip_of(cut, model_of(job).chip) for cut in cuts]
     count = min(job.settings.n_pixel_maps, len(matches["relevance"]))
-    maps = [_pixel_maps(job, chip, matches, side, count) for chip, side in zip(chips, "ab", strict=True)]
+    maps = _pixel_maps(job, chips, matches, count)
     shape = (grids["height"], grids["width"])
     given = FigureInput(
         chip_a=chips[0],
@@ -107,13 +107,16 @@ def _draw(job: Job, item: DrawItem, cuts: list[Pixels]) -> dict[str, Any]:
     }
 
 
-def _pixel_maps(job: Job, chip: Pixels, matches: Row, side: str, count: int) -> NDArray[np.float32]:
-    cells = np.stack([matches[f"column_{side}"], matches[f"row_{side}"]], axis=1).astype(np.int64)[:count]
-    if not count:
-        return np.zeros((0, *chip.shape[:2]), dtype=np.float32)
-    found = explainer_of(job).pixel_maps(model_of(job).normalise([chip])[0], matches["layer"], cells)
-    maps: NDArray[np.float32] = found.float().cpu().numpy()
-    return maps
+def _pixel_maps(job: Job, chips: list[Pixels], matches: Row, count: int) -> list[NDArray[np.float32]]:
+    """Maps (count, H, W) of the first matches' cells in both photos."""
+    cells = [
+        np.stack([matches[f"column_{side}"], matches[f"row_{side}"]], axis=1).astype(np.int64)[:count]
+        for side in "ab"
+    ]
+    # One photo at a time is normalised, as everywhere: a photo's pixels do not depend on its company.
+    given = [model_of(job).normalise([chip])[0] for chip in chips]
+    found = explainer_of(job).all_pixel_maps(given, matches["layer"], cells)
+    return [maps.float().cpu().numpy() for maps in found]
 
 
 def _points(matches: Row, side: str) -> NDArray[np.float64]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pairx_engine.chips import Pixels, chip_of, view_of
 from pairx_engine.errors import PhotoError
 from pairx_engine.local.features import LocalFeatures
+from pairx_engine.relevance import in_groups
 from schemas.failures import Failure, FailureCode
 from tasks.job import Job, matcher_of, model_of
 from tasks.photo_files import CUTS
@@ -91,24 +92,18 @@ def embed_shard(job: Job, shard: EmbedShard) -> ShardResult:
 
 
 def embed_chips(job: Job, chips: list[Pixels]) -> NDArray[np.float32]:
-    """Raw embeddings (N, D) of chips, in batches of a fixed shape; out of GPU memory halves the batch and goes on.
+    """Raw embeddings (N, D) of chips, in batches of a fixed shape; where memory runs out, the batch is halved.
 
     The last batch is filled up: kernels are chosen by shape, and a photo's embedding must not depend on its batch mates.
     """
-    size = job.batch_size
-    while True:
-        try:
-            return np.concatenate([_forward(job, list(part), size) for part in chunks(chips, size)])
-        except torch.cuda.OutOfMemoryError:
-            if size == 1:
-                raise
-            size //= 2
-            torch.cuda.empty_cache()
+    return np.concatenate(
+        list(in_groups(chips, job.batch_size, lambda part, size: _forward(job, part, size)))
+    )
 
 
-def _forward(job: Job, chips: list[Pixels], size: int) -> NDArray[np.float32]:
+def _forward(job: Job, chips: Sequence[Pixels], size: int) -> NDArray[np.float32]:
     model = model_of(job)
-    filled = chips + [chips[-1]] * (size - len(chips))
+    filled = [*chips, *[chips[-1]] * (size - len(chips))]
     with torch.inference_mode():
         embeddings: NDArray[np.float32] = (
             model.network(model.normalise(filled))[: len(chips)].float().cpu().numpy()

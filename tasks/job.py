@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from pairx_engine.accelerator import describe, settle
 from pairx_engine.chips import CONVENTION, DECODER
 from pairx_engine.errors import ModelError
 from pairx_engine.local.features import Identity, LocalMatcher
@@ -17,6 +18,7 @@ from pairx_engine.local.registry import load_local_matcher
 from pairx_engine.memory import keep_freed_memory
 from pairx_engine.models import ReIdModel, load_model
 from pairx_engine.relevance import LayerExplainer
+from schemas.errors import AcceleratorFailure
 from schemas.fingerprints import Fingerprints, fingerprints
 from schemas.settings import Settings
 from tasks.warehouse import Warehouse
@@ -78,9 +80,29 @@ def _try_layers(model: ReIdModel, layers: tuple[str, ...], settings: Settings) -
     return explainer.notice
 
 
+@cache
 def device() -> torch.device:
-    """The device of this process: the first visible GPU (dask-cuda shows each worker its own), else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The device of this process: the first visible GPU (a cluster shows each worker its own), else the CPU.
+
+    Whatever computes asks here first, so that the device is settled before anything is done on it. Raises
+    `AcceleratorFailure` where the process was given GPUs and torch finds none: a device that fell off the bus must not turn
+    the rest of the night into rows from a CPU.
+    """
+    given = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    found = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if found.type == "cpu" and torch.backends.cuda.is_built() and given not in ("", "-1", "NoDevFiles"):
+        raise AcceleratorFailure(
+            f"this process was given the GPUs {given} (CUDA_VISIBLE_DEVICES), but torch finds none",
+            "see that nvidia-smi lists them; to compute on the CPU, use --cluster local",
+        )
+    settle(found)
+    return found
+
+
+@cache
+def device_kind() -> str:
+    """The kind of this process's device, as `runs` stores it."""
+    return describe(device())
 
 
 def model_of(job: Job) -> ReIdModel:
@@ -123,8 +145,6 @@ def _explainer(model: ReIdModel, layers: tuple[str, ...], chosen: Settings) -> L
 @lru_cache(maxsize=2)
 def _load(source: str, revision: str | None, resize: str | None, on: str) -> ReIdModel:
     keep_freed_memory()
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
     if "OMP_NUM_THREADS" in os.environ:
         torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     return load_model(source, on, revision, resize)

@@ -16,7 +16,7 @@ from pairx_engine.perceptual_hash import hash_distances
 from pairx_engine.topk import Block, PairRule, PhotoKeys, cosines, exact_top_k
 from schemas.settings import Settings
 from tasks.job import Job, device
-from tasks.shards import ShardResult, Stopwatch, peak_bytes
+from tasks.shards import ShardResult, Stopwatch
 from tasks.warehouse import pair_id, shard_name
 
 NEAR_IDENTICAL_BITS = 4
@@ -121,7 +121,7 @@ def nearest(
         np.concatenate([getattr(n, field) for n in found.values()])
         for field in ("query", "neighbour", "cosine")
     )
-    result = ShardResult(stage, shard.name, len(query), 0, watch.seconds, watch.engine, peak_bytes())
+    result = watch.result(stage, shard.name, len(query), 0)
     return Candidates(query.astype(np.int32), neighbour.astype(np.int32), cosine, result)
 
 

@@ -44,6 +44,8 @@ class StageLog:
     work_seconds: float = 0.0
     engine_seconds: float = 0.0
     peak_bytes: int = 0
+    devices: tuple[str, ...] = ()
+    """Kinds of the devices that computed, sorted."""
 
     @classmethod
     def of(cls, stage: str, results: Sequence[ShardResult], seconds: float) -> StageLog:
@@ -57,7 +59,13 @@ class StageLog:
             sum(r.seconds for r in results),
             sum(r.engine_seconds for r in results),
             max((r.peak_bytes for r in results), default=0),
+            tuple(sorted({r.device for r in results if r.device})),
         )
+
+
+def devices_of(stages: Sequence[StageLog]) -> list[str]:
+    """Kinds of all devices that a run's stages computed on, sorted."""
+    return sorted({device for stage in stages for device in stage.devices})
 
 
 @dataclass(frozen=True)
@@ -149,6 +157,7 @@ class RunLog:
             "timings": json.dumps({s.stage: round(s.seconds, 3) for s in stages}) if stages else None,
             "stages": json.dumps({s.stage: asdict(s) for s in stages}) if stages else None,
             "driver_peak_bytes": peak_bytes(),
+            "devices": devices_of(stages) or None,
             "message": message,
         }
         self.job.warehouse.write("runs", self.job.prints.suspects, f"{self.run_id}-{status}", [row])

@@ -21,7 +21,7 @@ from tasks.report import (
     render_report,
 )
 from tasks.report_scatter import ReportScatter
-from tasks.run_log import Balance, RunLog, StageLog, versions
+from tasks.run_log import Balance, RunLog, StageLog, devices_of, versions
 
 _SHOWN_SUSPECTS = 200
 _SHOWN_EXAMPLES = 3
@@ -56,7 +56,7 @@ def write_report(
             timings=[_stage(s) for s in stages],
             settings=job.settings.model_dump(mode="json") | {"layers": list(job.layers)},
             fingerprints=asdict(job.prints),
-            versions=versions(),
+            versions=versions() | _devices(stages),
             notes=[EMBEDDED_NOTICE] if job.settings.model == "embedded" else [],
         )
     )
@@ -126,6 +126,11 @@ def _failures(connection: duckdb.DuckDBPyConnection) -> list[ReportFailure]:
         ReportFailure(stage, code, count, [tuple(e) for e in examples])
         for stage, code, count, examples in rows
     ]
+
+
+def _devices(stages: Sequence[StageLog]) -> dict[str, str]:
+    found = devices_of(stages)
+    return {"computed on": "; ".join(found)} if found else {}
 
 
 def _stage(log: StageLog) -> ReportStage:

@@ -168,15 +168,16 @@ class Warehouse:
     ) -> pa.Table:
         """Rows of some or all shards of a partition, shard after shard in order of name; of some photos only if given.
 
+        Columns that a file is older than are null.
         Raises `WarehouseError` for a shard that is not committed, a damaged file, and a file of a newer schema version.
         """
         names = sorted(self.shards(table, fingerprint) if shards is None else set(shards))
         paths = [f"{self.root}/{self.shard_path(table, fingerprint, name)}" for name in names]
         schema = TABLES[table].schema
-        wanted = list(columns) if columns is not None else schema.names
+        wanted = schema if columns is None else pa.schema([schema.field(name) for name in columns])
         with ThreadPoolExecutor(_READERS) as pool:
             parts = list(pool.map(lambda path: self._read_file(path, wanted, photos), paths))
-        empty = schema.empty_table().select(wanted)
+        empty = wanted.empty_table()
         return pa.concat_tables([empty, *parts], promote_options="permissive") if parts else empty
 
     def write_file(self, path: str, data: bytes) -> str:
@@ -241,14 +242,17 @@ class Warehouse:
             found += sorted(p for p in paths if _NAME.fullmatch(PurePosixPath(p).stem))
         return found
 
-    def _read_file(self, path: str, columns: list[str], photos: Collection[str] | None) -> pa.Table:
+    def _read_file(self, path: str, columns: pa.Schema, photos: Collection[str] | None) -> pa.Table:
         # Row groups of heavy tables hold a few photos each; the filter skips the others by their statistics.
         wanted = None if photos is None else pc.field("photo_id").isin(sorted(photos))
         try:
             with self.filesystem.open(path, "rb") as stream:
-                check_version(path, pq.read_schema(stream).metadata or {})
+                stored = pq.read_schema(stream)
+                check_version(path, stored.metadata or {})
                 stream.seek(0)
-                found = pq.read_table(stream, columns=columns, filters=wanted)
+                # A file may be older than a column that may be null.
+                names = [f.name for f in columns if f.name in stored.names or not f.nullable]
+                found = pq.read_table(stream, columns=names, filters=wanted)
                 return found.replace_schema_metadata(None)
         except FileNotFoundError as error:
             raise WarehouseError(f"no shard at {path}", "run again: missing shards are computed") from error

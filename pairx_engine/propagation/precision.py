@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -52,23 +53,32 @@ def precision_named(name: str) -> Precision:
     return PRECISIONS[name]
 
 
-_TF32 = threading.RLock()
+_SWITCHES = threading.RLock()
 
 
 @contextmanager
 def tensor_cores(precision: Precision) -> Iterator[None]:
     """Allow TF32 within the context, or forbid it, as the precision says; torch's process-wide switches are put back.
 
-    torch allows it for convolutions by default. Without a GPU nothing is touched.
+    torch allows it for convolutions by default, and lets sums of 16-bit products be rounded to 16 bits on the way: here they
+    are not, in any precision. Without a GPU nothing is touched.
     """
     if not torch.cuda.is_available():
         yield
         return
-    with _TF32:
-        before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-        torch.backends.cuda.matmul.allow_tf32 = precision.tf32
-        torch.backends.cudnn.allow_tf32 = precision.tf32
+    products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+    wanted: tuple[tuple[Any, str, bool], ...] = (
+        (products, "allow_tf32", precision.tf32),
+        (convolutions, "allow_tf32", precision.tf32),
+        (products, "allow_bf16_reduced_precision_reduction", False),
+        (products, "allow_fp16_reduced_precision_reduction", False),
+    )
+    with _SWITCHES:
+        before = [getattr(where, name) for where, name, _ in wanted]
+        for where, name, value in wanted:
+            setattr(where, name, value)
         try:
             yield
         finally:
-            torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+            for (where, name, _), value in zip(wanted, before, strict=True):
+                setattr(where, name, value)

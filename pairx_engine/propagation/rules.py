@@ -56,15 +56,19 @@ class Unsettled(Protocol):
         """The recording, or one with the next question."""
 
 
-def settled(recordings: Sequence[Recording | Unsettled]) -> list[Recording]:
+Answers = Callable[[Tensor], Sequence[bool]]
+"""What reads the answers to questions (Q,) off the device."""
+
+
+def settled(recordings: Sequence[Recording | Unsettled], answers: Answers = Tensor.tolist) -> list[Recording]:
     """The recordings once all their questions are answered; the device is waited for once per round of them."""
     made = list(recordings)
     while True:
         asked = [(i, item) for i, item in enumerate(made) if isinstance(item, Unsettled)]
         if not asked:
             return [item for item in made if not isinstance(item, Unsettled)]
-        answers = torch.stack([item.question for _, item in asked]).tolist()
-        for (i, item), answer in zip(asked, answers, strict=True):
+        given = answers(torch.stack([item.question for _, item in asked]))
+        for (i, item), answer in zip(asked, given, strict=True):
             made[i] = item.settled(answer)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from pairx_engine.propagation.flow import Flow, Recorded
 from pairx_engine.propagation.folding import folded
 from pairx_engine.propagation.precision import FULL, Precision, tensor_cores
-from pairx_engine.propagation.rules import Pass, Recording, Rule, Unsettled, settled
+from pairx_engine.propagation.rules import Answers, Pass, Recording, Rule, Unsettled, settled
 from pairx_engine.propagation.trace import CHIP, Step, Trace, Untraceable, no_grad_needed
 from pairx_engine.propagation.window import Window, whole
 
@@ -141,10 +141,11 @@ class Recorder:
         until: int,
         carrying: Collection[int],
         keep: Collection[int] = (),
+        answers: Answers = Tensor.tolist,
     ) -> tuple[dict[int, Tensor], Tape]:
         """Run from the known values to the value `until`; steps that read a value in `carrying` are recorded.
 
-        Also returns the values `keep` and `until`.
+        Also returns the values `keep` and `until`. `answers` reads what the rules ask of a GPU.
         """
         kept: dict[int, Tensor] = {}
         with torch.inference_mode(False):
@@ -173,7 +174,7 @@ class Recorder:
                 if isinstance(output, Tensor) and output.ndim == 4:
                     extents[step.index] = whole(output)
                 self._forget(step, values)
-            recordings = settled([recording for *_, recording in recorded])
+            recordings = settled([recording for *_, recording in recorded], answers)
             made = folded(
                 {step.index: recording for (step, *_), recording in zip(recorded, recordings, strict=True)},
                 {step.index: inputs for step, inputs, _ in recorded},

@@ -19,7 +19,7 @@ from schemas.fingerprints import fingerprint
 from tasks.evaluation.results import FaithfulnessRow
 from tasks.job import Job, model_of
 from tasks.photo_files import CUTS
-from tasks.shards import ShardResult, Stopwatch, chunks, or_failure, peak_bytes
+from tasks.shards import ShardResult, Stopwatch, chunks, or_failure
 from tasks.warehouse import shard_name
 
 _PAIRS_PER_SHARD = 2
@@ -117,9 +117,7 @@ def faithfulness_shard(job: Job, shard: FaithfulnessShard) -> ShardResult:
         job.warehouse.write("failures", partition, shard.name, [f.row() for f in failures])
     job.warehouse.write("faithfulness", partition, shard.name, rows)
     count = len(shard.pairs) - len(failures)
-    return ShardResult(
-        "faithfulness", shard.name, count, len(failures), watch.seconds, watch.engine, peak_bytes()
-    )
+    return watch.result("faithfulness", shard.name, count, len(failures))
 
 
 def summarise(measured: pa.Table, pairs: Sequence[Mapping[str, Any]]) -> list[FaithfulnessRow]:

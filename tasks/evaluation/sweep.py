@@ -32,7 +32,7 @@ from schemas.fingerprints import sweep_fingerprint
 from tasks.job import Job, matcher_identity, matcher_named, model_of
 from tasks.photo_files import CUTS
 from tasks.score import Pair, Photo, plan_score
-from tasks.shards import ShardResult, Stopwatch, or_failure, peak_bytes
+from tasks.shards import ShardResult, Stopwatch, or_failure
 from tasks.warehouse import shard_name
 
 Grids = dict[str, list[NDArray[np.float64]]]
@@ -96,9 +96,7 @@ def sweep_shard(job: Job, shard: SweepShard) -> ShardResult:
         job.warehouse.write("failures", partition, shard.name, [f.row() for f in failures])
     job.warehouse.write("measurements", partition, shard.name, work.rows)
     failed = len({f.item for f in failures})
-    return ShardResult(
-        "sweep", shard.name, len(work.pairs), failed, watch.seconds, watch.engine, peak_bytes()
-    )
+    return watch.result("sweep", shard.name, len(work.pairs), failed)
 
 
 class _Work:
@@ -198,7 +196,7 @@ class _Work:
         try:
             explainer = LayerExplainer(
                 model_of(self.job).network, [layer], preset, self.job.settings.precision
-            )
+            ).suited_to("score")
         except EngineError:
             return {}
         starts: dict[str, list[tuple[str, int, torch.Tensor]]] = defaultdict(list)

@@ -88,8 +88,8 @@ class EngineWay:
         )
         grids: dict[tuple[int, int], NDArray[np.float32]] = {}
         for wanted, one in zip(starts.values(), found, strict=True):
-            for (position, side, _), grid in zip(wanted, one[self.layer], strict=True):
-                grids[position, side] = grid.float().cpu().numpy()
+            for (position, side, _), grid in zip(wanted, one[self.layer].float().cpu().numpy(), strict=True):
+                grids[position, side] = grid
         return [
             self._match(*(seen[photo].features[self.layer] for photo in pair), grids[i, 0], grids[i, 1])
             for i, pair in enumerate(pairs)

@@ -159,8 +159,11 @@ _of_single_values = Tensor.tolist
 
 
 def _tolist(tensor: Tensor) -> Any:
-    # A real list is copied as a whole; torch reads a fake one value by value.
-    return _of_single_values(tensor.cpu() if tensor.is_cuda else tensor)
+    # A real list is copied as a whole; torch reads a fake one value by value. A fake GPU's answers are all no.
+    if not tensor.is_cuda:
+        return _of_single_values(tensor)
+    tensor.cpu()
+    return np.zeros(tuple(tensor.shape), dtype=str(tensor.dtype).removeprefix("torch.")).tolist()
 
 
 def _numpy(tensor: Tensor) -> Any:

@@ -23,7 +23,8 @@ from torch import Tensor
 
 from pairx_engine.lrp import PRESETS
 from pairx_engine.propagation.precision import PRECISIONS
-from pairx_engine.relevance import LayerExplainer, Seen, starts_of
+from pairx_engine.relevance import LayerExplainer, Seen
+from pairx_engine.starts import starts_of
 from tests.benchmarks.fake_gpu import default_size, fake_chips, fake_explainer
 from tests.benchmarks.launch_counter import Counts, counted, steady
 
@@ -33,7 +34,7 @@ Part = tuple[str, Callable[[], Any]]
 
 def parts(explainer: LayerExplainer, size: int) -> Iterator[Part]:
     """The parts of an explanation and their work, to be run in order."""
-    layer, (chip, other) = explainer.layers[0], fake_chips(2, size)
+    layer, (chip, *others) = explainer.layers[0], fake_chips(4, size)
     plain: list[Seen] = []
     kept: list[Seen] = []
 
@@ -44,18 +45,17 @@ def parts(explainer: LayerExplainer, size: int) -> Iterator[Part]:
     yield "forward", lambda: plain.append(explainer.see(chip))
     yield "recorded forward", lambda: kept.append(explainer.see(chip, keep=True))
     del plain[1:], kept[1:]
-    for n in (1, PARTNERS):
-        given = counted_starts(lambda n=n: starts(n))
-        yield f"record above, pull {n}", lambda given=given: explainer.relevance(plain[0], given)
-        yield f"pull {n} above", lambda given=given: explainer.relevance(kept[0], given)
+    given = counted_starts(lambda: starts(1))
+    yield "record above, pull 1", lambda: explainer.relevance(plain[0], given)
+    yield "pull 1 above", lambda: explainer.relevance(kept[0], given)
     for n, which in ((1, ""), (MAPS, ""), (MAPS, ", other cells")):
         cells = cells_of(plain[0].features[layer], n, seed=len(which))
         yield (
             f"{n} pixel map{'s' * (n > 1)}{which}",
             lambda cells=cells: explainer.pixel_maps(kept[0], layer, cells),
         )
-    yield "whole pair", lambda: whole_pair(explainer, chip, other)
-    yield "photo, scores only", lambda: scores_only(explainer, chip)
+    yield "whole pair", lambda: whole_pair(explainer, chip, others[0])
+    yield "four photos, scores only", lambda: scores_only(explainer, chip, *others)
 
 
 def counted_starts(make: Callable[[], Tensor]) -> Tensor:
@@ -74,22 +74,21 @@ def cells_of(features: Tensor, n: int, seed: int) -> list[tuple[int, int]]:
 def whole_pair(explainer: LayerExplainer, *chips: Tensor) -> list[Tensor]:
     """Both photos with one start each, and pixel maps; all results on the host."""
     layer = explainer.layers[0]
-    seen = [explainer.see(chip, keep=True) for chip in chips]
+    seen = explainer.see_all(chips, keep=True)
     both = starts_of(explainer.preset, *(one.embedding for one in seen))
-    results = []
-    for one, start in zip(seen, both, strict=True):
-        results.append(explainer.relevance(one, start[None])[layer].float().cpu())
-        cells = cells_of(one.features[layer], MAPS, seed=0)
-        results.append(explainer.pixel_maps(one, layer, cells).float().cpu())
-    return results
+    found = explainer.relevances(seen, [start[None] for start in both])
+    results = [one[layer].float().cpu() for one in found]
+    cells = [cells_of(one.features[layer], MAPS, seed=0) for one in seen]
+    return [*results, *(maps.float().cpu() for maps in explainer.all_pixel_maps(seen, layer, cells))]
 
 
-def scores_only(explainer: LayerExplainer, chip: Tensor) -> Tensor:
-    """One photo with all its partners' starts."""
-    seen = explainer.see(chip)
-    partners = torch.empty(PARTNERS, *seen.embedding.shape, device=chip.device)
-    starts = starts_of(explainer.preset, seen.embedding, partners)[0]
-    return explainer.relevance(seen, starts)[explainer.layers[0]].float().cpu()
+def scores_only(explainer: LayerExplainer, *chips: Tensor) -> list[Tensor]:
+    """Photos with all their partners' starts."""
+    explainer = explainer.suited_to("score")
+    seen = explainer.see_all(chips)
+    partners = torch.empty(PARTNERS, *seen[0].embedding.shape, device=chips[0].device)
+    starts = [starts_of(explainer.preset, one.embedding, partners)[0] for one in seen]
+    return [found[explainer.layers[0]].float().cpu() for found in explainer.relevances(seen, starts)]
 
 
 def count_parts(explainer: LayerExplainer, size: int) -> dict[str, Counts]:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+import sys
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 
@@ -12,10 +14,10 @@ from schemas.settings import Settings
 
 
 @pytest.mark.parametrize(
-    ("gpus", "dask_cuda", "kind"), [(0, True, "local"), (2, False, "local"), (2, True, "cuda")]
+    ("gpus", "dask_cuda", "kind"), [([], True, "local"), (["0", "1"], False, "cuda"), (["0"], True, "cuda")]
 )
-def test_auto_takes_the_gpus_where_they_can_be_used(
-    monkeypatch: pytest.MonkeyPatch, gpus: int, dask_cuda: bool, kind: str
+def test_auto_takes_the_gpus_where_there_are_any(
+    monkeypatch: pytest.MonkeyPatch, gpus: list[str], dask_cuda: bool, kind: str
 ) -> None:
     monkeypatch.setattr(cluster, "_gpus", lambda: gpus)
     monkeypatch.setattr(cluster, "_has_dask_cuda", lambda: dask_cuda)
@@ -59,34 +61,168 @@ def test_workers_are_one_per_core_as_memory_allows(
     monkeypatch.setattr(distributed.system, "MEMORY_LIMIT", memory)
     assert worker_count(Settings()) == wanted
     assert worker_count(Settings(workers=5)) == 5
+    monkeypatch.setattr(cluster, "_gpus", lambda: ["0", "1", "2"])
+    assert worker_count(Settings(), "cuda") == 3
+    assert worker_count(Settings(workers=5), "cuda") == 5
 
 
-def test_the_cores_are_shared_among_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    import dask
+class Recorded:
+    """Takes the place of a Dask cluster and remembers what it was asked for, and in which environment."""
+
+    scheduler_address = "tcp://127.0.0.1:1"
+    seen: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, **options: Any) -> None:
+        import dask
+
+        environment = dask.config.get("distributed.nanny.pre-spawn-environ")
+        Recorded.seen = {**options, "environment": environment}
+        self.workers = options.get("workers") or dict.fromkeys(range(options["n_workers"]))
+
+    def __enter__(self) -> Recorded:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+def threads(environment: dict[str, str]) -> set[str]:
+    return {environment[f"{name}_NUM_THREADS"] for name in ("OMP", "MKL", "OPENBLAS")}
+
+
+def test_the_cores_and_the_memory_are_shared_among_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     import distributed
-
-    seen: dict[str, Any] = {}
-
-    class Recorded:
-        scheduler_address = "tcp://127.0.0.1:1"
-
-        def __init__(self, **options: Any) -> None:
-            seen.update(options, environment=dask.config.get("distributed.nanny.pre-spawn-environ"))
-            self.workers = dict.fromkeys(range(options["n_workers"]))
-
-        def __enter__(self) -> Recorded:
-            return self
-
-        def __exit__(self, *_: object) -> None:
-            return None
+    import distributed.system
 
     monkeypatch.setattr(distributed, "LocalCluster", Recorded)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(distributed.system, "MEMORY_LIMIT", 30 << 30)
     with dask_cluster(Settings(cluster="local", workers=3)) as found:
         assert found.workers == 3
-    assert {seen["environment"][f"{name}_NUM_THREADS"] for name in ("OMP", "MKL", "OPENBLAS")} == {"2"}
+    seen = Recorded.seen
+    assert threads(seen["environment"]) == {"2"}
     assert (seen["host"], seen["processes"], seen["threads_per_worker"]) == ("127.0.0.1", True, 1)
     assert seen["dashboard_address"].startswith("127.0.0.1:")
+    assert seen["memory_limit"] == 10 << 30
+    assert seen["env"] == {"CUDA_VISIBLE_DEVICES": ""}
+
+
+def on_gpus(
+    monkeypatch: pytest.MonkeyPatch, names: list[str], gigabytes: int = 80, dask_cuda: bool = False
+) -> None:
+    """Pretend that torch sees these GPUs."""
+    monkeypatch.setattr(cluster, "_gpus", lambda: names)
+    monkeypatch.setattr(cluster, "_gpu_memory", lambda index: gigabytes << 30)
+    monkeypatch.setattr(cluster, "_has_dask_cuda", lambda: dask_cuda)
+
+
+@pytest.mark.parametrize(
+    ("workers", "shown"),
+    [(None, ["GPU-a", "GPU-b"]), (1, ["GPU-a"]), (5, ["GPU-a", "GPU-b", "GPU-a", "GPU-b", "GPU-a"])],
+)
+def test_plain_workers_take_turns_on_the_gpus(
+    monkeypatch: pytest.MonkeyPatch, workers: int | None, shown: list[str]
+) -> None:
+    import distributed
+
+    on_gpus(monkeypatch, ["GPU-a", "GPU-b"])
+    monkeypatch.setattr(distributed, "SpecCluster", Recorded)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)))
+    with dask_cluster(Settings(cluster="auto", workers=workers)) as found:
+        assert (found.kind, found.workers) == ("cuda", len(shown))
+    specs = [spec["options"] for _, spec in sorted(Recorded.seen["workers"].items())]
+    assert [options["env"]["CUDA_VISIBLE_DEVICES"] for options in specs] == shown
+    assert threads(Recorded.seen["environment"]) == {str(16 // len(shown))}
+    assert {(o["host"], o["nthreads"]) for o in specs} == {("127.0.0.1", 1)}
+
+
+@pytest.mark.parametrize(("workers", "by_dask_cuda"), [(None, True), (1, True), (2, True), (3, False)])
+def test_dask_cuda_is_used_while_every_worker_has_a_gpu_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, workers: int | None, by_dask_cuda: bool
+) -> None:
+    import distributed
+
+    on_gpus(monkeypatch, ["0", "1"], dask_cuda=True)
+    monkeypatch.setattr(distributed, "SpecCluster", Recorded)
+    monkeypatch.setitem(sys.modules, "dask_cuda", SimpleNamespace(LocalCUDACluster=Recorded))
+    with dask_cluster(Settings(cluster="cuda", workers=workers)) as found:
+        assert found.workers == (workers or 2)
+    assert ("n_workers" in Recorded.seen) == by_dask_cuda
+
+
+def test_more_workers_than_fit_into_a_gpu_are_refused_with_the_numbers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    on_gpus(monkeypatch, ["0", "1"], gigabytes=16)
+    with (
+        pytest.raises(
+            SettingsError,
+            match=r"5 workers on 2 GPUs make 3 on one.* 6 GB .* 16 GB[\s\S]*--workers 4 at most",
+        ),
+        dask_cluster(Settings(cluster="cuda", workers=5)),
+    ):
+        pass
+    on_gpus(monkeypatch, ["0"], gigabytes=4)
+    with (
+        pytest.raises(SettingsError, match=r"2 workers on 1 GPU [\s\S]*--workers 1 at most"),
+        dask_cluster(Settings(cluster="cuda", workers=2)),
+    ):
+        pass
+
+
+def test_cuda_without_a_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    on_gpus(monkeypatch, [])
+    with (
+        pytest.raises(SettingsError, match=r"torch sees none[\s\S]*--cluster local"),
+        dask_cluster(Settings(cluster="cuda")),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("given", "count", "names"),
+    [
+        (None, 2, ["0", "1"]),
+        ("3,1", 2, ["3", "1"]),
+        ("GPU-aa, MIG-bb", 2, ["GPU-aa", "MIG-bb"]),
+        # CUDA stops at the first name that it does not know.
+        ("0,9,1", 1, ["0"]),
+        ("", 0, []),
+    ],
+)
+def test_gpus_are_named_as_they_were_given(
+    monkeypatch: pytest.MonkeyPatch, given: str | None, count: int, names: list[str]
+) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    if given is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    assert cluster._gpus() == names
+
+
+def environment_of_a_worker() -> tuple[str | None, str | None]:
+    """Runs in a worker."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES"), os.environ.get("OMP_NUM_THREADS")
+
+
+def test_two_workers_share_a_gpu_and_two_others_see_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    from distributed import Client
+
+    before = os.environ.get("CUDA_VISIBLE_DEVICES")
+    on_gpus(monkeypatch, ["0"])
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OMP_WAIT_POLICY"):
+        monkeypatch.setenv(name, os.environ.get(name, ""))  # nannies change this process's environment
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    for kind, shown in (("cuda", "0"), ("local", "")):
+        with dask_cluster(Settings(cluster=kind, workers=2)) as found, Client(found.address) as client:
+            assert list(client.run(environment_of_a_worker).values()) == [(shown, "1")] * 2
+            pids = client.run(os.getpid)
+            assert len({os.getpid(), *pids.values()}) == 3
+    assert os.environ.get("CUDA_VISIBLE_DEVICES") == before, "the driver's own view has changed"
 
 
 def test_workers_know_the_server_and_wait_without_spinning(scheduler: str, server: str) -> None:

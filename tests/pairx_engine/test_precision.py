@@ -119,13 +119,19 @@ def test_full_precision_products_are_torchs_own():
         assert torch.equal(product(a, b, torch.matmul, PRECISIONS[name]), a @ b)
 
 
-def test_tf32_is_switched_inside_only(monkeypatch):
+def test_tf32_and_short_sums_are_switched_inside_only(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    seen = []
+    products, seen = torch.backends.cuda.matmul, []
 
     def switches():
-        return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+        short = (
+            products.allow_bf16_reduced_precision_reduction,
+            products.allow_fp16_reduced_precision_reduction,
+        )
+        return products.allow_tf32, torch.backends.cudnn.allow_tf32, *short
 
+    # torch's default; another test may have settled the process's device.
+    products.allow_bf16_reduced_precision_reduction = products.allow_fp16_reduced_precision_reduction = True
     before = switches()
 
     def fail():
@@ -135,10 +141,10 @@ def test_tf32_is_switched_inside_only(monkeypatch):
 
     with pytest.raises(RuntimeError):
         fail()
-    assert seen == [(True, True)]
+    assert seen == [(True, True, False, False)]
     assert switches() == before
     with tensor_cores(PRECISIONS["float32"]):
-        assert switches() == (False, False)
+        assert switches() == (False, False, False, False)
     assert switches() == before
 
 

@@ -291,6 +291,23 @@ def test_running_out_of_memory_halves_the_group_and_goes_on(error, fits, sizes):
     assert work.sizes == sizes
 
 
+def test_a_short_group_is_halved_from_its_own_length():
+    """A group of five that has room for sixty-four: smaller fillings first, down to a single item alone."""
+    work = Memory(2, torch.OutOfMemoryError("CUDA out of memory"))
+    assert [item for group in in_groups(range(5), 64, work) for item in group] == list(range(5))
+    assert work.sizes == [64, 3, 2, 2, 2]
+    alone = Memory(1, torch.OutOfMemoryError("CUDA out of memory"))
+    assert list(in_groups("a", 64, alone)) == [["a"]]
+    assert alone.sizes == [64, 1]
+
+
+def test_an_error_that_kills_the_device_is_not_tried_again():
+    work = Memory(0, RuntimeError("CUDA error: an illegal memory access was encountered"))
+    with pytest.raises(RuntimeError, match="illegal"):
+        list(in_groups(range(3), 8, work))
+    assert work.sizes == [8]
+
+
 def test_other_errors_and_a_single_item_that_does_not_fit_are_raised():
     with pytest.raises(torch.OutOfMemoryError):
         list(in_groups(range(3), 2, Memory(0, torch.OutOfMemoryError())))

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from pairx_engine.chips import chip_of, cut_photo, decode_photo, view_of
+from schemas.errors import AcceleratorFailure
 from tasks import embed
 from tasks.embed import embed_chips, embed_shard, plan_embed, stored_features
 from tasks.ingest import ingest_shard
@@ -149,12 +150,34 @@ def test_a_full_gpu_halves_the_batch(done: Stages, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(embed, "_forward", crowded)
     np.testing.assert_allclose(embed_chips(done.job, chips), wanted, rtol=1e-4, atol=1e-5)
-    assert sizes == [8, 4, 2, 2, 2]
+    assert sizes == [8, 3, 2, 2, 2]
     monkeypatch.setattr(
         embed, "_forward", lambda *_: (_ for _ in ()).throw(torch.cuda.OutOfMemoryError("full"))
     )
     with pytest.raises(torch.cuda.OutOfMemoryError):
         embed_chips(done.job, chips)
+
+
+def test_a_device_that_dies_stores_nothing(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither in the model's forward nor in a detector: no row, and no photo that takes the blame."""
+    stages = ingested(job, tmp_path, "a.jpg", "b.jpg")
+    dead = RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    class Detector:
+        def extract(self, view: Any) -> Any:
+            raise dead
+
+    def fail(*_: Any) -> Any:
+        raise dead
+
+    with monkeypatch.context() as patch:
+        patch.setattr(embed, "_forward", fail)
+        with pytest.raises(RuntimeError, match="illegal memory access"):
+            embed_all(stages)
+    monkeypatch.setattr(embed, "matcher_of", lambda _: Detector())
+    with pytest.raises(AcceleratorFailure, match="embed of a: CUDA error: an illegal memory access"):
+        embed_all(stages)
+    assert {path.partition("/")[0] for path in files_of(job.warehouse)} == {"photos"}
 
 
 def test_a_file_that_changed_after_ingest_fails_alone(

@@ -6,12 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow.parquet as pq
 import pytest
+import torch
 
+from pairx_engine.accelerator import describe
 from schemas.views import RUN_COLUMNS, install_views
+from tasks.embed import embed_shard
+from tasks.ingest import ingest_shard
 from tasks.job import Job
 from tasks.remaining import look
-from tasks.run_log import Balance, RunLog, StageLog, balances, unchanged, versions
+from tasks.run_log import Balance, RunLog, StageLog, balances, devices_of, unchanged, versions
 from tasks.shards import ShardResult
 from tasks.warehouse import Warehouse
 from tests.small_catalogue import Stages
@@ -116,6 +121,49 @@ def test_stage_logs_sum_their_shards() -> None:
     log = StageLog.of("embed", shards, 9.0)
     assert log == StageLog("embed", 2, 7, 1, 9.0, 3.0, 2.0, 300)
     assert StageLog.of("embed", [], 0.1).peak_bytes == 0
+
+
+def test_a_run_names_the_devices_that_computed(job: Job) -> None:
+    gpu, cpu = "NVIDIA H100 80GB HBM3, torch 2.15.0, CUDA 13.2", "cpu, torch 2.15.0"
+    shards = [ShardResult("score", str(i), 1, 0, device=d) for i, d in enumerate((gpu, cpu, gpu, None))]
+    log = StageLog.of("score", shards, 1.0)
+    assert log.devices == (gpu, cpu)
+    assert devices_of([StageLog("ingest"), log, StageLog("draw", devices=(cpu,))]) == [gpu, cpu]
+    RunLog(job).write("finished", stages=[StageLog("ingest"), log])
+    connection = job.warehouse.connect()
+    assert connection.execute("SELECT devices FROM all_runs").fetchall() == [([gpu, cpu],)]
+
+
+def test_shards_tell_the_device_where_the_engine_computed(done: Stages, tmp_path: Path) -> None:
+    job = Job(**{**vars(done.job), "warehouse": Warehouse(str(tmp_path / "w"))})
+    assert ingest_shard(job, done.ingest[0]).device is None
+    found = embed_shard(job, done.embed[0]).device
+    assert found == describe(torch.device("cpu"))
+    assert found.startswith("cpu, torch ")
+
+
+@pytest.mark.parametrize("also_new", [False, True])
+def test_runs_stored_before_the_devices_were_known_are_read(job: Job, also_new: bool) -> None:
+    """A file without the column, as an older program wrote it: alone, and beside one that has it."""
+    old = RunLog(job)
+    old.write("finished", "s", counts={"pairs": 0})
+    (path,) = Path(job.warehouse.root).glob("runs/*/*.parquet")
+    table = pq.read_table(path, partitioning=None)
+    pq.write_table(table.drop_columns(["devices"]), path)
+    if also_new:
+        RunLog(job, f"{old.run_id}-later").write("finished", "t", [StageLog("embed", devices=("cpu",))])
+    connection = duckdb.connect()
+    install_views(connection, job.warehouse)
+    for view in ("runs", "all_runs"):
+        found = [
+            row[0] for row in connection.execute(f"SELECT devices FROM {view} ORDER BY run_id").fetchall()
+        ]
+        assert found == ([None, ["cpu"]] if also_new else [None])
+    stored = job.warehouse.read("runs", job.prints.suspects)
+    assert stored.num_rows == 1 + also_new
+    assert job.warehouse.check() == []
+    with look(job, old.columns()) as (connection, _):
+        assert unchanged(connection, job.prints.pairs, "s")
 
 
 def test_versions_name_what_computes() -> None:

@@ -48,7 +48,11 @@ def written(done: Stages, tmp_path_factory: pytest.TempPathFactory) -> tuple[str
     log = RunLog(job)
     with look(job, log.columns(), keep=NARROW) as (connection, _):
         address, counts = write_report(
-            job, log, connection, balances(connection), [StageLog("embed", 2, seconds=1.5)]
+            job,
+            log,
+            connection,
+            balances(connection),
+            [StageLog("embed", 2, seconds=1.5, devices=("cpu, torch 2.15.0", "NVIDIA H100"))],
         )
     return address, counts, Path(address).read_text(encoding="utf-8")
 
@@ -79,6 +83,7 @@ def test_the_report_shows_counts_sums_failures_and_the_notice(
         assert code in words.replace(" ", "_") or code.replace("_", " ") in words
     assert EMBEDDED_NOTICE in words
     assert done.job.prints.scores in words
+    assert "computed on NVIDIA H100; cpu, torch 2.15.0" in words
 
 
 def test_the_report_has_figures_of_what_was_drawn(written: tuple[str, dict[str, int], str]) -> None:

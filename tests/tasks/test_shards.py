@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pairx_engine.errors import ModelError, PhotoError
-from schemas.errors import WarehouseError
+from schemas.errors import AcceleratorFailure, WarehouseError
 from schemas.failures import Failure, FailureCode
 from tasks.job import Job
 from tasks.shards import Stopwatch, chunks, commit, or_failure, peak_bytes
@@ -74,6 +75,12 @@ def test_a_shard_without_failures_writes_none(job: Job) -> None:
         (PhotoError("truncated", "breaks off"), "truncated", "breaks off"),
         (MemoryError(), "out_of_memory", "memory"),
         (torch.cuda.OutOfMemoryError("CUDA out of memory"), "out_of_memory", "CUDA"),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), "out_of_memory", "ALLOC_FAILED"),
+        (
+            RuntimeError("CUDA error: CUBLAS_STATUS_NOT_SUPPORTED when calling"),
+            "internal_error",
+            "RuntimeError: CUDA",
+        ),
         (ZeroDivisionError("division by zero"), "internal_error", "ZeroDivisionError: division by zero"),
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
@@ -96,6 +103,24 @@ def test_what_concerns_the_whole_run_passes(error: BaseException) -> None:
     with pytest.raises(type(error)), or_failure(failures, "embed", "p"):
         raise error
     assert failures == []
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_device_that_died_is_no_failure_of_an_item(wrapped: bool) -> None:
+    error: Exception = RuntimeError("CUDA error: an illegal memory access was encountered")
+    if wrapped:
+        outer = ValueError("no figure")
+        outer.__cause__, error = error, outer
+    failures: list[Failure] = []
+    with (
+        pytest.raises(AcceleratorFailure, match="score of p: .*") as found,
+        or_failure(failures, "score", "p"),
+    ):
+        raise error
+    assert failures == []
+    assert found.value.cure
+    again = pickle.loads(pickle.dumps(found.value))
+    assert (str(again), type(again)) == (str(found.value), AcceleratorFailure)
 
 
 def test_the_stopwatch_counts_the_engine_within_the_whole() -> None:

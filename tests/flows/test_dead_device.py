@@ -1,0 +1,108 @@
+"""A device that dies takes its worker's process with it and nothing else: the run goes on in a new one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from flows import stages
+from flows.stages import Work
+from schemas.errors import AcceleratorFailure, WarehouseError
+from tasks.warehouse import Warehouse
+from tests.flows.conftest import Finished
+from tests.flows.running import run_flow, shards_of
+from tests.small_catalogue import assert_same_rows, rows_of
+
+ILLEGAL = "CUDA error: an illegal memory access was encountered"
+
+
+class Ended(BaseException):
+    """Stands in for the end of the process."""
+
+
+def work_that_raises(error: Exception, monkeypatch: pytest.MonkeyPatch) -> Work:
+    def fail(job: Any, shard: Any) -> None:
+        raise error
+
+    monkeypatch.setitem(stages.WORK, "score", fail)
+    return Work("score", None, None)  # type: ignore[arg-type]
+
+
+def on_a_worker(nanny: str | None, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Pretend to be a Dask worker; returns the exit statuses it ends with."""
+    codes: list[int] = []
+
+    def end(code: int) -> None:
+        codes.append(code)
+        raise Ended
+
+    monkeypatch.setattr(stages, "get_worker", lambda: SimpleNamespace(nanny=nanny))
+    monkeypatch.setattr(stages.os, "_exit", end)
+    return codes
+
+
+@pytest.mark.parametrize("error", [RuntimeError(ILLEGAL), AcceleratorFailure(f"score of p: {ILLEGAL}")])
+def test_a_worker_with_a_nanny_ends(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    codes = on_a_worker("tcp://127.0.0.1:1", monkeypatch)
+    with pytest.raises(Ended):
+        work_that_raises(error, monkeypatch).do()
+    assert codes == [70]
+    said = capfd.readouterr().err
+    assert "a shard of score is tried elsewhere" in said
+    assert ILLEGAL in said
+
+
+@pytest.mark.parametrize("place", ["worker without a nanny", "no worker"])
+def test_elsewhere_the_error_is_raised(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    codes = on_a_worker(None, monkeypatch) if place != "no worker" else []
+    with pytest.raises(AcceleratorFailure, match="illegal memory access"):
+        work_that_raises(RuntimeError(ILLEGAL), monkeypatch).do()
+    assert codes == []
+
+
+def test_other_errors_leave_the_process_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    codes = on_a_worker("tcp://127.0.0.1:1", monkeypatch)
+    for error in (WarehouseError("full"), RuntimeError("shapes differ"), MemoryError()):
+        with pytest.raises(type(error)):
+            work_that_raises(error, monkeypatch).do()
+    assert codes == []
+
+
+def die_in_the_third_pair(marker: str) -> int:
+    """Runs in a worker: from now on the third pair that it scores finds the device dead. Returns the process id."""
+    import os
+
+    from tasks import score
+
+    evidence, pairs = score._local_evidence, iter(range(1_000_000))
+
+    def dying(*given: Any) -> Any:
+        if next(pairs) == 2:
+            Path(marker).touch(exist_ok=False)
+            raise RuntimeError(ILLEGAL)
+        return evidence(*given)
+
+    score._local_evidence = dying
+    return os.getpid()
+
+
+def test_a_run_goes_on_after_a_device_died(
+    small: Path, scheduler: str, undisturbed: Finished, tmp_path: Path
+) -> None:
+    from distributed import Client
+
+    marker, warehouse = tmp_path / "died", Warehouse(str(tmp_path / "w"))
+    with Client(scheduler) as client:
+        (before,) = client.run(die_in_the_third_pair, str(marker)).values()
+        summary = run_flow(small, warehouse, scheduler)
+        (after,) = client.run(stages.os.getpid).values()
+    assert marker.exists()
+    assert before != after
+    assert shards_of(summary) == shards_of(undisturbed.summary)  # type: ignore[arg-type]
+    assert_same_rows(warehouse, undisturbed.warehouse)  # type: ignore[arg-type]
+    assert not [f for f in rows_of(warehouse, "failures").values() if f["stage"] == "score"]
