@@ -59,6 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser("tests.gpu.gather", description=__doc__, formatter_class=own)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--shared", type=Path, default=SHARED, help="folder of photos, weights and goldens")
+    parser.add_argument("--wheels", type=Path, help="wheels of an earlier folder, to be used again")
     parser.add_argument("--without-wheels", action="store_true", help="leave the wheels out")
     chosen = parser.parse_args(arguments)
     folder: Path = chosen.folder
@@ -66,15 +67,15 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"{folder} is there already")
     copy_project(folder / "project")
     copy_shared(chosen.shared, folder / "shared")
-    held = {} if chosen.without_wheels else download(folder / "wheels")
+    if chosen.wheels:
+        shutil.copytree(chosen.wheels, folder / "wheels")
+    elif not chosen.without_wheels:
+        download(folder / "wheels")
     script = folder / "run.sh"
     script.write_text(RUN, encoding="utf-8")
     script.chmod(0o755)
-    for kind, names in held.items():
-        size = sum(map(size_of, (folder / "wheels").glob(f"{kind}*")))
-        print(f"wheels/{kind}: {len(names)} wheels, {size / 1e6:.1f} MB")
-    for part in ("project", "shared"):
-        print(f"{part}: {size_of(folder / part) / 1e6:.1f} MB")
+    for part in sorted([folder / "project", folder / "shared", *folder.glob("wheels/*")]):
+        print(f"{part.relative_to(folder)}: {size_of(part) / 1e6:.1f} MB")
     total = size_of(folder)
     print(f"all of {folder}: {total / 1e6:.1f} MB")
     too_large = [

@@ -75,10 +75,12 @@ class _Side:
     seen: list[Seen]
 
     @classmethod
-    def of(cls, device: str, path: Path, preset: str, precision: str) -> _Side:
+    def of(cls, device: str, path: Path, preset: str, precision: str, graphs: bool = False) -> _Side:
         golden, about = _read(path)
         model = load_model(path.parents[1] / "models" / about["model"], device)
-        way = EngineWay(model.network, about["layer"], precision, preset)
+        way = EngineWay(
+            model.network, about["layer"], precision, preset, {"graphs": True} if graphs else None
+        )
         chips = list(model.normalise([golden["chip0"], golden["chip1"]]))
         return cls(way, chips, [way.explainer.see(chip) for chip in chips])
 
@@ -95,11 +97,14 @@ def _reference(path: Path, preset: str) -> tuple[_Side, Explained]:
     return side, side.way.explain(*side.chips, _MAPS)
 
 
-def golden_on(device: str, path: Path, preset: str, precision: str) -> GoldenFound:
-    """One golden explained on a device, against the CPU's single precision and the published code."""
+def golden_on(device: str, path: Path, preset: str, precision: str, graphs: bool = False) -> GoldenFound:
+    """One golden explained on a device, against the CPU's single precision and the published code.
+
+    `graphs` replays passes and pulls as CUDA graphs.
+    """
     cpu, reference = _reference(path, preset)
     wanted = reference.scored
-    there = _Side.of(device, path, preset, precision)
+    there = _Side.of(device, path, preset, precision, graphs)
     (scored,) = there.way.score(there.chips, [(0, 1)])
     cells = wanted.cell0[:_MAPS], wanted.cell1[:_MAPS]
     maps = np.concatenate([there.way.maps(chip, c) for chip, c in zip(there.chips, cells, strict=True)])
@@ -162,22 +167,25 @@ def _measure_goldens(task: Task, findings: Findings) -> None:
     kept: dict[str, Any] = {}
     # On a CPU half precision is slow, and tf32 is single precision.
     formats = ("float32", "bfloat16") if task.small else PRECISIONS
-    for precision in formats:
-        for preset in PRESETS:
-            if task.left < 15:
-                findings.cut_short(f"goldens in {preset}, {precision} and what follows")
-                return
-            found = {p.stem: golden_on(task.device, p, preset, precision) for p in paths}
-            limit = tolerance(task.device, precision)
-            wrong = [f"{name}: {what}" for name, one in found.items() for what in one.beyond(limit)]
-            kept[f"{preset}, {precision}"] = {name: asdict(one) for name, one in found.items()}
-            findings.at_most(
-                f"goldens, {preset}, {precision}: {_words(list(found.values()))}; beyond tolerance"
-                f"{': ' + ', '.join(wrong) if wrong else ''}",
-                len(wrong),
-                0,
-            )
-            findings.detail("goldens", kept)
+    ways = [(preset, precision, False) for precision in formats for preset in PRESETS]
+    if task.device != "cpu":
+        ways += [(preset, "float32", True) for preset in FAMILY_PRESETS]
+    for preset, precision, graphs in ways:
+        way = f"{preset}, {precision}{', CUDA graphs' if graphs else ''}"
+        if task.left < 15:
+            findings.cut_short(f"goldens in {way} and what follows")
+            return
+        found = {p.stem: golden_on(task.device, p, preset, precision, graphs) for p in paths}
+        limit = tolerance(task.device, precision)
+        wrong = [f"{name}: {what}" for name, one in found.items() for what in one.beyond(limit)]
+        kept[way] = {name: asdict(one) for name, one in found.items()}
+        findings.at_most(
+            f"goldens, {way}: {_words(list(found.values()))}; beyond tolerance"
+            f"{': ' + ', '.join(wrong) if wrong else ''}",
+            len(wrong),
+            0,
+        )
+        findings.detail("goldens", kept)
 
 
 def _words(found: list[GoldenFound]) -> str:

@@ -103,11 +103,10 @@ def _wanted(need: Requirement, extra: str) -> bool:
     return need.marker is None or need.marker.evaluate({**_MARKERS, "extra": extra})
 
 
-def download(folder: Path) -> dict[str, list[str]]:
-    """Fetch the wheels of all sets into folders of their names, and pack large sets; returns what each holds."""
+def download(folder: Path) -> None:
+    """Fetch the wheels of all sets into folders of their names, and pack large sets."""
     there, pinned = listed(), listed(CONSTRAINTS)
     brought: set[str] = set()
-    held: dict[str, list[str]] = {}
     for kind, wanted in SETS.items():
         names = sorted(missing(wanted, there) - brought)
         brought |= set(names)
@@ -121,10 +120,8 @@ def download(folder: Path) -> dict[str, list[str]]:
              "--dest", str(place), *asked],
             check=True,
         )  # fmt: skip
-        held[kind] = sorted(path.name for path in place.iterdir())
         if sum(path.stat().st_size for path in place.iterdir()) > _PACKED:
             pack(place)
-    return held
 
 
 def pack(folder: Path) -> Path:
