@@ -33,9 +33,9 @@ def measure(task: Task, findings: Findings) -> None:
     starts, maps, repeats = (2, 2, 1) if task.small else (10, 10, 5)
     explainer = LayerExplainer(model.network, [model.layer])
     for name, run in jobs_of(explainer, model.layer, chips[0], starts, maps).items():
-        if task.left < 20:
-            findings.cut_short(f"profile of {name} and what follows")
-            return
+        if task.left < 15 and not task.small:
+            findings.cut_short(f"profile of {name}")
+            continue
         _profile(task, findings, name, run)
     _plain_forward(task, findings, model, chips[0], repeats)
     switches: dict[str, dict[str, Any]] = {
@@ -45,7 +45,7 @@ def measure(task: Task, findings: Findings) -> None:
         switches["CUDA graphs"] = {"graphs": True}
     for precision in ("float32", "bfloat16") if task.small else ("float32", "tf32", "bfloat16", "float16"):
         for switch, changes in switches.items():
-            if task.left < 10 and not task.small:
+            if task.left < 6 and not task.small:
                 findings.cut_short(f"times in {precision}, {switch} and what follows")
                 return
             try:
