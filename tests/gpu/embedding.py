@@ -94,7 +94,7 @@ def _neighbours(task: Task, findings: Findings) -> None:
     found = exact_top_k(vectors[:queries], rows, blocks, keys, rules)
     there = exact_top_k(
         vectors[:queries].cpu(), rows, lambda: [(at, v.cpu()) for at, v in blocks()], keys, rules
-    ) if task.small or task.left > 60 else None  # fmt: skip
+    ) if task.small or task.left > 15 else None  # fmt: skip
     if there is None:
         findings.cut_short("neighbours on the CPU, to compare")
         return

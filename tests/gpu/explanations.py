@@ -33,7 +33,7 @@ def measure(task: Task, findings: Findings) -> None:
         options += ["--precisions", "float32", "--photos", "3", "--published-pairs", "1"]
         _benchmark(task, findings, [full, score], options, task.left)
         return
-    options += ["--precisions", "float32,tf32,bfloat16", "--published-repeats", "2"]
+    options += ["--precisions", "float32,tf32,bfloat16", "--published-repeats", "1"]
     # Whole explanations may take two thirds of the time.
     _benchmark(task, findings, [full], options, task.left * 0.67)
     _benchmark(task, findings, [score], options, task.left)

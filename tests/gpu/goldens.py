@@ -31,6 +31,8 @@ FAMILY_PRESETS = ("published", "conserving")
 """`paper` differs from `published` only in how channels are summed."""
 _SMALL_FAMILIES = ("MiewID",)
 _MAPS = 10
+_FOR_GOLDENS = 25
+"""Seconds that families leave for the goldens' other formats."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +77,12 @@ class _Side:
     seen: list[Seen]
 
     @classmethod
-    def of(cls, device: str, path: Path, preset: str, precision: str) -> _Side:
+    def of(cls, device: str, path: Path, preset: str, precision: str, graphs: bool = False) -> _Side:
         golden, about = _read(path)
         model = load_model(path.parents[1] / "models" / about["model"], device)
-        way = EngineWay(model.network, about["layer"], precision, preset)
+        way = EngineWay(
+            model.network, about["layer"], precision, preset, {"graphs": True} if graphs else None
+        )
         chips = list(model.normalise([golden["chip0"], golden["chip1"]]))
         return cls(way, chips, [way.explainer.see(chip) for chip in chips])
 
@@ -95,11 +99,14 @@ def _reference(path: Path, preset: str) -> tuple[_Side, Explained]:
     return side, side.way.explain(*side.chips, _MAPS)
 
 
-def golden_on(device: str, path: Path, preset: str, precision: str) -> GoldenFound:
-    """One golden explained on a device, against the CPU's single precision and the published code."""
+def golden_on(device: str, path: Path, preset: str, precision: str, graphs: bool = False) -> GoldenFound:
+    """One golden explained on a device, against the CPU's single precision and the published code.
+
+    `graphs` replays passes and pulls as CUDA graphs.
+    """
     cpu, reference = _reference(path, preset)
     wanted = reference.scored
-    there = _Side.of(device, path, preset, precision)
+    there = _Side.of(device, path, preset, precision, graphs)
     (scored,) = there.way.score(there.chips, [(0, 1)])
     cells = wanted.cell0[:_MAPS], wanted.cell1[:_MAPS]
     maps = np.concatenate([there.way.maps(chip, c) for chip, c in zip(there.chips, cells, strict=True)])
@@ -146,38 +153,44 @@ def single_is_exact(errors: dict[str, float], device: str) -> bool:
 
 
 def measure(task: Task, findings: Findings) -> None:
-    """Goldens first, in all presets and formats, then the families."""
+    """Single precision of goldens and families first, then what is less likely to be wrong or more likely to be short of time."""
     exact_products()
-    _measure_goldens(task, findings)
+    single = [(preset, "float32", False) for preset in PRESETS]
+    # On a CPU half precision is slow, and tf32 is single precision.
+    shorter = ("bfloat16",) if task.small else PRECISIONS[1:]
+    others = [(preset, precision, False) for precision in shorter for preset in PRESETS]
+    if task.device != "cpu":
+        others = [(preset, "float32", True) for preset in FAMILY_PRESETS] + others
+    _measure_goldens(task, findings, single)
     _measure_families(task, findings)
+    _measure_goldens(task, findings, others)
 
 
-def _measure_goldens(task: Task, findings: Findings) -> None:
-    paths = goldens_in(task.shared_folder)
+def _measure_goldens(task: Task, findings: Findings, ways: list[tuple[str, str, bool]]) -> None:
+    """Goldens in presets and formats, replayed as CUDA graphs or not."""
+    paths = goldens_in(task.shared_folder)[: 1 if task.small else None]
     if not paths:
         findings.lacks("goldens", "there are none")
         return
-    if task.small:
-        paths = paths[:1]
-    kept: dict[str, Any] = {}
-    # On a CPU half precision is slow, and tf32 is single precision.
-    formats = ("float32", "bfloat16") if task.small else PRECISIONS
-    for preset in PRESETS:
-        for precision in formats:
-            if task.left < 15:
-                findings.cut_short(f"goldens in {preset}, {precision} and what follows")
-                return
-            found = {p.stem: golden_on(task.device, p, preset, precision) for p in paths}
-            limit = tolerance(task.device, precision)
-            wrong = [f"{name}: {what}" for name, one in found.items() for what in one.beyond(limit)]
-            kept[f"{preset}, {precision}"] = {name: asdict(one) for name, one in found.items()}
-            findings.at_most(
-                f"goldens, {preset}, {precision}: {_words(list(found.values()))}; beyond tolerance"
-                f"{': ' + ', '.join(wrong) if wrong else ''}",
-                len(wrong),
-                0,
-            )
-            findings.detail("goldens", kept)
+    kept: dict[str, Any] = findings.details.setdefault("goldens", {})
+    left_out = []
+    for preset, precision, graphs in ways:
+        way = f"{preset}, {precision}{', CUDA graphs' if graphs else ''}"
+        if task.left < 6 and not task.small:
+            left_out.append(way)
+            continue
+        found = {p.stem: golden_on(task.device, p, preset, precision, graphs) for p in paths}
+        limit = tolerance(task.device, precision)
+        wrong = [f"{name}: {what}" for name, one in found.items() for what in one.beyond(limit)]
+        kept[way] = {name: asdict(one) for name, one in found.items()}
+        findings.at_most(
+            f"goldens, {way}: {_words(list(found.values()))}; beyond tolerance"
+            f"{': ' + ', '.join(wrong) if wrong else ''}",
+            len(wrong),
+            0,
+        )
+    if left_out:
+        findings.cut_short(f"goldens in {'; '.join(left_out)}")
 
 
 def _words(found: list[GoldenFound]) -> str:
@@ -194,11 +207,12 @@ def _words(found: list[GoldenFound]) -> str:
 
 def _measure_families(task: Task, findings: Findings) -> None:
     kept: dict[str, dict[str, float]] = {}
-    precisions = ("float32", "bfloat16") if task.small else PRECISIONS
+    # Other formats are measured on the goldens: real weights say more of them.
+    precisions = ("float32", "bfloat16")
     left_out = []
-    for family in _SMALL_FAMILIES if task.small else FAMILIES:
-        for preset in FAMILY_PRESETS:
-            if task.left < 8:
+    for preset in FAMILY_PRESETS:
+        for family in _SMALL_FAMILIES if task.small else FAMILIES:
+            if task.left < _FOR_GOLDENS and not task.small:
                 left_out.append(f"{family} in {preset}")
                 continue
             kept[f"{family}, {preset}"] = family_errors(task.device, family, preset, precisions)

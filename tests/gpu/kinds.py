@@ -11,7 +11,7 @@ _KERNELS = [
     ("layout conversion", r"nchwtonhwc|nhwctonchw|nchw2nhwc|nhwc2nchw|transpose|permute"),
     (
         "dense convolution or product",
-        r"gemm|cutlass|conv|implicit|winograd|fprop|dgrad|xmma|sgemm|hgemm|nvjet|gemv|cudnn.*engine|splitk",
+        r"gemm|cutlass|conv(?!ert)|implicit|winograd|fprop|dgrad|xmma|sgemm|hgemm|nvjet|gemv|cudnn.*engine|splitk",
     ),
     ("copy", r"memcpy|memset|copy|catarray|fill"),
     ("reduction", r"reduce|softmax|norm|welford|sort|scan|pool"),

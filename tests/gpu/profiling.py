@@ -33,25 +33,29 @@ def measure(task: Task, findings: Findings) -> None:
     starts, maps, repeats = (2, 2, 1) if task.small else (10, 10, 5)
     explainer = LayerExplainer(model.network, [model.layer])
     for name, run in jobs_of(explainer, model.layer, chips[0], starts, maps).items():
-        if task.left < 20:
-            findings.cut_short(f"profile of {name} and what follows")
-            return
+        if task.left < 15 and not task.small:
+            findings.cut_short(f"profile of {name}")
+            continue
         _profile(task, findings, name, run)
     _plain_forward(task, findings, model, chips[0], repeats)
+    switches: dict[str, dict[str, Any]] = {
+        f"maps {layout}": {"forward": layout, "pull": layout} for layout in LAYOUTS
+    }
+    if task.device != "cpu":
+        switches["CUDA graphs"] = {"graphs": True}
     for precision in ("float32", "bfloat16") if task.small else ("float32", "tf32", "bfloat16", "float16"):
-        for layout in LAYOUTS:
-            if task.left < 10:
-                findings.cut_short(f"times in {precision}, {layout} and what follows")
+        for switch, changes in switches.items():
+            if task.left < 6 and not task.small:
+                findings.cut_short(f"times in {precision}, {switch} and what follows")
                 return
             try:
-                changes = {"forward": layout, "pull": layout}
                 tuned = explainer_with(model.network, model.layer, "published", precision, changes)
             except NotAvailable as why:
-                findings.lacks(f"times in {precision}, {layout}", why)
+                findings.lacks(f"times in {precision}, {switch}", why)
                 continue
             for name, run in jobs_of(tuned, model.layer, chips[0], starts, maps).items():
                 taken = timed(run, task.device, repeats)
-                findings.figure(f"{name}, {precision}, {layout}", taken * 1e3, "ms")
+                findings.figure(f"{name}, {precision}, {switch}", taken * 1e3, "ms")
 
 
 def jobs_of(
