@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -26,9 +26,10 @@ from tasks.embed import stored_features
 from tasks.job import Job, explainer_of, matcher_of, model_of
 from tasks.pair_order import close_together, parts
 from tasks.photo_files import CUTS
-from tasks.shards import ShardResult, Stopwatch, commit, or_failure
+from tasks.shards import ShardResult, Stopwatch, chunks, commit, or_failure
 from tasks.warehouse import shard_name
 
+R = TypeVar("R")
 Photo = Mapping[str, Any]
 Grids = tuple[NDArray[np.float32], NDArray[np.float32]]
 _PHOTO_COLUMNS = ("photo_id", "chip_id", "root", "path", "sha256", "box", "theta")
@@ -161,15 +162,21 @@ def _on_threads(
 
 
 def _see(job: Job, shard: ScoreShard, lost: list[Failure], watch: Stopwatch) -> dict[str, Sight]:
-    model, explainer = model_of(job), explainer_of(job)
+    model, explainer = model_of(job), explainer_of(job).suited_to("score")
     seen: dict[str, Sight] = {}
-    for photo in shard.photos:
-        with or_failure(lost, "score", photo["photo_id"]):
-            chip = chip_of(CUTS.cut(photo, job.settings.max_pixels), model.chip)
-            with watch.in_engine():
-                # One photo at a time: a result must not depend on which photos share the shard.
-                found = explainer.see(model.normalise([chip])[0])
-                seen[photo["photo_id"]] = Sight(chip, replace(found, chip=found.chip.new_empty(0)))
+    for photos in chunks(shard.photos, explainer.tuning.photos):
+        chips: dict[str, Pixels] = {}
+        for photo in photos:
+            with or_failure(lost, "score", photo["photo_id"]):
+                chips[photo["photo_id"]] = chip_of(CUTS.cut(photo, job.settings.max_pixels), model.chip)
+
+        def see(ids: Sequence[str], chips: Mapping[str, Pixels] = chips) -> list[Seen]:
+            # Normalised one by one: a photo's numbers do not depend on its company.
+            return explainer.see_all([model.normalise([chips[i]])[0] for i in ids])
+
+        with watch.in_engine():
+            for name, found in _in_company(list(chips), see, lost):
+                seen[name] = Sight(chips[name], replace(found, chip=found.chip.new_empty(0)))
     return seen
 
 
@@ -177,7 +184,7 @@ def _relevances(
     job: Job, pairs: Sequence[Pair], seen: Mapping[str, Sight], lost: list[Failure]
 ) -> dict[str, dict[str, Grids]]:
     """Relevance grids of both photos, by layer and pair; each photo is recorded once for all of its partners."""
-    model, explainer = model_of(job), explainer_of(job)
+    model, explainer = model_of(job), explainer_of(job).suited_to("score")
     starts: dict[str, list[tuple[str, int, torch.Tensor]]] = defaultdict(list)
     for pair in pairs:
         both = starts_of(
@@ -185,17 +192,41 @@ def _relevances(
         )
         for side, (photo, start) in enumerate(zip((pair.photo_a, pair.photo_b), both, strict=True)):
             starts[photo].append((pair.pair_id, side, start))
+
+    def relevances(photos: Sequence[str]) -> list[dict[str, torch.Tensor]]:
+        sights = [replace(seen[i].seen, chip=model.normalise([seen[i].pixels])[0]) for i in photos]
+        return explainer.relevances(sights, [torch.stack([start for *_, start in starts[i]]) for i in photos])
+
     grids: dict[str, dict[str, list[Any]]] = {
         layer: {p.pair_id: [None, None] for p in pairs} for layer in job.layers
     }
-    for photo, wanted in starts.items():
-        with or_failure(lost, "score", photo):
-            sight = replace(seen[photo].seen, chip=model.normalise([seen[photo].pixels])[0])
-            found = explainer.relevance(sight, torch.stack([start for *_, start in wanted]))
+    # Photos with as many partners go together: those with fewer would wait for the others.
+    for photos in chunks(sorted(starts, key=lambda i: -len(starts[i])), explainer.tuning.photos):
+        for photo, found in _in_company(photos, relevances, lost):
             for layer in job.layers:
-                for (pair_id, side, _), grid in zip(wanted, found[layer], strict=True):
-                    grids[layer][pair_id][side] = grid.float().cpu().numpy()
+                arrays = found[layer].float().cpu().numpy()
+                for (pair_id, side, _), grid in zip(starts[photo], arrays, strict=True):
+                    grids[layer][pair_id][side] = grid
     return {layer: {key: (a, b) for key, (a, b) in found.items()} for layer, found in grids.items()}
+
+
+def _in_company(
+    photos: Sequence[str], work: Callable[[Sequence[str]], Sequence[R]], lost: list[Failure]
+) -> Iterator[tuple[str, R]]:
+    """Photos with what `work` makes of them, all at once; where that fails one by one, so that the failure is one photo's."""
+    if not photos:
+        return
+    failed: list[Failure] = []
+    made: Sequence[R] = ()
+    with or_failure(failed, "score", photos[0]):
+        made = work(photos)
+    if not failed:
+        yield from zip(photos, made, strict=True)
+    elif len(photos) == 1:
+        lost.extend(failed)
+    else:
+        for photo in photos:
+            yield from _in_company([photo], work, lost)
 
 
 def _stored_features(job: Job, shard: ScoreShard) -> dict[str, LocalFeatures]:
