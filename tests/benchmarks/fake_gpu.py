@@ -134,7 +134,10 @@ def _walk(output: Tensor, inputs: Sequence[Tensor], given: Tensor) -> tuple[Tens
         handed = handed if isinstance(handed, tuple) else (handed,)
         for (below, place), part in zip(node.next_functions, handed, strict=True):
             if below is not None and part is not None:
-                part = part.sum_to_size(below._input_metadata[place].shape)
+                shape = torch.Size(below._input_metadata[place].shape)
+                if part.shape != shape:
+                    # Of an operand that was stretched.
+                    part = part.sum_to_size(shape)
                 at = waiting.setdefault(below, {})
                 at[place] = at[place] + part if place in at else part
     return tuple(found.get(id(leaf)) for leaf in inputs)
