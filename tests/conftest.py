@@ -13,7 +13,6 @@ from hypothesis import settings
 
 from tests.selection import means_the_gpu
 
-
 # What a test takes depends on the machine and on who else uses it; time is measured in benchmarks.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
