@@ -12,6 +12,8 @@ from pairx_engine.errors import PhotoError
 from pairx_engine.explain import explain_pair
 from pairx_engine.homography import NoHomography, estimate_homography, rescale
 from pairx_engine.plausibility import plausibility
+from pairx_engine.relevance import LayerExplainer
+from pairx_engine.tuning import Tuning
 from tasks import score
 from tasks.embed import stored_features
 from tasks.job import Job, matcher_of, model_of
@@ -299,6 +301,60 @@ def test_a_shard_that_breaks_off_is_not_done(
     written = [t for t in ("matches", "relevances", "scores") if elsewhere.warehouse.shards(t, prints.scores)]
     assert written == ["matches", "relevances", "scores"][: ["matches", "relevances", "scores"].index(broken)]
     assert not elsewhere.warehouse.exists("scores", prints.scores, done.score[0].name)
+
+
+@pytest.fixture
+def in_company(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Three photos at a time, as on a GPU; the sizes of the groups that were recorded."""
+    together = Tuning(3, 4, 2, None, None, windows=False, forward="contiguous", pull=None)
+    monkeypatch.setattr("pairx_engine.relevance.tuning_for", lambda *_: together)
+    recorded: list[int] = []
+    relevances = LayerExplainer.relevances
+
+    def spy(explainer: LayerExplainer, seen: Any, starts: Any) -> Any:
+        recorded.append(len(seen))
+        return relevances(explainer, seen, starts)
+
+    monkeypatch.setattr(LayerExplainer, "relevances", spy)
+    return recorded
+
+
+def test_photos_in_company_score_as_they_do_alone(
+    done: Stages, elsewhere: Job, views: dict[str, Any], in_company: list[int]
+) -> None:
+    score_shard(elsewhere, done.score[0])
+    photos = len({i for p in done.score[0].pairs for i in (p.photo_a, p.photo_b)})
+    assert max(in_company) == 3
+    assert sum(in_company) == photos
+    rows = elsewhere.warehouse.read("scores", elsewhere.prints.scores).to_pylist()
+    assert len(rows) == len(done.score[0].pairs)
+    for row in rows:
+        wanted = views["scores"][row["pair_id"], row["layer"]]
+        assert row["n_matches"] == wanted["n_matches"]
+        for name in ("match_coverage", "relevance_a", "relevance_b"):
+            assert row[name] == pytest.approx(wanted[name], rel=1e-4), name
+
+
+def test_in_company_too_a_failure_is_one_photos(
+    done: Stages, elsewhere: Job, monkeypatch: pytest.MonkeyPatch, in_company: list[int]
+) -> None:
+    shard = done.score[0]
+    spoilt = shard.pairs[0].photo_b
+    normalise = type(model_of(elsewhere)).normalise
+    (photo,) = [p for p in shard.photos if p["photo_id"] == spoilt]
+    pixels = chip_of(cut_of(photo), model_of(elsewhere).chip)
+
+    def failing(model: Any, chips: Any) -> Any:
+        if any(np.array_equal(chip, pixels) for chip in chips):
+            raise ZeroDivisionError("no width")
+        return normalise(model, chips)
+
+    monkeypatch.setattr(type(model_of(elsewhere)), "normalise", failing)
+    result = score_shard(elsewhere, shard)
+    failed = {p.pair_id for p in shard.pairs if spoilt in (p.photo_a, p.photo_b)}
+    failures = elsewhere.warehouse.read("failures", elsewhere.prints.scores).to_pylist()
+    assert {(f["item"], f["code"]) for f in failures} == {(i, "internal_error") for i in failed}
+    assert (result.rows, result.failed) == (len(shard.pairs) - len(failed), len(failed))
 
 
 def test_a_lost_photo_fails_its_pairs_and_no_others(
