@@ -106,7 +106,7 @@ class _WithoutPositive:
     def settled(self, answer: bool) -> Recording | Unsettled:
         """A step like any other, which may be folded, if all have some."""
         if not answer:
-            return ConvRecording(self.geometry, self.parts, self.z.reciprocal(), self.rule.precision)
+            return ConvRecording(self.geometry, self.parts, self.z.reciprocal_(), self.rule.precision)
         opposed = self.rule.opposed(self.parts)
         negative = self.rule.total(opposed, self.geometry)
         uses = ~self.has & some(negative, may_be_fast(self.geometry))
