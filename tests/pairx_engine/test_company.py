@@ -182,7 +182,7 @@ def with_noise(function, seed):
     return noisy
 
 
-@pytest.mark.parametrize("block", ["conv + batch norm + ReLU", "timm Bottleneck", "torchvision BasicBlock"])
+@pytest.mark.parametrize("block", ["conv + batch norm + ReLU", "timm BasicBlock", "torchvision BasicBlock"])
 def test_conserving_is_not_upset_by_the_noise_of_fast_convolutions(block, monkeypatch):
     # On one half of the chip nothing moves a neuron but its bias: any noise there would be inverted.
     net = small_network(block, seed=7, stem="conv + max pooling", pool="mean", neck="none")
