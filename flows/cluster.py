@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from schemas.errors import PairxError, SettingsError
-from schemas.settings import Settings
+from schemas.settings import PAIRS_PER_SHARD, PAIRS_PER_SHARD_ON_GPU, Settings
 
 if TYPE_CHECKING:
     from prefect import Flow
@@ -53,8 +53,23 @@ def dask_cluster(settings: Settings) -> Iterator[Cluster]:
         yield _foreign(kind)
         return
     make = _cuda if kind == "cuda" else _local
-    with make(settings) as cluster:
+    with _stopped_in_the_end(make(settings)) as cluster:
         yield Cluster(cluster.scheduler_address, kind, len(cluster.workers))
+
+
+@contextmanager
+def _stopped_in_the_end(cluster: Any) -> Iterator[Any]:
+    """The cluster, stopped after the block; workers that are slow to die do not make a finished run a failed one."""
+    finished = False
+    try:
+        with cluster:
+            yield cluster
+            finished = True
+    except TimeoutError:
+        if not finished:
+            raise
+        # They have been sent SIGKILL by then: on a busy machine it takes a while to tear down gigabytes.
+        logging.getLogger(__name__).warning("some worker processes took long to end")
 
 
 def run_on_cluster(flow: Flow[[], T], settings: Settings, slot: ContextVar[W], work: W) -> T:
@@ -87,6 +102,12 @@ def worker_count(settings: Settings, kind: str = "local") -> int:
     from distributed.system import MEMORY_LIMIT
 
     return max(1, min(_cores(), int(MEMORY_LIMIT // _BYTES_PER_WORKER)))
+
+
+def pairs_per_shard(settings: Settings) -> int:
+    """Pairs scored in one task: as set, or else by the kind of cluster. What is done is told by rows, so any size goes on."""
+    on_gpu = settings.pairs_per_shard is None and resolve_kind(settings.cluster) == "cuda"
+    return settings.pairs_per_shard or (PAIRS_PER_SHARD_ON_GPU if on_gpu else PAIRS_PER_SHARD)
 
 
 def _local(settings: Settings) -> Any:

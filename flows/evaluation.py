@@ -19,7 +19,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from prefect import flow
 
-from flows.cluster import run_on_cluster
+from flows.cluster import pairs_per_shard, run_on_cluster
 from flows.nightly import RunOptions, embed_photos, ingest_photos
 from flows.progress import Reporter
 from flows.stages import StageRunner
@@ -28,7 +28,7 @@ from pairx_engine.evaluation.separation import DEFAULT, Binning
 from schemas.catalogue import Catalogue
 from schemas.errors import PairxError
 from schemas.failures import PASSING
-from schemas.settings import Settings
+from schemas.settings import PAIRS_PER_SHARD, Settings
 from tasks.draw import plan_draw
 from tasks.evaluation.candidates import default_candidate, sweep_of
 from tasks.evaluation.faithfulness import (
@@ -179,7 +179,7 @@ def _score(job: Job, log: RunLog, listed: pa.Table, options: EvaluateOptions, st
     """Score the listed pairs that have no scores under these settings, as the nightly run would."""
     with look(job, log.columns(), options.retry_failed) as (connection, left):
         unscored = ListedPairs(connection, job, listed).unscored(options.retry_failed)
-        shards = plan_score(unscored, left.photos(), left.keypoint_shards(), job.settings.pairs_per_shard)
+        shards = plan_score(unscored, left.photos(), left.keypoint_shards(), pairs_per_shard(job.settings))
     stages.run("score", shards, [len(s.pairs) for s in shards], "all listed pairs have scores")
 
 
@@ -247,7 +247,8 @@ def _choose(
     rows = choose_pairs(listed, options.sweep_pairs)
     pairs = [Pair(row["pair_id"], row["photo_a"], row["photo_b"]) for row in rows]
     partition = sweep_partition(job, sweep)
-    shards = plan_sweep(pairs, photos, sweep, job.settings.pairs_per_shard)
+    # The same size on every cluster: what is done of a sweep is told by its shards' names.
+    shards = plan_sweep(pairs, photos, sweep, job.settings.pairs_per_shard or PAIRS_PER_SHARD)
     left = _left(job, "measurements", partition, shards, options.retry_failed)
     stages.run("sweep", left, [len(s.pairs) for s in left], "all variants are measured")
     measured = job.warehouse.read("measurements", partition, [s.name for s in shards])

@@ -14,7 +14,7 @@ from typing import Any
 
 from prefect import flow
 
-from flows.cluster import run_on_cluster
+from flows.cluster import pairs_per_shard, run_on_cluster
 from flows.progress import Reporter, Silent
 from flows.stages import StageRunner
 from schemas.catalogue import Catalogue, read_catalogue
@@ -175,7 +175,7 @@ def _process_pairs(job: Job, log: RunLog, gallery: Gallery, options: RunOptions,
 
     with look(job, log.columns(gallery.state), options.retry_failed, ("photos", "pairs")) as (_, left):
         unscored, photos = left.unscored(), left.photos()
-        to_score = plan_score(unscored, photos, left.keypoint_shards(), job.settings.pairs_per_shard)
+        to_score = plan_score(unscored, photos, left.keypoint_shards(), pairs_per_shard(job.settings))
     stages.run("score", to_score, [len(s.pairs) for s in to_score], "all pairs have scores")
 
     with look(job, log.columns(gallery.state), options.retry_failed, NARROW) as (connection, left):

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from flows.cluster import resolve_kind, worker_count
+from flows.cluster import pairs_per_shard, resolve_kind, worker_count
 from pairx_engine.chips import chip_of, view_of
 from pairx_engine.matching import mutual_matches
 from schemas.catalogue import Catalogue
@@ -103,7 +103,7 @@ def print_plan(
     shards = [
         len(ingest),
         math.ceil(photos / settings.photos_per_shard),
-        math.ceil(pairs / settings.pairs_per_shard),
+        math.ceil(pairs / pairs_per_shard(settings)),
     ]
     for line in (
         f"photos   {len(catalogue.entries)} listed, {len(known)} known, {new} to read, {photos} to embed",

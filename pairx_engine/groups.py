@@ -53,4 +53,17 @@ def first_of_each(values: Tensor, photos: int, count: int) -> Tensor:
     """Of each photo's items the first few: (photos * n, ...) to (photos * count, ...)."""
     if len(values) == photos * count:
         return values
+    if photos == 1:
+        return values[:count]
     return values.unflatten(0, (photos, -1))[:, :count].flatten(0, 1)
+
+
+def of_photo(values: Tensor, photo: int, photos: int) -> Tensor:
+    """One photo's items: (photos * n, ...) to (n, ...). A slice, since maps of one item lose their layout in other ways."""
+    count = len(values) // photos
+    return values[photo * count : (photo + 1) * count]
+
+
+def together(parts: Sequence[Tensor]) -> Tensor:
+    """Parts (n, ...) one after the other."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))

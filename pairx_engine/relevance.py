@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from pairx_engine.errors import EngineError
-from pairx_engine.groups import filled, first_of_each, in_groups, rows
+from pairx_engine.groups import filled, first_of_each, in_groups, of_photo, rows, together
 from pairx_engine.lrp import Reduction, preset_named, reduce_channels
 from pairx_engine.propagation.fast import FastPath, PullAbove, PullBelow, Pulls
 from pairx_engine.propagation.general import GeneralPath
@@ -267,12 +267,15 @@ class LayerExplainer:
                 name: first_of_each(found[name], photos, len(group)).to(starts[0].dtype)
                 for name in self.layers
             }
-            return {key: value.unflatten(0, (photos, -1)) for key, value in take(channels).items()}
+            return take(channels)
 
         groups = list(in_groups(range(max(map(len, starts))), largest, part))
-        joined = {key: torch.cat([one[key] for one in groups], dim=1) for key in groups[0]}
         return [
-            {key: value[i, : len(some)] for key, value in joined.items()} for i, some in enumerate(starts)
+            {
+                key: together([of_photo(one[key], i, photos) for one in groups])[: len(some)]
+                for key in groups[0]
+            }
+            for i, some in enumerate(starts)
         ]
 
     def _pulled_below(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,6 +43,20 @@ class PhotoKeys:
     def __len__(self) -> int:
         return len(self.identity)
 
+    def on(self, device: torch.device) -> DeviceKeys:
+        """The codes as tensors on a device."""
+        return DeviceKeys(**{name: torch.from_numpy(codes).to(device) for name, codes in vars(self).items()})
+
+
+@dataclass(frozen=True)
+class DeviceKeys:
+    """`PhotoKeys` on a device: int32 tensors (N,)."""
+
+    identity: Tensor
+    encounter: Tensor
+    species: Tensor
+    viewpoint: Tensor
+
 
 @dataclass(frozen=True)
 class PairRule:
@@ -62,6 +77,16 @@ class PairRule:
 
         Unknown species and viewpoints are compatible with all; an unknown name is the same as none.
         """
+        mask: NDArray[np.bool_] = self._mask(keys, rows, columns)
+        return mask
+
+    def admissible_there(self, keys: DeviceKeys, rows: Tensor, columns: Tensor) -> Tensor:
+        """`admissible` on the device that keys, rows and columns lie on: the same formula, nothing is copied."""
+        mask: Tensor = self._mask(keys, rows, columns)
+        return mask
+
+    def _mask(self, keys: Any, rows: Any, columns: Any) -> Any:
+        """Of arrays or of tensors: both know these operators."""
         mask = rows[:, None] != columns[None, :]
         encounter, other = keys.encounter[rows][:, None], keys.encounter[columns][None, :]
         mask &= (encounter != other) | (encounter == _UNKNOWN)
@@ -106,13 +131,14 @@ def exact_top_k(
     block + k + PAD) floats. Order: cosine (float32) descending, then row ascending.
     """
     unit = torch.nn.functional.normalize(queries.float(), dim=1)
+    there, rows_there = keys.on(unit.device), torch.from_numpy(rows).to(unit.device)
     kept = {name: _Kept.empty(len(rows), k + PAD, unit.device) for name, (_, k) in rules.items()}
     for columns, vectors in blocks():
-        vectors = vectors.to(unit.device)
-        similarity = unit @ torch.nn.functional.normalize(vectors.float(), dim=1).T
+        columns_there = torch.from_numpy(columns).to(unit.device)
+        similarity = unit @ torch.nn.functional.normalize(vectors.to(unit.device).float(), dim=1).T
         for name, (rule, _) in rules.items():
-            mask = torch.from_numpy(rule.admissible(keys, rows, columns)).to(unit.device)
-            kept[name].update(similarity.masked_fill(~mask, -torch.inf), columns)
+            mask = rule.admissible_there(there, rows_there, columns_there)
+            kept[name].update(similarity.masked_fill(~mask, -torch.inf), columns_there)
     return {
         name: _settle(queries, rows, blocks, keys, rule, k, kept[name]) for name, (rule, k) in rules.items()
     }
@@ -132,10 +158,10 @@ class _Kept:
             torch.full((queries, size), _UNKNOWN, dtype=torch.int64, device=device),
         )
 
-    def update(self, similarity: Tensor, columns: NDArray[np.int64]) -> None:
+    def update(self, similarity: Tensor, columns: Tensor) -> None:
         size = self.similarity.shape[1]
         best, at = similarity.topk(min(size, similarity.shape[1]), dim=1)
-        names = torch.from_numpy(columns).to(at.device)[at]
+        names = columns[at]
         self.similarity, order = torch.cat([self.similarity, best], 1).topk(size, dim=1)
         self.column = torch.cat([self.column, names], 1).gather(1, order)
 
@@ -183,10 +209,12 @@ def _rescore(queries: Tensor, wanted: NDArray[np.int64], blocks: Blocks) -> NDAr
         slot = np.minimum(np.searchsorted(columns, wanted, sorter=order), len(columns) - 1)
         found = order[slot]
         query, place = np.nonzero(columns[found] == wanted)
+        # Whole blocks travel to the device, and are gathered from there: a candidate is one of many queries'.
+        vectors = vectors.to(queries.device)
         for start in range(0, len(query), step):
             q, p = query[start : start + step], place[start : start + step]
-            pairs = vectors[torch.from_numpy(found[q, p])].to(queries.device)
-            exact[q, p] = cosines(queries[torch.from_numpy(q).to(queries.device)], pairs).cpu().numpy()
+            at, of = (torch.from_numpy(index).to(queries.device) for index in (q, found[q, p]))
+            exact[q, p] = cosines(queries[at], vectors[of]).cpu().numpy()
     return exact
 
 

@@ -14,6 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from schemas.errors import SettingsError
 
+PAIRS_PER_SHARD, PAIRS_PER_SHARD_ON_GPU = 96, 2000
+"""Each photo of a shard is recorded once more, which larger shards save; smaller ones lose less when a run is stopped. On a CPU
+96 pairs take tens of seconds; a GPU should take as long for thousands."""
+
 Matcher = Literal["sift", "aliked+lightglue", "disk+lightglue", "xfeat+lighterglue", "superpoint+lightglue"]
 
 
@@ -93,7 +97,12 @@ class Settings(BaseModel):
         None, ge=1, le=4096, description="chips per forward; default: 8 on CPU, 64 on GPU"
     )
     photos_per_shard: int = Field(64, ge=1, le=100_000, description="photos in one task")
-    pairs_per_shard: int = Field(96, ge=1, le=100_000, description="pairs in one task")
+    pairs_per_shard: int | None = Field(
+        None,
+        ge=1,
+        le=100_000,
+        description=f"pairs in one task; default: {PAIRS_PER_SHARD} on CPUs, {PAIRS_PER_SHARD_ON_GPU} on GPUs",
+    )
     retries: int = Field(2, ge=0, le=20, description="times a failed shard is tried again")
 
 

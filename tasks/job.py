@@ -93,7 +93,7 @@ def device() -> torch.device:
     if found.type == "cpu" and torch.backends.cuda.is_built() and given not in ("", "-1", "NoDevFiles"):
         raise AcceleratorFailure(
             f"this process was given the GPUs {given} (CUDA_VISIBLE_DEVICES), but torch finds none",
-            "see that nvidia-smi lists them; to compute on the CPU, use --cluster local",
+            "see that nvidia-smi lists them; to compute on the CPU, use --cluster local or set CUDA_VISIBLE_DEVICES to nothing",
         )
     settle(found)
     return found

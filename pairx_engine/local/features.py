@@ -100,6 +100,10 @@ class LocalMatcher(Protocol):
     def min_inliers(self) -> int:
         """Inliers of a homography that its matches between different animals rarely reach."""
 
+    @property
+    def threads(self) -> bool:
+        """Whether several threads may match at once, and gain by it."""
+
     def extraction_identity(self) -> Identity:
         """Everything that changes what `extract` returns: parameters, versions, hashes of weights."""
 

@@ -81,6 +81,11 @@ class LightGlueMatcher:
         self._network = _build(recipe, loaded).to(self._device)
         self._matcher_sha256 = loaded.sha256
 
+    @property
+    def threads(self) -> bool:
+        """Its networks run on the device, where pairs queue up anyway."""
+        return False
+
     def extraction_identity(self) -> Identity:
         """Detector, hash of its weights, its thresholds and limit, kornia's minor version."""
         return {**self._extractor.identity, "max_keypoints": self.max_keypoints}

@@ -55,6 +55,11 @@ class SiftMatcher:
             enable_precise_upscale=True,
         )
 
+    @property
+    def threads(self) -> bool:
+        """NumPy and OpenCV hold no state between two pairs and let go of the interpreter's lock."""
+        return True
+
     def extraction_identity(self) -> Identity:
         """Detector's parameters and OpenCV's major version."""
         return {

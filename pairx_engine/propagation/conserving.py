@@ -8,8 +8,8 @@ With z+_j the sum of the positive and z-_j of the negative ones,
 
 and relevance of an output to which nothing contributes stays where it is: its value is its bias alone. That is the only
 leakage, and it is declared. All shares lie between 0 and 1, so nothing is blown up on the way. What counts as nothing, t, is
-a few roundings of the largest sum of the output's channel: a GPU's fast convolutions (Winograd's) leave rounding errors of
-that size where a plain one leaves zero (`some`).
+next to nothing, or a few roundings of the largest sum of the channel where a GPU may use a fast convolution (Winograd's, by
+Fourier transforms): it leaves rounding errors of that size where a plain one leaves zero (`some`).
 """
 
 from __future__ import annotations
@@ -41,21 +41,27 @@ from pairx_engine.propagation.weights import Weights
 from pairx_engine.propagation.window import Window, cut, move, whole
 
 ROUNDINGS = 16
-"""A convolution's sums count as none up to so many roundings of their channel's largest."""
+"""A fast convolution's sums count as none up to so many roundings of their channel's largest."""
 
 
-def some(sums: Tensor, of_maps: bool = False) -> Tensor:
+def some(sums: Tensor, fast: bool = False) -> Tensor:
     """Where sums (N, C, ...) of contributions of one sign are any: a mask of their shape.
 
-    Those `of_maps` by a convolution: if larger by magnitude than `ROUNDINGS` steps of the format at the largest sum of the
-    same photo and channel (formats shorter than single precision are added up in single precision). Others have exact zeros:
-    if larger than the step's square times the photo's largest, which keeps their inverses finite.
+    If larger by magnitude than the square of the format's step times the photo's largest, which keeps their inverses finite:
+    where there is nothing, they are exactly zero. Those of a `fast` convolution, (N, C, h, w), if larger than `ROUNDINGS`
+    steps at the largest of the same photo and channel; formats shorter than single precision are added up in single precision.
     """
     size = sums.abs()
-    largest = size.amax(dim=tuple(range(2 if of_maps else 1, sums.ndim)), keepdim=True)
+    largest = size.amax(dim=tuple(range(2 if fast else 1, sums.ndim)), keepdim=True)
     step = min(torch.finfo(sums.dtype).eps, torch.finfo(torch.float32).eps)
-    least = largest * (ROUNDINGS * step if of_maps else step * step)
+    least = largest * (ROUNDINGS * step if fast else step * step)
     return size > least.clamp(min=torch.finfo(sums.dtype).tiny)
+
+
+def may_be_fast(geometry: Geometry) -> bool:
+    """Whether some GPU convolves so by a fast algorithm: kernels of several cells that slide by one over all channels."""
+    sliding = geometry.stride == (1, 1) and geometry.dilation == (1, 1)
+    return sliding and geometry.groups == 1 and max(geometry.kernel) > 1
 
 
 def inverted(sums: Tensor, where: Tensor) -> Tensor:
@@ -79,7 +85,7 @@ class ConservingConv(ZPlus):
 
     def recording(self, z: Tensor, geometry: Geometry, parts: tuple[Part, ...]) -> Recording | Unsettled:
         """The recording from z+, once it is known whether any output has none."""
-        return _WithoutPositive(self, z, some(z, of_maps=True), geometry, parts)
+        return _WithoutPositive(self, z, some(z, may_be_fast(geometry)), geometry, parts)
 
 
 @dataclass(frozen=True)
@@ -100,10 +106,10 @@ class _WithoutPositive:
     def settled(self, answer: bool) -> Recording | Unsettled:
         """A step like any other, which may be folded, if all have some."""
         if not answer:
-            return ConvRecording(self.geometry, self.parts, self.z.reciprocal(), self.rule.precision)
+            return ConvRecording(self.geometry, self.parts, self.z.reciprocal_(), self.rule.precision)
         opposed = self.rule.opposed(self.parts)
         negative = self.rule.total(opposed, self.geometry)
-        uses = ~self.has & some(negative, of_maps=True)
+        uses = ~self.has & some(negative, may_be_fast(self.geometry))
         return _WithNegative(self, inverted(self.z, self.has), opposed, negative, uses)
 
 

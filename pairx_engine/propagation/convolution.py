@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pairx_engine.propagation.company import by_photo, joined, meet, times
-from pairx_engine.propagation.layout import Layout, is_channels_last, laid_out, laid_out_like
+from pairx_engine.propagation.layout import Layout, converted, is_channels_last, laid_out_like
 from pairx_engine.propagation.precision import Precision
 from pairx_engine.propagation.rules import STABILISER, Pulled, Recording, Unsettled, Windows
 from pairx_engine.propagation.weights import Weights, product
@@ -162,8 +162,9 @@ class ZPlus:
         """Run the step, keep the parts of A and 1 / z+."""
         output = run(*inputs)
         geometry = self.geometry(inputs[0])
-        parts = self.parts(inputs[0])
-        from_output = self.from_output(inputs[0], output, parts, geometry)
+        a = converted(inputs[0], self.precision.relevance or inputs[0].dtype, self.layout)
+        parts = self.parts(a)
+        from_output = self.from_output(a, output, geometry)
         if from_output is None:
             return output, self.recording(self.total(parts, geometry), geometry, parts)
         return output, _FromOutput(self, *from_output, geometry, parts)
@@ -178,7 +179,7 @@ class ZPlus:
         return ConvRecording(geometry, parts, ratio, self.precision)
 
     def from_output(
-        self, activation: Tensor, output: Tensor, parts: Sequence[Part], geometry: Geometry
+        self, activation: Tensor, output: Tensor, geometry: Geometry
     ) -> tuple[Tensor, Tensor] | None:
         """z+ as (W A + |W| |A|) / 2, which costs half of the sum over signs; None where it does not serve.
 
@@ -192,15 +193,14 @@ class ZPlus:
             return None
         if self.precision.rescale:
             return None
-        weight = self._operand("half magnitude", parts[0].activation)
-        magnitude = laid_out_like(parts[0].activation, activation.to(weight.dtype).abs())
-        half = geometry.applied(magnitude, weight)
-        scale = self.weights.scale(half.dtype)
+        weight = self._operand("half magnitude", activation)
+        half = geometry.applied(activation.to(weight.dtype).abs(), weight)
+        output, scale = converted(output, half.dtype, self.layout), self.weights.scale(half.dtype)
         if scale is None:
-            z = torch.add(half, output.to(half.dtype), alpha=0.5)
+            z = torch.add(half, output, alpha=0.5)
         else:
             # The output is that before a batch norm which the rule sees folded into W.
-            z = torch.addcmul(half, output.to(half.dtype), scale, value=0.5)
+            z = torch.addcmul(half, output, scale, value=0.5)
         return z, torch.add(z, half, alpha=-2 / CANCELLATION, out=half).amin() < 0
 
     def geometry(self, activation: Tensor) -> Geometry:
@@ -219,15 +219,15 @@ class ZPlus:
 
     def parts(self, activation: Tensor) -> tuple[Part, ...]:
         """The parts of A with the weights that make positive contributions of them."""
-        a = activation.to(self.precision.relevance or activation.dtype)
         if self.nonnegative:
-            a = laid_out(a, self.layout)
-            return (replace(self._part(a, "positive"), shared=True),)
+            return (replace(self._part(activation, "positive"), shared=True),)
         if self.module.groups == 1:
-            a = signs(a, self.layout)
+            a = signs(activation)
             return (Part(a, self._operand("both", a), both=True),)
-        a = laid_out(a, self.layout)
-        return (self._part(a.clamp(min=0), "positive"), self._part(a.clamp(max=0), "negative"))
+        return (
+            self._part(activation.clamp(min=0), "positive"),
+            self._part(activation.clamp(max=0), "negative"),
+        )
 
     def opposed(self, parts: Sequence[Part]) -> tuple[Part, ...]:
         """The same parts of A with the weights that make negative contributions of them."""
@@ -286,15 +286,12 @@ def maps(held: Window | None, wanted: Windows) -> tuple[Window, Window]:
     return held, wanted[0]
 
 
-def signs(activation: Tensor, layout: Layout | None = None) -> Tensor:
-    """Positive and negative part of (N, C, H, W) side by side, (N, 2 C, H, W), in a layout (None: the activation's)."""
+def signs(activation: Tensor) -> Tensor:
+    """Positive and negative part of (N, C, H, W) side by side, (N, 2 C, H, W)."""
     n, channels, *size = activation.shape
-    last = is_channels_last(activation) if layout is None else layout == "channels_last"
+    layout = torch.channels_last if is_channels_last(activation) else torch.contiguous_format
     both = torch.empty(
-        (n, 2 * channels, *size),
-        dtype=activation.dtype,
-        device=activation.device,
-        memory_format=torch.channels_last if last else torch.contiguous_format,
+        (n, 2 * channels, *size), dtype=activation.dtype, device=activation.device, memory_format=layout
     )
     torch.clamp(activation, min=0, out=both[:, :channels])
     torch.clamp(activation, max=0, out=both[:, channels:])

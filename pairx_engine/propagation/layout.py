@@ -41,3 +41,13 @@ def laid_out(maps: Tensor, layout: Layout | None) -> Tensor:
     if layout is None:
         return maps
     return channels_last(maps) if layout == "channels_last" else maps.contiguous()
+
+
+def converted(maps: Tensor, dtype: torch.dtype, layout: Layout | None) -> Tensor:
+    """The maps in a format and a layout (None: as they lie), by one copy where they are in either not."""
+    if layout is None:
+        return maps.to(dtype)
+    last = layout == "channels_last"
+    return laid_out(
+        maps.to(dtype, memory_format=torch.channels_last if last else torch.contiguous_format), layout
+    )

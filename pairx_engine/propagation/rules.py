@@ -60,7 +60,13 @@ Answers = Callable[[Tensor], Sequence[bool]]
 """What reads the answers to questions (Q,) off the device."""
 
 
-def settled(recordings: Sequence[Recording | Unsettled], answers: Answers = Tensor.tolist) -> list[Recording]:
+def read(questions: Tensor) -> list[bool]:
+    """The answers, once the device has them."""
+    answers: list[bool] = questions.tolist()
+    return answers
+
+
+def settled(recordings: Sequence[Recording | Unsettled], answers: Answers = read) -> list[Recording]:
     """The recordings once all their questions are answered; the device is waited for once per round of them."""
     made = list(recordings)
     while True:

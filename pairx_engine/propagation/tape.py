@@ -12,7 +12,7 @@ from torch import Tensor
 from pairx_engine.propagation.flow import Flow, Recorded
 from pairx_engine.propagation.folding import folded
 from pairx_engine.propagation.precision import FULL, Precision, tensor_cores
-from pairx_engine.propagation.rules import Answers, Pass, Recording, Rule, Unsettled, settled
+from pairx_engine.propagation.rules import Answers, Pass, Recording, Rule, Unsettled, read, settled
 from pairx_engine.propagation.trace import CHIP, Step, Trace, Untraceable, no_grad_needed
 from pairx_engine.propagation.window import Window, whole
 
@@ -141,7 +141,7 @@ class Recorder:
         until: int,
         carrying: Collection[int],
         keep: Collection[int] = (),
-        answers: Answers = Tensor.tolist,
+        answers: Answers = read,
     ) -> tuple[dict[int, Tensor], Tape]:
         """Run from the known values to the value `until`; steps that read a value in `carrying` are recorded.
 

@@ -31,8 +31,8 @@ from schemas.failures import Failure, FailureCode
 from schemas.fingerprints import sweep_fingerprint
 from tasks.job import Job, matcher_identity, matcher_named, model_of
 from tasks.photo_files import CUTS
-from tasks.score import Pair, Photo, plan_score
-from tasks.shards import ShardResult, Stopwatch, or_failure
+from tasks.score import Pair, Photo, shard_of
+from tasks.shards import ShardResult, Stopwatch, chunks, or_failure
 from tasks.warehouse import shard_name
 
 Grids = dict[str, list[NDArray[np.float64]]]
@@ -67,8 +67,9 @@ class SweepShard:
 def plan_sweep(
     pairs: Sequence[Pair], photos: Mapping[str, Photo], sweep: Sweep, size: int
 ) -> list[SweepShard]:
-    """Shards of pairs sorted by their photos, as the score stage cuts them."""
-    return [SweepShard(s.pairs, s.photos, sweep) for s in plan_score(pairs, photos, {}, size)]
+    """Shards of pairs sorted by their photos: names tell what is done of a sweep, so that pairs must always fall alike."""
+    parts = chunks(sorted(pairs, key=lambda p: (p.photo_a, p.photo_b)), size)
+    return [SweepShard(s.pairs, s.photos, sweep) for s in (shard_of(part, photos, {}) for part in parts)]
 
 
 def sweep_partition(job: Job, sweep: Sweep) -> str:

@@ -134,6 +134,10 @@ def _walk(output: Tensor, inputs: Sequence[Tensor], given: Tensor) -> tuple[Tens
         handed = handed if isinstance(handed, tuple) else (handed,)
         for (below, place), part in zip(node.next_functions, handed, strict=True):
             if below is not None and part is not None:
+                shape = torch.Size(below._input_metadata[place].shape)
+                if part.shape != shape:
+                    # Of an operand that was stretched.
+                    part = part.sum_to_size(shape)
                 at = waiting.setdefault(below, {})
                 at[place] = at[place] + part if place in at else part
     return tuple(found.get(id(leaf)) for leaf in inputs)
@@ -155,18 +159,18 @@ def _from_the_end(last: Any) -> list[Any]:
     return done[::-1]
 
 
-_of_single_values = Tensor.tolist
-
-
 def _tolist(tensor: Tensor) -> Any:
-    # A real list is copied as a whole; torch reads a fake one value by value. A fake GPU's answers are all no.
-    if not tensor.is_cuda:
-        return _of_single_values(tensor)
-    tensor.cpu()
-    return np.zeros(tuple(tensor.shape), dtype=str(tensor.dtype).removeprefix("torch.")).tolist()
+    # A real list is copied as a whole; torch would read a fake one value by value.
+    return np.full(tuple(tensor.shape), _one_value(tensor.cpu())).tolist()
 
 
 def _numpy(tensor: Tensor) -> Any:
     if tensor.is_cuda:
         raise TypeError("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() first")
-    return np.full(tuple(tensor.shape), 1).astype(str(tensor.dtype).removeprefix("torch."))
+    kind = np.dtype(str(tensor.dtype).removeprefix("torch."))
+    return np.full(tuple(tensor.shape), _one_value(tensor), dtype=kind)
+
+
+def _one_value(tensor: Tensor) -> Any:
+    """The answer for all of a tensor's values."""
+    return tensor.flatten()[0].item() if tensor.numel() else 0

@@ -27,6 +27,7 @@ LARGE = 1024
 """Elements of a map from which its layout matters."""
 _aten = torch.ops.aten
 _READ = _aten._local_scalar_dense.default
+_PLACES_FOUND = _aten.nonzero.default
 _CONVOLUTION = _aten.convolution.default
 _COPIES = (_aten.clone.default, _aten._to_copy.default, _aten.copy_.default)
 _NO_LAUNCH = {
@@ -102,7 +103,8 @@ def nothing_unusual(origin: str) -> bool | int | float:
 def counted(work: Callable[[], Any], answer: Answer = nothing_unusual) -> Counts:
     """Counts of the work, which is run on fake tensors.
 
-    Where it waits for a value, `answer` gives one by the name of the operation that would have computed it.
+    Where it waits for a value, `answer` gives one by the name of the operation that would have computed it. Places that are
+    not zero are all places. What the work makes on first use is counted if this is its first: run it before.
     """
     with fake_gpu(), LaunchCounter(answer) as counter:
         result = work()
@@ -120,12 +122,6 @@ def counted(work: Callable[[], Any], answer: Answer = nothing_unusual) -> Counts
         ops=dict(counter.ops),
         places=dict(counter.places),
     )
-
-
-def steady(work: Callable[[], Any], answer: Answer = nothing_unusual) -> Counts:
-    """As `counted`, of a second run: what the first makes once for all photos is left out."""
-    counted(work, answer)
-    return counted(work, answer)
 
 
 @dataclass(eq=False)
@@ -149,45 +145,43 @@ class LaunchCounter(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run one operation and count it."""
         kwargs = kwargs or {}
-        given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        target = torch.device(kwargs.get("device") or "cpu").type
+        if func is torch.ops.prim.device.default:
+            return func(*args, **kwargs)
+        given = _tensors((args, kwargs))
         if func is _READ and isinstance(args[0], FakeTensor):
             return self._read(args[0])
-        if target != "cuda" and not any(isinstance(tensor, FakeTensor) for tensor in given):
+        fake = [isinstance(tensor, FakeTensor) for tensor in given]
+        if not any(fake) and torch.device(kwargs.get("device") or "cpu").type != "cuda":
             # The host's own work, such as a list of cells.
             with unset_fake_temporarily():
                 return func(*args, **kwargs)
-        args, kwargs = tree_map_only(Tensor, _as_fake, (args, kwargs))
+        if not all(fake):
+            args, kwargs = tree_map_only(Tensor, _as_fake, (args, kwargs))
+            given = _tensors((args, kwargs))
+        if func is _PLACES_FOUND:
+            self._wait()
+            return args[0].new_empty((args[0].numel(), args[0].ndim), dtype=torch.long)
         result = func(*args, **kwargs)
-        if func is torch.ops.prim.device.default:
-            return result
         if func is _CONVOLUTION:
             result = _laid_out_as_by_cudnn(result, args)
-        self._count(func, args, kwargs, result)
+        self._count(func, args, kwargs, given, result)
         return result
 
-    def _count(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
-        given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        made = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
-        name = func.overloadpacket.__name__
+    def _count(self, func: Any, args: Any, kwargs: Any, given: list[Tensor], result: Any) -> None:
+        made, name = _tensors(result), func.overloadpacket.__name__
         if made:
-            self._origins[_storage(made[0])] = next(
-                (
-                    self._origins[_storage(t)]
-                    for t in given
-                    if name in _CARRYING and _storage(t) in self._origins
-                ),
-                name,
-            )
+            before = [self._origins[key] for key in map(_storage, given) if key in self._origins]
+            self._origins[_storage(made[0])] = before[0] if before and name in _CARRYING else name
         devices = {tensor.device.type for tensor in (*given, *made)}
         if "cuda" not in devices:
             return
         self._allocate(made, {_storage(tensor) for tensor in given})
         if func.is_view or name in _NO_LAUNCH:
             return
-        if name in ("_to_copy", "copy_") and "cpu" in devices and not kwargs.get("non_blocking"):
+        if name in ("_to_copy", "copy_") and "cpu" in devices:
             # Both ways: a copy out of ordinary memory of the host is waited for as well.
-            self._wait()
+            if not kwargs.get("non_blocking"):
+                self._wait()
             return
         tally = self.ops.setdefault(name, Tally())
         tally.launches += 1
@@ -271,6 +265,10 @@ def _laid_out_as_by_cudnn(result: Tensor, args: Any) -> Tensor:
     return torch.empty_like(result, memory_format=wanted)
 
 
+def _tensors(tree: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
 def _as_fake(tensor: Tensor) -> Tensor:
     return tensor if isinstance(tensor, FakeTensor) else FAKE.from_tensor(tensor)
 
@@ -282,7 +280,7 @@ def _storage(tensor: Tensor) -> int:
 def _read_by(name: str, args: Any, kwargs: Any) -> list[Tensor]:
     inputs = args[1:] if name in _WRITES_ONLY else args
     others = {key: value for key, value in kwargs.items() if key != "out"}
-    return [leaf for leaf in tree_leaves((inputs, others)) if isinstance(leaf, Tensor)]
+    return _tensors((inputs, others))
 
 
 def _bytes(tensor: Tensor) -> int:

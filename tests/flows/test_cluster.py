@@ -25,6 +25,23 @@ def test_auto_takes_the_gpus_where_there_are_any(
     assert resolve_kind("local") == "local"
 
 
+@pytest.mark.parametrize(
+    ("gpus", "kind", "given", "size"),
+    [
+        ([], "auto", None, 96),
+        (["0"], "auto", None, 2000),
+        (["0"], "local", None, 96),
+        (["0"], "tcp://10.0.0.1:8786", None, 96),
+        (["0"], "auto", 500, 500),
+    ],
+)
+def test_shards_are_larger_on_gpus(
+    monkeypatch: pytest.MonkeyPatch, gpus: list[str], kind: str, given: int | None, size: int
+) -> None:
+    monkeypatch.setattr(cluster, "_gpus", lambda: gpus)
+    assert cluster.pairs_per_shard(Settings(cluster=kind, pairs_per_shard=given)) == size
+
+
 def test_addresses_pass_and_other_words_are_refused() -> None:
     assert resolve_kind("tcp://10.0.0.1:8786") == "tcp://10.0.0.1:8786"
     with pytest.raises(SettingsError, match="slurm"):
@@ -105,6 +122,24 @@ def test_the_cores_and_the_memory_are_shared_among_the_workers(monkeypatch: pyte
     assert seen["dashboard_address"].startswith("127.0.0.1:")
     assert seen["memory_limit"] == 10 << 30
     assert seen["env"] == {"CUDA_VISIBLE_DEVICES": ""}
+
+
+class Slow(Recorded):
+    """A cluster whose workers do not end in time."""
+
+    def __exit__(self, *_: object) -> None:
+        raise TimeoutError
+
+
+def test_workers_that_are_slow_to_end_do_not_fail_a_finished_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    import distributed
+
+    monkeypatch.setattr(distributed, "LocalCluster", Slow)
+    with dask_cluster(Settings(cluster="local", workers=1)) as found:
+        assert found.workers == 1
+    monkeypatch.setattr(distributed, "LocalCluster", Recorded)
+    with pytest.raises(TimeoutError, match="of the work"), dask_cluster(Settings(cluster="local", workers=1)):
+        raise TimeoutError("of the work")
 
 
 def on_gpus(

@@ -183,9 +183,14 @@ def by_contribution(layer, batch_norm, x, value, leaks):
     up, down = without_bias(layer, weight.clamp(min=0)), without_bias(layer, weight.clamp(max=0))
     a_up, a_down = a.clamp(min=0), a.clamp(max=0)
     positive, negative = up(a_up) + down(a_down), up(a_down) + down(a_up)
-    convolution = isinstance(layer, nn.Conv2d)
-    rises = positive > none_up_to(positive, convolution)
-    falls = ~rises & (negative < -none_up_to(negative, convolution))
+    fast = isinstance(layer, nn.Conv2d) and (layer.stride, layer.dilation, layer.groups) == (
+        (1, 1),
+        (1, 1),
+        1,
+    )
+    fast = fast and max(layer.kernel_size) > 1
+    rises = positive > none_up_to(positive, fast)
+    falls = ~rises & (negative < -none_up_to(negative, fast))
     leak = torch.zeros_like(value, requires_grad=True)
     leaks.append(leak)
     return (
@@ -196,14 +201,14 @@ def by_contribution(layer, batch_norm, x, value, leaks):
     )
 
 
-def none_up_to(sums, convolution=False):
-    """What counts as no contribution: 16 roundings of the channel's largest sum in a convolution, else next to nothing."""
+def none_up_to(sums, fast=False):
+    """What counts as no contribution: 16 roundings of the channel's largest sum in a fast convolution, else next to nothing."""
     rounding = torch.finfo(sums.dtype).eps
     least = torch.empty_like(sums)
     for place in range(len(sums)):
-        for channel in range(sums.shape[1]) if convolution else [slice(None)]:
+        for channel in range(sums.shape[1]) if fast else [slice(None)]:
             largest = sums[place, channel].abs().max()
-            least[place, channel] = largest * (16 * rounding if convolution else rounding**2)
+            least[place, channel] = largest * (16 * rounding if fast else rounding**2)
     return least.clamp(min=torch.finfo(sums.dtype).tiny)
 
 

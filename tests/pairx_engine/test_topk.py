@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from pairx_engine.topk import Neighbours, PairRule, PhotoKeys, exact_top_k
 
 N = 40
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def naive(vectors: torch.Tensor, keys: PhotoKeys, rule: PairRule, k: int) -> list[tuple[int, int, float]]:
@@ -76,6 +79,56 @@ def test_equals_brute_force(seed, ties, size, backwards, k, flags):
     expected = naive(vectors, keys, rule, k)
     assert as_list(found) == [(i, j) for i, j, _ in expected]
     np.testing.assert_allclose(found.cosine, [c for *_, c in expected], rtol=0, atol=1e-6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    part=st.tuples(st.integers(0, N), st.integers(0, N)),
+    flags=st.tuples(*[st.booleans()] * 4),
+)
+def test_the_mask_on_a_device_is_that_on_the_host(seed, part, flags):
+    _, keys = random_catalogue(seed, ties=False)
+    rule, (first, last) = PairRule(*flags), part
+    rows, columns = np.arange(N)[min(part) :], np.random.default_rng(seed).permutation(N)[: max(first, last)]
+    there = rule.admissible_there(keys.on(DEVICE), *(torch.from_numpy(r).to(DEVICE) for r in (rows, columns)))
+    assert (there.dtype, there.device.type) == (torch.bool, DEVICE.type)
+    np.testing.assert_array_equal(there.cpu().numpy(), rule.admissible(keys, rows, columns))
+
+
+def test_the_mask_is_every_exclusion_as_a_sentence():
+    for seed in range(4):
+        vectors, keys = random_catalogue(seed, ties=False)
+        for flags in itertools.product([False, True], repeat=3):
+            rule = PairRule(*flags)
+            mask = rule.admissible(keys, np.arange(N), np.arange(N))
+            allowed = {(i, j) for i, j, _ in naive(vectors, keys, rule, N)}
+            assert {(int(i), int(j)) for i, j in zip(*np.nonzero(mask), strict=True)} == allowed
+
+
+def test_nothing_but_candidates_comes_back_from_the_device(monkeypatch):
+    """Masks are made where the products are, and blocks are gathered there: no mask in NumPy, no gather on the host."""
+    vectors, keys = random_catalogue(5, ties=False)
+    rules = {"all": (PairRule(same_species=True), 4), "name": (PairRule(same_name=True), 2)}
+    wanted = exact_top_k(vectors, np.arange(N), blocks_of(vectors, 9, False), keys, rules)
+    monkeypatch.setattr(PairRule, "admissible", None)
+    found = exact_top_k(vectors, np.arange(N), blocks_of(vectors, 9, False), keys, rules)
+    for name in rules:
+        assert as_list(found[name]) == as_list(wanted[name])
+        np.testing.assert_array_equal(found[name].cosine, wanted[name].cosine)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("ties", [False, True])
+def test_a_gpu_finds_the_same_neighbours(ties):
+    vectors, keys = random_catalogue(11, ties)
+    rules = {"all": (PairRule(), 5), "name": (PairRule(same_name=True), 2)}
+    on_cpu = exact_top_k(vectors, np.arange(N), blocks_of(vectors, 16, False), keys, rules)
+    on_gpu = exact_top_k(vectors.cuda(), np.arange(N), blocks_of(vectors, 16, False), keys, rules)
+    for name in rules:
+        assert as_list(on_gpu[name]) == as_list(on_cpu[name])
+        np.testing.assert_allclose(on_gpu[name].cosine, on_cpu[name].cosine, rtol=0, atol=2**-24)
 
 
 def test_many_exact_ties_beyond_the_pad_go_to_the_smallest_ids():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,14 @@ from pairx_engine.errors import PhotoError
 from pairx_engine.explain import explain_pair
 from pairx_engine.homography import NoHomography, estimate_homography, rescale
 from pairx_engine.plausibility import plausibility
+from pairx_engine.relevance import LayerExplainer
+from pairx_engine.tuning import Tuning
 from tasks import score
 from tasks.embed import stored_features
 from tasks.job import Job, matcher_of, model_of
 from tasks.photo_files import CutCache
 from tasks.score import Pair, plan_score, score_shard
+from tasks.shards import Stopwatch
 from tasks.warehouse import Warehouse
 from tests.small_catalogue import Stages, files_of, views_of
 from tests.tasks.test_embed import cut_of
@@ -43,11 +47,80 @@ def test_plan_brings_photos_and_keypoint_shards() -> None:
     columns = ("chip_id", "root", "path", "sha256", "box", "theta")
     photos = {i: dict.fromkeys(columns) | {"photo_id": i} for i in "abcd"}
     shards = plan_score(pairs, photos, {"a": "s1", "b": "s2", "c": "s1"}, 2)
-    assert [[p.pair_id for p in s.pairs] for s in shards] == [["1", "2"], ["3"]]
-    assert [[p["photo_id"] for p in s.photos] for s in shards] == [["a", "b", "d"], ["b", "c"]]
-    assert [s.keypoint_shards for s in shards] == [("s1", "s2"), ("s1", "s2")]
+    # The photos are visited in the order a, b, c, d.
+    assert [[p.pair_id for p in s.pairs] for s in shards] == [["1", "3"], ["2"]]
+    assert [[p["photo_id"] for p in s.photos] for s in shards] == [["a", "b", "c"], ["a", "d"]]
+    assert [s.keypoint_shards for s in shards] == [("s1", "s2"), ("s1",)]
     assert shards[0].name != shards[1].name
     assert plan_score([], photos, {}, 2) == []
+
+
+def test_a_shard_has_a_bounded_number_of_photos(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(score, "_MOST_PHOTOS", 3)
+    columns = ("chip_id", "root", "path", "sha256", "box", "theta")
+    photos = {i: dict.fromkeys(columns) | {"photo_id": i} for i in "abcdef"}
+    pairs = [Pair(a + b, a, b) for a, b in ("ab", "cd", "ef", "bc", "de")]
+    shards = plan_score(pairs, photos, {}, 100)
+    assert [[p["photo_id"] for p in s.photos] for s in shards] == [
+        ["a", "b", "c"],
+        ["c", "d", "e"],
+        ["e", "f"],
+    ]
+
+
+@pytest.mark.parametrize("threads", [2, 5])
+def test_threads_beside_the_device_change_no_byte(
+    done: Stages, elsewhere: Job, monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    used: set[int] = set()
+    evidence = score.local_evidence
+
+    def spy(*given: Any) -> Any:
+        used.add(threading.get_ident())
+        return evidence(*given)
+
+    monkeypatch.setattr(score, "local_evidence", spy)
+    for count, shard in ((threads, done.score[1]), (1, done.score[0])):
+        monkeypatch.setattr(score.torch, "get_num_threads", lambda count=count: count)
+        used.clear()
+        score_shard(elsewhere, shard)
+        assert (threading.get_ident() in used) == (count == 1)
+    assert used == {threading.get_ident()}
+    again, first = files_of(elsewhere.warehouse), files_of(done.warehouse)
+    assert again == {path: first[path] for path in again}
+
+
+def test_what_fails_on_a_thread_fails_its_pair_alone(
+    done: Stages, elsewhere: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shard, evidence = done.score[0], score._local_evidence
+    monkeypatch.setattr(score.torch, "get_num_threads", lambda: 2)
+    asked: list[None] = []
+
+    def failing(*given: Any) -> Any:
+        asked.append(None)
+        if len(asked) == 3:
+            raise ZeroDivisionError("no width")
+        return evidence(*given)
+
+    monkeypatch.setattr(score, "_local_evidence", failing)
+    result = score_shard(elsewhere, shard)
+    assert (result.rows, result.failed) == (len(shard.pairs) - 1, 1)
+
+    def dead(*_: Any) -> Any:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(score, "_relevances", dead)
+    with pytest.raises(RuntimeError, match="illegal"):
+        score_shard(elsewhere, shard)
+
+
+def test_the_normalised_chips_are_not_held(done: Stages) -> None:
+    seen = score._see(done.job, done.score[0], [], Stopwatch())
+    assert len(seen) == len(done.score[0].photos)
+    for sight in seen.values():
+        assert sight.seen.chip.numel() == 0
+        assert sight.pixels.shape == (*done.job.chip_size, 3)
 
 
 def test_every_pair_has_one_row_in_each_table(done: Stages, views: dict[str, Any]) -> None:
@@ -228,6 +301,60 @@ def test_a_shard_that_breaks_off_is_not_done(
     written = [t for t in ("matches", "relevances", "scores") if elsewhere.warehouse.shards(t, prints.scores)]
     assert written == ["matches", "relevances", "scores"][: ["matches", "relevances", "scores"].index(broken)]
     assert not elsewhere.warehouse.exists("scores", prints.scores, done.score[0].name)
+
+
+@pytest.fixture
+def in_company(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Three photos at a time, as on a GPU; the sizes of the groups that were recorded."""
+    together = Tuning(3, 4, 2, None, None, windows=False, forward="contiguous", pull=None)
+    monkeypatch.setattr("pairx_engine.relevance.tuning_for", lambda *_: together)
+    recorded: list[int] = []
+    relevances = LayerExplainer.relevances
+
+    def spy(explainer: LayerExplainer, seen: Any, starts: Any) -> Any:
+        recorded.append(len(seen))
+        return relevances(explainer, seen, starts)
+
+    monkeypatch.setattr(LayerExplainer, "relevances", spy)
+    return recorded
+
+
+def test_photos_in_company_score_as_they_do_alone(
+    done: Stages, elsewhere: Job, views: dict[str, Any], in_company: list[int]
+) -> None:
+    score_shard(elsewhere, done.score[0])
+    photos = len({i for p in done.score[0].pairs for i in (p.photo_a, p.photo_b)})
+    assert max(in_company) == 3
+    assert sum(in_company) == photos
+    rows = elsewhere.warehouse.read("scores", elsewhere.prints.scores).to_pylist()
+    assert len(rows) == len(done.score[0].pairs)
+    for row in rows:
+        wanted = views["scores"][row["pair_id"], row["layer"]]
+        assert row["n_matches"] == wanted["n_matches"]
+        for name in ("match_coverage", "relevance_a", "relevance_b"):
+            assert row[name] == pytest.approx(wanted[name], rel=1e-4), name
+
+
+def test_in_company_too_a_failure_is_one_photos(
+    done: Stages, elsewhere: Job, monkeypatch: pytest.MonkeyPatch, in_company: list[int]
+) -> None:
+    shard = done.score[0]
+    spoilt = shard.pairs[0].photo_b
+    normalise = type(model_of(elsewhere)).normalise
+    (photo,) = [p for p in shard.photos if p["photo_id"] == spoilt]
+    pixels = chip_of(cut_of(photo), model_of(elsewhere).chip)
+
+    def failing(model: Any, chips: Any) -> Any:
+        if any(np.array_equal(chip, pixels) for chip in chips):
+            raise ZeroDivisionError("no width")
+        return normalise(model, chips)
+
+    monkeypatch.setattr(type(model_of(elsewhere)), "normalise", failing)
+    result = score_shard(elsewhere, shard)
+    failed = {p.pair_id for p in shard.pairs if spoilt in (p.photo_a, p.photo_b)}
+    failures = elsewhere.warehouse.read("failures", elsewhere.prints.scores).to_pylist()
+    assert {(f["item"], f["code"]) for f in failures} == {(i, "internal_error") for i in failed}
+    assert (result.rows, result.failed) == (len(shard.pairs) - len(failed), len(failed))
 
 
 def test_a_lost_photo_fails_its_pairs_and_no_others(
