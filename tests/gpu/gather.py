@@ -41,7 +41,7 @@ wheels=()
 for set in ${SETS:-engine run}; do
     from=$here/wheels/$set
     if [ -f "$from.tar.xz" ]; then
-        "$python" -m tarfile -e "$from.tar.xz" "$site/.wheels-$set"
+        "$python" -W ignore -m tarfile -e "$from.tar.xz" "$site/.wheels-$set"
         from=$site/.wheels-$set
     fi
     wheels+=("$from"/*.whl)

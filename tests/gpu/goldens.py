@@ -135,15 +135,20 @@ def golden_on(device: str, path: Path, preset: str, precision: str, graphs: bool
 def family_errors(device: str, family: str, preset: str, precisions: tuple[str, ...]) -> dict[str, float]:
     """Largest errors of a family on a device, against double precision on the CPU, by number format.
 
-    `double` and `cpu` stand for the device's double precision and the CPU's single precision.
+    `double` and `cpu` stand for the device's double precision and the CPU's single precision; `apart` is how far single
+    precision on both devices is apart.
     """
     network, chip, layers, starts = case(family, torch.float64)
     exact = LayerExplainer(network, layers, preset)
     wanted = _wanted(found_by(exact, chip, starts), exact)
     errors = {"double": max(errors_of(_found(device, family, preset, None), wanted).values())}
-    errors["cpu"] = max(errors_of(_found("cpu", family, preset, "float32"), wanted).values())
+    cpu = _found("cpu", family, preset, "float32")
+    errors["cpu"] = max(errors_of(cpu, wanted).values())
     for precision in precisions:
-        errors[precision] = max(errors_of(_found(device, family, preset, precision), wanted).values())
+        found = _found(device, family, preset, precision)
+        errors[precision] = max(errors_of(found, wanted).values())
+        if precision == "float32":
+            errors["apart"] = max(errors_of(found, _wanted(cpu, exact)).values())
     return errors
 
 
@@ -228,6 +233,16 @@ def _measure_families(task: Task, findings: Findings) -> None:
             f"{what}, double precision: worst error", max(e["double"] for e in chosen.values()), DOUBLE
         )
         wrong = [name for name, errors in chosen.items() if not single_is_exact(errors, task.device)]
+        apart = [
+            name
+            for name, e in chosen.items()
+            if not e["apart"] <= tolerance(task.device, "float32").relevance
+        ]
+        findings.figure(
+            f"{what}, float32: worst difference from the CPU's float32; families beyond tolerance"
+            f" {len(apart)}{': ' + '; '.join(apart) if apart else ''}",
+            max(e["apart"] for e in chosen.values()),
+        )
         worst = max(errors["float32"] for errors in chosen.values())
         cpu = max(errors["cpu"] for errors in chosen.values())
         findings.at_most(

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.benchmarks.measuring import all_cores
 from tests.gpu.check import ROOT
 from tests.gpu.findings import Findings
 from tests.gpu.part import Task
@@ -102,8 +103,12 @@ def _run(task: Task, name: str, cluster: str, device: str, workers: int) -> Path
     command += ["--warehouse", str(warehouse), "--settings", str(settings), "--cluster", cluster]
     command += ["--workers", str(workers), "--model", str(model) if model.is_dir() else "embedded"]
     hidden = {"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {}
+    # As many threads a worker in every run: another number of them may change the last digits on a CPU.
+    threads = dict.fromkeys(
+        ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(max(1, all_cores() // 2))
+    )
     finished = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, **hidden, "PREFECT_HOME": str(task.scratch("prefect"))},
+        command, cwd=ROOT, env={**os.environ, **hidden, **threads, "PREFECT_HOME": str(task.scratch("prefect"))},
         stdin=subprocess.DEVNULL,
     )  # fmt: skip
     if finished.returncode:

@@ -102,7 +102,7 @@ def test_one_command_installs_the_wheels_and_starts_the_check(gathered: Path, tm
         tar.add(gathered / "wheels" / "run" / "run.whl", "run.whl")
     python = tmp_path / "python"
     python.write_text(
-        f'#!/bin/sh\nif [ "$2" = tarfile ]; then exec {sys.executable} "$@"; fi\necho "$PWD $PYTHONPATH: $@"\n'
+        f'#!/bin/sh\nif [ "$4" = tarfile ]; then exec {sys.executable} "$@"; fi\necho "$PWD $PYTHONPATH: $@"\n'
     )
     python.chmod(0o755)
     told = subprocess.run(

@@ -34,8 +34,8 @@ LOOSE = {
     "rapids-dask-dependency": "rapids-dask-dependency>=26.10,<26.11",
 }
 """Not pinned: CPUs do not need them. Everything that these need is in the other sets or on the machine."""
-NEEDLESS = {"apprise", "docker", "graphviz"}
-"""Needs of Prefect that no run imports: notifications, containers, drawings of flows. They would not fit."""
+NEEDLESS = {"apprise", "docker"}
+"""Needs of Prefect that no run imports: notifications and containers. They would not fit."""
 PYTHON = "3.12"
 _PACKED = 10_000_000
 """Bytes above which a set is packed."""
