@@ -21,8 +21,9 @@ W = TypeVar("W")
 _BYTES_PER_WORKER = 3 << 30
 """Memory that a worker may want: torch, a model, and one shard's photos and keypoints."""
 _GPU_BYTES_PER_WORKER = 6 << 30
-"""Memory of a GPU that a worker may want: a CUDA context, a model, and the recorded pass of one photo with its starts. An
-estimate from a CPU's figures for MiewID's shape at 440 px; not measured on a GPU."""
+"""Memory of a GPU that a worker may want: a CUDA context (0.5 GB), a model with the operands of its rules (0.8 GB), what a pair
+with its pixel maps, or four photos with ten partners each, hold at once (2.4 GB), and work space of cuDNN. Counted for MiewID's
+shape at 440 px by `tests.benchmarks.launches`; not measured on a GPU."""
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 _LOOPBACK = "127.0.0.1"
 
@@ -136,11 +137,13 @@ def _cuda(settings: Settings) -> Any:
         raise SettingsError("cluster 'cuda' needs a CUDA device and torch sees none", "use --cluster local")
     if count > len(names) or not _has_dask_cuda():
         return _sharing_gpus(names, count)
+    import dask
     from dask_cuda import LocalCUDACluster
 
-    return LocalCUDACluster(
-        n_workers=count, threads_per_worker=1, host=_LOOPBACK, dashboard_address=f"{_LOOPBACK}:0"
-    )
+    with dask.config.set({"distributed.nanny.pre-spawn-environ": _threads(count)}):
+        return LocalCUDACluster(
+            n_workers=count, threads_per_worker=1, host=_LOOPBACK, dashboard_address=f"{_LOOPBACK}:0"
+        )
 
 
 def _sharing_gpus(names: Sequence[str], count: int) -> Any:

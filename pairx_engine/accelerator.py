@@ -17,6 +17,9 @@ _MEMORY = re.compile(
     r"CUDA\b.*\bout of memory"
     r"|can't allocate memory"  # the CPU's allocator has no class of its own for it
     r"|\b(?:CUDNN|CUBLAS|CUSOLVER)_STATUS_\w*ALLOC(?:ATION)?_FAILED"
+    # What torch says when no kernel's workspace could be had. Had that another cause, halving ends at a single item with the
+    # same words.
+    r"|unable to find an engine to execute this computation"
 )
 _DEAD = re.compile(
     r"CUDA (?:driver )?error:"

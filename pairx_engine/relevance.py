@@ -14,6 +14,7 @@ import copy
 import difflib
 import functools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
 import torch
@@ -31,7 +32,6 @@ from pairx_engine.propagation.trace import Untraceable
 from pairx_engine.seen import Cell, Kept, Seen, check_cells, check_output, pass_of, single_cells
 from pairx_engine.tuning import Task, Tuning, tuning_for
 
-Item = TypeVar("Item")
 Result = TypeVar("Result")
 Key = TypeVar("Key")
 PathChoice = Literal["auto", "fast", "general"]
@@ -45,6 +45,14 @@ def find_layer(network: nn.Module, name: str) -> nn.Module:
         return known[name]
     near = difflib.get_close_matches(name, known, n=5, cutoff=0.5) or [n for n, _ in network.named_children()]
     raise EngineError(f"the network has no layer {name!r}; near names: {', '.join(near)}")
+
+
+@dataclass
+class _Reading:
+    """How a network is explained, shared by explainers that differ in their groups alone."""
+
+    way: Way = field(init=False)
+    notice: str | None = None
 
 
 class LayerExplainer:
@@ -77,22 +85,28 @@ class LayerExplainer:
         for name in self.layers:
             find_layer(network, name)
         device = _device_of(network)
+        self._given = tuning
         self.tuning = tuning or tuning_for(device, self.precision)
         if self.tuning.graphs and device.type != "cuda":
             raise EngineError(f"CUDA graphs need a CUDA device; this network is on {device}")
-        self.notice: str | None = None
         self._choice = path
-        self._way = self._general("asked for") if path == "general" else self._fast()
+        self._reading = _Reading()
+        self._reading.way = self._general("asked for") if path == "general" else self._fast()
 
     @property
     def path(self) -> Literal["fast", "general"]:
         """Which path explains this network."""
-        return "general" if isinstance(self._way, GeneralPath) else "fast"
+        return "general" if isinstance(self._reading.way, GeneralPath) else "fast"
+
+    @property
+    def notice(self) -> str | None:
+        """Why the general path explains this network, if that was not asked for."""
+        return self._reading.notice
 
     def suited_to(self, task: Task) -> LayerExplainer:
-        """This explainer with the groups that suit a task; what was read of the network is shared."""
+        """This explainer with the groups that suit a task, unless its tuning was given; what was read of the network is shared."""
         twin = copy.copy(self)
-        twin.tuning = tuning_for(_device_of(self.network), self.precision, task)
+        twin.tuning = self._given or tuning_for(_device_of(self.network), self.precision, task)
         return twin
 
     def see(self, chip: Tensor, keep: bool = False) -> Seen:
@@ -194,6 +208,10 @@ class LayerExplainer:
     def _see(self, chips: Sequence[Tensor], size: int, keep: bool) -> list[Seen]:
         batch = torch.stack(filled(chips, size))
         embedding, features, pulls = self._recorded(lambda way: _forward(way, batch, keep))
+        if len(embedding) != size:
+            # The network takes one chip at a time, whatever it is given.
+            self.tuning = replace(self.tuning, photos=1)
+            return [one for chip in chips for one in self._see([chip], 1, keep)]
         for name in self.layers:
             check_output(name, features[name], batch[0])
         kept = Kept(pulls, features, len(chips)) if pulls else None
@@ -331,13 +349,13 @@ class LayerExplainer:
             return record(self._current())
         except Untraceable as reason:
             # Some steps show only when they run that they cannot be recorded.
-            self._way = self._general(str(reason))
-            return record(self._way)
+            self._reading.way = self._general(str(reason))
+            return record(self._reading.way)
 
     def _current(self) -> Way:
-        if self._way.stale:
-            self._way = self._fast()
-        return self._way
+        if self._reading.way.stale:
+            self._reading.way = self._fast()
+        return self._reading.way
 
     def _fast(self) -> Way:
         tuning = self.tuning
@@ -362,7 +380,7 @@ class LayerExplainer:
                     f"choose {' or '.join(offered)}"
                 )
         if self._choice == "auto":
-            self.notice = f"explained by the general path, several times slower: {reason}"
+            self._reading.notice = f"explained by the general path, several times slower: {reason}"
         return GeneralPath(self.network, self.layers)
 
 

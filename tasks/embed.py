@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from pairx_engine.chips import Pixels, chip_of, view_of
 from pairx_engine.errors import PhotoError
+from pairx_engine.groups import filled, in_groups
 from pairx_engine.local.features import LocalFeatures
-from pairx_engine.relevance import in_groups
 from schemas.failures import Failure, FailureCode
 from tasks.job import Job, matcher_of, model_of
 from tasks.photo_files import CUTS
@@ -96,19 +96,16 @@ def embed_chips(job: Job, chips: list[Pixels]) -> NDArray[np.float32]:
 
     The last batch is filled up: kernels are chosen by shape, and a photo's embedding must not depend on its batch mates.
     """
-    return np.concatenate(
-        list(in_groups(chips, job.batch_size, lambda part, size: _forward(job, part, size)))
-    )
-
-
-def _forward(job: Job, chips: Sequence[Pixels], size: int) -> NDArray[np.float32]:
     model = model_of(job)
-    filled = [*chips, *[chips[-1]] * (size - len(chips))]
-    with torch.inference_mode():
-        embeddings: NDArray[np.float32] = (
-            model.network(model.normalise(filled))[: len(chips)].float().cpu().numpy()
-        )
-    return embeddings
+
+    def forward(part: Sequence[Pixels], size: int) -> torch.Tensor:
+        with torch.inference_mode():
+            embeddings: torch.Tensor = model.network(model.normalise(filled(part, size)))
+            return embeddings[: len(part)].float()
+
+    # Fetched once, so that a device works on one batch while the next is laid out for it.
+    found: NDArray[np.float32] = torch.cat(list(in_groups(chips, job.batch_size, forward))).cpu().numpy()
+    return found
 
 
 def _embed(

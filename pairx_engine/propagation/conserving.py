@@ -98,15 +98,15 @@ class _WithoutPositive:
     geometry: Geometry
     parts: tuple[Part, ...]
 
-    @property
     def question(self) -> Tensor:
         """Whether some output has none."""
         return ~self.has.all()
 
-    def settled(self, answer: bool) -> Recording | Unsettled:
-        """A step like any other, which may be folded, if all have some."""
-        if not answer:
-            return ConvRecording(self.geometry, self.parts, self.z.reciprocal_(), self.rule.precision)
+    def settled(self, answer: bool | None) -> Recording | Unsettled:
+        """A step like any other, which may be folded, if all have some; beside other photos that must not decide."""
+        if answer is False:
+            ratio, alone = self.z.reciprocal_(), len(self.z) == 1
+            return ConvRecording(self.geometry, self.parts, ratio, self.rule.precision, alone)
         opposed = self.rule.opposed(self.parts)
         negative = self.rule.total(opposed, self.geometry)
         uses = ~self.has & some(negative, may_be_fast(self.geometry))
@@ -123,22 +123,21 @@ class _WithNegative:
     negative: Tensor
     uses: Tensor
 
-    @property
     def question(self) -> Tensor:
         """Whether any has."""
         return self.uses.any()
 
-    def settled(self, answer: bool) -> Recording:
+    def settled(self, answer: bool | None) -> Recording:
         """The recording, with the second ratio where it is used."""
-        second = inverted(self.negative, self.uses) if answer else None
+        second = None if answer is False else inverted(self.negative, self.uses)
         geometry, parts, rule = self.before.geometry, self.before.parts, self.before.rule
-        return _ConvRecording(geometry, parts, self.first, rule.precision, self.opposed, second)
+        return _ConvRecording(geometry, parts, self.first, rule.precision, False, self.opposed, second)
 
 
 @dataclass(frozen=True)
 class _ConvRecording(ConvRecording):
-    opposite: tuple[Part, ...]
-    second: Tensor | None
+    opposite: tuple[Part, ...] = ()
+    second: Tensor | None = None
 
     def pull(self, relevance: Tensor, held: Window | None, wanted: Windows) -> Pulled:
         assert self.ratio is not None

@@ -183,9 +183,9 @@ class ZPlus:
     ) -> tuple[Tensor, Tensor] | None:
         """z+ as (W A + |W| |A|) / 2, which costs half of the sum over signs; None where it does not serve.
 
-        The two cancel where nearly all contributions are negative. Comes with the answer to whether they do anywhere, a
-        truth value on the device; if so, the sum over signs must be taken. So it is under a bias, beside which the
-        contributions may be lost in the output.
+        The two cancel where nearly all contributions are negative. Comes with the answer to whether they do anywhere in a
+        photo, truth values (N,) on the device; if so, the sum over signs must be taken. So it is under a bias, beside which
+        the contributions may be lost in the output.
         """
         conv = self.module
         summands = conv.in_channels * geometry.kernel[0] * geometry.kernel[1]
@@ -201,7 +201,7 @@ class ZPlus:
         else:
             # The output is that before a batch norm which the rule sees folded into W.
             z = torch.addcmul(half, output, scale, value=0.5)
-        return z, torch.add(z, half, alpha=-2 / CANCELLATION, out=half).amin() < 0
+        return z, torch.add(z, half, alpha=-2 / CANCELLATION, out=half).amin(dim=(1, 2, 3)) < 0
 
     def geometry(self, activation: Tensor) -> Geometry:
         """The convolution's geometry for an input (N, C, H, W); TensorFlow's padding depends on its size."""
@@ -268,14 +268,17 @@ class _FromOutput:
     geometry: Geometry
     parts: tuple[Part, ...]
 
-    @property
     def question(self) -> Tensor:
         """Whether z+ cancelled anywhere."""
-        return self.cancelled
+        return self.cancelled.any()
 
-    def settled(self, answer: bool) -> Recording | Unsettled:
-        """The recording, from the sum over signs if need be."""
-        z = self.rule.total(self.parts, self.geometry) if answer else self.z
+    def settled(self, answer: bool | None) -> Recording | Unsettled | None:
+        """The recording, from the sum over signs for the photos that need it."""
+        if answer is None:
+            return None
+        z = self.z
+        if answer:
+            z = torch.where(self.cancelled.view(-1, 1, 1, 1), self.rule.total(self.parts, self.geometry), z)
         return self.rule.recording(z, self.geometry, self.parts)
 
 
@@ -315,13 +318,14 @@ def _two(value: Any) -> tuple[int, int]:
 class ConvRecording:
     """A convolution's parts and ratio q, and how to multiply.
 
-    The ratio is None where the relevance comes with it multiplied already (`folding`).
+    The ratio is None where the relevance comes with it multiplied already; one that is not `foldable` stays (`folding`).
     """
 
     geometry: Geometry
     parts: tuple[Part, ...]
     ratio: Tensor | None
     precision: Precision
+    foldable: bool = True
 
     def scaled(self, ratio: Tensor) -> ConvRecording:
         """The recording that pulls `ratio` times as much to each cell of its input."""

@@ -21,7 +21,7 @@ from pairx_engine.propagation import conserving
 from pairx_engine.propagation.convolution import ZPlus
 from pairx_engine.propagation.layout import Layout, laid_out
 from pairx_engine.propagation.precision import Precision
-from pairx_engine.propagation.rules import Answers, Copy, Epsilon, Norm, Pass, Plain, Rule, read
+from pairx_engine.propagation.rules import Answers, Copy, Epsilon, Norm, Pass, Plain, Rule
 from pairx_engine.propagation.tape import Ledger, Recorder, Tape
 from pairx_engine.propagation.trace import (
     CHIP,
@@ -113,10 +113,10 @@ class FastPath:
         values = self._recorder.run(laid_out(chip, self.layout), wanted, self.trace.result)
         return values[self.trace.result], {name: values[value] for name, value in self.layers.items()}
 
-    def record(self, chip: Tensor, answers: Answers = read) -> tuple[Tensor, dict[str, Tensor], Pulls]:
+    def record(self, chip: Tensor, answers: Answers | None = None) -> tuple[Tensor, dict[str, Tensor], Pulls]:
         """As `forward`, keeping the terms of every step: relevance can be pulled to the layers and from them to the pixels.
 
-        `answers` reads what the rules ask of a GPU.
+        `answers` says what to assume where numbers are not to be waited for.
         """
         everything = self.trace.depending_on({CHIP})
         wanted = set(self.layers.values())
@@ -127,7 +127,9 @@ class FastPath:
         pulls = Pulls(self._above_pull(tape, values[self.trace.result]), self._below_pull(tape))
         return values[self.trace.result], features, pulls
 
-    def record_above(self, chip: Tensor, features: dict[str, Tensor], answers: Answers = read) -> PullAbove:
+    def record_above(
+        self, chip: Tensor, features: dict[str, Tensor], answers: Answers | None = None
+    ) -> PullAbove:
         """Record the chips' forward pass above their layers, whose features are known."""
         known = {CHIP: laid_out(chip, self.layout)} if self._entries is None else {}
         for name in self._entries or ():
@@ -135,7 +137,9 @@ class FastPath:
         values, tape = self._recorder.record(known, self.trace.result, self._above, answers=answers)
         return self._above_pull(tape, values[self.trace.result])
 
-    def record_below(self, chip: Tensor, layer: str, answers: Answers = read) -> tuple[Tensor, PullBelow]:
+    def record_below(
+        self, chip: Tensor, layer: str, answers: Answers | None = None
+    ) -> tuple[Tensor, PullBelow]:
         """Record the chips' forward pass up to a layer; also returns the layer's features (N, C, h, w)."""
         value = self.layers[layer]
         everything = self.trace.depending_on({CHIP})

@@ -28,7 +28,7 @@ def folded(
     for index, lower in recordings.items():
         upper = _next_convolution(index, recordings, readers, fixed)
         # Exact types: a subclass may use its ratio otherwise.
-        if type(lower) is ConvRecording and lower.ratio is not None and upper is not None:
+        if type(lower) is ConvRecording and lower.foldable and lower.ratio is not None and upper is not None:
             taking, emptied = made[upper], made[index]
             assert isinstance(taking, ConvRecording)
             assert isinstance(emptied, ConvRecording)

@@ -2,7 +2,8 @@
 
 A graph is captured once per shape and replayed on other numbers in the same memory. So the terms of a pass are those of the
 latest replay: a pull that comes after another pass has run has its own pass replayed first. A graph cannot stop to look at
-numbers: it is captured as if all questions of the rules were answered no, and where one is not, the pass is recorded plainly.
+numbers: where the rules ask, it holds what is right whatever the answer, or else what is right if it is no, and where that
+turns out to be wrong, the pass is recorded plainly.
 
 Off by default (`Tuning.graphs`): no GPU has shown yet that it is faster.
 """
@@ -45,7 +46,8 @@ class CudaGraph(Generic[T]):
             work(self._inputs)
         here.wait_stream(aside)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        # Other threads may use the device meanwhile.
+        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
             self.outputs = work(self._inputs)
 
     def replay(self, inputs: Sequence[Tensor]) -> None:
@@ -101,6 +103,8 @@ class GraphedPath:
         self.path = path
         self._capture = capture
         self._passes: dict[Hashable, _Recorded[Any]] = {}
+        self._lock = threading.Lock()
+        """Held while a pass is captured, so that it is captured once."""
 
     @property
     def stale(self) -> bool:
@@ -158,9 +162,10 @@ class GraphedPath:
 
     def _pass(self, what: Hashable, record: Callable[..., Any], inputs: Sequence[Tensor]) -> _Recorded[Any]:
         key = what, *((given.shape, given.dtype) for given in inputs)
-        if key not in self._passes:
-            self._passes[key] = _Recorded(self._capture, record, inputs)
-        return self._passes[key]
+        with self._lock:
+            if key not in self._passes:
+                self._passes[key] = _Recorded(self._capture, record, inputs)
+            return self._passes[key]
 
 
 def _above(kept: _Recorded[Any], inputs: Sequence[Tensor], pull: PullAbove) -> PullAbove:

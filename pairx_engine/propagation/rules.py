@@ -1,7 +1,7 @@
 """How relevance passes each step, as in the general path (`pairx_engine.lrp`), from terms kept of one forward pass.
 
-A rule records a step of one chip's forward pass; the recording then pulls relevances R of the step's output, (P, ...)
-for P starts, down to its inputs. What a step's rule needs of the forward pass is computed once, in the recording.
+A rule records a step of the forward pass of N chips; the recording then pulls relevances R of the step's output, (S, ...)
+for the S = N P starts of all chips (`company`), down to its inputs. What a step's rule needs of the forward pass is computed once, in the recording.
 Convolutions are in `convolution`.
 """
 
@@ -26,7 +26,7 @@ Windows = Sequence[Window | None]
 
 
 class Recording(Protocol):
-    """One step of one chip's forward pass with the terms of its rule.
+    """One step of a forward pass with the terms of its rule.
 
     Windows are of maps (N, C, H, W); None stands for the whole of any other value.
     """
@@ -45,37 +45,42 @@ class Recording(Protocol):
 class Unsettled(Protocol):
     """A recording that depends on a question to the device: asked for all steps at once, since each answer is waited for.
 
-    Where the answer is not waited for, it is no.
+    Whatever the answer, each photo's numbers are those that it has alone.
     """
 
-    @property
     def question(self) -> Tensor:
         """A truth value on the device, ()."""
 
-    def settled(self, answer: bool) -> Recording | Unsettled:
-        """The recording, or one with the next question."""
+    def settled(self, answer: bool | None) -> Recording | Unsettled | None:
+        """The recording, or one with the next question. For None what is right whatever the answer, if anything is."""
 
 
 Answers = Callable[[Tensor], Sequence[bool]]
 """What reads the answers to questions (Q,) off the device."""
 
 
-def read(questions: Tensor) -> list[bool]:
-    """The answers, once the device has them."""
-    answers: list[bool] = questions.tolist()
-    return answers
+def settled(recordings: Sequence[Recording | Unsettled], answers: Answers | None = None) -> list[Recording]:
+    """The recordings once all their questions are answered; the device is waited for once per round of them.
 
-
-def settled(recordings: Sequence[Recording | Unsettled], answers: Answers = read) -> list[Recording]:
-    """The recordings once all their questions are answered; the device is waited for once per round of them."""
+    With `answers` nothing is waited for: what is right whatever the numbers is taken where there is such a recording, and for
+    the others `answers` says what to assume.
+    """
     made = list(recordings)
-    while True:
-        asked = [(i, item) for i, item in enumerate(made) if isinstance(item, Unsettled)]
-        if not asked:
-            return [item for item in made if not isinstance(item, Unsettled)]
-        given = answers(torch.stack([item.question for _, item in asked]))
-        for (i, item), answer in zip(asked, given, strict=True):
-            made[i] = item.settled(answer)
+    while asked := [(i, item) for i, item in enumerate(made) if isinstance(item, Unsettled)]:
+        if answers is not None:
+            certain = [(i, item, item.settled(None)) for i, item in asked]
+            made = [*made]
+            for i, _, found in certain:
+                made[i] = made[i] if found is None else found
+            asked = [(i, item) for i, item, found in certain if found is None]
+        if asked:
+            questions = torch.stack([item.question() for _, item in asked])
+            given = questions.tolist() if answers is None else answers(questions)
+            for (i, item), answer in zip(asked, given, strict=True):
+                found = item.settled(answer)
+                assert found is not None
+                made[i] = found
+    return [item for item in made if not isinstance(item, Unsettled)]
 
 
 class Rule(Protocol):

@@ -1,4 +1,4 @@
-"""One chip's forward pass with the terms of every rule on the way, and relevance pulled through it."""
+"""The forward pass of one chip or several with the terms of every rule on the way, and relevance pulled through it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from pairx_engine.propagation.flow import Flow, Recorded
 from pairx_engine.propagation.folding import folded
 from pairx_engine.propagation.precision import FULL, Precision, tensor_cores
-from pairx_engine.propagation.rules import Answers, Pass, Recording, Rule, Unsettled, read, settled
+from pairx_engine.propagation.rules import Answers, Pass, Recording, Rule, Unsettled, settled
 from pairx_engine.propagation.trace import CHIP, Step, Trace, Untraceable, no_grad_needed
 from pairx_engine.propagation.window import Window, whole
 
@@ -141,11 +141,11 @@ class Recorder:
         until: int,
         carrying: Collection[int],
         keep: Collection[int] = (),
-        answers: Answers = read,
+        answers: Answers | None = None,
     ) -> tuple[dict[int, Tensor], Tape]:
         """Run from the known values to the value `until`; steps that read a value in `carrying` are recorded.
 
-        Also returns the values `keep` and `until`. `answers` reads what the rules ask of a GPU.
+        Also returns the values `keep` and `until`. `answers` says what to assume where numbers are not to be waited for.
         """
         kept: dict[int, Tensor] = {}
         with torch.inference_mode(False):

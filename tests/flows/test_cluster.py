@@ -180,9 +180,11 @@ def test_dask_cuda_is_used_while_every_worker_has_a_gpu_of_its_own(
     on_gpus(monkeypatch, ["0", "1"], dask_cuda=True)
     monkeypatch.setattr(distributed, "SpecCluster", Recorded)
     monkeypatch.setitem(sys.modules, "dask_cuda", SimpleNamespace(LocalCUDACluster=Recorded))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)))
     with dask_cluster(Settings(cluster="cuda", workers=workers)) as found:
         assert found.workers == (workers or 2)
     assert ("n_workers" in Recorded.seen) == by_dask_cuda
+    assert threads(Recorded.seen["environment"]) == {str(16 // (workers or 2))}
 
 
 def test_more_workers_than_fit_into_a_gpu_are_refused_with_the_numbers(

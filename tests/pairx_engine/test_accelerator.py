@@ -32,6 +32,7 @@ NO_MEMORY = [
     RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
     RuntimeError("CUDNN_BACKEND_TENSOR_DESCRIPTOR: CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED"),
     RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    RuntimeError("GET was unable to find an engine to execute this computation"),
 ]  # fmt: skip
 DEAD = [
     RuntimeError("CUDA error: an illegal memory access was encountered" + ADVICE),

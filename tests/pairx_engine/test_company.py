@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from pairx_engine.errors import EngineError
-from pairx_engine.propagation import conserving, tape
+from pairx_engine.propagation import conserving, convolution, tape
 from pairx_engine.propagation.company import by_photo, joined, times
 from pairx_engine.propagation.convolution import Geometry
+from pairx_engine.propagation.rules import Unsettled
 from pairx_engine.propagation.window import Window
 from pairx_engine.relevance import LayerExplainer
 from pairx_engine.tuning import CPU, Tuning
@@ -97,15 +98,74 @@ def test_a_photos_numbers_do_not_depend_on_its_company(order, count):
         assert torch.equal(found["first"], everyone[i]["first"])
 
 
+def unlike(net):
+    """Two chips of which the rules ask the same and are answered otherwise.
+
+    In the first convolution of `first` the second chip's contributions are all negative: z+ cancels, and there is none.
+    """
+    conv = net.first[0]
+    with torch.no_grad():
+        conv.weight.copy_(
+            conv.weight.abs() * torch.tensor([-1.0, 1.0]).repeat(len(conv.weight) // 2)[:, None, None, None]
+        )
+    net.stem = nn.Sequential(nn.Conv2d(3, 8, 1, bias=False), nn.Hardtanh(-1.0, 1.0))
+    with torch.no_grad():
+        net.stem[0].weight.abs_()
+    one = random_chip(0, dtype=torch.float32)
+    return [one, one.abs() + 1]
+
+
+@pytest.mark.parametrize("preset", ["published", "conserving"])
+def test_what_the_rules_ask_of_one_photo_changes_nothing_for_another(preset, monkeypatch):
+    net = small_network("conv + batch norm + Hardswish", 8, torch.float32, "conv", "mean", "none")
+    mixed, uniform = unlike(net)
+    monkeypatch.setattr(tape, "_on_gpu", lambda value: True)
+    monkeypatch.setattr(convolution, "MANY_SUMMANDS", 1)
+    answers = []
+    settled = tape.settled
+    monkeypatch.setattr(
+        tape,
+        "settled",
+        lambda found, say: (
+            answers.append([bool(f.question()) for f in found if isinstance(f, Unsettled)])
+            or settled(found, say)
+        ),
+    )
+    explainer = LayerExplainer(net, ["first"], preset, tuning=replace(GPU_LIKE, photos=2))
+    start, found = torch.ones(1, 8), {}
+    for name, partner in (("like", mixed), ("unlike", uniform)):
+        seen = explainer.see_all([mixed, partner], keep=True)
+        maps = explainer.all_pixel_maps(seen, "first", [[(2, 2), (3, 1)]] * 2)[0]
+        found[name] = explainer.channel_relevances(seen, [start, start])[0]["first"], maps
+    assert answers[0] != answers[1], "the partners differ in what they answer"
+    for mine, one in zip(found["like"], found["unlike"], strict=True):
+        assert torch.equal(mine, one)
+
+
+def test_a_network_that_takes_one_chip_at_a_time_gets_one():
+    class Alone(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Conv2d(3, 4, 3)
+
+        def forward(self, chips):
+            return self.first(chips[:1]).mean((2, 3))
+
+    net, chips = Alone().double(), [random_chip(seed) for seed in range(2)]
+    explainer = LayerExplainer(net, ["first"], tuning=GPU_LIKE)
+    for one, chip in zip(explainer.see_all(chips), chips, strict=True):
+        torch.testing.assert_close(one.embedding, net(chip[None])[0])
+
+
 def test_photos_of_one_pass_use_it_and_others_are_recorded_again(monkeypatch):
     net = small_network("conv + batch norm + SiLU", seed=4)
     chips, starts = work(net)
     explainer = LayerExplainer(net, ["first"], tuning=GPU_LIKE)
     seen = explainer.see_all(chips, keep=True)
     recorded = []
-    record_above = type(explainer._way).record_above
+    record_above = type(explainer._reading.way).record_above
     monkeypatch.setattr(
-        type(explainer._way),
+        type(explainer._reading.way),
         "record_above",
         lambda way, chip, *rest: recorded.append(len(chip)) or record_above(way, chip, *rest),
     )

@@ -70,7 +70,7 @@ def pair(monkeypatch):
     Replay.count = 0
     net = small_network("conv + batch norm + SiLU", seed=1, stem="conv", pool="mean", neck="none")
     plain, graphed = (LayerExplainer(net, ["first"], tuning=GRAPHED) for _ in range(2))
-    graphed._way = GraphedPath(graphed._way, Replay)
+    graphed._reading.way = GraphedPath(graphed._reading.way, Replay)
     chips = [random_chip(seed) for seed in range(4)]
     starts = [torch.randn(2, 8, dtype=torch.float64) for _ in chips]
     return plain, graphed, chips, starts
@@ -92,10 +92,10 @@ def results(explainer, chips, starts, keep):
 def test_replays_give_the_numbers_of_plain_passes(pair, keep):
     plain, graphed, chips, starts = pair
     same(results(graphed, chips, starts, keep), results(plain, chips, starts, keep))
-    before = set(graphed._way._passes)
+    before = set(graphed._reading.way._passes)
     same(results(graphed, chips[::-1], starts[::-1], keep), results(plain, chips[::-1], starts[::-1], keep))
     assert graphed.path == "fast"
-    assert set(graphed._way._passes) == before, "one capture per shape"
+    assert set(graphed._reading.way._passes) == before, "one capture per shape"
 
 
 def test_a_pass_overwritten_by_another_is_replayed_for_its_pulls(pair):
@@ -130,7 +130,7 @@ def test_where_a_question_is_answered_yes_the_pass_is_recorded_plainly(pair, mon
 
     monkeypatch.setattr(FastPath, "record", noting)
     # Answers are about numbers: here every z+ is said to have cancelled, so that sums over signs are taken.
-    monkeypatch.setattr(convolution._FromOutput, "question", property(lambda item: item.cancelled | True))
+    monkeypatch.setattr(convolution._FromOutput, "question", lambda item: ~item.cancelled.all())
     monkeypatch.setattr(convolution, "MANY_SUMMANDS", 1)
     found = graphed.all_pixel_maps(graphed.see_all(chips, keep=True), "first", [[(1, 1)]] * 4)
     assert plainly.count(True) == 2, "each pass of two photos once more, without a graph"
