@@ -96,16 +96,17 @@ def embed_chips(job: Job, chips: list[Pixels]) -> NDArray[np.float32]:
 
     The last batch is filled up: kernels are chosen by shape, and a photo's embedding must not depend on its batch mates.
     """
-    model = model_of(job)
-
-    def forward(part: Sequence[Pixels], size: int) -> torch.Tensor:
-        with torch.inference_mode():
-            embeddings: torch.Tensor = model.network(model.normalise(filled(part, size)))
-            return embeddings[: len(part)].float()
-
+    made = in_groups(chips, job.batch_size, lambda part, size: _forward(job, part, size))
     # Fetched once, so that a device works on one batch while the next is laid out for it.
-    found: NDArray[np.float32] = torch.cat(list(in_groups(chips, job.batch_size, forward))).cpu().numpy()
+    found: NDArray[np.float32] = torch.cat(list(made)).cpu().numpy()
     return found
+
+
+def _forward(job: Job, chips: Sequence[Pixels], size: int) -> torch.Tensor:
+    model = model_of(job)
+    with torch.inference_mode():
+        embeddings: torch.Tensor = model.network(model.normalise(filled(chips, size)))
+        return embeddings[: len(chips)].float()
 
 
 def _embed(

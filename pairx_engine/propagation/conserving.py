@@ -8,8 +8,8 @@ With z+_j the sum of the positive and z-_j of the negative ones,
 
 and relevance of an output to which nothing contributes stays where it is: its value is its bias alone. That is the only
 leakage, and it is declared. All shares lie between 0 and 1, so nothing is blown up on the way. What counts as nothing, t, is
-next to nothing, or a few roundings of the largest sum of the channel where a GPU may use a fast convolution (Winograd's, by
-Fourier transforms): it leaves rounding errors of that size where a plain one leaves zero (`some`).
+next to nothing. Behind a ReLU, where many sums are exactly zero, it is a few roundings of the largest sum of the channel if a
+GPU may use a fast convolution (Winograd's, by Fourier transforms), which leaves rounding errors of that size there (`some`).
 """
 
 from __future__ import annotations
@@ -85,7 +85,11 @@ class ConservingConv(ZPlus):
 
     def recording(self, z: Tensor, geometry: Geometry, parts: tuple[Part, ...]) -> Recording | Unsettled:
         """The recording from z+, once it is known whether any output has none."""
-        return _WithoutPositive(self, z, some(z, may_be_fast(geometry)), geometry, parts)
+        return _WithoutPositive(self, z, self.some(z, geometry), geometry, parts)
+
+    def some(self, sums: Tensor, geometry: Geometry) -> Tensor:
+        """Where sums of contributions of one sign are any; only behind a ReLU is there reason to doubt small ones."""
+        return some(sums, fast=self.nonnegative and may_be_fast(geometry))
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,7 @@ class _WithoutPositive:
             return ConvRecording(self.geometry, self.parts, ratio, self.rule.precision, alone)
         opposed = self.rule.opposed(self.parts)
         negative = self.rule.total(opposed, self.geometry)
-        uses = ~self.has & some(negative, may_be_fast(self.geometry))
+        uses = ~self.has & self.rule.some(negative, self.geometry)
         return _WithNegative(self, inverted(self.z, self.has), opposed, negative, uses)
 
 

@@ -188,7 +188,8 @@ def by_contribution(layer, batch_norm, x, value, leaks):
         (1, 1),
         1,
     )
-    fast = fast and max(layer.kernel_size) > 1
+    # Behind a ReLU only: elsewhere sums of contributions are hardly ever zero.
+    fast = fast and max(layer.kernel_size) > 1 and bool((a >= 0).all())
     rises = positive > none_up_to(positive, fast)
     falls = ~rises & (negative < -none_up_to(negative, fast))
     leak = torch.zeros_like(value, requires_grad=True)

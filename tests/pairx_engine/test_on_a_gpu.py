@@ -95,7 +95,8 @@ def test_two_photos_recorded_together_take_half_the_launches() -> None:
 
 
 def test_ten_partners_are_ten_starts() -> None:
-    explainer = embedded().suited_to("score")
+    model = load_model("embedded")
+    explainer = fake_explainer(model.network, layer=model.layer).suited_to("score")
     (chip,) = fake_chips(1, SIZE)
     seen = []
     counted(lambda: seen.append(explainer.see(chip)))
