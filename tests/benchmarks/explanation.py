@@ -65,7 +65,7 @@ def main() -> int:
         text = json.dumps(as_json(titles, rows, chosen.device), indent=1)
         chosen.json.write_text(text + "\n", encoding="utf-8")
     print("".join(f"\nFAILED: {failure}" for failure in failures))
-    return int(bool(failures) or any(row.wrong for row in rows))
+    return int(bool(failures) or any(row.wrong(chosen.device) for row in rows))
 
 
 def _arguments() -> argparse.Namespace:

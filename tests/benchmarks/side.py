@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pairx_engine.accelerator import settle
 from pairx_engine.memory import keep_freed_memory
 from tests.benchmarks.agreement import Pair
 from tests.benchmarks.cases import load
@@ -115,6 +116,7 @@ def main(asked: str) -> None:
     else:
         # As the product's processes do; part of what is measured.
         keep_freed_memory()
+        settle(torch.device(request.device))
         changes = {} if request.graphs is None else {"graphs": request.graphs}
         way = EngineWay(model.network, model.layer, request.precision, changes=changes)
         path = " ".join(filter(None, (way.explainer.path, way.explainer.notice)))

@@ -73,14 +73,14 @@ def scored():
 def test_agreement_is_exact_only_for_the_same_numbers(scored):
     maps = np.ones((2, 3, 4, 4), np.float32)
     same = compare({(0, 1): scored}, {(0, 1): scored}, maps, maps)
-    assert same.exact
+    assert same.exact()
     assert (same.pairs, same.relevance_error, same.same_matches, same.top) == (1, 0, 1, (1, 1))
     other_grid = replace(scored, grid1=scored.grid1 + np.float32(0.01))
     other_cells = replace(scored, cell1=scored.cell0)
     for wrong in (other_grid, other_cells):
-        assert not compare({(0, 1): wrong}, {(0, 1): scored}).exact
-    assert not compare({(0, 1): scored}, {(0, 1): scored}, 1.01 * maps, maps).exact
-    assert not compare({(0, 1): scored}, {(0, 1): scored}, np.nan * maps, maps).exact
+        assert not compare({(0, 1): wrong}, {(0, 1): scored}).exact()
+    assert not compare({(0, 1): scored}, {(0, 1): scored}, 1.01 * maps, maps).exact()
+    assert not compare({(0, 1): scored}, {(0, 1): scored}, np.nan * maps, maps).exact()
     with pytest.raises(ValueError, match="no pair in common"):
         compare({(0, 2): scored}, {(0, 1): scored})
 

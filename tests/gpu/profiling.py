@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from pairx_engine.accelerator import settle
 from pairx_engine.relevance import LayerExplainer
 from tests.benchmarks.engine_way import explainer_with
 from tests.benchmarks.measuring import seconds
@@ -32,7 +33,7 @@ def measure(task: Task, findings: Findings) -> None:
     assert model.layer is not None
     starts, maps, repeats = (2, 2, 1) if task.small else (10, 10, 5)
     explainer = LayerExplainer(model.network, [model.layer])
-    for name, run in jobs_of(explainer, model.layer, chips[0], starts, maps).items():
+    for name, run in jobs_of(explainer, explainer.suited_to("score"), chips[0], starts, maps).items():
         if task.left < 15 and not task.small:
             findings.cut_short(f"profile of {name}")
             continue
@@ -41,28 +42,57 @@ def measure(task: Task, findings: Findings) -> None:
     switches: dict[str, dict[str, Any]] = {
         f"maps {layout}": {"forward": layout, "pull": layout} for layout in LAYOUTS
     }
+    precisions = ("float32", "bfloat16") if task.small else ("float32", "tf32", "bfloat16", "float16")
+    ways = [(p, switch, changes) for p in precisions for switch, changes in switches.items()]
     if task.device != "cpu":
-        switches["CUDA graphs"] = {"graphs": True}
-    for precision in ("float32", "bfloat16") if task.small else ("float32", "tf32", "bfloat16", "float16"):
-        for switch, changes in switches.items():
-            if task.left < 6 and not task.small:
-                findings.cut_short(f"times in {precision}, {switch} and what follows")
-                return
-            try:
-                tuned = explainer_with(model.network, model.layer, "published", precision, changes)
-            except NotAvailable as why:
-                findings.lacks(f"times in {precision}, {switch}", why)
-                continue
-            for name, run in jobs_of(tuned, model.layer, chips[0], starts, maps).items():
+        # Last: whatever a first capture does wrong, the rest is known by then.
+        ways += [(p, "CUDA graphs", {"graphs": True}) for p in precisions]
+    for precision, switch, changes in ways:
+        if task.left < 6 and not task.small:
+            findings.cut_short(f"times in {precision}, {switch} and what follows")
+            break
+        try:
+            explain, score = (
+                explainer_with(model.network, model.layer, "published", precision, changes, suited)
+                for suited in ("explain", "score")
+            )
+            for name, run in jobs_of(explain, score, chips[0], starts, maps).items():
                 taken = timed(run, task.device, repeats)
                 findings.figure(f"{name}, {precision}, {switch}", taken * 1e3, "ms")
+        except NotAvailable as why:
+            findings.lacks(f"times in {precision}, {switch}", why)
+        except Exception as error:
+            if "graphs" not in changes:
+                raise
+            # A switch that is off by default: its failure is a finding, and the others go on.
+            findings.at_most(f"{precision}, {switch}: {type(error).__name__}: {error}; failed", 1, 0)
+    if task.device != "cpu" and task.left > 6:
+        _freely_chosen(task, findings, explainer, chips[0], starts, maps, repeats)
+
+
+def _freely_chosen(
+    task: Task,
+    findings: Findings,
+    explainer: LayerExplainer,
+    chip: torch.Tensor,
+    starts: int,
+    maps: int,
+    repeats: int,
+) -> None:
+    """What it costs that kernels repeat their bits and are not chosen by timing them."""
+    torch.use_deterministic_algorithms(False)
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = False, True
+    for name, run in jobs_of(explainer, explainer.suited_to("score"), chip, starts, maps).items():
+        findings.figure(f"{name}, kernels chosen by timing", timed(run, task.device, repeats) * 1e3, "ms")
+    settle(torch.device(task.device))
 
 
 def jobs_of(
-    explainer: LayerExplainer, layer: str, chip: torch.Tensor, starts: int, maps: int
+    explainer: LayerExplainer, scorer: LayerExplainer, chip: torch.Tensor, starts: int, maps: int
 ) -> dict[str, Callable[[], Any]]:
-    """What is profiled: a recorded forward pass, and both pulls through one."""
-    seen = explainer.see(chip, keep=True)
+    """What is profiled: a recorded forward pass, and both pulls through one, in the groups of explaining and of scoring."""
+    (layer,) = explainer.layers
+    seen, scored = explainer.see(chip, keep=True), scorer.see(chip, keep=True)
     drawn = torch.randn(
         (starts, len(seen.embedding)), generator=torch.Generator().manual_seed(0), dtype=torch.float32
     ).to(chip.device)
@@ -70,7 +100,7 @@ def jobs_of(
     cells = [((3 * i) % w, (2 * i) % h) for i in range(maps)]
     return {
         "recorded forward": lambda: explainer.see(chip, keep=True),
-        f"pull of {starts} starts to the layer": lambda: explainer.relevance(seen, drawn),
+        f"pull of {starts} starts to the layer": lambda: scorer.relevance(scored, drawn),
         f"pull of {maps} cells to the pixels": lambda: explainer.pixel_maps(seen, layer, cells),
     }
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pairx_engine.accelerator import settle
 from pairx_engine.models import ReIdModel
 from tests.benchmarks.cases import load, prepare_once
 from tests.benchmarks.measuring import PeakMemory, seconds
@@ -34,8 +35,8 @@ class Workload:
     photos: int
 
     def load(self, device: str) -> tuple[ReIdModel, list[Tensor]]:
-        """The model and its normalised chips (3, H, W) on the device; products keep single precision."""
-        exact_products()
+        """The model and its normalised chips (3, H, W) on the device, which is settled as a worker's is."""
+        settle(torch.device(device))
         return load(self.folder, device)
 
 
@@ -45,11 +46,6 @@ def workload(task: Task) -> Workload:
     folder = task.scratch("prepared") / network
     title = prepare_once(network, folder, task.shared_folder, photos, size)
     return Workload(network, folder, title, size, photos)
-
-
-def exact_products() -> None:
-    """Forbid TF32, as the product's processes do; torch allows it for convolutions by default."""
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
 
 def timed(work: Callable[[], Any], device: str, repeats: int, warm: int = 2) -> float:
