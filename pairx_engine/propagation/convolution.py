@@ -201,7 +201,7 @@ class ZPlus:
         else:
             # The output is that before a batch norm which the rule sees folded into W.
             z = torch.addcmul(half, output, scale, value=0.5)
-        return z, torch.add(z, half, alpha=-2 / CANCELLATION, out=half).amin(dim=(1, 2, 3)) < 0
+        return z, _least(torch.add(z, half, alpha=-2 / CANCELLATION, out=half)) < 0
 
     def geometry(self, activation: Tensor) -> Geometry:
         """The convolution's geometry for an input (N, C, H, W); TensorFlow's padding depends on its size."""
@@ -299,6 +299,12 @@ def signs(activation: Tensor) -> Tensor:
     torch.clamp(activation, min=0, out=both[:, :channels])
     torch.clamp(activation, max=0, out=both[:, channels:])
     return both
+
+
+def _least(values: Tensor) -> Tensor:
+    """The smallest value of each item (N,); read in the order of memory, which is many times as fast as by dimensions."""
+    ordered = _as_cells(values) if is_channels_last(values) else values
+    return ordered.flatten(1).amin(dim=1)
 
 
 def _as_cells(values: Tensor) -> Tensor:
