@@ -58,8 +58,13 @@ def tolerance(device: str, precision: str) -> Tolerance:
     return Tolerance(1e-4, 1e-4, embedding)
 
 
-DOUBLE = 1e-9
-"""Double precision on any device against double precision on the CPU, relative to the largest value of the same map."""
+def double_tolerance(device: str, family: str) -> float:
+    """What double precision on a device may differ by from the CPU's, relative to the largest value of the same map.
+
+    torch's CUDA kernels of hard swish and hard sigmoid hold 1/6 in single precision: 2e-6 was measured for MobileNetV3.
+    """
+    hard = any(name in family for name in ("mobilenetv3", "mobilenet_v3"))
+    return 1e-5 if device == "cuda" and hard else 1e-9
 
 
 def unexplained_matches(

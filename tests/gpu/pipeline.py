@@ -76,6 +76,8 @@ def compare_devices(findings: Findings, found: dict[str, Any], wanted: dict[str,
     """Note how far the rows of another device are from the CPU's: keys by their share, scores by their difference."""
     for view in ("embeddings", "keypoints", "pairs", "scores", "suspects"):
         mine, theirs = found[view].keys(), wanted[view].keys()
+        if not mine | theirs:
+            continue  # a catalogue without suspects says nothing of them
         share = len(mine & theirs) / max(1, len(mine | theirs))
         findings.at_least(f"{view}: share of rows that both devices have", share, _SHARE_OF_PAIRS)
     both = sorted(found["scores"].keys() & wanted["scores"].keys())
