@@ -126,7 +126,8 @@ def _settings(warehouse: str, toml: Path | None, given: Mapping[str, Any], store
 def _options(asked: Asked, dataset: str) -> EvaluateOptions:
     from flows.evaluation import EvaluateOptions
     from pairx_engine.evaluation.separation import Binning
-    from pairx_engine.faithfulness import METHODS, Flipping, Translation
+    from pairx_engine.explanations import explanations
+    from pairx_engine.faithfulness import Flipping, Translation
     from tasks.evaluation.faithfulness import Protocol
 
     if not asked.choose and (asked.layers or asked.matchers):
@@ -141,8 +142,8 @@ def _options(asked: Asked, dataset: str) -> EvaluateOptions:
             raise SettingsError(
                 f"--{option} {asked.binning[option]!r} is not known", f"use {', '.join(known)}"
             )
-    if unknown := sorted({*asked.methods} - {*METHODS}):
-        raise SettingsError(f"method {unknown[0]!r} is not known", f"use {', '.join(METHODS)}")
+    if unknown := sorted({*asked.methods} - {*explanations()}):
+        raise SettingsError(f"method {unknown[0]!r} is not known", f"use {', '.join(explanations())}")
     try:
         binning, flipping = Binning(**asked.binning), Flipping(**asked.flipping)
     except ValueError as error:
@@ -159,7 +160,9 @@ def _options(asked: Asked, dataset: str) -> EvaluateOptions:
         sweep_pairs=asked.sweep_pairs,
         folds=asked.folds,
         faithfulness=asked.faithfulness,
-        protocol=Protocol(asked.methods or METHODS, flipping, Translation() if asked.continuity else None),
+        protocol=Protocol(
+            asked.methods or tuple(explanations()), flipping, Translation() if asked.continuity else None
+        ),
         retry_failed=asked.retry_failed,
     )
 

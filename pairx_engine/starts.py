@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from torch import Tensor
+from torch.nn import functional
 
 from pairx_engine.lrp import Preset
 
 SMALLEST_NORM = 1e-8
+
+
+def cosine(embedding0: Tensor, embedding1: Tensor) -> float:
+    """The cosine of two embeddings (D,), in double precision."""
+    return float(functional.cosine_similarity(embedding0.double(), embedding1.double(), dim=0))
 
 
 def cosine_start(embeddings0: Tensor, embeddings1: Tensor) -> tuple[Tensor, Tensor]:
@@ -16,8 +22,8 @@ def cosine_start(embeddings0: Tensor, embeddings1: Tensor) -> tuple[Tensor, Tens
     precision, returned in the inputs' type. Norms below 1e-8 count as 1e-8.
     """
     (unit0, norm0), (unit1, norm1) = _unit(embeddings0), _unit(embeddings1)
-    cosine = (unit0 * unit1).sum(dim=-1, keepdim=True)
-    start0, start1 = (unit1 - cosine * unit0) / norm0, (unit0 - cosine * unit1) / norm1
+    angle = (unit0 * unit1).sum(dim=-1, keepdim=True)
+    start0, start1 = (unit1 - angle * unit0) / norm0, (unit0 - angle * unit1) / norm1
     return start0.to(embeddings0.dtype), start1.to(embeddings1.dtype)
 
 

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from pairx_engine.chips import Pixels, chip_of
-from pairx_engine.figure import FigureInput, draw_figure, encode_map, encode_png, encode_webp
+from pairx_engine.explanations import Shown
+from pairx_engine.figure import FigurePhoto, draw_figure, encode_map, encode_png, encode_webp, figure_input
+from pairx_engine.finding import as_array
 from schemas.failures import Failure
+from tasks.finding_rows import stored_finding
 from tasks.job import Job, explainer_of, model_of
 from tasks.photo_files import CUTS
 from tasks.shards import ShardResult, Stopwatch, chunks, commit, or_failure
@@ -69,58 +69,28 @@ def draw_shard(job: Job, shard: DrawShard) -> ShardResult:
 
 
 def _draw(job: Job, item: DrawItem, cuts: list[Pixels]) -> dict[str, Any]:
-    matches, grids = item.matches, item.relevances
-    chips = [chip_of(cut, model_of(job).chip) for cut in cuts]
-    count = min(job.settings.n_pixel_maps, len(matches["relevance"]))
-    maps = _pixel_maps(job, chips, matches, count)
-    shape = (grids["height"], grids["width"])
-    given = FigureInput(
-        chip_a=chips[0],
-        chip_b=chips[1],
-        grid_a=np.asarray(grids["grid_a"], dtype=np.float64).reshape(shape),
-        grid_b=np.asarray(grids["grid_b"], dtype=np.float64).reshape(shape),
-        points_a=_points(matches, "a"),
-        points_b=_points(matches, "b"),
-        relevance=np.asarray(matches["relevance"], dtype=np.float64),
-        maps_a=maps[0],
-        maps_b=maps[1],
-        title_a=_title(item.photo_a),
-        title_b=_title(item.photo_b),
-        subtitle=item.subtitle,
-        n_lines=job.settings.n_lines,
-        aspect_a=cuts[0].shape[1] / cuts[0].shape[0],
-        aspect_b=cuts[1].shape[1] / cuts[1].shape[0],
+    model, finding = model_of(job), stored_finding(item.matches, item.relevances)
+    a, b = (
+        FigurePhoto(cut, chip_of(cut, model.chip), _title(photo))
+        for cut, photo in zip(cuts, (item.photo_a, item.photo_b), strict=True)
     )
-    figure = draw_figure(given)
+    # One photo at a time is normalised, as everywhere: a photo's pixels do not depend on its company.
+    given = [model.normalise([photo.chip])[0] for photo in (a, b)]
+    cells = [side.cells[: job.settings.n_pixel_maps] for side in finding.sides]
+    maps = [as_array(m) for m in explainer_of(job).all_pixel_maps(given, finding.layer, cells)]
+    shown = Shown.of_finding(finding, (maps[0], maps[1]))
+    figure = draw_figure(figure_input(shown, (a, b), item.subtitle, job.settings.n_lines))
     encoded = [[encode_map(m) for m in side] for side in maps]
     return {
-        **{k: matches[k] for k in ("pair_id", "photo_a", "photo_b", "layer")},
-        "n_drawn": count,
+        **{k: item.matches[k] for k in ("pair_id", "photo_a", "photo_b", "layer")},
+        "n_drawn": len(maps[0]),
         "figure": encode_png(figure.figure),
         "chips": encode_webp(figure.chips),
         "overlay": encode_webp(figure.overlay),
         "colours": encode_webp(figure.colours),
-        "maps_a": [png for png, _ in encoded[0]],
-        "maps_b": [png for png, _ in encoded[1]],
-        "peak_a": [peak for _, peak in encoded[0]],
-        "peak_b": [peak for _, peak in encoded[1]],
+        **{f"maps_{name}": [png for png, _ in side] for name, side in zip("ab", encoded, strict=True)},
+        **{f"peak_{name}": [peak for _, peak in side] for name, side in zip("ab", encoded, strict=True)},
     }
-
-
-def _pixel_maps(job: Job, chips: list[Pixels], matches: Row, count: int) -> list[NDArray[np.float32]]:
-    """Maps (count, H, W) of the first matches' cells in both photos."""
-    cells = [
-        np.stack([matches[f"column_{side}"], matches[f"row_{side}"]], axis=1).astype(np.int64)[:count]
-        for side in "ab"
-    ]
-    # One photo at a time is normalised, as everywhere: a photo's pixels do not depend on its company.
-    given = [model_of(job).normalise([chip])[0] for chip in chips]
-    found = explainer_of(job).all_pixel_maps(given, matches["layer"], cells)
-    return [maps.float().cpu().numpy() for maps in found]
-
-
-def _points(matches: Row, side: str) -> NDArray[np.float64]:
-    return np.stack([matches[f"x_{side}"], matches[f"y_{side}"]], axis=1).astype(np.float64).reshape(-1, 2)
 
 
 def _title(photo: Row) -> str:

@@ -1,22 +1,19 @@
-"""What every shard task is told, and what every worker process loads once: the model and the local matcher."""
+"""What every shard task is told, and the engine that every worker process makes of it once."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import cache, lru_cache
-from pathlib import Path
 
-import numpy as np
 import torch
 
 from pairx_engine.accelerator import describe, settle
 from pairx_engine.chips import CONVENTION, DECODER
+from pairx_engine.engine import Engine, Recipe
 from pairx_engine.errors import ModelError
-from pairx_engine.local.features import Identity, LocalMatcher
-from pairx_engine.local.registry import load_local_matcher
-from pairx_engine.memory import keep_freed_memory
-from pairx_engine.models import ReIdModel, load_model
+from pairx_engine.local.features import LocalMatcher
+from pairx_engine.models import ReIdModel
 from pairx_engine.relevance import LayerExplainer
 from schemas.errors import AcceleratorFailure
 from schemas.fingerprints import Fingerprints, fingerprints
@@ -41,9 +38,19 @@ class Job:
     """What the user should know about how this model is explained."""
 
     @property
+    def recipe(self) -> Recipe:
+        """What each process makes its engine of."""
+        return replace(recipe_of(self.settings), layers=self.layers)
+
+    @property
     def batch_size(self) -> int:
         """Chips per forward on this process's device."""
         return self.settings.batch_size or (_GPU_BATCH if device().type == "cuda" else _CPU_BATCH)
+
+
+def recipe_of(settings: Settings) -> Recipe:
+    """The engine that the settings name."""
+    return Recipe(**{field.name: getattr(settings, field.name) for field in fields(Recipe)})
 
 
 def prepare_job(warehouse: Warehouse, settings: Settings) -> Job:
@@ -51,33 +58,15 @@ def prepare_job(warehouse: Warehouse, settings: Settings) -> Job:
 
     Raises `ModelError` for a model or layer that cannot be used, before any work starts.
     """
-    model = _load(settings.model, settings.model_revision, settings.resize, "cpu")
-    matcher = _matcher(settings.matcher, settings.matcher_weights, settings.max_keypoints, "cpu")
-    layers = tuple(dict.fromkeys(settings.layers or ((model.layer,) if model.layer else ())))
-    if not layers:
-        raise ModelError(
-            f"model {settings.model} has no convolutional layer to explain; name one with --layer"
-        )
-    notice = _try_layers(model, layers, settings)
+    engine = _engine(recipe_of(settings), "cpu")
+    model, matcher, layers = engine.model, engine.matcher, engine.layers
+    engine.try_layers()
     prints = fingerprints(
-        settings, READER, model.identity(), matcher.extraction_identity(), matcher.identity(), tuple(layers)
+        settings, READER, model.identity(), matcher.extraction_identity(), matcher.identity(), layers
     )
-    return Job(warehouse, settings, prints, tuple(layers), model.weights_sha256, model.chip.size, notice)
-
-
-def _try_layers(model: ReIdModel, layers: tuple[str, ...], settings: Settings) -> str | None:
-    """Explain a grey chip once: a layer that cannot be explained must show before a night's photos are embedded.
-
-    Returns the explainer's notice.
-    """
-    chip = model.normalise([np.full((*model.chip.size, 3), 128, dtype=np.uint8)])
-    try:
-        explainer = _explainer(model, layers, settings)
-        seen = explainer.see(chip[0])
-        explainer.relevance(seen, seen.embedding[None])
-    except (ValueError, RuntimeError) as error:
-        raise ModelError(f"{model.source} cannot be explained at {', '.join(layers)}: {error}") from error
-    return explainer.notice
+    return Job(
+        warehouse, settings, prints, layers, model.weights_sha256, model.chip.size, engine.explainer.notice
+    )
 
 
 @cache
@@ -105,57 +94,32 @@ def device_kind() -> str:
     return describe(device())
 
 
-def model_of(job: Job) -> ReIdModel:
-    """This process's model; refuses weights other than those that the run was fingerprinted with."""
-    chosen = job.settings
-    model = _load(chosen.model, chosen.model_revision, chosen.resize, str(device()))
-    if model.weights_sha256 != job.weights_sha256:
+def engine_of(job: Job) -> Engine:
+    """This process's engine; refuses weights other than those that the run was fingerprinted with."""
+    engine = _engine(job.recipe, str(device()))
+    if engine.model.weights_sha256 != job.weights_sha256:
         raise ModelError(
-            f"the weights of {chosen.model} on this machine differ from those that the run started with; "
+            f"the weights of {job.settings.model} on this machine differ from those that the run started with; "
             "give every worker the same file and start again"
         )
-    return model
+    return engine
+
+
+def model_of(job: Job) -> ReIdModel:
+    """This process's model."""
+    return engine_of(job).model
 
 
 def matcher_of(job: Job) -> LocalMatcher:
-    """This process's local matcher."""
-    return matcher_named(job, job.settings.matcher, job.settings.matcher_weights)
+    """This process's local matcher; needs no model."""
+    return _engine(job.recipe, str(device())).matcher
 
 
-def matcher_named(job: Job, name: str, weights: str | None) -> LocalMatcher:
-    """Another local matcher than the run's, with as many keypoints; kept by this process."""
-    return _matcher(name, weights, job.settings.max_keypoints, str(device()))
-
-
-def matcher_identity(job: Job, name: str, weights: str | None) -> Identity:
-    """What that matcher says of itself; loads it on the CPU, since whoever plans work may have no use for a device."""
-    return _identity(name, weights, job.settings.max_keypoints)
-
-
-@lru_cache(maxsize=2)
 def explainer_of(job: Job) -> LayerExplainer:
     """This process's explainer for the run's layers, preset, reduction and precision."""
-    return _explainer(model_of(job), job.layers, job.settings)
-
-
-def _explainer(model: ReIdModel, layers: tuple[str, ...], chosen: Settings) -> LayerExplainer:
-    return LayerExplainer(model.network, layers, chosen.preset, chosen.precision, reduction=chosen.reduction)
+    return engine_of(job).explainer
 
 
 @lru_cache(maxsize=2)
-def _load(source: str, revision: str | None, resize: str | None, on: str) -> ReIdModel:
-    keep_freed_memory()
-    if "OMP_NUM_THREADS" in os.environ:
-        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    return load_model(source, on, revision, resize)
-
-
-@lru_cache(maxsize=8)
-def _identity(name: str, weights: str | None, max_keypoints: int) -> Identity:
-    folder = Path(weights).expanduser() if weights else None
-    return load_local_matcher(name, folder, "cpu", max_keypoints).identity()
-
-
-@lru_cache(maxsize=8)
-def _matcher(name: str, weights: str | None, max_keypoints: int, on: str) -> LocalMatcher:
-    return load_local_matcher(name, Path(weights).expanduser() if weights else None, on, max_keypoints)
+def _engine(recipe: Recipe, on: str) -> Engine:
+    return Engine(recipe, on)

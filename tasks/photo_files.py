@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import fsspec
 from fsspec.core import url_to_fs
 
-from pairx_engine.chips import Pixels, cut_photo, decode_photo
+from pairx_engine.chips import Box, Pixels, cut_photo, decode_photo
 from pairx_engine.errors import PhotoError
 from schemas.errors import PathOutsideRoot
 from schemas.paths import is_url, safe_join
@@ -29,6 +30,18 @@ def read_bytes(root: str, path: str) -> bytes:
         raise PhotoError("missing_file", f"no file at {path}") from error
     except (OSError, ValueError) as error:
         raise PhotoError("unreadable_file", f"{path} could not be read: {error}") from error
+
+
+def cut_of_file(path: Path, box: Box | None, max_pixels: int) -> Pixels:
+    """The cut (H, W, 3) of one photo file beside any catalogue; raises `PhotoError` that names the file."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise PhotoError("missing_file", f"{path} cannot be read: {error.strerror}") from error
+    try:
+        return cut_photo(decode_photo(data, max_pixels), box)
+    except PhotoError as error:
+        raise PhotoError(error.code, f"{path}: {error}") from error
 
 
 def stamps(root: str, paths: Sequence[str]) -> list[str | None]:

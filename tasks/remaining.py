@@ -8,6 +8,7 @@ from typing import Any
 
 import duckdb
 
+from pairx_engine.figure import score_line
 from schemas.failures import PASSING
 from schemas.views import install_views
 from tasks.draw import DrawItem
@@ -101,7 +102,11 @@ class Remaining:
         )
         return [
             DrawItem(
-                row["matches"], row["relevances"], photos[m["photo_a"]], photos[m["photo_b"]], subtitle(row)
+                row["matches"],
+                row["relevances"],
+                photos[m["photo_a"]],
+                photos[m["photo_b"]],
+                score_line(**row),
             )
             for row in rows
             for m in [row["matches"]]
@@ -142,19 +147,6 @@ def unscored_among(
         {"layer": layer, "retry": retry_failed, "passing": list(PASSING)},
     ).fetchall()
     return [Pair(*row) for row in rows]
-
-
-def subtitle(row: Mapping[str, Any]) -> str:
-    """The line of scores below a figure's titles."""
-    parts = [f"cosine {row['cosine']:.3f}", f"{row['n_matches']} matches"]
-    if row["match_coverage"] is not None:
-        parts.append(f"coverage {row['match_coverage']:.2f}")
-    if row["inverted_residual_mean"] is not None:
-        parts.append(f"residual {row['residual_mean']:.1f} px (inverted {row['inverted_residual_mean']:.3f})")
-        parts.append(f"{row['n_inliers']} local inliers")
-    else:
-        parts.append("no homography")
-    return " · ".join(parts)
 
 
 @contextmanager

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from pairx_engine.chips import Pixels, chip_of
-from pairx_engine.errors import PhotoError
+from pairx_engine.finding import Grids, match, pair_grids, weigh
 from pairx_engine.local.evidence import LocalEvidence, local_evidence
 from pairx_engine.local.features import LocalFeatures
-from pairx_engine.matching import Matches, cell_points, match_relevance, mutual_matches
-from pairx_engine.plausibility import Plausibility, plausibility
 from pairx_engine.relevance import Seen
-from pairx_engine.starts import starts_of
-from schemas.failures import Failure, FailureCode
+from schemas.failures import Failure
 from tasks.embed import stored_features
+from tasks.finding_rows import rows_of
 from tasks.job import Job, explainer_of, matcher_of, model_of
 from tasks.pair_order import close_together, parts
 from tasks.photo_files import CUTS
@@ -31,7 +26,6 @@ from tasks.warehouse import shard_name
 
 R = TypeVar("R")
 Photo = Mapping[str, Any]
-Grids = tuple[NDArray[np.float32], NDArray[np.float32]]
 _PHOTO_COLUMNS = ("photo_id", "chip_id", "root", "path", "sha256", "box", "theta")
 """What a worker needs to see a photo; a shard carries a hundred of them to the scheduler, on a GPU a thousand."""
 _MOST_PHOTOS = 2000
@@ -133,7 +127,7 @@ def _rows(
         with watch.in_engine(), or_failure(failures, "score", pair.pair_id):
             found = evidence_of(pair)
             rows = [
-                _score(job, pair, layer, seen, relevance[layer][pair.pair_id], found) for layer in job.layers
+                _score(job, pair, layer, seen, relevance[pair.pair_id][layer], found) for layer in job.layers
             ]
             for table, row in (item for layer in rows for item in layer.items()):
                 tables[table].append(row)
@@ -183,31 +177,21 @@ def _see(job: Job, shard: ScoreShard, lost: list[Failure], watch: Stopwatch) -> 
 def _relevances(
     job: Job, pairs: Sequence[Pair], seen: Mapping[str, Sight], lost: list[Failure]
 ) -> dict[str, dict[str, Grids]]:
-    """Relevance grids of both photos, by layer and pair; each photo is recorded once for all of its partners."""
+    """Relevance grids of both photos, by pair and layer; each photo is recorded once for all of its partners."""
     model, explainer = model_of(job), explainer_of(job).suited_to("score")
-    starts: dict[str, list[tuple[str, int, torch.Tensor]]] = defaultdict(list)
-    for pair in pairs:
-        both = starts_of(
-            explainer.preset, seen[pair.photo_a].seen.embedding, seen[pair.photo_b].seen.embedding
-        )
-        for side, (photo, start) in enumerate(zip((pair.photo_a, pair.photo_b), both, strict=True)):
-            starts[photo].append((pair.pair_id, side, start))
 
-    def relevances(photos: Sequence[str]) -> list[dict[str, torch.Tensor]]:
-        sights = [replace(seen[i].seen, chip=model.normalise([seen[i].pixels])[0]) for i in photos]
-        return explainer.relevances(sights, [torch.stack([start for *_, start in starts[i]]) for i in photos])
+    def relevances(starts: Mapping[str, torch.Tensor]) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
+        def work(photos: Sequence[str]) -> list[dict[str, torch.Tensor]]:
+            sights = [replace(seen[i].seen, chip=model.normalise([seen[i].pixels])[0]) for i in photos]
+            return explainer.relevances(sights, [starts[i] for i in photos])
 
-    grids: dict[str, dict[str, list[Any]]] = {
-        layer: {p.pair_id: [None, None] for p in pairs} for layer in job.layers
-    }
-    # Photos with as many partners go together: those with fewer would wait for the others.
-    for photos in chunks(sorted(starts, key=lambda i: -len(starts[i])), explainer.tuning.photos):
-        for photo, found in _in_company(photos, relevances, lost):
-            for layer in job.layers:
-                arrays = found[layer].float().cpu().numpy()
-                for (pair_id, side, _), grid in zip(starts[photo], arrays, strict=True):
-                    grids[layer][pair_id][side] = grid
-    return {layer: {key: (a, b) for key, (a, b) in found.items()} for layer, found in grids.items()}
+        # Photos with as many partners go together: those with fewer would wait for the others.
+        for photos in chunks(sorted(starts, key=lambda i: -len(starts[i])), explainer.tuning.photos):
+            yield from _in_company(photos, work, lost)
+
+    triples = [(p.pair_id, p.photo_a, p.photo_b) for p in pairs]
+    embeddings = {photo: sight.seen.embedding for photo, sight in seen.items()}
+    return pair_grids(explainer.preset, triples, embeddings, relevances)
 
 
 def _in_company(
@@ -255,54 +239,8 @@ def _score(
     local: LocalEvidence,
 ) -> dict[str, dict[str, Any]]:
     """The rows of one pair and layer, by table."""
-    if not all(np.isfinite(grid).all() for grid in grids):
-        raise PhotoError(FailureCode.SCORE_NOT_FINITE, f"the relevance at {layer} holds NaN or infinity")
-    found = mutual_matches(seen[pair.photo_a].seen.features[layer], seen[pair.photo_b].seen.features[layer])
-    points0, points1 = (
-        cell_points(cells, grids[0].shape, job.chip_size) for cells in (found.cell0, found.cell1)
-    )
-    relevance = match_relevance(found, grids[0], grids[1])
-    scores = plausibility(found.cell0, found.cell1, points0, points1, grids[0], grids[1], local.matrix)
+    matched = match([seen[photo].seen for photo in (pair.photo_a, pair.photo_b)], layer, job.chip_size)
+    finding = weigh(matched, grids)
     key = {"pair_id": pair.pair_id, "photo_a": pair.photo_a, "photo_b": pair.photo_b, "layer": layer}
-    height, width = grids[0].shape
-    return {
-        "matches": key | _match_row(found, [points0, points1], relevance, scores),
-        "relevances": key
-        | {"height": height, "width": width, "grid_a": grids[0].ravel(), "grid_b": grids[1].ravel()},
-        "scores": key | _score_row(scores, grids, local),
-    }
-
-
-def _match_row(
-    found: Matches, points: list[NDArray[Any]], relevance: NDArray[np.float64], scores: Plausibility
-) -> dict[str, Any]:
-    order = np.argsort(-relevance, kind="stable")
-    row: dict[str, Any] = {"distance": np.asarray(found.distance)[order], "relevance": relevance[order]}
-    for side, cells, place in zip("ab", (found.cell0, found.cell1), points, strict=True):
-        row |= {
-            f"column_{side}": cells[order, 0].astype(np.int16),
-            f"row_{side}": cells[order, 1].astype(np.int16),
-        }
-        row |= {
-            f"x_{side}": place[order, 0].astype(np.float32),
-            f"y_{side}": place[order, 1].astype(np.float32),
-        }
-    row["residual"] = None if scores.residuals is None else scores.residuals[order].astype(np.float32)
-    return row
-
-
-def _score_row(scores: Plausibility, grids: Grids, local: LocalEvidence) -> dict[str, Any]:
-    return {
-        "n_matches": scores.n_matches,
-        "match_fraction": scores.match_fraction,
-        "match_coverage": scores.match_coverage,
-        "residual_mean": scores.residual_mean,
-        "inverted_residual_mean": scores.inverted_residual_mean,
-        "top_residual_mean": scores.top_residual_mean,
-        "n_local_matches": local.n_matches,
-        "n_inliers": local.n_inliers,
-        "homography": None if local.matrix is None else local.matrix.ravel(),
-        "no_homography_reason": local.reason,
-        "relevance_a": float(grids[0].sum(dtype=np.float64)),
-        "relevance_b": float(grids[1].sum(dtype=np.float64)),
-    }
+    rows = rows_of(finding, finding.plausibility(local.matrix), local)
+    return {table: key | row for table, row in rows.items()}

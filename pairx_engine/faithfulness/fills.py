@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
+from pairx_engine.blur import gaussian_blur
 from pairx_engine.chips import ChipSpec
 from pairx_engine.errors import EngineError
 
@@ -62,15 +61,3 @@ def fill_chip(chip: Tensor, fill: Fill, values: ValueRange, draw: np.random.Gene
     if fill == "blur":
         return gaussian_blur(chip, BLUR_SHARE * min(chip.shape[-2:]))
     raise EngineError(f"unknown fill {fill!r}; choose one of {', '.join(FILLS)}")
-
-
-def gaussian_blur(picture: Tensor, sigma: float) -> Tensor:
-    """A picture (C, H, W) under a Gaussian of `sigma` pixels, cut off at 3 sigma, with its edges repeated outwards."""
-    radius = max(1, math.ceil(3 * sigma))
-    offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
-    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
-    kernel = (kernel / kernel.sum()).to(picture)
-    padded = functional.pad(picture[:, None], (radius,) * 4, mode="replicate")
-    return functional.conv2d(functional.conv2d(padded, kernel.view(1, 1, -1, 1)), kernel.view(1, 1, 1, -1))[
-        :, 0
-    ]

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
+from pairx_engine.explanations import Maps, State, Subject, explain
 from pairx_engine.faithfulness.continuity import ExplainPair, Translation, continuity
 from pairx_engine.faithfulness.fills import ValueRange
-from pairx_engine.faithfulness.maps import METHODS, Maps, PairMapper
 from pairx_engine.faithfulness.pixel_flipping import Embed, Flipping, FlippingCurve, Order, flip
 from pairx_engine.lrp import exclusive
 
@@ -57,36 +58,41 @@ class Row(NamedTuple):
 
 
 def measure_pairs(
-    mapper: PairMapper,
+    subject: Subject,
     pairs: Iterable[Pair],
     values: ValueRange,
-    methods: Sequence[str] = METHODS,
+    methods: Sequence[str],
     flipping: Flipping | None = None,
     translation: Translation | None = None,
+    states: Mapping[str, State] = MappingProxyType({}),
     batch_size: int = 8,
 ) -> Iterator[Row]:
     """Rows of every pair and method, as they come: pairs outermost, then methods, then measures.
 
     A similar pair is flipped twice, its first photo and then its second, and the curves are averaged: which of them is the
     first is an accident. `flipping` gives all but the order (default `Flipping()`). Continuity is measured on the pair's
-    first photo, and only where a `translation` is given: it explains 2 n_steps + 3 further pairs per method.
+    first photo, and only where a `translation` is given: it explains 2 n_steps + 3 further pairs per method. `states` holds
+    what the methods have learned that must.
     """
     how = flipping or Flipping()
     for pair in pairs:
         for method in methods:
-            explain = partial(mapper.pair_maps, method=method)
-            found = _flips(mapper, pair, explain(pair.chip0, pair.chip1), values, how, batch_size)
-            found |= _moves(explain, pair, translation)
+            maps_of = partial(_maps, method, subject, states.get(method))
+            found = _flips(subject.network, pair, maps_of(pair.chip0, pair.chip1), values, how, batch_size)
+            found |= _moves(maps_of, pair, translation)
             yield from (Row(pair.name, method, measure, value) for measure, value in found.items())
 
 
+def _maps(method: str, subject: Subject, state: State | None, chip0: Tensor, chip1: Tensor) -> Maps:
+    return explain(method, subject, chip0, chip1, state).maps
+
+
 def _flips(
-    mapper: PairMapper, pair: Pair, maps: Maps, values: ValueRange, how: Flipping, batch_size: int
+    network: nn.Module, pair: Pair, maps: Maps, values: ValueRange, how: Flipping, batch_size: int
 ) -> dict[str, float]:
-    with exclusive(mapper.network):
+    with exclusive(network):
         most, least = (
-            _curve(mapper.network, pair, maps, values, replace(how, order=order), batch_size)
-            for order in _ORDERS
+            _curve(network, pair, maps, values, replace(how, order=order), batch_size) for order in _ORDERS
         )
     return {
         "auc_most": most.auc,
@@ -110,12 +116,12 @@ def _curve(
     return FlippingCurve(np.mean([curve.similarity, other.similarity], axis=0))
 
 
-def _moves(explain: ExplainPair, pair: Pair, how: Translation | None) -> dict[str, float]:
+def _moves(maps_of: ExplainPair, pair: Pair, how: Translation | None) -> dict[str, float]:
     if how is None:
         return {}
     found: dict[str, float] = {}
     for name, partner in (("continuity", None), ("partner_continuity", pair.chip1)):
-        curve = continuity(explain, pair.chip0, how, partner)
+        curve = continuity(maps_of, pair.chip0, how, partner)
         found |= {
             f"{name}_mean": curve.mean,
             f"{name}_max": curve.max,

@@ -4,16 +4,19 @@ Everything is drawn in one frame: the chip that the model saw, stretched once fo
 showed offset overlays because the picture was cut a second time; here no photo is cut or resized on its own.
 """
 
+from pairx_engine.figure.assembly import FigurePhoto, figure_input, score_line
 from pairx_engine.figure.encoding import decode_map, encode_map, encode_png, encode_webp
 from pairx_engine.figure.marks import composite
 from pairx_engine.figure.panels import MATCH_COLOURS, match_colour
 from pairx_engine.figure.sheet import draw_figure
-from pairx_engine.figure.values import Figure, FigureInput, PanelFrame
+from pairx_engine.figure.values import Figure, FigureInput, FigureSide, PanelFrame
 
 __all__ = [
     "MATCH_COLOURS",
     "Figure",
     "FigureInput",
+    "FigurePhoto",
+    "FigureSide",
     "PanelFrame",
     "composite",
     "decode_map",
@@ -21,5 +24,7 @@ __all__ = [
     "encode_map",
     "encode_png",
     "encode_webp",
+    "figure_input",
     "match_colour",
+    "score_line",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import cv2
 import numpy as np
@@ -33,18 +33,18 @@ def match_colour(index: int) -> Colour:
     return MATCH_COLOURS[index % len(MATCH_COLOURS)]
 
 
-def side_by_side(given: FigureInput, left: Pixels, right: Pixels) -> Pixels:
+def side_by_side(given: FigureInput, pictures: Iterable[Pixels]) -> Pixels:
     """Two chip-sized pictures stretched into the panel, (height, width, 3), white between them."""
     frame = given.frame
     panel = np.full((frame.height, frame.width, 3), 255, dtype=np.uint8)
-    panel[:, : frame.width_a] = _stretched(left, frame.height, frame.width_a)
-    panel[:, frame.left_b :] = _stretched(right, frame.height, frame.width_b)
+    for picture, span in zip(pictures, frame.spans, strict=True):
+        panel[:, span.left : span.left + span.width] = _stretched(picture, span.height, span.width)
     return panel
 
 
 def draw_chips(given: FigureInput) -> Pixels:
     """The two chips as they are, (height, width, 3)."""
-    return side_by_side(given, given.chip_a, given.chip_b)
+    return side_by_side(given, (side.chip for side in given.sides))
 
 
 def heat_colours(relevance: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -60,28 +60,26 @@ def draw_overlay(given: FigureInput) -> Pixels:
     """Relevance as heat, match lines, rings and numbers; transparent elsewhere. (height, width, 4) RGBA."""
     frame = given.frame
     layer = Layer(frame.height, frame.width)
-    for grid, width, left in ((given.grid_a, frame.width_a, 0), (given.grid_b, frame.width_b, frame.left_b)):
-        relevance = _upsampled(_relative(grid), frame.height, width)
+    for side, span in zip(given.sides, frame.spans, strict=True):
+        relevance = _upsampled(_relative(side.grid), span.height, span.width)
         colours, opacity = heat_colours(relevance)
-        layer.paint(opacity, colours, 0, left)
+        layer.paint(opacity, colours, 0, span.left)
     _draw_matches(given, layer)
     return layer.pixels()
 
 
 def draw_colours(given: FigureInput) -> Pixels:
     """Pixel maps of the first matches, coloured and numbered, on dimmed grey photos. (height, width, 3) RGB."""
-    left = _coloured(given.chip_a, given.maps_a)
-    right = _coloured(given.chip_b, given.maps_b)
+    pictures = [_coloured(side.chip, side.maps) for side in given.sides]
     marks = Layer(given.frame.height, given.frame.width)
     _draw_rings(given, marks, given.n_maps)
     _draw_tags(given, marks, given.n_maps)
-    return composite(side_by_side(given, left, right), marks.pixels())
+    return composite(side_by_side(given, pictures), marks.pixels())
 
 
 def _draw_matches(given: FigureInput, layer: Layer) -> None:
     """Lines first, strongest on top, then rings, then tags: no line hides an endpoint."""
-    frame = given.frame
-    starts, ends = frame.to_panel_a(given.points_a), frame.to_panel_b(given.points_b)
+    starts, ends = _panel_points(given)
     drawn = min(given.n_lines, given.n_matches)
     strongest = max(given.shares[0], 1e-12) if given.n_matches else 1.0
     for i in reversed(range(drawn)):
@@ -98,7 +96,7 @@ def _draw_matches(given: FigureInput, layer: Layer) -> None:
 
 def _draw_rings(given: FigureInput, layer: Layer, count: int) -> None:
     """Open circles around both endpoints of the first `count` matches; the matched spot stays visible."""
-    for points in (given.frame.to_panel_a(given.points_a), given.frame.to_panel_b(given.points_b)):
+    for points in _panel_points(given):
         for i in reversed(range(count)):
             centre = (float(points[i, 0]), float(points[i, 1]))
             colour, width = (match_colour(i), 2) if i < given.n_maps else (OTHER_COLOUR, 1)
@@ -108,13 +106,15 @@ def _draw_rings(given: FigureInput, layer: Layer, count: int) -> None:
 
 def _draw_tags(given: FigureInput, layer: Layer, count: int) -> None:
     """Numbers 1..count beside the endpoints, outside the way of the lines where there is room."""
-    frame = given.frame
-    for points, outward, span in (
-        (frame.to_panel_a(given.points_a)[:count], -1.0, (0, frame.width_a)),
-        (frame.to_panel_b(given.points_b)[:count], 1.0, (frame.left_b, frame.width)),
-    ):
-        for i, place in enumerate(_tag_places(points, outward, span, frame.height)):
+    for points, outward, span in zip(_panel_points(given), (-1.0, 1.0), given.frame.spans, strict=True):
+        columns = span.left, span.left + span.width
+        for i, place in enumerate(_tag_places(points[:count], outward, columns, span.height)):
             layer.tag(place, str(i + 1), match_colour(i), TAG_SIZE)
+
+
+def _panel_points(given: FigureInput) -> list[NDArray[np.float64]]:
+    """Points of all matches in panel pixels, (n, 2) of either photo."""
+    return [span.to_panel(side.points) for side, span in zip(given.sides, given.frame.spans, strict=True)]
 
 
 def _radius(given: FigureInput, index: int) -> float:

@@ -104,15 +104,8 @@ def _compose(
     pen = ImageDraw.Draw(image)
     if given.subtitle:
         _text(pen, (left, MARGIN - 4), _fitted(given.subtitle, 15, inner), 15, QUIET)
-    _text(pen, (left, top - 24), _fitted(given.title_a, 16, given.frame.width_a - 8), 16, INK, 0.35)
-    _text(
-        pen,
-        (left + given.frame.left_b, top - 24),
-        _fitted(given.title_b, 16, given.frame.width_b - 8),
-        16,
-        INK,
-        0.35,
-    )
+    for side, span in zip(given.sides, given.frame.spans, strict=True):
+        _text(pen, (left + span.left, top - 24), _fitted(side.title, 16, span.width - 8), 16, INK, 0.35)
     image.paste(Image.fromarray(top_panel), (left, top))
     caption = (
         f"Pixels behind the first {given.n_maps} matches" if given.n_maps else "No pixel maps were drawn"

@@ -22,71 +22,70 @@ GAP = 12
 
 
 @dataclass(frozen=True)
-class PanelFrame:
-    """Where the chips lie in a panel of two, and how chip pixels become panel pixels.
+class Span:
+    """Where one chip lies in a panel: its (H, W), and the panel's columns and rows that it takes.
 
-    `chip_a` and `chip_b` are (H, W) of the chips; both are shown `height` panel pixels high, `width_a` and `width_b`
-    wide, with `gap` pixels between. Points have their origin at the top-left corner, x to the right and y down.
+    Points have their origin at the top-left corner, x to the right and y down.
     """
 
-    chip_a: tuple[int, int]
-    chip_b: tuple[int, int]
+    chip: tuple[int, int]
+    left: int
+    width: int
     height: int
-    width_a: int
-    width_b: int
-    gap: int = GAP
+
+    def to_panel(self, points: ArrayLike) -> NDArray[np.float64]:
+        """Points (n, 2) in pixels of the chip, in panel pixels."""
+        rows, columns = self.chip
+        scale = np.array([self.width / columns, self.height / rows])
+        return np.asarray(points, dtype=np.float64).reshape(-1, 2) * scale + np.array([self.left, 0.0])
+
+
+@dataclass(frozen=True)
+class PanelFrame:
+    """Where both chips lie in a panel of two, equally high."""
+
+    spans: tuple[Span, Span]
 
     @property
     def width(self) -> int:
         """Width of the whole panel in pixels."""
-        return self.width_a + self.gap + self.width_b
+        return self.spans[1].left + self.spans[1].width
 
     @property
-    def left_b(self) -> int:
-        """Panel column where the second chip begins."""
-        return self.width_a + self.gap
+    def height(self) -> int:
+        """Height of the whole panel in pixels."""
+        return self.spans[0].height
 
-    def to_panel_a(self, points: ArrayLike) -> NDArray[np.float64]:
-        """Points (n, 2) in pixels of the first chip, in panel pixels."""
-        return self._scaled(points, self.chip_a, self.width_a)
 
-    def to_panel_b(self, points: ArrayLike) -> NDArray[np.float64]:
-        """Points (n, 2) in pixels of the second chip, in panel pixels."""
-        return self._scaled(points, self.chip_b, self.width_b) + np.array([self.left_b, 0.0])
+@dataclass(frozen=True)
+class FigureSide:
+    """What a figure shows of one photo, measured in the pixels of its chip.
 
-    def _scaled(self, points: ArrayLike, chip: tuple[int, int], width: int) -> NDArray[np.float64]:
-        rows, columns = chip
-        return np.asarray(points, dtype=np.float64).reshape(-1, 2) * np.array(
-            [width / columns, self.height / rows]
-        )
+    `chip`: (H, W, 3) RGB uint8. `grid`: (h, w) relevance of the layer's cells or of the pixels; negative values are
+    not shown. `points`: (n, 2) x, y of all matches, 0 <= x <= W. `maps`: (k, H, W) pixel relevance of the first k
+    matches. `aspect`: width / height of the cut that the chip was stretched from; None shows the chip as the model saw it.
+    """
+
+    chip: Pixels
+    grid: Floats
+    points: Floats
+    maps: Floats
+    title: str
+    aspect: float | None = None
 
 
 @dataclass(frozen=True)
 class FigureInput:
-    """Everything that one figure shows, measured in the pixels of the two chips.
+    """Everything that one figure shows.
 
-    `chip_a`, `chip_b`: (H, W, 3) RGB uint8. `grid_a`, `grid_b`: (h, w) relevance of the layer's cells; negative
-    values of signed presets are not shown. `points_a`, `points_b`: (n, 2) x, y of all matches in chip pixels,
-    0 <= x <= W. `relevance`: (n,), descending. `maps_a`, `maps_b`: (k, H, W) pixel relevance of the first k matches.
-    `n_lines` of the matches get a line. `aspect_a`, `aspect_b`: width / height of the cut that the chip was stretched
-    from; None shows the chip as the model saw it. Raises ValueError when the parts do not fit together.
+    `relevance`: (n,) of the matches, descending; `n_lines` of them get a line. Raises ValueError when the parts do not fit
+    together.
     """
 
-    chip_a: Pixels
-    chip_b: Pixels
-    grid_a: Floats
-    grid_b: Floats
-    points_a: Floats
-    points_b: Floats
+    sides: tuple[FigureSide, FigureSide]
     relevance: Floats
-    maps_a: Floats
-    maps_b: Floats
-    title_a: str
-    title_b: str
     subtitle: str = ""
     n_lines: int = 20
-    aspect_a: float | None = None
-    aspect_b: float | None = None
 
     def __post_init__(self) -> None:
         relevance = np.asarray(self.relevance)
@@ -96,13 +95,14 @@ class FigureInput:
             )
         if self.n_lines < 0:
             raise ValueError(f"n_lines must not be negative, not {self.n_lines}")
-        if len(self.maps_a) != len(self.maps_b) or len(self.maps_a) > len(relevance):
+        counts = [len(side.maps) for side in self.sides]
+        if counts[0] != counts[1] or counts[0] > len(relevance):
             raise ValueError(
                 f"pixel maps must be of the same first matches, "
-                f"not {len(self.maps_a)} and {len(self.maps_b)} maps for {len(relevance)} matches"
+                f"not {counts[0]} and {counts[1]} maps for {len(relevance)} matches"
             )
-        _check_photo("a", self.chip_a, self.grid_a, self.points_a, self.maps_a, len(relevance), self.aspect_a)
-        _check_photo("b", self.chip_b, self.grid_b, self.points_b, self.maps_b, len(relevance), self.aspect_b)
+        for name, side in zip("ab", self.sides, strict=True):
+            _check_side(name, side, len(relevance))
 
     @property
     def n_matches(self) -> int:
@@ -112,7 +112,7 @@ class FigureInput:
     @property
     def n_maps(self) -> int:
         """How many matches have pixel maps, a colour and a number."""
-        return len(self.maps_a)
+        return len(self.sides[0].maps)
 
     @cached_property
     def shares(self) -> NDArray[np.float64]:
@@ -124,18 +124,15 @@ class FigureInput:
     @cached_property
     def frame(self) -> PanelFrame:
         """The panel in which both chips are equally high."""
-        (rows_a, columns_a), (rows_b, columns_b) = self.chip_a.shape[:2], self.chip_b.shape[:2]
-        aspect_a = self.aspect_a or columns_a / rows_a
-        aspect_b = self.aspect_b or columns_b / rows_b
-        wanted = rows_a if rows_a == rows_b and rows_a in READABLE else CHIP_HEIGHT
-        height = round(max(LEAST_HEIGHT, min(wanted, (PANEL_WIDTH - GAP) / (aspect_a + aspect_b))))
-        return PanelFrame(
-            (rows_a, columns_a),
-            (rows_b, columns_b),
-            height,
-            max(1, round(height * aspect_a)),
-            max(1, round(height * aspect_b)),
-        )
+        chips = [side.chip.shape[:2] for side in self.sides]
+        aspects = [side.aspect or w / h for side, (h, w) in zip(self.sides, chips, strict=True)]
+        (rows, _), (rows_b, _) = chips
+        wanted = rows if rows == rows_b and rows in READABLE else CHIP_HEIGHT
+        height = round(max(LEAST_HEIGHT, min(wanted, (PANEL_WIDTH - GAP) / sum(aspects))))
+        widths = [max(1, round(height * aspect)) for aspect in aspects]
+        lefts = (0, widths[0] + GAP)
+        a, b = (Span(*parts, height) for parts in zip(chips, lefts, widths, strict=True))
+        return PanelFrame((a, b))
 
 
 @dataclass(frozen=True)
@@ -155,9 +152,8 @@ class Figure:
     top: tuple[int, int]
 
 
-def _check_photo(
-    name: str, chip: Pixels, grid: Floats, points: Floats, maps: Floats, n_matches: int, aspect: float | None
-) -> None:
+def _check_side(name: str, side: FigureSide, n_matches: int) -> None:
+    chip, grid, points, maps, aspect = side.chip, side.grid, side.points, side.maps, side.aspect
     if chip.ndim != 3 or chip.shape[2] != 3 or chip.dtype != np.uint8 or 0 in chip.shape:
         raise ValueError(f"chip_{name} must be (H, W, 3) uint8 RGB, not {chip.shape} {chip.dtype}")
     rows, columns = chip.shape[:2]

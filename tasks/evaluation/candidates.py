@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from torch import Tensor
 
+from pairx_engine.engine import matcher_identity
 from pairx_engine.errors import EngineError
 from pairx_engine.lrp import PRESETS, REDUCTIONS, preset_named
 from pairx_engine.relevance import LayerExplainer
 from schemas.settings import Settings
 from tasks.evaluation.sweep import Sweep
-from tasks.job import Job, matcher_identity, model_of
+from tasks.job import Job, model_of
 
 FEWEST_CELLS, MOST_CELLS = 36, 4096
 """Cells of a layer's map: fewer say nothing about place, more take minutes to match."""
@@ -29,7 +30,7 @@ def sweep_of(job: Job, layers: Sequence[str] = (), matchers: Mapping[str, str | 
     chosen = job.settings
     tried = dict(matchers or {}) | {chosen.matcher: chosen.matcher_weights, "sift": None}
     for name, weights in tried.items():
-        matcher_identity(job, name, weights)
+        matcher_identity(name, weights, job.settings.max_keypoints)
     for layer in layers:
         _features(job, layer)
     return Sweep(

@@ -12,7 +12,8 @@ from typing import Any
 import pyarrow as pa
 
 from pairx_engine.chips import chip_of
-from pairx_engine.faithfulness import METHODS, Flipping, PairMapper, Translation, ValueRange, measure_pairs
+from pairx_engine.explanations import Subject, explanation_named, explanations
+from pairx_engine.faithfulness import Flipping, Translation, ValueRange, measure_pairs
 from pairx_engine.faithfulness import Pair as FaithfulPair
 from schemas.failures import Failure
 from schemas.fingerprints import fingerprint
@@ -30,7 +31,7 @@ _PHOTO_COLUMNS = ("photo_id", "chip_id", "root", "path", "sha256", "box", "theta
 class Protocol:
     """How faithfulness is measured: the methods to compare, the flips and, if any, the translation."""
 
-    methods: tuple[str, ...] = METHODS
+    methods: tuple[str, ...] = field(default_factory=lambda: tuple(explanations()))
     flipping: Flipping = field(default_factory=Flipping)
     translation: Translation | None = None
 
@@ -51,12 +52,16 @@ class FaithfulnessShard:
 
 def faithfulness_fingerprint(job: Job, protocol: Protocol) -> str:
     """The partition of `faithfulness`: what makes the maps, and how they are measured."""
+    told = {name: dict(explanation_named(name).identity()) for name in protocol.methods}
+    identities = {name: identity for name, identity in told.items() if identity}
     return fingerprint(
         embeddings=job.prints.embeddings,
         layer=job.layers[0],
         precision=job.settings.precision,
         maps=job.settings.n_pixel_maps,
         protocol=asdict(protocol),
+        # Absent where names say it all, so that what was stored before stays valid.
+        **({"identities": identities} if identities else {}),
     )
 
 
@@ -85,7 +90,9 @@ def faithfulness_shard(job: Job, shard: FaithfulnessShard) -> ShardResult:
     watch = Stopwatch()
     model = model_of(job)
     layer = job.layers[0]
-    mapper = PairMapper(model.network, layer, max(1, job.settings.n_pixel_maps), 0, job.settings.precision)
+    subject = Subject(
+        model.network, layer, max(1, job.settings.n_pixel_maps), precision=job.settings.precision
+    )
     values = ValueRange.of(model.chip)
     rows: list[dict[str, Any]] = []
     failures: list[Failure] = []
@@ -102,7 +109,7 @@ def faithfulness_shard(job: Job, shard: FaithfulnessShard) -> ShardResult:
                 protocol = shard.protocol
                 measured = list(
                     measure_pairs(
-                        mapper, [given], values, protocol.methods, protocol.flipping, protocol.translation
+                        subject, [given], values, protocol.methods, protocol.flipping, protocol.translation
                     )
                 )
             key = {name: pair[name] for name in ("pair_id", "photo_a", "photo_b")}
@@ -127,7 +134,7 @@ def summarise(measured: pa.Table, pairs: Sequence[Mapping[str, Any]]) -> list[Fa
     for row in measured.to_pylist():
         if row["pair_id"] in wanted and row["value"] is not None:
             values[row["method"], row["measure"], row["similar"]].append(row["value"])
-    order = {method: i for i, method in enumerate(METHODS)}
+    order = {method: i for i, method in enumerate(explanations())}
     return [
         FaithfulnessRow(
             method,

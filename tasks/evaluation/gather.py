@@ -9,11 +9,12 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
+from pairx_engine.figure import score_line
 from tasks.draw import DrawItem
 from tasks.evaluation.results import SCORES, Outlier
 from tasks.evaluation.statistics import ScoredList
 from tasks.job import Job
-from tasks.remaining import subtitle, unscored_among
+from tasks.remaining import unscored_among
 from tasks.report_scatter import ReportScatter
 from tasks.score import Pair
 
@@ -118,7 +119,7 @@ class ListedPairs:
             row = dict(zip(names, values, strict=True))
             matches = row["matches"]
             a, b = (photos[matches[side]] for side in ("photo_a", "photo_b"))
-            items.append(DrawItem(matches, row["relevances"], a, b, subtitle(row)))
+            items.append(DrawItem(matches, row["relevances"], a, b, score_line(**row)))
         return items
 
     def figures(self, wanted: Sequence[Outlier]) -> dict[str, bytes]:

@@ -19,24 +19,21 @@ import torch
 from numpy.typing import NDArray
 
 from pairx_engine.chips import chip_of, view_of
-from pairx_engine.errors import EngineError, PhotoError
+from pairx_engine.engine import matcher_identity
+from pairx_engine.errors import EngineError
+from pairx_engine.finding import Grids, Matched, Points, match, pair_grids, weigh
 from pairx_engine.homography import Method, NoHomography, estimate_homography, rescale
 from pairx_engine.local.features import LocalFeatures
 from pairx_engine.lrp import Reduction, preset_named
-from pairx_engine.matching import Matches, cell_points, mutual_matches
-from pairx_engine.plausibility import inverted_residual_mean, match_coverage, residuals
+from pairx_engine.plausibility import inverted_residual_mean, residuals
 from pairx_engine.relevance import LayerExplainer, Seen
-from pairx_engine.starts import starts_of
-from schemas.failures import Failure, FailureCode
+from schemas.failures import Failure
 from schemas.fingerprints import sweep_fingerprint
-from tasks.job import Job, matcher_identity, matcher_named, model_of
+from tasks.job import Job, engine_of, model_of
 from tasks.photo_files import CUTS
 from tasks.score import Pair, Photo, shard_of
 from tasks.shards import ShardResult, Stopwatch, chunks, or_failure
 from tasks.warehouse import shard_name
-
-Grids = dict[str, list[NDArray[np.float64]]]
-"""Relevance grids (h, w) of a pair's two photos, by reduction."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +72,7 @@ def plan_sweep(
 def sweep_partition(job: Job, sweep: Sweep) -> str:
     """The partition of `measurements`. Weights count by their content, so every matcher is loaded to tell."""
     variants = {name: getattr(sweep, name) for name in ("layers", "presets", "reductions", "homographies")}
-    matchers = [matcher_identity(job, *each) for each in sweep.matchers]
+    matchers = [matcher_identity(*each, job.settings.max_keypoints) for each in sweep.matchers]
     return sweep_fingerprint(job.settings, job.prints.embeddings, variants, matchers)
 
 
@@ -108,7 +105,7 @@ class _Work:
         self.pairs: list[Pair] = []
         self.rows: list[dict[str, Any]] = []
         self._seen: dict[str, Seen] = {}
-        self._points: dict[tuple[str, str], tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
+        self._points: dict[tuple[str, str], tuple[Points, Points]] = {}
         self._of_photos: list[Failure] = []
         self._of_pairs: list[Failure] = []
         self._spent: dict[tuple[str, ...], float] = defaultdict(float)
@@ -130,7 +127,7 @@ class _Work:
         The layer's features are let go: the residuals need no more than the points.
         """
         seen = {photo: replace(s, features={layer: s.features[layer]}) for photo, s in self._seen.items()}
-        matches = {pair.pair_id: self._matches(layer, pair, seen) for pair in self.pairs}
+        matches = {pair.pair_id: self._matched(layer, pair, seen) for pair in self.pairs}
         by_rules: dict[tuple[str, bool], list[str]] = defaultdict(list)
         for preset in map(preset_named, self.sweep.presets):
             by_rules[preset.start, preset.conserving].append(preset.name)
@@ -149,7 +146,7 @@ class _Work:
 
     def measure_residuals(self, name: str, weights: str | None, watch: Stopwatch) -> None:
         """Residuals of the matches at every layer, under the homographies of one local matcher."""
-        matcher = matcher_named(self.job, name, weights)
+        matcher = engine_of(self.job).matcher_named(name, weights)
         local: dict[str, LocalFeatures] = {}
         for photo in self.shard.photos:
             if photo["photo_id"] in self._seen:
@@ -180,63 +177,49 @@ class _Work:
             first.setdefault((failure.item, failure.layer), failure)
         return list(first.values())
 
-    def _matches(self, layer: str, pair: Pair, seen: Mapping[str, Seen]) -> Matches | None:
+    def _matched(self, layer: str, pair: Pair, seen: Mapping[str, Seen]) -> Matched | None:
         """The pair's mutual matches; their points are kept."""
-        features = [seen[photo].features[layer] for photo in (pair.photo_a, pair.photo_b)]
-        with or_failure(self._of_pairs, "sweep", pair.pair_id, layer=layer):
-            with self._timed("matches", layer):
-                found = mutual_matches(*features)
-            grid = tuple(features[0].shape[-2:])
-            a, b = (cell_points(cells, grid, self.job.chip_size) for cells in (found.cell0, found.cell1))
-            self._points[layer, pair.pair_id] = a, b
+        with or_failure(self._of_pairs, "sweep", pair.pair_id, layer=layer), self._timed("matches", layer):
+            found = match([seen[photo] for photo in (pair.photo_a, pair.photo_b)], layer, self.job.chip_size)
+            self._points[layer, pair.pair_id] = found.points
             return found
         return None
 
-    def _relevances(self, layer: str, preset: str, seen: Mapping[str, Seen]) -> dict[str, Grids]:
-        """Grids by pair; none at all where the network does not allow the preset."""
+    def _relevances(
+        self, layer: str, preset: str, seen: Mapping[str, Seen]
+    ) -> dict[str, dict[Reduction, Grids]]:
+        """Grids by pair and reduction; none at all where the network does not allow the preset."""
         try:
             explainer = LayerExplainer(
                 model_of(self.job).network, [layer], preset, self.job.settings.precision
             ).suited_to("score")
         except EngineError:
             return {}
-        starts: dict[str, list[tuple[str, int, torch.Tensor]]] = defaultdict(list)
-        for pair in self.pairs:
-            photos = (pair.photo_a, pair.photo_b)
-            both = starts_of(explainer.preset, *(seen[photo].embedding for photo in photos))
-            for side, (photo, start) in enumerate(zip(photos, both, strict=True)):
-                starts[photo].append((pair.pair_id, side, start))
         reductions = cast("tuple[Reduction, ...]", self.sweep.reductions)
-        sides: dict[str, dict[int, dict[str, NDArray[np.float64]]]] = defaultdict(dict)
-        for photo, wanted in starts.items():
-            with (
-                or_failure(self._of_photos, "sweep", photo, layer=layer),
-                self._timed("relevances", layer, preset),
-            ):
-                at_once = torch.stack([start for *_, start in wanted])
-                found = explainer.relevance_by_reduction(seen[photo], at_once, reductions)
-                grids = {how: found[how][layer].float().cpu().numpy() for how in reductions}
-                for place, (pair_id, side, _) in enumerate(wanted):
-                    sides[pair_id][side] = {
-                        how: grid[place].astype(np.float64) for how, grid in grids.items()
-                    }
-        return {
-            pair_id: {how: [both[0][how], both[1][how]] for how in reductions}
-            for pair_id, both in sides.items()
-            if len(both) == 2
-        }
+
+        def relevances(
+            starts: Mapping[str, torch.Tensor],
+        ) -> Iterator[tuple[str, dict[Reduction, torch.Tensor]]]:
+            for photo, at_once in starts.items():
+                with (
+                    or_failure(self._of_photos, "sweep", photo, layer=layer),
+                    self._timed("relevances", layer, preset),
+                ):
+                    found = explainer.relevance_by_reduction(seen[photo], at_once, reductions)
+                    yield photo, {how: found[how][layer] for how in reductions}
+
+        pairs = [(p.pair_id, p.photo_a, p.photo_b) for p in self.pairs]
+        embeddings = {photo: shown.embedding for photo, shown in seen.items()}
+        return pair_grids(explainer.preset, pairs, embeddings, relevances)
 
     def _coverages(
-        self, layer: str, pair: Pair, matches: Matches | None, grids: Grids | None
+        self, layer: str, pair: Pair, matched: Matched | None, grids: Mapping[Reduction, Grids] | None
     ) -> dict[str, float | None]:
         """Coverage by reduction; nothing where matches or grids failed."""
-        if matches is None or grids is None:
+        if matched is None or grids is None:
             return {}
         with or_failure(self._of_pairs, "sweep", pair.pair_id, layer=layer):
-            if not all(np.isfinite(grid).all() for both in grids.values() for grid in both):
-                text = f"the relevance at {layer} holds NaN or infinity"
-                raise PhotoError(FailureCode.SCORE_NOT_FINITE, text)
-            return {how: match_coverage(matches.cell0, matches.cell1, *both) for how, both in grids.items()}
+            return {how: weigh(matched, both).coverage() for how, both in grids.items()}
         return {}
 
     def _measure_estimator(

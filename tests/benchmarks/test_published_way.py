@@ -33,14 +33,14 @@ def test_the_published_way_equals_the_product(chips):
     way = PublishedWay(load_model("embedded").network, model.layer)
     explained = way.explain(*model.normalise(chips), n_maps=2)
     scored = explained.scored
-    np.testing.assert_array_equal(scored.cell0, found.match_cell0)
-    np.testing.assert_array_equal(scored.cell1, found.match_cell1)
+    np.testing.assert_array_equal(scored.cell0, found.finding.sides[0].cells)
+    np.testing.assert_array_equal(scored.cell1, found.finding.sides[1].cells)
     for ours, theirs in [
-        (found.relevance0, scored.grid0),
-        (found.relevance1, scored.grid1),
-        (found.match_relevance, scored.relevance),
-        (found.pixel_relevance0, explained.maps0),
-        (found.pixel_relevance1, explained.maps1),
+        (found.finding.sides[0].grid, scored.grid0),
+        (found.finding.sides[1].grid, scored.grid1),
+        (found.finding.relevance, scored.relevance),
+        (found.photos[0].pixels, explained.maps0),
+        (found.photos[1].pixels, explained.maps1),
     ]:
         assert ours.shape == theirs.shape
         assert relative_error(ours, theirs) < 1e-5

@@ -17,7 +17,8 @@ from flows.evaluate_command import _dataset, _settings
 from flows.evaluation import Evaluated, EvaluateOptions, evaluate, settings_of_newest_run
 from flows.progress import Silent
 from pairx_engine.errors import EngineError
-from pairx_engine.faithfulness import METHODS, Flipping
+from pairx_engine.explanations import explanations
+from pairx_engine.faithfulness import Flipping
 from schemas.catalogue import read_catalogue
 from schemas.errors import PairxError
 from schemas.settings import Settings, load_settings
@@ -355,4 +356,4 @@ def test_a_dataset_is_called_like_its_folder(source: str, name: str) -> None:
 
 
 def test_every_method_is_offered() -> None:
-    assert set(OPTIONS.protocol.methods) < set(METHODS)
+    assert set(OPTIONS.protocol.methods) < set(explanations())

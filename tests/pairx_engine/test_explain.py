@@ -39,15 +39,21 @@ def test_arrays_are_complete_and_consistent(model, chips):
     assert arrays["chip0"] is chips[0]
     assert arrays["relevance_signed_sum0"].shape == (5, 6)
     assert arrays["pixel_relevance1"].shape == (3, 20, 24)
-    n = len(found.match_distance)
+    n = len(found.finding.distance)
     assert n > 3
     assert arrays["match_cell0"].shape == arrays["match_point1"].shape == (n, 2)
     assert arrays["cosine"].shape == ()
-    e0, e1 = found.embedding0.astype(float), found.embedding1.astype(float)
+    e0, e1 = found.photos[0].embedding.astype(float), found.photos[1].embedding.astype(float)
     assert float(found.cosine) == pytest.approx(e0 @ e1 / np.linalg.norm(e0) / np.linalg.norm(e1), abs=1e-6)
-    np.testing.assert_array_equal(found.relevance_abs_of_sum0, np.abs(found.relevance_signed_sum0))
-    assert (found.relevance_sum_of_abs0 >= found.relevance_abs_of_sum0 * (1 - 1e-5)).all()
-    np.testing.assert_allclose(found.match_point0, (found.match_cell0 + 0.5) * 4, rtol=1e-6)
+    np.testing.assert_array_equal(
+        found.photos[0].relevance["abs_of_sum"], np.abs(found.photos[0].relevance["signed_sum"])
+    )
+    assert (
+        found.photos[0].relevance["sum_of_abs"] >= found.photos[0].relevance["abs_of_sum"] * (1 - 1e-5)
+    ).all()
+    np.testing.assert_allclose(
+        found.finding.sides[0].points, (found.finding.sides[0].cells + 0.5) * 4, rtol=1e-6
+    )
 
 
 def test_parts_equal_the_explainers(model, chips):
@@ -58,7 +64,7 @@ def test_parts_equal_the_explainers(model, chips):
     starts = cosine_start(*(one.embedding for one in seen))
     for side in (0, 1):
         relevance = explainer.relevance(seen[side], starts[side][None])["1"][0].numpy()
-        shown = (found.relevance0, found.relevance1)[side]
+        shown = (found.finding.sides[0].grid, found.finding.sides[1].grid)[side]
         np.testing.assert_allclose(shown, relevance, rtol=0, atol=1e-5 * relevance.max())
         cells = found.arrays()[f"match_cell{side}"][:2]
         maps = explainer.pixel_maps(tensors[side], "1", cells).numpy()
@@ -70,12 +76,16 @@ def test_parts_equal_the_explainers(model, chips):
 @pytest.mark.parametrize("preset", ["published", "paper"])
 def test_matches_come_most_relevant_first(model, chips, preset):
     found = explain_pair(model, *chips, preset=preset, n_pixel_maps=0)
-    assert (np.diff(found.match_relevance) <= 0).all()
-    (c0, r0), (c1, r1) = found.match_cell0.T, found.match_cell1.T
-    product = found.relevance0[r0, c0].astype(float) * found.relevance1[r1, c1]
-    np.testing.assert_allclose(found.match_relevance, product, rtol=1e-12)
-    grid = found.relevance_abs_of_sum0 if preset == "published" else found.relevance_signed_sum0
-    assert found.relevance0 is grid
+    assert (np.diff(found.finding.relevance) <= 0).all()
+    (c0, r0), (c1, r1) = found.finding.sides[0].cells.T, found.finding.sides[1].cells.T
+    product = found.finding.sides[0].grid[r0, c0].astype(float) * found.finding.sides[1].grid[r1, c1]
+    np.testing.assert_allclose(found.finding.relevance, product, rtol=1e-12)
+    grid = (
+        found.photos[0].relevance["abs_of_sum"]
+        if preset == "published"
+        else found.photos[0].relevance["signed_sum"]
+    )
+    assert found.finding.sides[0].grid is grid
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
@@ -90,10 +100,10 @@ def test_a_reduction_given_ranks_the_matches(model, chips, reduction):
     grids = [
         explainer.relevance(s, start[None])["1"][0].numpy() for s, start in zip(seen, starts, strict=True)
     ]
-    np.testing.assert_array_equal(found.relevance0, grids[0])
-    np.testing.assert_array_equal(found.relevance1, grids[1])
-    (c0, r0), (c1, r1) = found.match_cell0.T, found.match_cell1.T
-    np.testing.assert_array_equal(found.match_relevance, grids[0][r0, c0].astype(float) * grids[1][r1, c1])
+    np.testing.assert_array_equal(found.finding.sides[0].grid, grids[0])
+    np.testing.assert_array_equal(found.finding.sides[1].grid, grids[1])
+    (c0, r0), (c1, r1) = found.finding.sides[0].cells.T, found.finding.sides[1].cells.T
+    np.testing.assert_array_equal(found.finding.relevance, grids[0][r0, c0].astype(float) * grids[1][r1, c1])
 
 
 def test_exchanging_the_chips_exchanges_the_sides(model, chips):
@@ -102,15 +112,21 @@ def test_exchanging_the_chips_exchanges_the_sides(model, chips):
         explain_pair(model, *chips[::-1], n_pixel_maps=1),
     )
     assert one.cosine == other.cosine
-    np.testing.assert_array_equal(one.relevance0, other.relevance1)
-    assert {(*a, *b) for a, b in zip(one.match_cell0.tolist(), one.match_cell1.tolist(), strict=True)} == {
-        (*a, *b) for a, b in zip(other.match_cell1.tolist(), other.match_cell0.tolist(), strict=True)
+    np.testing.assert_array_equal(one.finding.sides[0].grid, other.finding.sides[1].grid)
+    assert {
+        (*a, *b)
+        for a, b in zip(one.finding.sides[0].cells.tolist(), one.finding.sides[1].cells.tolist(), strict=True)
+    } == {
+        (*a, *b)
+        for a, b in zip(
+            other.finding.sides[1].cells.tolist(), other.finding.sides[0].cells.tolist(), strict=True
+        )
     }
 
 
 def test_fewer_matches_than_maps_give_fewer_maps(model, chips):
     found = explain_pair(model, *chips, n_pixel_maps=1000)
-    assert len(found.pixel_relevance0) == len(found.pixel_relevance1) == len(found.match_distance)
+    assert len(found.photos[0].pixels) == len(found.photos[1].pixels) == len(found.finding.distance)
 
 
 def test_what_cannot_be_explained_is_refused(model, chips):

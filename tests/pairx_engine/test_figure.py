@@ -15,6 +15,7 @@ from pairx_engine.figure import (
     MATCH_COLOURS,
     Figure,
     FigureInput,
+    FigureSide,
     composite,
     decode_map,
     draw_figure,
@@ -45,7 +46,14 @@ def scene(n: int = 0, k: int = 0, **changes: Any) -> FigureInput:
         "title_a": "p1 · Ada",
         "title_b": "p2 · Bo",
     }
-    return FigureInput(**{**values, **changes})
+    values |= changes
+    a, b = (
+        FigureSide(
+            **{name.removesuffix(end): values.pop(name) for name in list(values) if name.endswith(end)}
+        )
+        for end in ("_a", "_b")
+    )
+    return FigureInput((a, b), **values)
 
 
 def top_panel(drawn: Figure) -> np.ndarray:
@@ -58,7 +66,7 @@ def test_pure_red_stays_red_in_every_part_and_file() -> None:
     red = np.broadcast_to(RED, (SIDE, SIDE, 3)).copy()
     given_ = scene(chip_a=red)
     drawn = draw_figure(given_)
-    inside = np.s_[5:-5, 5 : given_.frame.width_a - 5]
+    inside = np.s_[5:-5, 5 : given_.frame.spans[0].width - 5]
     assert (drawn.chips[inside] == RED).all()
     assert (top_panel(drawn)[inside] == RED).all()
     png = np.asarray(Image.open(io.BytesIO(encode_png(drawn.chips))))
@@ -87,8 +95,8 @@ def test_a_dot_in_the_chip_lies_under_the_drawn_endpoint(
     drawn = draw_figure(given_)
     frame = given_.frame
     for place, low, high in (
-        (frame.to_panel_a(spot)[0], 0, frame.width_a),
-        (frame.to_panel_b(spot)[0], frame.left_b, frame.width),
+        (frame.spans[0].to_panel(spot)[0], 0, frame.spans[0].width),
+        (frame.spans[1].to_panel(spot)[0], frame.spans[1].left, frame.width),
     ):
         light = drawn.chips[:, low:high].astype(float).sum(axis=2)
         rows, columns = np.indices(light.shape) + 0.5
@@ -110,13 +118,13 @@ def test_overlay_is_clear_where_there_is_neither_relevance_nor_a_line() -> None:
     assert draw_figure(scene(n=3, n_lines=0)).overlay.max() == 0
     given_ = scene(n=1, points_a=np.array([[6.0, 24.0]]), points_b=np.array([[40.0, 24.0]]))
     alpha = draw_figure(given_).overlay[..., 3]
-    y = round(given_.frame.to_panel_a(given_.points_a)[0, 1])
+    y = round(given_.frame.spans[0].to_panel(given_.sides[0].points)[0, 1])
     assert alpha[y - 1 : y + 1].max() > 0
     assert alpha[: y - 9].max() == 0
     assert alpha[y + 9 :].max() == 0
     start, end = (
-        given_.frame.to_panel_a(given_.points_a)[0, 0],
-        given_.frame.to_panel_b(given_.points_b)[0, 0],
+        given_.frame.spans[0].to_panel(given_.sides[0].points)[0, 0],
+        given_.frame.spans[1].to_panel(given_.sides[1].points)[0, 0],
     )
     assert alpha[:, : int(start) - 9].max() == 0
     assert alpha[:, int(end) + 9 :].max() == 0
@@ -126,7 +134,7 @@ def test_heat_is_the_bilinear_grid_and_clear_where_it_is_zero_or_negative() -> N
     grid = np.array([[0.0, 0.0, 0.0, -3.0], [0.0, 4.0, 2.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
     given_ = scene(grid_a=grid)
     alpha = draw_figure(given_).overlay[..., 3]
-    height, width = given_.frame.height, given_.frame.width_a
+    height, width = given_.frame.height, given_.frame.spans[0].width
     assert alpha[:, width:].max() == 0
     relative = np.maximum(grid, 0) / 4.0
     for row in range(0, height, 37):
@@ -185,13 +193,13 @@ def test_a_match_has_one_colour_in_its_line_and_in_its_pixel_map(index: int) -> 
     points = np.stack([np.linspace(10.0, 46.0, 10), np.full(10, 44.0)], axis=1)
     given_ = scene(10, points_a=points, points_b=points[:, ::-1], maps_a=maps, maps_b=np.zeros_like(maps))
     drawn = draw_figure(given_)
-    x, y = given_.frame.to_panel_a([[7.0, 25.0]])[0].astype(int)
+    x, y = given_.frame.spans[0].to_panel([[7.0, 25.0]])[0].astype(int)
     assert np.abs(drawn.colours[y, x].astype(int) - match_colour(index)).max() <= 1
     own = (np.abs(drawn.overlay[..., :3].astype(int) - match_colour(index)).max(axis=2) <= 3) & (
         drawn.overlay[..., 3] > 90
     )
-    assert own[:, : given_.frame.width_a].sum() > 30
-    assert own[:, given_.frame.left_b :].sum() > 30
+    assert own[:, : given_.frame.spans[0].width].sum() > 30
+    assert own[:, given_.frame.spans[1].left :].sum() > 30
 
 
 def test_each_map_is_scaled_to_its_own_maximum() -> None:
@@ -202,7 +210,7 @@ def test_each_map_is_scaled_to_its_own_maximum() -> None:
     )
     colours = draw_figure(given_).colours
     for i, y in enumerate((9.0, 35.0)):
-        column, row = given_.frame.to_panel_a([[9.0, y]])[0].astype(int)
+        column, row = given_.frame.spans[0].to_panel([[9.0, y]])[0].astype(int)
         assert np.abs(colours[row, column].astype(int) - match_colour(i)).max() <= 1
 
 
@@ -212,8 +220,8 @@ def test_stronger_matches_have_more_solid_lines_and_further_ones_are_grey() -> N
         3, 2, points_a=points, points_b=points + np.array([40.0, 0.0]), relevance=np.array([1.0, 0.2, 0.1])
     )
     overlay = draw_figure(given_).overlay
-    middle = given_.frame.width_a // 2
-    rows = given_.frame.to_panel_a(points)[:, 1].astype(int)
+    middle = given_.frame.spans[0].width // 2
+    rows = given_.frame.spans[0].to_panel(points)[:, 1].astype(int)
     solid = [overlay[row - 3 : row + 3, middle, 3].max() for row in rows]
     assert solid[0] > solid[1] > solid[2] > 0
     grey = overlay[rows[2] - 2 : rows[2] + 2, middle].astype(int)
@@ -300,15 +308,15 @@ def test_small_chips_are_enlarged_large_ones_shown_pixel_for_pixel() -> None:
     given_ = scene(chip_a=chip, chip_b=chip, maps_a=np.zeros((0, 440, 440)), maps_b=np.zeros((0, 440, 440)))
     drawn = draw_figure(given_)
     assert (drawn.chips[:, :440] == chip).all()
-    assert (drawn.chips[:, given_.frame.left_b :] == chip).all()
+    assert (drawn.chips[:, given_.frame.spans[1].left :] == chip).all()
 
 
 def test_aspect_gives_each_photo_its_true_shape() -> None:
     frame = scene(aspect_a=2.0, aspect_b=0.5).frame
-    assert frame.width_a / frame.height == pytest.approx(2.0, abs=0.01)
-    assert frame.width_b / frame.height == pytest.approx(0.5, abs=0.01)
-    assert frame.to_panel_a([[SIDE, SIDE]])[0] == pytest.approx([frame.width_a, frame.height])
-    assert frame.to_panel_b([[SIDE, SIDE]])[0] == pytest.approx([frame.width, frame.height])
+    assert frame.spans[0].width / frame.height == pytest.approx(2.0, abs=0.01)
+    assert frame.spans[1].width / frame.height == pytest.approx(0.5, abs=0.01)
+    assert frame.spans[0].to_panel([[SIDE, SIDE]])[0] == pytest.approx([frame.spans[0].width, frame.height])
+    assert frame.spans[1].to_panel([[SIDE, SIDE]])[0] == pytest.approx([frame.width, frame.height])
 
 
 @pytest.mark.parametrize("title", ["", "x" * 400, "Zoë · Ада · 象", "two\nlines\t<script>"])
@@ -345,23 +353,24 @@ def test_a_pair_without_matches_is_drawn() -> None:
 )
 def test_parts_that_do_not_fit_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        replace(scene(2, 2), **changes)
+        scene(2, 2, **changes)
 
 
 def test_the_figure_of_a_real_pair(shared: Any) -> None:
     golden = np.load(shared / "goldens" / "mini_cow_same.npz")
-    given_ = FigureInput(
-        golden["chip0"], golden["chip1"],
-        golden["relevance_abs_of_sum0"], golden["relevance_abs_of_sum1"],
-        golden["match_point0"], golden["match_point1"], golden["match_relevance"],
-        golden["pixel_relevance0"], golden["pixel_relevance1"], "a", "b",
+    a, b = (
+        FigureSide(
+            golden[f"chip{i}"], golden[f"relevance_abs_of_sum{i}"], golden[f"match_point{i}"], golden[f"pixel_relevance{i}"], "ab"[i]
+        )
+        for i in (0, 1)
     )  # fmt: skip
+    given_ = FigureInput((a, b), golden["match_relevance"])
     drawn = draw_figure(given_)
     assert given_.shares.sum() == pytest.approx(1.0)
     heat = draw_figure(replace(given_, n_lines=0)).overlay[..., 3]
     for left, width, grid in (
-        (0, given_.frame.width_a, given_.grid_a),
-        (given_.frame.left_b, given_.frame.width_b, given_.grid_b),
+        (0, given_.frame.spans[0].width, given_.sides[0].grid),
+        (given_.frame.spans[1].left, given_.frame.spans[1].width, given_.sides[1].grid),
     ):
         row, column = np.unravel_index(heat[:, left : left + width].argmax(), (given_.frame.height, width))
         cell = np.unravel_index(grid.argmax(), grid.shape)

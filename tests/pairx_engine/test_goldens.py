@@ -46,7 +46,9 @@ def test_every_array_agrees_with_the_published_code(path):
 def test_the_paper_preset_multiplies_signed_sums(path):
     golden, found = explained(path, "paper", 0)
     signed = golden["relevance_signed_sum0"], golden["relevance_signed_sum1"]
-    (c0, r0), (c1, r1) = found.match_cell0.T, found.match_cell1.T
+    (c0, r0), (c1, r1) = found.finding.sides[0].cells.T, found.finding.sides[1].cells.T
     wanted = signed[0][r0, c0].astype(float) * signed[1][r1, c1]
-    np.testing.assert_allclose(found.match_relevance, wanted, rtol=0, atol=TOLERANCE * np.abs(wanted).max())
-    assert {*map(tuple, found.match_cell0.tolist())} == {*map(tuple, golden["match_cell0"].tolist())}
+    np.testing.assert_allclose(found.finding.relevance, wanted, rtol=0, atol=TOLERANCE * np.abs(wanted).max())
+    assert {*map(tuple, found.finding.sides[0].cells.tolist())} == {
+        *map(tuple, golden["match_cell0"].tolist())
+    }

@@ -41,14 +41,19 @@ def exact(model, chips):
 def test_shorter_formats_agree_with_the_exact_result(model, chips, exact, precision, preset):
     wanted = exact if preset == "published" else explain_pair(model, *chips, preset=preset, n_pixel_maps=4)
     found = explain_pair(model, *chips, preset=preset, n_pixel_maps=4, precision=precision)
-    np.testing.assert_allclose(found.embedding0, wanted.embedding0, rtol=0, atol=1e-5)
-    assert not np.array_equal(found.relevance0, wanted.relevance0)
+    np.testing.assert_allclose(found.photos[0].embedding, wanted.photos[0].embedding, rtol=0, atol=1e-5)
+    assert not np.array_equal(found.finding.sides[0].grid, wanted.finding.sides[0].grid)
     for side in (0, 1):
         a, b = (getattr(one, f"relevance{side}").ravel() for one in (found, wanted))
         assert spearmanr(a, b).statistic > 0.99
         assert np.corrcoef(a, b)[0, 1] > 0.999
     top = [
-        {(*a, *b) for a, b in zip(o.match_cell0[:20].tolist(), o.match_cell1[:20].tolist(), strict=True)}
+        {
+            (*a, *b)
+            for a, b in zip(
+                o.finding.sides[0].cells[:20].tolist(), o.finding.sides[1].cells[:20].tolist(), strict=True
+            )
+        }
         for o in (found, wanted)
     ]
     assert len(top[0] & top[1]) >= 19

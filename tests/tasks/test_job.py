@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from pairx_engine import engine
 from pairx_engine.topk import PhotoKeys
 from schemas.errors import AcceleratorFailure
 from tasks import job as module
@@ -37,8 +38,8 @@ def test_the_device_is_settled_once(settled: list[torch.device]) -> None:
 def test_whatever_is_asked_for_first_settles_the_device(
     first: Any, job: Job, settled: list[torch.device], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_load", lambda *_: settled.append("model") or model)  # type: ignore[func-returns-value]
-    monkeypatch.setattr(module, "_matcher", lambda *_: settled.append("matcher"))
+    monkeypatch.setattr(engine, "_model", lambda *_: settled.append("model") or model)  # type: ignore[func-returns-value]
+    monkeypatch.setattr(engine, "_matcher", lambda *_: settled.append("matcher"))
     model = type("Model", (), {"weights_sha256": job.weights_sha256})()
     first(job)
     assert settled[0] == torch.device("cpu")

@@ -147,27 +147,27 @@ def test_rows_are_what_one_pair_explained_alone_gives(done: Stages, views: dict[
         cuts = [cut_of(photos[row[f"photo_{side}"]]) for side in "ab"]
         alone = explain_pair(model, *(chip_of(c, model.chip) for c in cuts), layer, chosen.preset, 0)
 
-        for side, grid in zip("ab", (alone.relevance0, alone.relevance1), strict=True):
+        for side, grid in zip("ab", (alone.finding.sides[0].grid, alone.finding.sides[1].grid), strict=True):
             stored = np.array(grids[f"grid_{side}"]).reshape(grids["height"], grids["width"])
             np.testing.assert_allclose(stored, grid, rtol=0, atol=1e-5 * grid.max())
             assert row[f"relevance_{side}"] == pytest.approx(grid.sum(dtype=np.float64), rel=1e-5)
 
         cells = zip(match["column_a"], match["row_a"], match["column_b"], match["row_b"], strict=True)
         order = {cell: i for i, cell in enumerate(cells)}
-        both = np.concatenate([alone.match_cell0, alone.match_cell1], axis=1).tolist()
+        both = np.concatenate([alone.finding.sides[0].cells, alone.finding.sides[1].cells], axis=1).tolist()
         assert {tuple(c) for c in both} == order.keys()
         at = [order[tuple(c)] for c in both]
         points = [np.stack([np.array(match[f"{axis}_{side}"])[at] for axis in "xy"], 1) for side in "ab"]
-        np.testing.assert_allclose(points[0], alone.match_point0, rtol=1e-6)
-        np.testing.assert_allclose(points[1], alone.match_point1, rtol=1e-6)
+        np.testing.assert_allclose(points[0], alone.finding.sides[0].points, rtol=1e-6)
+        np.testing.assert_allclose(points[1], alone.finding.sides[1].points, rtol=1e-6)
         np.testing.assert_allclose(
-            np.array(match["distance"])[at], alone.match_distance, rtol=1e-5, atol=1e-6
+            np.array(match["distance"])[at], alone.finding.distance, rtol=1e-5, atol=1e-6
         )
         np.testing.assert_allclose(
             np.array(match["relevance"])[at],
-            alone.match_relevance,
+            alone.finding.relevance,
             rtol=1e-5,
-            atol=1e-5 * alone.match_relevance.max(),
+            atol=1e-5 * alone.finding.relevance.max(),
         )
 
         a, b = local[row["photo_a"]], local[row["photo_b"]]
@@ -193,8 +193,8 @@ def test_rows_are_what_one_pair_explained_alone_gives(done: Stages, views: dict[
             np.testing.assert_allclose(row["homography"], matrix.ravel(), rtol=1e-9)
             assert (row["n_inliers"], row["no_homography_reason"]) == (found.n_inliers, None)
         wanted = plausibility(
-            alone.match_cell0, alone.match_cell1, alone.match_point0, alone.match_point1,
-            alone.relevance0, alone.relevance1, matrix,
+            alone.finding.sides[0].cells, alone.finding.sides[1].cells, alone.finding.sides[0].points, alone.finding.sides[1].points,
+            alone.finding.sides[0].grid, alone.finding.sides[1].grid, matrix,
         )  # fmt: skip
         for name in (
             "n_matches",
@@ -293,7 +293,7 @@ def test_a_shard_that_breaks_off_is_not_done(
         return write(self, table, *rest)
 
     # The numbers are computed elsewhere; only the order of the files counts here.
-    monkeypatch.setattr(score, "_relevances", lambda job, *_: {layer: {} for layer in job.layers})
+    monkeypatch.setattr(score, "_relevances", lambda *_: {})
     monkeypatch.setattr(score, "_see", lambda *_: {})
     monkeypatch.setattr(Warehouse, "write", failing)
     with pytest.raises(OSError, match="no space"):
@@ -390,7 +390,7 @@ def test_relevance_that_is_not_finite_is_a_failure(
 
     def spoilt(job: Job, *rest: Any) -> Any:
         found = relevances(job, *rest)
-        found[job.layers[0]][sick][1][0, 0] = np.nan
+        found[sick][job.layers[0]][1][0, 0] = np.nan
         return found
 
     monkeypatch.setattr(score, "_relevances", spoilt)

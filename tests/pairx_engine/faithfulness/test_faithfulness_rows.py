@@ -6,12 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from pairx_engine.explanations import Subject, explanation_named, explanations
 from pairx_engine.faithfulness import (
     MEASURES,
-    METHODS,
     Flipping,
     Pair,
-    PairMapper,
     Translation,
     ValueRange,
     continuity,
@@ -26,19 +25,23 @@ MOVE = Translation(n_steps=2)
 
 
 @pytest.fixture(scope="module")
-def mapper():
+def subject():
     network = small_network("conv + batch norm + SiLU", 2, stem="conv", pool="average", neck="linear")
-    return PairMapper(network, "first", k=2)
+    return Subject(network, "first", k=2)
+
+
+def maps_of(subject, chip0, chip1, method):
+    return explanation_named(method).explain(subject, chip0, chip1).maps
 
 
 def pair(similar, seed=0):
     return Pair(f"pair {seed}", random_chip(seed), random_chip(seed + 1), similar)
 
 
-def test_every_pair_method_and_measure_has_one_finite_row(mapper):
+def test_every_pair_method_and_measure_has_one_finite_row(subject):
     pairs = [pair(True), pair(False, 5)]
-    rows = list(measure_pairs(mapper, pairs, VALUES, flipping=HOW, translation=MOVE))
-    wanted = [(p.name, method, measure) for p in pairs for method in METHODS for measure in MEASURES]
+    rows = list(measure_pairs(subject, pairs, VALUES, list(explanations()), flipping=HOW, translation=MOVE))
+    wanted = [(p.name, method, measure) for p in pairs for method in explanations() for measure in MEASURES]
     assert [row[:3] for row in rows] == wanted
     assert all(math.isfinite(row.value) for row in rows)
     assert rows[0]._asdict().keys() == {"pair", "method", "measure", "value"}
@@ -48,21 +51,21 @@ def by_measure(rows):
     return {row.measure: row.value for row in rows}
 
 
-def curves(mapper, given, maps, similar, exchanged=False):
+def curves(subject, given, maps, similar, exchanged=False):
     chips = (given.chip0, given.chip1)
     if exchanged:
         chips, maps = chips[::-1], maps[::-1]
     return [
-        flip(mapper.network, *chips, *maps, Flipping(n_steps=4, fill="mean", order=order), similar, VALUES)
+        flip(subject.network, *chips, *maps, Flipping(n_steps=4, fill="mean", order=order), similar, VALUES)
         for order in ("most", "least")
     ]
 
 
-def test_a_similar_pair_is_flipped_on_either_side_in_turn(mapper):
+def test_a_similar_pair_is_flipped_on_either_side_in_turn(subject):
     given = pair(True)
-    found = by_measure(measure_pairs(mapper, [given], VALUES, ["gradient"], HOW))
-    maps = mapper.pair_maps(given.chip0, given.chip1, "gradient")
-    first, second = (curves(mapper, given, maps, True, exchanged) for exchanged in (False, True))
+    found = by_measure(measure_pairs(subject, [given], VALUES, ["gradient"], HOW))
+    maps = maps_of(subject, given.chip0, given.chip1, "gradient")
+    first, second = (curves(subject, given, maps, True, exchanged) for exchanged in (False, True))
     assert abs(first[0].auc - second[0].auc) > 1e-6
     assert found["auc_most"] == pytest.approx((first[0].auc + second[0].auc) / 2)
     assert found["auc_least"] == pytest.approx((first[1].auc + second[1].auc) / 2)
@@ -72,34 +75,34 @@ def test_a_similar_pair_is_flipped_on_either_side_in_turn(mapper):
     assert "continuity_mean" not in found
 
 
-def test_both_photos_of_a_dissimilar_pair_are_flipped_at_once(mapper):
+def test_both_photos_of_a_dissimilar_pair_are_flipped_at_once(subject):
     given = pair(False)
-    found = by_measure(measure_pairs(mapper, [given], VALUES, ["gradient"], HOW))
-    most, least = curves(mapper, given, mapper.pair_maps(given.chip0, given.chip1, "gradient"), False)
+    found = by_measure(measure_pairs(subject, [given], VALUES, ["gradient"], HOW))
+    most, least = curves(subject, given, maps_of(subject, given.chip0, given.chip1, "gradient"), False)
     assert (found["auc_most"], found["auc_least"]) == pytest.approx((most.auc, least.auc))
 
 
-def test_continuity_is_that_of_the_first_photo(mapper):
+def test_continuity_is_that_of_the_first_photo(subject):
     given = pair(True)
-    found = by_measure(measure_pairs(mapper, [given], VALUES, ["pairx_published"], HOW, MOVE))
+    found = by_measure(measure_pairs(subject, [given], VALUES, ["pairx_published"], HOW, MOVE))
     for name, partner in (("continuity", None), ("partner_continuity", given.chip1)):
-        curve = continuity(lambda a, b: mapper.pair_maps(a, b, "pairx_published"), given.chip0, MOVE, partner)
+        curve = continuity(lambda a, b: maps_of(subject, a, b, "pairx_published"), given.chip0, MOVE, partner)
         assert found[f"{name}_mean"] == pytest.approx(curve.mean)
         assert found[f"{name}_max"] == pytest.approx(curve.max)
         assert found[f"{name}_aligned_mean"] == pytest.approx(curve.aligned_mean)
     assert found["continuity_mean"] != pytest.approx(found["partner_continuity_mean"])
 
 
-def test_a_network_in_training_is_measured_in_evaluation_and_put_back(mapper):
-    wanted = by_measure(measure_pairs(mapper, [pair(True)], VALUES, ["random"], HOW))
-    mapper.network.train()
+def test_a_network_in_training_is_measured_in_evaluation_and_put_back(subject):
+    wanted = by_measure(measure_pairs(subject, [pair(True)], VALUES, ["random"], HOW))
+    subject.network.train()
     try:
-        found = by_measure(measure_pairs(mapper, [pair(True)], VALUES, ["random"], HOW))
-        assert mapper.network.training
+        found = by_measure(measure_pairs(subject, [pair(True)], VALUES, ["random"], HOW))
+        assert subject.network.training
     finally:
-        mapper.network.eval()
+        subject.network.eval()
     assert found == wanted
-    assert all(p.grad is None for p in mapper.network.parameters())
+    assert all(p.grad is None for p in subject.network.parameters())
 
 
 class LeftHalf(nn.Module):
@@ -117,13 +120,13 @@ class LeftHalf(nn.Module):
 def test_a_map_of_what_the_network_looks_at_has_a_gap_and_blind_maps_have_little():
     chip = random_chip(0, (20, 40))
     given = Pair("same", chip, chip + 0.3 * random_chip(1, (20, 40)), True)
-    mapper = PairMapper(LeftHalf(), "conv")
-    rows = list(measure_pairs(mapper, [given], VALUES, ["gradient", "random", "random_smooth"], Flipping()))
+    subject = Subject(LeftHalf(), "conv")
+    rows = list(measure_pairs(subject, [given], VALUES, ["gradient", "random", "random_smooth"], Flipping()))
     gap = {row.method: row.value for row in rows if row.measure == "gap"}
     least = {row.method: row.value for row in rows if row.measure == "auc_least"}
     with torch.no_grad():
         untouched = nn.functional.cosine_similarity(
-            *(mapper.network(c[None]) for c in (given.chip0, given.chip1))
+            *(subject.network(c[None]) for c in (given.chip0, given.chip1))
         )
     # The blind half goes first, so that the other order changes nothing at all.
     assert least["gradient"] == pytest.approx(float(untouched))

@@ -17,7 +17,7 @@ from tests.small_catalogue import Stages
 def any_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights of a matcher are there, wherever they are said to be."""
     monkeypatch.setattr(
-        "tasks.evaluation.candidates.matcher_identity", lambda job, name, weights: {"name": name}
+        "tasks.evaluation.candidates.matcher_identity", lambda name, weights, keypoints: {"name": name}
     )
 
 

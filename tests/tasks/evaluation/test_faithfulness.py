@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from pairx_engine.chips import chip_of
-from pairx_engine.faithfulness import Flipping, Pair, PairMapper, Translation, ValueRange, measure_pairs
+from pairx_engine.explanations import Subject
+from pairx_engine.faithfulness import Flipping, Pair, Translation, ValueRange, measure_pairs
 from tasks.evaluation.faithfulness import (
     Protocol,
     choose_pairs,
@@ -54,7 +55,7 @@ def test_a_shard_stores_what_the_engine_measures(done: Stages, listed: pa.Table)
     stored = done.warehouse.read("faithfulness", faithfulness_fingerprint(done.job, PROTOCOL), [shard.name])
     found = {(r["pair_id"], r["method"], r["measure"]): r["value"] for r in stored.to_pylist()}
     model = model_of(done.job)
-    mapper = PairMapper(model.network, done.job.layers[0], done.job.settings.n_pixel_maps)
+    subject = Subject(model.network, done.job.layers[0], done.job.settings.n_pixel_maps)
     for pair in pairs:
         chips = [
             model.normalise([chip_of(CUTS.cut(photos[pair[side]], 10**8), model.chip)])[0]
@@ -62,7 +63,7 @@ def test_a_shard_stores_what_the_engine_measures(done: Stages, listed: pa.Table)
         ]
         given = Pair(pair["pair_id"], *chips, similar=pair["correct"])
         for row in measure_pairs(
-            mapper, [given], ValueRange.of(model.chip), PROTOCOL.methods, PROTOCOL.flipping
+            subject, [given], ValueRange.of(model.chip), PROTOCOL.methods, PROTOCOL.flipping
         ):
             assert found.pop((row.pair, row.method, row.measure)) == pytest.approx(row.value, abs=1e-6)
     assert not found

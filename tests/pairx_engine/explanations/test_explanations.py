@@ -7,7 +7,7 @@ import torch
 from pairx_engine.chips import ChipSpec
 from pairx_engine.errors import EngineError
 from pairx_engine.explain import explain_pair
-from pairx_engine.faithfulness.maps import METHODS, PairMapper, gradient_maps, lrp_maps
+from pairx_engine.explanations import Subject, explanation_named, explanations
 from pairx_engine.lrp import PRESETS
 from pairx_engine.models import ReIdModel
 from pairx_engine.relevance import LayerExplainer
@@ -19,6 +19,13 @@ BLOCK = "timm InvertedResidual with gate"
 
 def make(dtype=torch.float64, seed=2):
     return small_network(BLOCK, seed, dtype, stem="conv", pool="average", neck="linear")
+
+
+METHODS = tuple(explanations())
+
+
+def maps_of(network, layer, chips, method, **how):
+    return explanation_named(method).explain(Subject(network, layer, **how), *chips).maps
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +40,8 @@ def chips():
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_gives_a_finite_map_of_each_chip_and_the_same_again(network, chips, method):
-    mapper = PairMapper(network, "first")
-    maps, again = (mapper.pair_maps(*chips, method) for _ in range(2))
+    subject = Subject(network, "first")
+    maps, again = (explanation_named(method).explain(subject, *chips).maps for _ in range(2))
     for found, same, chip in zip(maps, again, chips, strict=True):
         assert found.shape == CHIP
         assert found.dtype == chip.dtype
@@ -51,10 +58,10 @@ def test_pairx_maps_weigh_what_explain_pair_shows(preset):
     rng = np.random.default_rng(0)
     photos = [rng.integers(0, 256, (*CHIP, 3), dtype=np.uint8) for _ in range(2)]
     shown = explain_pair(model, *photos, preset=preset, n_pixel_maps=4)
-    maps = PairMapper(network, "first", k=4).pair_maps(*model.normalise(photos), f"pairx_{preset}")
-    weights = np.clip(shown.match_relevance[:4], 0, None)
+    maps = maps_of(network, "first", model.normalise(photos), f"pairx_{preset}", k=4)
+    weights = np.clip(shown.finding.relevance[:4], 0, None)
     assert weights.sum() > 0
-    for found, pixels in zip(maps, (shown.pixel_relevance0, shown.pixel_relevance1), strict=True):
+    for found, pixels in zip(maps, [photo.pixels for photo in shown.photos], strict=True):
         wanted = sum(
             weight / weights.sum() * match / match.sum()
             for weight, match in zip(weights, pixels, strict=True)
@@ -65,9 +72,7 @@ def test_pairx_maps_weigh_what_explain_pair_shows(preset):
 
 
 def test_pairx_maps_take_in_the_first_k_matches(network, chips):
-    one, few, all_ = (
-        PairMapper(network, "first", k=k).pair_maps(*chips, "pairx_published")[0] for k in (1, 3, 999)
-    )
+    one, few, all_ = (maps_of(network, "first", chips, "pairx_published", k=k)[0] for k in (1, 3, 999))
     assert int((one > 0).sum()) <= int((few > 0).sum()) <= int((all_ > 0).sum())
     assert not torch.allclose(few, all_)
 
@@ -77,7 +82,7 @@ def test_relevance_maps_stretch_the_layers_grid(network, chips, preset):
     explainer = LayerExplainer(network, ["first"], preset)
     seen = [explainer.see(chip) for chip in chips]
     starts = starts_of(explainer.preset, *(one.embedding for one in seen))
-    maps = PairMapper(network, "first").pair_maps(*chips, f"relevance_{preset}")
+    maps = maps_of(network, "first", chips, f"relevance_{preset}")
     for found, one, start in zip(maps, seen, starts, strict=True):
         grid = explainer.relevance(one, start[None])["first"][0]
         (h, w), (height, width) = grid.shape, CHIP
@@ -93,10 +98,7 @@ def test_relevance_maps_stretch_the_layers_grid(network, chips, preset):
 
 def test_conserving_relevance_in_pixels_does_not_depend_on_the_layer_it_passes(network, chips):
     # All relevance passes through each of these layers, so the sum over pixels is the cosine whatever the way.
-    found = [
-        PairMapper(network, layer).pair_maps(*chips, "lrp_conserving")
-        for layer in ("stem", "first", "second")
-    ]
+    found = [maps_of(network, layer, chips, "lrp_conserving") for layer in ("stem", "first", "second")]
     for maps in found[1:]:
         for side in (0, 1):
             assert torch.allclose(
@@ -109,13 +111,15 @@ def test_conserving_relevance_in_pixels_does_not_depend_on_the_layer_it_passes(n
 
 
 def test_full_propagation_needs_the_fast_path(network, chips):
+    general = LayerExplainer(network, ["first"], path="general")
+    subject = Subject(network, "first", _explainers={"published": general})
     with pytest.raises(EngineError, match="fast path"):
-        lrp_maps(LayerExplainer(network, ["first"], path="general"), "first", *chips)
+        explanation_named("lrp_published").explain(subject, *chips)
 
 
 @pytest.mark.parametrize("times_input", [False, True])
 def test_gradients_equal_finite_differences(network, chips, times_input):
-    maps = gradient_maps(network, *chips, times_input)
+    maps = maps_of(network, "first", chips, "gradient_x_input" if times_input else "gradient")
 
     def cosine(chip0, chip1):
         with torch.no_grad():
@@ -148,7 +152,7 @@ def test_the_network_is_left_as_it_was_found(chips, method):
         parameter.requires_grad_(True)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     wanted = [parameter.requires_grad for parameter in network.parameters()]
-    PairMapper(network, "first", k=2).pair_maps(*chips, method)
+    maps_of(network, "first", chips, method, k=2)
     assert all(parameter.grad is None for parameter in network.parameters())
     assert [parameter.requires_grad for parameter in network.parameters()] == wanted
     assert all(module.training for module in network.modules())
@@ -159,7 +163,7 @@ def test_the_network_is_left_as_it_was_found(chips, method):
 
 def test_random_maps_follow_the_seed_and_differ_between_photos(network, chips):
     def maps(seed, method="random"):
-        return PairMapper(network, "first", seed=seed).pair_maps(*chips, method)
+        return maps_of(network, "first", chips, method, seed=seed)
 
     assert torch.equal(maps(1)[0], maps(1)[0])
     assert not torch.equal(maps(1)[0], maps(2)[0])
@@ -171,15 +175,15 @@ def test_random_maps_follow_the_seed_and_differ_between_photos(network, chips):
 
 
 def test_the_centre_map_is_largest_in_the_middle_and_symmetric(network, chips):
-    found, _ = PairMapper(network, "first").pair_maps(*chips, "centre")
+    found, _ = maps_of(network, "first", chips, "centre")
     assert torch.allclose(found, found.flip(0, 1))
     assert divmod(int(found.argmax()), CHIP[1]) in {(7, 11), (8, 11)}
 
 
 def test_what_is_unknown_is_refused(network, chips):
     with pytest.raises(EngineError, match="unknown method 'pairx'"):
-        PairMapper(network, "first").pair_maps(*chips, "pairx")
+        maps_of(network, "first", chips, "pairx")
     with pytest.raises(EngineError, match="no layer"):
-        PairMapper(network, "frist")
+        Subject(network, "frist")
     with pytest.raises(EngineError, match="at least one match"):
-        PairMapper(network, "first", k=0)
+        Subject(network, "first", k=0)

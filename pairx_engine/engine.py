@@ -1,0 +1,234 @@
+"""The engine: a model, its explainer and a local matcher on one device. It knows photos, and of no catalogue or warehouse."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pairx_engine.chips import Pixels, chip_of, view_of
+from pairx_engine.errors import ModelError
+from pairx_engine.explain import explain_with
+from pairx_engine.explanations import State, Subject, explain
+from pairx_engine.explanations.seam import Shown
+from pairx_engine.figure import FigurePhoto, draw_figure, encode_png, figure_input, score_line
+from pairx_engine.homography import Method
+from pairx_engine.local.evidence import LocalEvidence, local_evidence
+from pairx_engine.local.features import Identity, LocalMatcher
+from pairx_engine.local.registry import load_local_matcher
+from pairx_engine.memory import keep_freed_memory
+from pairx_engine.models import ReIdModel, load_model
+from pairx_engine.plausibility import Plausibility
+from pairx_engine.relevance import LayerExplainer
+from pairx_engine.starts import cosine
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What an engine is made of: names and numbers only, so that it travels. Its fields are the settings of the same names."""
+
+    model: str
+    model_revision: str | None
+    resize: str | None
+    layers: tuple[str, ...]
+    preset: str
+    reduction: str | None
+    precision: str
+    matcher: str
+    matcher_weights: str | None
+    max_keypoints: int
+    view_side: int
+    homography: Method
+    homography_threshold: float
+
+
+@dataclass(frozen=True)
+class ExplainedPair:
+    """Why a model finds two photos alike. In a notebook it shows its figure.
+
+    `scores` and `local` are there where PAIR-X explains: other explanations make no finding that could be scored. `arrays`
+    holds all numbers by name.
+    """
+
+    photos: tuple[FigurePhoto, FigurePhoto]
+    cosine: float
+    shown: Shown
+    arrays: Mapping[str, NDArray[Any]]
+    method: str
+    scores: Plausibility | None = None
+    local: LocalEvidence | None = None
+    n_lines: int = 20
+    notice: str | None = None
+    """What the user should know about how the network is explained."""
+
+    @property
+    def line(self) -> str:
+        """The scores in a line."""
+        if self.scores is None:
+            return f"cosine {self.cosine:.3f} · {self.method}"
+        inliers = self.local.n_inliers if self.local else None
+        return score_line(cosine=self.cosine, n_inliers=inliers, **vars(self.scores))
+
+    def figure(self) -> Pixels:
+        """The figure, (H, W, 3) uint8 RGB."""
+        return draw_figure(figure_input(self.shown, self.photos, self.line, self.n_lines)).figure
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the figure as PNG."""
+        Path(path).write_bytes(self._repr_png_())
+
+    def _repr_png_(self) -> bytes:
+        return encode_png(self.figure())
+
+
+class Engine:
+    """Whatever a recipe names, loaded on a device when first needed and kept by the process.
+
+    Raises `ModelError` for a model that cannot be used, `EngineError` for unknown names.
+    """
+
+    def __init__(self, recipe: Recipe, device: torch.device | str = "cpu") -> None:
+        self.recipe, self.device = recipe, str(device)
+
+    @property
+    def model(self) -> ReIdModel:
+        """The model."""
+        chosen = self.recipe
+        return _model(chosen.model, chosen.model_revision, chosen.resize, self.device)
+
+    @property
+    def matcher(self) -> LocalMatcher:
+        """The local matcher."""
+        return self.matcher_named(self.recipe.matcher, self.recipe.matcher_weights)
+
+    def matcher_named(self, name: str, weights: str | None) -> LocalMatcher:
+        """Another local matcher than the recipe's, with as many keypoints."""
+        return _matcher(name, weights, self.recipe.max_keypoints, self.device)
+
+    @cached_property
+    def layers(self) -> tuple[str, ...]:
+        """The layers to explain: those of the recipe, or else the model's own."""
+        named = self.recipe.layers or ((self.model.layer,) if self.model.layer else ())
+        if not named:
+            raise ModelError(
+                f"model {self.recipe.model} has no convolutional layer to explain; name one with --layer"
+            )
+        return tuple(dict.fromkeys(named))
+
+    @cached_property
+    def explainer(self) -> LayerExplainer:
+        """The explainer of these layers under the recipe's preset, reduction and precision."""
+        chosen = self.recipe
+        return LayerExplainer(
+            self.model.network, self.layers, chosen.preset, chosen.precision, reduction=chosen.reduction
+        )
+
+    def subject(self, k: int = 10) -> Subject:
+        """What explanations explain: the model at its first layer; `k` matches enter maps."""
+        chosen = self.recipe
+        return Subject(
+            self.model.network,
+            self.layers[0],
+            max(1, k),
+            precision=chosen.precision,
+            reduction=chosen.reduction,
+        )
+
+    def try_layers(self) -> None:
+        """Explain a grey chip once: a layer that cannot be explained must show before a night's photos are embedded.
+
+        Raises `ModelError`.
+        """
+        model = self.model
+        chip = model.normalise([np.full((*model.chip.size, 3), 128, dtype=np.uint8)])
+        try:
+            seen = self.explainer.see(chip[0])
+            self.explainer.relevance(seen, seen.embedding[None])
+        except (ValueError, RuntimeError) as error:
+            raise ModelError(
+                f"{model.source} cannot be explained at {', '.join(self.layers)}: {error}"
+            ) from error
+
+    def explain(
+        self,
+        cuts: tuple[Pixels, Pixels],
+        titles: tuple[str, str] = ("a", "b"),
+        n_pixel_maps: int = 10,
+        n_lines: int = 20,
+        method: str | None = None,
+        state: State | None = None,
+    ) -> ExplainedPair:
+        """Explain two cut photos (H, W, 3) uint8, by PAIR-X under the recipe's preset or any other of the explanations.
+
+        `state` is what the method has learned, if it must.
+        """
+        a, b = (
+            FigurePhoto(cut, chip_of(cut, self.model.chip), title)
+            for cut, title in zip(cuts, titles, strict=True)
+        )
+        own = f"pairx_{self.recipe.preset}"
+        if method not in (None, own):
+            return self._explain_otherwise((a, b), n_pixel_maps, n_lines, method, state)
+        found = explain_with(self.explainer, self.model, (a.chip, b.chip), self.layers[0], n_pixel_maps)
+        local = self.local_evidence(cuts)
+        shown = Shown.of_finding(found.finding, (found.photos[0].pixels, found.photos[1].pixels))
+        scores = found.finding.plausibility(local.matrix)
+        return ExplainedPair(
+            (a, b),
+            float(found.cosine),
+            shown,
+            found.arrays(),
+            own,
+            scores,
+            local,
+            n_lines,
+            self.explainer.notice,
+        )
+
+    def _explain_otherwise(
+        self, photos: tuple[FigurePhoto, FigurePhoto], k: int, n_lines: int, method: str, state: State | None
+    ) -> ExplainedPair:
+        chips = [self.model.normalise([photo.chip])[0] for photo in photos]
+        found = explain(method, self.subject(k), chips[0], chips[1], state)
+        seen = self.explainer.see_all(chips)
+        alike = cosine(seen[0].embedding, seen[1].embedding)
+        scores = local = None
+        if found.finding is not None:
+            local = self.local_evidence((photos[0].cut, photos[1].cut))
+            scores = found.finding.plausibility(local.matrix)
+        return ExplainedPair(
+            photos, alike, found.shown, found.arrays, method, scores, local, n_lines, self.explainer.notice
+        )
+
+    def local_evidence(self, cuts: tuple[Pixels, Pixels]) -> LocalEvidence:
+        """A homography between two cuts from the independent matcher, on larger views of them."""
+        chosen, matcher = self.recipe, self.matcher
+        a, b = (matcher.extract(view_of(cut, chosen.view_side)) for cut in cuts)
+        return local_evidence(
+            matcher, a, b, self.model.chip.size, chosen.homography, chosen.homography_threshold
+        )
+
+
+def matcher_identity(name: str, weights: str | None, max_keypoints: int) -> Identity:
+    """What a matcher says of itself; loads it on the CPU, since whoever plans work may have no use for a device."""
+    return _matcher(name, weights, max_keypoints, "cpu").identity()
+
+
+@lru_cache(maxsize=2)
+def _model(source: str, revision: str | None, resize: str | None, on: str) -> ReIdModel:
+    keep_freed_memory()
+    if "OMP_NUM_THREADS" in os.environ:
+        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    return load_model(source, on, revision, resize)
+
+
+@lru_cache(maxsize=8)
+def _matcher(name: str, weights: str | None, max_keypoints: int, on: str) -> LocalMatcher:
+    return load_local_matcher(name, Path(weights).expanduser() if weights else None, on, max_keypoints)

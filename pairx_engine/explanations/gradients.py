@@ -1,0 +1,55 @@
+"""The gradient of the cosine with respect to the pixels: what any explanation should be held against."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from pairx_engine.explanations.seam import Explained, State, Subject
+from pairx_engine.lrp import exclusive
+from pairx_engine.propagation.precision import FULL, tensor_cores
+from pairx_engine.starts import SMALLEST_NORM
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """Sum over RGB of |g|, or of g * chip with its sign; g is d cosine / d chip."""
+
+    name: str
+    about: str
+    times_input: bool
+    cost: float = 3
+    sees_partner: bool = True
+
+    def identity(self) -> Mapping[str, Any]:
+        """Nothing besides the name."""
+        return {}
+
+    def explain(
+        self, subject: Subject, chip0: Tensor, chip1: Tensor, state: State | None = None
+    ) -> Explained:
+        """Explain two chips. The network runs in evaluation mode and is left as it was found, its parameters without gradients."""
+        with exclusive(subject.network), tensor_cores(FULL), torch.enable_grad():
+            chips = [chip.detach().clone().requires_grad_() for chip in (chip0, chip1)]
+            # One at a time, so that chips may differ in size.
+            embedding0, embedding1 = (subject.network(chip[None])[0].double() for chip in chips)
+            cosine = functional.cosine_similarity(embedding0, embedding1, dim=0, eps=SMALLEST_NORM)
+            found = torch.autograd.grad(cosine, chips)
+        if self.times_input:
+            return Explained.of_maps(
+                *((g * chip.detach()).sum(dim=0) for g, chip in zip(found, chips, strict=True))
+            )
+        return Explained.of_maps(*(g.abs().sum(dim=0) for g in found))
+
+
+def gradients() -> Sequence[Gradient]:
+    """Both kinds."""
+    return [
+        Gradient("gradient", "size of the cosine's gradient", False),
+        Gradient("gradient_x_input", "the cosine's gradient times the pixels", True),
+    ]

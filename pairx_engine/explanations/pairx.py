@@ -1,0 +1,137 @@
+"""PAIR-X and its parts, under every preset.
+
+* `pairx_PRESET`: the pixel relevances of the first k matches together, as the figure colours them;
+* `relevance_PRESET`: the layer's relevance grid stretched over the chip, the heat map of the figure, no matches involved;
+* `lrp_PRESET`: the layer's relevance in all channels, pulled on to the pixels, no matches involved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from pairx_engine.errors import EngineError
+from pairx_engine.explanations.seam import Explained, Shown, State, Subject
+from pairx_engine.finding import as_array, find, grids_by_reduction
+from pairx_engine.lrp import PRESETS, reduce_channels
+from pairx_engine.propagation.window import whole
+from pairx_engine.relevance import LayerExplainer, Seen
+from pairx_engine.starts import starts_of
+
+Explain = Callable[[LayerExplainer, Subject, Tensor, Tensor], Explained]
+
+
+@dataclass(frozen=True)
+class Propagated:
+    """One of this module's explanations under one preset."""
+
+    kind: str
+    preset: str
+    about: str
+    cost: float
+    how: Explain
+    sees_partner: bool = True
+
+    @property
+    def name(self) -> str:
+        """Kind and preset."""
+        return f"{self.kind}_{self.preset}"
+
+    def identity(self) -> Mapping[str, Any]:
+        """Nothing besides the name: presets do not change under theirs."""
+        return {}
+
+    def explain(
+        self, subject: Subject, chip0: Tensor, chip1: Tensor, state: State | None = None
+    ) -> Explained:
+        """Explain two chips under the preset."""
+        return self.how(subject.explainer(self.preset), subject, chip0, chip1)
+
+
+def propagated() -> Sequence[Propagated]:
+    """Every kind under every preset that there is now."""
+    kinds: tuple[tuple[str, str, float, Explain], ...] = (
+        ("pairx", "pixel relevance of the most relevant matches, {}", 50, _pairx),
+        ("relevance", "relevance of the layer's cells, {}", 8, _relevance),
+        ("lrp", "relevance propagated to the pixels, {}", 12, _lrp),
+    )
+    return [
+        Propagated(kind, preset, about.format(preset), cost, how)
+        for kind, about, cost, how in kinds
+        for preset in PRESETS
+    ]
+
+
+def _pairx(explainer: LayerExplainer, subject: Subject, chip0: Tensor, chip1: Tensor) -> Explained:
+    """Map: sum over the k most relevant matches of (share of their relevance) * (pixel relevance / its own sum).
+
+    A match's pixel relevance starts from the layer's features at its cell, so its size says how strong these features are
+    and not how much they matter; PAIR-X ranks by the match's relevance and draws each map to its own scale. Hence each map
+    counts as a distribution over pixels, weighted by the match's relevance. Matches whose relevance is not positive, which
+    only signed presets have, weigh nothing; where none is positive the maps are zero.
+    """
+    seen = [explainer.see(chip, keep=True) for chip in (chip0, chip1)]
+    finding = find(explainer, seen, subject.layer).ordered()
+    pixels = explainer.all_pixel_maps(
+        seen, subject.layer, [side.cells[: subject.k] for side in finding.sides]
+    )
+    relevance = finding.relevance[: subject.k]
+    map0, map1 = (_weighted(maps, relevance[relevance > 0]) for maps in pixels)
+    drawn = as_array(pixels[0]), as_array(pixels[1])
+    return Explained((map0, map1), Shown.of_finding(finding, drawn), finding)
+
+
+def _weighted(maps: Tensor, relevance: NDArray[np.float64]) -> Tensor:
+    """`relevance` of the first maps, all positive."""
+    maps = maps[: len(relevance)]
+    weights = torch.from_numpy(relevance / relevance.sum()).to(maps)
+    sums = maps.sum(dim=(1, 2))
+    # A cell whose features are all zero has a map of zeros.
+    return torch.tensordot(weights / sums.where(sums > 0, torch.ones_like(sums)), maps, dims=1)
+
+
+def _relevance(explainer: LayerExplainer, subject: Subject, chip0: Tensor, chip1: Tensor) -> Explained:
+    """Map: the layer's grids as the preset reduces them, stretched bilinearly to the chips."""
+    seen = [explainer.see(chip) for chip in (chip0, chip1)]
+    how = explainer.preset.reduction
+    grids = grids_by_reduction(explainer, seen, subject.layer, [how])[how]
+    map0, map1 = (
+        _stretched(torch.from_numpy(grid).to(one.chip.device), one.chip)
+        for grid, one in zip(grids, seen, strict=True)
+    )
+    return Explained.of_maps(map0, map1)
+
+
+def _stretched(grid: Tensor, chip: Tensor) -> Tensor:
+    return functional.interpolate(grid[None, None], chip.shape[-2:], mode="bilinear", align_corners=False)[
+        0, 0
+    ]
+
+
+def _lrp(explainer: LayerExplainer, subject: Subject, chip0: Tensor, chip1: Tensor) -> Explained:
+    """Map: the pair's relevance propagated to the pixels, through the layer; reduced over RGB as the preset reduces channels.
+
+    Where all relevance passes through the layer, as it does between the stages of a network, this is plain LRP. Raises
+    `EngineError` on the general path.
+    """
+    if explainer.path != "fast":
+        raise EngineError("relevance in pixels needs the fast path, which cannot explain this network")
+    seen = [explainer.see(chip, keep=True) for chip in (chip0, chip1)]
+    starts = starts_of(explainer.preset, *(one.embedding for one in seen))
+    return Explained.of_maps(
+        *(_to_pixels(explainer, subject.layer, one, start) for one, start in zip(seen, starts, strict=True))
+    )
+
+
+def _to_pixels(explainer: LayerExplainer, layer: str, seen: Seen, start: Tensor) -> Tensor:
+    assert seen.kept is not None, "the fast path keeps what it is asked to keep"
+    channels = explainer.channel_relevance(seen, start[None])[layer]
+    pixels = seen.kept.pulls.below(layer, channels, whole(channels)).to(seen.chip.dtype)
+    return reduce_channels(pixels, explainer.preset.reduction)[0]

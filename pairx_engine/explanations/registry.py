@@ -1,0 +1,58 @@
+"""The ways to explain a pair, by name. A family is a function that lists its members; `register` adds one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor
+
+from pairx_engine.errors import EngineError
+from pairx_engine.explanations.controls import controls
+from pairx_engine.explanations.gradients import gradients
+from pairx_engine.explanations.pairx import propagated
+from pairx_engine.explanations.seam import Explained, Explanation, State, Subject, Trained
+
+Family = Callable[[], Sequence[Explanation]]
+"""Asked each time, so that a preset registered later has its explanations, too."""
+_FAMILIES: list[Family] = [propagated, gradients, controls]
+
+
+def register(family: Family) -> Family:
+    """Add a family; its members come after those that are there. Can stand above the function as a decorator."""
+    _FAMILIES.append(family)
+    return family
+
+
+def unregister(family: Family) -> None:
+    """Take a family out again."""
+    _FAMILIES.remove(family)
+
+
+def explanations() -> dict[str, Explanation]:
+    """All ways to explain a pair by name, in their order."""
+    return {each.name: each for family in _FAMILIES for each in family()}
+
+
+def explanation_named(name: str) -> Explanation:
+    """The explanation of that name; raises `EngineError` that lists the known ones."""
+    known = explanations()
+    if name not in known:
+        raise EngineError(f"unknown method {name!r}; choose one of {', '.join(known)}")
+    return known[name]
+
+
+def explain(
+    name: str, subject: Subject, chip0: Tensor, chip1: Tensor, state: State | None = None
+) -> Explained:
+    """Explain two normalised chips (3, H, W) by the explanation of that name.
+
+    Raises `EngineError` for an unknown name, for one that must learn first and has no `state`, and where the network does not
+    allow it.
+    """
+    chosen = explanation_named(name)
+    if isinstance(chosen, Trained) and state is None:
+        raise EngineError(
+            f"method {name!r} learns from a catalogue first: `pairx evaluate --faithfulness N --method {name}` does that, and "
+            "`pairx explain --warehouse URL` takes up what it learned there"
+        )
+    return chosen.explain(subject, chip0, chip1, state)

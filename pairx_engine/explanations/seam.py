@@ -1,0 +1,148 @@
+"""The seam behind which every way of explaining a pair stands: what it says of itself, and what it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pairx_engine.errors import EngineError
+from pairx_engine.finding import Finding, Grids, Points, as_array
+from pairx_engine.relevance import LayerExplainer, find_layer
+
+Maps = tuple[Tensor, Tensor]
+"""A pixel map (H, W) of either chip, in arbitrary units, larger where the pixel counts for more."""
+State = Mapping[str, NDArray[Any]]
+"""What an explanation has learned, as named arrays."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a figure draws of an explained pair, of either photo.
+
+    `heat` (h, w), of cells or pixels; `points` (n, 2) of the correspondences as (x, y) in chip pixels, and their
+    `relevance` (n,), descending; `pixels` (k, H, W) of the first k of them.
+    """
+
+    heat: Grids
+    points: tuple[Points, Points]
+    relevance: NDArray[np.floating]
+    pixels: Grids
+
+    @classmethod
+    def of_finding(cls, finding: Finding, pixels: Grids) -> Shown:
+        """A finding's grids and matches, most relevant first, with the pixel relevance of the first."""
+        a, b = finding.ordered().sides
+        return cls((a.grid, b.grid), (a.points, b.points), finding.relevance[finding.order], pixels)
+
+    @classmethod
+    def of_maps(cls, maps: Maps) -> Shown:
+        """Pixel maps without any correspondence."""
+        a, b = (as_array(one) for one in maps)
+        nowhere = np.zeros((0, 2))
+        none = np.zeros((0, *a.shape)), np.zeros((0, *b.shape))
+        return cls((a, b), (nowhere, nowhere), np.zeros(0), none)
+
+
+@dataclass(frozen=True)
+class Explained:
+    """An explanation of a pair: pixel maps of both chips, what a figure draws, and the finding where PAIR-X made one.
+
+    `arrays` holds whatever else is worth keeping, by name.
+    """
+
+    maps: Maps
+    shown: Shown
+    finding: Finding | None = None
+    arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+    @classmethod
+    def of_maps(cls, map0: Tensor, map1: Tensor) -> Explained:
+        """An explanation that is two maps and no more."""
+        return cls(
+            (map0, map1), Shown.of_maps((map0, map1)), arrays={"map0": as_array(map0), "map1": as_array(map1)}
+        )
+
+
+@dataclass
+class Subject:
+    """What is explained: a network at one of its layers.
+
+    `k` is the number of matches or the like that maps take in, `seed` draws what is drawn at random, `precision` names an entry of
+    `PRECISIONS`, `reduction` takes the place of the presets' own. Explainers are made when first needed and kept. Raises
+    `EngineError` for an unknown layer.
+    """
+
+    network: nn.Module
+    layer: str
+    k: int = 10
+    seed: int = 0
+    precision: str = "float32"
+    reduction: str | None = None
+    _explainers: dict[str, LayerExplainer] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.k < 1 or self.seed < 0:
+            raise EngineError(
+                f"a map takes at least one match, and a seed is not negative; got {self.k} and {self.seed}"
+            )
+        find_layer(self.network, self.layer)
+
+    def explainer(self, preset: str) -> LayerExplainer:
+        """The explainer of the layer under a preset."""
+        if preset not in self._explainers:
+            self._explainers[preset] = LayerExplainer(
+                self.network, [self.layer], preset, self.precision, reduction=self.reduction
+            )
+        return self._explainers[preset]
+
+
+class Explanation(Protocol):
+    """One way to explain a pair.
+
+    `name` is stored with every result, `about` describes it in a line. `cost` says about how many forward passes of the network a
+    pair takes: whoever plans work goes by it. `sees_partner` is false where a photo's map does not depend on the other.
+    """
+
+    @property
+    def name(self) -> str:
+        """The name that it is chosen by."""
+
+    @property
+    def about(self) -> str:
+        """One line for a reader who has to choose."""
+
+    @property
+    def cost(self) -> float:
+        """Forward passes of the network that a pair costs, about."""
+
+    @property
+    def sees_partner(self) -> bool:
+        """Whether the map of a photo depends on its partner."""
+
+    def identity(self) -> Mapping[str, Any]:
+        """Everything about it, the name apart, that changes its numbers: part of the fingerprint of what is stored."""
+
+    def explain(
+        self, subject: Subject, chip0: Tensor, chip1: Tensor, state: State | None = None
+    ) -> Explained:
+        """Explain two normalised chips (3, H, W) on the network's device; the same again for the same chips.
+
+        Raises `EngineError` where the network does not allow it, or where `state` lacks what `train` makes.
+        """
+
+
+@runtime_checkable
+class Trained(Protocol):
+    """An explanation that must learn from a catalogue first; what it learned is kept and handed back to `explain`."""
+
+    @property
+    def photos(self) -> int:
+        """How many photos it learns from at most."""
+
+    def train(self, subject: Subject, chips: Iterable[Tensor]) -> State:
+        """Learn from normalised chips (3, H, W), in the order given: the same chips give the same state."""

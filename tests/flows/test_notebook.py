@@ -1,0 +1,73 @@
+"""The notebook's interface: two photos explained, and a warehouse asked."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from flows.notebook import ExplainedPair, explain, open_warehouse
+from pairx_engine.errors import EngineError, PhotoError
+from schemas.errors import SettingsError
+from tasks.console import connect_analyst
+
+HOW = {"layers": ("backbone.blocks.3",), "n_pixel_maps": 2}
+
+
+@pytest.fixture(scope="module")
+def photos(small: Path) -> tuple[Path, Path]:
+    rows = list(csv.DictReader(small.open(encoding="utf-8")))
+    a, b = (small.parent / row["path"] for row in rows[:2])
+    return a, b
+
+
+@pytest.fixture(scope="module")
+def pair(photos: tuple[Path, Path]) -> ExplainedPair:
+    return explain(*photos, **HOW)
+
+
+def test_a_pair_shows_its_figure_and_holds_its_numbers(pair: ExplainedPair, tmp_path: Path) -> None:
+    shown = Image.open(io.BytesIO(pair._repr_png_()))
+    assert (shown.format, shown.size) == ("PNG", pair.figure().shape[1::-1])
+    pair.save(tmp_path / "pair.png")
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "pair.png")), pair.figure())
+    assert pair.scores is not None
+    assert pair.scores.n_matches == len(pair.arrays["match_distance"]) == len(pair.shown.relevance)
+    assert pair.arrays["pixel_relevance0"].shape[0] == 2
+    assert f"{pair.cosine:.3f}" in pair.line
+
+
+def test_another_method_has_maps_and_no_scores(photos: tuple[Path, Path]) -> None:
+    found = explain(*photos, method="gradient", **HOW)
+    assert found.scores is None
+    assert "gradient" in found.line
+    assert found.arrays["map0"].shape == found.photos[0].chip.shape[:2]
+    assert found.figure().std() > 1
+
+
+def test_pairx_by_name_is_what_it_is_by_default(pair: ExplainedPair, photos: tuple[Path, Path]) -> None:
+    found = explain(*photos, method="pairx_published", **HOW)
+    assert found.line == pair.line
+    assert np.array_equal(found.figure(), pair.figure())
+
+
+def test_a_box_cuts_the_photo(photos: tuple[Path, Path]) -> None:
+    found = explain(*photos, box_a=(10, 20, 60, 40), **HOW)
+    assert found.photos[0].cut.shape == (40, 60, 3)
+
+
+def test_what_cannot_be_used_is_said(photos: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(PhotoError, match="nowhere"):
+        explain(tmp_path / "nowhere.jpg", photos[1])
+    with pytest.raises(SettingsError, match="presett"):
+        explain(*photos, presett="paper")
+    with pytest.raises(EngineError, match="choose one of pairx_published"):
+        explain(*photos, method="guess", **HOW)
+
+
+def test_a_warehouse_is_asked_through_the_analysts_own_connection() -> None:
+    assert open_warehouse is connect_analyst

@@ -1,0 +1,108 @@
+"""An explanation from outside the package, one that must learn from a catalogue first, is seen wherever explanations are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from pairx_engine.errors import EngineError
+from pairx_engine.explanations import (
+    Explained,
+    State,
+    Subject,
+    Trained,
+    explain,
+    explanations,
+    register,
+    unregister,
+)
+from pairx_engine.faithfulness import Flipping, Pair, ValueRange, measure_pairs
+from tests.pairx_engine.small_networks import random_chip, small_network
+
+
+class Unusual:
+    """What of a photo is unlike the mean of those that it has learned from."""
+
+    name = "unusual"
+    about = "distance from the mean photo"
+    cost = 0.0
+    sees_partner = False
+    photos = 3
+
+    def identity(self) -> Mapping[str, Any]:
+        return {"photos": self.photos}
+
+    def train(self, subject: Subject, chips: Iterable[Tensor]) -> State:
+        return {"mean": torch.stack(list(chips)).mean(dim=0).numpy()}
+
+    def explain(
+        self, subject: Subject, chip0: Tensor, chip1: Tensor, state: State | None = None
+    ) -> Explained:
+        assert state is not None
+        mean = torch.from_numpy(np.asarray(state["mean"])).to(chip0)
+        return Explained.of_maps(*((chip - mean).abs().sum(dim=0) for chip in (chip0, chip1)))
+
+
+def family() -> Sequence[Unusual]:
+    return [Unusual()]
+
+
+@pytest.fixture(autouse=True)
+def registered() -> Iterator[None]:
+    register(family)
+    yield
+    unregister(family)
+
+
+@pytest.fixture
+def subject() -> Subject:
+    network = small_network("conv + batch norm + SiLU", 2, stem="conv", pool="average", neck="linear")
+    return Subject(network, "first", k=2)
+
+
+def test_it_is_listed_last_and_known_as_one_that_learns() -> None:
+    assert list(explanations())[-1] == "unusual"
+    assert isinstance(explanations()["unusual"], Trained)
+    assert not isinstance(explanations()["gradient"], Trained)
+
+
+def test_it_explains_with_what_it_has_learned_and_not_without(subject: Subject) -> None:
+    chips = [random_chip(seed) for seed in range(3)]
+    state = Unusual().train(subject, chips)
+    found = explain("unusual", subject, chips[0], chips[1], state)
+    wanted = (chips[0] - torch.stack(chips).mean(dim=0)).abs().sum(dim=0)
+    assert torch.allclose(found.maps[0], wanted)
+    assert found.shown.heat[0].shape == wanted.shape
+    assert len(found.shown.relevance) == 0
+    with pytest.raises(EngineError, match="learns from a catalogue first"):
+        explain("unusual", subject, chips[0], chips[1])
+
+
+def test_its_faithfulness_is_measured_like_that_of_any_other(subject: Subject) -> None:
+    chips = [random_chip(seed) for seed in range(3)]
+    states = {"unusual": Unusual().train(subject, chips)}
+    values = ValueRange((-2.0,) * 3, (2.0,) * 3)
+    how = Flipping(n_steps=3, fill="mean")
+    pairs = [Pair("p", chips[0], chips[1], True)]
+    rows = list(measure_pairs(subject, pairs, values, ["gradient", "unusual"], how, states=states))
+    assert {row.method for row in rows} == {"gradient", "unusual"}
+    assert {row.measure for row in rows if row.method == "gradient"} == {
+        row.measure for row in rows if row.method == "unusual"
+    }
+
+
+def test_whoever_names_an_unknown_one_is_told_of_it(subject: Subject) -> None:
+    with pytest.raises(EngineError, match="unusual"):
+        explain("usual", subject, random_chip(0), random_chip(1))
+
+
+@pytest.mark.parametrize("name", ["pairx_published", "relevance_published", "gradient", "random", "centre"])
+def test_who_says_that_it_sees_the_partner_does_and_nobody_else(subject: Subject, name: str) -> None:
+    chip = random_chip(0)
+    maps = [explain(name, subject, chip, random_chip(partner)).maps[0] for partner in (1, 2)]
+    assert torch.equal(*maps) != explanations()[name].sees_partner
