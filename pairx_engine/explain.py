@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from pairx_engine.chips import Pixels
 from pairx_engine.errors import EngineError, ModelError
-from pairx_engine.lrp import Reduction, reduce_channels
+from pairx_engine.lrp import reduce_channels
 from pairx_engine.matching import Matches, cell_points, match_relevance, mutual_matches
 from pairx_engine.models import ReIdModel
+from pairx_engine.presets import Reduction
 from pairx_engine.relevance import LayerExplainer
 from pairx_engine.starts import starts_of
 

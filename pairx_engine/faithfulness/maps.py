@@ -19,8 +19,9 @@ from torch.nn import functional
 
 from pairx_engine.errors import EngineError
 from pairx_engine.faithfulness.fills import gaussian_blur
-from pairx_engine.lrp import PRESETS, exclusive, reduce_channels
+from pairx_engine.lrp import exclusive, reduce_channels
 from pairx_engine.matching import match_relevance, mutual_matches
+from pairx_engine.presets import PRESETS
 from pairx_engine.propagation.precision import FULL, tensor_cores
 from pairx_engine.propagation.window import whole
 from pairx_engine.relevance import LayerExplainer, Seen, find_layer

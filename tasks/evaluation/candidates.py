@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from pairx_engine.errors import EngineError
-from pairx_engine.lrp import PRESETS, REDUCTIONS, preset_named
+from pairx_engine.presets import PRESETS, REDUCTIONS, preset_named
 from pairx_engine.relevance import LayerExplainer
 from schemas.settings import Settings
 from tasks.evaluation.sweep import Sweep

@@ -182,7 +182,7 @@ def settings_toml(choice: Choice, base: Settings) -> str:
     Raises `SettingsError` when the chosen settings are none.
     """
     # torch is imported with it; who only writes tables must not pay for that.
-    from pairx_engine.lrp import PRESETS
+    from pairx_engine.presets import PRESETS
 
     if choice.chosen.settings == choice.default.settings:
         return _as_toml(choice, {name: getattr(base, name) for name in _KEPT if _differs(base, name)}, [])

@@ -22,9 +22,9 @@ from pairx_engine.chips import chip_of, view_of
 from pairx_engine.errors import EngineError, PhotoError
 from pairx_engine.homography import Method, NoHomography, estimate_homography, rescale
 from pairx_engine.local.features import LocalFeatures
-from pairx_engine.lrp import Reduction, preset_named
 from pairx_engine.matching import Matches, cell_points, mutual_matches
 from pairx_engine.plausibility import inverted_residual_mean, match_coverage, residuals
+from pairx_engine.presets import Reduction, preset_named
 from pairx_engine.relevance import LayerExplainer, Seen
 from pairx_engine.starts import starts_of
 from schemas.failures import Failure, FailureCode
@@ -131,9 +131,9 @@ class _Work:
         """
         seen = {photo: replace(s, features={layer: s.features[layer]}) for photo, s in self._seen.items()}
         matches = {pair.pair_id: self._matches(layer, pair, seen) for pair in self.pairs}
-        by_rules: dict[tuple[str, bool], list[str]] = defaultdict(list)
+        by_rules: dict[tuple[str, str], list[str]] = defaultdict(list)
         for preset in map(preset_named, self.sweep.presets):
-            by_rules[preset.start, preset.conserving].append(preset.name)
+            by_rules[preset.start, preset.rules].append(preset.name)
         for presets in by_rules.values():
             grids = self._relevances(layer, presets[0], seen)
             seconds = self._seconds(("matches", layer), ("relevances", layer, presets[0]))

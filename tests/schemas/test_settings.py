@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from pairx_engine.chips import MAX_PIXELS
 from pairx_engine.homography import Method
 from pairx_engine.local.registry import LOCAL_MATCHERS
-from pairx_engine.lrp import PRESETS, REDUCTIONS
+from pairx_engine.presets import PRESETS, REDUCTIONS
 from schemas.errors import SettingsError
 from schemas.settings import Matcher, Settings, load_settings
 
