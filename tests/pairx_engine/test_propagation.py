@@ -28,8 +28,9 @@ from pairx_engine.propagation.precision import PRECISIONS
 from pairx_engine.propagation.published import PUBLISHED
 from pairx_engine.propagation.rules import settled
 from pairx_engine.propagation.trace import CHIP, Untraceable, trace
-from pairx_engine.propagation.window import SIZES, Window, cut, fitted, move, whole
+from pairx_engine.propagation.window import Window, cut, fitted, move, whole
 from pairx_engine.relevance import LayerExplainer
+from pairx_engine.tuning import WINDOW_SIZES
 from tests.pairx_engine.small_networks import random_chip
 
 SIZE = 9
@@ -87,7 +88,7 @@ def test_fitted_windows_lie_inside_and_lose_nothing(low, size, end):
 def test_fitted_windows_have_few_sizes(size, end):
     extent = Window(0, end, 0, end)
     found = {fitted(Window(low, low + size, 0, 1), extent).size[0] for low in range(1 - size, end)}
-    assert len(found) <= SIZES
+    assert len(found) <= WINDOW_SIZES
 
 
 @pytest.mark.parametrize("side", [12, 28])
