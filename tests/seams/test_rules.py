@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from timm.models._features_fx import register_notrace_module
 from torch import nn
 from torch.nn import functional
 
 from pairx_engine.errors import EngineError
 from pairx_engine.presets import PRESETS, Preset, preset_named
 from pairx_engine.propagation.conserving import CONSERVING
+from pairx_engine.propagation.published import PUBLISHED
 from pairx_engine.propagation.rows import RuleSet, of_type, passing
 from pairx_engine.propagation.rule_sets import RULE_SETS
 from pairx_engine.relevance import LayerExplainer
@@ -132,6 +134,27 @@ def test_without_its_row_the_network_has_no_rule(toy):
 def test_the_general_path_does_not_serve_its_rules(toy):
     with pytest.raises(EngineError, match="preset toy needs the fast path.*choose published or paper"):
         LayerExplainer(network(), ["layer"], "toy", path="general")
+
+
+@register_notrace_module
+class Unread(nn.Module):
+    """One step to the trace, whatever is inside."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x):
+        return self.inner(x)
+
+
+def test_a_step_that_hides_the_toy_is_not_differentiated_plainly(toy, monkeypatch):
+    net = network()
+    net.twice = Unread(net.twice)
+    LayerExplainer(net, ["layer"], "published", path="fast")
+    monkeypatch.setitem(RULE_SETS, "twice", RuleSet("twice", (of_type((Twice,), passing), *PUBLISHED.rows)))
+    with pytest.raises(EngineError, match="an? Unread, holds layers used in unknown ways"):
+        LayerExplainer(net, ["layer"], "toy", path="fast")
 
 
 def test_rules_and_starts_that_nobody_registered_are_refused(monkeypatch):
