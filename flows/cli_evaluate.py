@@ -112,7 +112,7 @@ def evaluate(
         list[str] | None,
         typer.Option(
             metavar="NAME[=FOLDER]",
-            help="Matcher to try, with the folder of its weights; repeatable. sift is always tried.",
+            help="Matcher to try, with the folder of its weights; repeatable. Those that need no weights are always tried.",
             rich_help_panel=_CHOOSING,
         ),
     ] = None,

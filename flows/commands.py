@@ -13,7 +13,7 @@ from rich.console import Console
 
 from schemas.catalogue import Catalogue, read_catalogue
 from schemas.errors import PairxError, SettingsError
-from schemas.settings import Settings, load_settings
+from schemas.settings import Settings, described, load_settings
 from tasks.console import Format, connect_analyst, describe, format_result, prompt, run_query
 
 _OUT = Console(highlight=False, soft_wrap=True, markup=False)
@@ -146,7 +146,7 @@ def print_settings() -> None:
         value = field.get_default()
         shown = json.dumps(list(value) if isinstance(value, tuple) else value)
         _print(
-            f"# {field.description}\n{'# ' if value is None else ''}{name} = {'…' if value is None else shown}\n"
+            f"# {described(name)}\n{'# ' if value is None else ''}{name} = {'…' if value is None else shown}\n"
         )
 
 

@@ -7,13 +7,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+import tasks  # noqa: F401  # settings learn from it what they may name
+from pairx_engine.local.registry import LOCAL_MATCHERS
 from schemas.catalogue import Catalogue, read_catalogue
 from schemas.errors import PairxError, SettingsError
-from schemas.settings import Matcher, Settings, load_settings
+from schemas.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from flows.evaluation import Evaluated, EvaluateOptions
@@ -57,8 +59,8 @@ def _matchers(given: Sequence[str]) -> dict[str, str | None]:
     found: dict[str, str | None] = {}
     for text in given:
         name, _, folder = text.partition("=")
-        if name not in get_args(Matcher):
-            raise SettingsError(f"matcher {name!r} is not known", f"use {', '.join(get_args(Matcher))}")
+        if name not in LOCAL_MATCHERS:
+            raise SettingsError(f"matcher {name!r} is not known", f"use {', '.join(LOCAL_MATCHERS)}")
         found[name] = folder or None
     return found
 

@@ -7,6 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from pairx_engine.local.registry import LOCAL_MATCHERS
+from pairx_engine.presets import PRESETS
+
 MODEL, EVIDENCE, PAIRS, RUNNING, PICTURES = "Model", "Local evidence", "Pairs", "Running", "Pictures"
 
 Model = Annotated[
@@ -32,8 +35,7 @@ Layer = Annotated[
 Preset = Annotated[
     str | None,
     typer.Option(
-        help="LRP preset: 'published' (as the public PAIR-X code computes, default), 'paper' (signed Eq. 1) or "
-        "'conserving' (relevance sums to the cosine at every layer).",
+        help=f"LRP preset: {PRESETS.listed()}. Default: published.",
         rich_help_panel=MODEL,
     ),
 ]
@@ -63,8 +65,7 @@ Resize = Annotated[
 Matcher = Annotated[
     str | None,
     typer.Option(
-        help="Independent matcher for the homography: sift (default, no weights), aliked+lightglue, disk+lightglue, "
-        "xfeat+lighterglue, superpoint+lightglue.",
+        help=f"Independent matcher for the homography: {LOCAL_MATCHERS.listed()}. Default: sift.",
         rich_help_panel=EVIDENCE,
     ),
 ]

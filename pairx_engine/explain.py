@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from pairx_engine.chips import Pixels
 from pairx_engine.errors import EngineError, ModelError
 from pairx_engine.finding import Finding, Grid, as_array, grids_by_reduction, match, weigh
-from pairx_engine.lrp import Reduction
 from pairx_engine.models import ReIdModel
+from pairx_engine.presets import Reduction
 from pairx_engine.relevance import LayerExplainer
 from pairx_engine.starts import cosine, starts_of
 

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pairx_engine.errors import PhotoError
-from pairx_engine.lrp import Preset, Reduction
 from pairx_engine.matching import Cells, Matches, cell_points, match_relevance, mutual_matches
 from pairx_engine.plausibility import Plausibility, match_coverage, plausibility
+from pairx_engine.presets import Preset, Reduction
 from pairx_engine.relevance import LayerExplainer
 from pairx_engine.seen import Seen
 from pairx_engine.starts import starts_of

@@ -1,6 +1,6 @@
 """Layer-wise relevance propagation as PAIR-X uses it, by hooks: zennit's EpsilonPlus rules with two additions.
 
-The general path of the engine, and what its fast path is held against. Presets are named here too.
+The general path of the engine, and what its fast path is held against. The rules are those called `published`.
 
 With A the input of a layer, z its output and R the relevance of the output, the rules are
 
@@ -20,8 +20,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, field
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -34,53 +34,9 @@ from zennit.core import Composite, Hook, ParamMod, collect_leaves
 from zennit.rules import Epsilon, ZPlus
 from zennit.types import BatchNorm, ConvolutionTranspose, Linear
 
-from pairx_engine.errors import EngineError
+from pairx_engine.presets import Reduction
 
-Reduction = Literal["abs_of_sum", "signed_sum", "sum_of_abs", "positive_sum"]
-REDUCTIONS: tuple[Reduction, ...] = get_args(Reduction)
-Start = Literal["gradient", "shares"]
 SQUEEZE_EXCITE = (SqueezeExcite, SEModule, EffectiveSEModule, SqueezeExcitation)
-
-
-@dataclass(frozen=True)
-class Preset:
-    """A named way to compute relevances; the name is stored with every result.
-
-    `reduction` turns the signed relevance of each channel at the layer into one number per cell: `abs_of_sum` is
-    |sum_c r_c|, `signed_sum` is sum_c r_c (Eq. 1 of the paper), `sum_of_abs` is sum_c |r_c|, `positive_sum` is
-    max(sum_c r_c, 0), the relevance that speaks for the similarity. `start` says what is propagated from the embedding: the
-    cosine's `gradient`, or the `shares` of its elements, which sum to it. With `conserving` the rules of
-    `pairx_engine.propagation.conserving` take the place of those above.
-    """
-
-    name: str
-    reduction: Reduction
-    start: Start = "gradient"
-    conserving: bool = False
-
-    def __post_init__(self) -> None:
-        if self.reduction not in REDUCTIONS:
-            raise EngineError(f"unknown reduction {self.reduction!r}; choose one of {', '.join(REDUCTIONS)}")
-
-
-PRESETS: dict[str, Preset] = {
-    "published": Preset("published", "abs_of_sum"),
-    "paper": Preset("paper", "signed_sum"),
-    "conserving": Preset("conserving", "signed_sum", "shares", True),
-}
-"""`published`: what PAIR-X's public code computes; `paper`: what its text says, which differs in the absolute value only;
-`conserving`: rules under which the relevance at every layer sums to the cosine."""
-
-
-def preset_named(name: str, reduction: str | None = None) -> Preset:
-    """The preset of that name, with another `reduction` than its own if given.
-
-    Raises `EngineError` for an unknown name of either, listing the known ones.
-    """
-    if name not in PRESETS:
-        raise EngineError(f"unknown preset {name!r}; choose one of {', '.join(PRESETS)}")
-    # Which of the names it is, `Preset` sees to itself.
-    return PRESETS[name] if reduction is None else replace(PRESETS[name], reduction=reduction)  # type: ignore[arg-type]
 
 
 def reduce_channels(channels: Tensor, reduction: Reduction) -> Tensor:

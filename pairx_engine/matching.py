@@ -15,10 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from pairx_engine.errors import EngineError
+from pairx_engine.tuning import DISTANCES_AT_ONCE
 
 Cells = NDArray[np.int64]
-BLOCK_ELEMENTS = 4_000_000
-"""Distances held at once; 16 MB in single precision."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def _nearest(cells0: Tensor, cells1: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     nearest0, distance0 = [], []
     best1 = cells1.new_full((len(cells1),), float("inf"))
     nearest1 = torch.zeros(len(cells1), dtype=torch.long, device=cells1.device)
-    rows = max(1, BLOCK_ELEMENTS // len(cells1))
+    rows = max(1, DISTANCES_AT_ONCE // len(cells1))
     for first in range(0, len(cells0), rows):
         # From differences: the expansion into dot products loses digits and breaks ties at random.
         distances = torch.cdist(

@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 from pairx_engine.errors import EngineError
 from pairx_engine.groups import filled, first_of_each, in_groups, of_photo, rows, together
-from pairx_engine.lrp import Reduction, preset_named, reduce_channels
+from pairx_engine.lrp import reduce_channels
+from pairx_engine.presets import GENERAL, Reduction, preset_named, presets_by
 from pairx_engine.propagation.fast import FastPath, PullAbove, PullBelow, Pulls
 from pairx_engine.propagation.general import GeneralPath
 from pairx_engine.propagation.graphs import GraphedPath
@@ -371,7 +372,7 @@ class LayerExplainer:
         if self._choice == "fast":
             raise EngineError(f"the fast path cannot explain this network: {reason}")
         for what, value, offered in (
-            ("preset", self.preset.name, ("published", "paper")),
+            ("preset", self.preset.name, presets_by(GENERAL)),
             ("precision", self.precision.name, ("float32", "tf32")),
         ):
             if value not in offered:

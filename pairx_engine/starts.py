@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor
 from torch.nn import functional
 
-from pairx_engine.lrp import Preset
+from pairx_engine.errors import EngineError
+from pairx_engine.presets import Preset
 
 SMALLEST_NORM = 1e-8
 
@@ -42,7 +45,13 @@ def _unit(embeddings: Tensor) -> tuple[Tensor, Tensor]:
     return wide / norm, norm
 
 
+Start = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+STARTS: dict[str, Start] = {"gradient": cosine_start, "shares": cosine_shares}
+"""What presets propagate from two embeddings, by the name that they know it by."""
+
+
 def starts_of(preset: Preset, embeddings0: Tensor, embeddings1: Tensor) -> tuple[Tensor, Tensor]:
-    """What a preset propagates from both embeddings (..., D): the cosine's gradients or its shares."""
-    make = cosine_shares if preset.start == "shares" else cosine_start
-    return make(embeddings0, embeddings1)
+    """What a preset propagates from both embeddings (..., D)."""
+    if preset.start not in STARTS:
+        raise EngineError(f"preset {preset.name} starts from {preset.start!r}; there are {', '.join(STARTS)}")
+    return STARTS[preset.start](embeddings0, embeddings1)

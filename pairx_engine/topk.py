@@ -16,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pairx_engine.tuning import NUMBERS_AT_ONCE
+
 PAD = 32
-_NUMBERS_AT_ONCE = 4_000_000
-"""Vector elements that are held in double precision at once, 32 MB of each operand."""
 _UNKNOWN = -1
 
 Block = tuple[NDArray[np.int64], Tensor]
@@ -203,7 +203,7 @@ def _best(
 def _rescore(queries: Tensor, wanted: NDArray[np.int64], blocks: Blocks) -> NDArray[np.float32]:
     """Exact cosines of each query with its candidates, in slices of bounded memory."""
     exact = np.full(wanted.shape, -np.inf, dtype=np.float32)
-    step = max(1, _NUMBERS_AT_ONCE // queries.shape[1])
+    step = max(1, NUMBERS_AT_ONCE // queries.shape[1])
     for columns, vectors in blocks():
         order = np.argsort(columns)
         slot = np.minimum(np.searchsorted(columns, wanted, sorter=order), len(columns) - 1)
@@ -225,7 +225,7 @@ def _search_exactly(
     column = np.full((len(rows), k), _UNKNOWN, dtype=np.int64)
     cosine = np.full((len(rows), k), -np.inf, dtype=np.float32)
     unit = torch.nn.functional.normalize(queries.double(), dim=1)
-    step = max(1, _NUMBERS_AT_ONCE // queries.shape[1])
+    step = max(1, NUMBERS_AT_ONCE // queries.shape[1])
     for columns, vectors in blocks():
         for start in range(0, len(columns), step):
             part = columns[start : start + step]

@@ -7,12 +7,31 @@ group's size is fixed wherever that matters, and what is missing is filled up: a
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
-from pairx_engine.propagation.layout import Layout
-from pairx_engine.propagation.precision import Precision
+    from pairx_engine.propagation.layout import Layout
+    from pairx_engine.propagation.precision import Precision
+
+SMALL_MAP = 2048
+"""Cells of a map up to which a convolution of one cell is a product of matrices: a convolution lays its weights out anew each
+time. Timed on a CPU."""
+HEAVY_PRODUCT = 50_000_000
+"""Multiplications per item from which the convolution is faster after all, by a tenth, in single precision on a CPU."""
+WINDOW_SIZES = 8
+"""A window that hangs over an edge is cut to a multiple of this part of its size: kernels are compiled for each size anew."""
+WINDOW_STEP = 4
+"""Windows that lost their edges have sizes that are multiples of this, for the same reason."""
+WORTH_LOOKING = 256
+"""Cells of a window below which looking for light edges costs more than it spares, on a CPU."""
+DISTANCES_AT_ONCE = 4_000_000
+"""Distances between the cells of two maps, 16 MB in single precision. Chosen for memory."""
+NUMBERS_AT_ONCE = 4_000_000
+"""Vector elements in double precision in a search for neighbours, 32 MB of each operand. Chosen for memory."""
+SCORES_AT_ONCE = 1 << 21
+"""Scores of like pairs, 16 MB. Chosen for memory."""
 
 Task = Literal["score", "explain"]
 

@@ -6,11 +6,12 @@ Which of them change numbers, and of which tables, is said in one place: `schema
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from schemas.errors import SettingsError
 
@@ -18,11 +19,23 @@ PAIRS_PER_SHARD, PAIRS_PER_SHARD_ON_GPU = 96, 2000
 """Each photo of a shard is recorded once more, which larger shards save; smaller ones lose less when a run is stopped. On a CPU
 96 pairs take tens of seconds; a GPU should take as long for thousands."""
 
-Matcher = Literal["sift", "aliked+lightglue", "disk+lightglue", "xfeat+lighterglue", "superpoint+lightglue"]
+
+class Offer(Protocol):
+    """The names that a setting may have."""
+
+    def __iter__(self) -> Iterator[str]:
+        """All names."""
+
+    def listed(self) -> str:
+        """All names with what they mean, as one phrase."""
+
+
+OFFERS: dict[str, Offer] = {}
+"""What settings may name, by the setting. The members live in the engine, which is unknown here: `tasks.offers` enters them."""
 
 
 class Settings(BaseModel):
-    """All settings of a run. Each description is what `pairx run --help` and the README print."""
+    """All settings of a run. Each description is what `pairx settings` prints, before what the setting may name."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -36,11 +49,7 @@ class Settings(BaseModel):
     layers: tuple[str, ...] = Field(
         (), description="layers to explain; the first one ranks. Default: the model's"
     )
-    preset: Literal["published", "paper", "conserving"] = Field(
-        "published",
-        description="LRP preset: published (as the public code computes), paper (signed Eq. 1) or conserving "
-        "(relevance sums to the cosine)",
-    )
+    preset: str = Field("published", description="LRP preset")
     reduction: Literal["abs_of_sum", "signed_sum", "sum_of_abs", "positive_sum"] | None = Field(
         None, description="how channel relevances become one number per cell; default: the preset's own"
     )
@@ -49,9 +58,9 @@ class Settings(BaseModel):
         description="number format that relevances are computed in; forward passes keep the model's",
     )
 
-    matcher: Matcher = Field("sift", description="independent local matcher for the homography")
+    matcher: str = Field("sift", description="independent local matcher for the homography")
     matcher_weights: str | None = Field(
-        None, description="folder with the matcher's safetensors (not for sift)"
+        None, description="folder with the safetensors of a matcher that needs weights"
     )
     view_side: int = Field(
         384, ge=64, le=4096, description="long side, in pixels, of the view that keypoints are found in"
@@ -104,6 +113,22 @@ class Settings(BaseModel):
         description=f"pairs in one task; default: {PAIRS_PER_SHARD} on CPUs, {PAIRS_PER_SHARD_ON_GPU} on GPUs",
     )
     retries: int = Field(2, ge=0, le=20, description="times a failed shard is tried again")
+
+    @field_validator("preset", "matcher", mode="before")
+    @classmethod
+    def _is_offered(cls, value: object, info: ValidationInfo) -> object:
+        names = list(OFFERS.get(str(info.field_name), ()))
+        if names and value not in names:
+            *others, last = map(repr, names)
+            expected = f"{', '.join(others)} or {last}" if others else last
+            raise PydanticCustomError("offered", "Input should be {expected}", {"expected": expected})
+        return value
+
+
+def described(name: str) -> str:
+    """What a setting means, and what it may name."""
+    text = Settings.model_fields[name].description or ""
+    return f"{text}: {OFFERS[name].listed()}" if name in OFFERS else text
 
 
 def load_settings(toml: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:

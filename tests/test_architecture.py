@@ -76,6 +76,12 @@ def test_packages_import_only_what_they_may(path):
     assert not found & MUST_NOT_IMPORT[package]
 
 
+def test_whoever_reads_settings_knows_what_they_may_name():
+    readers = {path for path in MODULES if "load_settings" in path.read_text(encoding="utf-8")}
+    for path in readers - {ROOT / "schemas" / "settings.py"}:
+        assert "tasks" in {path.relative_to(ROOT).parts[0], *imports(path)}, path
+
+
 @pytest.mark.parametrize("path", MODULES, ids=named)
 def test_modules_stay_short(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST_MODULE
@@ -114,7 +120,7 @@ def test_the_top_level_holds_six_folders_and_what_tools_demand():
 
 def test_tests_mirror_the_tree():
     folders = {p.relative_to(ROOT / "tests").parts[0] for p in (ROOT / "tests").rglob("test_*.py")}
-    assert folders <= {*PACKAGES, "benchmarks", "deploy", "gpu", Path(__file__).name}
+    assert folders <= {*PACKAGES, "benchmarks", "deploy", "gpu", "seams", Path(__file__).name}
     for package in ("pairx_engine", "schemas", "tasks"):
         assert list((ROOT / "tests" / package).glob("test_*.py")), package
 

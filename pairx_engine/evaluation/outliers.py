@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairx_engine.evaluation.pairs import LabelledPairs
+from pairx_engine.tuning import SCORES_AT_ONCE
 
 FEWEST_LIKE_PAIRS = 10
 """Fewer say too little about a spread."""
@@ -19,8 +20,6 @@ SIGMA_OF_MEAN_DEVIATION = 1.2533
 SPREAD_FLOOR = 0.1
 """Smallest spread of like pairs, as a share of that of the whole class: where a score saturates, as coverage does among copies,
 like pairs agree so well that any other value would be hundreds of spreads away, though nobody could see a difference."""
-CHUNK = 1 << 21
-"""Scores of neighbours at once."""
 
 Values = NDArray[np.float64]
 
@@ -56,7 +55,7 @@ def outliers(pairs: LabelledPairs, neighbours: int = 50) -> Values:
 def _robust_z(cosine: Values, score: Values, neighbours: int) -> Values:
     """z (n,) of scores in ascending order of cosine (n,)."""
     low, high = _windows(cosine, min(neighbours, len(cosine) - 1))
-    rows = max(1, CHUNK // int((high - low).max()))
+    rows = max(1, SCORES_AT_ONCE // int((high - low).max()))
     parts = [slice(start, start + rows) for start in range(0, len(cosine), rows)]
     floor = SPREAD_FLOOR * _spread_of_all(score)
     return np.concatenate([_z_in_windows(score, part, low[part], high[part], floor) for part in parts])

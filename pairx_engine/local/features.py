@@ -15,9 +15,6 @@ Pixels = NDArray[np.uint8]
 Matches = NDArray[np.int64]
 Identity = Mapping[str, str | int | float]
 
-DEFAULT_KEYPOINTS = 1024
-"""Per view. Twice as many give hardly more cattle pairs a homography and make LightGlue four times slower."""
-
 
 class MissingWeightsError(ModelError, FileNotFoundError):
     """A matcher's weights are not in the folder named; the message says which and where they come from."""

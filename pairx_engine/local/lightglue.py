@@ -1,22 +1,26 @@
 """Learned detectors matched by LightGlue (Lindenberger, Sarlin and Pollefeys 2023), as kornia carries it.
 
 Adaptive depth and width are off: with them, what a pair matches depends on its batch mates. kornia's
-LightGlue is built with `features=None`, the one form of its constructor that downloads nothing.
+LightGlue is built with `features=None`, the one form of its constructor that downloads nothing. Detectors are built by their
+constructors, which initialise at random and fetch nothing (their `from_pretrained`, which would, is never called), and filled
+from the user's folder. Each matcher is a module of its own beside this one.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import kornia
 import numpy as np
 import torch
 from kornia.feature import LightGlue
 from torch import Tensor
 
-from pairx_engine.local.extractors import EXTRACTORS
+from pairx_engine.errors import ModelError
 from pairx_engine.local.features import (
-    DEFAULT_KEYPOINTS,
     Identity,
     LocalFeatures,
     Matches,
@@ -25,40 +29,50 @@ from pairx_engine.local.features import (
     require_view,
     strongest_features,
 )
-from pairx_engine.local.weights import Loaded, lightglue_depth, lightglue_layout, load_into, read_weights
+from pairx_engine.local.weights import Loaded, WeightsFile, load_into
 
 FILTER_THRESHOLD = 0.1
 MIN_SIDE = 16
 """Pixels; pooling leaves nothing of a thinner strip, which therefore gets no features."""
 MIN_INLIERS = 12
 """More than SIFT's: LightGlue weighs the arrangement of points, so lookalikes get consistent matches too."""
+KORNIA = ".".join(kornia.__version__.split(".")[:2])
+Found = tuple[Tensor, Tensor, Tensor]
+"""Points (n, 2) in edge coordinates of the image, scores (n,), descriptors (n, d)."""
+Detect = Callable[[Tensor], Found]
+"""From an image (1, 3, H, W) float32 RGB in [0, 1] to its strongest keypoints."""
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """Which detector goes with which LightGlue (names in `weights.FILES`), and the matcher's widths."""
+class Extractor:
+    """A detector with what identifies it; `width` is the length of a descriptor."""
 
-    extractor: str
-    matcher: str
-    descriptor_width: int
-    inner_width: int = 256
-    heads: int = 4
+    detect: Detect
+    width: int
+    identity: Identity
 
 
-RECIPES = {
-    "aliked+lightglue": Recipe("aliked", "aliked_lightglue", 128),
-    "disk+lightglue": Recipe("disk", "disk_lightglue", 128),
-    "xfeat+lighterglue": Recipe("xfeat", "lighterglue", 64, inner_width=96, heads=1),
-    "superpoint+lightglue": Recipe("superpoint", "superpoint_lightglue", 256),
-}
+Extract = Callable[[Path | None, torch.device, int], Extractor]
+"""An extractor with weights from a folder, on a device, for so many keypoints."""
+
+
+def identity_of(name: str, sha256: str, settings: Mapping[str, float]) -> Identity:
+    """What identifies an extractor that kornia carries or runs beside it."""
+    return {"extractor": name, "extractor_weights": sha256, "kornia": KORNIA, **settings}
+
+
+def lightglue_weights(extractor: str) -> WeightsFile:
+    """The published LightGlue for an extractor."""
+    return WeightsFile(
+        (f"{extractor}_lightglue.safetensors",),
+        f"https://github.com/cvg/LightGlue/releases/download/v0.1_arxiv/{extractor}_lightglue.pth (Apache-2.0)",
+    )
 
 
 class LightGlueMatcher:
-    """One of `RECIPES` with weights from a folder, on one device.
+    """A detector and the LightGlue trained for it, with weights from a folder, on one device.
 
-    With trained weights of both parts only `xfeat+lighterglue` has been tested; of `aliked+lightglue` the
-    detector has, of `disk+lightglue` and `superpoint+lightglue` neither part: those ran with random weights
-    of the right layout.
+    `inner_width` and `heads` are those of that LightGlue's attention.
     """
 
     min_inliers = MIN_INLIERS
@@ -66,19 +80,22 @@ class LightGlueMatcher:
     def __init__(
         self,
         name: str,
+        extract: Extract,
+        weights: WeightsFile,
         folder: Path | None,
-        device: str | torch.device = "cpu",
-        max_keypoints: int = DEFAULT_KEYPOINTS,
+        device: str,
+        max_keypoints: int,
+        inner_width: int = 256,
+        heads: int = 4,
     ) -> None:
         if max_keypoints < 1:
             raise ValueError(f"max_keypoints must be at least 1, not {max_keypoints}")
-        recipe = RECIPES[name]
         self.name = name
         self.max_keypoints = max_keypoints
         self._device = torch.device(device)
-        self._extractor = EXTRACTORS[recipe.extractor](folder, self._device, max_keypoints)
-        loaded = read_weights(recipe.matcher, folder)
-        self._network = _build(recipe, loaded).to(self._device)
+        self._extractor = extract(folder, self._device, max_keypoints)
+        loaded = weights.read(folder)
+        self._network = _build(loaded, self._extractor.width, inner_width, heads).to(self._device)
         self._matcher_sha256 = loaded.sha256
 
     @property
@@ -131,16 +148,16 @@ class LightGlueMatcher:
         }
 
 
-def _build(recipe: Recipe, loaded: Loaded) -> LightGlue:
-    state = lightglue_layout(loaded.state)
-    layers = lightglue_depth(state, loaded.source)
+def _build(loaded: Loaded, width: int, inner_width: int, heads: int) -> LightGlue:
+    state = _layout(loaded.state)
+    layers = _depth(state, loaded.source)
     flash_allowed = torch.backends.cuda.flash_sdp_enabled()
     network = LightGlue(
         features=None,
-        input_dim=recipe.descriptor_width,
-        descriptor_dim=recipe.inner_width,
+        input_dim=width,
+        descriptor_dim=inner_width,
         n_layers=layers,
-        num_heads=recipe.heads,
+        num_heads=heads,
         # Flash attention computes in half precision: a GPU would match the same pair otherwise than a CPU.
         flash=False,
         depth_confidence=-1,
@@ -153,3 +170,20 @@ def _build(recipe: Recipe, loaded: Loaded) -> LightGlue:
     unused = rf"confidence_thresholds|token_confidence\..*|log_assignment\.(?!{layers - 1}\.)\d+\..*"
     load_into(network, Loaded(state, loaded.sha256, loaded.source), may_be_absent=unused)
     return network
+
+
+def _layout(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Bring the published keys of LightGlue to kornia's; keys that are kornia's already stay as they are."""
+    layout = {}
+    for key, value in state.items():
+        key = key.removeprefix("matcher.")
+        layout[re.sub(r"^(self_attn|cross_attn)\.(\d+)\.", r"transformers.\2.\1.", key)] = value
+    return layout
+
+
+def _depth(state: dict[str, Tensor], source: str) -> int:
+    """Number of transformer layers in a LightGlue state dict in kornia's layout."""
+    layers = {int(found[1]) for key in state if (found := re.match(r"transformers\.(\d+)\.", key))}
+    if layers != set(range(len(layers))) or not layers:
+        raise ModelError(f"{source} is no LightGlue state dict: its transformer layers are {sorted(layers)}")
+    return len(layers)

@@ -1,13 +1,56 @@
-"""Local matchers by name."""
+"""Local matchers by name. A new one is a module of its own and an entry here, or registered from anywhere.
+
+Settings, the command line, sweeps and errors offer what `LOCAL_MATCHERS` holds. The modules are imported when a matcher is
+loaded: torch, kornia and OpenCV take seconds, and neither `--help` nor another matcher must wait for them.
+"""
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pairx_engine.local.features import DEFAULT_KEYPOINTS, LocalMatcher
-from pairx_engine.local.sift import SiftMatcher
+from pairx_engine.registry import Registry
 
-LOCAL_MATCHERS = ("sift", "aliked+lightglue", "disk+lightglue", "xfeat+lighterglue", "superpoint+lightglue")
+if TYPE_CHECKING:
+    from pairx_engine.local.features import LocalMatcher
+
+DEFAULT_KEYPOINTS = 1024
+"""Per view. Twice as many give hardly more cattle pairs a homography and make LightGlue four times slower."""
+Load = Callable[[Path | None, str, int], "LocalMatcher"]
+"""A matcher with weights from a folder, on a device, for so many keypoints."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A local matcher that can be loaded; `needs_weights` says whether the user must bring any, `about` their licence."""
+
+    name: str
+    about: str
+    load: Load
+    needs_weights: bool = True
+
+
+def _of(module: str) -> Load:
+    def load(folder: Path | None, device: str, max_keypoints: int) -> LocalMatcher:
+        found: Load = importlib.import_module(f"pairx_engine.local.{module}").load
+        return found(folder, device, max_keypoints)
+
+    return load
+
+
+LOCAL_MATCHERS = Registry(
+    "local matcher",
+    [
+        Listed("sift", "needs no weights", _of("sift"), needs_weights=False),
+        Listed("aliked+lightglue", "weights under BSD-3-Clause and Apache-2.0", _of("aliked")),
+        Listed("disk+lightglue", "weights under Apache-2.0", _of("disk")),
+        Listed("xfeat+lighterglue", "weights under Apache-2.0", _of("xfeat")),
+        Listed("superpoint+lightglue", "the paper's; weights for research only", _of("superpoint")),
+    ],
+)
 
 
 def load_local_matcher(
@@ -15,16 +58,8 @@ def load_local_matcher(
 ) -> LocalMatcher:
     """Load a local matcher, one of `LOCAL_MATCHERS`.
 
-    `weights` is the folder with its safetensors files (`sift` needs none; `local.weights.FILES` lists the
-    names), `device` where its networks run (`sift` runs on the CPU). Raises ValueError for an unknown name,
-    `MissingWeightsError` (a FileNotFoundError) for an absent file, `ModelError` for one that does not fit.
-    Nothing is downloaded.
+    `weights` is the folder with its safetensors files (each matcher's module lists the names), `device` where its networks
+    run (`sift` runs on the CPU). Raises `EngineError` for an unknown name, `MissingWeightsError` (a FileNotFoundError) for an
+    absent file, `ModelError` for one that does not fit. Nothing is downloaded.
     """
-    if name not in LOCAL_MATCHERS:
-        raise ValueError(f"no local matcher is called {name!r}; there are {', '.join(LOCAL_MATCHERS)}")
-    if name == "sift":
-        return SiftMatcher(max_keypoints)
-    # torch and kornia take seconds to import; SIFT alone must not wait for them.
-    from pairx_engine.local.lightglue import LightGlueMatcher
-
-    return LightGlueMatcher(name, weights, device, max_keypoints)
+    return LOCAL_MATCHERS.named(name).load(weights, device, max_keypoints)

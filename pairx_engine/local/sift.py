@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from pairx_engine.local.features import (
-    DEFAULT_KEYPOINTS,
     Identity,
     LocalFeatures,
+    LocalMatcher,
     Matches,
     Pixels,
     no_matches,
     require_view,
     strongest_features,
 )
+from pairx_engine.local.registry import DEFAULT_KEYPOINTS
 
 CONTRAST_THRESHOLD = 0.01
 """A quarter of OpenCV's default: coats are low in contrast."""
@@ -25,6 +28,11 @@ RATIO = 0.85
 """Looser than Lowe's 0.8: the test is asked from both sides here and MAGSAC follows."""
 _WIDTH = 128
 _ROUNDING = 1e-6
+
+
+def load(folder: Path | None, device: str, max_keypoints: int) -> LocalMatcher:
+    """The matcher; it needs no weights and runs on the CPU."""
+    return SiftMatcher(max_keypoints)
 
 
 class SiftMatcher:

@@ -1,20 +1,55 @@
-"""The SuperPoint network (DeTone, Malisiewicz and Rabinovich 2018), written from the paper; weights come from
-the user.
+"""SuperPoint (DeTone, Malisiewicz and Rabinovich 2018), written from the paper, matched by LightGlue: the paper's matcher.
 
 Key names and shapes are those of the public checkpoints (conv1a ... conv4b, convPa, convPb, convDa, convDb),
-so that such a state dict, saved as safetensors, loads strictly. Tested with random weights only: the trained
-ones may not be redistributed and were not at hand.
+so that such a state dict, saved as safetensors, loads strictly. Both parts were tested with random weights only:
+SuperPoint's trained ones may not be redistributed and were not at hand.
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pairx_engine.local.features import LocalMatcher
+from pairx_engine.local.lightglue import Extractor, Found, LightGlueMatcher, identity_of, lightglue_weights
+from pairx_engine.local.weights import WeightsFile, load_into
+
+WEIGHTS = WeightsFile(
+    ("superpoint.safetensors",),
+    "https://github.com/cvg/LightGlue/releases/download/v0.1_arxiv/superpoint_v1.pth (research use only)",
+)
+LIGHTGLUE = lightglue_weights("superpoint")
 CELL = 8
 """Pixels per side of a detector cell: three poolings by two."""
 _WIDTHS = ((1, 64), (64, 64), (64, 128), (128, 128))
+
+
+def load(folder: Path | None, device: str, max_keypoints: int) -> LocalMatcher:
+    """The matcher with weights from a folder, its networks on a device."""
+    return LightGlueMatcher("superpoint+lightglue", _extractor, LIGHTGLUE, folder, device, max_keypoints)
+
+
+def _extractor(folder: Path | None, device: torch.device, max_keypoints: int) -> Extractor:
+    """SuperPoint, 256 wide, with the settings of the PAIR-X metric."""
+    network = SuperPoint()
+    settings = {
+        "detection_threshold": network.threshold,
+        "nms_radius": network.nms_radius,
+        "border": network.border,
+    }
+    loaded = WEIGHTS.read(folder)
+    load_into(network, loaded)
+    network.to(device)
+
+    def detect(image: Tensor) -> Found:
+        weights = image.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+        points, scores, descriptors = network((image * weights).sum(dim=1, keepdim=True), max_keypoints)
+        return points + 0.5, scores, descriptors
+
+    return Extractor(detect, 256, identity_of("superpoint", loaded.sha256, settings))
 
 
 class SuperPoint(nn.Module):

@@ -17,6 +17,15 @@ _SHOWN = 8
 
 
 @dataclass(frozen=True)
+class Loaded:
+    """A state dict and the hash of the file it came from."""
+
+    state: dict[str, Tensor]
+    sha256: str
+    source: str
+
+
+@dataclass(frozen=True)
 class WeightsFile:
     """A file of weights: the names it may have (the first is the one to use) and where they come from."""
 
@@ -39,65 +48,10 @@ class WeightsFile:
             "safetensors.torch.save_file(state, path), and name the folder as the matcher's weights"
         )
 
-
-_LIGHTGLUE = "https://github.com/cvg/LightGlue/releases/download/v0.1_arxiv/{}_lightglue.pth (Apache-2.0)"
-_XFEAT = "https://github.com/verlab/accelerated_features (weights/{}, Apache-2.0)"
-FILES = {
-    "aliked": WeightsFile(
-        ("aliked_n16.safetensors", "aliked_n16_kornia.safetensors"),
-        "https://github.com/Shiaoming/ALIKED (models/aliked-n16.pth, BSD-3-Clause)",
-    ),
-    "aliked_lightglue": WeightsFile(("aliked_lightglue.safetensors",), _LIGHTGLUE.format("aliked")),
-    "disk": WeightsFile(
-        ("disk_depth.safetensors",),
-        "https://github.com/cvlab-epfl/disk (depth-save.pth, its entry 'extractor', Apache-2.0)",
-    ),
-    "disk_lightglue": WeightsFile(("disk_lightglue.safetensors",), _LIGHTGLUE.format("disk")),
-    "xfeat": WeightsFile(("xfeat.safetensors", "xfeat_kornia.safetensors"), _XFEAT.format("xfeat.pt")),
-    "lighterglue": WeightsFile(
-        ("lighterglue.safetensors", "lighterglue_l3_kornia.safetensors"),
-        _XFEAT.format("xfeat-lighterglue.pt"),
-    ),
-    "superpoint": WeightsFile(
-        ("superpoint.safetensors",),
-        "https://github.com/cvg/LightGlue/releases/download/v0.1_arxiv/superpoint_v1.pth (research use only)",
-    ),
-    "superpoint_lightglue": WeightsFile(
-        ("superpoint_lightglue.safetensors",), _LIGHTGLUE.format("superpoint")
-    ),
-}
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A state dict and the hash of the file it came from."""
-
-    state: dict[str, Tensor]
-    sha256: str
-    source: str
-
-
-def read_weights(part: str, folder: Path | None) -> Loaded:
-    """Read one part's weights. Raises `MissingWeightsError`, or `ModelError` for a damaged file."""
-    path = FILES[part].find(folder)
-    return Loaded(dict(read_state(path)), file_sha256(path), path.name)
-
-
-def lightglue_layout(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Bring the published keys of LightGlue to kornia's; keys that are kornia's already stay as they are."""
-    layout = {}
-    for key, value in state.items():
-        key = key.removeprefix("matcher.")
-        layout[re.sub(r"^(self_attn|cross_attn)\.(\d+)\.", r"transformers.\2.\1.", key)] = value
-    return layout
-
-
-def lightglue_depth(state: dict[str, Tensor], source: str) -> int:
-    """Number of transformer layers in a LightGlue state dict in kornia's layout."""
-    layers = {int(found[1]) for key in state if (found := re.match(r"transformers\.(\d+)\.", key))}
-    if layers != set(range(len(layers))) or not layers:
-        raise ModelError(f"{source} is no LightGlue state dict: its transformer layers are {sorted(layers)}")
-    return len(layers)
+    def read(self, folder: Path | None) -> Loaded:
+        """Its state. Raises `MissingWeightsError`, or `ModelError` for a damaged file."""
+        path = self.find(folder)
+        return Loaded(dict(read_state(path)), file_sha256(path), path.name)
 
 
 def load_into(network: nn.Module, loaded: Loaded, may_be_absent: str = "", may_be_left: str = "") -> None:

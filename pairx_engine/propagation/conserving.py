@@ -20,18 +20,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from zennit.types import AvgPool
 
 from pairx_engine.errors import EngineError
 from pairx_engine.models.miewid import GeneralisedMeanPool
 from pairx_engine.propagation.company import times
 from pairx_engine.propagation.convolution import ConvRecording, Geometry, Part, ZPlus, maps
 from pairx_engine.propagation.precision import Precision
+from pairx_engine.propagation.reading import Place
+from pairx_engine.propagation.rows import FIRST, Row, RuleSet, layers, of_type, passing, plain
 from pairx_engine.propagation.rules import (
     LinearRecording,
-    Pass,
-    Plain,
     Pulled,
     Recording,
+    Rule,
     Unsettled,
     Windows,
     to_window,
@@ -288,25 +290,44 @@ class _GeMRecording:
         return [shared if wanted[0] is None else move(shared, whole(shared), wanted[0])]
 
 
-RESHAPING = (
+_RESHAPING = (
     *("flatten", "reshape", "view", "permute", "transpose", "contiguous", "clone", "squeeze", "unsqueeze"),
     *("getitem", "cat", "concat", "pad", "detach", "max_pool2d"),
 )
 """Functions and methods whose ordinary gradient hands each number's relevance to where it came from."""
-POOLING = ("avg_pool2d", "adaptive_avg_pool2d")
-POINTWISE = (
+_MEANS = (torch.mean, Tensor.mean)
+_POOLING = ("avg_pool2d", "adaptive_avg_pool2d")
+_POINTWISE = (
     *("mul", "layer_norm", "group_norm", "batch_norm", "relu"),
     *("relu6", "gelu", "silu", "hardswish", "sigmoid"),
 )
 """Functions and methods that scale, shift or bend each number by itself; relevance passes."""
-PASSING_MODULES = (nn.LayerNorm, nn.GroupNorm)
-PLAIN_MODULES = (nn.MaxPool2d, nn.Flatten, nn.AdaptiveMaxPool2d)
+_PASSING_MODULES = (nn.LayerNorm, nn.GroupNorm)
+_PLAIN_MODULES = (nn.MaxPool2d, nn.Flatten, nn.AdaptiveMaxPool2d)
 
 
-def conserving_rule(name: str, module: nn.Module | None, n_inputs: int) -> Pass | Plain | None:
-    """The rule of a step without weights of its own; None where none is known to conserve."""
-    passes = isinstance(module, PASSING_MODULES) if module else name in POINTWISE and n_inputs == 1
-    if passes:
-        return Pass()
-    plain = isinstance(module, PLAIN_MODULES) if module else name in RESHAPING
-    return Plain() if plain else None
+def _convolution(at: Place) -> Rule:
+    folded = at.reading.read_alone.get(at.module)
+    return ConservingConv(at.module, folded, at.input_nonnegative, at.precision, at.reading.layout)
+
+
+def _linear(at: Place) -> Rule:
+    return ConservingLinear(at.module, at.reading.read_alone.get(at.module), at.precision)
+
+
+CONSERVING = RuleSet(
+    "conserving",
+    (
+        *FIRST,
+        *layers(_convolution, _linear),
+        of_type((AvgPool,), lambda at: SharedPool()),
+        Row(lambda at: at.step.call in _MEANS or at.name in _POOLING, lambda at: SharedPool()),
+        of_type((GeneralisedMeanPool,), lambda at: SharedGeM(at.module)),
+        Row(lambda at: at.sums_two, lambda at: Shared()),
+        Row(lambda at: at.sums and len(at.carried) == 1, passing),
+        Row(lambda at: isinstance(at.module, _PASSING_MODULES), passing),
+        Row(lambda at: at.name in _POINTWISE and at.operands == 1, passing),
+        Row(lambda at: isinstance(at.module, _PLAIN_MODULES), plain),
+        Row(lambda at: at.name in _RESHAPING, plain),
+    ),
+)

@@ -26,11 +26,8 @@ from pairx_engine.propagation.precision import Precision
 from pairx_engine.propagation.rules import STABILISER, Pulled, Recording, Unsettled, Windows
 from pairx_engine.propagation.weights import Weights, product
 from pairx_engine.propagation.window import Window, cut, move
+from pairx_engine.tuning import HEAVY_PRODUCT, SMALL_MAP
 
-SMALL_MAP = 2048
-"""Cells up to which a product of matrices beats a convolution, which lays its weights out anew each time."""
-HEAVY_PRODUCT = 50_000_000
-"""Multiplications per item from which a convolution is faster after all, by a tenth, in single precision on a CPU."""
 MANY_SUMMANDS = 64
 """Contributions per output from which z+ is taken from the step's own output: with fewer, they often have one sign."""
 CANCELLATION = 32.0

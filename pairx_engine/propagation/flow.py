@@ -12,13 +12,13 @@ from pairx_engine.propagation.convolution import ConvRecording
 from pairx_engine.propagation.rules import Recording, to_window
 from pairx_engine.propagation.trace import Step
 from pairx_engine.propagation.window import (
-    WORTH_LOOKING,
     Window,
     cut,
     fitted,
     move,
     without_light_edges,
 )
+from pairx_engine.tuning import WORTH_LOOKING
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,7 @@ import torch
 from timm.layers import BatchNormAct2d
 from timm.models._features_fx import get_notrace_modules
 from torch import Tensor, fx, nn
-from zennit.types import Activation, AvgPool, BatchNorm, Linear
 
-from pairx_engine.lrp import SQUEEZE_EXCITE
-from pairx_engine.models.miewid import GeneralisedMeanPool
-
-RULED = (Activation, AvgPool, BatchNorm, Linear)
-"""Module types (zennit's, with all their subclasses) that have an LRP rule of their own."""
 CHIP = 0
 """The chip's place among the values of a forward pass."""
 
@@ -109,11 +103,14 @@ class Trace:
         return reached
 
 
-def trace(network: nn.Module) -> Trace:
-    """Read a network; raises `Untraceable` where its control flow depends on values or a module is used in unknown ways."""
+def trace(network: nn.Module, whole: tuple[type[nn.Module], ...]) -> Trace:
+    """Read a network, modules of the types `whole` as one step each.
+
+    Raises `Untraceable` where its control flow depends on values or a module is used in unknown ways.
+    """
     try:
         shadow = shadow_of(network)
-        tracer = _Tracer()
+        tracer = _Tracer(whole)
         graph = tracer.trace(shadow, concrete_args=_defaults(shadow))
     except Exception as error:  # reading a network runs its code with stand-ins, which may fail in any way
         raise Untraceable(f"its forward pass cannot be read: {str(error).splitlines()[0]}") from error
@@ -135,12 +132,12 @@ def shadow_of(network: nn.Module) -> nn.Module:
 
 
 class _Tracer(fx.Tracer):
-    """Keeps modules with a rule, torch's own and timm's untraceable ones whole, and notes each module's output."""
+    """Keeps some modules, torch's own and timm's untraceable ones whole, and notes each module's output."""
 
-    def __init__(self) -> None:
+    def __init__(self, whole: tuple[type[nn.Module], ...]) -> None:
         super().__init__()
         self.outputs: dict[str, list[fx.Node]] = {}
-        self._whole = (*RULED, *SQUEEZE_EXCITE, GeneralisedMeanPool, *get_notrace_modules())
+        self._whole = (*whole, *get_notrace_modules())
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Whether the module is one step."""
@@ -249,11 +246,6 @@ def activation_within(module: nn.Module) -> nn.Module:
     """The activation of a batch norm that holds one, else the module itself."""
     inner = getattr(module, "act", None)
     return inner if is_batch_norm_act(module) and isinstance(inner, nn.Module) else module
-
-
-def runs_without_rules(module: nn.Module) -> bool:
-    """Whether nothing inside a module has a rule of its own, so that it may be differentiated plainly as a whole."""
-    return not any(isinstance(inner, RULED) for inner in module.modules())
 
 
 def no_grad_needed(tensor: object) -> bool:

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from pairx_engine.tuning import WINDOW_SIZES, WINDOW_STEP
+
 
 class Window(NamedTuple):
     """Rows `top` to `bottom` and columns `left` to `right` of a map, the ends excluded; in cells of that map."""
@@ -49,10 +51,6 @@ class Window(NamedTuple):
         )
 
 
-SIZES = 8
-"""A window that hangs over an edge is cut to a multiple of this part of its size: kernels are compiled for each size anew."""
-
-
 @lru_cache(maxsize=4096)
 def fitted(span: Window, extent: Window) -> Window:
     """A window inside `extent` that holds what `span` has there, one of few sizes; never empty."""
@@ -65,16 +63,10 @@ def _fitted(low: int, high: int, end: int) -> tuple[int, int]:
     size = high - low
     first = min(max(low, 0), end - 1)
     last = max(min(high, end), first + 1)
-    part = -(-(last - first) * SIZES // size)
-    wanted = min(end, -(-size * part // SIZES))
+    part = -(-(last - first) * WINDOW_SIZES // size)
+    wanted = min(end, -(-size * part // WINDOW_SIZES))
     first = max(0, min(first, end - wanted))
     return first, first + wanted
-
-
-STEP = 4
-"""Windows that lost their edges have sizes that are multiples of this, for the same reason."""
-WORTH_LOOKING = 256
-"""Cells of a window below which looking for light edges costs more than it spares."""
 
 
 def without_light_edges(mass: NDArray[np.float32], window: Window, negligible: float) -> Window:
@@ -97,8 +89,8 @@ def without_light_edges(mass: NDArray[np.float32], window: Window, negligible: f
 
 
 def _rounded_up(first: int, last: int, low: int, high: int) -> tuple[int, int]:
-    """A range that holds first to last, its length a multiple of `STEP` unless low to high is shorter."""
-    wanted = min(high - low, max(1, -(-(last - first) // STEP)) * STEP)
+    """A range that holds first to last, its length a multiple of `WINDOW_STEP` unless low to high is shorter."""
+    wanted = min(high - low, max(1, -(-(last - first) // WINDOW_STEP)) * WINDOW_STEP)
     first = max(low, min(first, high - wanted))
     return first, first + wanted
 

@@ -1,4 +1,7 @@
-"""What a sweep tries when it is not told: layers beside the default one, all presets and reductions, both estimators."""
+"""What a sweep tries when it is not told: layers beside the default one, all presets and reductions, both estimators.
+
+And the local matchers that need no weights.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,8 @@ from torch import Tensor
 
 from pairx_engine.engine import matcher_identity
 from pairx_engine.errors import EngineError
-from pairx_engine.lrp import PRESETS, REDUCTIONS, preset_named
+from pairx_engine.local.registry import LOCAL_MATCHERS
+from pairx_engine.presets import PRESETS, REDUCTIONS, preset_named
 from pairx_engine.relevance import LayerExplainer
 from schemas.settings import Settings
 from tasks.evaluation.sweep import Sweep
@@ -28,7 +32,8 @@ def sweep_of(job: Job, layers: Sequence[str] = (), matchers: Mapping[str, str | 
     Raises `EngineError` for a layer that gives no map and for a matcher whose weights cannot be loaded.
     """
     chosen = job.settings
-    tried = dict(matchers or {}) | {chosen.matcher: chosen.matcher_weights, "sift": None}
+    free = {name: None for name, matcher in LOCAL_MATCHERS.items() if not matcher.needs_weights}
+    tried = dict(matchers or {}) | {chosen.matcher: chosen.matcher_weights} | free
     for name, weights in tried.items():
         matcher_identity(name, weights, job.settings.max_keypoints)
     for layer in layers:

@@ -21,6 +21,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pairx_engine.evaluation.choice import Candidate, Choice
+from pairx_engine.local.registry import LOCAL_MATCHERS
+from pairx_engine.presets import PRESETS
 from schemas.errors import PairxError
 from schemas.settings import Settings, load_settings
 from tasks.evaluation.page import render_evaluation
@@ -181,9 +183,6 @@ def settings_toml(choice: Choice, base: Settings) -> str:
     again: coverage takes magnitudes, so that `abs_of_sum` stands for `signed_sum` too.
     Raises `SettingsError` when the chosen settings are none.
     """
-    # torch is imported with it; who only writes tables must not pay for that.
-    from pairx_engine.lrp import PRESETS
-
     if choice.chosen.settings == choice.default.settings:
         return _as_toml(choice, {name: getattr(base, name) for name in _KEPT if _differs(base, name)}, [])
     chosen = dict(choice.chosen.settings)
@@ -199,7 +198,7 @@ def settings_toml(choice: Choice, base: Settings) -> str:
     elif reduction:
         values["reduction"] = reduction
     matcher = chosen.get("matcher", base.matcher)
-    if matcher != "sift":
+    if matcher in LOCAL_MATCHERS and LOCAL_MATCHERS[matcher].needs_weights:
         if matcher == base.matcher and base.matcher_weights is not None:
             values["matcher_weights"] = base.matcher_weights
         else:

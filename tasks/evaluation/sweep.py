@@ -24,8 +24,8 @@ from pairx_engine.errors import EngineError
 from pairx_engine.finding import Grids, Matched, Points, match, pair_grids, weigh
 from pairx_engine.homography import Method, NoHomography, estimate_homography, rescale
 from pairx_engine.local.features import LocalFeatures
-from pairx_engine.lrp import Reduction, preset_named
 from pairx_engine.plausibility import inverted_residual_mean, residuals
+from pairx_engine.presets import Reduction, preset_named
 from pairx_engine.relevance import LayerExplainer, Seen
 from schemas.failures import Failure
 from schemas.fingerprints import sweep_fingerprint
@@ -128,9 +128,9 @@ class _Work:
         """
         seen = {photo: replace(s, features={layer: s.features[layer]}) for photo, s in self._seen.items()}
         matches = {pair.pair_id: self._matched(layer, pair, seen) for pair in self.pairs}
-        by_rules: dict[tuple[str, bool], list[str]] = defaultdict(list)
+        by_rules: dict[tuple[str, str], list[str]] = defaultdict(list)
         for preset in map(preset_named, self.sweep.presets):
-            by_rules[preset.start, preset.conserving].append(preset.name)
+            by_rules[preset.start, preset.rules].append(preset.name)
         for presets in by_rules.values():
             grids = self._relevances(layer, presets[0], seen)
             seconds = self._seconds(("matches", layer), ("relevances", layer, presets[0]))

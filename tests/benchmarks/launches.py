@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pairx_engine.lrp import PRESETS
+from pairx_engine.presets import PRESETS
 from pairx_engine.propagation.precision import PRECISIONS
 from pairx_engine.relevance import LayerExplainer, Seen
 from pairx_engine.starts import starts_of

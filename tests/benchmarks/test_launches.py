@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from pairx_engine.lrp import PRESETS
 from pairx_engine.models import load_model
+from pairx_engine.presets import PRESETS
 from pairx_engine.propagation.precision import PRECISIONS
 from tests.benchmarks import launches
 from tests.benchmarks.fake_gpu import fake_chips, fake_explainer, gradients

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from pairx_engine.lrp import preset_named
 from pairx_engine.models.miewid import GeneralisedMeanPool
+from pairx_engine.presets import preset_named
 from pairx_engine.propagation.fast import FastPath
 from pairx_engine.propagation.precision import precision_named
 from pairx_engine.propagation.window import whole

@@ -7,8 +7,8 @@ from torch import nn
 
 from pairx_engine.chips import ChipSpec
 from pairx_engine.explain import explain_pair
-from pairx_engine.lrp import REDUCTIONS
 from pairx_engine.models import ReIdModel
+from pairx_engine.presets import REDUCTIONS
 from pairx_engine.relevance import LayerExplainer
 from pairx_engine.starts import cosine_start
 

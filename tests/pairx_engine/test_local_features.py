@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 from pairx_engine.chips import decode_photo, view_of
 from pairx_engine.errors import ModelError
 from pairx_engine.homography import Homography, estimate_homography, rescale_points, transform
-from pairx_engine.local import LOCAL_MATCHERS, LocalFeatures, MissingWeightsError, load_local_matcher
-from pairx_engine.local.features import strongest_features
+from pairx_engine.local.features import LocalFeatures, MissingWeightsError, strongest_features
+from pairx_engine.local.registry import LOCAL_MATCHERS, load_local_matcher
 from pairx_engine.local.sift import (
     SiftMatcher,
     _minus_half_squared_distances,
@@ -32,7 +32,7 @@ needs_models = pytest.mark.skipif(
 needs_photos = pytest.mark.skipif(
     not (SHARED / "data").is_dir(), reason="no shared photos beside the project"
 )
-LEARNED = [name for name in LOCAL_MATCHERS if name != "sift"]
+LEARNED = [name for name, matcher in LOCAL_MATCHERS.items() if matcher.needs_weights]
 
 
 def texture(seed=0, size=(400, 512)):

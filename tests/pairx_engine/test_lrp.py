@@ -1,5 +1,7 @@
 """The rules against a re-implementation with explicit matrices, against zennit's own merging, and what they leave behind."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,16 +13,8 @@ from torchvision.ops import SqueezeExcitation
 from zennit.canonizers import SequentialMergeBatchNorm
 from zennit.composites import EpsilonPlus
 
-from pairx_engine.lrp import (
-    PRESETS,
-    REDUCTIONS,
-    Preset,
-    fold_batch_norm,
-    following_batch_norms,
-    lrp_rules,
-    preset_named,
-    reduce_channels,
-)
+from pairx_engine.lrp import fold_batch_norm, following_batch_norms, lrp_rules, reduce_channels
+from pairx_engine.presets import PRESETS, REDUCTIONS, Preset, preset_named
 from pairx_engine.relevance import LayerExplainer
 
 STABILIZER = 1e-6
@@ -352,6 +346,6 @@ def test_a_preset_takes_another_reduction_and_keeps_its_name_and_rules():
     for name, own in PRESETS.items():
         assert preset_named(name) is own
         for reduction in REDUCTIONS:
-            assert preset_named(name, reduction) == Preset(name, reduction, own.start, own.conserving)
+            assert preset_named(name, reduction) == replace(own, reduction=reduction)
     with pytest.raises(ValueError, match="abs_of_sum, signed_sum, sum_of_abs, positive_sum"):
         preset_named("paper", "mean")

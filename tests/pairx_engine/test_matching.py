@@ -94,7 +94,7 @@ def test_blocks_do_not_change_matches(monkeypatch, elements):
     rng = np.random.default_rng(5)
     maps = [rng.integers(0, 3, size=(2, 4, 6)).astype(np.float32) for _ in range(2)]
     wanted = match(*maps)
-    monkeypatch.setattr(matching, "BLOCK_ELEMENTS", elements)
+    monkeypatch.setattr(matching, "DISTANCES_AT_ONCE", elements)
     found = match(*maps)
     assert flat(found, *maps) == flat(wanted, *maps)
     assert np.array_equal(found.distance, wanted.distance)

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pairx_engine.propagation.precision import PRECISIONS, Precision
-from pairx_engine.propagation.window import STEP, Window, whole, without_light_edges
+from pairx_engine.propagation.window import Window, whole, without_light_edges
 from pairx_engine.relevance import LayerExplainer
+from pairx_engine.tuning import WINDOW_STEP
 
 LAYER, SHARE = "blocks.3", 0.05
 
@@ -45,8 +46,8 @@ def test_light_edges_are_the_most_that_may_go(data):
     allowed = total * share / 4 * (1 - 1e-5)
     needed = h - naive_light_rows(mass, allowed) - naive_light_rows(mass[::-1], allowed)
     across = w - naive_light_rows(mass.T, allowed) - naive_light_rows(mass.T[::-1], allowed)
-    assert kept.size[0] <= min(h, max(needed, 1) + STEP - 1)
-    assert kept.size[1] <= min(w, max(across, 1) + STEP - 1)
+    assert kept.size[0] <= min(h, max(needed, 1) + WINDOW_STEP - 1)
+    assert kept.size[1] <= min(w, max(across, 1) + WINDOW_STEP - 1)
 
 
 def test_nothing_and_what_is_no_number_keep_their_window():

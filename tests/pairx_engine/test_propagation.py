@@ -11,7 +11,8 @@ from torch import nn
 from torch.nn import functional
 
 from pairx_engine.errors import EngineError
-from pairx_engine.lrp import PRESETS, fold_batch_norm
+from pairx_engine.lrp import fold_batch_norm
+from pairx_engine.presets import PRESETS
 from pairx_engine.propagation.conserving import ConservingConv
 from pairx_engine.propagation.convolution import (
     CANCELLATION,
@@ -24,10 +25,12 @@ from pairx_engine.propagation.convolution import (
 from pairx_engine.propagation.fast import FastPath
 from pairx_engine.propagation.layout import channels_last
 from pairx_engine.propagation.precision import PRECISIONS
+from pairx_engine.propagation.published import PUBLISHED
 from pairx_engine.propagation.rules import settled
 from pairx_engine.propagation.trace import CHIP, Untraceable, trace
-from pairx_engine.propagation.window import SIZES, Window, cut, fitted, move, whole
+from pairx_engine.propagation.window import Window, cut, fitted, move, whole
 from pairx_engine.relevance import LayerExplainer
+from pairx_engine.tuning import WINDOW_SIZES
 from tests.pairx_engine.small_networks import random_chip
 
 SIZE = 9
@@ -85,7 +88,7 @@ def test_fitted_windows_lie_inside_and_lose_nothing(low, size, end):
 def test_fitted_windows_have_few_sizes(size, end):
     extent = Window(0, end, 0, end)
     found = {fitted(Window(low, low + size, 0, 1), extent).size[0] for low in range(1 - size, end)}
-    assert len(found) <= SIZES
+    assert len(found) <= WINDOW_SIZES
 
 
 @pytest.mark.parametrize("side", [12, 28])
@@ -280,7 +283,7 @@ def test_values_changed_in_place_are_read_as_they_are_then():
 
 def test_a_trace_shares_the_parameters_and_nothing_else():
     net = Overwriting().train()
-    read = trace(net)
+    read = trace(net, PUBLISHED.whole)
     shadow = dict(read.shadow.named_parameters())
     assert all(shadow[name] is parameter for name, parameter in net.named_parameters())
     assert not read.shadow.training
@@ -290,7 +293,7 @@ def test_a_trace_shares_the_parameters_and_nothing_else():
 
 
 def test_a_trace_knows_what_leads_where():
-    read = trace(Overwriting())
+    read = trace(Overwriting(), PUBLISHED.whole)
     (act,) = read.outputs["act"]
     assert read.leading_to(read.result, set()) >= {CHIP, act, read.result}
     assert CHIP not in read.leading_to(read.result, {*read.outputs["conv"]})

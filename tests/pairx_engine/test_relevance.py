@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from pairx_engine.groups import in_groups
-from pairx_engine.lrp import REDUCTIONS, lrp_rules, preset_named
+from pairx_engine.lrp import lrp_rules
+from pairx_engine.presets import REDUCTIONS, preset_named
 from pairx_engine.propagation.tape import Tape
 from pairx_engine.relevance import LayerExplainer
 from pairx_engine.starts import cosine_shares, cosine_start

@@ -7,12 +7,13 @@ import tomllib
 import pytest
 from pydantic import ValidationError
 
+import tasks  # noqa: F401  # settings learn from it what they may name
 from pairx_engine.chips import MAX_PIXELS
 from pairx_engine.homography import Method
 from pairx_engine.local.registry import LOCAL_MATCHERS
-from pairx_engine.lrp import PRESETS, REDUCTIONS
+from pairx_engine.presets import PRESETS, REDUCTIONS
 from schemas.errors import SettingsError
-from schemas.settings import Matcher, Settings, load_settings
+from schemas.settings import Settings, described, load_settings
 
 
 @pytest.fixture
@@ -120,12 +121,14 @@ def test_settings_survive_being_sent_to_a_worker():
 def test_every_setting_teaches():
     for name, field in Settings.model_fields.items():
         assert field.description, name
-        assert len(field.description) > 10, name
+        assert len(described(name)) > 10, name
 
 
 def test_choices_are_those_of_the_engine():
-    assert Matcher.__args__ == LOCAL_MATCHERS
-    assert set(Settings.model_fields["preset"].annotation.__args__) == set(PRESETS)
+    for setting, members in (("preset", PRESETS), ("matcher", LOCAL_MATCHERS)):
+        for name, member in members.items():
+            assert getattr(load_settings(overrides={setting: name}), setting) == name
+            assert f"{name} ({member.about})" in described(setting)
     reductions, _ = Settings.model_fields["reduction"].annotation.__args__
     assert reductions.__args__ == REDUCTIONS
     assert Settings.model_fields["max_pixels"].default == MAX_PIXELS

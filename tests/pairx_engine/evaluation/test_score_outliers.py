@@ -66,7 +66,7 @@ def test_equally_near_pairs_are_so_although_their_cosines_are_rounded(seed):
 def test_parts_of_the_pairs_give_the_same_as_all_at_once(monkeypatch):
     pairs = random_pairs(8, n=200)
     whole = outliers(pairs, 12)
-    monkeypatch.setattr(module, "CHUNK", 40)
+    monkeypatch.setattr(module, "SCORES_AT_ONCE", 40)
     assert np.array_equal(outliers(pairs, 12), whole, equal_nan=True)
 
 

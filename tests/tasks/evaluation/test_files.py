@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pairx_engine.evaluation.bootstrap import Interval
-from pairx_engine.lrp import PRESETS, REDUCTIONS
+from pairx_engine.presets import PRESETS, REDUCTIONS
 from schemas.errors import PairxError, SettingsError
 from schemas.settings import Settings, load_settings
 from tasks.evaluation.files import (

@@ -1,0 +1,10 @@
+"""What settings may name: members of the engine's registries, entered here since settings know nothing of the engine."""
+
+from __future__ import annotations
+
+from pairx_engine.local.registry import LOCAL_MATCHERS
+from pairx_engine.presets import PRESETS
+from schemas.settings import OFFERS
+
+OFFERS["preset"] = PRESETS
+OFFERS["matcher"] = LOCAL_MATCHERS
