@@ -20,7 +20,6 @@ from flows.stages import StageRunner
 from schemas.catalogue import Catalogue, read_catalogue
 from schemas.errors import PairxError
 from schemas.settings import Settings, load_settings
-from schemas.views import NARROW
 from tasks.draw import plan_draw
 from tasks.embed import plan_embed
 from tasks.flag import flag
@@ -178,7 +177,7 @@ def _process_pairs(job: Job, log: RunLog, gallery: Gallery, options: RunOptions,
         to_score = plan_score(unscored, photos, left.keypoint_shards(), pairs_per_shard(job.settings))
     stages.run("score", to_score, [len(s.pairs) for s in to_score], "all pairs have scores")
 
-    with look(job, log.columns(gallery.state), options.retry_failed, NARROW) as (connection, left):
+    with look(job, log.columns(gallery.state), options.retry_failed, True) as (connection, left):
         with stages.alone("flag") as note:
             note(f"{flag(job, connection, gallery.state)} suspects")
         to_draw = plan_draw(left.undrawn(job.settings.figures))
@@ -188,7 +187,7 @@ def _process_pairs(job: Job, log: RunLog, gallery: Gallery, options: RunOptions,
 def _finish(job: Job, log: RunLog, gallery: Gallery, stages: StageRunner) -> RunSummary:
     """Check that nothing was lost, write the report and close the run."""
     with (
-        look(job, log.columns(gallery.state), keep=NARROW) as (connection, _),
+        look(job, log.columns(gallery.state), keep=True) as (connection, _),
         stages.alone("report") as note,
     ):
         sums = tuple(balances(connection))

@@ -14,7 +14,7 @@ import duckdb
 import pyarrow as pa
 
 from schemas.errors import PairxError, WarehouseError
-from schemas.view_descriptions import VIEWS, describe_column, describe_view
+from schemas.view_descriptions import describe_column, describe_view, view_sentences
 from schemas.views import Run, install_views
 from tasks.query_results import Format, QueryError, format_result
 from tasks.warehouse import Warehouse
@@ -123,7 +123,7 @@ def _node_types(tree: Any) -> set[str]:
 class _NoFiles:
     """A store without a file, to describe the views when there is no warehouse at hand."""
 
-    def files(self, table: str, fingerprint: str | None = None) -> list[str]:
+    def files(self, table: str) -> list[str]:
         return []
 
     def attach(self, connection: duckdb.DuckDBPyConnection) -> None:
@@ -135,12 +135,10 @@ def describe(connection: duckdb.DuckDBPyConnection | None = None, view: str | No
 
     Raises `QueryError` for an unknown view.
     """
-    if connection is None:
-        connection = duckdb.connect(":memory:")
-        install_views(connection, _NoFiles())
+    sentences = view_sentences()
     if view is None:
-        width = max(map(len, VIEWS))
-        listed = [f"{name.ljust(width)}  {about}" for name, about in VIEWS.items()]
+        width = max(map(len, sentences))
+        listed = [f"{name.ljust(width)}  {about}" for name, about in sentences.items()]
         return "\n".join(
             [
                 *listed,
@@ -148,10 +146,13 @@ def describe(connection: duckdb.DuckDBPyConnection | None = None, view: str | No
                 "all_TABLE holds every committed row, run_TABLE those of the current run's settings.",
             ]
         )
+    if connection is None:
+        connection = duckdb.connect(":memory:")
+        install_views(connection, _NoFiles())
     try:
         found = connection.table(view)
     except duckdb.Error as error:
-        raise QueryError(f"there is no view {view!r}", f"views are {', '.join(VIEWS)}") from error
+        raise QueryError(f"there is no view {view!r}", f"views are {', '.join(sentences)}") from error
     columns = [(name, str(kind)) for name, kind in zip(found.columns, found.types, strict=True)]
     name_width, type_width = (max(len(row[i]) for row in columns) for i in (0, 1))
     lines = [

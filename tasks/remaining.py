@@ -159,7 +159,10 @@ def subtitle(row: Mapping[str, Any]) -> str:
 
 @contextmanager
 def look(
-    job: Job, current: Mapping[str, Any], retry_failed: bool = False, keep: Collection[str] = ("photos",)
+    job: Job,
+    current: Mapping[str, Any],
+    retry_failed: bool = False,
+    keep: bool | Collection[str] = ("photos",),
 ) -> Iterator[tuple[duckdb.DuckDBPyConnection, Remaining]]:
     """A connection with this run's views over the files committed now; the views in `keep` are computed once."""
     connection = duckdb.connect(":memory:")

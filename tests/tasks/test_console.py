@@ -12,7 +12,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from schemas.errors import WarehouseError
-from schemas.view_descriptions import VIEWS
+from schemas.view_descriptions import view_sentences
 from tasks.console import QueryError, connect_analyst, describe, format_result, prompt, run_query
 from tasks.warehouse import Warehouse
 from tests.toy_warehouse import Pair, Photo, Toy
@@ -225,7 +225,7 @@ def test_an_unknown_format_is_refused() -> None:
 
 def test_views_are_described_without_a_warehouse(analyst: duckdb.DuckDBPyConnection) -> None:
     assert describe() == describe(analyst)
-    assert all(f"{name} " in describe() for name in VIEWS)
+    assert all(f"{name} " in describe() for name in view_sentences())
     for view in ("pair_scores", "all_runs", "suspects"):
         assert describe(None, view) == describe(analyst, view)
     assert "match_coverage" in describe(None, "pair_scores")
