@@ -31,6 +31,8 @@ def connect_analyst(
 ) -> duckdb.DuckDBPyConnection:
     """A DuckDB connection that sees the warehouse's views and nothing else of the machine.
 
+    What it answers comes as Arrow (``.sql(query).to_arrow_table()``) or, where pandas is installed (the extra `notebook`), as
+    a data frame (``.sql(query).df()``).
     `run` chooses whose fingerprints count, as in `install_views`; `materialise` computes the narrow views once. External
     access, extensions and Python variables are off, only the warehouse's files can be opened, and the configuration is
     locked. Raises `WarehouseError` when the URL holds no warehouse.
@@ -41,7 +43,16 @@ def connect_analyst(
             f"there is no warehouse at {warehouse.url}", "pairx run CATALOGUE --warehouse URL makes one"
         )
     connection = duckdb.connect(":memory:")
-    install_views(connection, warehouse, run, materialise)
+    try:
+        install_views(connection, warehouse, run, materialise)
+        _lock(connection, warehouse, memory_limit)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _lock(connection: duckdb.DuckDBPyConnection, warehouse: Warehouse, memory_limit: str) -> None:
     settings: dict[str, Any] = {
         "memory_limit": memory_limit,
         "temp_directory": str(Path(tempfile.gettempdir()) / "pairx-sql"),
@@ -55,7 +66,6 @@ def connect_analyst(
     }
     for name, value in settings.items():
         connection.execute(f"SET {name} = ?", [value]).fetchall()
-    return connection
 
 
 def run_query(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:

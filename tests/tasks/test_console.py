@@ -278,3 +278,21 @@ def test_ctrl_c_drops_the_statement_and_not_the_prompt(
     prompt(analyst, None, sink)
     assert "kept" in sink.getvalue()
     assert "dropped" not in sink.getvalue()
+
+
+def test_answers_come_as_arrow_and_with_pandas_as_data_frames(analyst: duckdb.DuckDBPyConnection) -> None:
+    assert analyst.sql("FROM runs").to_arrow_table().num_rows == 1
+    assert analyst.sql("FROM photos").arrow().read_all().num_rows == 4
+    pytest.importorskip("pandas")
+    assert len(analyst.sql("FROM runs").df()) == 1
+
+
+def test_a_failed_connection_is_closed(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+    connect = duckdb.connect
+    monkeypatch.setattr(duckdb, "connect", lambda *given: opened.append(connect(*given)) or opened[-1])
+    with pytest.raises(WarehouseError, match="no run 'r9'"):
+        connect_analyst(folder, "r9")
+    for connection in opened:
+        with pytest.raises(duckdb.ConnectionException):
+            connection.execute("SELECT 1")
