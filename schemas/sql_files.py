@@ -70,8 +70,8 @@ def suspect_rules() -> Mapping[str, SqlFile]:
 
 def kinds_in_words() -> str:
     """All kinds of suspects, as in "a, b or c"."""
-    *others, last = sorted(suspect_rules())
-    return f"{', '.join(others)} or {last}" if others else last
+    kinds = sorted(suspect_rules())
+    return " or ".join(filter(None, [", ".join(kinds[:-1]), *kinds[-1:]]))
 
 
 def macro_texts() -> list[str]:
