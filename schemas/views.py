@@ -126,8 +126,11 @@ class Views:
         self._forms: dict[str, tuple[str, bool]] = {}
 
     def wrote(self, tables: Iterable[str]) -> None:
-        """Say that rows may have been committed to some tables: the next `refresh` lists their files again."""
-        self._written |= {table for table in tables if table in TABLES}
+        """Say that rows may have been committed to some tables: the next `refresh` lists their files again.
+
+        `KeyError` for a table that there is not.
+        """
+        self._written |= {TABLES[table].name for table in tables}
 
     def refresh(self, run: Run = None, materialise: bool | Collection[str] = False) -> None:
         """See what is committed now in the tables that were written, and look at a run.
