@@ -57,9 +57,9 @@ def kinds(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
     return dict(found)
 
 
-def fail(code: FailureCode) -> Callable[[Warehouse], None]:
+def fail(code: FailureCode) -> Callable[[Warehouse], int]:
     row = Failure("ingest", "bad", code, "it breaks off", revision=0).row()
-    return lambda w: w.write("failures", FINGERPRINTS["photos"], "same-name", [row]) and None
+    return lambda w: w.write("failures", FINGERPRINTS["photos"], "same-name", [row])
 
 
 def write(photos: list[Photo]) -> Callable[[Warehouse], None]:

@@ -87,7 +87,7 @@ def test_what_is_computed_once_stands_in_front_unless_it_is_a_table(
         "c": "-- c\n\nFROM a JOIN b USING (r)",
     }
     graph = graph_of(tmp_path, monkeypatch, **views)
-    assert len(duckdb.sql(graph.query("c")).fetchall()) == 1  # two looks at one random number
+    assert len(duckdb.execute(graph.query("c")).fetchall()) == 1  # two looks at one random number
     assert "a AS MATERIALIZED" not in graph.query("c", {"a"})
     assert graph.query("c", {"a", "b"}) == "FROM a JOIN b USING (r)"
 

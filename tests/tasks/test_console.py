@@ -288,11 +288,17 @@ def test_answers_come_as_arrow_and_with_pandas_as_data_frames(analyst: duckdb.Du
 
 
 def test_a_failed_connection_is_closed(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened = []
+    opened: list[duckdb.DuckDBPyConnection] = []
     connect = duckdb.connect
-    monkeypatch.setattr(duckdb, "connect", lambda *given: opened.append(connect(*given)) or opened[-1])
+
+    def noted(database: str) -> duckdb.DuckDBPyConnection:
+        opened.append(connect(database))
+        return opened[-1]
+
+    monkeypatch.setattr(duckdb, "connect", noted)
     with pytest.raises(WarehouseError, match="no run 'r9'"):
         connect_analyst(folder, "r9")
+    assert opened
     for connection in opened:
         with pytest.raises(duckdb.ConnectionException):
             connection.execute("SELECT 1")
