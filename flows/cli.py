@@ -30,6 +30,7 @@ from flows.options import (
     Revision,
     overrides,
 )
+from schemas.sql_files import suspect_rules
 
 app = typer.Typer(
     name="pairx",
@@ -41,6 +42,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+
+
+def _kinds_help() -> str:
+    return "; ".join(f"{kind}: {rule.about}" for kind, rule in sorted(suspect_rules().items()))
 
 
 @app.command()
@@ -202,9 +207,7 @@ def validate(
 def suspects(
     warehouse: Annotated[str, typer.Option(help="Folder or fsspec URL of the tables.")] = "warehouse",
     top: Annotated[int, typer.Option(help="How many to print.", min=1)] = 20,
-    kind: Annotated[
-        str | None, typer.Option(help="copy, different_name_same_animal or same_name_different_animal.")
-    ] = None,
+    kind: Annotated[str | None, typer.Option(help=f"Print one kind only. {_kinds_help()}.")] = None,
     output: Annotated[str, typer.Option("--format", help="table, csv or json.")] = "table",
 ) -> None:
     """Print the ranked suspects."""

@@ -14,6 +14,7 @@ from rich.console import Console
 from schemas.catalogue import Catalogue, read_catalogue
 from schemas.errors import PairxError, SettingsError
 from schemas.settings import Settings, described, load_settings
+from schemas.sql_files import kinds_in_words, suspect_rules
 from tasks.console import Format, connect_analyst, describe, format_result, prompt, run_query
 
 _OUT = Console(highlight=False, soft_wrap=True, markup=False)
@@ -104,7 +105,9 @@ def print_cookbook() -> None:
 
 
 def print_suspects(warehouse: str, top: int, kind: str | None, output: str) -> None:
-    """The first suspects, of one kind if wanted."""
+    """The first suspects, of one kind if wanted; `SettingsError` for an unknown kind."""
+    if kind is not None and kind not in suspect_rules():
+        raise SettingsError(f"there is no kind of suspects {kind!r}", f"use {kinds_in_words()}")
     connection = connect_analyst(warehouse, materialise=True)
     found = connection.sql(
         """

@@ -44,7 +44,7 @@ from tasks.evaluation.results import Evaluation, FaithfulnessRow
 from tasks.evaluation.statistics import equal_cosine, measure, rank_outliers
 from tasks.evaluation.sweep import Sweep, plan_sweep, sweep_partition
 from tasks.job import Job, prepare_job
-from tasks.remaining import look
+from tasks.remaining import RunViews
 from tasks.retrieve import Gallery
 from tasks.run_log import Balance, RunLog
 from tasks.run_report import EMBEDDED_NOTICE
@@ -131,18 +131,20 @@ def _process(
 ) -> Evaluated:
     log, stages = RunLog(job), StageRunner(job, reporter)
     run = RunOptions(retry_failed=options.retry_failed)
-    if catalogue is not None:
-        ingest_photos(catalogue, job, log, run, stages)
-    gallery = embed_photos(job, log, run, stages)
-    with look(job, log.columns()) as (_, left):
-        photos = left.photos()
-    if catalogue is not None:
-        # The warehouse may hold the photos of other catalogues, too.
-        wanted = {entry.photo_id for entry in catalogue.entries}
-        gallery = Gallery.of([photos[i] for i in gallery.photo_ids if i in wanted])
-    listed = _list(job, gallery, photos, options, stages)
-    _score(job, log, listed, options, stages)
-    evaluation, table, balance = _measure(job, log, gallery, photos, listed, options, sweep, stages)
+    with RunViews(job, options.retry_failed) as views:
+        if catalogue is not None:
+            ingest_photos(catalogue, job, log, run, stages, views)
+        gallery = embed_photos(job, log, stages, views)
+        photos = views.look(log.columns())[1].photos()
+        if catalogue is not None:
+            # The warehouse may hold the photos of other catalogues, too.
+            wanted = {entry.photo_id for entry in catalogue.entries}
+            gallery = Gallery.of([photos[i] for i in gallery.photo_ids if i in wanted])
+        listed = _list(job, gallery, photos, options, stages)
+        _score(job, log, listed, options, stages, views)
+        evaluation, table, balance = _measure(
+            job, log, gallery, photos, listed, options, sweep, stages, views
+        )
     return Evaluated(evaluation, table, balance)
 
 
@@ -175,12 +177,15 @@ def _list(
     return listed
 
 
-def _score(job: Job, log: RunLog, listed: pa.Table, options: EvaluateOptions, stages: StageRunner) -> None:
+def _score(
+    job: Job, log: RunLog, listed: pa.Table, options: EvaluateOptions, stages: StageRunner, views: RunViews
+) -> None:
     """Score the listed pairs that have no scores under these settings, as the nightly run would."""
-    with look(job, log.columns(), options.retry_failed) as (connection, left):
-        unscored = ListedPairs(connection, job, listed).unscored(options.retry_failed)
-        shards = plan_score(unscored, left.photos(), left.keypoint_shards(), pairs_per_shard(job.settings))
+    connection, left = views.look(log.columns())
+    unscored = ListedPairs(connection, job, listed).unscored(options.retry_failed)
+    shards = plan_score(unscored, left.photos(), left.keypoint_shards(), pairs_per_shard(job.settings))
     stages.run("score", shards, [len(s.pairs) for s in shards], "all listed pairs have scores")
+    views.wrote("matches", "relevances", "scores", "failures")
 
 
 def _measure(
@@ -192,17 +197,17 @@ def _measure(
     options: EvaluateOptions,
     sweep: Sweep | None,
     stages: StageRunner,
+    views: RunViews,
 ) -> tuple[Evaluation, pa.Table, Balance]:
     """Statistics, outliers with figures, and what was asked for besides."""
-    with look(job, log.columns()) as (connection, _):
-        found = ListedPairs(connection, job, listed)
-        scored, table, failed = found.scored(), found.table(), found.failed()
-        ranked = rank_outliers(scored, _LISTED_OUTLIERS)
-        wanted = ranked[: options.figures]
-        undrawn = plan_draw(found.undrawn(wanted, photos))
+    found = ListedPairs(views.look(log.columns())[0], job, listed)
+    scored, table, failed = found.scored(), found.table(), found.failed()
+    ranked = rank_outliers(scored, _LISTED_OUTLIERS)
+    wanted = ranked[: options.figures]
+    undrawn = plan_draw(found.undrawn(wanted, photos))
     stages.run("draw", undrawn, [len(s.items) for s in undrawn], "figures of the outliers")
-    with look(job, log.columns()) as (connection, _):
-        figures = ListedPairs(connection, job, listed).figures(wanted)
+    views.wrote("explanations", "failures")
+    figures = ListedPairs(views.look(log.columns())[0], job, listed).figures(wanted)
     choice = _choose(job, sweep, photos, listed, options, stages) if sweep else None
     faithful = _faithfulness(job, photos, listed, options, stages) if options.faithfulness else []
     with stages.alone("measure") as note:

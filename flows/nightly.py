@@ -20,13 +20,12 @@ from flows.stages import StageRunner
 from schemas.catalogue import Catalogue, read_catalogue
 from schemas.errors import PairxError
 from schemas.settings import Settings, load_settings
-from schemas.views import NARROW
 from tasks.draw import plan_draw
 from tasks.embed import plan_embed
 from tasks.flag import flag
 from tasks.ingest import plan_ingest, withdraw, withdrawn_rows
 from tasks.job import Job, prepare_job
-from tasks.remaining import look
+from tasks.remaining import RunViews
 from tasks.retrieve import Gallery, commit_pairs, new_pairs, plan_retrieve
 from tasks.run_log import Balance, RunLog, StageLog, balances, unchanged
 from tasks.run_report import write_report
@@ -115,55 +114,56 @@ def _process(catalogue: Catalogue, job: Job, options: RunOptions, reporter: Repo
     log.write("started")
     stages = StageRunner(job, reporter)
     try:
-        ingest_photos(catalogue, job, log, options, stages)
-        gallery = embed_photos(job, log, options, stages)
-        _process_pairs(job, log, gallery, options, stages)
-        return _finish(job, log, gallery, stages)
+        with RunViews(job, options.retry_failed) as views:
+            ingest_photos(catalogue, job, log, options, stages, views)
+            gallery = embed_photos(job, log, stages, views)
+            _process_pairs(job, log, gallery, stages, views)
+            return _finish(job, log, gallery, stages, views)
     except BaseException as error:
         log.write("failed", stages=stages.logs, message=f"{type(error).__name__}: {error}")
         raise
 
 
 def ingest_photos(
-    catalogue: Catalogue, job: Job, log: RunLog, options: RunOptions, stages: StageRunner
+    catalogue: Catalogue, job: Job, log: RunLog, options: RunOptions, stages: StageRunner, views: RunViews
 ) -> None:
     """Take in what is new or changed in the catalogue."""
     size = job.settings.photos_per_shard
-    with look(job, log.columns(), options.retry_failed) as (_, left):
-        known = left.photos()
+    known = views.look(log.columns())[1].photos()
     withdrawn = withdraw(job, list(withdrawn_rows(known, catalogue))) if options.withdraw_missing else 0
     shards = plan_ingest(catalogue, known, size, options.retry_failed)
     note = f"; {withdrawn} withdrawn" if withdrawn else ""
     stages.run(
         "ingest", shards, [len(s.entries) for s in shards], f"{len(catalogue.entries)} photos listed{note}"
     )
+    views.wrote("photos", "failures")
 
 
-def embed_photos(job: Job, log: RunLog, options: RunOptions, stages: StageRunner) -> Gallery:
+def embed_photos(job: Job, log: RunLog, stages: StageRunner, views: RunViews) -> Gallery:
     """Embed the photos of the catalogue that need it; returns those that can be paired."""
     size = job.settings.photos_per_shard
-    with look(job, log.columns(), options.retry_failed) as (_, left):
-        present = [p for p in left.photos().values() if p["present"]]
-        to_embed = plan_embed(
-            present,
-            left.embedded() | left.given_up("embeddings"),
-            left.detected() | left.given_up("keypoints"),
-            size,
-        )
+    _, left = views.look(log.columns())
+    present = [p for p in left.photos().values() if p["present"]]
+    to_embed = plan_embed(
+        present,
+        left.embedded() | left.given_up("embeddings"),
+        left.detected() | left.given_up("keypoints"),
+        size,
+    )
     stages.run(
         "embed", to_embed, [len(s.photos) for s in to_embed], f"{len(present)} photos in the catalogue"
     )
+    views.wrote("embeddings", "keypoints", "failures")
 
-    with look(job, log.columns()) as (_, left):
-        embedded = left.embedded()
+    embedded = views.look(log.columns())[1].embedded()
     return Gallery.of([p for p in present if (p["photo_id"], p["chip_id"]) in embedded])
 
 
-def _process_pairs(job: Job, log: RunLog, gallery: Gallery, options: RunOptions, stages: StageRunner) -> None:
+def _process_pairs(job: Job, log: RunLog, gallery: Gallery, stages: StageRunner, views: RunViews) -> None:
     """Retrieve, score, flag and draw."""
-    with look(job, log.columns()) as (connection, left):
-        stored = left.stored_pairs()
-        done = unchanged(connection, job.prints.pairs, gallery.state)
+    connection, left = views.look(log.columns())
+    stored = left.stored_pairs()
+    done = unchanged(connection, job.prints.pairs, gallery.state)
     shards = [] if done or len(gallery.photo_ids) < 2 else plan_retrieve(gallery)
     stages.run(
         "retrieve",
@@ -172,25 +172,26 @@ def _process_pairs(job: Job, log: RunLog, gallery: Gallery, options: RunOptions,
         f"{len(gallery.photo_ids)} photos to compare",
         finish=lambda candidates: commit_pairs(job, new_pairs(job, gallery, candidates, stored)),
     )
+    views.wrote("pairs")
 
-    with look(job, log.columns(gallery.state), options.retry_failed, ("photos", "pairs")) as (_, left):
-        unscored, photos = left.unscored(), left.photos()
-        to_score = plan_score(unscored, photos, left.keypoint_shards(), pairs_per_shard(job.settings))
+    _, left = views.look(log.columns(gallery.state), ("photos", "pairs"))
+    unscored, photos = left.unscored(), left.photos()
+    to_score = plan_score(unscored, photos, left.keypoint_shards(), pairs_per_shard(job.settings))
     stages.run("score", to_score, [len(s.pairs) for s in to_score], "all pairs have scores")
+    views.wrote("matches", "relevances", "scores", "failures")
 
-    with look(job, log.columns(gallery.state), options.retry_failed, NARROW) as (connection, left):
-        with stages.alone("flag") as note:
-            note(f"{flag(job, connection, gallery.state)} suspects")
-        to_draw = plan_draw(left.undrawn(job.settings.figures))
+    connection, left = views.look(log.columns(gallery.state), keep=True)
+    with stages.alone("flag") as note:
+        note(f"{flag(job, connection, gallery.state)} suspects")
+    to_draw = plan_draw(left.undrawn(job.settings.figures))
     stages.run("draw", to_draw, [len(s.items) for s in to_draw], "figures of the first suspects")
+    views.wrote("suspects", "explanations", "failures")
 
 
-def _finish(job: Job, log: RunLog, gallery: Gallery, stages: StageRunner) -> RunSummary:
+def _finish(job: Job, log: RunLog, gallery: Gallery, stages: StageRunner, views: RunViews) -> RunSummary:
     """Check that nothing was lost, write the report and close the run."""
-    with (
-        look(job, log.columns(gallery.state), keep=NARROW) as (connection, _),
-        stages.alone("report") as note,
-    ):
+    connection, _ = views.look(log.columns(gallery.state), keep=True)
+    with stages.alone("report") as note:
         sums = tuple(balances(connection))
         report, counts = write_report(job, log, connection, sums, stages.logs)
         note(report)

@@ -4,6 +4,13 @@ FROM suspects
 ORDER BY rank
 LIMIT 20;
 
+-- Photos blamed for a wrong name, with the name that would fit and the pairs that say so
+SELECT blamed_photo, identity, right_name, kind, round(score, 2) AS score, supporting_pairs, words
+FROM suspicions
+JOIN photos ON photo_id = blamed_photo
+ORDER BY suspicions.score DESC, blamed_photo, kind
+LIMIT 20;
+
 -- Plausibility of pairs of one name, of two names, and of pairs with an unknown animal
 SELECT
     CASE WHEN same_identity THEN 'one name' WHEN NOT same_identity THEN 'two names' ELSE 'unknown' END AS names,

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from schemas.columns import BOOL, F32, F64, I32, I64, LAYER, PAIR_KEY, STRING, Table, column, required
 from schemas.evaluation_tables import EVALUATION_TABLES
+from schemas.sql_files import kinds_in_words
 
 SCHEMA_VERSION = 1
 """Raised whenever a column changes its meaning; part of every fingerprint and of every file's metadata."""
@@ -262,7 +263,7 @@ SUSPECTS = Table(
         [
             required("state", STRING, "hash of the catalogue state that was ranked"),
             required("rank", I32, "1 = most suspect"),
-            required("kind", STRING, "copy, different_name_same_animal or same_name_different_animal"),
+            required("kind", STRING, kinds_in_words()),
             required("score", F64, "suspicion in [0, 1]; 1 = most suspect"),
             *PAIR_KEY,
             column("identity_a", STRING, "name of photo_a when it was ranked"),

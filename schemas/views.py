@@ -1,14 +1,16 @@
-"""Puts the views of `views.sql` and `suspects.sql` over a warehouse's files into a DuckDB connection.
+"""Puts the views of the SQL files over a warehouse's files into a DuckDB connection, and keeps them up to date.
 
 Three levels: ``all_TABLE`` is every committed row; ``run_TABLE`` is what is stored under the fingerprints of one run, the
-one row of the table `current_run`; and the views of the SQL files pick from those rows what is current.
+one row of the table `current_run`; and the views of the SQL files pick from those rows what is current. Tables only grow:
+new photos displace old neighbours, corrected names and withdrawn photos take effect, and nothing is rewritten. A killed run
+can leave rows that a later run computes again in another shard: of equal keys the first shard counts.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
-from importlib.resources import files as package_files
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import PurePosixPath
 from typing import Any, Protocol
 
 import duckdb
@@ -16,7 +18,10 @@ import pyarrow as pa
 
 from schemas.columns import Table
 from schemas.errors import WarehouseError
+from schemas.sql_files import macro_texts, view_files
 from schemas.tables import TABLES
+from schemas.thresholds import THRESHOLDS
+from schemas.view_graph import ViewGraph
 
 RUN_COLUMNS: dict[str, str] = {
     "run_id": "VARCHAR",
@@ -50,20 +55,6 @@ PARTITIONS: dict[str, tuple[str, ...]] = {
 }
 """Table -> the fingerprints of a run that its rows are stored under. A failure is stored under that of its stage."""
 
-NARROW = (
-    "photos",
-    "pairs",
-    "failures",
-    "scores",
-    "pair_scores",
-    "duplicates",
-    "identities",
-    "typical",
-    "evidence",
-    "suspects",
-)
-"""Views without lists or pictures: `materialise` turns them into tables."""
-
 _TYPES: dict[pa.DataType, str] = {
     pa.string(): "VARCHAR",
     pa.bool_(): "BOOLEAN",
@@ -82,13 +73,17 @@ _READ = """
     FROM read_parquet(?, filename = true, union_by_name = true, hive_types = {'fingerprint': VARCHAR})
 """
 """Without `hive_types` a fingerprint of digits alone would come out as a number."""
+_RELATIONS = """
+    SELECT view_name, 'VIEW' FROM duckdb_views() WHERE NOT internal
+    UNION ALL SELECT table_name, 'TABLE' FROM duckdb_tables() WHERE NOT internal
+"""
 
 
 class Store(Protocol):
     """What the views need of a warehouse."""
 
-    def files(self, table: str, fingerprint: str | None = None) -> list[str]:
-        """Committed files of a table or one of its partitions, as DuckDB opens them."""
+    def files(self, table: str) -> list[str]:
+        """Committed files of a table, as DuckDB opens them; each lies in the folder ``fingerprint=F`` of its partition."""
 
     def attach(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Let the connection open those files."""
@@ -100,8 +95,8 @@ Run = str | Mapping[str, Any] | None
 def install_stored_views(connection: duckdb.DuckDBPyConnection, store: Store) -> None:
     """Create ``all_TABLE`` for every table: every committed row of every fingerprint, with `fingerprint` and `shard`."""
     store.attach(connection)
-    for table in TABLES.values():
-        _stored(connection, table, store.files(table.name)).create_view(f"all_{table.name}", replace=True)
+    for name in TABLES:
+        _install_stored(connection, "all", name, store.files(name))
 
 
 def install_views(
@@ -112,50 +107,98 @@ def install_views(
 ) -> None:
     """Create ``all_TABLE``, `current_run`, ``run_TABLE`` and the current views in an in-memory connection.
 
-    `run` says whose fingerprints count: None for the newest finished run (or else the newest started), the id of a run,
-    or the columns of `current_run` themselves, for use inside a run that has not been written yet; absent columns are
-    null, false for `same_species` and `same_viewpoint`. Without any run the views are empty. Views see the files that are
-    committed now: install them again to see later ones. `materialise` computes views once and keeps them as tables, for
-    repeated use: those named, or with True all of `NARROW`. Raises `WarehouseError` for an unknown run.
+    They see the files that are committed now; `Views` brings them up to date later. See `Views.refresh`.
     """
-    kept = NARROW if materialise is True else materialise or ()
-    install_stored_views(connection, store)
-    current = dict(run) if isinstance(run, Mapping) else _stored_run(connection, run)
-    _install_current_run(connection, current)
-    for name, stages in PARTITIONS.items():
-        chosen = dict.fromkeys(
-            current[f"{stage}_fingerprint"] for stage in stages if current.get(f"{stage}_fingerprint")
-        )
-        paths = [path for fingerprint in chosen for path in store.files(name, fingerprint)]
-        _stored(connection, TABLES[name], paths).create_view(f"run_{name}", replace=True)
-    for name, statement in _statements():
-        _install(connection, name, statement, name in kept)
+    Views(connection, store).refresh(run, materialise)
 
 
-def view_names() -> tuple[str, ...]:
-    """Names of the current views, in the order in which the SQL files define them."""
-    return tuple(name for name, _ in _statements() if name)
+class Views:
+    """All views over one warehouse in one in-memory connection: the first `refresh` creates them, later ones amend them."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, store: Store) -> None:
+        self._connection = connection
+        self._store = store
+        self._graph = ViewGraph(view_files())
+        self._written = set(TABLES)
+        self._files: dict[str, list[str]] = {}
+        self._current: dict[str, Any] | None = None
+        self._kinds: dict[str, str] = {}
+        self._forms: dict[str, tuple[str, bool]] = {}
+
+    def wrote(self, tables: Iterable[str]) -> None:
+        """Say that rows may have been committed to some tables: the next `refresh` lists their files again.
+
+        `KeyError` for a table that there is not.
+        """
+        self._written |= {TABLES[table].name for table in tables}
+
+    def refresh(self, run: Run = None, materialise: bool | Collection[str] = False) -> None:
+        """See what is committed now in the tables that were written, and look at a run.
+
+        `run` says whose fingerprints count: None for the newest finished run (or else the newest started), the id of a run,
+        or the columns of `current_run` themselves, for use inside a run that has not been written yet; absent columns are
+        null, false for `same_species` and `same_viewpoint`. Without any run the views are empty. `materialise` computes
+        views once and keeps them as tables, for repeated use: those named, or with True all that are narrow; they are
+        computed again only when something that they come from was written. Raises `WarehouseError` for an unknown run.
+        """
+        if self._current is None:
+            _install_macros(self._connection)
+            self._store.attach(self._connection)
+            self._kinds = dict(self._connection.execute(_RELATIONS).fetchall())
+        listed = {name: self._store.files(name) for name in TABLES if name in self._written}
+        moved = {name for name, files in listed.items() if files != self._files.get(name)}
+        for name in moved:
+            _install_stored(self._connection, "all", name, listed[name])
+        files = self._files | listed
+        current = dict(run) if isinstance(run, Mapping) else _stored_run(self._connection, run)
+        changed = {f"{level}_{name}" for level in ("all", "run") for name in self._written}
+        if current != self._current:
+            _install_current_run(self._connection, current)
+            changed.add("current_run")
+        for name, stages in PARTITIONS.items():
+            before, now = (_partitions(columns or {}, stages) for columns in (self._current, current))
+            if name in moved or before != now:
+                paths = [
+                    path for part in now for path in files[name] if PurePosixPath(path).parent.name == part
+                ]
+                _install_stored(self._connection, "run", name, paths)
+                changed.add(f"run_{name}")
+        self._install(self._graph.narrow() if materialise is True else materialise or (), changed)
+        self._files, self._current = files, current
+        self._written.clear()
+
+    def _install(self, kept: Collection[str], changed: set[str]) -> None:
+        """Create the views that are not there in the wanted form, and the tables whose sources changed."""
+        for name in self._graph.views:
+            form = (self._graph.query(name, kept), name in kept)
+            if form != self._forms.get(name) or (name in kept and self._graph.sources(name) & changed):
+                self._replace(name, *form)
+
+    def _replace(self, name: str, query: str, as_table: bool) -> None:
+        if kind := self._kinds.pop(name, None):
+            self._connection.execute(f"DROP {kind} {name}").fetchall()
+        self._forms.pop(name, None)
+        kind = "TABLE" if as_table else "VIEW"
+        self._connection.execute(f"CREATE {kind} {name} AS {query}").fetchall()
+        self._kinds[name], self._forms[name] = kind, (query, as_table)
 
 
-def _statements() -> list[tuple[str, str]]:
-    """(name of the view, statement) of the SQL files; a macro's name is empty."""
-    found = []
-    for file in ("views.sql", "suspects.sql"):
-        text = package_files("schemas").joinpath(file).read_text(encoding="utf-8")
+def _partitions(current: Mapping[str, Any], stages: Iterable[str]) -> list[str]:
+    """Folders of the rows that a run stores under the fingerprints of some stages."""
+    found = (current.get(f"{stage}_fingerprint") for stage in stages)
+    return [f"fingerprint={fingerprint}" for fingerprint in dict.fromkeys(found) if fingerprint]
+
+
+def _install_macros(connection: duckdb.DuckDBPyConnection) -> None:
+    for name, number in THRESHOLDS.items():
+        connection.execute(f"CREATE OR REPLACE MACRO {name}() AS {number!r}").fetchall()
+    for text in macro_texts():
         for statement in duckdb.extract_statements(text):
-            _, is_view, rest = statement.query.partition("CREATE OR REPLACE VIEW ")
-            found.append((rest.split(maxsplit=1)[0] if is_view else "", statement.query.strip()))
-    return found
+            connection.execute(statement).fetchall()
 
 
-def _install(connection: duckdb.DuckDBPyConnection, name: str, statement: str, as_table: bool) -> None:
-    for kind, catalogue in (("VIEW", "duckdb_views()"), ("TABLE", "duckdb_tables()")):
-        found = f"SELECT 1 FROM {catalogue} WHERE {kind.lower()}_name = ? AND NOT internal"  # noqa: S608  # constants
-        if name and connection.execute(found, [name]).fetchall():
-            connection.execute(f"DROP {kind} {name}").fetchall()
-    if as_table:
-        statement = statement.replace("CREATE OR REPLACE VIEW", "CREATE TABLE", 1)
-    connection.execute(statement).fetchall()
+def _install_stored(connection: duckdb.DuckDBPyConnection, level: str, table: str, paths: list[str]) -> None:
+    _stored(connection, TABLES[table], paths).create_view(f"{level}_{table}", replace=True)
 
 
 def _stored_run(connection: duckdb.DuckDBPyConnection, run_id: str | None) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import duckdb
 import pyarrow as pa
 
 from schemas.errors import PairxError, WarehouseError
-from schemas.view_descriptions import VIEWS, describe_column, describe_view
+from schemas.view_descriptions import describe_column, describe_view, view_sentences
 from schemas.views import Run, install_views
 from tasks.query_results import Format, QueryError, format_result
 from tasks.warehouse import Warehouse
@@ -31,6 +31,8 @@ def connect_analyst(
 ) -> duckdb.DuckDBPyConnection:
     """A DuckDB connection that sees the warehouse's views and nothing else of the machine.
 
+    What it answers comes as Arrow (``.sql(query).to_arrow_table()``) or, where pandas is installed (the extra `notebook`), as
+    a data frame (``.sql(query).df()``).
     `run` chooses whose fingerprints count, as in `install_views`; `materialise` computes the narrow views once. External
     access, extensions and Python variables are off, only the warehouse's files can be opened, and the configuration is
     locked. Raises `WarehouseError` when the URL holds no warehouse.
@@ -41,7 +43,16 @@ def connect_analyst(
             f"there is no warehouse at {warehouse.url}", "pairx run CATALOGUE --warehouse URL makes one"
         )
     connection = duckdb.connect(":memory:")
-    install_views(connection, warehouse, run, materialise)
+    try:
+        install_views(connection, warehouse, run, materialise)
+        _lock(connection, warehouse, memory_limit)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _lock(connection: duckdb.DuckDBPyConnection, warehouse: Warehouse, memory_limit: str) -> None:
     settings: dict[str, Any] = {
         "memory_limit": memory_limit,
         "temp_directory": str(Path(tempfile.gettempdir()) / "pairx-sql"),
@@ -55,7 +66,6 @@ def connect_analyst(
     }
     for name, value in settings.items():
         connection.execute(f"SET {name} = ?", [value]).fetchall()
-    return connection
 
 
 def run_query(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
@@ -123,7 +133,7 @@ def _node_types(tree: Any) -> set[str]:
 class _NoFiles:
     """A store without a file, to describe the views when there is no warehouse at hand."""
 
-    def files(self, table: str, fingerprint: str | None = None) -> list[str]:
+    def files(self, table: str) -> list[str]:
         return []
 
     def attach(self, connection: duckdb.DuckDBPyConnection) -> None:
@@ -135,12 +145,10 @@ def describe(connection: duckdb.DuckDBPyConnection | None = None, view: str | No
 
     Raises `QueryError` for an unknown view.
     """
-    if connection is None:
-        connection = duckdb.connect(":memory:")
-        install_views(connection, _NoFiles())
+    sentences = view_sentences()
     if view is None:
-        width = max(map(len, VIEWS))
-        listed = [f"{name.ljust(width)}  {about}" for name, about in VIEWS.items()]
+        width = max(map(len, sentences))
+        listed = [f"{name.ljust(width)}  {about}" for name, about in sentences.items()]
         return "\n".join(
             [
                 *listed,
@@ -148,10 +156,13 @@ def describe(connection: duckdb.DuckDBPyConnection | None = None, view: str | No
                 "all_TABLE holds every committed row, run_TABLE those of the current run's settings.",
             ]
         )
+    if connection is None:
+        connection = duckdb.connect(":memory:")
+        install_views(connection, _NoFiles())
     try:
         found = connection.table(view)
     except duckdb.Error as error:
-        raise QueryError(f"there is no view {view!r}", f"views are {', '.join(VIEWS)}") from error
+        raise QueryError(f"there is no view {view!r}", f"views are {', '.join(sentences)}") from error
     columns = [(name, str(kind)) for name, kind in zip(found.columns, found.types, strict=True)]
     name_width, type_width = (max(len(row[i]) for row in columns) for i in (0, 1))
     lines = [

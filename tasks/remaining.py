@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 import duckdb
 
 from pairx_engine.figure import score_line
 from schemas.failures import PASSING
-from schemas.views import install_views
+from schemas.views import Views
 from tasks.draw import DrawItem
 from tasks.embed import Key
 from tasks.job import Job
@@ -149,14 +149,48 @@ def unscored_among(
     return [Pair(*row) for row in rows]
 
 
+class RunViews:
+    """The views of a run in one connection for all its questions; a context manager that closes the connection.
+
+    The views are installed by the first question. Before each later one only the tables that were written since are listed
+    again, and only what comes from them is computed again.
+    """
+
+    def __init__(self, job: Job, retry_failed: bool = False) -> None:
+        self._job = job
+        self._retry = retry_failed
+        self._connection = duckdb.connect(":memory:")
+        self._views = Views(self._connection, job.warehouse)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def wrote(self, *tables: str) -> None:
+        """Say that shards of these tables may have been committed since the last question."""
+        self._views.wrote(tables)
+
+    def look(
+        self, current: Mapping[str, Any], keep: bool | Collection[str] = ("photos",)
+    ) -> tuple[duckdb.DuckDBPyConnection, Remaining]:
+        """The views as of now, for a run with these columns of `current_run`.
+
+        Those in `keep`, or with True all narrow ones, are computed once. The connection is the same every time: read what
+        an answer holds before the next question.
+        """
+        self._views.refresh(current, keep)
+        return self._connection, Remaining(self._connection, self._job, self._retry)
+
+
 @contextmanager
 def look(
-    job: Job, current: Mapping[str, Any], retry_failed: bool = False, keep: Collection[str] = ("photos",)
+    job: Job,
+    current: Mapping[str, Any],
+    retry_failed: bool = False,
+    keep: bool | Collection[str] = ("photos",),
 ) -> Iterator[tuple[duckdb.DuckDBPyConnection, Remaining]]:
-    """A connection with this run's views over the files committed now; the views in `keep` are computed once."""
-    connection = duckdb.connect(":memory:")
-    try:
-        install_views(connection, job.warehouse, run=current, materialise=keep)
-        yield connection, Remaining(connection, job, retry_failed)
-    finally:
-        connection.close()
+    """One question alone: see `RunViews.look`."""
+    with RunViews(job, retry_failed) as views:
+        yield views.look(current, keep)

@@ -23,15 +23,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from pairx_engine.figure.panels import MATCH_COLOURS, heat_colours
+from schemas.sql_files import suspect_rules
 from tasks.report_scatter import ReportScatter, data_uri, draw_plots
 
 MAX_SUSPECTS = 200
 """Suspects with pictures in one file: more would make it slow to open, and nobody clears more in one sitting."""
-KINDS = {
-    "different_name_same_animal": "Different names, same animal?",
-    "same_name_different_animal": "Same name, different animals?",
-    "copy": "Copy under another name?",
-}
+_COLOURED_KINDS = 3
+"""Kinds that have a colour of their own in the page, the first in the rules' order; badges of others are grey."""
 
 
 @dataclass(frozen=True)
@@ -179,16 +177,19 @@ def _seconds(value: float | timedelta) -> str:
 
 
 def _kind_label(kind: str) -> str:
-    return KINDS.get(kind, kind.replace("_", " "))
+    rule = suspect_rules().get(kind)
+    return rule.label if rule and rule.label else kind.replace("_", " ")
 
 
 def _kind_class(kind: str) -> str:
-    """Class name of a kind's badge; a kind that is not known here gets a neutral one."""
-    return f"kind-{list(KINDS).index(kind)}" if kind in KINDS else "kind-other"
+    """Class name of a kind's badge; a kind without a colour gets a neutral one."""
+    coloured = list(suspect_rules())[:_COLOURED_KINDS]
+    return f"kind-{coloured.index(kind)}" if kind in coloured else "kind-other"
 
 
 def _kind_order(kind: str) -> tuple[int, str]:
-    return (list(KINDS).index(kind) if kind in KINDS else len(KINDS), kind)
+    kinds = list(suspect_rules())
+    return (kinds.index(kind) if kind in kinds else len(kinds), kind)
 
 
 def _setting(value: object) -> str:

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from pairx_engine.perceptual_hash import hash_distances
 from pairx_engine.topk import Block, PairRule, PhotoKeys, cosines, exact_top_k
 from schemas.settings import Settings
+from schemas.thresholds import NEAR_IDENTICAL_BITS
 from tasks.job import Job, device
 from tasks.shards import ShardResult, Stopwatch
 from tasks.warehouse import pair_id, shard_name
 
-NEAR_IDENTICAL_BITS = 4
 _QUERIES_PER_TASK = 8192
 _BLOCK = 8192
 _PAIRS_PER_FILE = 50_000

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tasks.job import Job
 from tasks.report import (
+    MAX_SUSPECTS,
     ReportBalance,
     ReportFailure,
     ReportInput,
@@ -23,7 +24,6 @@ from tasks.report import (
 from tasks.report_scatter import ReportScatter
 from tasks.run_log import Balance, RunLog, StageLog, devices_of, versions
 
-_SHOWN_SUSPECTS = 200
 _SHOWN_EXAMPLES = 3
 _SCATTER_POINTS = 20_000
 EMBEDDED_NOTICE = (
@@ -87,7 +87,7 @@ def _suspects(connection: duckdb.DuckDBPyConnection, layer: str) -> list[ReportS
         LEFT JOIN explanations AS e ON e.pair_id = s.pair_id AND e.layer = ?
         ORDER BY s.rank LIMIT ?
         """,
-        [layer, _SHOWN_SUSPECTS],
+        [layer, MAX_SUSPECTS],
     )
     return [ReportSuspect(*row) for row in found.fetchall()]
 

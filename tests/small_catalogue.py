@@ -15,7 +15,7 @@ import pytest
 from schemas.catalogue import Catalogue, read_catalogue
 from schemas.settings import Settings
 from schemas.tables import TABLES
-from schemas.views import NARROW, install_views
+from schemas.views import install_views
 from tasks.draw import DrawShard, draw_shard, plan_draw
 from tasks.drawn_catalogue import Planting, write_drawn_catalogue
 from tasks.embed import EmbedShard, embed_shard, plan_embed
@@ -166,11 +166,11 @@ class Stages:
 
     def _flag(self) -> None:
         assert self.gallery is not None
-        with look(self.job, self.columns(), keep=NARROW) as (connection, _):
+        with look(self.job, self.columns(), keep=True) as (connection, _):
             flag(self.job, connection, self.gallery.state)
 
     def _draw(self) -> None:
-        with look(self.job, self.columns(), keep=NARROW) as (_, left):
+        with look(self.job, self.columns(), keep=True) as (_, left):
             self.draw = plan_draw(left.undrawn(self.job.settings.figures))
         for shard in self.draw:
             draw_shard(self.job, shard)
@@ -194,9 +194,7 @@ def views_of(
     """Rows of several current views, each by its key."""
     connection = duckdb.connect(":memory:")
     wanted = tuple(views)
-    install_views(
-        connection, warehouse, run, materialise=NARROW if "suspects" in wanted else ("photos", "pairs")
-    )
+    install_views(connection, warehouse, run, materialise="suspects" in wanted or ("photos", "pairs"))
     found = {}
     for view in wanted:
         cursor = connection.execute(f"SELECT * FROM {view}")

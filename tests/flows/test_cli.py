@@ -270,6 +270,13 @@ def test_no_warehouse_is_said_plainly(main: Main, tmp_path: Path, command: str) 
     assert not (tmp_path / "none").exists()
 
 
+def test_an_unknown_kind_of_suspects_is_bad_input(main: Main, tmp_path: Path) -> None:
+    code, _, err = main("suspects", "--warehouse", tmp_path, "--kind", "copies")
+    assert code == 2
+    assert "there is no kind of suspects 'copies'" in err
+    assert "use copy, different_name_same_animal or same_name_different_animal" in err
+
+
 @pytest.mark.parametrize("kind", ["file", "protocol"])
 def test_a_warehouse_that_cannot_be_written_is_said_plainly(
     main: Main, one_photo: Path, tmp_path: Path, kind: str

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from schemas.errors import WarehouseError
 from schemas.failures import Failure, FailureCode
+from schemas.sql_files import view_files
 from schemas.tables import TABLES
-from schemas.view_descriptions import VIEWS, describe_column, describe_view
-from schemas.views import NARROW, PARTITIONS, RUN_COLUMNS, install_views, view_names
+from schemas.view_descriptions import describe_column, describe_view, view_sentences
+from schemas.views import PARTITIONS, RUN_COLUMNS, install_views
 from tasks.warehouse import Warehouse
 from tests.toy_warehouse import (
     FINGERPRINTS,
@@ -63,19 +64,18 @@ def all_pairs(photos: list[Photo], cosine: float = 0.5) -> list[Pair]:
 
 def test_views_of_an_empty_warehouse_are_empty_and_typed(warehouse: Warehouse) -> None:
     connection = look(warehouse)
-    assert all(rows(connection, f"FROM {name}") == [] for name in view_names() if name != "typical")
+    assert all(rows(connection, f"FROM {name}") == [] for name in view_files() if name != "typical")
     full = look(Toy(herd("A", "B"), all_pairs(herd("A", "B"))).write(Warehouse(f"{warehouse.url}-full")))
-    for name in view_names():
+    for name in view_files():
         assert connection.sql(f"FROM {name}").types == full.sql(f"FROM {name}").types, name
 
 
 def test_every_view_and_column_is_described(warehouse: Warehouse) -> None:
     connection = look(warehouse)
-    assert set(VIEWS) == {*view_names(), "current_run"}
     stored = [
         f"{level}_{table}" for level, tables in (("all", TABLES), ("run", PARTITIONS)) for table in tables
     ]
-    for view in [*VIEWS, *stored]:
+    for view in [*view_sentences(), *stored]:
         assert describe_view(view), view
         for column in connection.sql(f"FROM {view}").columns:
             assert describe_column(view, column), f"{view}.{column}"
@@ -141,8 +141,8 @@ def test_materialised_views_hold_the_same_rows_and_can_be_installed_again(wareho
     Toy(herd("A", "B"), all_pairs(herd("A", "B"))).write(warehouse)
     plain, stored = look(warehouse), look(warehouse, materialise=True)
     kinds = dict(rows(stored, "SELECT table_name, table_type FROM information_schema.tables"))
-    assert {kinds[name] for name in NARROW} == {"BASE TABLE"}
-    assert contents(plain, view_names()) == contents(stored, view_names())
+    assert {kinds[name] for name, view in view_files().items() if view.narrow} == {"BASE TABLE"}
+    assert contents(plain, view_files()) == contents(stored, view_files())
     install_views(stored, warehouse)
     assert (
         dict(rows(stored, "SELECT table_name, table_type FROM information_schema.tables"))["pairs"] == "VIEW"
@@ -248,10 +248,10 @@ def test_ties_are_broken_by_the_other_photos_id(warehouse: Warehouse) -> None:
 def test_rows_computed_twice_count_once(warehouse: Warehouse) -> None:
     photos = herd("A")
     Toy(photos, all_pairs(photos)).write(warehouse)
-    before = contents(look(warehouse), view_names())
+    before = contents(look(warehouse), view_files())
     write_photos(warehouse, photos[:2], shard="twin")
     write_pairs(warehouse, photos, all_pairs(photos)[1:], shard="twin")
-    assert contents(look(warehouse), view_names()) == before
+    assert contents(look(warehouse), view_files()) == before
 
 
 def test_failures_stand_as_long_as_what_failed_is_current(warehouse: Warehouse) -> None:

@@ -12,7 +12,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from schemas.errors import WarehouseError
-from schemas.view_descriptions import VIEWS
+from schemas.view_descriptions import view_sentences
 from tasks.console import QueryError, connect_analyst, describe, format_result, prompt, run_query
 from tasks.warehouse import Warehouse
 from tests.toy_warehouse import Pair, Photo, Toy
@@ -225,7 +225,7 @@ def test_an_unknown_format_is_refused() -> None:
 
 def test_views_are_described_without_a_warehouse(analyst: duckdb.DuckDBPyConnection) -> None:
     assert describe() == describe(analyst)
-    assert all(f"{name} " in describe() for name in VIEWS)
+    assert all(f"{name} " in describe() for name in view_sentences())
     for view in ("pair_scores", "all_runs", "suspects"):
         assert describe(None, view) == describe(analyst, view)
     assert "match_coverage" in describe(None, "pair_scores")
@@ -278,3 +278,27 @@ def test_ctrl_c_drops_the_statement_and_not_the_prompt(
     prompt(analyst, None, sink)
     assert "kept" in sink.getvalue()
     assert "dropped" not in sink.getvalue()
+
+
+def test_answers_come_as_arrow_and_with_pandas_as_data_frames(analyst: duckdb.DuckDBPyConnection) -> None:
+    assert analyst.sql("FROM runs").to_arrow_table().num_rows == 1
+    assert analyst.sql("FROM photos").arrow().read_all().num_rows == 4
+    pytest.importorskip("pandas")
+    assert len(analyst.sql("FROM runs").df()) == 1
+
+
+def test_a_failed_connection_is_closed(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[duckdb.DuckDBPyConnection] = []
+    connect = duckdb.connect
+
+    def noted(database: str) -> duckdb.DuckDBPyConnection:
+        opened.append(connect(database))
+        return opened[-1]
+
+    monkeypatch.setattr(duckdb, "connect", noted)
+    with pytest.raises(WarehouseError, match="no run 'r9'"):
+        connect_analyst(folder, "r9")
+    assert opened
+    for connection in opened:
+        with pytest.raises(duckdb.ConnectionException):
+            connection.execute("SELECT 1")

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from pairx_engine.topk import PairRule, PhotoKeys
 from schemas.settings import Settings
+from schemas.thresholds import NEAR_IDENTICAL_BITS
 from tasks import retrieve
 from tasks.job import Job
 from tasks.retrieve import (
-    NEAR_IDENTICAL_BITS,
     Gallery,
     commit_pairs,
     near_identical,

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from schemas.views import NARROW
 from tasks.job import Job
 from tasks.remaining import look
 from tasks.run_log import RunLog, StageLog, balances
@@ -46,7 +45,7 @@ def written(done: Stages, tmp_path_factory: pytest.TempPathFactory) -> tuple[str
     for path, data in files_of(done.warehouse).items():
         job.warehouse.write_file(path, data)
     log = RunLog(job)
-    with look(job, log.columns(), keep=NARROW) as (connection, _):
+    with look(job, log.columns(), keep=True) as (connection, _):
         address, counts = write_report(
             job,
             log,

@@ -1,0 +1,20 @@
+"""Numbers that mean one thing to the program and to the views: in SQL each is a macro without arguments.
+
+Those of the ranking are round numbers, chosen while looking at one drawn catalogue.
+"""
+
+from __future__ import annotations
+
+NEAR_IDENTICAL_BITS = 4
+"""Differing bits, of 64, up to which two perceptual hashes are of one picture, saved again or in another size."""
+SAME_PICTURE = 0.5
+"""Sameness from which two photos are taken for one picture: it says nothing about names, and is a copy under two."""
+SUSPICIOUS = 0.1
+"""Score below which a suspicion is left out."""
+
+THRESHOLDS: dict[str, int | float] = {
+    "near_identical_bits": NEAR_IDENTICAL_BITS,
+    "same_picture": SAME_PICTURE,
+    "suspicious": SUSPICIOUS,
+}
+"""Macro -> number."""
