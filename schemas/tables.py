@@ -3,6 +3,9 @@
 One Parquet file is one shard: ``TABLE/fingerprint=F/SHARD.parquet``. The fingerprint is the hive partition, so it is a
 column for every reader without being stored in every row. Column descriptions live in the field metadata: they travel
 with each file and `pairx sql --tables NAME` prints them.
+
+A table is added by its value, here or elsewhere, and its name in the list at the end (`register_table` from outside the
+package): its views, its check and its partition follow.
 """
 
 from __future__ import annotations
@@ -14,7 +17,8 @@ from schemas.evaluation_tables import EVALUATION_TABLES
 
 SCHEMA_VERSION = 1
 """Raised whenever a column changes its meaning; part of every fingerprint and of every file's metadata."""
-
+_FEW = 8
+"""Rows per group of tables of heavy rows."""
 
 PHOTOS = Table(
     "photos",
@@ -69,6 +73,7 @@ PHOTOS = Table(
             ),
         ]
     ),
+    fingerprint="photos",
 )
 
 FAILURES = Table(
@@ -102,6 +107,7 @@ EMBEDDINGS = Table(
             ),
         ]
     ),
+    fingerprint="embeddings",
 )
 
 KEYPOINTS = Table(
@@ -121,6 +127,8 @@ KEYPOINTS = Table(
             required("descriptors", pa.list_(pa.float16()), "descriptors, one after another"),
         ]
     ),
+    fingerprint="keypoints",
+    rows_per_group=_FEW,
 )
 
 PAIRS = Table(
@@ -136,6 +144,7 @@ PAIRS = Table(
             column("hash_distance", I32, "differing bits of the two perceptual hashes (0-64)"),
         ]
     ),
+    fingerprint="pairs",
 )
 
 SCORES = Table(
@@ -182,6 +191,7 @@ SCORES = Table(
             required("relevance_b", F32, "total relevance of photo_b's grid"),
         ]
     ),
+    fingerprint="scores",
 )
 
 MATCHES = Table(
@@ -205,6 +215,7 @@ MATCHES = Table(
             column("residual", pa.list_(F32), "|H p_a - p_b| in chip pixels; null without a homography"),
         ]
     ),
+    fingerprint="scores",
 )
 
 RELEVANCES = Table(
@@ -221,6 +232,7 @@ RELEVANCES = Table(
             required("grid_b", pa.list_(F32), "relevance of photo_b's cells, row by row"),
         ]
     ),
+    fingerprint="scores",
 )
 
 EXPLANATIONS = Table(
@@ -252,6 +264,8 @@ EXPLANATIONS = Table(
             required("peak_b", pa.list_(F64), "per match: the maximum that maps_b was divided by"),
         ]
     ),
+    fingerprint="explanations",
+    rows_per_group=_FEW,
 )
 
 SUSPECTS = Table(
@@ -275,7 +289,26 @@ SUSPECTS = Table(
             required("reason", STRING, "why the pair is listed, in words"),
         ]
     ),
+    fingerprint="suspects",
 )
+
+_RESULTS = (FAILURES, EMBEDDINGS, KEYPOINTS, PAIRS, MATCHES, RELEVANCES, SCORES, EXPLANATIONS, SUSPECTS)
+FINGERPRINTS = tuple(dict.fromkeys(t.fingerprint for t in (PHOTOS, *_RESULTS) if t.fingerprint))
+"""A run's fingerprints, in the order of the first table that lies under each."""
+_OF_EVERY_RUN = ("photos", "embeddings", "keypoints", "pairs", "scores", "explanations", "suspects")
+"""Since the first version; a fingerprint that was added later is null in the rows of older runs."""
+
+
+def _fingerprint_columns() -> list[pa.Field]:
+    """The columns of `runs` that say which partitions a run looks at."""
+    found = []
+    for name in FINGERPRINTS:
+        *first, last = [t.name for t in (PHOTOS, *_RESULTS) if t.fingerprint == name]
+        about = f"partition of {', '.join(first)} and {last}" if first else f"partition of {last}"
+        make = required if name in _OF_EVERY_RUN else column
+        found.append(make(f"{name}_fingerprint", STRING, about))
+    return found
+
 
 RUNS = Table(
     "runs",
@@ -286,13 +319,7 @@ RUNS = Table(
             required("run_id", STRING, "start time and a random suffix; sorts by time"),
             required("status", STRING, "started, finished or failed"),
             required("at", pa.timestamp("us", tz="UTC"), "when this row was written"),
-            required("photos_fingerprint", STRING, "partition of photos"),
-            required("embeddings_fingerprint", STRING, "partition of embeddings"),
-            required("keypoints_fingerprint", STRING, "partition of keypoints"),
-            required("pairs_fingerprint", STRING, "partition of pairs"),
-            required("scores_fingerprint", STRING, "partition of matches, relevances and scores"),
-            required("explanations_fingerprint", STRING, "partition of explanations"),
-            required("suspects_fingerprint", STRING, "partition of suspects"),
+            *_fingerprint_columns(),
             required("layer", STRING, "first layer: the one that suspects are ranked by"),
             required("top_k", I32, "neighbours per photo"),
             required("same_name_k", I32, "nearest photos of the same name per photo"),
@@ -318,10 +345,18 @@ RUNS = Table(
     ),
 )
 
-TABLES: dict[str, Table] = {
-    t.name: t
-    for t in (
-        PHOTOS, FAILURES, EMBEDDINGS, KEYPOINTS, PAIRS, MATCHES, RELEVANCES, SCORES, EXPLANATIONS, SUSPECTS, RUNS,
-        *EVALUATION_TABLES,
-    )
-}  # fmt: skip
+TABLES: dict[str, Table] = {t.name: t for t in (PHOTOS, *_RESULTS, RUNS, *EVALUATION_TABLES)}
+"""Every table by its name."""
+
+
+def register_table(table: Table) -> Table:
+    """Make a table from outside the package known to the warehouse and its views; returns it.
+
+    Raises `ValueError` for a name that another table has, and for a fingerprint that runs do not have.
+    """
+    if TABLES.setdefault(table.name, table) != table:
+        raise ValueError(f"there is another table {table.name}")
+    if table.fingerprint not in (None, *FINGERPRINTS):
+        del TABLES[table.name]
+        raise ValueError(f"runs have the fingerprints {', '.join(FINGERPRINTS)}, not {table.fingerprint}")
+    return table

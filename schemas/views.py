@@ -16,18 +16,12 @@ import pyarrow as pa
 
 from schemas.columns import Table
 from schemas.errors import WarehouseError
-from schemas.tables import TABLES
+from schemas.tables import FINGERPRINTS, TABLES
 
 RUN_COLUMNS: dict[str, str] = {
     "run_id": "VARCHAR",
     "status": "VARCHAR",
-    "photos_fingerprint": "VARCHAR",
-    "embeddings_fingerprint": "VARCHAR",
-    "keypoints_fingerprint": "VARCHAR",
-    "pairs_fingerprint": "VARCHAR",
-    "scores_fingerprint": "VARCHAR",
-    "explanations_fingerprint": "VARCHAR",
-    "suspects_fingerprint": "VARCHAR",
+    **{f"{name}_fingerprint": "VARCHAR" for name in FINGERPRINTS},
     "layer": "VARCHAR",
     "top_k": "INTEGER",
     "same_name_k": "INTEGER",
@@ -36,19 +30,6 @@ RUN_COLUMNS: dict[str, str] = {
     "same_viewpoint": "BOOLEAN",
 }
 """Columns of `current_run`. The last two come from the run's settings."""
-
-PARTITIONS: dict[str, tuple[str, ...]] = {
-    "photos": ("photos",),
-    "failures": ("photos", "embeddings", "keypoints", "scores", "explanations"),
-    "embeddings": ("embeddings",),
-    "keypoints": ("keypoints",),
-    "pairs": ("pairs",),
-    "matches": ("scores",),
-    "relevances": ("scores",),
-    "scores": ("scores",),
-    "explanations": ("explanations",),
-}
-"""Table -> the fingerprints of a run that its rows are stored under. A failure is stored under that of its stage."""
 
 NARROW = (
     "photos",
@@ -97,6 +78,12 @@ class Store(Protocol):
 Run = str | Mapping[str, Any] | None
 
 
+def partitions() -> dict[str, tuple[str, ...]]:
+    """Table -> the fingerprints of a run that its rows are stored under. A failure lies under that of what it is missing from."""
+    found = {table.name: (table.fingerprint,) for table in TABLES.values() if table.fingerprint}
+    return found | {"failures": ("photos", "embeddings", "keypoints", "scores", "explanations")}
+
+
 def install_stored_views(connection: duckdb.DuckDBPyConnection, store: Store) -> None:
     """Create ``all_TABLE`` for every table: every committed row of every fingerprint, with `fingerprint` and `shard`."""
     store.attach(connection)
@@ -122,9 +109,9 @@ def install_views(
     install_stored_views(connection, store)
     current = dict(run) if isinstance(run, Mapping) else _stored_run(connection, run)
     _install_current_run(connection, current)
-    for name, stages in PARTITIONS.items():
+    for name, prints in partitions().items():
         chosen = dict.fromkeys(
-            current[f"{stage}_fingerprint"] for stage in stages if current.get(f"{stage}_fingerprint")
+            current[f"{each}_fingerprint"] for each in prints if current.get(f"{each}_fingerprint")
         )
         paths = [path for fingerprint in chosen for path in store.files(name, fingerprint)]
         _stored(connection, TABLES[name], paths).create_view(f"run_{name}", replace=True)
