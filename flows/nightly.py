@@ -21,16 +21,16 @@ from schemas.catalogue import Catalogue, read_catalogue
 from schemas.errors import PairxError
 from schemas.settings import Settings, load_settings
 from schemas.views import NARROW
-from tasks.draw import plan_draw
-from tasks.embed import plan_embed
+from tasks.draw import DRAW, plan_draw
+from tasks.embed import EMBED, plan_embed
 from tasks.flag import flag
-from tasks.ingest import plan_ingest, withdraw, withdrawn_rows
+from tasks.ingest import INGEST, plan_ingest, withdraw, withdrawn_rows
 from tasks.job import Job, prepare_job
 from tasks.remaining import look
-from tasks.retrieve import Gallery, commit_pairs, new_pairs, plan_retrieve
+from tasks.retrieve import RETRIEVE, Gallery, commit_pairs, new_pairs, plan_retrieve
 from tasks.run_log import Balance, RunLog, StageLog, balances, unchanged
 from tasks.run_report import write_report
-from tasks.score import plan_score
+from tasks.score import SCORE, plan_score
 from tasks.warehouse import Warehouse
 
 
@@ -134,9 +134,7 @@ def ingest_photos(
     withdrawn = withdraw(job, list(withdrawn_rows(known, catalogue))) if options.withdraw_missing else 0
     shards = plan_ingest(catalogue, known, size, options.retry_failed)
     note = f"; {withdrawn} withdrawn" if withdrawn else ""
-    stages.run(
-        "ingest", shards, [len(s.entries) for s in shards], f"{len(catalogue.entries)} photos listed{note}"
-    )
+    stages.run(INGEST, shards, f"{len(catalogue.entries)} photos listed{note}")
 
 
 def embed_photos(job: Job, log: RunLog, options: RunOptions, stages: StageRunner) -> Gallery:
@@ -150,9 +148,7 @@ def embed_photos(job: Job, log: RunLog, options: RunOptions, stages: StageRunner
             left.detected() | left.given_up("keypoints"),
             size,
         )
-    stages.run(
-        "embed", to_embed, [len(s.photos) for s in to_embed], f"{len(present)} photos in the catalogue"
-    )
+    stages.run(EMBED, to_embed, f"{len(present)} photos in the catalogue")
 
     with look(job, log.columns()) as (_, left):
         embedded = left.embedded()
@@ -166,9 +162,8 @@ def _process_pairs(job: Job, log: RunLog, gallery: Gallery, options: RunOptions,
         done = unchanged(connection, job.prints.pairs, gallery.state)
     shards = [] if done or len(gallery.photo_ids) < 2 else plan_retrieve(gallery)
     stages.run(
-        "retrieve",
+        RETRIEVE,
         shards,
-        [s.last - s.first for s in shards],
         f"{len(gallery.photo_ids)} photos to compare",
         finish=lambda candidates: commit_pairs(job, new_pairs(job, gallery, candidates, stored)),
     )
@@ -176,13 +171,13 @@ def _process_pairs(job: Job, log: RunLog, gallery: Gallery, options: RunOptions,
     with look(job, log.columns(gallery.state), options.retry_failed, ("photos", "pairs")) as (_, left):
         unscored, photos = left.unscored(), left.photos()
         to_score = plan_score(unscored, photos, left.keypoint_shards(), pairs_per_shard(job.settings))
-    stages.run("score", to_score, [len(s.pairs) for s in to_score], "all pairs have scores")
+    stages.run(SCORE, to_score, "all pairs have scores")
 
     with look(job, log.columns(gallery.state), options.retry_failed, NARROW) as (connection, left):
         with stages.alone("flag") as note:
             note(f"{flag(job, connection, gallery.state)} suspects")
         to_draw = plan_draw(left.undrawn(job.settings.figures))
-    stages.run("draw", to_draw, [len(s.items) for s in to_draw], "figures of the first suspects")
+    stages.run(DRAW, to_draw, "figures of the first suspects")
 
 
 def _finish(job: Job, log: RunLog, gallery: Gallery, stages: StageRunner) -> RunSummary:

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from schemas.columns import BOOL, F32, F64, I32, I64, LAYER, PAIR_KEY, STRING, Table, column, required
 from schemas.evaluation_tables import EVALUATION_TABLES
+from schemas.stages import STAGES
 
 SCHEMA_VERSION = 1
 """Raised whenever a column changes its meaning; part of every fingerprint and of every file's metadata."""
@@ -74,23 +75,6 @@ PHOTOS = Table(
         ]
     ),
     fingerprint="photos",
-)
-
-FAILURES = Table(
-    "failures",
-    "one row per item that a stage could not process; everything else went on",
-    ("stage", "item", "layer"),
-    pa.schema(
-        [
-            required("stage", STRING, "ingest, embed, score or draw; sweep or faithfulness of an evaluation"),
-            required("item", STRING, "photo_id or pair_id"),
-            column("layer", STRING, "layer for score and draw failures of one layer"),
-            column("revision", I32, "photo revision for ingest failures"),
-            column("chip_id", STRING, "chip for embed failures"),
-            required("code", STRING, "one of the closed set in schemas/failures.py"),
-            required("message", STRING, "what happened, in words"),
-        ]
-    ),
 )
 
 EMBEDDINGS = Table(
@@ -292,9 +276,39 @@ SUSPECTS = Table(
     fingerprint="suspects",
 )
 
-_RESULTS = (FAILURES, EMBEDDINGS, KEYPOINTS, PAIRS, MATCHES, RELEVANCES, SCORES, EXPLANATIONS, SUSPECTS)
-FINGERPRINTS = tuple(dict.fromkeys(t.fingerprint for t in (PHOTOS, *_RESULTS) if t.fingerprint))
+_OF_RUNS = (PHOTOS, EMBEDDINGS, KEYPOINTS, PAIRS, MATCHES, RELEVANCES, SCORES, EXPLANATIONS, SUSPECTS)
+FINGERPRINTS = tuple(dict.fromkeys(t.fingerprint for t in _OF_RUNS if t.fingerprint))
 """A run's fingerprints, in the order of the first table that lies under each."""
+
+
+def _failing_stages() -> str:
+    """Names of the stages in which items fail: those of a run, then those of evaluations."""
+    stored = {table.name for table in _OF_RUNS}
+    names: tuple[list[str], list[str]] = [], []
+    for stage in STAGES.values():
+        if stage.failing:
+            names[not stored.issuperset(stage.failing.tables)].append(stage.name)
+    of_runs, of_evaluations = (" or ".join([", ".join(n[:-1]), n[-1]]) for n in names)
+    return f"{of_runs}; {of_evaluations} of an evaluation"
+
+
+FAILURES = Table(
+    "failures",
+    "one row per item that a stage could not process; everything else went on",
+    ("stage", "item", "layer"),
+    pa.schema(
+        [
+            required("stage", STRING, _failing_stages()),
+            required("item", STRING, "photo_id or pair_id"),
+            column("layer", STRING, "layer for score and draw failures of one layer"),
+            column("revision", I32, "photo revision for ingest failures"),
+            column("chip_id", STRING, "chip for embed failures"),
+            required("code", STRING, "one of the closed set in schemas/failures.py"),
+            required("message", STRING, "what happened, in words"),
+        ]
+    ),
+)
+
 _OF_EVERY_RUN = ("photos", "embeddings", "keypoints", "pairs", "scores", "explanations", "suspects")
 """Since the first version; a fingerprint that was added later is null in the rows of older runs."""
 
@@ -303,7 +317,7 @@ def _fingerprint_columns() -> list[pa.Field]:
     """The columns of `runs` that say which partitions a run looks at."""
     found = []
     for name in FINGERPRINTS:
-        *first, last = [t.name for t in (PHOTOS, *_RESULTS) if t.fingerprint == name]
+        *first, last = [t.name for t in _OF_RUNS if t.fingerprint == name]
         about = f"partition of {', '.join(first)} and {last}" if first else f"partition of {last}"
         make = required if name in _OF_EVERY_RUN else column
         found.append(make(f"{name}_fingerprint", STRING, about))
@@ -345,7 +359,7 @@ RUNS = Table(
     ),
 )
 
-TABLES: dict[str, Table] = {t.name: t for t in (PHOTOS, *_RESULTS, RUNS, *EVALUATION_TABLES)}
+TABLES: dict[str, Table] = {t.name: t for t in (*_OF_RUNS, FAILURES, RUNS, *EVALUATION_TABLES)}
 """Every table by its name."""
 
 

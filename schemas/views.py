@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from schemas.columns import Table
 from schemas.errors import WarehouseError
+from schemas.stage_views import failure_fingerprints, install_stages
 from schemas.tables import FINGERPRINTS, TABLES
 
 RUN_COLUMNS: dict[str, str] = {
@@ -81,7 +82,7 @@ Run = str | Mapping[str, Any] | None
 def partitions() -> dict[str, tuple[str, ...]]:
     """Table -> the fingerprints of a run that its rows are stored under. A failure lies under that of what it is missing from."""
     found = {table.name: (table.fingerprint,) for table in TABLES.values() if table.fingerprint}
-    return found | {"failures": ("photos", "embeddings", "keypoints", "scores", "explanations")}
+    return found | {"failures": failure_fingerprints()}
 
 
 def install_stored_views(connection: duckdb.DuckDBPyConnection, store: Store) -> None:
@@ -115,6 +116,7 @@ def install_views(
         )
         paths = [path for fingerprint in chosen for path in store.files(name, fingerprint)]
         _stored(connection, TABLES[name], paths).create_view(f"run_{name}", replace=True)
+    install_stages(connection)
     for name, statement in _statements():
         _install(connection, name, statement, name in kept)
 

@@ -9,6 +9,7 @@ from typing import Any
 import duckdb
 
 from schemas.failures import PASSING
+from schemas.stages import DRAW, SCORE, StageFacts, stage_that_fills
 from schemas.views import install_views
 from tasks.draw import DrawItem
 from tasks.embed import Key
@@ -16,6 +17,11 @@ from tasks.job import Job
 from tasks.score import Pair
 
 Photo = Mapping[str, Any]
+_GIVEN_UP = """
+    SELECT item, chip_id, fingerprint FROM run_failures
+    WHERE stage = $stage AND NOT $retry AND NOT list_contains($passing, code)
+"""
+"""Items that failed in a stage for good, unless all are to be tried again."""
 
 
 class Remaining:
@@ -46,15 +52,10 @@ class Remaining:
         return self._keys("SELECT DISTINCT photo_id, chip_id FROM run_keypoints")
 
     def given_up(self, table: str) -> set[Key]:
-        """Photos and chips that failed to get a row of `embeddings` or `keypoints` and are not to be tried again."""
-        if self._retry:
-            return set()
+        """Photos and chips that failed to get a row of a table and are not to be tried again."""
         rows = self._connection.execute(
-            """
-            SELECT DISTINCT item, chip_id FROM run_failures
-            WHERE stage = 'embed' AND fingerprint = $fingerprint AND NOT list_contains($passing, code)
-            """,
-            {"fingerprint": self._job.prints.of(table), "passing": list(PASSING)},
+            f"SELECT DISTINCT item, chip_id FROM ({_GIVEN_UP}) WHERE fingerprint = $fingerprint",  # noqa: S608  # constants
+            {"fingerprint": self._job.prints.of(table), **_given_up(stage_that_fills(table), self._retry)},
         ).fetchall()
         return set(rows)
 
@@ -79,7 +80,7 @@ class Remaining:
         """The most suspect pairs, up to `limit`, that have no figure yet."""
         photos = self.photos()
         rows = self._rows(
-            """
+            f"""
             WITH flagged AS (
                 SELECT pair_id, min(rank) AS rank, any_value(cosine) AS cosine, any_value(reason ORDER BY rank) AS reason
                 FROM suspects GROUP BY pair_id ORDER BY rank LIMIT $limit
@@ -91,13 +92,10 @@ class Remaining:
             JOIN relevances AS r ON r.pair_id = f.pair_id AND r.layer = $layer
             JOIN scores AS s ON s.pair_id = f.pair_id AND s.layer = $layer
             WHERE f.pair_id NOT IN (SELECT pair_id FROM run_explanations)
-              AND f.pair_id NOT IN (
-                  SELECT item FROM run_failures
-                  WHERE stage = 'draw' AND NOT $retry AND NOT list_contains($passing, code)
-              )
+              AND f.pair_id NOT IN (SELECT item FROM ({_GIVEN_UP}))
             ORDER BY f.rank
-            """,
-            {"limit": limit, "layer": self._job.layers[0], "retry": self._retry, "passing": list(PASSING)},
+            """,  # noqa: S608  # constants
+            {"limit": limit, "layer": self._job.layers[0], **_given_up(DRAW, self._retry)},
         )
         return [
             DrawItem(
@@ -116,6 +114,11 @@ class Remaining:
         return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
 
 
+def _given_up(stage: StageFacts, retry_failed: bool) -> dict[str, Any]:
+    """The parameters of `_GIVEN_UP`."""
+    return {"stage": stage.name, "retry": retry_failed, "passing": list(PASSING)}
+
+
 def unscored_among(
     connection: duckdb.DuckDBPyConnection, relation: str, layer: str, retry_failed: bool
 ) -> list[Pair]:
@@ -123,23 +126,15 @@ def unscored_among(
 
     Those that failed for good are left out unless they are to be retried.
     """
+    done = [f"SELECT pair_id FROM run_{table} WHERE layer = $layer" for table in SCORE.tables]  # noqa: S608  # constants
     rows = connection.execute(
         f"""
-        WITH done AS (
-            SELECT pair_id FROM run_scores WHERE layer = $layer
-            INTERSECT SELECT pair_id FROM run_matches WHERE layer = $layer
-            INTERSECT SELECT pair_id FROM run_relevances WHERE layer = $layer
-        ),
-        failed AS (
-            SELECT item AS pair_id FROM run_failures
-            WHERE stage = 'score' AND NOT $retry AND NOT list_contains($passing, code)
-        )
         SELECT pair_id, photo_a, photo_b FROM {relation}
-        ANTI JOIN done USING (pair_id)
-        ANTI JOIN failed USING (pair_id)
+        ANTI JOIN ({" INTERSECT ".join(done)}) USING (pair_id)
+        ANTI JOIN (SELECT item AS pair_id FROM ({_GIVEN_UP})) USING (pair_id)
         ORDER BY photo_a, photo_b
-        """,  # noqa: S608  # a name from code
-        {"layer": layer, "retry": retry_failed, "passing": list(PASSING)},
+        """,  # noqa: S608  # names from code
+        {"layer": layer, **_given_up(SCORE, retry_failed)},
     ).fetchall()
     return [Pair(*row) for row in rows]
 

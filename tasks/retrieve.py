@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from pairx_engine.perceptual_hash import hash_distances
 from pairx_engine.topk import Block, PairRule, PhotoKeys, cosines, exact_top_k
+from schemas import stages
 from schemas.settings import Settings
 from tasks.job import Job, device
-from tasks.shards import ShardResult, Stopwatch
+from tasks.shards import ShardResult, Stage, Stopwatch, commit
 from tasks.warehouse import pair_id, shard_name
 
 NEAR_IDENTICAL_BITS = 4
@@ -74,14 +75,13 @@ class RetrieveShard:
         return f"{self.gallery.state}-{self.first}"
 
 
-@dataclass(frozen=True)
-class Candidates:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Candidates(ShardResult):
     """Directed candidates of some queries: gallery rows and cosines."""
 
     query: NDArray[np.int32]
     neighbour: NDArray[np.int32]
     cosine: NDArray[np.float32]
-    result: ShardResult
 
 
 def plan_retrieve(gallery: Gallery) -> list[RetrieveShard]:
@@ -121,8 +121,12 @@ def nearest(
         np.concatenate([getattr(n, field) for n in found.values()])
         for field in ("query", "neighbour", "cosine")
     )
-    result = watch.result(stage, shard.name, len(query), 0)
-    return Candidates(query.astype(np.int32), neighbour.astype(np.int32), cosine, result)
+    return Candidates(
+        **vars(watch.result(stage, shard.name, len(query), 0)),
+        query=query.astype(np.int32),
+        neighbour=neighbour.astype(np.int32),
+        cosine=cosine,
+    )
 
 
 def _blocks(job: Job, gallery: Gallery) -> Iterator[Block]:
@@ -248,5 +252,8 @@ def commit_pairs(job: Job, pairs: pa.Table) -> int:
     """Write new pairs in files of bounded size; returns how many."""
     for start in range(0, pairs.num_rows, _PAIRS_PER_FILE):
         part = pairs.slice(start, _PAIRS_PER_FILE)
-        job.warehouse.write("pairs", job.prints.pairs, shard_name(part["pair_id"].to_pylist()), part)
+        commit(job, RETRIEVE, shard_name(part["pair_id"].to_pylist()), {"pairs": part})
     return int(pairs.num_rows)
+
+
+RETRIEVE = Stage.of(stages.RETRIEVE, retrieve_shard, lambda shard: shard.last - shard.first)

@@ -21,12 +21,13 @@ from pairx_engine.matching import Matches, cell_points, match_relevance, mutual_
 from pairx_engine.plausibility import Plausibility, plausibility
 from pairx_engine.relevance import Seen
 from pairx_engine.starts import starts_of
+from schemas import stages
 from schemas.failures import Failure, FailureCode
 from tasks.embed import stored_features
 from tasks.job import Job, explainer_of, matcher_of, model_of
 from tasks.pair_order import close_together, parts
 from tasks.photo_files import CUTS
-from tasks.shards import ShardResult, Stopwatch, chunks, commit, or_failure
+from tasks.shards import ShardResult, Stage, Stopwatch, chunks, commit, or_failure
 from tasks.warehouse import shard_name
 
 R = TypeVar("R")
@@ -105,7 +106,7 @@ def score_shard(job: Job, shard: ScoreShard) -> ShardResult:
         with watch.in_engine():
             relevance = _relevances(job, pairs, seen, lost)
         tables, failures = _rows(job, shard, pairs, seen, relevance, evidence_of, lost, watch)
-    return commit(job, shard.name, tables, "score", {"scores": failures}, watch)
+    return commit(job, SCORE, shard.name, tables, {"scores": failures}, watch)
 
 
 def _rows(
@@ -306,3 +307,6 @@ def _score_row(scores: Plausibility, grids: Grids, local: LocalEvidence) -> dict
         "relevance_a": float(grids[0].sum(dtype=np.float64)),
         "relevance_b": float(grids[1].sum(dtype=np.float64)),
     }
+
+
+SCORE = Stage.of(stages.SCORE, score_shard, lambda shard: len(shard.pairs))

@@ -27,12 +27,13 @@ from pairx_engine.matching import Matches, cell_points, mutual_matches
 from pairx_engine.plausibility import inverted_residual_mean, match_coverage, residuals
 from pairx_engine.relevance import LayerExplainer, Seen
 from pairx_engine.starts import starts_of
+from schemas import stages
 from schemas.failures import Failure, FailureCode
 from schemas.fingerprints import sweep_fingerprint
 from tasks.job import Job, matcher_identity, matcher_named, model_of
 from tasks.photo_files import CUTS
 from tasks.score import Pair, Photo, shard_of
-from tasks.shards import ShardResult, Stopwatch, chunks, or_failure
+from tasks.shards import ShardResult, Stage, Stopwatch, chunks, commit, or_failure
 from tasks.warehouse import shard_name
 
 Grids = dict[str, list[NDArray[np.float64]]]
@@ -92,12 +93,8 @@ def sweep_shard(job: Job, shard: SweepShard) -> ShardResult:
             work.measure_coverage(layer)
     for name, weights in shard.sweep.matchers:
         work.measure_residuals(name, weights, watch)
-    failures, partition = work.failures(), sweep_partition(job, shard.sweep)
-    if failures or job.warehouse.exists("failures", partition, shard.name):
-        job.warehouse.write("failures", partition, shard.name, [f.row() for f in failures])
-    job.warehouse.write("measurements", partition, shard.name, work.rows)
-    failed = len({f.item for f in failures})
-    return watch.result("sweep", shard.name, len(work.pairs), failed)
+    tables, failures = {"measurements": work.rows}, {"measurements": work.failures()}
+    return commit(job, SWEEP, shard.name, tables, failures, watch, sweep_partition(job, shard.sweep))
 
 
 class _Work:
@@ -296,3 +293,6 @@ class _Work:
     def _add(self, pair: Pair, layer: str, score: str, variant: Mapping[str, Any], seconds: float) -> None:
         key = {"pair_id": pair.pair_id, "photo_a": pair.photo_a, "photo_b": pair.photo_b, "layer": layer}
         self.rows.append({**key, "score": score, **variant, "seconds": seconds})
+
+
+SWEEP = Stage.of(stages.SWEEP, sweep_shard, lambda shard: len(shard.pairs))
