@@ -46,7 +46,7 @@ from tasks.evaluation.statistics import equal_cosine, measure, rank_outliers
 from tasks.evaluation.sweep import SWEEP, Sweep, plan_sweep, sweep_partition
 from tasks.job import Job, prepare_job
 from tasks.remaining import look
-from tasks.retrieve import Candidates, Gallery
+from tasks.retrieve import Candidates, Gallery, keep_gallery
 from tasks.run_log import Balance, RunLog
 from tasks.run_report import EMBEDDED_NOTICE
 from tasks.score import SCORE, Pair, plan_score
@@ -141,7 +141,7 @@ def _process(
     if catalogue is not None:
         # The warehouse may hold the photos of other catalogues, too.
         wanted = {entry.photo_id for entry in catalogue.entries}
-        gallery = Gallery.of([photos[i] for i in gallery.photo_ids if i in wanted])
+        gallery = gallery.only(wanted)
     listed = _list(job, gallery, photos, options, stages)
     _score(job, log, listed, options, stages)
     evaluation, table, balance = _measure(job, log, gallery, photos, listed, options, sweep, stages)
@@ -156,6 +156,8 @@ def _list(
     warehouse = job.warehouse
     known = warehouse.exists("evaluation_pairs", partition, shard)
     plan = [] if known or len(gallery.photo_ids) < 2 else plan_list(gallery, options.per_photo)
+    if plan:
+        keep_gallery(job, gallery)
 
     def store(candidates: list[Candidates]) -> int:
         rows = listed_pairs(gallery, [photos[i] for i in gallery.photo_ids], candidates)
@@ -180,7 +182,9 @@ def _score(job: Job, log: RunLog, listed: pa.Table, options: EvaluateOptions, st
     """Score the listed pairs that have no scores under these settings, as the nightly run would."""
     with look(job, log.columns(), options.retry_failed) as (connection, left):
         unscored = ListedPairs(connection, job, listed).unscored(options.retry_failed)
-        shards = plan_score(unscored, left.photos(), left.keypoint_shards(), pairs_per_shard(job.settings))
+        shards = plan_score(
+            unscored, left.photos_of(unscored), left.keypoint_shards(), pairs_per_shard(job.settings)
+        )
     stages.run(SCORE, shards, "all listed pairs have scores")
 
 

@@ -27,7 +27,7 @@ from tasks.flag import flag
 from tasks.ingest import INGEST, plan_ingest, withdraw, withdrawn_rows
 from tasks.job import Job, prepare_job
 from tasks.remaining import look
-from tasks.retrieve import RETRIEVE, Gallery, commit_pairs, new_pairs, plan_retrieve
+from tasks.retrieve import RETRIEVE, Gallery, commit_pairs, keep_gallery, new_pairs, plan_retrieve
 from tasks.run_log import Balance, RunLog, StageLog, balances, unchanged
 from tasks.run_report import write_report
 from tasks.score import SCORE, plan_score
@@ -141,7 +141,7 @@ def embed_photos(job: Job, log: RunLog, options: RunOptions, stages: StageRunner
     """Embed the photos of the catalogue that need it; returns those that can be paired."""
     size = job.settings.photos_per_shard
     with look(job, log.columns(), options.retry_failed) as (_, left):
-        present = [p for p in left.photos().values() if p["present"]]
+        present = left.present()
         to_embed = plan_embed(
             present,
             left.embedded() | left.given_up("embeddings"),
@@ -151,8 +151,7 @@ def embed_photos(job: Job, log: RunLog, options: RunOptions, stages: StageRunner
     stages.run(EMBED, to_embed, f"{len(present)} photos in the catalogue")
 
     with look(job, log.columns()) as (_, left):
-        embedded = left.embedded()
-    return Gallery.of([p for p in present if (p["photo_id"], p["chip_id"]) in embedded])
+        return left.gallery()
 
 
 def _process_pairs(job: Job, log: RunLog, gallery: Gallery, options: RunOptions, stages: StageRunner) -> None:
@@ -161,6 +160,8 @@ def _process_pairs(job: Job, log: RunLog, gallery: Gallery, options: RunOptions,
         stored = left.stored_pairs()
         done = unchanged(connection, job.prints.pairs, gallery.state)
     shards = [] if done or len(gallery.photo_ids) < 2 else plan_retrieve(gallery)
+    if shards:
+        keep_gallery(job, gallery)
     stages.run(
         RETRIEVE,
         shards,
@@ -169,8 +170,10 @@ def _process_pairs(job: Job, log: RunLog, gallery: Gallery, options: RunOptions,
     )
 
     with look(job, log.columns(gallery.state), options.retry_failed, ("photos", "pairs")) as (_, left):
-        unscored, photos = left.unscored(), left.photos()
-        to_score = plan_score(unscored, photos, left.keypoint_shards(), pairs_per_shard(job.settings))
+        unscored = left.unscored()
+        to_score = plan_score(
+            unscored, left.photos_of(unscored), left.keypoint_shards(), pairs_per_shard(job.settings)
+        )
     stages.run(SCORE, to_score, "all pairs have scores")
 
     with look(job, log.columns(gallery.state), options.retry_failed, NARROW) as (connection, left):

@@ -82,9 +82,8 @@ def print_plan(
     with look(job, RunLog(job).columns(), retry_failed) as (_, left):
         known = left.photos()
         ingest = plan_ingest(catalogue, known, settings.photos_per_shard, retry_failed)
-        present = [p for p in known.values() if p["present"]]
         embed = plan_embed(
-            present,
+            left.present(),
             left.embedded() | left.given_up("embeddings"),
             left.detected() | left.given_up("keypoints"),
             settings.photos_per_shard,

@@ -62,7 +62,7 @@ EMBED = StageFacts(
     Failing("photo", ("keypoints", "embeddings"), (*OF_PHOTOS, FailureCode.EMBEDDING_NOT_FINITE)),
     counted_as="embedded",
 )
-RETRIEVE = StageFacts("retrieve", "photos", ("pairs",))
+RETRIEVE = StageFacts("retrieve", "photos", ("galleries", "pairs"))
 SCORE = StageFacts(
     "score",
     "pairs",
@@ -72,7 +72,7 @@ SCORE = StageFacts(
 )
 FLAG = StageFacts("flag", "suspects", ("suspects",))
 DRAW = StageFacts("draw", "figures", ("explanations",), Failing("pair", ("explanations",)))
-LIST = StageFacts("list", "photos", ("evaluation_pairs",))
+LIST = StageFacts("list", "photos", ("galleries", "evaluation_pairs"))
 SWEEP = StageFacts(
     "sweep",
     "pairs",

@@ -10,6 +10,8 @@ package): its views, its check and its partition follow.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 
 from schemas.columns import BOOL, F32, F64, I32, I64, LAYER, PAIR_KEY, STRING, Table, column, required
@@ -89,6 +91,24 @@ EMBEDDINGS = Table(
             required(
                 "embedding", pa.list_(pa.float16()), "raw embedding divided by its L2 norm, half precision"
             ),
+        ]
+    ),
+    fingerprint="embeddings",
+)
+
+GALLERIES = Table(
+    "galleries",
+    "one row per photo that was compared in one state of the catalogue; its file is named by the state",
+    ("photo_id",),
+    pa.schema(
+        [
+            required("photo_id", STRING, "image_id of the catalogue"),
+            required("chip_id", STRING, "chip whose embedding was compared"),
+            column("identity", STRING, "name of the animal in that state; null when unknown"),
+            column("encounter", STRING, "photos of one encounter are never paired"),
+            column("species", STRING, "species as the catalogue spells it"),
+            column("viewpoint", STRING, "side of the animal"),
+            column("perceptual_hash", pa.uint64(), "64-bit difference hash of the chip"),
         ]
     ),
     fingerprint="embeddings",
@@ -276,20 +296,24 @@ SUSPECTS = Table(
     fingerprint="suspects",
 )
 
-_OF_RUNS = (PHOTOS, EMBEDDINGS, KEYPOINTS, PAIRS, MATCHES, RELEVANCES, SCORES, EXPLANATIONS, SUSPECTS)
+_OF_RUNS = (
+    PHOTOS, EMBEDDINGS, GALLERIES, KEYPOINTS, PAIRS, MATCHES, RELEVANCES, SCORES, EXPLANATIONS, SUSPECTS,
+)  # fmt: skip
 FINGERPRINTS = tuple(dict.fromkeys(t.fingerprint for t in _OF_RUNS if t.fingerprint))
 """A run's fingerprints, in the order of the first table that lies under each."""
 
 
 def _failing_stages() -> str:
-    """Names of the stages in which items fail: those of a run, then those of evaluations."""
+    """The stages in which items fail: those of a run, then those of evaluations."""
     stored = {table.name for table in _OF_RUNS}
-    names: tuple[list[str], list[str]] = [], []
-    for stage in STAGES.values():
-        if stage.failing:
-            names[not stored.issuperset(stage.failing.tables)].append(stage.name)
-    of_runs, of_evaluations = (" or ".join([", ".join(n[:-1]), n[-1]]) for n in names)
-    return f"{of_runs}; {of_evaluations} of an evaluation"
+    failing = [(s.name, stored.issuperset(s.failing.tables)) for s in STAGES.values() if s.failing]
+    of_runs, others = ([name for name, of_run in failing if of_run is wanted] for wanted in (True, False))
+    return f"{_listed(of_runs, 'or')}; {_listed(others, 'or')} of an evaluation"
+
+
+def _listed(names: Sequence[str], word: str) -> str:
+    *first, last = names
+    return f"{', '.join(first)} {word} {last}" if first else last
 
 
 FAILURES = Table(
@@ -317,8 +341,7 @@ def _fingerprint_columns() -> list[pa.Field]:
     """The columns of `runs` that say which partitions a run looks at."""
     found = []
     for name in FINGERPRINTS:
-        *first, last = [t.name for t in _OF_RUNS if t.fingerprint == name]
-        about = f"partition of {', '.join(first)} and {last}" if first else f"partition of {last}"
+        about = f"partition of {_listed([t.name for t in _OF_RUNS if t.fingerprint == name], 'and')}"
         make = required if name in _OF_EVERY_RUN else column
         found.append(make(f"{name}_fingerprint", STRING, about))
     return found

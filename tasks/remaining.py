@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,10 +10,13 @@ import duckdb
 
 from schemas.failures import PASSING
 from schemas.stages import DRAW, SCORE, StageFacts, stage_that_fills
+from schemas.tables import GALLERIES
 from schemas.views import install_views
 from tasks.draw import DrawItem
 from tasks.embed import Key
 from tasks.job import Job
+from tasks.photo_files import SEEN_BY
+from tasks.retrieve import Gallery
 from tasks.score import Pair
 
 Photo = Mapping[str, Any]
@@ -42,6 +45,27 @@ class Remaining:
             """
         )
         return {row["photo_id"]: row for row in rows}
+
+    def present(self) -> list[Photo]:
+        """What a worker needs to see each photo of the catalogue, sorted by id."""
+        return self._rows(f"SELECT {', '.join(SEEN_BY)} FROM photos ORDER BY photo_id")  # noqa: S608  # constants
+
+    def photos_of(self, pairs: Iterable[Pair]) -> dict[str, Photo]:
+        """What a worker needs to see the photos of these pairs, and their names, by id."""
+        ids = sorted({photo for pair in pairs for photo in (pair.photo_a, pair.photo_b)})
+        rows = self._rows(
+            f"SELECT {', '.join((*SEEN_BY, 'identity'))} FROM photos SEMI JOIN (SELECT unnest($ids) AS photo_id) USING (photo_id)",  # noqa: S608  # constants
+            {"ids": ids},
+        )
+        return {row["photo_id"]: row for row in rows}
+
+    def gallery(self) -> Gallery:
+        """The photos of the catalogue that have an embedding."""
+        columns = ", ".join(GALLERIES.schema.names)
+        found = self._connection.sql(
+            f"SELECT {columns} FROM photos SEMI JOIN run_embeddings USING (photo_id, chip_id) ORDER BY photo_id"  # noqa: S608  # constants
+        )
+        return Gallery(found.to_arrow_table())
 
     def embedded(self) -> set[Key]:
         """Photos and chips that have an embedding."""
@@ -78,7 +102,6 @@ class Remaining:
 
     def undrawn(self, limit: int) -> list[DrawItem]:
         """The most suspect pairs, up to `limit`, that have no figure yet."""
-        photos = self.photos()
         rows = self._rows(
             f"""
             WITH flagged AS (
@@ -96,6 +119,9 @@ class Remaining:
             ORDER BY f.rank
             """,  # noqa: S608  # constants
             {"limit": limit, "layer": self._job.layers[0], **_given_up(DRAW, self._retry)},
+        )
+        photos = self.photos_of(
+            Pair(m["pair_id"], m["photo_a"], m["photo_b"]) for m in (row["matches"] for row in rows)
         )
         return [
             DrawItem(

@@ -65,7 +65,7 @@ def list_rules(job: Job, per_photo: int) -> dict[str, tuple[PairRule, int]]:
 
 def list_shard(job: Job, shard: ListShard) -> Candidates:
     """The nearest photos of each class of one range of queries."""
-    return nearest(job, shard.queries, list_rules(job, shard.per_photo), "list")
+    return nearest(job, shard.queries, list_rules(job, shard.per_photo), LIST)
 
 
 def listed_pairs(
