@@ -36,7 +36,7 @@ _AHEAD = 64
 class Work:
     """One shard and what to do with it, closed to view: Prefect and Dask search any collection they know for futures."""
 
-    def __init__(self, stage: Stage[S, R], job: Job, shard: S) -> None:
+    def __init__(self, stage: Stage[Any, Any], job: Job, shard: Any) -> None:
         self.stage, self.job, self.shard = stage.name, job, shard
         self.work: Callable[[Job, Any], ShardResult] = stage.work
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -46,7 +46,7 @@ class Remaining:
         )
         return {row["photo_id"]: row for row in rows}
 
-    def present(self) -> list[Photo]:
+    def present(self) -> Sequence[Photo]:
         """What a worker needs to see each photo of the catalogue, sorted by id."""
         return self._rows(f"SELECT {', '.join(SEEN_BY)} FROM photos ORDER BY photo_id")  # noqa: S608  # constants
 
