@@ -29,9 +29,10 @@ from schemas.catalogue import Catalogue
 from schemas.errors import PairxError
 from schemas.failures import PASSING
 from schemas.settings import PAIRS_PER_SHARD, Settings
-from tasks.draw import plan_draw
+from tasks.draw import DRAW, plan_draw
 from tasks.evaluation.candidates import default_candidate, sweep_of
 from tasks.evaluation.faithfulness import (
+    FAITHFULNESS,
     Protocol,
     choose_pairs,
     faithfulness_fingerprint,
@@ -39,16 +40,17 @@ from tasks.evaluation.faithfulness import (
     summarise,
 )
 from tasks.evaluation.gather import ListedPairs, scatter_of
-from tasks.evaluation.listing import list_fingerprint, list_shard_name, listed_pairs, plan_list
+from tasks.evaluation.listing import LIST, list_fingerprint, list_shard_name, listed_pairs, plan_list
 from tasks.evaluation.results import Evaluation, FaithfulnessRow
 from tasks.evaluation.statistics import equal_cosine, measure, rank_outliers
-from tasks.evaluation.sweep import Sweep, plan_sweep, sweep_partition
+from tasks.evaluation.sweep import SWEEP, Sweep, plan_sweep, sweep_partition
 from tasks.job import Job, prepare_job
 from tasks.remaining import RunViews
-from tasks.retrieve import Gallery
+from tasks.retrieve import Candidates, Gallery, keep_gallery
 from tasks.run_log import Balance, RunLog
 from tasks.run_report import EMBEDDED_NOTICE
-from tasks.score import Pair, plan_score
+from tasks.score import SCORE, Pair, plan_score
+from tasks.shards import commit
 from tasks.warehouse import Warehouse
 
 Photos = Mapping[str, Mapping[str, Any]]
@@ -139,7 +141,7 @@ def _process(
         if catalogue is not None:
             # The warehouse may hold the photos of other catalogues, too.
             wanted = {entry.photo_id for entry in catalogue.entries}
-            gallery = Gallery.of([photos[i] for i in gallery.photo_ids if i in wanted])
+            gallery = gallery.only(wanted)
         listed = _list(job, gallery, photos, options, stages)
         _score(job, log, listed, options, stages, views)
         evaluation, table, balance = _measure(
@@ -156,13 +158,14 @@ def _list(
     warehouse = job.warehouse
     known = warehouse.exists("evaluation_pairs", partition, shard)
     plan = [] if known or len(gallery.photo_ids) < 2 else plan_list(gallery, options.per_photo)
+    if plan:
+        keep_gallery(job, gallery)
 
-    def store(candidates: list[Any]) -> int:
+    def store(candidates: list[Candidates]) -> int:
         rows = listed_pairs(gallery, [photos[i] for i in gallery.photo_ids], candidates)
-        return warehouse.write("evaluation_pairs", partition, shard, rows)
+        return commit(job, LIST, shard, {"evaluation_pairs": rows}, partition=partition).rows
 
-    sizes = [s.queries.last - s.queries.first for s in plan]
-    stages.run("list", plan, sizes, "pairs of this catalogue are listed", finish=store)
+    stages.run(LIST, plan, "pairs of this catalogue are listed", finish=store)
     if not warehouse.exists("evaluation_pairs", partition, shard):
         raise PairxError(_LISTED, "evaluate a catalogue in which animals have names and several photos")
     listed = warehouse.read("evaluation_pairs", partition, [shard])
@@ -183,9 +186,11 @@ def _score(
     """Score the listed pairs that have no scores under these settings, as the nightly run would."""
     connection, left = views.look(log.columns())
     unscored = ListedPairs(connection, job, listed).unscored(options.retry_failed)
-    shards = plan_score(unscored, left.photos(), left.keypoint_shards(), pairs_per_shard(job.settings))
-    stages.run("score", shards, [len(s.pairs) for s in shards], "all listed pairs have scores")
-    views.wrote("matches", "relevances", "scores", "failures")
+    shards = plan_score(
+        unscored, left.photos_of(unscored), left.keypoint_shards(), pairs_per_shard(job.settings)
+    )
+    stages.run(SCORE, shards, "all listed pairs have scores")
+    views.after(SCORE)
 
 
 def _measure(
@@ -205,8 +210,8 @@ def _measure(
     ranked = rank_outliers(scored, _LISTED_OUTLIERS)
     wanted = ranked[: options.figures]
     undrawn = plan_draw(found.undrawn(wanted, photos))
-    stages.run("draw", undrawn, [len(s.items) for s in undrawn], "figures of the outliers")
-    views.wrote("explanations", "failures")
+    stages.run(DRAW, undrawn, "figures of the outliers")
+    views.after(DRAW)
     figures = ListedPairs(views.look(log.columns())[0], job, listed).figures(wanted)
     choice = _choose(job, sweep, photos, listed, options, stages) if sweep else None
     faithful = _faithfulness(job, photos, listed, options, stages) if options.faithfulness else []
@@ -255,7 +260,7 @@ def _choose(
     # The same size on every cluster: what is done of a sweep is told by its shards' names.
     shards = plan_sweep(pairs, photos, sweep, job.settings.pairs_per_shard or PAIRS_PER_SHARD)
     left = _left(job, "measurements", partition, shards, options.retry_failed)
-    stages.run("sweep", left, [len(s.pairs) for s in left], "all variants are measured")
+    stages.run(SWEEP, left, "all variants are measured")
     measured = job.warehouse.read("measurements", partition, [s.name for s in shards])
     lost = len(pairs) - len(set(measured["pair_id"].to_pylist()))
     if lost == len(pairs):
@@ -324,7 +329,7 @@ def _faithfulness(
     partition = faithfulness_fingerprint(job, options.protocol)
     shards = plan_faithfulness(pairs, photos, options.protocol)
     left = _left(job, "faithfulness", partition, shards, options.retry_failed)
-    stages.run("faithfulness", left, [len(s.pairs) for s in left], "all pairs are measured")
+    stages.run(FAITHFULNESS, left, "all pairs are measured")
     measured = job.warehouse.read("faithfulness", partition, [s.name for s in shards])
     return summarise(measured, pairs)
 

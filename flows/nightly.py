@@ -20,16 +20,17 @@ from flows.stages import StageRunner
 from schemas.catalogue import Catalogue, read_catalogue
 from schemas.errors import PairxError
 from schemas.settings import Settings, load_settings
-from tasks.draw import plan_draw
-from tasks.embed import plan_embed
+from schemas.stages import FLAG
+from tasks.draw import DRAW, plan_draw
+from tasks.embed import EMBED, plan_embed
 from tasks.flag import flag
-from tasks.ingest import plan_ingest, withdraw, withdrawn_rows
+from tasks.ingest import INGEST, plan_ingest, withdraw, withdrawn_rows
 from tasks.job import Job, prepare_job
 from tasks.remaining import RunViews
-from tasks.retrieve import Gallery, commit_pairs, new_pairs, plan_retrieve
+from tasks.retrieve import RETRIEVE, Gallery, commit_pairs, keep_gallery, new_pairs, plan_retrieve
 from tasks.run_log import Balance, RunLog, StageLog, balances, unchanged
 from tasks.run_report import write_report
-from tasks.score import plan_score
+from tasks.score import SCORE, plan_score
 from tasks.warehouse import Warehouse
 
 
@@ -133,30 +134,24 @@ def ingest_photos(
     withdrawn = withdraw(job, list(withdrawn_rows(known, catalogue))) if options.withdraw_missing else 0
     shards = plan_ingest(catalogue, known, size, options.retry_failed)
     note = f"; {withdrawn} withdrawn" if withdrawn else ""
-    stages.run(
-        "ingest", shards, [len(s.entries) for s in shards], f"{len(catalogue.entries)} photos listed{note}"
-    )
-    views.wrote("photos", "failures")
+    stages.run(INGEST, shards, f"{len(catalogue.entries)} photos listed{note}")
+    views.after(INGEST)
 
 
 def embed_photos(job: Job, log: RunLog, stages: StageRunner, views: RunViews) -> Gallery:
     """Embed the photos of the catalogue that need it; returns those that can be paired."""
     size = job.settings.photos_per_shard
     _, left = views.look(log.columns())
-    present = [p for p in left.photos().values() if p["present"]]
+    present = left.present()
     to_embed = plan_embed(
         present,
         left.embedded() | left.given_up("embeddings"),
         left.detected() | left.given_up("keypoints"),
         size,
     )
-    stages.run(
-        "embed", to_embed, [len(s.photos) for s in to_embed], f"{len(present)} photos in the catalogue"
-    )
-    views.wrote("embeddings", "keypoints", "failures")
-
-    embedded = views.look(log.columns())[1].embedded()
-    return Gallery.of([p for p in present if (p["photo_id"], p["chip_id"]) in embedded])
+    stages.run(EMBED, to_embed, f"{len(present)} photos in the catalogue")
+    views.after(EMBED)
+    return views.look(log.columns())[1].gallery()
 
 
 def _process_pairs(job: Job, log: RunLog, gallery: Gallery, stages: StageRunner, views: RunViews) -> None:
@@ -165,27 +160,30 @@ def _process_pairs(job: Job, log: RunLog, gallery: Gallery, stages: StageRunner,
     stored = left.stored_pairs()
     done = unchanged(connection, job.prints.pairs, gallery.state)
     shards = [] if done or len(gallery.photo_ids) < 2 else plan_retrieve(gallery)
+    if shards:
+        keep_gallery(job, gallery)
     stages.run(
-        "retrieve",
+        RETRIEVE,
         shards,
-        [s.last - s.first for s in shards],
         f"{len(gallery.photo_ids)} photos to compare",
         finish=lambda candidates: commit_pairs(job, new_pairs(job, gallery, candidates, stored)),
     )
-    views.wrote("pairs")
+    views.after(RETRIEVE)
 
     _, left = views.look(log.columns(gallery.state), ("photos", "pairs"))
-    unscored, photos = left.unscored(), left.photos()
-    to_score = plan_score(unscored, photos, left.keypoint_shards(), pairs_per_shard(job.settings))
-    stages.run("score", to_score, [len(s.pairs) for s in to_score], "all pairs have scores")
-    views.wrote("matches", "relevances", "scores", "failures")
+    unscored = left.unscored()
+    to_score = plan_score(
+        unscored, left.photos_of(unscored), left.keypoint_shards(), pairs_per_shard(job.settings)
+    )
+    stages.run(SCORE, to_score, "all pairs have scores")
+    views.after(SCORE)
 
     connection, left = views.look(log.columns(gallery.state), keep=True)
     with stages.alone("flag") as note:
         note(f"{flag(job, connection, gallery.state)} suspects")
     to_draw = plan_draw(left.undrawn(job.settings.figures))
-    stages.run("draw", to_draw, [len(s.items) for s in to_draw], "figures of the first suspects")
-    views.wrote("suspects", "explanations", "failures")
+    stages.run(DRAW, to_draw, "figures of the first suspects")
+    views.after(FLAG, DRAW)
 
 
 def _finish(job: Job, log: RunLog, gallery: Gallery, stages: StageRunner, views: RunViews) -> RunSummary:

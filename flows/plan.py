@@ -16,11 +16,12 @@ from pairx_engine.chips import chip_of, view_of
 from pairx_engine.matching import mutual_matches
 from schemas.catalogue import Catalogue
 from schemas.settings import Settings
-from tasks.embed import plan_embed
-from tasks.ingest import plan_ingest
+from tasks.embed import EMBED, plan_embed
+from tasks.ingest import INGEST, plan_ingest
 from tasks.job import Job, explainer_of, matcher_of, model_of, prepare_job
 from tasks.remaining import look
 from tasks.run_log import RunLog
+from tasks.score import SCORE
 from tasks.warehouse import Warehouse
 
 _PARTNERS = 4
@@ -81,16 +82,15 @@ def print_plan(
     with look(job, RunLog(job).columns(), retry_failed) as (_, left):
         known = left.photos()
         ingest = plan_ingest(catalogue, known, settings.photos_per_shard, retry_failed)
-        present = [p for p in known.values() if p["present"]]
         embed = plan_embed(
-            present,
+            left.present(),
             left.embedded() | left.given_up("embeddings"),
             left.detected() | left.given_up("keypoints"),
             settings.photos_per_shard,
         )
         unscored = len(left.unscored())
         pairs_now = len(left.stored_pairs())
-    new = sum(len(s.entries) for s in ingest)
+    new = sum(map(INGEST.size, ingest))
     again = {e.photo_id for s in ingest for e in s.entries}
     photos = new + sum(p["photo_id"] not in again for s in embed for p in s.photos)
     pairs = unscored + math.ceil(new * (settings.top_k + settings.same_name_k) * _DISTINCT)
@@ -100,15 +100,15 @@ def print_plan(
     total = (
         photos * costs.photo + pairs * costs.pair + min(settings.figures, pairs) * costs.figure
     ) / workers
-    shards = [
-        len(ingest),
-        math.ceil(photos / settings.photos_per_shard),
-        math.ceil(pairs / pairs_per_shard(settings)),
-    ]
+    shards = {
+        INGEST.name: len(ingest),
+        EMBED.name: math.ceil(photos / settings.photos_per_shard),
+        SCORE.name: math.ceil(pairs / pairs_per_shard(settings)),
+    }
     for line in (
         f"photos   {len(catalogue.entries)} listed, {len(known)} known, {new} to read, {photos} to embed",
         f"pairs    {pairs_now} stored, about {pairs} to score (top {settings.top_k}, {settings.same_name_k} of the same name)",
-        f"shards   ingest {shards[0]}, embed {shards[1]}, score {shards[2]}",
+        f"shards   {', '.join(f'{stage} {count}' for stage, count in shards.items())}",
         f"figures  up to {settings.figures} of {settings.n_pixel_maps} pixel maps per photo",
         f"model    {settings.model}, layers {', '.join(job.layers)}, preset {settings.preset} in {settings.precision}; matcher {settings.matcher}",
         *([f"notice   {job.notice}"] if job.notice else []),

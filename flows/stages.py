@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from distributed import get_worker
@@ -20,32 +20,12 @@ from prefect.futures import as_completed
 from flows.progress import Reporter
 from pairx_engine.accelerator import device_failed
 from schemas.errors import AcceleratorFailure, PairxError
-from tasks.draw import draw_shard
-from tasks.embed import embed_shard
-from tasks.evaluation.faithfulness import faithfulness_shard
-from tasks.evaluation.listing import list_shard
-from tasks.evaluation.sweep import sweep_shard
-from tasks.ingest import ingest_shard
 from tasks.job import Job
-from tasks.retrieve import retrieve_shard
 from tasks.run_log import Balance, StageLog
-from tasks.score import score_shard
-from tasks.shards import ShardResult
+from tasks.shards import ShardResult, Stage
 
-WORK: dict[str, Callable[[Job, Any], Any]] = {
-    "ingest": ingest_shard,
-    "embed": embed_shard,
-    "retrieve": retrieve_shard,
-    "score": score_shard,
-    "draw": draw_shard,
-    "list": list_shard,
-    "sweep": sweep_shard,
-    "faithfulness": faithfulness_shard,
-}
-UNITS = {
-    "ingest": "photos", "embed": "photos", "retrieve": "photos", "score": "pairs", "draw": "figures",
-    "list": "photos", "sweep": "pairs", "faithfulness": "pairs",
-}  # fmt: skip
+S = TypeVar("S")
+R = TypeVar("R", bound=ShardResult)
 _DEVICE_FAILED = 70
 """Exit status of a worker process whose device died: an internal software error in sysexits.h."""
 _ARTIFACT_EVERY = 5.0
@@ -56,17 +36,18 @@ _AHEAD = 64
 class Work:
     """One shard and what to do with it, closed to view: Prefect and Dask search any collection they know for futures."""
 
-    def __init__(self, stage: str, job: Job, shard: Any) -> None:
-        self.stage, self.job, self.shard = stage, job, shard
+    def __init__(self, stage: Stage[Any, Any], job: Job, shard: Any) -> None:
+        self.stage, self.job, self.shard = stage.name, job, shard
+        self.work: Callable[[Job, Any], ShardResult] = stage.work
 
-    def do(self) -> Any:
+    def do(self) -> ShardResult:
         """Process the shard; what comes back is small, its rows go to the warehouse.
 
         Where the device of a Dask worker died, the worker's process ends: its nanny starts another, and the scheduler gives
         the shard to any worker, a few times at most. Elsewhere `AcceleratorFailure` is raised.
         """
         try:
-            return WORK[self.stage](self.job, self.shard)
+            return self.work(self.job, self.shard)
         except Exception as error:
             if isinstance(error, AcceleratorFailure) or device_failed(error):
                 _end_worker(f"a shard of {self.stage} is tried elsewhere, since the device failed: {error}")
@@ -88,7 +69,7 @@ def _end_worker(why: str) -> None:
 
 
 @task(persist_result=False, cache_policy=NO_CACHE)
-def process_shard(work: Work) -> Any:
+def process_shard(work: Work) -> ShardResult:
     """One shard of one stage as a Prefect task."""
     return work.do()
 
@@ -109,31 +90,30 @@ class StageRunner:
 
     def run(
         self,
-        stage: str,
-        shards: Sequence[Any],
-        sizes: Sequence[int],
+        stage: Stage[S, R],
+        shards: Sequence[S],
         context: str,
-        finish: Callable[[list[Any]], int] | None = None,
-    ) -> list[Any]:
-        """Process the shards of a stage; `sizes` are their items, `finish` folds all results in the driver.
+        finish: Callable[[list[R]], int] | None = None,
+    ) -> list[R]:
+        """Process the shards of a stage; `finish` folds all results in the driver.
 
         Shards are independent: when one fails for good, the others go on, and the error is raised at the end.
         """
         begun = time.perf_counter()
-        self._reporter.begin(stage, sum(sizes), UNITS[stage])
+        items = sum(map(stage.size, shards))
+        self._reporter.begin(stage.name, items, stage.unit)
         try:
-            outcomes, errors = self._collect(stage, shards, sizes)
+            outcomes, errors = self._collect(stage, shards)
             folded = finish(outcomes) if finish and outcomes and not errors else None
         except BaseException:
             self._reporter.abort()
             raise
-        results = [o if isinstance(o, ShardResult) else o.result for o in outcomes]
-        log = StageLog.of(stage, results, time.perf_counter() - begun)
+        log = StageLog.of(stage.name, outcomes, time.perf_counter() - begun)
         self.logs.append(log)
-        self._reporter.end(self._note(log, sum(sizes), folded, context))
+        self._reporter.end(self._note(log, f"{items} {stage.unit}", folded, context))
         if errors:
             raise PairxError(
-                f"{stage}: {len(errors)} of {len(shards)} shards failed; the first: {type(errors[0]).__name__}: {errors[0]}",
+                f"{stage.name}: {len(errors)} of {len(shards)} shards failed; the first: {type(errors[0]).__name__}: {errors[0]}",
                 "what is done is kept; mend the cause and run again",
             ) from errors[0]
         return outcomes
@@ -155,20 +135,18 @@ class StageRunner:
         text = "\n".join([*(f"- {balance}" for balance in sums), f"- report: `{report}`", "", *lines])
         create_markdown_artifact(key="pairx-run", markdown=text, description="PAIR-X nightly run")
 
-    def _collect(
-        self, stage: str, shards: Sequence[Any], sizes: Sequence[int]
-    ) -> tuple[list[Any], list[BaseException]]:
+    def _collect(self, stage: Stage[S, R], shards: Sequence[S]) -> tuple[list[R], list[BaseException]]:
         """Submit all shards and take their results as they finish; results come back in the shards' order."""
         if not shards:
             return [], []
         attempt = process_shard.with_options(
-            name=f"{stage}-shard",
+            name=f"{stage.name}-shard",
             retries=self._job.settings.retries,
             retry_delay_seconds=1,
             retry_jitter_factor=1,
         )
         waiting = iter(enumerate(shards))
-        artifact, said = _progress_artifact(stage), time.monotonic()
+        artifact, said = _progress_artifact(stage.name), time.monotonic()
         outcomes: dict[int, Any] = {}
         errors: list[BaseException] = []
         under_way: dict[Any, int] = {}
@@ -183,7 +161,7 @@ class StageRunner:
                 outcomes[index] = future.result()
             except Exception as error:  # a dead worker, a bug, a lost disk: all end up in one message
                 errors.append(error)
-            self._reporter.advance(sizes[index])
+            self._reporter.advance(stage.size(shards[index]))
             done = len(outcomes) + len(errors)
             if time.monotonic() - said > _ARTIFACT_EVERY or done == len(shards):
                 update_progress_artifact(artifact, 100.0 * done / len(shards))
@@ -191,9 +169,9 @@ class StageRunner:
         return [outcomes[i] for i in sorted(outcomes)], errors
 
     @staticmethod
-    def _note(log: StageLog, items: int, folded: int | None, context: str) -> str:
+    def _note(log: StageLog, items: str, folded: int | None, context: str) -> str:
         if not log.shards:
             return f"nothing new; {context}"
         failed = f", {log.failed} failed" if log.failed else ""
         new = f", {folded} new pairs" if folded is not None else ""
-        return f"{items} {UNITS[log.stage]} in {log.shards} shards{failed}{new}"
+        return f"{items} in {log.shards} shards{failed}{new}"

@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from schemas.settings import Settings
-from schemas.tables import SCHEMA_VERSION
+from schemas.tables import SCHEMA_VERSION, TABLES
 
 _LENGTH = 16
 _RETRIEVAL = ("top_k", "same_name_k", "same_species", "same_viewpoint")
@@ -31,7 +31,7 @@ def fingerprint(**causes: Any) -> str:
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """The partition of each table under one choice of settings, model and matcher."""
+    """What tables are stored under with one choice of settings, model and matcher; each table names the one it lies under."""
 
     photos: str
     embeddings: str
@@ -42,8 +42,12 @@ class Fingerprints:
     suspects: str
 
     def of(self, table: str) -> str:
-        """The partition of a table; matches and relevances share that of scores."""
-        return asdict(self)[{"matches": "scores", "relevances": "scores"}.get(table, table)]
+        """The partition of a table; raises `KeyError` where there is no such table, or none that lies under these."""
+        name = TABLES[table].fingerprint
+        if name is None:
+            raise KeyError(f"no run has a partition of {table}")
+        found: str = getattr(self, name)
+        return found
 
 
 def fingerprints(

@@ -3,19 +3,26 @@
 One Parquet file is one shard: ``TABLE/fingerprint=F/SHARD.parquet``. The fingerprint is the hive partition, so it is a
 column for every reader without being stored in every row. Column descriptions live in the field metadata: they travel
 with each file and `pairx sql --tables NAME` prints them.
+
+A table is added by its value, here or elsewhere, and its name in the list at the end (`register_table` from outside the
+package): its views, its check and its partition follow.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import pyarrow as pa
 
 from schemas.columns import BOOL, F32, F64, I32, I64, LAYER, PAIR_KEY, STRING, Table, column, required
 from schemas.evaluation_tables import EVALUATION_TABLES
 from schemas.sql_files import kinds_in_words
+from schemas.stages import STAGES
 
 SCHEMA_VERSION = 1
 """Raised whenever a column changes its meaning; part of every fingerprint and of every file's metadata."""
-
+_FEW = 8
+"""Rows per group of tables of heavy rows."""
 
 PHOTOS = Table(
     "photos",
@@ -70,23 +77,7 @@ PHOTOS = Table(
             ),
         ]
     ),
-)
-
-FAILURES = Table(
-    "failures",
-    "one row per item that a stage could not process; everything else went on",
-    ("stage", "item", "layer"),
-    pa.schema(
-        [
-            required("stage", STRING, "ingest, embed, score or draw; sweep or faithfulness of an evaluation"),
-            required("item", STRING, "photo_id or pair_id"),
-            column("layer", STRING, "layer for score and draw failures of one layer"),
-            column("revision", I32, "photo revision for ingest failures"),
-            column("chip_id", STRING, "chip for embed failures"),
-            required("code", STRING, "one of the closed set in schemas/failures.py"),
-            required("message", STRING, "what happened, in words"),
-        ]
-    ),
+    fingerprint="photos",
 )
 
 EMBEDDINGS = Table(
@@ -103,6 +94,25 @@ EMBEDDINGS = Table(
             ),
         ]
     ),
+    fingerprint="embeddings",
+)
+
+GALLERIES = Table(
+    "galleries",
+    "one row per photo that was compared in one state of the catalogue; its file is named by the state",
+    ("photo_id",),
+    pa.schema(
+        [
+            required("photo_id", STRING, "image_id of the catalogue"),
+            required("chip_id", STRING, "chip whose embedding was compared"),
+            column("identity", STRING, "name of the animal in that state; null when unknown"),
+            column("encounter", STRING, "photos of one encounter are never paired"),
+            column("species", STRING, "species as the catalogue spells it"),
+            column("viewpoint", STRING, "side of the animal"),
+            column("perceptual_hash", pa.uint64(), "64-bit difference hash of the chip"),
+        ]
+    ),
+    fingerprint="embeddings",
 )
 
 KEYPOINTS = Table(
@@ -122,6 +132,8 @@ KEYPOINTS = Table(
             required("descriptors", pa.list_(pa.float16()), "descriptors, one after another"),
         ]
     ),
+    fingerprint="keypoints",
+    rows_per_group=_FEW,
 )
 
 PAIRS = Table(
@@ -137,6 +149,7 @@ PAIRS = Table(
             column("hash_distance", I32, "differing bits of the two perceptual hashes (0-64)"),
         ]
     ),
+    fingerprint="pairs",
 )
 
 SCORES = Table(
@@ -183,6 +196,7 @@ SCORES = Table(
             required("relevance_b", F32, "total relevance of photo_b's grid"),
         ]
     ),
+    fingerprint="scores",
 )
 
 MATCHES = Table(
@@ -206,6 +220,7 @@ MATCHES = Table(
             column("residual", pa.list_(F32), "|H p_a - p_b| in chip pixels; null without a homography"),
         ]
     ),
+    fingerprint="scores",
 )
 
 RELEVANCES = Table(
@@ -222,6 +237,7 @@ RELEVANCES = Table(
             required("grid_b", pa.list_(F32), "relevance of photo_b's cells, row by row"),
         ]
     ),
+    fingerprint="scores",
 )
 
 EXPLANATIONS = Table(
@@ -253,6 +269,8 @@ EXPLANATIONS = Table(
             required("peak_b", pa.list_(F64), "per match: the maximum that maps_b was divided by"),
         ]
     ),
+    fingerprint="explanations",
+    rows_per_group=_FEW,
 )
 
 SUSPECTS = Table(
@@ -276,7 +294,59 @@ SUSPECTS = Table(
             required("reason", STRING, "why the pair is listed, in words"),
         ]
     ),
+    fingerprint="suspects",
 )
+
+_OF_RUNS = (
+    PHOTOS, EMBEDDINGS, GALLERIES, KEYPOINTS, PAIRS, MATCHES, RELEVANCES, SCORES, EXPLANATIONS, SUSPECTS,
+)  # fmt: skip
+FINGERPRINTS = tuple(dict.fromkeys(t.fingerprint for t in _OF_RUNS if t.fingerprint))
+"""A run's fingerprints, in the order of the first table that lies under each."""
+
+
+def _failing_stages() -> str:
+    """The stages in which items fail: those of a run, then those of evaluations."""
+    stored = {table.name for table in _OF_RUNS}
+    failing = [(s.name, stored.issuperset(s.failing.tables)) for s in STAGES.values() if s.failing]
+    of_runs, others = ([name for name, of_run in failing if of_run is wanted] for wanted in (True, False))
+    return f"{_listed(of_runs, 'or')}; {_listed(others, 'or')} of an evaluation"
+
+
+def _listed(names: Sequence[str], word: str) -> str:
+    *first, last = names
+    return f"{', '.join(first)} {word} {last}" if first else last
+
+
+FAILURES = Table(
+    "failures",
+    "one row per item that a stage could not process; everything else went on",
+    ("stage", "item", "layer"),
+    pa.schema(
+        [
+            required("stage", STRING, _failing_stages()),
+            required("item", STRING, "photo_id or pair_id"),
+            column("layer", STRING, "layer for score and draw failures of one layer"),
+            column("revision", I32, "photo revision for ingest failures"),
+            column("chip_id", STRING, "chip for embed failures"),
+            required("code", STRING, "one of the closed set in schemas/failures.py"),
+            required("message", STRING, "what happened, in words"),
+        ]
+    ),
+)
+
+_OF_EVERY_RUN = ("photos", "embeddings", "keypoints", "pairs", "scores", "explanations", "suspects")
+"""Since the first version; a fingerprint that was added later is null in the rows of older runs."""
+
+
+def _fingerprint_columns() -> list[pa.Field]:
+    """The columns of `runs` that say which partitions a run looks at."""
+    found = []
+    for name in FINGERPRINTS:
+        about = f"partition of {_listed([t.name for t in _OF_RUNS if t.fingerprint == name], 'and')}"
+        make = required if name in _OF_EVERY_RUN else column
+        found.append(make(f"{name}_fingerprint", STRING, about))
+    return found
+
 
 RUNS = Table(
     "runs",
@@ -287,13 +357,7 @@ RUNS = Table(
             required("run_id", STRING, "start time and a random suffix; sorts by time"),
             required("status", STRING, "started, finished or failed"),
             required("at", pa.timestamp("us", tz="UTC"), "when this row was written"),
-            required("photos_fingerprint", STRING, "partition of photos"),
-            required("embeddings_fingerprint", STRING, "partition of embeddings"),
-            required("keypoints_fingerprint", STRING, "partition of keypoints"),
-            required("pairs_fingerprint", STRING, "partition of pairs"),
-            required("scores_fingerprint", STRING, "partition of matches, relevances and scores"),
-            required("explanations_fingerprint", STRING, "partition of explanations"),
-            required("suspects_fingerprint", STRING, "partition of suspects"),
+            *_fingerprint_columns(),
             required("layer", STRING, "first layer: the one that suspects are ranked by"),
             required("top_k", I32, "neighbours per photo"),
             required("same_name_k", I32, "nearest photos of the same name per photo"),
@@ -319,10 +383,18 @@ RUNS = Table(
     ),
 )
 
-TABLES: dict[str, Table] = {
-    t.name: t
-    for t in (
-        PHOTOS, FAILURES, EMBEDDINGS, KEYPOINTS, PAIRS, MATCHES, RELEVANCES, SCORES, EXPLANATIONS, SUSPECTS, RUNS,
-        *EVALUATION_TABLES,
-    )
-}  # fmt: skip
+TABLES: dict[str, Table] = {t.name: t for t in (*_OF_RUNS, FAILURES, RUNS, *EVALUATION_TABLES)}
+"""Every table by its name."""
+
+
+def register_table(table: Table) -> Table:
+    """Make a table from outside the package known to the warehouse and its views; returns it.
+
+    Raises `ValueError` for a name that another table has, and for a fingerprint that runs do not have.
+    """
+    if TABLES.setdefault(table.name, table) != table:
+        raise ValueError(f"there is another table {table.name}")
+    if table.fingerprint not in (None, *FINGERPRINTS):
+        del TABLES[table.name]
+        raise ValueError(f"runs have the fingerprints {', '.join(FINGERPRINTS)}, not {table.fingerprint}")
+    return table

@@ -19,20 +19,15 @@ import pyarrow as pa
 from schemas.columns import Table
 from schemas.errors import WarehouseError
 from schemas.sql_files import macro_texts, view_files
-from schemas.tables import TABLES
+from schemas.stage_views import failure_fingerprints, install_stages, sources_of_made_good
+from schemas.tables import FINGERPRINTS, TABLES
 from schemas.thresholds import THRESHOLDS
 from schemas.view_graph import ViewGraph
 
 RUN_COLUMNS: dict[str, str] = {
     "run_id": "VARCHAR",
     "status": "VARCHAR",
-    "photos_fingerprint": "VARCHAR",
-    "embeddings_fingerprint": "VARCHAR",
-    "keypoints_fingerprint": "VARCHAR",
-    "pairs_fingerprint": "VARCHAR",
-    "scores_fingerprint": "VARCHAR",
-    "explanations_fingerprint": "VARCHAR",
-    "suspects_fingerprint": "VARCHAR",
+    **{f"{name}_fingerprint": "VARCHAR" for name in FINGERPRINTS},
     "layer": "VARCHAR",
     "top_k": "INTEGER",
     "same_name_k": "INTEGER",
@@ -41,19 +36,6 @@ RUN_COLUMNS: dict[str, str] = {
     "same_viewpoint": "BOOLEAN",
 }
 """Columns of `current_run`. The last two come from the run's settings."""
-
-PARTITIONS: dict[str, tuple[str, ...]] = {
-    "photos": ("photos",),
-    "failures": ("photos", "embeddings", "keypoints", "scores", "explanations"),
-    "embeddings": ("embeddings",),
-    "keypoints": ("keypoints",),
-    "pairs": ("pairs",),
-    "matches": ("scores",),
-    "relevances": ("scores",),
-    "scores": ("scores",),
-    "explanations": ("explanations",),
-}
-"""Table -> the fingerprints of a run that its rows are stored under. A failure is stored under that of its stage."""
 
 _TYPES: dict[pa.DataType, str] = {
     pa.string(): "VARCHAR",
@@ -90,6 +72,12 @@ class Store(Protocol):
 
 
 Run = str | Mapping[str, Any] | None
+
+
+def partitions() -> dict[str, tuple[str, ...]]:
+    """Table -> the fingerprints of a run that its rows are stored under. A failure lies under that of what it is missing from."""
+    found = {table.name: (table.fingerprint,) for table in TABLES.values() if table.fingerprint}
+    return found | {"failures": failure_fingerprints()}
 
 
 def install_stored_views(connection: duckdb.DuckDBPyConnection, store: Store) -> None:
@@ -155,14 +143,18 @@ class Views:
         if current != self._current:
             _install_current_run(self._connection, current)
             changed.add("current_run")
-        for name, stages in PARTITIONS.items():
-            before, now = (_partitions(columns or {}, stages) for columns in (self._current, current))
+        for name, prints in partitions().items():
+            before, now = (_partitions(columns or {}, prints) for columns in (self._current, current))
             if name in moved or before != now:
                 paths = [
                     path for part in now for path in files[name] if PurePosixPath(path).parent.name == part
                 ]
                 _install_stored(self._connection, "run", name, paths)
                 changed.add(f"run_{name}")
+        if self._current is None:
+            install_stages(self._connection)
+        if changed & sources_of_made_good():
+            changed.add("made_good")
         self._install(self._graph.narrow() if materialise is True else materialise or (), changed)
         self._files, self._current = files, current
         self._written.clear()
@@ -183,9 +175,9 @@ class Views:
         self._kinds[name], self._forms[name] = kind, (query, as_table)
 
 
-def _partitions(current: Mapping[str, Any], stages: Iterable[str]) -> list[str]:
-    """Folders of the rows that a run stores under the fingerprints of some stages."""
-    found = (current.get(f"{stage}_fingerprint") for stage in stages)
+def _partitions(current: Mapping[str, Any], prints: Iterable[str]) -> list[str]:
+    """Folders of the rows that a run stores under some of its fingerprints."""
+    found = (current.get(f"{name}_fingerprint") for name in prints)
     return [f"fingerprint={fingerprint}" for fingerprint in dict.fromkeys(found) if fingerprint]
 
 

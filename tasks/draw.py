@@ -10,11 +10,12 @@ from pairx_engine.chips import Pixels, chip_of
 from pairx_engine.explanations import Shown
 from pairx_engine.figure import FigurePhoto, draw_figure, encode_map, encode_png, encode_webp, figure_input
 from pairx_engine.finding import as_array
+from schemas import stages
 from schemas.failures import Failure
 from tasks.finding_rows import stored_finding
 from tasks.job import Job, explainer_of, model_of
 from tasks.photo_files import CUTS
-from tasks.shards import ShardResult, Stopwatch, chunks, commit, or_failure
+from tasks.shards import ShardResult, Stage, Stopwatch, chunks, commit, or_failure
 from tasks.warehouse import shard_name
 
 Row = Mapping[str, Any]
@@ -65,7 +66,7 @@ def draw_shard(job: Job, shard: DrawShard) -> ShardResult:
             cuts = [CUTS.cut(photo, job.settings.max_pixels) for photo in (item.photo_a, item.photo_b)]
             with watch.in_engine():
                 rows.append(_draw(job, item, cuts))
-    return commit(job, shard.name, {"explanations": rows}, "draw", {"explanations": failures}, watch)
+    return commit(job, DRAW, shard.name, {"explanations": rows}, {"explanations": failures}, watch)
 
 
 def _draw(job: Job, item: DrawItem, cuts: list[Pixels]) -> dict[str, Any]:
@@ -95,3 +96,6 @@ def _draw(job: Job, item: DrawItem, cuts: list[Pixels]) -> dict[str, Any]:
 
 def _title(photo: Row) -> str:
     return f"{photo['photo_id']} · {photo['identity'] or 'unknown'}"
+
+
+DRAW = Stage.of(stages.DRAW, draw_shard, lambda shard: len(shard.items))

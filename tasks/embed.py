@@ -15,10 +15,11 @@ from pairx_engine.chips import Pixels, chip_of, view_of
 from pairx_engine.errors import PhotoError
 from pairx_engine.groups import filled, in_groups
 from pairx_engine.local.features import LocalFeatures
+from schemas import stages
 from schemas.failures import Failure, FailureCode
 from tasks.job import Job, matcher_of, model_of
 from tasks.photo_files import CUTS
-from tasks.shards import ShardResult, Stopwatch, chunks, commit, or_failure
+from tasks.shards import ShardResult, Stage, Stopwatch, chunks, commit, or_failure
 from tasks.warehouse import shard_name
 
 Photo = Mapping[str, Any]
@@ -88,7 +89,7 @@ def embed_shard(job: Job, shard: EmbedShard) -> ShardResult:
         }
     due = {"keypoints": shard.detect, "embeddings": shard.embed}
     tables = {table: found for table, found in rows.items() if due[table]}
-    return commit(job, shard.name, tables, "embed", failures, watch)
+    return commit(job, EMBED, shard.name, tables, failures, watch)
 
 
 def embed_chips(job: Job, chips: list[Pixels]) -> NDArray[np.float32]:
@@ -171,3 +172,6 @@ def stored_features(table: pa.Table) -> Iterator[tuple[Key, LocalFeatures]]:
         size = (plain["view_width"][i], plain["view_height"][i])
         scores = np.array(score, dtype=np.float32)
         yield (plain["photo_id"][i], plain["chip_id"][i]), LocalFeatures(points, descriptors, scores, size)
+
+
+EMBED = Stage.of(stages.EMBED, embed_shard, lambda shard: len(shard.photos))

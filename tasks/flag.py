@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import duckdb
 
+from schemas.stages import FLAG
 from schemas.tables import SUSPECTS
 from tasks.job import Job
+from tasks.shards import commit
 from tasks.warehouse import shard_name
 
 
@@ -20,4 +22,4 @@ def flag(job: Job, connection: duckdb.DuckDBPyConnection, state: str) -> int:
     scored = connection.execute("SELECT count(*) FROM scores").fetchall()[0][0]
     # A state whose pairs were scored only now, after failures were retried, ranks anew.
     name = shard_name([state, str(scored)])
-    return job.warehouse.write("suspects", job.prints.suspects, name, rows)
+    return commit(job, FLAG, name, {"suspects": rows}).rows

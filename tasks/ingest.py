@@ -11,12 +11,13 @@ import pyarrow as pa
 
 from pairx_engine.chips import cut_photo, decode_photo
 from pairx_engine.perceptual_hash import difference_hash
+from schemas import stages
 from schemas.catalogue import Catalogue, CatalogueEntry
 from schemas.failures import Failure
 from schemas.tables import PHOTOS
 from tasks.job import Job
 from tasks.photo_files import read_bytes, stamps
-from tasks.shards import ShardResult, chunks, commit, or_failure
+from tasks.shards import ShardResult, Stage, chunks, commit, or_failure
 from tasks.warehouse import shard_name
 
 _TEXT_FIELDS = ("path", "identity", "species", "encounter", "taken_at", "viewpoint", "theta")
@@ -77,7 +78,7 @@ def ingest_shard(job: Job, shard: IngestShard) -> ShardResult:
         with or_failure(failures, "ingest", entry.photo_id, revision=revision):
             _read_photo(row, entry, job.settings.max_pixels)
         rows.append(row)
-    return commit(job, shard.name, {"photos": rows}, "ingest", {"photos": failures})
+    return commit(job, INGEST, shard.name, {"photos": rows}, {"photos": failures})
 
 
 def _row(entry: CatalogueEntry, root: str, revision: int, stamp: str | None) -> dict[str, Any]:
@@ -121,4 +122,7 @@ def withdraw(job: Job, rows: Sequence[Mapping[str, Any]]) -> int:
         return 0
     table = pa.Table.from_pylist([dict(r) for r in rows], schema=PHOTOS.schema)
     name = shard_name(f"{r['photo_id']}\0{r['revision']}" for r in rows)
-    return job.warehouse.write("photos", job.prints.photos, name, table)
+    return commit(job, INGEST, name, {"photos": table}).rows
+
+
+INGEST = Stage.of(stages.INGEST, ingest_shard, lambda shard: len(shard.entries))

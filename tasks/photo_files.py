@@ -17,6 +17,8 @@ from schemas.errors import PathOutsideRoot
 from schemas.paths import is_url, safe_join
 
 _CACHED_BYTES = 256 << 20
+SEEN_BY = ("photo_id", "chip_id", "root", "path", "sha256", "box", "theta")
+"""Columns of `photos` that a worker needs to see a photo; shards carry no others to the scheduler."""
 
 
 def read_bytes(root: str, path: str) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -10,13 +10,22 @@ import duckdb
 
 from pairx_engine.figure import score_line
 from schemas.failures import PASSING
+from schemas.stages import DRAW, SCORE, StageFacts, stage_that_fills
+from schemas.tables import GALLERIES
 from schemas.views import Views
 from tasks.draw import DrawItem
 from tasks.embed import Key
 from tasks.job import Job
+from tasks.photo_files import SEEN_BY
+from tasks.retrieve import Gallery
 from tasks.score import Pair
 
 Photo = Mapping[str, Any]
+_GIVEN_UP = """
+    SELECT item, chip_id, fingerprint FROM run_failures
+    WHERE stage = $stage AND NOT $retry AND NOT list_contains($passing, code)
+"""
+"""Items that failed in a stage for good, unless all are to be tried again."""
 
 
 class Remaining:
@@ -38,6 +47,27 @@ class Remaining:
         )
         return {row["photo_id"]: row for row in rows}
 
+    def present(self) -> Sequence[Photo]:
+        """What a worker needs to see each photo of the catalogue, sorted by id."""
+        return self._rows(f"SELECT {', '.join(SEEN_BY)} FROM photos ORDER BY photo_id")  # noqa: S608  # constants
+
+    def photos_of(self, pairs: Iterable[Pair]) -> dict[str, Photo]:
+        """What a worker needs to see the photos of these pairs, and their names, by id."""
+        ids = sorted({photo for pair in pairs for photo in (pair.photo_a, pair.photo_b)})
+        rows = self._rows(
+            f"SELECT {', '.join((*SEEN_BY, 'identity'))} FROM photos SEMI JOIN (SELECT unnest($ids) AS photo_id) USING (photo_id)",  # noqa: S608  # constants
+            {"ids": ids},
+        )
+        return {row["photo_id"]: row for row in rows}
+
+    def gallery(self) -> Gallery:
+        """The photos of the catalogue that have an embedding."""
+        columns = ", ".join(GALLERIES.schema.names)
+        found = self._connection.sql(
+            f"SELECT {columns} FROM photos SEMI JOIN run_embeddings USING (photo_id, chip_id) ORDER BY photo_id"  # noqa: S608  # constants
+        )
+        return Gallery(found.to_arrow_table())
+
     def embedded(self) -> set[Key]:
         """Photos and chips that have an embedding."""
         return self._keys("SELECT DISTINCT photo_id, chip_id FROM run_embeddings")
@@ -47,15 +77,10 @@ class Remaining:
         return self._keys("SELECT DISTINCT photo_id, chip_id FROM run_keypoints")
 
     def given_up(self, table: str) -> set[Key]:
-        """Photos and chips that failed to get a row of `embeddings` or `keypoints` and are not to be tried again."""
-        if self._retry:
-            return set()
+        """Photos and chips that failed to get a row of a table and are not to be tried again."""
         rows = self._connection.execute(
-            """
-            SELECT DISTINCT item, chip_id FROM run_failures
-            WHERE stage = 'embed' AND fingerprint = $fingerprint AND NOT list_contains($passing, code)
-            """,
-            {"fingerprint": self._job.prints.of(table), "passing": list(PASSING)},
+            f"SELECT DISTINCT item, chip_id FROM ({_GIVEN_UP}) WHERE fingerprint = $fingerprint",  # noqa: S608  # constants
+            {"fingerprint": self._job.prints.of(table), **_given_up(stage_that_fills(table), self._retry)},
         ).fetchall()
         return set(rows)
 
@@ -78,9 +103,8 @@ class Remaining:
 
     def undrawn(self, limit: int) -> list[DrawItem]:
         """The most suspect pairs, up to `limit`, that have no figure yet."""
-        photos = self.photos()
         rows = self._rows(
-            """
+            f"""
             WITH flagged AS (
                 SELECT pair_id, min(rank) AS rank, any_value(cosine) AS cosine, any_value(reason ORDER BY rank) AS reason
                 FROM suspects GROUP BY pair_id ORDER BY rank LIMIT $limit
@@ -92,13 +116,13 @@ class Remaining:
             JOIN relevances AS r ON r.pair_id = f.pair_id AND r.layer = $layer
             JOIN scores AS s ON s.pair_id = f.pair_id AND s.layer = $layer
             WHERE f.pair_id NOT IN (SELECT pair_id FROM run_explanations)
-              AND f.pair_id NOT IN (
-                  SELECT item FROM run_failures
-                  WHERE stage = 'draw' AND NOT $retry AND NOT list_contains($passing, code)
-              )
+              AND f.pair_id NOT IN (SELECT item FROM ({_GIVEN_UP}))
             ORDER BY f.rank
-            """,
-            {"limit": limit, "layer": self._job.layers[0], "retry": self._retry, "passing": list(PASSING)},
+            """,  # noqa: S608  # constants
+            {"limit": limit, "layer": self._job.layers[0], **_given_up(DRAW, self._retry)},
+        )
+        photos = self.photos_of(
+            Pair(m["pair_id"], m["photo_a"], m["photo_b"]) for m in (row["matches"] for row in rows)
         )
         return [
             DrawItem(
@@ -121,6 +145,11 @@ class Remaining:
         return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
 
 
+def _given_up(stage: StageFacts, retry_failed: bool) -> dict[str, Any]:
+    """The parameters of `_GIVEN_UP`."""
+    return {"stage": stage.name, "retry": retry_failed, "passing": list(PASSING)}
+
+
 def unscored_among(
     connection: duckdb.DuckDBPyConnection, relation: str, layer: str, retry_failed: bool
 ) -> list[Pair]:
@@ -128,23 +157,15 @@ def unscored_among(
 
     Those that failed for good are left out unless they are to be retried.
     """
+    done = [f"SELECT pair_id FROM run_{table} WHERE layer = $layer" for table in SCORE.tables]  # noqa: S608  # constants
     rows = connection.execute(
         f"""
-        WITH done AS (
-            SELECT pair_id FROM run_scores WHERE layer = $layer
-            INTERSECT SELECT pair_id FROM run_matches WHERE layer = $layer
-            INTERSECT SELECT pair_id FROM run_relevances WHERE layer = $layer
-        ),
-        failed AS (
-            SELECT item AS pair_id FROM run_failures
-            WHERE stage = 'score' AND NOT $retry AND NOT list_contains($passing, code)
-        )
         SELECT pair_id, photo_a, photo_b FROM {relation}
-        ANTI JOIN done USING (pair_id)
-        ANTI JOIN failed USING (pair_id)
+        ANTI JOIN ({" INTERSECT ".join(done)}) USING (pair_id)
+        ANTI JOIN (SELECT item AS pair_id FROM ({_GIVEN_UP})) USING (pair_id)
         ORDER BY photo_a, photo_b
-        """,  # noqa: S608  # a name from code
-        {"layer": layer, "retry": retry_failed, "passing": list(PASSING)},
+        """,  # noqa: S608  # names from code
+        {"layer": layer, **_given_up(SCORE, retry_failed)},
     ).fetchall()
     return [Pair(*row) for row in rows]
 
@@ -168,9 +189,9 @@ class RunViews:
     def __exit__(self, *_: object) -> None:
         self._connection.close()
 
-    def wrote(self, *tables: str) -> None:
-        """Say that shards of these tables may have been committed since the last question."""
-        self._views.wrote(tables)
+    def after(self, *stages: StageFacts) -> None:
+        """Say that these stages may have committed shards since the last question."""
+        self._views.wrote({"failures", *(table for stage in stages for table in stage.tables)})
 
     def look(
         self, current: Mapping[str, Any], keep: bool | Collection[str] = ("photos",)

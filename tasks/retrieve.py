@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 
 from pairx_engine.perceptual_hash import hash_distances
 from pairx_engine.topk import Block, PairRule, PhotoKeys, cosines, exact_top_k
+from schemas import stages
 from schemas.settings import Settings
+from schemas.stages import StageFacts
 from schemas.thresholds import NEAR_IDENTICAL_BITS
 from tasks.job import Job, device
-from tasks.shards import ShardResult, Stopwatch
-from tasks.warehouse import pair_id, shard_name
+from tasks.shards import ShardResult, Stage, Stopwatch, commit
+from tasks.warehouse import Warehouse, pair_id, shard_name
 
 _QUERIES_PER_TASK = 8192
 _BLOCK = 8192
@@ -26,33 +28,58 @@ _PAIRS_PER_FILE = 50_000
 _BANDS = NEAR_IDENTICAL_BITS + 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Gallery:
-    """The embedded photos of one moment, sorted by id: what a photo may be paired with."""
+    """The embedded photos of one moment, rows of `galleries` sorted by id: what a photo may be paired with.
 
-    photo_ids: tuple[str, ...]
-    chip_ids: tuple[str, ...]
-    names: tuple[str | None, ...]
-    keys: PhotoKeys
-    hashes: NDArray[np.uint64]
+    Names, encounters, species and viewpoints are compared by codes. What is worked out of the rows is kept.
+    """
 
-    @classmethod
-    def of(cls, photos: Sequence[Mapping[str, Any]]) -> Gallery:
-        """From `photos` rows sorted by photo id; names, encounters, species and viewpoints become codes."""
-        columns = {
-            name: _codes([p[name] for p in photos])
-            for name in ("identity", "encounter", "species", "viewpoint")
-        }
-        hashes = np.array([p["perceptual_hash"] for p in photos], dtype=np.uint64)
-        ids, chips, names = (tuple(p[field] for p in photos) for field in ("photo_id", "chip_id", "identity"))
-        return cls(ids, chips, names, PhotoKeys(**columns), hashes)
+    photos: pa.Table
 
-    @property
+    @cached_property
+    def photo_ids(self) -> tuple[str, ...]:
+        """Ids of the photos in their order."""
+        return tuple(self.photos["photo_id"].to_pylist())
+
+    @cached_property
+    def chip_ids(self) -> tuple[str, ...]:
+        """What the model saw of each."""
+        return tuple(self.photos["chip_id"].to_pylist())
+
+    @cached_property
+    def names(self) -> tuple[str | None, ...]:
+        """The animal's name of each, None where it is unknown."""
+        return tuple(self.photos["identity"].to_pylist())
+
+    @cached_property
+    def keys(self) -> PhotoKeys:
+        """What decides which photos may be paired."""
+        names = ("identity", "encounter", "species", "viewpoint")
+        return PhotoKeys(**{name: _codes(self.photos[name].to_pylist()) for name in names})
+
+    @cached_property
+    def hashes(self) -> NDArray[np.uint64]:
+        """Perceptual hashes (N,)."""
+        return np.array(self.photos["perceptual_hash"].to_pylist(), dtype=np.uint64)
+
+    @cached_property
+    def rows(self) -> dict[tuple[str, str], int]:
+        """Row of each photo and chip."""
+        return {key: i for i, key in enumerate(zip(self.photo_ids, self.chip_ids, strict=True))}
+
+    @cached_property
     def state(self) -> str:
         """Hash of everything that decides which pairs are chosen and ranked, names included."""
         codes = (map(int, column) for column in vars(self.keys).values())
         rows = zip(self.photo_ids, self.chip_ids, map(repr, self.names), *codes, strict=True)
         return shard_name("\0".join(map(str, row)) for row in rows)
+
+    def only(self, wanted: Collection[str]) -> Gallery:
+        """The gallery of those photos alone."""
+        return Gallery(
+            self.photos.filter(pa.array([photo in wanted for photo in self.photo_ids], pa.bool_()))
+        )
 
 
 def _codes(values: Sequence[str | None]) -> NDArray[np.int32]:
@@ -60,28 +87,38 @@ def _codes(values: Sequence[str | None]) -> NDArray[np.int32]:
     return np.array([-1 if v is None else known[v] for v in values], dtype=np.int32)
 
 
+def keep_gallery(job: Job, gallery: Gallery) -> None:
+    """Store a gallery under the name of its state, once, for workers to read."""
+    if not job.warehouse.exists("galleries", job.prints.of("galleries"), gallery.state):
+        commit(job, RETRIEVE, gallery.state, {"galleries": gallery.photos})
+
+
+@lru_cache(maxsize=2)
+def _kept_gallery(warehouse: Warehouse, partition: str, state: str) -> Gallery:
+    return Gallery(warehouse.read("galleries", partition, [state]))
+
+
 @dataclass(frozen=True)
 class RetrieveShard:
-    """Queries `first` to `last` (exclusive) of a gallery."""
+    """Queries `first` to `last` (exclusive) of the gallery that is kept under the name of its state."""
 
-    gallery: Gallery
+    state: str
     first: int
     last: int
 
     @property
     def name(self) -> str:
         """The gallery's state and the range of queries."""
-        return f"{self.gallery.state}-{self.first}"
+        return f"{self.state}-{self.first}"
 
 
-@dataclass(frozen=True)
-class Candidates:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Candidates(ShardResult):
     """Directed candidates of some queries: gallery rows and cosines."""
 
     query: NDArray[np.int32]
     neighbour: NDArray[np.int32]
     cosine: NDArray[np.float32]
-    result: ShardResult
 
 
 def plan_retrieve(gallery: Gallery) -> list[RetrieveShard]:
@@ -89,7 +126,7 @@ def plan_retrieve(gallery: Gallery) -> list[RetrieveShard]:
     count = len(gallery.photo_ids)
     parts = max(1, -(-count // _QUERIES_PER_TASK))
     edges = np.linspace(0, count, parts + 1).astype(int)
-    return [RetrieveShard(gallery, int(a), int(b)) for a, b in pairwise(edges) if b > a]
+    return [RetrieveShard(gallery.state, int(a), int(b)) for a, b in pairwise(edges) if b > a]
 
 
 def pair_rules(settings: Settings) -> dict[str, tuple[PairRule, int]]:
@@ -103,31 +140,33 @@ def pair_rules(settings: Settings) -> dict[str, tuple[PairRule, int]]:
 
 def retrieve_shard(job: Job, shard: RetrieveShard) -> Candidates:
     """The nearest photos of one range of queries, over the whole gallery."""
-    return nearest(job, shard, pair_rules(job.settings), "retrieve")
+    return nearest(job, shard, pair_rules(job.settings), RETRIEVE)
 
 
 def nearest(
-    job: Job, shard: RetrieveShard, rules: Mapping[str, tuple[PairRule, int]], stage: str
+    job: Job, shard: RetrieveShard, rules: Mapping[str, tuple[PairRule, int]], stage: StageFacts
 ) -> Candidates:
     """The nearest photos of one range of queries under each of several rules, one rule's after the other's."""
     watch = Stopwatch()
+    gallery = _kept_gallery(job.warehouse, job.prints.of("galleries"), shard.state)
     rows = np.arange(shard.first, shard.last)
-    queries = _vectors(job, shard.gallery, rows).to(device())
+    queries = _vectors(job, gallery, rows).to(device())
     with watch.in_engine():
-        found = exact_top_k(
-            queries, rows, lambda: _blocks(job, shard.gallery), shard.gallery.keys, dict(rules)
-        )
+        found = exact_top_k(queries, rows, lambda: _blocks(job, gallery), gallery.keys, dict(rules))
     query, neighbour, cosine = (
         np.concatenate([getattr(n, field) for n in found.values()])
         for field in ("query", "neighbour", "cosine")
     )
-    result = watch.result(stage, shard.name, len(query), 0)
-    return Candidates(query.astype(np.int32), neighbour.astype(np.int32), cosine, result)
+    return Candidates(
+        **vars(watch.result(stage.name, shard.name, len(query), 0)),
+        query=query.astype(np.int32),
+        neighbour=neighbour.astype(np.int32),
+        cosine=cosine,
+    )
 
 
 def _blocks(job: Job, gallery: Gallery) -> Iterator[Block]:
     """The gallery's vectors, file by file, gathered into blocks of a few thousand; memory stays bounded."""
-    row_of = {key: i for i, key in enumerate(zip(gallery.photo_ids, gallery.chip_ids, strict=True))}
     rows: list[NDArray[np.int64]] = []
     vectors: list[torch.Tensor] = []
     held = 0
@@ -136,7 +175,7 @@ def _blocks(job: Job, gallery: Gallery) -> Iterator[Block]:
             "embeddings", job.prints.embeddings, [name], ["photo_id", "chip_id", "embedding"]
         )
         keys = zip(table["photo_id"].to_pylist(), table["chip_id"].to_pylist(), strict=True)
-        at = np.array([row_of.get(key, -1) for key in keys], dtype=np.int64)
+        at = np.array([gallery.rows.get(key, -1) for key in keys], dtype=np.int64)
         if not (at >= 0).any():
             continue
         rows.append(at[at >= 0])
@@ -248,5 +287,8 @@ def commit_pairs(job: Job, pairs: pa.Table) -> int:
     """Write new pairs in files of bounded size; returns how many."""
     for start in range(0, pairs.num_rows, _PAIRS_PER_FILE):
         part = pairs.slice(start, _PAIRS_PER_FILE)
-        job.warehouse.write("pairs", job.prints.pairs, shard_name(part["pair_id"].to_pylist()), part)
+        commit(job, RETRIEVE, shard_name(part["pair_id"].to_pylist()), {"pairs": part})
     return int(pairs.num_rows)
+
+
+RETRIEVE = Stage.of(stages.RETRIEVE, retrieve_shard, lambda shard: shard.last - shard.first)

@@ -12,6 +12,8 @@ from typing import Any
 
 import duckdb
 
+from schemas.stages import ITEM_KEYS, STAGES, StageFacts
+from schemas.tables import TABLES
 from tasks.job import Job
 from tasks.shards import ShardResult, peak_bytes
 
@@ -89,27 +91,35 @@ class Balance:
 
 
 def balances(connection: duckdb.DuckDBPyConnection) -> list[Balance]:
-    """The sums over photos and pairs, counted in the tables themselves."""
-    photos = connection.execute(
-        """
-        SELECT count(*), count(e.photo_id), count(*) FILTER (e.photo_id IS NULL AND f.item IS NOT NULL)
-        FROM photos AS p
-        LEFT JOIN (SELECT DISTINCT photo_id, chip_id FROM run_embeddings) AS e USING (photo_id, chip_id)
-        LEFT JOIN (SELECT DISTINCT item FROM failures WHERE stage IN ('ingest', 'embed')) AS f ON f.item = p.photo_id
-        """
+    """The sum of every stage that is counted, over the photos or pairs that are current, counted in the tables themselves."""
+    return [_balance(connection, stage) for stage in STAGES.values() if stage.counted_as]
+
+
+def _balance(connection: duckdb.DuckDBPyConnection, stage: StageFacts) -> Balance:
+    assert stage.failing
+    assert stage.counted_as
+    items, table = stage.failing.items, stage.tables[-1]
+    current, columns = f"{items}s", TABLES[table].schema.names
+    key = [name for name in ITEM_KEYS[items] if name in columns]
+    layer = "JOIN current_run USING (layer)" if "layer" in columns else ""
+    planned, done, failed = connection.execute(
+        f"""
+        SELECT count(*), count(d.{key[0]}), count(*) FILTER (d.{key[0]} IS NULL AND f.item IS NOT NULL)
+        FROM {current} AS c
+        LEFT JOIN (SELECT DISTINCT {", ".join(key)} FROM run_{table} {layer}) AS d USING ({", ".join(key)})
+        LEFT JOIN (SELECT DISTINCT item FROM failures WHERE list_contains($stages, stage)) AS f ON f.item = c.{key[0]}
+        """,  # noqa: S608  # names from code
+        {"stages": _up_to(stage)},
     ).fetchall()[0]
-    pairs = connection.execute(
-        """
-        SELECT count(*), count(s.pair_id), count(*) FILTER (s.pair_id IS NULL AND f.item IS NOT NULL)
-        FROM pairs AS p
-        LEFT JOIN (SELECT DISTINCT pair_id FROM run_scores JOIN current_run USING (layer)) AS s USING (pair_id)
-        LEFT JOIN (SELECT DISTINCT item FROM failures WHERE stage = 'score') AS f ON f.item = p.pair_id
-        """
-    ).fetchall()[0]
-    return [
-        Balance("photos", photos[0], photos[1], "embedded", photos[2]),
-        Balance("pairs", pairs[0], pairs[1], "scored", pairs[2]),
-    ]
+    return Balance(current, planned, done, stage.counted_as, failed)
+
+
+def _up_to(stage: StageFacts) -> list[str]:
+    """The stage and those before it that process the same items: one that failed there never came here."""
+    assert stage.failing
+    names = list(STAGES)
+    before = [STAGES[name] for name in names[: names.index(stage.name) + 1]]
+    return [s.name for s in before if s.failing and s.failing.items == stage.failing.items]
 
 
 @dataclass

@@ -15,13 +15,14 @@ from pairx_engine.finding import Grids, match, pair_grids, weigh
 from pairx_engine.local.evidence import LocalEvidence, local_evidence
 from pairx_engine.local.features import LocalFeatures
 from pairx_engine.relevance import Seen
+from schemas import stages
 from schemas.failures import Failure
 from tasks.embed import stored_features
 from tasks.finding_rows import rows_of
 from tasks.job import Job, explainer_of, matcher_of, model_of
 from tasks.pair_order import close_together, parts
 from tasks.photo_files import CUTS
-from tasks.shards import ShardResult, Stopwatch, chunks, commit, or_failure
+from tasks.shards import ShardResult, Stage, Stopwatch, chunks, commit, or_failure
 from tasks.warehouse import shard_name
 
 R = TypeVar("R")
@@ -99,7 +100,7 @@ def score_shard(job: Job, shard: ScoreShard) -> ShardResult:
         with watch.in_engine():
             relevance = _relevances(job, pairs, seen, lost)
         tables, failures = _rows(job, shard, pairs, seen, relevance, evidence_of, lost, watch)
-    return commit(job, shard.name, tables, "score", {"scores": failures}, watch)
+    return commit(job, SCORE, shard.name, tables, {"scores": failures}, watch)
 
 
 def _rows(
@@ -244,3 +245,6 @@ def _score(
     key = {"pair_id": pair.pair_id, "photo_a": pair.photo_a, "photo_b": pair.photo_b, "layer": layer}
     rows = rows_of(finding, finding.plausibility(local.matrix), local)
     return {table: key | row for table, row in rows.items()}
+
+
+SCORE = Stage.of(stages.SCORE, score_shard, lambda shard: len(shard.pairs))

@@ -18,9 +18,6 @@ from schemas.tables import SCHEMA_VERSION
 
 Rows: TypeAlias = pa.Table | Sequence[Mapping[str, Any]]
 
-_HEAVY = ("keypoints", "explanations")
-_HEAVY_GROUP = 8
-"""Rows per row group of tables whose rows weigh hundreds of kilobytes: a reader of a few photos skips the others."""
 SUFFIX = ".parquet"
 TEMPORARY = ".part"
 """Suffix of a file that is being written: no reader takes it for a shard."""
@@ -94,7 +91,7 @@ def encode(table: Table, fingerprint: str, rows: pa.Table) -> bytes:
         use_dictionary=texts,
         column_encoding=dict.fromkeys(split, "BYTE_STREAM_SPLIT") or None,
         write_page_checksum=True,
-        row_group_size=_HEAVY_GROUP if table.name in _HEAVY else None,
+        row_group_size=table.rows_per_group,
     )
     return buffer.getvalue()
 

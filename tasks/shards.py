@@ -1,4 +1,4 @@
-"""Shards: cutting work into them, and committing one with its failures.
+"""Stages bound to their work, and shards: cutting work into them, and committing one with its failures.
 
 Promised is: on devices of one kind, with one number of threads per worker, a row is the same bit for bit whatever else is in its
 shard, how many workers there are and in which order they finish. `runs.devices` tells the kinds. Between kinds, a CPU and a GPU
@@ -11,23 +11,28 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pairx_engine.accelerator import device_failed, out_of_memory
 from pairx_engine.errors import ModelError, PhotoError
 from schemas.errors import AcceleratorFailure, PairxError
 from schemas.failures import Failure, FailureCode
+from schemas.stages import ALWAYS, StageFacts
+from schemas.tables import TABLES
 from tasks.job import Job, device_kind
+from tasks.shard_files import Rows
 
 T = TypeVar("T")
+S = TypeVar("S")
+R = TypeVar("R", bound="ShardResult")
 
 
 @dataclass(frozen=True)
 class ShardResult:
-    """What a shard task returns to the driver: counts and costs, never data."""
+    """What a shard task returns to the driver: counts and costs, and in a subclass a little that the driver folds."""
 
     stage: str
     shard: str
@@ -38,6 +43,22 @@ class ShardResult:
     peak_bytes: int = 0
     device: str | None = None
     """Kind of the device that the engine computed on; none where it was not asked."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage(StageFacts, Generic[S, R]):
+    """A stage with its work: what a worker does with one shard, and how many items a shard holds.
+
+    `work` is a function of a module, so that a worker finds it there.
+    """
+
+    work: Callable[[Job, S], R]
+    size: Callable[[S], int]
+
+    @classmethod
+    def of(cls, facts: StageFacts, work: Callable[[Job, S], R], size: Callable[[S], int]) -> Stage[S, R]:
+        """Bind the facts of a stage to its work."""
+        return Stage(**vars(facts), work=work, size=size)
 
 
 @dataclass
@@ -102,27 +123,51 @@ def or_failure(failures: list[Failure], stage: str, item: str, **where: Any) -> 
 
 def commit(
     job: Job,
+    stage: StageFacts,
     shard: str,
-    tables: Mapping[str, Any],
-    stage: str,
+    tables: Mapping[str, Rows],
     failures: Mapping[str, Sequence[Failure]] | None = None,
     watch: Stopwatch | None = None,
+    partition: str | None = None,
 ) -> ShardResult:
-    """Write a shard's failures, then its tables in the order given; the last one is the commit.
+    """Write a shard's failures, then its tables in the stage's order; the last one is the commit.
 
-    `failures` are given by the table whose rows they stand in for: they belong under its fingerprint.
+    `failures` are given by the table whose rows they stand in for: they lie under its fingerprint, and a file of failures of
+    an earlier attempt at the shard is replaced, by an empty one if all went well. `partition` is that of tables which no
+    fingerprint of a run covers. The result counts the rows of the last table and the items that failed. Raises `ValueError`
+    for a table or a failure that is none of the stage's.
     """
     failures = failures or {}
-    for table, failed in failures.items():
-        if failed:
-            job.warehouse.write("failures", job.prints.of(table), shard, [f.row() for f in failed])
+    _refuse_strangers(stage, tables, failures)
+
+    def under(table: str) -> str:
+        return partition if partition and TABLES[table].fingerprint is None else job.prints.of(table)
+
+    for table in stage.failing.tables if stage.failing else ():
+        failed = [f.row() for f in failures.get(table, ())]
+        if failed or job.warehouse.exists("failures", under(table), shard):
+            job.warehouse.write("failures", under(table), shard, failed)
     rows = 0
-    for table, content in tables.items():
-        rows = job.warehouse.write(table, job.prints.of(table), shard, content)
+    for table in stage.tables:
+        if table in tables:
+            rows = job.warehouse.write(table, under(table), shard, tables[table])
     failed_items = {f.item for failed in failures.values() for f in failed}
     if watch is None:
-        return ShardResult(stage, shard, rows, len(failed_items), peak_bytes=peak_bytes())
-    return watch.result(stage, shard, rows, len(failed_items))
+        return ShardResult(stage.name, shard, rows, len(failed_items), peak_bytes=peak_bytes())
+    return watch.result(stage.name, shard, rows, len(failed_items))
+
+
+def _refuse_strangers(
+    stage: StageFacts, tables: Mapping[str, Rows], failures: Mapping[str, Sequence[Failure]]
+) -> None:
+    places, codes = (stage.failing.tables, stage.failing.codes) if stage.failing else ((), ())
+    strange = sorted({*tables} - {*stage.tables} | {*failures} - {*places})
+    given = [(f.stage, f.code) for failed in failures.values() for f in failed]
+    strange += sorted(
+        {f"{name} {code}" for name, code in given if name != stage.name or code not in (*codes, *ALWAYS)}
+    )
+    if strange:
+        raise ValueError(f"stage {stage.name} knows nothing of {', '.join(strange)}")
 
 
 def peak_bytes() -> int:

@@ -23,7 +23,7 @@ from tasks.flag import flag
 from tasks.ingest import IngestShard, ingest_shard, plan_ingest
 from tasks.job import Job, prepare_job
 from tasks.remaining import look
-from tasks.retrieve import Gallery, commit_pairs, new_pairs, plan_retrieve, retrieve_shard
+from tasks.retrieve import Gallery, commit_pairs, keep_gallery, new_pairs, plan_retrieve, retrieve_shard
 from tasks.run_log import RunLog
 from tasks.score import ScoreShard, plan_score, score_shard
 from tasks.warehouse import Warehouse
@@ -137,10 +137,9 @@ class Stages:
             ingest_shard(self.job, shard)
 
     def _embed(self) -> None:
-        present = [p for p in self.photos().values() if p["present"]]
         with look(self.job, self.columns()) as (_, left):
             self.embed = plan_embed(
-                present,
+                left.present(),
                 left.embedded() | left.given_up("embeddings"),
                 left.detected() | left.given_up("keypoints"),
                 self.size,
@@ -149,17 +148,17 @@ class Stages:
             embed_shard(self.job, shard)
 
     def _retrieve(self) -> None:
-        present = [p for p in self.photos().values() if p["present"]]
         with look(self.job, self.columns()) as (_, left):
-            embedded, stored = left.embedded(), left.stored_pairs()
-        self.gallery = Gallery.of([p for p in present if (p["photo_id"], p["chip_id"]) in embedded])
+            self.gallery, stored = left.gallery(), left.stored_pairs()
+        keep_gallery(self.job, self.gallery)
         found = [retrieve_shard(self.job, s) for s in plan_retrieve(self.gallery)]
         commit_pairs(self.job, new_pairs(self.job, self.gallery, found, stored))
 
     def _score(self) -> None:
         with look(self.job, self.columns()) as (_, left):
+            pairs = left.unscored()
             self.score = plan_score(
-                left.unscored(), left.photos(), left.keypoint_shards(), self.job.settings.pairs_per_shard
+                pairs, left.photos_of(pairs), left.keypoint_shards(), self.job.settings.pairs_per_shard
             )
         for shard in self.score:
             score_shard(self.job, shard)

@@ -15,12 +15,13 @@ from pairx_engine.chips import chip_of
 from pairx_engine.explanations import Subject, explanation_named, explanations
 from pairx_engine.faithfulness import Flipping, Translation, ValueRange, measure_pairs
 from pairx_engine.faithfulness import Pair as FaithfulPair
+from schemas import stages
 from schemas.failures import Failure
 from schemas.fingerprints import fingerprint
 from tasks.evaluation.results import FaithfulnessRow
 from tasks.job import Job, model_of
 from tasks.photo_files import CUTS
-from tasks.shards import ShardResult, Stopwatch, chunks, or_failure
+from tasks.shards import ShardResult, Stage, Stopwatch, chunks, commit, or_failure
 from tasks.warehouse import shard_name
 
 _PAIRS_PER_SHARD = 2
@@ -119,12 +120,9 @@ def faithfulness_shard(job: Job, shard: FaithfulnessShard) -> ShardResult:
                 | {"value": row.value if math.isfinite(row.value) else None}
                 for row in measured
             ]
+    tables, lost = {"faithfulness": rows}, {"faithfulness": failures}
     partition = faithfulness_fingerprint(job, shard.protocol)
-    if failures or job.warehouse.exists("failures", partition, shard.name):
-        job.warehouse.write("failures", partition, shard.name, [f.row() for f in failures])
-    job.warehouse.write("faithfulness", partition, shard.name, rows)
-    count = len(shard.pairs) - len(failures)
-    return watch.result("faithfulness", shard.name, count, len(failures))
+    return commit(job, FAITHFULNESS, shard.name, tables, lost, watch, partition)
 
 
 def summarise(measured: pa.Table, pairs: Sequence[Mapping[str, Any]]) -> list[FaithfulnessRow]:
@@ -148,3 +146,6 @@ def summarise(measured: pa.Table, pairs: Sequence[Mapping[str, Any]]) -> list[Fa
             values.items(), key=lambda item: (order.get(item[0][0], len(order)), item[0][1], not item[0][2])
         )
     ]
+
+
+FAITHFULNESS = Stage.of(stages.FAITHFULNESS, faithfulness_shard, lambda shard: len(shard.pairs))

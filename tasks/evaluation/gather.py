@@ -14,6 +14,7 @@ from tasks.draw import DrawItem
 from tasks.evaluation.results import SCORES, Outlier
 from tasks.evaluation.statistics import ScoredList
 from tasks.job import Job
+from tasks.photo_files import SEEN_BY
 from tasks.remaining import unscored_among
 from tasks.report_scatter import ReportScatter
 from tasks.score import Pair
@@ -118,7 +119,10 @@ class ListedPairs:
         for values in rows.fetchall():
             row = dict(zip(names, values, strict=True))
             matches = row["matches"]
-            a, b = (photos[matches[side]] for side in ("photo_a", "photo_b"))
+            a, b = (
+                {name: photos[matches[side]][name] for name in (*SEEN_BY, "identity")}
+                for side in ("photo_a", "photo_b")
+            )
             items.append(DrawItem(matches, row["relevances"], a, b, score_line(**row)))
         return items
 

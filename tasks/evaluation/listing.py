@@ -16,10 +16,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pairx_engine.topk import PairRule
+from schemas import stages
 from schemas.fingerprints import fingerprint
 from schemas.tables import TABLES
 from tasks.job import Job
 from tasks.retrieve import Candidates, Gallery, RetrieveShard, nearest, pair_rules, plan_retrieve
+from tasks.shards import Stage
 from tasks.warehouse import pair_id, shard_name
 
 
@@ -63,7 +65,7 @@ def list_rules(job: Job, per_photo: int) -> dict[str, tuple[PairRule, int]]:
 
 def list_shard(job: Job, shard: ListShard) -> Candidates:
     """The nearest photos of each class of one range of queries."""
-    return nearest(job, shard.queries, list_rules(job, shard.per_photo), "list")
+    return nearest(job, shard.queries, list_rules(job, shard.per_photo), LIST)
 
 
 def listed_pairs(
@@ -118,3 +120,6 @@ def _places(query: NDArray[np.int32], correct: NDArray[np.bool_]) -> NDArray[np.
         for first, last in pairwise([0, *edges, len(rows)]):
             places[rows[first:last]] = np.arange(1, last - first + 1)
     return places
+
+
+LIST = Stage.of(stages.LIST, list_shard, lambda shard: shard.queries.last - shard.queries.first)

@@ -27,12 +27,13 @@ from pairx_engine.local.features import LocalFeatures
 from pairx_engine.plausibility import inverted_residual_mean, residuals
 from pairx_engine.presets import Reduction, preset_named
 from pairx_engine.relevance import LayerExplainer, Seen
+from schemas import stages
 from schemas.failures import Failure
 from schemas.fingerprints import sweep_fingerprint
 from tasks.job import Job, engine_of, model_of
 from tasks.photo_files import CUTS
 from tasks.score import Pair, Photo, shard_of
-from tasks.shards import ShardResult, Stopwatch, chunks, or_failure
+from tasks.shards import ShardResult, Stage, Stopwatch, chunks, commit, or_failure
 from tasks.warehouse import shard_name
 
 
@@ -89,12 +90,8 @@ def sweep_shard(job: Job, shard: SweepShard) -> ShardResult:
             work.measure_coverage(layer)
     for name, weights in shard.sweep.matchers:
         work.measure_residuals(name, weights, watch)
-    failures, partition = work.failures(), sweep_partition(job, shard.sweep)
-    if failures or job.warehouse.exists("failures", partition, shard.name):
-        job.warehouse.write("failures", partition, shard.name, [f.row() for f in failures])
-    job.warehouse.write("measurements", partition, shard.name, work.rows)
-    failed = len({f.item for f in failures})
-    return watch.result("sweep", shard.name, len(work.pairs), failed)
+    tables, failures = {"measurements": work.rows}, {"measurements": work.failures()}
+    return commit(job, SWEEP, shard.name, tables, failures, watch, sweep_partition(job, shard.sweep))
 
 
 class _Work:
@@ -279,3 +276,6 @@ class _Work:
     def _add(self, pair: Pair, layer: str, score: str, variant: Mapping[str, Any], seconds: float) -> None:
         key = {"pair_id": pair.pair_id, "photo_a": pair.photo_a, "photo_b": pair.photo_b, "layer": layer}
         self.rows.append({**key, "score": score, **variant, "seconds": seconds})
+
+
+SWEEP = Stage.of(stages.SWEEP, sweep_shard, lambda shard: len(shard.pairs))

@@ -11,6 +11,8 @@ import pytest
 from flows import stages
 from flows.stages import Work
 from schemas.errors import AcceleratorFailure, WarehouseError
+from schemas.stages import SCORE
+from tasks.shards import ShardResult, Stage
 from tasks.warehouse import Warehouse
 from tests.flows.conftest import Finished
 from tests.flows.running import run_flow, shards_of
@@ -23,12 +25,11 @@ class Ended(BaseException):
     """Stands in for the end of the process."""
 
 
-def work_that_raises(error: Exception, monkeypatch: pytest.MonkeyPatch) -> Work:
-    def fail(job: Any, shard: Any) -> None:
+def work_that_raises(error: Exception) -> Work:
+    def fail(job: Any, shard: Any) -> ShardResult:
         raise error
 
-    monkeypatch.setitem(stages.WORK, "score", fail)
-    return Work("score", None, None)  # type: ignore[arg-type]
+    return Work(Stage.of(SCORE, fail, len), None, None)  # type: ignore[arg-type]
 
 
 def on_a_worker(nanny: str | None, monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -50,7 +51,7 @@ def test_a_worker_with_a_nanny_ends(
 ) -> None:
     codes = on_a_worker("tcp://127.0.0.1:1", monkeypatch)
     with pytest.raises(Ended):
-        work_that_raises(error, monkeypatch).do()
+        work_that_raises(error).do()
     assert codes == [70]
     said = capfd.readouterr().err
     assert "a shard of score is tried elsewhere" in said
@@ -61,7 +62,7 @@ def test_a_worker_with_a_nanny_ends(
 def test_elsewhere_the_error_is_raised(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     codes = on_a_worker(None, monkeypatch) if place != "no worker" else []
     with pytest.raises(AcceleratorFailure, match="illegal memory access"):
-        work_that_raises(RuntimeError(ILLEGAL), monkeypatch).do()
+        work_that_raises(RuntimeError(ILLEGAL)).do()
     assert codes == []
 
 
@@ -69,7 +70,7 @@ def test_other_errors_leave_the_process_alone(monkeypatch: pytest.MonkeyPatch) -
     codes = on_a_worker("tcp://127.0.0.1:1", monkeypatch)
     for error in (WarehouseError("full"), RuntimeError("shapes differ"), MemoryError()):
         with pytest.raises(type(error)):
-            work_that_raises(error, monkeypatch).do()
+            work_that_raises(error).do()
     assert codes == []
 
 

@@ -18,7 +18,7 @@ from schemas import fingerprints as module
 from schemas.evaluation_tables import EVALUATION_TABLES
 from schemas.fingerprints import Fingerprints, fingerprint, fingerprints, sweep_fingerprint
 from schemas.settings import Settings
-from schemas.tables import TABLES
+from schemas.tables import FINGERPRINTS, TABLES
 
 ALL = {"photos", "embeddings", "keypoints", "pairs", "scores", "explanations", "suspects"}
 FROM_EMBEDDINGS = ALL - {"photos", "keypoints"}
@@ -150,15 +150,18 @@ def test_matches_and_relevances_lie_under_the_scores_fingerprint():
         "e",
         "g",
     ]
-    with pytest.raises(KeyError):
-        found.of("no such table")
+    for other in ("no such table", "measurements"):
+        with pytest.raises(KeyError, match=other):
+            found.of(other)
 
 
-def test_every_table_of_results_has_a_fingerprint():
+def test_every_table_lies_under_one_of_a_runs_fingerprints_or_finds_its_own():
     found = prints()
-    of_evaluations = {table.name for table in EVALUATION_TABLES}
-    for table in set(TABLES) - {"failures", "reviews", "runs"} - of_evaluations:
-        assert re.fullmatch(r"[0-9a-f]{16}", found.of(table)), table
+    assert set(FINGERPRINTS) == ALL
+    for table in TABLES.values():
+        assert table.fingerprint is None or re.fullmatch(r"[0-9a-f]{16}", found.of(table.name)), table.name
+    own = {table.name for table in TABLES.values() if table.fingerprint is None}
+    assert own == {"failures", "runs"} | {table.name for table in EVALUATION_TABLES}
 
 
 VARIANTS = {"layers": ("a", "b"), "presets": ("published",)}

@@ -15,7 +15,7 @@ import pytest
 from schemas.failures import Failure, FailureCode
 from schemas.sql_files import view_files
 from schemas.tables import TABLES
-from schemas.views import PARTITIONS, Views, install_views
+from schemas.views import Views, install_views, partitions
 from tasks.warehouse import Warehouse
 from tests.toy_warehouse import FINGERPRINTS, LAYER, Pair, Photo, Toy, run_row, write_pairs, write_photos
 
@@ -23,7 +23,7 @@ RELATIONS = [
     *view_files(),
     "current_run",
     *(f"all_{name}" for name in TABLES),
-    *(f"run_{name}" for name in PARTITIONS),
+    *(f"run_{name}" for name in partitions()),
 ]
 RUN = {f"{stage}_fingerprint": f for stage, f in FINGERPRINTS.items()} | {
     "layer": LAYER, "top_k": 5, "same_name_k": 2

@@ -16,7 +16,7 @@ from schemas.failures import Failure, FailureCode
 from schemas.sql_files import view_files
 from schemas.tables import TABLES
 from schemas.view_descriptions import describe_column, describe_view, view_sentences
-from schemas.views import PARTITIONS, RUN_COLUMNS, install_views
+from schemas.views import RUN_COLUMNS, install_views, partitions
 from tasks.warehouse import Warehouse
 from tests.toy_warehouse import (
     FINGERPRINTS,
@@ -73,7 +73,7 @@ def test_views_of_an_empty_warehouse_are_empty_and_typed(warehouse: Warehouse) -
 def test_every_view_and_column_is_described(warehouse: Warehouse) -> None:
     connection = look(warehouse)
     stored = [
-        f"{level}_{table}" for level, tables in (("all", TABLES), ("run", PARTITIONS)) for table in tables
+        f"{level}_{table}" for level, tables in (("all", TABLES), ("run", partitions())) for table in tables
     ]
     for view in [*view_sentences(), *stored]:
         assert describe_view(view), view

@@ -7,16 +7,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
 from pairx_engine import engine
-from pairx_engine.topk import PhotoKeys
 from schemas.errors import AcceleratorFailure
+from schemas.tables import GALLERIES
 from tasks import job as module
 from tasks import retrieve
 from tasks.job import Job, device, matcher_of, model_of
-from tasks.retrieve import Gallery, plan_retrieve, retrieve_shard
+from tasks.retrieve import Gallery, keep_gallery, plan_retrieve, retrieve_shard
 
 
 @pytest.fixture
@@ -48,10 +49,9 @@ def test_whatever_is_asked_for_first_settles_the_device(
 def test_retrieval_settles_the_device_though_it_loads_no_model(
     job: Job, settled: list[torch.device], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    codes = np.full(3, -1, dtype=np.int32)
-    gallery = Gallery(
-        tuple("abc"), tuple("abc"), (None,) * 3, PhotoKeys(codes, codes, codes, codes), np.zeros(3, np.uint64)
-    )
+    rows = [{"photo_id": name, "chip_id": name, "perceptual_hash": 0} for name in "abc"]
+    gallery = Gallery(pa.Table.from_pylist(rows, schema=GALLERIES.schema))
+    keep_gallery(job, gallery)
     vectors = torch.eye(3, 4).half() + 0.1
     monkeypatch.setattr(retrieve, "_blocks", lambda *_: iter([(np.arange(3), vectors)]))
     (shard,) = plan_retrieve(gallery)

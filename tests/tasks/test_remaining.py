@@ -7,6 +7,7 @@ from typing import Any, cast
 import duckdb
 import pytest
 
+from schemas.stages import INGEST
 from tasks.job import Job
 from tasks.remaining import RunViews, look
 from tasks.warehouse import Warehouse
@@ -28,7 +29,7 @@ def test_a_run_asks_one_connection_and_sees_what_its_stages_wrote(job: Job) -> N
         first, left = views.look(RUN)
         assert (set(left.photos()), left.embedded()) == ({"a"}, {("a", "chip-a")})
         write_photos(job.warehouse, [Photo("b", "A")])
-        views.wrote("photos")
+        views.after(INGEST)
         second, left = views.look(RUN | {"state": "s"}, keep=True)
         assert second is first
         assert set(left.photos()) == {"a", "b"}

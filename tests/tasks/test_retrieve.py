@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pairx_engine.topk import PairRule, PhotoKeys
 from schemas.settings import Settings
+from schemas.tables import GALLERIES
 from schemas.thresholds import NEAR_IDENTICAL_BITS
 from tasks import retrieve
 from tasks.job import Job
@@ -25,11 +28,9 @@ from tasks.retrieve import (
 from tasks.warehouse import Warehouse, pair_id
 from tests.small_catalogue import Stages, views_of
 
-NAMES = ("identity", "encounter", "species", "viewpoint")
-
 
 def gallery_of(photos: list[dict[str, Any]]) -> Gallery:
-    return Gallery.of([dict.fromkeys((*NAMES, "perceptual_hash")) | {"chip_id": "c"} | p for p in photos])
+    return Gallery(pa.Table.from_pylist([{"chip_id": "c"} | p for p in photos], schema=GALLERIES.schema))
 
 
 def bits(p: dict[str, Any], q: dict[str, Any]) -> int:
@@ -186,6 +187,17 @@ def test_the_plan_covers_every_query_once(monkeypatch: pytest.MonkeyPatch) -> No
     shards = plan_retrieve(gallery)
     assert [i for s in shards for i in range(s.first, s.last)] == list(range(11))
     assert len({s.name for s in shards}) == len(shards) == 3
+
+
+def test_a_kept_gallery_is_read_as_it_was_and_shards_do_not_carry_it(done: Stages) -> None:
+    job, gallery = done.job, done.gallery
+    assert gallery is not None
+    assert job.warehouse.shards("galleries", job.prints.embeddings) == {gallery.state}
+    kept = retrieve._kept_gallery(job.warehouse, job.prints.embeddings, gallery.state)
+    assert kept.state == gallery.state
+    assert kept.hashes.tolist() == gallery.hashes.tolist()
+    assert kept.only(set(gallery.photo_ids[3:])).photo_ids == gallery.photo_ids[3:]
+    assert all(len(pickle.dumps(shard)) < 300 for shard in plan_retrieve(gallery))
 
 
 STATE = [

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pairx_engine.errors import ModelError, PhotoError
 from schemas.errors import AcceleratorFailure, WarehouseError
 from schemas.failures import Failure, FailureCode
+from schemas.stages import EMBED, SCORE, SWEEP
 from tasks.job import Job
 from tasks.shards import Stopwatch, chunks, commit, or_failure, peak_bytes
 from tasks.warehouse import Warehouse
@@ -53,7 +54,7 @@ def test_failures_come_first_and_the_last_table_is_the_commit(
     unseen = Failure("embed", "q", FailureCode.CHANGED_FILE, "it changed", chip_id="d")
     undetected = Failure("embed", "q", FailureCode.OUT_OF_MEMORY, "full", chip_id="d")
     failures = {"keypoints": [undetected], "embeddings": [unseen]}
-    result = commit(job, "s", {"keypoints": [KEYPOINTS], "embeddings": [EMBEDDING]}, "embed", failures)
+    result = commit(job, EMBED, "s", {"embeddings": [EMBEDDING], "keypoints": [KEYPOINTS]}, failures)
     prints = job.prints
     assert order == [
         ("failures", prints.keypoints), ("failures", prints.embeddings),
@@ -64,9 +65,41 @@ def test_failures_come_first_and_the_last_table_is_the_commit(
 
 
 def test_a_shard_without_failures_writes_none(job: Job) -> None:
-    commit(job, "s", {"embeddings": []}, "embed", {"embeddings": []})
+    commit(job, EMBED, "s", {"embeddings": []}, {"embeddings": []})
     assert [p.name for p in Path(job.warehouse.root).iterdir()] == ["embeddings"]
     assert job.warehouse.exists("embeddings", job.prints.embeddings, "s")
+
+
+def test_failures_of_an_earlier_attempt_are_replaced(job: Job) -> None:
+    lost = Failure("embed", "p", FailureCode.MISSING_FILE, "gone", chip_id="c")
+    for failed, rows in (([lost], []), ([], [EMBEDDING])):
+        commit(job, EMBED, "s", {"embeddings": rows}, {"embeddings": failed})
+        assert job.warehouse.read("failures", job.prints.embeddings, ["s"]).num_rows == len(failed)
+
+
+def test_a_partition_is_for_tables_that_no_run_has(job: Job) -> None:
+    commit(job, SWEEP, "s", {"measurements": []}, partition="00ff")
+    assert job.warehouse.exists("measurements", "00ff", "s")
+    commit(job, SCORE, "s", {"scores": []}, partition="00ff")
+    assert job.warehouse.exists("scores", job.prints.scores, "s")
+    with pytest.raises(KeyError, match="measurements"):
+        commit(job, SWEEP, "s", {"measurements": []})
+
+
+@pytest.mark.parametrize(
+    ("tables", "failures"),
+    [
+        ({"scores": []}, {}),
+        ({}, {"photos": []}),
+        ({}, {"embeddings": [Failure("score", "p", FailureCode.TRUNCATED, "m")]}),
+        ({}, {"embeddings": [Failure("embed", "p", FailureCode.SCORE_NOT_FINITE, "m")]}),
+    ],
+    ids=["table", "table of failures", "stage", "code"],
+)
+def test_what_is_none_of_the_stages_is_refused(job: Job, tables: Any, failures: Any) -> None:
+    with pytest.raises(ValueError, match="stage embed knows nothing of"):
+        commit(job, EMBED, "s", tables, failures)
+    assert not Path(job.warehouse.root).exists()
 
 
 @pytest.mark.parametrize(
