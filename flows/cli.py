@@ -286,8 +286,7 @@ def _terminate(number: int, frame: object) -> None:
 
 
 def _run() -> int:
-    from pairx_engine.errors import EngineError
-    from schemas.errors import CatalogueError, PairxError, SettingsError, WarehouseError
+    from pairx_engine.errors import PairxError
 
     stopped = "stopped; what is done is kept, run the same command to go on"
     try:
@@ -297,11 +296,8 @@ def _run() -> int:
             # Typer turns Ctrl-C into this before anyone else hears of it.
             return _say(stopped, 130)
         return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
-    except (CatalogueError, SettingsError, EngineError) as error:
-        return _say(error, 2)
     except PairxError as error:
-        bad_input = isinstance(error, ValueError) and not isinstance(error, WarehouseError)
-        return _say(error, 2 if bad_input else 1)
+        return _say(error, error.exit_code)
     except _Terminated:
         return _say(stopped, 143)
     except BrokenPipeError:

@@ -131,10 +131,12 @@ def newest_report(warehouse: str) -> None:
 
 
 def check_warehouse(warehouse: str) -> None:
-    """Check all files; raises `PairxError` that lists what is wrong."""
+    """Check all files; raises `PairxError` that lists what is wrong, `NoWarehouse` where there are none."""
     from tasks.warehouse import Warehouse
 
-    problems = Warehouse(warehouse).check()
+    place = Warehouse(warehouse)
+    place.require()
+    problems = place.check()
     if problems:
         raise PairxError("\n".join(f"{p.where}: {p.what}; {p.cure}" for p in problems))
     _OUT.print("every file is readable, in its place and complete")

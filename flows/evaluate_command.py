@@ -102,6 +102,8 @@ def _settings(warehouse: str, toml: Path | None, given: Mapping[str, Any], store
     from tasks.warehouse import Warehouse
 
     place = Warehouse(warehouse)
+    if stored_photos:
+        place.require()
     if stored_photos and not place.files("photos"):
         raise PairxError(
             f"{warehouse} holds no photos to evaluate",

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from schemas.errors import WarehouseError
+from schemas.errors import NoWarehouse
 from schemas.view_descriptions import VIEWS
 from tasks.console import QueryError, connect_analyst, describe, format_result, prompt, run_query
 from tasks.warehouse import Warehouse
@@ -163,7 +163,7 @@ def test_a_warehouse_on_another_file_system() -> None:
 
 
 def test_a_place_without_a_warehouse_is_a_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(WarehouseError, match="there is no warehouse"):
+    with pytest.raises(NoWarehouse, match="there is no warehouse"):
         connect_analyst(str(tmp_path / "nothing"))
 
 
