@@ -26,6 +26,12 @@ KINDS: list[ClusterKind] = [Processes(), Gpus(), Elsewhere()]
 """All kinds, as the help lists them; `auto` takes the last one that fits this machine."""
 
 
+def offered() -> str:
+    """The values of the setting, for the help."""
+    *others, last = (kind.usage for kind in KINDS)
+    return f"auto (default: the GPUs where torch sees any, else the CPU), {', '.join(others)}, or {last}."
+
+
 def resolve_kind(wanted: str) -> str:
     """`auto` becomes the name of the kind that fits this machine; other values are checked.
 

@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 from rich.console import Console
 
+from flows.options import description
 from schemas.catalogue import Catalogue, read_catalogue
 from schemas.errors import PairxError, SettingsError
 from schemas.settings import Settings, load_settings
@@ -148,7 +149,7 @@ def print_settings() -> None:
         value = field.get_default()
         shown = json.dumps(list(value) if isinstance(value, tuple) else value)
         _print(
-            f"# {field.description}\n{'# ' if value is None else ''}{name} = {'…' if value is None else shown}\n"
+            f"# {description(name, field)}\n{'# ' if value is None else ''}{name} = {'…' if value is None else shown}\n"
         )
 
 

@@ -6,7 +6,7 @@ import csv
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,8 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from flows import cli
+from flows.options import PANELS
+from schemas.setting import Setting
 from schemas.settings import Settings
 from tests.flows.conftest import Finished
 from tests.flows.running import environment, pairx
@@ -86,18 +88,59 @@ def test_all_commands_are_there() -> None:
 def test_help_explains_every_option(name: str) -> None:
     shown = CliRunner().invoke(cli.app, [name, "--help"], env={"COLUMNS": "200", "TERM": "dumb"})
     assert shown.exit_code == 0
-    assert COMMANDS[name].help
-    for parameter in COMMANDS[name].params:
+    command = COMMANDS[name]
+    assert command.help
+    for parameter in command.get_params(command.make_context(name, [], resilient_parsing=True)):
         assert getattr(parameter, "help", None), f"{name} {parameter.name} has no help"
         for option in parameter.opts + parameter.secondary_opts:
             if option.startswith("-"):
                 assert option in shown.output
 
 
-def test_defaults_in_the_help_are_those_of_the_settings() -> None:
-    shown = CliRunner().invoke(cli.app, ["run", "--help"], env={"COLUMNS": "200", "TERM": "dumb"}).output
-    for name in ("top_k", "same_name_k", "figures"):
+@pytest.mark.parametrize(("command", "offered"), [("run", 17), ("evaluate", 12), ("explain", 10)])
+def test_settings_are_options_as_their_fields_say(command: str, offered: int) -> None:
+    shown = CliRunner().invoke(cli.app, [command, "--help"], env={"COLUMNS": "200", "TERM": "dumb"}).output
+    options = {
+        name: about.option or f"--{name.replace('_', '-')}"
+        for name, field in Settings.model_fields.items()
+        if (about := Setting.of(field)).panel in PANELS.get(command, (about.panel or "",))
+    }
+    assert len(options) == offered
+    assert all(option.partition("/")[0] in shown for option in options.values())
+    for name in {"top_k", "same_name_k", "figures"} & options.keys():
         assert f"[{Settings.model_fields[name].default}]" in shown
+
+
+def test_options_become_settings(monkeypatch: pytest.MonkeyPatch, main: Main, one_photo: Path) -> None:
+    from flows import commands, explain
+
+    seen: list[Mapping[str, object]] = []
+    monkeypatch.setattr(commands, "run_catalogue", lambda *arguments: seen.append(arguments[4]))
+    monkeypatch.setattr(explain, "explain_photos", lambda *arguments: seen.append(arguments[4]))
+    assert main("run", one_photo)[0] == 0
+    assert (
+        main(
+            "run",
+            one_photo,
+            "--layer",
+            "a",
+            "--layer",
+            "b",
+            "--top-k",
+            7,
+            "--any-species",
+            "--matcher",
+            "sift",
+        )[0]
+        == 0
+    )
+    assert main("explain", "a", "b", "--layer", "c", "--preset", "paper", "--maps", 3)[0] == 0
+    given = [{k: v for k, v in values.items() if v is not None} for values in seen]
+    assert given == [
+        {},
+        {"layers": ("a", "b"), "top_k": 7, "same_species": False, "matcher": "sift"},
+        {"layers": ("c",), "preset": "paper", "n_pixel_maps": 3, "n_lines": 20},
+    ]
 
 
 def test_printed_settings_are_a_toml_file_that_loads(main: Main, tmp_path: Path) -> None:

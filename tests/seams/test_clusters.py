@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from typer.testing import CliRunner
 
-from flows import cluster
+from flows import cli, cluster
 from flows.cluster import dask_cluster, pairs_per_shard, resolve_kind, worker_count
 from flows.cluster_kinds import Cluster
 from schemas.errors import SettingsError
@@ -56,6 +57,12 @@ def test_work_runs_on_it() -> None:
     with dask_cluster(Settings(cluster=TOY, workers=2)) as found, Client(found.address) as client:
         assert (found.kind, found.workers) == ("toy", 2)
         assert client.gather(client.map(pow, [2, 3], [5, 2])) == [32, 9]
+
+
+@pytest.mark.parametrize("command", ["run", "evaluate"])
+def test_the_help_offers_it(command: str) -> None:
+    shown = CliRunner().invoke(cli.app, [command, "--help"], env={"COLUMNS": "200", "TERM": "dumb"}).output
+    assert "or toy://NAME in this process" in " ".join(shown.replace("│", " ").split())
 
 
 def test_whoever_errs_is_told_of_it() -> None:
