@@ -43,10 +43,11 @@ def run_catalogue(
 
         print_plan(read, warehouse, settings, retry_failed, _OUT)
         return
+    from flows.cluster import resolve_kind
     from flows.server import prefect_server, refuse_unreachable
     from tasks.warehouse import Warehouse
 
-    refuse_unreachable(settings.cluster)
+    refuse_unreachable(resolve_kind(settings.cluster))
     Warehouse(warehouse).prepare()
     with prefect_server():
         # One message for the user is enough; Prefect would log the same error with its traceback first.

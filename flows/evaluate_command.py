@@ -207,10 +207,11 @@ def _print_plan(read: Catalogue | None, warehouse: str, chosen: Settings, option
 def _evaluate(
     read: Catalogue | None, warehouse: str, chosen: Settings, options: EvaluateOptions
 ) -> Evaluated:
+    from flows.cluster import resolve_kind
     from flows.server import prefect_server, refuse_unreachable
     from tasks.warehouse import Warehouse
 
-    refuse_unreachable(chosen.cluster)
+    refuse_unreachable(resolve_kind(chosen.cluster))
     Warehouse(warehouse).prepare()
     with prefect_server():
         logging.getLogger("prefect").setLevel(logging.CRITICAL)
