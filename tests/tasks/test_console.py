@@ -224,12 +224,14 @@ def test_an_unknown_format_is_refused() -> None:
 
 
 def test_views_are_described_without_a_warehouse(analyst: duckdb.DuckDBPyConnection) -> None:
-    assert describe() == describe(analyst)
-    assert all(f"{name} " in describe() for name in VIEWS)
+    listed = describe()
+    assert listed == describe(analyst)
+    assert all(f"{name} " in listed for name in VIEWS)
     for view in ("pair_scores", "all_runs", "suspects"):
         assert describe(None, view) == describe(analyst, view)
-    assert "match_coverage" in describe(None, "pair_scores")
-    assert "Eq. 5" in describe(None, "pair_scores")
+    columns = describe(None, "pair_scores")
+    assert "match_coverage" in columns
+    assert "Eq. 5" in columns
     with pytest.raises(QueryError, match="no view 'nonsense'"):
         describe(None, "nonsense")
 
