@@ -12,24 +12,8 @@ from typing import Annotated
 import typer
 
 from flows.cli_evaluate import evaluate
-from flows.options import (
-    MODEL,
-    PAIRS,
-    PICTURES,
-    RUNNING,
-    Config,
-    Homography,
-    Layer,
-    Matcher,
-    MatcherWeights,
-    Model,
-    Precision,
-    Preset,
-    Reduction,
-    Resize,
-    Revision,
-    overrides,
-)
+from flows.options import Config, SettingsCommand
+from schemas.setting import MODEL
 from schemas.sql_files import suspect_rules
 
 app = typer.Typer(
@@ -48,8 +32,9 @@ def _kinds_help() -> str:
     return "; ".join(f"{kind}: {rule.about}" for kind, rule in sorted(suspect_rules().items()))
 
 
-@app.command()
+@app.command(cls=SettingsCommand)
 def run(
+    context: typer.Context,
     catalogue: Annotated[
         str,
         typer.Argument(
@@ -81,53 +66,6 @@ def run(
             "--retry-failed", help="Try failed photos and pairs again, though nothing about them changed."
         ),
     ] = False,
-    model: Model = None,
-    model_revision: Revision = None,
-    layer: Layer = None,
-    preset: Preset = None,
-    reduction: Reduction = None,
-    precision: Precision = None,
-    resize: Resize = None,
-    matcher: Matcher = None,
-    matcher_weights: MatcherWeights = None,
-    homography: Homography = None,
-    top_k: Annotated[
-        int | None, typer.Option(help="Nearest photos per photo [5].", rich_help_panel=PAIRS)
-    ] = None,
-    same_name_k: Annotated[
-        int | None,
-        typer.Option(help="Nearest photos of the same name per photo, besides [2].", rich_help_panel=PAIRS),
-    ] = None,
-    same_species: Annotated[
-        bool | None,
-        typer.Option(
-            "--same-species/--any-species", help="Pair within a species only.", rich_help_panel=PAIRS
-        ),
-    ] = None,
-    same_viewpoint: Annotated[
-        bool | None,
-        typer.Option(
-            "--same-viewpoint/--any-viewpoint", help="Pair within a viewpoint only.", rich_help_panel=PAIRS
-        ),
-    ] = None,
-    figures: Annotated[
-        int | None, typer.Option(help="Suspects that get a figure [40].", rich_help_panel=PICTURES)
-    ] = None,
-    cluster: Annotated[
-        str | None,
-        typer.Option(
-            help="auto (default: the GPUs where torch sees any, else the CPU), local (CPU), cuda (GPUs), or tcp://HOST:PORT of "
-            "a Dask scheduler.",
-            rich_help_panel=RUNNING,
-        ),
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            help="Worker processes. Default: one per core or GPU; more than there are GPUs share them.",
-            rich_help_panel=RUNNING,
-        ),
-    ] = None,
 ) -> None:
     """Process a catalogue: embed new photos, pair them, score and rank; only what is new costs anything.
 
@@ -135,16 +73,10 @@ def run(
     """
     from flows.commands import run_catalogue
 
-    given = overrides(
-        model=model, model_revision=model_revision, layer=layer, preset=preset,
-        reduction=reduction, precision=precision, resize=resize, matcher=matcher,
-        matcher_weights=matcher_weights, homography=homography, top_k=top_k, same_name_k=same_name_k,
-        same_species=same_species, same_viewpoint=same_viewpoint, figures=figures, cluster=cluster, workers=workers,
-    )  # fmt: skip
-    run_catalogue(catalogue, warehouse, root, settings, given, dry_run, withdraw_missing, retry_failed)
+    run_catalogue(catalogue, warehouse, root, settings, context.obj, dry_run, withdraw_missing, retry_failed)
 
 
-app.command()(evaluate)
+app.command(cls=SettingsCommand)(evaluate)
 
 
 @app.command()
@@ -160,8 +92,9 @@ def demo(
     run_demo(out, seed, top, workers)
 
 
-@app.command()
+@app.command(cls=SettingsCommand)
 def explain(
+    context: typer.Context,
     first: Annotated[Path, typer.Argument(metavar="A", help="First photo.")],
     second: Annotated[Path, typer.Argument(metavar="B", help="Second photo.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The figure, PNG.")] = Path("pairx.png"),
@@ -170,25 +103,14 @@ def explain(
     box_b: Annotated[str | None, typer.Option(help="x,y,w,h of the animal in B, pixels.")] = None,
     maps: Annotated[int, typer.Option(help="Matches propagated back to the pixels.", min=0)] = 10,
     lines: Annotated[int, typer.Option(help="Match lines drawn.", min=1)] = 20,
-    model: Model = None,
-    model_revision: Revision = None,
-    layer: Annotated[str | None, typer.Option(help="Layer to explain.", rich_help_panel=MODEL)] = None,
-    preset: Preset = None,
-    reduction: Reduction = None,
-    precision: Precision = None,
-    resize: Resize = None,
-    matcher: Matcher = None,
-    matcher_weights: MatcherWeights = None,
-    homography: Homography = None,
+    layers: Annotated[
+        str | None, typer.Option("--layer", help="Layer to explain.", rich_help_panel=MODEL)
+    ] = None,
 ) -> None:
     """Explain one pair of photos: why does the model think that they match?"""
     from flows.explain import explain_photos
 
-    given = overrides(
-        model=model, model_revision=model_revision, layer=[layer] if layer else None, preset=preset,
-        reduction=reduction, precision=precision, resize=resize,
-        matcher=matcher, matcher_weights=matcher_weights, homography=homography, n_pixel_maps=maps, n_lines=lines,
-    )  # fmt: skip
+    given = context.obj | {"layers": (layers,) if layers else None, "n_pixel_maps": maps, "n_lines": lines}
     explain_photos((first, second), (box_a, box_b), out, arrays, given)
 
 
@@ -289,8 +211,7 @@ def _terminate(number: int, frame: object) -> None:
 
 
 def _run() -> int:
-    from pairx_engine.errors import EngineError
-    from schemas.errors import CatalogueError, PairxError, SettingsError, WarehouseError
+    from pairx_engine.errors import PairxError
 
     stopped = "stopped; what is done is kept, run the same command to go on"
     try:
@@ -300,11 +221,8 @@ def _run() -> int:
             # Typer turns Ctrl-C into this before anyone else hears of it.
             return _say(stopped, 130)
         return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
-    except (CatalogueError, SettingsError, EngineError) as error:
-        return _say(error, 2)
     except PairxError as error:
-        bad_input = isinstance(error, ValueError) and not isinstance(error, WarehouseError)
-        return _say(error, 2 if bad_input else 1)
+        return _say(error, error.exit_code)
     except _Terminated:
         return _say(stopped, 143)
     except BrokenPipeError:

@@ -7,26 +7,13 @@ from typing import Annotated
 
 import typer
 
-from flows.options import (
-    RUNNING,
-    Config,
-    Homography,
-    Layer,
-    Matcher,
-    MatcherWeights,
-    Model,
-    Precision,
-    Preset,
-    Reduction,
-    Resize,
-    Revision,
-    overrides,
-)
+from flows.options import Config
 
 _MEASURING, _CHOOSING, _FAITHFUL = "Measuring", "Choosing settings", "Faithfulness"
 
 
 def evaluate(
+    context: typer.Context,
     catalogue: Annotated[
         str | None,
         typer.Argument(help="Catalogue to take in first. Without it: the photos that the warehouse holds."),
@@ -160,27 +147,6 @@ def evaluate(
             help="What flipped pixels become: 'noise', 'mean' or 'blur'.", rich_help_panel=_FAITHFUL
         ),
     ] = "noise",
-    model: Model = None,
-    model_revision: Revision = None,
-    layer: Layer = None,
-    preset: Preset = None,
-    reduction: Reduction = None,
-    precision: Precision = None,
-    resize: Resize = None,
-    matcher: Matcher = None,
-    matcher_weights: MatcherWeights = None,
-    homography: Homography = None,
-    cluster: Annotated[
-        str | None,
-        typer.Option(help="auto (default), local, cuda, or tcp://HOST:PORT.", rich_help_panel=RUNNING),
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            help="Worker processes. Default: one per core or GPU; more than there are GPUs share them.",
-            rich_help_panel=RUNNING,
-        ),
-    ] = None,
 ) -> None:
     """Measure what the plausibility scores are worth on a catalogue with names, as the paper's Table 1 and Figure 5 do.
 
@@ -188,11 +154,6 @@ def evaluate(
     """
     from flows.evaluate_command import Asked, evaluate_catalogue
 
-    given = overrides(
-        model=model, model_revision=model_revision, layer=layer, preset=preset, reduction=reduction, precision=precision,
-        resize=resize, matcher=matcher, matcher_weights=matcher_weights, homography=homography, cluster=cluster,
-        workers=workers,
-    )  # fmt: skip
     asked = Asked(
         per_photo, resamples, figures, choose, tuple(try_layer or ()), tuple(try_matcher or ()), sweep_pairs,
         folds, faithfulness, tuple(method or ()), continuity, retry_failed,
@@ -200,5 +161,5 @@ def evaluate(
         {"superpixel": superpixel, "n_steps": steps, "share": share, "fill": fill},
     )  # fmt: skip
     evaluate_catalogue(
-        catalogue, warehouse, root, out, name, tuple(beside or ()), settings, given, asked, dry_run
+        catalogue, warehouse, root, out, name, tuple(beside or ()), settings, context.obj, asked, dry_run
     )

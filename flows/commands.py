@@ -11,9 +11,10 @@ from typing import Any, get_args
 
 from rich.console import Console
 
+from flows.options import description
 from schemas.catalogue import Catalogue, read_catalogue
 from schemas.errors import PairxError, SettingsError
-from schemas.settings import Settings, described, load_settings
+from schemas.settings import Settings, load_settings
 from schemas.sql_files import kinds_in_words, suspect_rules
 from tasks.console import Format, connect_analyst, describe, format_result, prompt, run_query
 
@@ -43,10 +44,11 @@ def run_catalogue(
 
         print_plan(read, warehouse, settings, retry_failed, _OUT)
         return
+    from flows.cluster import resolve_kind
     from flows.server import prefect_server, refuse_unreachable
     from tasks.warehouse import Warehouse
 
-    refuse_unreachable(settings.cluster)
+    refuse_unreachable(resolve_kind(settings.cluster))
     Warehouse(warehouse).prepare()
     with prefect_server():
         # One message for the user is enough; Prefect would log the same error with its traceback first.
@@ -134,10 +136,12 @@ def newest_report(warehouse: str) -> None:
 
 
 def check_warehouse(warehouse: str) -> None:
-    """Check all files; raises `PairxError` that lists what is wrong."""
+    """Check all files; raises `PairxError` that lists what is wrong, `NoWarehouse` where there are none."""
     from tasks.warehouse import Warehouse
 
-    problems = Warehouse(warehouse).check()
+    place = Warehouse(warehouse)
+    place.require()
+    problems = place.check()
     if problems:
         raise PairxError("\n".join(f"{p.where}: {p.what}; {p.cure}" for p in problems))
     _OUT.print("every file is readable, in its place and complete")
@@ -149,7 +153,7 @@ def print_settings() -> None:
         value = field.get_default()
         shown = json.dumps(list(value) if isinstance(value, tuple) else value)
         _print(
-            f"# {described(name)}\n{'# ' if value is None else ''}{name} = {'…' if value is None else shown}\n"
+            f"# {description(name, field)}\n{'# ' if value is None else ''}{name} = {'…' if value is None else shown}\n"
         )
 
 

@@ -104,6 +104,8 @@ def _settings(warehouse: str, toml: Path | None, given: Mapping[str, Any], store
     from tasks.warehouse import Warehouse
 
     place = Warehouse(warehouse)
+    if stored_photos:
+        place.require()
     if stored_photos and not place.files("photos"):
         raise PairxError(
             f"{warehouse} holds no photos to evaluate",
@@ -210,10 +212,11 @@ def _print_plan(read: Catalogue | None, warehouse: str, chosen: Settings, option
 def _evaluate(
     read: Catalogue | None, warehouse: str, chosen: Settings, options: EvaluateOptions
 ) -> Evaluated:
+    from flows.cluster import resolve_kind
     from flows.server import prefect_server, refuse_unreachable
     from tasks.warehouse import Warehouse
 
-    refuse_unreachable(chosen.cluster)
+    refuse_unreachable(resolve_kind(chosen.cluster))
     Warehouse(warehouse).prepare()
     with prefect_server():
         logging.getLogger("prefect").setLevel(logging.CRITICAL)

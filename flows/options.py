@@ -1,83 +1,24 @@
-"""Options of the command line that several commands share, with the words that `--help` says of them."""
+"""Options of the command line that are settings: made of the fields of `Settings`, each of which says all about its own."""
 
 from __future__ import annotations
 
+import inspect
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 import typer
+from typer.core import TyperCommand
+from typer.main import get_command
 
-from pairx_engine.local.registry import LOCAL_MATCHERS
-from pairx_engine.presets import PRESETS
+from schemas.setting import EVIDENCE, MODEL, RUNNING, Setting
 
-MODEL, EVIDENCE, PAIRS, RUNNING, PICTURES = "Model", "Local evidence", "Pairs", "Running", "Pictures"
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
 
-Model = Annotated[
-    str | None,
-    typer.Option(
-        help="A folder with config.json and safetensors, a weights file, or a hub id such as conservationxlabs/miewid-msv3. "
-        "Default: the embedded miniature, which serves to try, not to trust.",
-        rich_help_panel=MODEL,
-    ),
-]
-Revision = Annotated[
-    str | None, typer.Option(help="Revision of a hub id. Known models are pinned.", rich_help_panel=MODEL)
-]
-Layer = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--layer",
-        help="Layer to explain, e.g. backbone.blocks.3; repeat for several, the first one ranks. Default: the model's own. "
-        "Early layers point exactly, late layers mean more.",
-        rich_help_panel=MODEL,
-    ),
-]
-Preset = Annotated[
-    str | None,
-    typer.Option(
-        help=f"LRP preset: {PRESETS.listed()}. Default: published.",
-        rich_help_panel=MODEL,
-    ),
-]
-Reduction = Annotated[
-    str | None,
-    typer.Option(
-        help="How the channels' relevances become one number per cell: abs_of_sum, signed_sum, sum_of_abs or positive_sum "
-        "(what speaks for the similarity). Default: the preset's own.",
-        rich_help_panel=MODEL,
-    ),
-]
-Precision = Annotated[
-    str | None,
-    typer.Option(
-        help="Number format of relevances: float32 (default), tf32, bfloat16 or float16. The shorter ones are faster and "
-        "round; forward passes keep the model's own.",
-        rich_help_panel=MODEL,
-    ),
-]
-Resize = Annotated[
-    str | None,
-    typer.Option(
-        help="Resize back end, 'pil' or 'opencv'. Use the one of the model's deployment.",
-        rich_help_panel=MODEL,
-    ),
-]
-Matcher = Annotated[
-    str | None,
-    typer.Option(
-        help=f"Independent matcher for the homography: {LOCAL_MATCHERS.listed()}. Default: sift.",
-        rich_help_panel=EVIDENCE,
-    ),
-]
-MatcherWeights = Annotated[
-    str | None, typer.Option(help="Folder with the matcher's safetensors files.", rich_help_panel=EVIDENCE)
-]
-Homography = Annotated[
-    str | None,
-    typer.Option(
-        help="Estimator: magsac (robust, default) or least_squares (parity).", rich_help_panel=EVIDENCE
-    ),
-]
+PANELS = {"explain": (MODEL, EVIDENCE), "evaluate": (MODEL, EVIDENCE, RUNNING)}
+"""Parts of the settings that a command offers as options; the others offer all."""
+
 Config = Annotated[
     Path | None,
     typer.Option(
@@ -87,7 +28,77 @@ Config = Annotated[
 ]
 
 
-def overrides(**given: Any) -> dict[str, Any]:
-    """Settings by name from options by name; what was not given is None."""
-    layers = given.pop("layer", None)
-    return {**given, "layers": tuple(layers) if layers else None}
+class SettingsCommand(TyperCommand):
+    """A command with settings among its options; what was given of them is its context's `obj`, None where it was not.
+
+    The options are made when they are first asked for: settings cost pydantic, which help on all commands need not wait
+    for. A parameter of the command itself goes before the setting of that name.
+    """
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The command's own parameters, then the settings, then --help."""
+        *own, help_option = super().get_params(ctx)
+        left = {parameter.name: parameter for parameter in own}
+        settings = [left.pop(option.name, option) for option in _options(self.name)]
+        return [*left.values(), *settings, help_option]
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command's function."""
+        names = {option.name for option in _options(self.name)} - {own.name for own in self.params}
+        ctx.obj = {name: _given(ctx.params.pop(name)) for name in names}
+        return super().invoke(ctx)
+
+
+def description(name: str, field: FieldInfo) -> str:
+    """What a setting means, in words for users."""
+    if name == "cluster":
+        from flows.cluster import offered
+
+        return offered()
+    import tasks  # noqa: F401  # enters what settings may name
+    from schemas.settings import OFFERS
+
+    text = str(field.description)
+    return (
+        f"{text.removesuffix('.')}: {OFFERS[name].listed()}. Default: {field.default}."
+        if name in OFFERS
+        else text
+    )
+
+
+@cache
+def _options(command: str | None) -> list[Any]:
+    """The settings that a command offers, as options that are None unless given."""
+    from schemas.settings import Settings
+
+    def taker() -> None: ...
+
+    fields = {name: field for name, field in Settings.model_fields.items() if _offers(command, field)}
+    made = [_parameter(name, field) for name, field in fields.items()]
+    taker.__signature__ = inspect.Signature(made)  # type: ignore[attr-defined]  # what Typer reads options from
+    app = typer.Typer(add_completion=False)
+    app.command()(taker)
+    return list(get_command(app).params)
+
+
+def _offers(command: str | None, field: FieldInfo) -> bool:
+    panel = Setting.of(field).panel
+    return panel is not None and panel in PANELS.get(command or "", (panel,))
+
+
+def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
+    about, words = Setting.of(field), description(name, field)
+    types = (field.annotation, *get_args(field.annotation))
+    several = get_origin(field.annotation) is tuple
+    kind: Any = list[str] if several else next((t for t in (bool, int, float) if t in types), str)
+    if kind in (int, float) and field.default is not None:
+        words = f"{words.removesuffix('.')} [{field.default}]."
+    option = typer.Option(*filter(None, [about.option]), help=words, rich_help_panel=about.panel)
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
+    )
+
+
+def _given(value: Any) -> Any:
+    """The value of an option; None for one that may be repeated and was not given at all."""
+    return (tuple(value) or None) if isinstance(value, list | tuple) else value

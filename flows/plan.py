@@ -95,7 +95,7 @@ def print_plan(
     photos = new + sum(p["photo_id"] not in again for s in embed for p in s.photos)
     pairs = unscored + math.ceil(new * (settings.top_k + settings.same_name_k) * _DISTINCT)
     kind = resolve_kind(settings.cluster)
-    workers = worker_count(settings, kind)
+    workers = worker_count(settings)
     costs = measure(job)
     total = (
         photos * costs.photo + pairs * costs.pair + min(settings.figures, pairs) * costs.figure

@@ -1,14 +1,41 @@
-"""Errors of the engine: each says what, where and the cure."""
+"""The base of all errors that a user meets, and those of the engine: each says what, where and the cure."""
 
 from __future__ import annotations
 
+from typing import ClassVar
 
-class EngineError(ValueError):
+
+class PairxError(Exception):
+    """Base of everything that stops a command with a message instead of a traceback.
+
+    `message` says what went wrong and where, `cure` what to do about it.
+    """
+
+    exit_code: ClassVar[int] = 1
+    """What a command ends with: 1 where the work failed, 2 where it was given something that it cannot use."""
+    ends_the_run: ClassVar[bool] = True
+    """Whether every other photo or pair would meet it too. Where not, it is the failure of the one that raised it."""
+
+    def __init__(self, message: str, cure: str | None = None) -> None:
+        super().__init__(message, cure)
+        self.message = message
+        self.cure = cure
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  cure: {self.cure}" if self.cure else self.message
+
+
+class EngineError(PairxError, ValueError):
     """Base of everything the engine refuses."""
+
+    exit_code = 2
+    ends_the_run = False
 
 
 class ModelError(EngineError):
     """A model or its weights could not be found, read or matched to its architecture."""
+
+    ends_the_run = True
 
 
 class PhotoError(EngineError):
@@ -23,4 +50,4 @@ class PhotoError(EngineError):
         self.code = code
 
     def __reduce__(self) -> tuple[type[PhotoError], tuple[str, str]]:
-        return type(self), (self.code, str(self))
+        return type(self), (self.code, self.message)

@@ -1,35 +1,37 @@
-"""Errors that a user meets: each says what, where and the cure. All share one base, so a command catches one class."""
+"""Errors of settings, catalogues and warehouses; they share the engine's base, so a command catches one class."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from pairx_engine.errors import PairxError
+
 SHOWN_PER_KIND = 20
 """Problems of one kind that a message spells out; the others are counted."""
-
-
-class PairxError(Exception):
-    """Base of everything that stops a command with a message instead of a traceback.
-
-    `message` says what went wrong and where, `cure` what to do about it.
-    """
-
-    def __init__(self, message: str, cure: str | None = None) -> None:
-        super().__init__(message, cure)
-        self.message = message
-        self.cure = cure
-
-    def __str__(self) -> str:
-        return f"{self.message}\n  cure: {self.cure}" if self.cure else self.message
 
 
 class SettingsError(PairxError, ValueError):
     """A setting is unknown, out of range or contradicts another."""
 
+    exit_code = 2
+
 
 class WarehouseError(PairxError, ValueError):
     """A warehouse cannot be reached, was written by another version, or holds damaged files."""
+
+
+class NoWarehouse(WarehouseError):
+    """There is no warehouse at the address that was given."""
+
+    exit_code = 2
+
+    def __init__(self, url: str) -> None:
+        super().__init__(f"there is no warehouse at {url}", "pairx run CATALOGUE --warehouse URL makes one")
+        self.url = url
+
+    def __reduce__(self) -> tuple[type[NoWarehouse], tuple[str]]:
+        return type(self), (self.url,)
 
 
 class AcceleratorFailure(PairxError):
@@ -45,6 +47,8 @@ class AcceleratorFailure(PairxError):
 
 class PathOutsideRoot(PairxError, ValueError):
     """A relative path would leave the folder that it is relative to."""
+
+    exit_code = 2
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,8 @@ class Problem:
 
 class CatalogueError(PairxError, ValueError):
     """A catalogue cannot be used; `problems` holds everything that is wrong with it, not only the first."""
+
+    exit_code = 2
 
     def __init__(self, source: str, problems: Iterable[Problem]) -> None:
         self.source = source

@@ -16,9 +16,6 @@ from schemas.settings import Settings
 from schemas.tables import SCHEMA_VERSION, TABLES
 
 _LENGTH = 16
-_RETRIEVAL = ("top_k", "same_name_k", "same_species", "same_viewpoint")
-_HOMOGRAPHY = ("homography", "homography_threshold")
-_FIGURE = ("n_pixel_maps", "n_lines")
 
 
 def fingerprint(**causes: Any) -> str:
@@ -63,26 +60,21 @@ def fingerprints(
     `photo_reader`, `model`, `extractor` and `matcher` are the identities that the engine's parts give of themselves
     (decoder and conventions, weights and chip, local features, local matches); `layers` are the resolved layer names.
     """
-    chosen = settings.model_dump(mode="json")
-    photos = fingerprint(reader=dict(photo_reader), max_pixels=settings.max_pixels)
-    embeddings = fingerprint(reader=dict(photo_reader), model=dict(model))
-    keypoints = fingerprint(
-        reader=dict(photo_reader), extractor=dict(extractor), view_side=settings.view_side
-    )
-    pairs = fingerprint(embeddings=embeddings, **{k: chosen[k] for k in _RETRIEVAL})
+    part_of = settings.part_of
+    reader = dict(photo_reader)
+    photos = fingerprint(reader=reader, **part_of("photos"))
+    embeddings = fingerprint(reader=reader, model=dict(model), **part_of("embeddings"))
+    keypoints = fingerprint(reader=reader, extractor=dict(extractor), **part_of("keypoints"))
+    pairs = fingerprint(embeddings=embeddings, **part_of("pairs"))
     scores = fingerprint(
         embeddings=embeddings,
         keypoints=keypoints,
         matcher=dict(matcher),
         layers=list(layers),
-        preset=settings.preset,
-        precision=settings.precision,
-        # Absent where it is the preset's own, so that what was stored before the setting existed stays valid.
-        **({} if settings.reduction is None else {"reduction": settings.reduction}),
-        **{k: chosen[k] for k in _HOMOGRAPHY},
+        **part_of("scores"),
     )
-    explanations = fingerprint(scores=scores, **{k: chosen[k] for k in _FIGURE})
-    suspects = fingerprint(pairs=pairs, scores=scores)
+    explanations = fingerprint(scores=scores, **part_of("explanations"))
+    suspects = fingerprint(pairs=pairs, scores=scores, **part_of("suspects"))
     return Fingerprints(photos, embeddings, keypoints, pairs, scores, explanations, suspects)
 
 
@@ -101,8 +93,5 @@ def sweep_fingerprint(
         embeddings=embeddings,
         variants={name: sorted(values) for name, values in variants.items()},
         matchers=sorted((dict(m) for m in matchers), key=lambda m: json.dumps(m, sort_keys=True)),
-        precision=settings.precision,
-        view_side=settings.view_side,
-        max_keypoints=settings.max_keypoints,
-        homography_threshold=settings.homography_threshold,
+        **settings.part_of("measurements"),
     )

@@ -1,6 +1,6 @@
 """Settings of a run: defaults, then a TOML file, then the command line; unknown names are refused.
 
-Which of them change numbers, and of which tables, is said in one place: `schemas.fingerprints`.
+A setting is one field: it says its description, its option, and the tables whose numbers it changes.
 """
 
 from __future__ import annotations
@@ -8,12 +8,13 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from schemas.errors import SettingsError
+from schemas.setting import EVIDENCE, MODEL, PAIRS, PICTURES, RUNNING, Setting, Table
 
 PAIRS_PER_SHARD, PAIRS_PER_SHARD_ON_GPU = 96, 2000
 """Each photo of a shard is recorded once more, which larger shards save; smaller ones lose less when a run is stopped. On a CPU
@@ -35,84 +36,121 @@ OFFERS: dict[str, Offer] = {}
 
 
 class Settings(BaseModel):
-    """All settings of a run. Each description is what `pairx settings` prints, before what the setting may name."""
+    """All settings of a run, in the order of the help. Each description is what the help and `pairx settings` print."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: str = Field("embedded", description="embedded, a folder with config.json and weights, or a hub id")
-    model_revision: str | None = Field(
-        None, description="revision of a hub id; known models are pinned already"
+    model: Annotated[str, Setting(MODEL)] = Field(
+        "embedded",
+        description="A folder with config.json and safetensors, a weights file, or a hub id such as "
+        "conservationxlabs/miewid-msv3. Default: the embedded miniature, which serves to try, not to trust.",
     )
-    resize: Literal["pil", "opencv"] | None = Field(
-        None, description="resize back end; default: the model's own"
+    model_revision: Annotated[str | None, Setting(MODEL)] = Field(
+        None, description="Revision of a hub id. Known models are pinned."
     )
-    layers: tuple[str, ...] = Field(
-        (), description="layers to explain; the first one ranks. Default: the model's"
+    layers: Annotated[tuple[str, ...], Setting(MODEL, option="--layer")] = Field(
+        (),
+        description="Layer to explain, e.g. backbone.blocks.3; repeat for several, the first one ranks. Default: the model's "
+        "own. Early layers point exactly, late layers mean more.",
     )
-    preset: str = Field("published", description="LRP preset")
-    reduction: Literal["abs_of_sum", "signed_sum", "sum_of_abs", "positive_sum"] | None = Field(
-        None, description="how channel relevances become one number per cell; default: the preset's own"
+    preset: Annotated[str, Setting(MODEL, part_of=("scores",))] = Field("published", description="LRP preset")
+    reduction: Annotated[
+        Literal["abs_of_sum", "signed_sum", "sum_of_abs", "positive_sum"] | None,
+        Setting(MODEL, part_of=("scores",)),
+    ] = Field(
+        None,
+        description="How the channels' relevances become one number per cell: abs_of_sum, signed_sum, sum_of_abs or "
+        "positive_sum (what speaks for the similarity). Default: the preset's own.",
     )
-    precision: Literal["float32", "tf32", "bfloat16", "float16"] = Field(
+    precision: Annotated[
+        Literal["float32", "tf32", "bfloat16", "float16"], Setting(MODEL, part_of=("scores", "measurements"))
+    ] = Field(
         "float32",
-        description="number format that relevances are computed in; forward passes keep the model's",
+        description="Number format of relevances: float32 (default), tf32, bfloat16 or float16. The shorter ones are faster "
+        "and round; forward passes keep the model's own.",
+    )
+    resize: Annotated[Literal["pil", "opencv"] | None, Setting(MODEL)] = Field(
+        None, description="Resize back end, 'pil' or 'opencv'. Use the one of the model's deployment."
     )
 
-    matcher: str = Field("sift", description="independent local matcher for the homography")
-    matcher_weights: str | None = Field(
-        None, description="folder with the safetensors of a matcher that needs weights"
+    matcher: Annotated[str, Setting(EVIDENCE)] = Field(
+        "sift", description="Independent matcher for the homography"
     )
-    view_side: int = Field(
-        384, ge=64, le=4096, description="long side, in pixels, of the view that keypoints are found in"
+    matcher_weights: Annotated[str | None, Setting(EVIDENCE)] = Field(
+        None, description="Folder with the matcher's safetensors files."
     )
-    max_keypoints: int = Field(1024, ge=16, le=16384, description="strongest keypoints kept per photo")
-    homography: Literal["magsac", "least_squares"] = Field("magsac", description="homography estimator")
-    homography_threshold: float = Field(
-        3.0, gt=0, le=100, description="inlier distance in view pixels (magsac)"
+    view_side: Annotated[int, Setting(part_of=("keypoints", "measurements"))] = Field(
+        384, ge=64, le=4096, description="Long side, in pixels, of the view that keypoints are found in."
+    )
+    max_keypoints: Annotated[int, Setting(part_of=("measurements",))] = Field(
+        1024, ge=16, le=16384, description="Strongest keypoints kept per photo."
+    )
+    homography: Annotated[Literal["magsac", "least_squares"], Setting(EVIDENCE, part_of=("scores",))] = Field(
+        "magsac", description="Estimator: magsac (robust, default) or least_squares (parity)."
+    )
+    homography_threshold: Annotated[float, Setting(part_of=("scores", "measurements"))] = Field(
+        3.0, gt=0, le=100, description="Inlier distance in view pixels (magsac)."
     )
 
-    top_k: int = Field(5, ge=1, le=1000, description="nearest photos per photo")
-    same_name_k: int = Field(
-        2, ge=0, le=1000, description="nearest photos of the same name per photo, besides top-k"
+    top_k: Annotated[int, Setting(PAIRS, part_of=("pairs",))] = Field(
+        5, ge=1, le=1000, description="Nearest photos per photo."
     )
-    same_species: bool = Field(False, description="pair photos of one species only (unknown matches all)")
-    same_viewpoint: bool = Field(False, description="pair photos of one viewpoint only (unknown matches all)")
-    max_pixels: int = Field(
+    same_name_k: Annotated[int, Setting(PAIRS, part_of=("pairs",))] = Field(
+        2, ge=0, le=1000, description="Nearest photos of the same name per photo, besides."
+    )
+    same_species: Annotated[
+        bool, Setting(PAIRS, option="--same-species/--any-species", part_of=("pairs",))
+    ] = Field(False, description="Pair within a species only.")
+    same_viewpoint: Annotated[
+        bool, Setting(PAIRS, option="--same-viewpoint/--any-viewpoint", part_of=("pairs",))
+    ] = Field(False, description="Pair within a viewpoint only.")
+    max_pixels: Annotated[int, Setting(part_of=("photos",))] = Field(
         178_956_970,
         ge=1,
         le=178_956_970,
-        description="larger photos are refused before decoding; the default is also the decoder's own limit",
+        description="Larger photos are refused before decoding; the default is also the decoder's own limit.",
     )
 
-    n_pixel_maps: int = Field(
-        10, ge=0, le=100, description="matches propagated back to the pixels in a figure"
+    n_pixel_maps: Annotated[int, Setting(part_of=("explanations",))] = Field(
+        10, ge=0, le=100, description="Matches propagated back to the pixels in a figure."
     )
-    n_lines: int = Field(20, ge=1, le=500, description="match lines drawn in a figure")
-    figures: int = Field(40, ge=0, le=5000, description="suspects that get a figure")
+    n_lines: Annotated[int, Setting(part_of=("explanations",))] = Field(
+        20, ge=1, le=500, description="Match lines drawn in a figure."
+    )
+    figures: Annotated[int, Setting(PICTURES)] = Field(
+        40, ge=0, le=5000, description="Suspects that get a figure."
+    )
 
-    cluster: str = Field(
-        "auto",
-        description="auto (the GPUs where torch sees any, else the CPU), local (processes on the CPU), cuda (on the GPUs), or "
-        "tcp://HOST:PORT of a Dask scheduler",
+    cluster: Annotated[str, Setting(RUNNING)] = Field(
+        "auto", description="Where the work is done; the kinds of clusters say how they are named."
     )
-    workers: int | None = Field(
+    workers: Annotated[int | None, Setting(RUNNING)] = Field(
         None,
         ge=1,
         le=1024,
-        description="worker processes of a cluster on this machine; default: one per core, as memory allows, or one per GPU; "
-        "more than there are GPUs share them",
+        description="Worker processes. Default: one per core or GPU; more than there are GPUs share them.",
     )
     batch_size: int | None = Field(
-        None, ge=1, le=4096, description="chips per forward; default: 8 on CPU, 64 on GPU"
+        None, ge=1, le=4096, description="Chips per forward. Default: 8 on CPU, 64 on GPU."
     )
-    photos_per_shard: int = Field(64, ge=1, le=100_000, description="photos in one task")
+    photos_per_shard: int = Field(64, ge=1, le=100_000, description="Photos in one task.")
     pairs_per_shard: int | None = Field(
         None,
         ge=1,
         le=100_000,
-        description=f"pairs in one task; default: {PAIRS_PER_SHARD} on CPUs, {PAIRS_PER_SHARD_ON_GPU} on GPUs",
+        description=f"Pairs in one task. Default: {PAIRS_PER_SHARD} on CPUs, {PAIRS_PER_SHARD_ON_GPU} on GPUs.",
     )
-    retries: int = Field(2, ge=0, le=20, description="times a failed shard is tried again")
+    retries: int = Field(2, ge=0, le=20, description="Times a failed shard is tried again.")
+
+    def part_of(self, table: Table) -> dict[str, Any]:
+        """The settings that enter the fingerprint of a table, by name.
+
+        Those that are None are absent: the default is then a part of something else, and what was stored before the
+        setting existed stays valid.
+        """
+        fields = type(self).model_fields.items()
+        names = {name for name, field in fields if table in Setting.of(field).part_of}
+        return self.model_dump(mode="json", include=names, exclude_none=True)
 
     @field_validator("preset", "matcher", mode="before")
     @classmethod
@@ -123,12 +161,6 @@ class Settings(BaseModel):
             expected = f"{', '.join(others)} or {last}" if others else last
             raise PydanticCustomError("offered", "Input should be {expected}", {"expected": expected})
         return value
-
-
-def described(name: str) -> str:
-    """What a setting means, and what it may name."""
-    text = Settings.model_fields[name].description or ""
-    return f"{text}: {OFFERS[name].listed()}" if name in OFFERS else text
 
 
 def load_settings(toml: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:

@@ -13,7 +13,7 @@ from typing import Any, TextIO, get_args
 import duckdb
 import pyarrow as pa
 
-from schemas.errors import PairxError, WarehouseError
+from schemas.errors import PairxError
 from schemas.view_descriptions import describe_column, describe_view, view_sentences
 from schemas.views import Run, install_views
 from tasks.query_results import Format, QueryError, format_result
@@ -35,13 +35,10 @@ def connect_analyst(
     a data frame (``.sql(query).df()``).
     `run` chooses whose fingerprints count, as in `install_views`; `materialise` computes the narrow views once. External
     access, extensions and Python variables are off, only the warehouse's files can be opened, and the configuration is
-    locked. Raises `WarehouseError` when the URL holds no warehouse.
+    locked. Raises `NoWarehouse` when the URL holds none.
     """
     warehouse = Warehouse(url)
-    if not warehouse.files("runs") and not warehouse.files("photos"):
-        raise WarehouseError(
-            f"there is no warehouse at {warehouse.url}", "pairx run CATALOGUE --warehouse URL makes one"
-        )
+    warehouse.require()
     connection = duckdb.connect(":memory:")
     try:
         install_views(connection, warehouse, run, materialise)

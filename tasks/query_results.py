@@ -25,6 +25,8 @@ _SHOWN_CHARACTERS = 80
 class QueryError(PairxError, ValueError):
     """A query cannot be run: not one statement, not a reading one, or wrong in itself."""
 
+    exit_code = 2
+
 
 def format_result(result: pa.Table, kind: Format = "table") -> str:
     """The rows as an aligned table (the first 200 rows), as CSV with a header, or as a JSON array of objects.

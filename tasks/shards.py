@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from pairx_engine.accelerator import device_failed, out_of_memory
-from pairx_engine.errors import ModelError, PhotoError
-from schemas.errors import AcceleratorFailure, PairxError
+from pairx_engine.errors import PairxError, PhotoError
+from schemas.errors import AcceleratorFailure
 from schemas.failures import Failure, FailureCode
 from schemas.stages import ALWAYS, StageFacts
 from schemas.tables import TABLES
@@ -102,16 +102,16 @@ def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 def or_failure(failures: list[Failure], stage: str, item: str, **where: Any) -> Iterator[None]:
     """Turn whatever one item raises into its row of `failures`, so that the rest of the shard goes on.
 
-    Errors of the run as a whole (model, settings, warehouse) are not the item's and pass. Raises `AcceleratorFailure` where
-    the process's device failed: it would fail every later item too, and none of them is to blame.
+    Errors that end the run (model, settings, warehouse) are not the item's and pass. Raises `AcceleratorFailure` where the
+    process's device failed: it would fail every later item too, and none of them is to blame.
     """
     try:
         yield
-    except (PairxError, ModelError):
-        raise
     except PhotoError as error:
         failures.append(Failure(stage, item, FailureCode(error.code), str(error), **where))
     except Exception as error:  # one strange photo must not stop a night
+        if isinstance(error, PairxError) and error.ends_the_run:
+            raise
         if device_failed(error):
             raise AcceleratorFailure(f"{stage} of {item}: {error}") from error
         if out_of_memory(error):

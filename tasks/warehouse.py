@@ -24,7 +24,7 @@ from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from schemas.errors import Problem, WarehouseError
+from schemas.errors import NoWarehouse, Problem, WarehouseError
 from schemas.tables import TABLES
 from schemas.views import install_stored_views
 from tasks.shard_files import (
@@ -109,22 +109,34 @@ class Warehouse:
         """
         return f"{_partition(table, fingerprint)}/{_checked('shard', shard)}{SUFFIX}"
 
-    def prepare(self) -> int:
-        """Make the root if need be and remove what killed runs left half-written over a day ago; returns how many files.
+    def require(self) -> None:
+        """Raise `NoWarehouse` unless some table holds a committed file."""
+        if not any(self.files(table) for table in TABLES):
+            raise NoWarehouse(self.url)
 
-        Raises `WarehouseError` when the folder cannot be made or written to.
+    def prepare(self) -> int:
+        """Remove what killed runs left half-written over a day ago; returns how many files.
+
+        Makes no folder: the first shard does, so a run that is refused leaves nothing behind. Raises `WarehouseError` when the
+        folder cannot be made or written to.
         """
         if not self.is_local:
             return 0
         root = Path(self.root)
         try:
-            root.mkdir(parents=True, exist_ok=True)
+            nearest = next(p for p in (root, *root.parents) if p.exists())
         except OSError as error:
             raise WarehouseError(
                 f"the warehouse folder {root} cannot be made: {error}", "choose another folder"
             ) from error
-        if not os.access(root, os.W_OK):
-            raise WarehouseError(f"no permission to write in the warehouse {root}", "choose another folder")
+        if not nearest.is_dir():
+            raise WarehouseError(
+                f"the warehouse folder {root} cannot be made: {nearest} is no folder", "choose another folder"
+            )
+        if not os.access(nearest, os.W_OK | os.X_OK):
+            raise WarehouseError(
+                f"no permission to write in {nearest} for the warehouse {root}", "choose another folder"
+            )
         old = [p for p in root.glob(f"*/*/.*{TEMPORARY}") if _age(p) > _DAY]
         for path in old:
             path.unlink(missing_ok=True)

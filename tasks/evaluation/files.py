@@ -97,6 +97,8 @@ _KEPT = (*_CARRIED, "matcher_weights")
 class EvaluationFileError(PairxError, ValueError):
     """The files of an evaluation cannot be written or read."""
 
+    exit_code = 2
+
 
 def write_evaluation(
     evaluation: Evaluation, out: Path, pairs: pa.Table, chosen: str | None = None

@@ -7,10 +7,15 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.small_catalogue import small_catalogue, temporary
+
+if TYPE_CHECKING:
+    from flows.nightly import RunSummary
+    from tasks.warehouse import Warehouse
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -45,14 +50,21 @@ def scheduler(server: str) -> Iterator[str]:
 class Finished:
     """A finished run: where its tables are and what it reported."""
 
-    warehouse: object
-    summary: object
+    warehouse: Warehouse
+    summary: RunSummary
 
-    def copy(self, folder: Path) -> object:
+    def copy(self, folder: Path) -> Warehouse:
         """A warehouse with the same files."""
         from tasks.warehouse import Warehouse
 
-        return Warehouse(str(shutil.copytree(self.warehouse.root, folder)))  # type: ignore[attr-defined]
+        return Warehouse(str(shutil.copytree(self.warehouse.root, folder)))
+
+    def unscored(self, folder: Path) -> Warehouse:
+        """A warehouse with the same photos and pairs, and nothing of what scoring and later stages wrote."""
+        copied = self.copy(folder)
+        for table in ("scores", "matches", "relevances", "suspects", "explanations", "reports"):
+            shutil.rmtree(folder / table)
+        return copied
 
 
 @pytest.fixture(scope="session")

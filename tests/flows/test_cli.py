@@ -6,8 +6,9 @@ import csv
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from flows import cli
+from flows.options import PANELS
+from schemas.setting import Setting
 from schemas.settings import Settings
 from tests.flows.conftest import Finished
 from tests.flows.running import environment, pairx
@@ -58,7 +61,7 @@ def main(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> 
     return run
 
 
-def write_catalogue(path: Path, rows: list[dict[str, object]]) -> Path:
+def write_catalogue(path: Path, rows: Sequence[Mapping[str, object]]) -> Path:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
@@ -86,18 +89,59 @@ def test_all_commands_are_there() -> None:
 def test_help_explains_every_option(name: str) -> None:
     shown = CliRunner().invoke(cli.app, [name, "--help"], env={"COLUMNS": "200", "TERM": "dumb"})
     assert shown.exit_code == 0
-    assert COMMANDS[name].help
-    for parameter in COMMANDS[name].params:
+    command = COMMANDS[name]
+    assert command.help
+    for parameter in command.get_params(command.make_context(name, [], resilient_parsing=True)):
         assert getattr(parameter, "help", None), f"{name} {parameter.name} has no help"
         for option in parameter.opts + parameter.secondary_opts:
             if option.startswith("-"):
                 assert option in shown.output
 
 
-def test_defaults_in_the_help_are_those_of_the_settings() -> None:
-    shown = CliRunner().invoke(cli.app, ["run", "--help"], env={"COLUMNS": "200", "TERM": "dumb"}).output
-    for name in ("top_k", "same_name_k", "figures"):
+@pytest.mark.parametrize(("command", "offered"), [("run", 17), ("evaluate", 12), ("explain", 10)])
+def test_settings_are_options_as_their_fields_say(command: str, offered: int) -> None:
+    shown = CliRunner().invoke(cli.app, [command, "--help"], env={"COLUMNS": "200", "TERM": "dumb"}).output
+    options = {
+        name: about.option or f"--{name.replace('_', '-')}"
+        for name, field in Settings.model_fields.items()
+        if (about := Setting.of(field)).panel in PANELS.get(command, (about.panel or "",))
+    }
+    assert len(options) == offered
+    assert all(option.partition("/")[0] in shown for option in options.values())
+    for name in {"top_k", "same_name_k", "figures"} & options.keys():
         assert f"[{Settings.model_fields[name].default}]" in shown
+
+
+def test_options_become_settings(monkeypatch: pytest.MonkeyPatch, main: Main, one_photo: Path) -> None:
+    from flows import commands, explain
+
+    seen: list[Mapping[str, object]] = []
+    monkeypatch.setattr(commands, "run_catalogue", lambda *arguments: seen.append(arguments[4]))
+    monkeypatch.setattr(explain, "explain_photos", lambda *arguments: seen.append(arguments[4]))
+    assert main("run", one_photo)[0] == 0
+    assert (
+        main(
+            "run",
+            one_photo,
+            "--layer",
+            "a",
+            "--layer",
+            "b",
+            "--top-k",
+            7,
+            "--any-species",
+            "--matcher",
+            "sift",
+        )[0]
+        == 0
+    )
+    assert main("explain", "a", "b", "--layer", "c", "--preset", "paper", "--maps", 3)[0] == 0
+    given = [{k: v for k, v in values.items() if v is not None} for values in seen]
+    assert given == [
+        {},
+        {"layers": ("a", "b"), "top_k": 7, "same_species": False, "matcher": "sift"},
+        {"layers": ("c",), "preset": "paper", "n_pixel_maps": 3, "n_lines": 20},
+    ]
 
 
 def test_printed_settings_are_a_toml_file_that_loads(main: Main, tmp_path: Path) -> None:
@@ -113,20 +157,16 @@ def test_printed_settings_are_a_toml_file_that_loads(main: Main, tmp_path: Path)
 # Start-up
 
 
-@pytest.mark.parametrize("command", ["help", "validate", "settings", "suspects", "sql", "report", "check"])
-def test_light_commands_import_neither_torch_nor_prefect(
-    command: str, one_photo: Path, tmp_path: Path
-) -> None:
-    arguments = {"help": ["--help"], "validate": ["validate", str(one_photo)], "settings": ["settings"]}
-    warehouse = ["--warehouse", str(tmp_path / "none")]
+def test_light_commands_import_neither_torch_nor_prefect(one_photo: Path, tmp_path: Path) -> None:
+    place = ["--warehouse", str(tmp_path / "none")]
+    light = [["--help"], ["validate", str(one_photo)], ["settings"], ["run", "--help"]]
+    light += [[command, *place] for command in ("suspects", "sql", "report", "check")]
     script = f"""
 import json, sys
-sys.argv = ["pairx", *{arguments.get(command, [command, *warehouse])!r}]
-from flows.cli import main
-try:
-    main()
-except SystemExit:
-    pass
+from flows import cli
+for arguments in {light!r}:
+    sys.argv = ["pairx", *arguments]
+    cli._run()
 print()
 print(json.dumps(sorted({{name.partition(".")[0] for name in sys.modules}})))
 """
@@ -137,6 +177,7 @@ print(json.dumps(sorted({{name.partition(".")[0] for name in sys.modules}})))
         text=True,
         stdin=subprocess.DEVNULL,
     )
+    assert ended.stderr.count("there is no warehouse") == 4
     loaded = json.loads(ended.stdout.splitlines()[-1])
     assert not set(loaded) & set(WITHOUT_TORCH_AND_PREFECT)
 
@@ -156,14 +197,14 @@ def bad_catalogue(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("command", ["validate", "run"])
-def test_a_bad_catalogue_lists_all_problems_before_any_work(command: str, tmp_path: Path) -> None:
+def test_a_bad_catalogue_lists_all_problems_before_any_work(main: Main, command: str, tmp_path: Path) -> None:
     more = ["--warehouse", tmp_path / "w"] if command == "run" else []
-    ended = pairx(command, bad_catalogue(tmp_path), *more)
-    assert ended.returncode == 2
+    code, _, err = main(command, bad_catalogue(tmp_path), *more)
+    assert code == 2
     for expected in ("doubled image_id", "path outside root", "steep", "image_id", "../outside.jpg", "cure:"):
-        assert expected in ended.stderr
-    assert "4 problems" in ended.stderr
-    assert "Traceback" not in ended.stderr
+        assert expected in err
+    assert "4 problems" in err
+    assert "Traceback" not in err
     assert not (tmp_path / "w").exists()
 
 
@@ -228,7 +269,7 @@ def test_a_hub_id_without_network_names_the_cure(
 ) -> None:
     import huggingface_hub
 
-    asked = {}
+    asked: dict[str, Any] = {}
 
     def no_network(hub_id: str, **options: object) -> str:
         asked.update(options, hub_id=hub_id)
@@ -242,7 +283,7 @@ def test_a_hub_id_without_network_names_the_cure(
     assert asked["hub_id"] == "conservationxlabs/miewid-msv3"
     assert asked["revision"]
     assert len(str(asked["revision"])) == 40
-    assert not any("py" in str(p).rpartition(".")[2] for p in asked["allow_patterns"])  # type: ignore[attr-defined]
+    assert not any("py" in str(p).rpartition(".")[2] for p in asked["allow_patterns"])
 
 
 def test_ctrl_c_says_that_the_work_is_kept(main: Main, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,14 +301,47 @@ def test_ctrl_c_says_that_the_work_is_kept(main: Main, monkeypatch: pytest.Monke
 # Warehouses
 
 
-@pytest.mark.parametrize("command", ["sql", "suspects", "report"])
-def test_no_warehouse_is_said_plainly(main: Main, tmp_path: Path, command: str) -> None:
-    query = ["SELECT 1"] if command == "sql" else []
-    code, _, err = main(command, *query, "--warehouse", tmp_path / "none")
-    assert code in (1, 2)
-    assert "there is no warehouse at" in err
-    assert "cure:" in err
-    assert not (tmp_path / "none").exists()
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["sql", "SELECT 1"],
+        ["suspects"],
+        ["report"],
+        ["check"],
+        ["evaluate"],
+        ["evaluate", "--dry-run", "--model", "embedded"],
+    ],
+    ids=" ".join,
+)
+def test_a_warehouse_that_is_not_there_is_bad_input(main: Main, tmp_path: Path, arguments: list[str]) -> None:
+    code, _, err = main(*arguments, "--warehouse", tmp_path / "none")
+    assert code == 2
+    assert f"there is no warehouse at {tmp_path / 'none'}" in err
+    assert "pairx run CATALOGUE" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_command_that_reads_a_warehouse_is_tried_above() -> None:
+    readers = {
+        name
+        for name, command in COMMANDS.items()
+        if any(p.name == "warehouse" for p in command.params) and not takes_a_catalogue(command)
+    }
+    assert readers == {"sql", "suspects", "report", "check"}
+
+
+def takes_a_catalogue(command: ClickCommand) -> bool:
+    return any(p.name == "catalogue" for p in command.params)
+
+
+@pytest.mark.parametrize("command", ["run", "evaluate"])
+def test_a_run_that_is_refused_leaves_no_empty_folder(
+    main: Main, one_photo: Path, tmp_path: Path, command: str
+) -> None:
+    place = tmp_path / "deep" / "mistyped"
+    code, _, err = main(command, one_photo, "--warehouse", place, "--cluster", "slurm")
+    assert code == 2, err
+    assert not place.parent.exists()
 
 
 def test_an_unknown_kind_of_suspects_is_bad_input(main: Main, tmp_path: Path) -> None:
@@ -284,7 +358,7 @@ def test_a_warehouse_that_cannot_be_written_is_said_plainly(
     (tmp_path / "file").write_text("")
     url = {"file": str(tmp_path / "file"), "protocol": "nosuch://bucket/w"}[kind]
     code, _, err = main("run", one_photo, "--warehouse", url)
-    assert code in (1, 2)
+    assert code == 1
     assert "pairx: " in err
     assert "cure:" in err
     assert "Traceback" not in err
@@ -300,23 +374,23 @@ def test_a_warehouse_that_cannot_be_written_is_said_plainly(
     ],
 )
 def test_writing_statements_are_refused(main: Main, undisturbed: Finished, query: str) -> None:
-    code, out, err = main("sql", query, "--warehouse", undisturbed.warehouse.root)  # type: ignore[attr-defined]
-    assert code in (1, 2)
+    code, out, err = main("sql", query, "--warehouse", undisturbed.warehouse.root)
+    assert code == 2
     assert out == ""
     assert "pairx: " in err
 
 
-def test_a_command_ends_with_its_code_in_a_shell(undisturbed: Finished, tmp_path: Path) -> None:
-    root = undisturbed.warehouse.root  # type: ignore[attr-defined]
+def test_a_command_ends_with_its_code_in_a_shell(main: Main, undisturbed: Finished) -> None:
+    root = undisturbed.warehouse.root
     refused = pairx("sql", "--warehouse", root, "INSERT INTO photos VALUES (1)")
-    assert refused.returncode in (1, 2)
+    assert refused.returncode == 2
     assert "refused" in refused.stderr
     assert pairx("sql", "--warehouse", root, "SELECT count(*) FROM photos").returncode == 0
-    assert pairx("check", "--warehouse", root).returncode == 0
+    assert main("check", "--warehouse", root)[0] == 0
 
 
 def test_answers_come_as_table_csv_and_json(main: Main, undisturbed: Finished) -> None:
-    root = undisturbed.warehouse.root  # type: ignore[attr-defined]
+    root = undisturbed.warehouse.root
     query = "SELECT photo_id, theta FROM photos ORDER BY photo_id LIMIT 2"
     code, out, _ = main("sql", query, "--warehouse", root, "--format", "csv")
     assert (code, out.splitlines()[0], len(out.splitlines())) == (0, "photo_id,theta", 3)
@@ -327,7 +401,7 @@ def test_answers_come_as_table_csv_and_json(main: Main, undisturbed: Finished) -
 
 
 def test_suspects_and_report_of_a_finished_run(main: Main, undisturbed: Finished) -> None:
-    root = undisturbed.warehouse.root  # type: ignore[attr-defined]
+    root = undisturbed.warehouse.root
     code, out, _ = main("suspects", "--warehouse", root, "--top", 3, "--format", "json")
     assert code == 0
     assert [row["rank"] for row in json.loads(out)] == [1, 2, 3]
@@ -343,9 +417,9 @@ def test_suspects_and_report_of_a_finished_run(main: Main, undisturbed: Finished
 
 def test_a_damaged_warehouse_fails_the_check(main: Main, undisturbed: Finished, tmp_path: Path) -> None:
     warehouse = undisturbed.copy(tmp_path / "w")
-    victim = next(Path(warehouse.root).glob("scores/*/*.parquet"))  # type: ignore[attr-defined]
+    victim = next(Path(warehouse.root).glob("scores/*/*.parquet"))
     victim.write_bytes(victim.read_bytes()[:-7])
-    code, _, err = main("check", "--warehouse", warehouse.root)  # type: ignore[attr-defined]
+    code, _, err = main("check", "--warehouse", warehouse.root)
     assert code == 1
     assert victim.name in err
 
@@ -371,7 +445,7 @@ def test_a_dry_run_on_a_finished_warehouse_finds_nothing(
 ) -> None:
     toml = tmp_path / "tiny.toml"
     toml.write_text("".join(f"{k} = {v!r}\n".replace("'", '"') for k, v in TINY.items()), encoding="utf-8")
-    root = Path(undisturbed.warehouse.root)  # type: ignore[attr-defined]
+    root = Path(undisturbed.warehouse.root)
     before = sorted(p.stat().st_mtime_ns for p in root.rglob("*"))
     code, out, _ = main("run", small, "--warehouse", root, "--dry-run", "--settings", toml)
     assert code == 0

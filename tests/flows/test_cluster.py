@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from flows import cluster
-from flows.cluster import dask_cluster, resolve_kind, worker_count
+from flows import cluster_gpus
+from flows.cluster import dask_cluster, pairs_per_shard, resolve_kind, worker_count
 from schemas.errors import PairxError, SettingsError
 from schemas.settings import Settings
 
@@ -19,8 +19,8 @@ from schemas.settings import Settings
 def test_auto_takes_the_gpus_where_there_are_any(
     monkeypatch: pytest.MonkeyPatch, gpus: list[str], dask_cuda: bool, kind: str
 ) -> None:
-    monkeypatch.setattr(cluster, "_gpus", lambda: gpus)
-    monkeypatch.setattr(cluster, "_has_dask_cuda", lambda: dask_cuda)
+    monkeypatch.setattr(cluster_gpus, "_gpus", lambda: gpus)
+    monkeypatch.setattr(cluster_gpus, "_has_dask_cuda", lambda: dask_cuda)
     assert resolve_kind("auto") == kind
     assert resolve_kind("local") == "local"
 
@@ -38,14 +38,15 @@ def test_auto_takes_the_gpus_where_there_are_any(
 def test_shards_are_larger_on_gpus(
     monkeypatch: pytest.MonkeyPatch, gpus: list[str], kind: str, given: int | None, size: int
 ) -> None:
-    monkeypatch.setattr(cluster, "_gpus", lambda: gpus)
-    assert cluster.pairs_per_shard(Settings(cluster=kind, pairs_per_shard=given)) == size
+    monkeypatch.setattr(cluster_gpus, "_gpus", lambda: gpus)
+    assert pairs_per_shard(Settings(cluster=kind, pairs_per_shard=given)) == size
 
 
 def test_addresses_pass_and_other_words_are_refused() -> None:
     assert resolve_kind("tcp://10.0.0.1:8786") == "tcp://10.0.0.1:8786"
-    with pytest.raises(SettingsError, match="slurm"):
-        resolve_kind("slurm")
+    for word in ("slurm", "ftp://10.0.0.1:21", "tcp"):
+        with pytest.raises(SettingsError, match=rf"'{word}'[\s\S]*use auto, local, cuda or tcp://HOST:PORT"):
+            resolve_kind(word)
 
 
 def test_a_silent_scheduler_is_an_error_with_a_cure(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,11 +77,12 @@ def test_workers_are_one_per_core_as_memory_allows(
 
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
     monkeypatch.setattr(distributed.system, "MEMORY_LIMIT", memory)
-    assert worker_count(Settings()) == wanted
-    assert worker_count(Settings(workers=5)) == 5
-    monkeypatch.setattr(cluster, "_gpus", lambda: ["0", "1", "2"])
-    assert worker_count(Settings(), "cuda") == 3
-    assert worker_count(Settings(workers=5), "cuda") == 5
+    for place in ("local", "tcp://10.0.0.1:8786"):
+        assert worker_count(Settings(cluster=place)) == wanted
+        assert worker_count(Settings(cluster=place, workers=5)) == 5
+    monkeypatch.setattr(cluster_gpus, "_gpus", lambda: ["0", "1", "2"])
+    assert worker_count(Settings(cluster="cuda")) == 3
+    assert worker_count(Settings(cluster="cuda", workers=5)) == 5
 
 
 class Recorded:
@@ -146,9 +148,9 @@ def on_gpus(
     monkeypatch: pytest.MonkeyPatch, names: list[str], gigabytes: int = 80, dask_cuda: bool = False
 ) -> None:
     """Pretend that torch sees these GPUs."""
-    monkeypatch.setattr(cluster, "_gpus", lambda: names)
-    monkeypatch.setattr(cluster, "_gpu_memory", lambda index: gigabytes << 30)
-    monkeypatch.setattr(cluster, "_has_dask_cuda", lambda: dask_cuda)
+    monkeypatch.setattr(cluster_gpus, "_gpus", lambda: names)
+    monkeypatch.setattr(cluster_gpus, "_gpu_memory", lambda index: gigabytes << 30)
+    monkeypatch.setattr(cluster_gpus, "_has_dask_cuda", lambda: dask_cuda)
 
 
 @pytest.mark.parametrize(
@@ -238,7 +240,7 @@ def test_gpus_are_named_as_they_were_given(
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     else:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
-    assert cluster._gpus() == names
+    assert cluster_gpus._gpus() == names
 
 
 def environment_of_a_worker() -> tuple[str | None, str | None]:

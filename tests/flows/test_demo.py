@@ -33,7 +33,7 @@ def test_suspects_are_marked_by_the_truth(
     undisturbed: Finished, small: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     truth = Truth.read(small.parent / "truth.csv")
-    demo._print_suspects(Path(undisturbed.warehouse.root), truth, 5)  # type: ignore[attr-defined]
+    demo._print_suspects(Path(undisturbed.warehouse.root), truth, 5)
     out = capsys.readouterr().out
     lines = [line for line in out.splitlines() if line.strip()[:1].isdigit() and "(" in line]
     assert len(lines) == 5

@@ -176,15 +176,6 @@ def test_the_settings_are_those_of_the_newest_run(undisturbed: Finished, tmp_pat
     assert settings_of_newest_run(Warehouse(str(tmp_path / "empty"))) == {}
 
 
-def test_a_warehouse_without_photos_says_what_to_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("sys.argv", ["pairx", "evaluate", "--warehouse", str(tmp_path / "empty")])
-    assert cli._run() == 1
-    assert "pairx run CATALOGUE" in capsys.readouterr().err
-    assert not (tmp_path / "empty").exists()
-
-
 def test_a_warehouse_without_a_finished_run_asks_for_its_settings(
     undisturbed: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -61,7 +61,7 @@ class Runs:
         last = self.start(own_server)
         assert last.finish() == 0, last.text
         warehouse = Warehouse(str(self.warehouse))
-        assert_same_rows(warehouse, undisturbed.warehouse)  # type: ignore[arg-type]
+        assert_same_rows(warehouse, undisturbed.warehouse)
         assert warehouse.check() == []
         return last.text
 
@@ -93,6 +93,7 @@ def test_killed_once(stage: str, runs: Runs, undisturbed: Finished) -> None:
 
 
 def test_a_killed_worker_is_replaced(runs: Runs, undisturbed: Finished) -> None:
+    undisturbed.unscored(runs.warehouse)
     run = runs.start()
     run.wait_for(lambda: MOMENTS["score"](runs.warehouse))
     everyone = run.processes()
@@ -100,7 +101,7 @@ def test_a_killed_worker_is_replaced(runs: Runs, undisturbed: Finished) -> None:
     os.kill(worker, signal.SIGKILL)
     assert run.finish() == 0, run.text
     assert still_there(everyone) == []
-    assert_same_rows(Warehouse(str(runs.warehouse)), undisturbed.warehouse)  # type: ignore[arg-type]
+    assert_same_rows(Warehouse(str(runs.warehouse)), undisturbed.warehouse)
 
 
 @pytest.mark.slow

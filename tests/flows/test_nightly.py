@@ -71,15 +71,18 @@ def test_stored_suspects_are_those_of_the_view(undisturbed: Finished) -> None:
     assert {(r["pair_id"], r["kind"]): {k: v for k, v in r.items() if k != "state"} for r in rows} == view
 
 
-def test_a_second_run_finds_nothing_to_do(
+def test_a_second_run_finds_nothing_to_do_also_as_the_deployable_flow_with_plain_values(
     undisturbed: Finished, small: Path, scheduler: str, tmp_path: Path
 ) -> None:
     warehouse = undisturbed.copy(tmp_path / "w")
     before = files_of(warehouse)
-    summary = run_flow(small, warehouse, scheduler)
-    assert set(shards_of(summary).values()) == {0}
+    report = nightly(str(small), warehouse.url, None, {**TINY, "cluster": scheduler})
+    assert Path(report).is_file()
     assert added(before, files_of(warehouse)) == {"runs": 2}
-    assert [b.planned for b in summary.balances] == [b.planned for b in undisturbed.summary.balances]
+    (row,) = [r for r in rows_of_runs(warehouse) if r["run_id"] != undisturbed.summary.run_id]
+    assert row["status"] == "finished"
+    with pytest.raises(CatalogueError):
+        nightly(str(tmp_path / "none.csv"), warehouse.url)
 
 
 def test_photos_added_later_give_the_rows_of_a_fresh_run(
@@ -191,13 +194,3 @@ def test_a_broken_shard_stops_the_run_with_a_cure_and_keeps_the_rest(
     assert (counts["ingest"], counts["embed"]) == (0, 0)
     assert counts["score"] > 0
     assert all(b.ok for b in summary.balances)
-
-
-def test_the_deployable_flow_takes_plain_values(
-    undisturbed: Finished, small: Path, scheduler: str, tmp_path: Path
-) -> None:
-    warehouse = undisturbed.copy(tmp_path / "w")
-    report = nightly(str(small), warehouse.url, None, {**TINY, "cluster": scheduler})
-    assert Path(report).is_file()
-    with pytest.raises(CatalogueError):
-        nightly(str(tmp_path / "none.csv"), warehouse.url)

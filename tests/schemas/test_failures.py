@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import fields
 
 import pyarrow as pa
 import pytest
 
 from schemas import stages
-from schemas.errors import CatalogueError, PairxError, Problem, SettingsError, WarehouseError
 from schemas.failures import FAILURE_MEANINGS, MAX_MESSAGE, Failure, FailureCode
 from schemas.tables import FAILURES
 
@@ -55,40 +53,3 @@ def test_long_messages_are_cut() -> None:
     failure = Failure("embed", "p", FailureCode.INTERNAL_ERROR, "x" * 10_000)
     assert len(failure.message) == MAX_MESSAGE
     assert failure.message.endswith("…")
-
-
-@pytest.mark.parametrize("family", [SettingsError, WarehouseError])
-def test_errors_share_a_base_say_the_cure_and_survive_a_process_border(family: type[PairxError]) -> None:
-    error = family("no weights in /models", cure="name a folder with model.safetensors")
-    assert isinstance(error, PairxError)
-    assert isinstance(error, ValueError)
-    assert str(error) == "no weights in /models\n  cure: name a folder with model.safetensors"
-    assert str(family("plain")) == "plain"
-    again = pickle.loads(pickle.dumps(error))
-    assert type(again) is family
-    assert str(again) == str(error)
-    assert again.cure == error.cure
-
-
-def test_a_catalogue_error_lists_all_problems_and_counts_what_it_cuts() -> None:
-    problems = [Problem("bad box", f"row {i}", f"box {i}", "mend it") for i in range(50)]
-    problems.append(Problem("missing column", "header", "no path", "add path"))
-    error = CatalogueError("c.csv", problems)
-    text = str(error)
-    assert "51 problems" in text
-    assert "bad box (50)" in text
-    assert "row 19: box 19" in text
-    assert "row 20: box 20" not in text
-    assert "and 30 more" in text
-    assert "missing column (1)" in text
-    assert text.count("cure: mend it") == 1
-    again = pickle.loads(pickle.dumps(error))
-    assert again.problems == error.problems
-    assert str(again) == text
-
-
-def test_empty_errors_and_problems_are_refused() -> None:
-    with pytest.raises(ValueError, match="at least one"):
-        CatalogueError("c.csv", [])
-    with pytest.raises(ValueError, match="cure|needs"):
-        Problem("kind", "row 1", "what", "")

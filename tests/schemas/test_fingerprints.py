@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from functools import cache
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -17,6 +18,7 @@ from pairx_engine.models.load import EMBEDDED_FOLDER
 from schemas import fingerprints as module
 from schemas.evaluation_tables import EVALUATION_TABLES
 from schemas.fingerprints import Fingerprints, fingerprint, fingerprints, sweep_fingerprint
+from schemas.setting import Setting, Table
 from schemas.settings import Settings
 from schemas.tables import FINGERPRINTS, TABLES
 
@@ -125,10 +127,29 @@ def test_a_layer_named_is_the_same_as_the_models_own():
     assert prints(layers=("backbone.blocks.3", "backbone.blocks.2")) != prints()
 
 
-def test_scores_stored_before_the_reduction_was_a_setting_stay_valid():
-    identities = ({"d": 1}, {"m": 1}, {"e": 1}, {"x": 1}, ("a.b",))
-    assert fingerprints(Settings(), *identities).scores == "6ceabce5d9181b82"
-    assert fingerprints(Settings(preset="paper"), *identities).scores == "3349733c3b6a3878"
+IDENTITIES = ({"d": 1}, {"m": 1}, {"e": 1}, {"x": 1}, ("a.b",))
+STORED = {
+    (): "7c5ecb7a26242d14 fb4b9c8ded6ba54f c676ffda8448f53c 99531e146969739d 6ceabce5d9181b82 724a557f3af132d9 "
+    "888a66acf0aa1cea 8f11411383ee748e",
+    (("preset", "paper"), ("reduction", "signed_sum"), ("precision", "tf32"), ("view_side", 512), ("max_keypoints", 500),
+     ("homography", "least_squares"), ("homography_threshold", 4.5), ("top_k", 7), ("same_name_k", 1),
+     ("same_species", True), ("same_viewpoint", True), ("max_pixels", 1000), ("n_pixel_maps", 3), ("n_lines", 4)):
+    "7e86ccf8e0b6d171 fb4b9c8ded6ba54f add6e4c5a645db30 238f19e85c6c417c a3a2e9eabb3f9669 28e633e822e36c16 "
+    "09e27b0a5a5ecb49 da6512894baa8916",
+}  # fmt: skip
+"""Fingerprints that warehouses hold, the sweep's last, by what was set."""
+
+
+@pytest.mark.parametrize("changed", STORED, ids=len)
+def test_what_is_stored_stays_valid(changed):
+    settings = Settings(**dict(changed))
+    swept = sweep_fingerprint(settings, "e", {"layers": ("b", "a")}, [{"matcher": "sift"}])
+    assert [*astuple(fingerprints(settings, *IDENTITIES)), swept] == STORED[changed].split()
+
+
+def test_settings_name_tables_that_there_are():
+    named = {table for field in Settings.model_fields.values() for table in Setting.of(field).part_of}
+    assert named <= set(get_args(Table)) == ALL | {"measurements"}
 
 
 def test_another_schema_changes_every_table(monkeypatch):

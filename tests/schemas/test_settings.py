@@ -8,12 +8,13 @@ import pytest
 from pydantic import ValidationError
 
 import tasks  # noqa: F401  # settings learn from it what they may name
+from flows.options import description
 from pairx_engine.chips import MAX_PIXELS
 from pairx_engine.homography import Method
 from pairx_engine.local.registry import LOCAL_MATCHERS
 from pairx_engine.presets import PRESETS, REDUCTIONS
 from schemas.errors import SettingsError
-from schemas.settings import Settings, described, load_settings
+from schemas.settings import Settings, load_settings
 
 
 @pytest.fixture
@@ -121,14 +122,14 @@ def test_settings_survive_being_sent_to_a_worker():
 def test_every_setting_teaches():
     for name, field in Settings.model_fields.items():
         assert field.description, name
-        assert len(described(name)) > 10, name
+        assert len(description(name, Settings.model_fields[name])) > 10, name
 
 
 def test_choices_are_those_of_the_engine():
     for setting, members in (("preset", PRESETS), ("matcher", LOCAL_MATCHERS)):
         for name, member in members.items():
             assert getattr(load_settings(overrides={setting: name}), setting) == name
-            assert f"{name} ({member.about})" in described(setting)
+            assert f"{name} ({member.about})" in description(setting, Settings.model_fields[setting])
     reductions, _ = Settings.model_fields["reduction"].annotation.__args__
     assert reductions.__args__ == REDUCTIONS
     assert Settings.model_fields["max_pixels"].default == MAX_PIXELS

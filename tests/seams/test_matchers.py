@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from flows.evaluate_command import _matchers
+from flows.options import description
 from pairx_engine.errors import EngineError
 from pairx_engine.local.evidence import local_evidence
 from pairx_engine.local.features import LocalMatcher, no_matches, require_view, strongest_features
 from pairx_engine.local.registry import LOCAL_MATCHERS, Listed, load_local_matcher
 from schemas.errors import SettingsError
-from schemas.settings import Settings, described, load_settings
+from schemas.settings import Settings, load_settings
 from tasks.evaluation.candidates import sweep_of
 from tasks.job import matcher_of, prepare_job
 from tasks.warehouse import Warehouse
@@ -98,7 +99,7 @@ def test_a_job_and_its_sweep_use_it(toy, tmp_path):
 
 def test_settings_and_errors_know_it(toy):
     assert load_settings(overrides={"matcher": "corners"}).matcher == "corners"
-    assert "corners (a toy)" in described("matcher")
+    assert "corners (a toy)" in description("matcher", Settings.model_fields["matcher"])
     with pytest.raises(SettingsError, match="matcher = 'orb'.*'superpoint\\+lightglue' or 'corners'"):
         load_settings(overrides={"matcher": "orb"})
     with pytest.raises(EngineError, match="unknown local matcher 'orb'; choose one of sift, .*, corners"):

@@ -13,6 +13,7 @@ from timm.models._features_fx import register_notrace_module
 from torch import nn
 from torch.nn import functional
 
+from flows.options import description
 from pairx_engine.errors import EngineError
 from pairx_engine.presets import PRESETS, Preset, preset_named
 from pairx_engine.propagation.conserving import CONSERVING
@@ -22,7 +23,7 @@ from pairx_engine.propagation.rule_sets import RULE_SETS
 from pairx_engine.relevance import LayerExplainer
 from pairx_engine.starts import STARTS, starts_of
 from schemas.errors import SettingsError
-from schemas.settings import Settings, described, load_settings
+from schemas.settings import Settings, load_settings
 from tasks.evaluation.candidates import default_candidate, sweep_of
 from tasks.job import prepare_job
 from tasks.warehouse import Warehouse
@@ -172,7 +173,7 @@ def test_a_name_is_taken_once(toy):
 
 def test_settings_and_errors_know_it(toy):
     assert load_settings(overrides={"preset": "toy"}).preset == "toy"
-    assert "toy (knows Twice)" in described("preset")
+    assert "toy (knows Twice)" in description("preset", Settings.model_fields["preset"])
     with pytest.raises(SettingsError, match="'published', 'paper', 'conserving' or 'toy'"):
         load_settings(overrides={"preset": "best"})
     with pytest.raises(EngineError, match="published, paper, conserving, toy"):

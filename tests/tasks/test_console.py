@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from schemas.errors import WarehouseError
+from schemas.errors import NoWarehouse, WarehouseError
 from schemas.view_descriptions import view_sentences
 from tasks.console import QueryError, connect_analyst, describe, format_result, prompt, run_query
 from tasks.warehouse import Warehouse
@@ -163,7 +163,7 @@ def test_a_warehouse_on_another_file_system() -> None:
 
 
 def test_a_place_without_a_warehouse_is_a_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(WarehouseError, match="there is no warehouse"):
+    with pytest.raises(NoWarehouse, match="there is no warehouse"):
         connect_analyst(str(tmp_path / "nothing"))
 
 
@@ -224,12 +224,14 @@ def test_an_unknown_format_is_refused() -> None:
 
 
 def test_views_are_described_without_a_warehouse(analyst: duckdb.DuckDBPyConnection) -> None:
-    assert describe() == describe(analyst)
-    assert all(f"{name} " in describe() for name in view_sentences())
+    listed = describe()
+    assert listed == describe(analyst)
+    assert all(f"{name} " in listed for name in view_sentences())
     for view in ("pair_scores", "all_runs", "suspects"):
         assert describe(None, view) == describe(analyst, view)
-    assert "match_coverage" in describe(None, "pair_scores")
-    assert "Eq. 5" in describe(None, "pair_scores")
+    columns = describe(None, "pair_scores")
+    assert "match_coverage" in columns
+    assert "Eq. 5" in columns
     with pytest.raises(QueryError, match="no view 'nonsense'"):
         describe(None, "nonsense")
 

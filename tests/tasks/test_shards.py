@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pairx_engine.errors import ModelError, PhotoError
+from pairx_engine.errors import EngineError, ModelError, PhotoError
 from schemas.errors import AcceleratorFailure, WarehouseError
 from schemas.failures import Failure, FailureCode
 from schemas.stages import EMBED, SCORE, SWEEP
@@ -106,6 +106,7 @@ def test_what_is_none_of_the_stages_is_refused(job: Job, tables: Any, failures: 
     ("error", "code", "said"),
     [
         (PhotoError("truncated", "breaks off"), "truncated", "breaks off"),
+        (EngineError("a cell outside"), "internal_error", "EngineError: a cell outside"),
         (MemoryError(), "out_of_memory", "memory"),
         (torch.cuda.OutOfMemoryError("CUDA out of memory"), "out_of_memory", "CUDA"),
         (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), "out_of_memory", "ALLOC_FAILED"),

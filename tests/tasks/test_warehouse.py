@@ -17,7 +17,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.errors import WarehouseError
+from schemas.errors import NoWarehouse, WarehouseError
 from schemas.tables import SCHEMA_VERSION, TABLES
 from tasks import shard_files
 from tasks.warehouse import Warehouse, pair_id, shard_name
@@ -236,6 +236,16 @@ def test_only_old_leftovers_are_swept(local: Warehouse) -> None:
     os.utime(folder / "s.parquet", (two_days_ago, two_days_ago))
     assert local.prepare() == 1
     assert sorted(p.name for p in folder.iterdir()) == [".b.0.part", "s.parquet"]
+
+
+def test_a_folder_is_made_by_its_first_shard_not_before(tmp_path: Path) -> None:
+    warehouse = Warehouse(str(tmp_path / "deep" / "w"))
+    warehouse.prepare()
+    with pytest.raises(NoWarehouse, match="there is no warehouse at"):
+        warehouse.require()
+    assert list(tmp_path.iterdir()) == []
+    warehouse.write("embeddings", "f", "s", [ROW])
+    warehouse.require()
 
 
 def test_a_file_in_the_way_of_the_folder_is_a_clear_error(tmp_path: Path) -> None:

@@ -1,0 +1,123 @@
+"""The cluster on the GPUs of this machine: one worker for each, or several that share one."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+from flows.cluster_kinds import (
+    LOOPBACK,
+    VISIBLE,
+    Cluster,
+    memory_limit,
+    sharing_the_cores,
+    stopped_in_the_end,
+)
+from schemas.errors import SettingsError
+from schemas.settings import PAIRS_PER_SHARD_ON_GPU, Settings
+
+_GPU_BYTES_PER_WORKER = 6 << 30
+"""Memory of a GPU that a worker may want: a CUDA context (0.5 GB), a model with the operands of its rules (0.8 GB), what a pair
+with its pixel maps, or four photos with ten partners each, hold at once (2.4 GB), and work space of cuDNN. Counted for MiewID's
+shape at 440 px by `tests.benchmarks.launches`; not measured on a GPU."""
+
+
+class Gpus:
+    """Workers on the GPUs: by dask-cuda where each has one of its own, else plain workers that take turns."""
+
+    words: tuple[str, ...] = ("cuda",)
+    usage = "cuda (GPUs)"
+    pairs_per_shard = PAIRS_PER_SHARD_ON_GPU
+
+    def fits(self) -> bool:
+        """Where torch sees a GPU."""
+        return bool(_gpus())
+
+    def workers(self) -> int:
+        """One per GPU."""
+        return max(1, len(_gpus()))
+
+    def start(self, wanted: str, settings: Settings) -> AbstractContextManager[Cluster]:
+        """Workers that each see one GPU."""
+        names, count = _gpus(), settings.workers or self.workers()
+        if not names:
+            raise SettingsError(
+                "cluster 'cuda' needs a CUDA device and torch sees none", "use --cluster local"
+            )
+        shared = count > len(names) or not _has_dask_cuda()
+        return stopped_in_the_end(_sharing_gpus(names, count) if shared else _by_dask_cuda(count), wanted)
+
+
+def _by_dask_cuda(count: int) -> Any:
+    from dask_cuda import LocalCUDACluster
+
+    with sharing_the_cores(count):
+        return LocalCUDACluster(
+            n_workers=count, threads_per_worker=1, host=LOOPBACK, dashboard_address=f"{LOOPBACK}:0"
+        )
+
+
+def _sharing_gpus(names: Sequence[str], count: int) -> Any:
+    """Plain workers, each of which sees one GPU; several may see the same one, as far as its memory allows 6 GB each."""
+    from distributed import Nanny, Scheduler, SpecCluster
+
+    _check_memory(names, count)
+    options = {
+        "nthreads": 1,
+        "host": LOOPBACK,
+        "silence_logs": logging.ERROR,
+        "memory_limit": memory_limit(count),
+    }
+    # Nannies live in this process and start side by side, so what differs between workers is set in the worker itself,
+    # which happens before anything there asks for a device.
+    workers = {
+        i: {"cls": Nanny, "options": options | {"env": {VISIBLE: names[i % len(names)]}}}
+        for i in range(count)
+    }
+    scheduler = {
+        "cls": Scheduler,
+        "options": {"host": LOOPBACK, "port": 0, "dashboard": True, "dashboard_address": f"{LOOPBACK}:0"},
+    }
+    with sharing_the_cores(count):
+        return SpecCluster(workers=workers, scheduler=scheduler, silence_logs=logging.ERROR)
+
+
+def _check_memory(names: Sequence[str], count: int) -> None:
+    """Refuse more workers on a GPU than fit into its memory; one alone may try its luck."""
+    most = -(-count // len(names))
+    if most == 1:
+        return
+    memory = min(_gpu_memory(i) for i in range(len(names)))
+    fit = max(1, memory // _GPU_BYTES_PER_WORKER)
+    if most > fit:
+        gpus = "1 GPU" if len(names) == 1 else f"{len(names)} GPUs"
+        raise SettingsError(
+            f"{count} workers on {gpus} make {most} on one, and each may want {_GPU_BYTES_PER_WORKER >> 30} GB of "
+            f"its {memory / (1 << 30):.0f} GB",
+            f"use --workers {fit * len(names)} at most",
+        )
+
+
+def _gpus() -> list[str]:
+    """The GPUs that torch sees, each as CUDA_VISIBLE_DEVICES names it: an index, or the UUID by which it was given to us."""
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    given = [name.strip() for name in os.environ.get(VISIBLE, "").split(",") if name.strip()]
+    return (given or [str(i) for i in range(count)])[:count]
+
+
+def _gpu_memory(index: int) -> int:
+    """Bytes of memory of the GPU that torch counts as `index`."""
+    import torch
+
+    return int(torch.cuda.get_device_properties(index).total_memory)
+
+
+def _has_dask_cuda() -> bool:
+    from importlib.util import find_spec
+
+    return find_spec("dask_cuda") is not None

@@ -1,0 +1,102 @@
+"""Errors share one base, end a command with their code, say the cure, and survive the border of a process."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from pairx_engine.errors import EngineError, ModelError, PairxError, PhotoError
+from pairx_engine.local.features import MissingWeightsError
+from schemas.errors import (
+    AcceleratorFailure,
+    CatalogueError,
+    NoWarehouse,
+    PathOutsideRoot,
+    Problem,
+    SettingsError,
+    WarehouseError,
+)
+from tasks.evaluation.files import EvaluationFileError
+from tasks.query_results import QueryError
+
+
+@pytest.mark.parametrize("family", [SettingsError, WarehouseError])
+def test_errors_share_a_base_say_the_cure_and_survive_a_process_border(family: type[PairxError]) -> None:
+    error = family("no weights in /models", cure="name a folder with model.safetensors")
+    assert isinstance(error, PairxError)
+    assert isinstance(error, ValueError)
+    assert str(error) == "no weights in /models\n  cure: name a folder with model.safetensors"
+    assert str(family("plain")) == "plain"
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is family
+    assert str(again) == str(error)
+    assert again.cure == error.cure
+
+
+EXIT_CODES = {
+    EngineError: 2,
+    PhotoError: 2,
+    ModelError: 2,
+    MissingWeightsError: 2,
+    SettingsError: 2,
+    CatalogueError: 2,
+    PathOutsideRoot: 2,
+    QueryError: 2,
+    EvaluationFileError: 2,
+    WarehouseError: 1,
+    NoWarehouse: 2,
+    AcceleratorFailure: 1,
+}
+"""Of every error that a command may end with: 2 for what it was given, 1 for work that failed."""
+
+
+def descendants(family: type[PairxError]) -> set[type[PairxError]]:
+    return {family}.union(*(descendants(member) for member in family.__subclasses__()))
+
+
+def test_each_error_has_its_exit_code() -> None:
+    ours = {e for e in descendants(PairxError) if not e.__module__.startswith("tests")}
+    assert {e: e.exit_code for e in ours} == {PairxError: 1, **EXIT_CODES}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        EngineError("m"),
+        ModelError("m"),
+        MissingWeightsError("m"),
+        PhotoError("truncated", "m"),
+        NoWarehouse("/w"),
+        AcceleratorFailure("m"),
+        PathOutsideRoot("m", "c"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_errors_come_out_of_another_process_as_they_went_in(error: PairxError) -> None:
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))
+
+
+def test_a_catalogue_error_lists_all_problems_and_counts_what_it_cuts() -> None:
+    problems = [Problem("bad box", f"row {i}", f"box {i}", "mend it") for i in range(50)]
+    problems.append(Problem("missing column", "header", "no path", "add path"))
+    error = CatalogueError("c.csv", problems)
+    text = str(error)
+    assert "51 problems" in text
+    assert "bad box (50)" in text
+    assert "row 19: box 19" in text
+    assert "row 20: box 20" not in text
+    assert "and 30 more" in text
+    assert "missing column (1)" in text
+    assert text.count("cure: mend it") == 1
+    again = pickle.loads(pickle.dumps(error))
+    assert again.problems == error.problems
+    assert str(again) == text
+
+
+def test_empty_errors_and_problems_are_refused() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        CatalogueError("c.csv", [])
+    with pytest.raises(ValueError, match="cure|needs"):
+        Problem("kind", "row 1", "what", "")
