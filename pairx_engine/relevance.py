@@ -87,7 +87,7 @@ class LayerExplainer:
             find_layer(network, name)
         device = _device_of(network)
         self._given = tuning
-        self.tuning = tuning or tuning_for(device, self.precision)
+        self.tuning = tuning or tuning_for(device, self.precision.name)
         if self.tuning.graphs and device.type != "cuda":
             raise EngineError(f"CUDA graphs need a CUDA device; this network is on {device}")
         self._choice = path
@@ -107,7 +107,7 @@ class LayerExplainer:
     def suited_to(self, task: Task) -> LayerExplainer:
         """This explainer with the groups that suit a task, unless its tuning was given; what was read of the network is shared."""
         twin = copy.copy(self)
-        twin.tuning = self._given or tuning_for(_device_of(self.network), self.precision, task)
+        twin.tuning = self._given or tuning_for(_device_of(self.network), self.precision.name, task)
         return twin
 
     def see(self, chip: Tensor, keep: bool = False) -> Seen:

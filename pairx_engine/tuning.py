@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     import torch
 
-    from pairx_engine.propagation.layout import Layout
-    from pairx_engine.propagation.precision import Precision
+Layout = Literal["contiguous", "channels_last"]
+"""How a map's numbers lie in memory."""
+
 
 SMALL_MAP = 2048
 """Cells of a map up to which a convolution of one cell is a product of matrices: a convolution lays its weights out anew each
@@ -87,9 +88,9 @@ _GPU: dict[Task, Tuning] = {
 shape with every cell and cuDNN plans each shape anew."""
 
 
-def tuning_for(device: torch.device, precision: Precision, task: Task = "explain") -> Tuning:
+def tuning_for(device: torch.device, precision: str, task: Task = "explain") -> Tuning:
     """What suits a device and task. On a GPU, products in short formats want the channels last."""
     if device.type == "cpu":
         return CPU
     chosen = _GPU[task]
-    return chosen if precision.name == "float32" else replace(chosen, pull="channels_last")
+    return chosen if precision == "float32" else replace(chosen, pull="channels_last")

@@ -21,12 +21,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pairx_engine.propagation.company import by_photo, joined, meet, times
-from pairx_engine.propagation.layout import Layout, converted, is_channels_last, laid_out_like
+from pairx_engine.propagation.layout import converted, is_channels_last, laid_out_like
 from pairx_engine.propagation.precision import Precision
 from pairx_engine.propagation.rules import STABILISER, Pulled, Recording, Unsettled, Windows
 from pairx_engine.propagation.weights import Weights, product
 from pairx_engine.propagation.window import Window, cut, move
-from pairx_engine.tuning import HEAVY_PRODUCT, SMALL_MAP
+from pairx_engine.tuning import HEAVY_PRODUCT, SMALL_MAP, Layout
 
 MANY_SUMMANDS = 64
 """Contributions per output from which z+ is taken from the step's own output: with fewer, they often have one sign."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pairx_engine.errors import EngineError
 from pairx_engine.presets import GENERAL, Preset, presets_by
-from pairx_engine.propagation.layout import Layout, laid_out
+from pairx_engine.propagation.layout import laid_out
 from pairx_engine.propagation.precision import Precision
 from pairx_engine.propagation.reading import Reading
 from pairx_engine.propagation.rows import RuleSet
@@ -19,6 +19,7 @@ from pairx_engine.propagation.rules import Answers, Rule
 from pairx_engine.propagation.tape import Ledger, Recorder, Tape
 from pairx_engine.propagation.trace import CHIP, Untraceable, trace
 from pairx_engine.propagation.window import Window
+from pairx_engine.tuning import Layout
 
 _MEASURES = (getattr, Tensor.size, Tensor.dim, Tensor.numel)
 """What tells a map's shape: whole numbers, which carry no relevance."""

@@ -7,12 +7,10 @@ every map after it, and each product reorders its operands.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
-Layout = Literal["contiguous", "channels_last"]
+from pairx_engine.tuning import Layout
 
 
 def is_channels_last(maps: Tensor) -> bool:

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from zennit.types import BatchNorm, Linear
 
 from pairx_engine.lrp import SQUEEZE_EXCITE, following_batch_norms
-from pairx_engine.propagation.layout import Layout
 from pairx_engine.propagation.precision import Precision
 from pairx_engine.propagation.trace import CHIP, Step, Trace, Value, activation_within
+from pairx_engine.tuning import Layout
 
 SUMS = (operator.add, torch.add, Tensor.add)
 IDENTITIES = (nn.Identity, nn.Dropout, nn.Dropout2d)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from pairx_engine.lrp import batch_norm_scale, fold_batch_norm
-from pairx_engine.propagation.layout import Layout
 from pairx_engine.propagation.precision import Precision
+from pairx_engine.tuning import Layout
 
 HEADROOM = 64.0
 

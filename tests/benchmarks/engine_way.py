@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from pairx_engine.matching import match_relevance, mutual_matches
 from pairx_engine.plausibility import match_coverage
-from pairx_engine.propagation.precision import precision_named
 from pairx_engine.relevance import LayerExplainer, Seen
 from pairx_engine.starts import starts_of
 from pairx_engine.tuning import Task, tuning_for
@@ -35,7 +34,7 @@ def explainer_with(
     Raises `NotAvailable` where the engine has no such switch.
     """
     device = next(network.parameters()).device
-    tuning = tuning_for(device, precision_named(precision), task)
+    tuning = tuning_for(device, precision, task)
     if unknown := (changes or {}).keys() - vars(tuning).keys():
         raise NotAvailable(f"the engine's tuning has no {', '.join(sorted(unknown))}")
     return LayerExplainer(network, [layer], preset, precision, tuning=replace(tuning, **(changes or {})))

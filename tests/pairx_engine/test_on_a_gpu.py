@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from pairx_engine.models import load_model
-from pairx_engine.propagation.precision import PRECISIONS
 from pairx_engine.relevance import LayerExplainer
 from pairx_engine.starts import starts_of
 from pairx_engine.tuning import tuning_for
@@ -22,7 +21,7 @@ CELLS = [[(0, 0), (3, 2), (1, 1)], [(2, 1), (0, 3), (4, 4)]]
 
 def embedded(preset: str = "published", precision: str = "float32", **changes: object) -> LayerExplainer:
     model = load_model("embedded")
-    tuning = replace(tuning_for(DEVICE, PRECISIONS[precision]), **changes)
+    tuning = replace(tuning_for(DEVICE, precision), **changes)
     return fake_explainer(model.network, preset, precision, layer=model.layer, tuning=tuning)
 
 
