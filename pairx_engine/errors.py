@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class PairxError(Exception):
@@ -20,6 +20,10 @@ class PairxError(Exception):
         super().__init__(message, cure)
         self.message = message
         self.cure = cure
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Dask would otherwise make it again by its first built-in base, which not every family of errors allows.
+        return type(self), self.args
 
     def __str__(self) -> str:
         return f"{self.message}\n  cure: {self.cure}" if self.cure else self.message

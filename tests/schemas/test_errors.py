@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 
 import pytest
+from tblib import pickling_support
 
 from pairx_engine.errors import EngineError, ModelError, PairxError, PhotoError
 from pairx_engine.local.features import MissingWeightsError
@@ -74,6 +75,8 @@ def test_each_error_has_its_exit_code() -> None:
     ids=lambda error: type(error).__name__,
 )
 def test_errors_come_out_of_another_process_as_they_went_in(error: PairxError) -> None:
+    pickling_support.install()  # as Dask does
+
     again = pickle.loads(pickle.dumps(error))
     assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))
 
