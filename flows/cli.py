@@ -103,6 +103,16 @@ def explain(
     box_b: Annotated[str | None, typer.Option(help="x,y,w,h of the animal in B, pixels.")] = None,
     maps: Annotated[int, typer.Option(help="Matches propagated back to the pixels.", min=0)] = 10,
     lines: Annotated[int, typer.Option(help="Match lines drawn.", min=1)] = 20,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="Another way to explain: relevance_published, gradient, …; an unknown one lists all. Default: PAIR-X under the "
+            "preset."
+        ),
+    ] = None,
+    warehouse: Annotated[
+        str | None, typer.Option(help="Warehouse in which the method has learned, if it must.")
+    ] = None,
     layers: Annotated[
         str | None, typer.Option("--layer", help="Layer to explain.", rich_help_panel=MODEL)
     ] = None,
@@ -111,7 +121,7 @@ def explain(
     from flows.explain import explain_photos
 
     given = context.obj | {"layers": (layers,) if layers else None, "n_pixel_maps": maps, "n_lines": lines}
-    explain_photos((first, second), (box_a, box_b), out, arrays, given)
+    explain_photos((first, second), (box_a, box_b), out, arrays, given, method, warehouse)
 
 
 @app.command()

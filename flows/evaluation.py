@@ -40,6 +40,7 @@ from tasks.evaluation.faithfulness import (
     summarise,
 )
 from tasks.evaluation.gather import ListedPairs, scatter_of
+from tasks.evaluation.learning import LEARN, Learned, learned_partition, plan_learning
 from tasks.evaluation.listing import LIST, list_fingerprint, list_shard_name, listed_pairs, plan_list
 from tasks.evaluation.results import Evaluation, FaithfulnessRow
 from tasks.evaluation.statistics import equal_cosine, measure, rank_outliers
@@ -214,7 +215,7 @@ def _measure(
     views.after(DRAW)
     figures = ListedPairs(views.look(log.columns())[0], job, listed).figures(wanted)
     choice = _choose(job, sweep, photos, listed, options, stages) if sweep else None
-    faithful = _faithfulness(job, photos, listed, options, stages) if options.faithfulness else []
+    faithful = _faithfulness(job, gallery, photos, listed, options, stages) if options.faithfulness else []
     with stages.alone("measure") as note:
         statistics = measure(options.dataset, scored, options.binning, options.resamples)
         note(f"{len(statistics)} statistics of {len(scored.pair_id)} pairs")
@@ -322,16 +323,35 @@ def _best(job: Job, rows: list[dict[str, Any]], measured: pa.Table, options: Eva
 
 
 def _faithfulness(
-    job: Job, photos: Photos, listed: pa.Table, options: EvaluateOptions, stages: StageRunner
+    job: Job,
+    gallery: Gallery,
+    photos: Photos,
+    listed: pa.Table,
+    options: EvaluateOptions,
+    stages: StageRunner,
 ) -> list[FaithfulnessRow]:
-    """Flip pixels of a few pairs under every way of explaining them."""
+    """Flip pixels of a few pairs under every way of explaining them, once those that must have learned."""
     pairs = choose_pairs(listed, options.faithfulness)
-    partition = faithfulness_fingerprint(job, options.protocol)
-    shards = plan_faithfulness(pairs, photos, options.protocol)
+    learned = _learn(job, [photos[i] for i in gallery.photo_ids], options.protocol.methods, stages)
+    partition = faithfulness_fingerprint(job, options.protocol, learned)
+    shards = plan_faithfulness(pairs, photos, options.protocol, learned)
     left = _left(job, "faithfulness", partition, shards, options.retry_failed)
     stages.run(FAITHFULNESS, left, "all pairs are measured")
     measured = job.warehouse.read("faithfulness", partition, [s.name for s in shards])
     return summarise(measured, pairs)
+
+
+def _learn(
+    job: Job, photos: Sequence[Mapping[str, Any]], methods: Sequence[str], stages: StageRunner
+) -> Learned:
+    """Let the methods that must learn do so, unless they have learned from these photos already."""
+    shards = plan_learning(methods, photos)
+    if shards:
+        left = [
+            s for s in shards if not job.warehouse.exists("learned", learned_partition(job, s.method), s.name)
+        ]
+        stages.run(LEARN, left, "what methods learn is known")
+    return tuple((shard.method, shard.name) for shard in shards)
 
 
 def settings_of_newest_run(warehouse: Warehouse) -> dict[str, Any]:

@@ -24,9 +24,12 @@ def explain_photos(
     arrays: Path | None,
     given: Mapping[str, Any],
     method: str | None = None,
+    warehouse: str | None = None,
 ) -> None:
     """Write the figure of two photos, and its arrays if wanted; print the scores."""
-    found = explain(*photos, box_a=_box(boxes[0]), box_b=_box(boxes[1]), method=method, **given)
+    found = explain(
+        *photos, box_a=_box(boxes[0]), box_b=_box(boxes[1]), method=method, warehouse=warehouse, **given
+    )
     if found.notice:
         _OUT.print(found.notice)
     _write(out, encode_png(found.figure()))

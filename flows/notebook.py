@@ -18,11 +18,13 @@ from typing import Any
 
 from pairx_engine.chips import Box
 from pairx_engine.engine import Engine, ExplainedPair
-from pairx_engine.explanations import State
-from schemas.settings import load_settings
+from pairx_engine.explanations import State, Trained, explanation_named
+from schemas.settings import Settings, load_settings
 from tasks.console import connect_analyst as open_warehouse
-from tasks.job import device, recipe_of
+from tasks.evaluation.learning import newest_state
+from tasks.job import device, prepare_job, recipe_of
 from tasks.photo_files import cut_of_file
+from tasks.warehouse import Warehouse
 
 __all__ = ["ExplainedPair", "explain", "open_warehouse"]
 
@@ -36,13 +38,13 @@ def explain(
     box_a: Box | None = None,
     box_b: Box | None = None,
     method: str | None = None,
-    state: State | None = None,
+    warehouse: str | None = None,
     **settings: Any,
 ) -> ExplainedPair:
     """Explain two photo files, by PAIR-X or by another `method` of `pairx_engine.explanations`.
 
     Boxes are (x, y, w, h) in pixels of the upright photo; `settings` are those of `pairx run` (model, layers, preset, matcher,
-    n_pixel_maps, ...); `state` is what a method has learned, if it must. Raises `PairxError`, or `EngineError` for photos, models
+    n_pixel_maps, ...); a method that must have learned takes what it learned in `warehouse` (`pairx evaluate --faithfulness`). Raises `PairxError`, or `EngineError` for photos, models
     and names that cannot be used.
     """
     chosen = load_settings(overrides=settings)
@@ -52,6 +54,15 @@ def explain(
     )
     engine = Engine(recipe_of(chosen), device())
     engine.try_layers()
+    state = _learned(chosen, method, warehouse) if method and warehouse else None
     return engine.explain(
         (a, b), (paths[0].name, paths[1].name), chosen.n_pixel_maps, chosen.n_lines, method, state
     )
+
+
+def _learned(settings: Settings, method: str, url: str) -> State | None:
+    if not isinstance(explanation_named(method), Trained):
+        return None
+    warehouse = Warehouse(url)
+    warehouse.require()
+    return newest_state(prepare_job(warehouse, settings), method)

@@ -72,4 +72,20 @@ FAITHFULNESS = Table(
     ),
 )
 
-EVALUATION_TABLES = (EVALUATION_PAIRS, MEASUREMENTS, FAITHFULNESS)
+LEARNED = Table(
+    "learned",
+    "one row per array that a way to explain pairs has learned from a catalogue",
+    ("method", "name"),
+    pa.schema(
+        [
+            required("method", STRING, "way to explain a pair"),
+            required("name", STRING, "what the method calls the array"),
+            required("photos", I32, "photos that it was given to learn from"),
+            required("dtype", STRING, "type of the numbers as NumPy spells it, least significant byte first"),
+            required("shape", pa.list_(I32), "the array's shape"),
+            required("values", pa.binary(), "the numbers, one after another in row-major order"),
+        ]
+    ),
+)
+
+EVALUATION_TABLES = (EVALUATION_PAIRS, MEASUREMENTS, LEARNED, FAITHFULNESS)

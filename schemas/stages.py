@@ -79,10 +79,12 @@ SWEEP = StageFacts(
     ("measurements",),
     Failing("pair", ("measurements",), (*OF_PHOTOS, FailureCode.SCORE_NOT_FINITE)),
 )
+LEARN = StageFacts("learn", "photos", ("learned",))
 FAITHFULNESS = StageFacts("faithfulness", "pairs", ("faithfulness",), Failing("pair", ("faithfulness",)))
 
 STAGES: dict[str, StageFacts] = {
-    stage.name: stage for stage in (INGEST, EMBED, RETRIEVE, SCORE, FLAG, DRAW, LIST, SWEEP, FAITHFULNESS)
+    stage.name: stage
+    for stage in (INGEST, EMBED, RETRIEVE, SCORE, FLAG, DRAW, LIST, SWEEP, LEARN, FAITHFULNESS)
 }
 """Every stage by its name, in the order in which they run."""
 

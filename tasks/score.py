@@ -21,14 +21,12 @@ from tasks.embed import stored_features
 from tasks.finding_rows import rows_of
 from tasks.job import Job, explainer_of, matcher_of, model_of
 from tasks.pair_order import close_together, parts
-from tasks.photo_files import CUTS
+from tasks.photo_files import CUTS, SEEN_BY
 from tasks.shards import ShardResult, Stage, Stopwatch, chunks, commit, or_failure
 from tasks.warehouse import shard_name
 
 R = TypeVar("R")
 Photo = Mapping[str, Any]
-_PHOTO_COLUMNS = ("photo_id", "chip_id", "root", "path", "sha256", "box", "theta")
-"""What a worker needs to see a photo; a shard carries a hundred of them to the scheduler, on a GPU a thousand."""
 _MOST_PHOTOS = 2000
 """Photos in one shard. Of each a worker holds its features on the device (0.5 MB for MiewID's shape at 440 px: 152 x 28 x 28 in
 single precision), and its chip and its keypoints on the host (0.6 and 0.5 MB): 1 GB and 2.2 GB at most."""
@@ -74,7 +72,7 @@ def shard_of(
     """The shard of these pairs, with what their photos need."""
     ids = sorted({i for p in pairs for i in (p.photo_a, p.photo_b)})
     needed = sorted({keypoints_in[i] for i in ids if i in keypoints_in})
-    lean = tuple({column: photos[i][column] for column in _PHOTO_COLUMNS} for i in ids)
+    lean = tuple({column: photos[i][column] for column in SEEN_BY} for i in ids)
     return ScoreShard(tuple(pairs), lean, tuple(needed))
 
 

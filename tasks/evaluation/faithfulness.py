@@ -18,14 +18,14 @@ from pairx_engine.faithfulness import Pair as FaithfulPair
 from schemas import stages
 from schemas.failures import Failure
 from schemas.fingerprints import fingerprint
+from tasks.evaluation.learning import Learned, state_of
 from tasks.evaluation.results import FaithfulnessRow
 from tasks.job import Job, model_of
-from tasks.photo_files import CUTS
+from tasks.photo_files import CUTS, SEEN_BY
 from tasks.shards import ShardResult, Stage, Stopwatch, chunks, commit, or_failure
 from tasks.warehouse import shard_name
 
 _PAIRS_PER_SHARD = 2
-_PHOTO_COLUMNS = ("photo_id", "chip_id", "root", "path", "sha256", "box", "theta")
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class FaithfulnessShard:
     pairs: tuple[Mapping[str, Any], ...]
     photos: Mapping[str, Mapping[str, Any]]
     protocol: Protocol
+    learned: Learned = ()
 
     @property
     def name(self) -> str:
@@ -51,7 +52,7 @@ class FaithfulnessShard:
         return shard_name(f"{p['pair_id']} {p['correct']}" for p in self.pairs)
 
 
-def faithfulness_fingerprint(job: Job, protocol: Protocol) -> str:
+def faithfulness_fingerprint(job: Job, protocol: Protocol, learned: Learned = ()) -> str:
     """The partition of `faithfulness`: what makes the maps, and how they are measured."""
     told = {name: dict(explanation_named(name).identity()) for name in protocol.methods}
     identities = {name: identity for name, identity in told.items() if identity}
@@ -63,6 +64,7 @@ def faithfulness_fingerprint(job: Job, protocol: Protocol) -> str:
         protocol=asdict(protocol),
         # Absent where names say it all, so that what was stored before stays valid.
         **({"identities": identities} if identities else {}),
+        **({"learned": dict(learned)} if learned else {}),
     )
 
 
@@ -75,14 +77,17 @@ def choose_pairs(listed: pa.Table, count: int) -> list[dict[str, Any]]:
 
 
 def plan_faithfulness(
-    pairs: Sequence[Mapping[str, Any]], photos: Mapping[str, Mapping[str, Any]], protocol: Protocol
+    pairs: Sequence[Mapping[str, Any]],
+    photos: Mapping[str, Mapping[str, Any]],
+    protocol: Protocol,
+    learned: Learned = (),
 ) -> list[FaithfulnessShard]:
     """Shards of a few pairs: every method explains each of them several times."""
     shards = []
     for part in chunks(sorted(pairs, key=lambda p: str(p["pair_id"])), _PAIRS_PER_SHARD):
         ids = sorted({p[side] for p in part for side in ("photo_a", "photo_b")})
-        lean = {i: {column: photos[i][column] for column in _PHOTO_COLUMNS} for i in ids}
-        shards.append(FaithfulnessShard(tuple(part), lean, protocol))
+        lean = {i: {column: photos[i][column] for column in SEEN_BY} for i in ids}
+        shards.append(FaithfulnessShard(tuple(part), lean, protocol, learned))
     return shards
 
 
@@ -95,6 +100,7 @@ def faithfulness_shard(job: Job, shard: FaithfulnessShard) -> ShardResult:
         model.network, layer, max(1, job.settings.n_pixel_maps), precision=job.settings.precision
     )
     values = ValueRange.of(model.chip)
+    states = {method: state_of(job, method, name) for method, name in shard.learned}
     rows: list[dict[str, Any]] = []
     failures: list[Failure] = []
     for pair in shard.pairs:
@@ -110,7 +116,13 @@ def faithfulness_shard(job: Job, shard: FaithfulnessShard) -> ShardResult:
                 protocol = shard.protocol
                 measured = list(
                     measure_pairs(
-                        subject, [given], values, protocol.methods, protocol.flipping, protocol.translation
+                        subject,
+                        [given],
+                        values,
+                        protocol.methods,
+                        protocol.flipping,
+                        protocol.translation,
+                        states,
                     )
                 )
             key = {name: pair[name] for name in ("pair_id", "photo_a", "photo_b")}
@@ -121,7 +133,7 @@ def faithfulness_shard(job: Job, shard: FaithfulnessShard) -> ShardResult:
                 for row in measured
             ]
     tables, lost = {"faithfulness": rows}, {"faithfulness": failures}
-    partition = faithfulness_fingerprint(job, shard.protocol)
+    partition = faithfulness_fingerprint(job, shard.protocol, shard.learned)
     return commit(job, FAITHFULNESS, shard.name, tables, lost, watch, partition)
 
 

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator
 
-import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from pairx_engine.errors import EngineError
 from pairx_engine.explanations import (
-    Explained,
-    State,
     Subject,
     Trained,
     explain,
@@ -23,33 +18,7 @@ from pairx_engine.explanations import (
 )
 from pairx_engine.faithfulness import Flipping, Pair, ValueRange, measure_pairs
 from tests.pairx_engine.small_networks import random_chip, small_network
-
-
-class Unusual:
-    """What of a photo is unlike the mean of those that it has learned from."""
-
-    name = "unusual"
-    about = "distance from the mean photo"
-    cost = 0.0
-    sees_partner = False
-    photos = 3
-
-    def identity(self) -> Mapping[str, Any]:
-        return {"photos": self.photos}
-
-    def train(self, subject: Subject, chips: Iterable[Tensor]) -> State:
-        return {"mean": torch.stack(list(chips)).mean(dim=0).numpy()}
-
-    def explain(
-        self, subject: Subject, chip0: Tensor, chip1: Tensor, state: State | None = None
-    ) -> Explained:
-        assert state is not None
-        mean = torch.from_numpy(np.asarray(state["mean"])).to(chip0)
-        return Explained.of_maps(*((chip - mean).abs().sum(dim=0) for chip in (chip0, chip1)))
-
-
-def family() -> Sequence[Unusual]:
-    return [Unusual()]
+from tests.seams.toy_explanation import Unusual, family
 
 
 @pytest.fixture(autouse=True)

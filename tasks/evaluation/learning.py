@@ -1,0 +1,126 @@
+"""Learn: what explanations must know of a catalogue before they can explain, kept in the warehouse and handed back to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from pairx_engine.chips import chip_of
+from pairx_engine.errors import EngineError, PhotoError
+from pairx_engine.explanations import State, Trained, explanation_named
+from schemas import stages
+from schemas.fingerprints import fingerprint
+from tasks.job import Job, engine_of, model_of
+from tasks.photo_files import CUTS, SEEN_BY
+from tasks.shards import ShardResult, Stage, Stopwatch, commit
+from tasks.warehouse import shard_name
+
+Photo = Mapping[str, Any]
+Learned = tuple[tuple[str, str], ...]
+"""Methods that have learned, each with the shard of `learned` that holds what."""
+
+
+@dataclass(frozen=True)
+class LearnShard:
+    """A method, and the photos that it learns from."""
+
+    method: str
+    photos: tuple[Photo, ...]
+
+    @property
+    def name(self) -> str:
+        """Hash of the method and the chips."""
+        return shard_name([self.method, *(p["chip_id"] for p in self.photos)])
+
+
+def plan_learning(methods: Sequence[str], photos: Sequence[Photo]) -> list[LearnShard]:
+    """A shard for each of the methods that must learn.
+
+    Chip ids are hashes, so the photos with the smallest are a sample at random, and the same again for the same catalogue.
+    """
+    order = sorted((p for p in photos if p["chip_id"] is not None), key=lambda p: str(p["chip_id"]))
+    found = {method: explanation_named(method) for method in methods}
+    return [
+        LearnShard(method, tuple({name: p[name] for name in SEEN_BY} for p in order[: explanation.photos]))
+        for method, explanation in found.items()
+        if isinstance(explanation, Trained)
+    ]
+
+
+def learned_partition(job: Job, method: str) -> str:
+    """The partition of `learned`: what the method sees of a photo, and what it says of itself."""
+    return fingerprint(
+        embeddings=job.prints.embeddings,
+        layer=job.layers[0],
+        precision=job.settings.precision,
+        method=method,
+        identity=dict(explanation_named(method).identity()),
+    )
+
+
+def learn_shard(job: Job, shard: LearnShard) -> ShardResult:
+    """Let the method learn, and commit what it has learned. Photos that cannot be read are left out."""
+    watch = Stopwatch()
+    explanation = explanation_named(shard.method)
+    assert isinstance(explanation, Trained)
+    with watch.in_engine():
+        state = explanation.train(engine_of(job).subject(), _chips(job, shard.photos))
+    rows = [_row(shard, name, np.asarray(array)) for name, array in state.items()]
+    partition = learned_partition(job, shard.method)
+    return commit(job, LEARN, shard.name, {"learned": rows}, watch=watch, partition=partition)
+
+
+def _chips(job: Job, photos: Sequence[Photo]) -> Iterator[Tensor]:
+    model = model_of(job)
+    for photo in photos:
+        try:
+            cut = CUTS.cut(photo, job.settings.max_pixels)
+        except PhotoError:
+            continue
+        yield model.normalise([chip_of(cut, model.chip)])[0]
+
+
+def _row(shard: LearnShard, name: str, array: np.ndarray[Any, Any]) -> dict[str, Any]:
+    if array.dtype.kind not in "biuf":
+        raise EngineError(
+            f"method {shard.method} learned {name} of type {array.dtype}: only numbers are kept"
+        )
+    small = array.astype(array.dtype.newbyteorder("<"))
+    return {
+        "method": shard.method,
+        "name": name,
+        "photos": len(shard.photos),
+        "dtype": small.dtype.str,
+        "shape": list(array.shape),
+        "values": small.tobytes(),
+    }
+
+
+@lru_cache(maxsize=8)
+def state_of(job: Job, method: str, shard: str) -> State:
+    """What a method has learned, as its shard holds it."""
+    rows = job.warehouse.read("learned", learned_partition(job, method), [shard]).to_pylist()
+    return {
+        row["name"]: np.frombuffer(row["values"], row["dtype"]).reshape(row["shape"]).copy() for row in rows
+    }
+
+
+def newest_state(job: Job, method: str) -> State | None:
+    """What a method has learned in this warehouse under the job's settings, from most photos; None where it has not."""
+    partition = learned_partition(job, method)
+    found = {
+        name: job.warehouse.read("learned", partition, [name], ["photos"])["photos"].to_pylist()
+        for name in job.warehouse.shards("learned", partition)
+    }
+    best = max(
+        (name for name, photos in found.items() if photos), key=lambda n: (found[n][0], n), default=None
+    )
+    return None if best is None else state_of(job, method, best)
+
+
+LEARN = Stage.of(stages.LEARN, learn_shard, lambda shard: len(shard.photos))

@@ -1,0 +1,39 @@
+"""An explanation that must learn from a catalogue first, as somebody outside the package would write it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pairx_engine.explanations import Explained, State, Subject
+
+
+class Unusual:
+    """What of a photo is unlike the mean of those that it has learned from."""
+
+    name = "unusual"
+    about = "distance from the mean photo"
+    cost = 0.0
+    sees_partner = False
+    photos = 3
+
+    def identity(self) -> Mapping[str, Any]:
+        return {"photos": self.photos}
+
+    def train(self, subject: Subject, chips: Iterable[Tensor]) -> State:
+        return {"mean": torch.stack(list(chips)).mean(dim=0).numpy()}
+
+    def explain(
+        self, subject: Subject, chip0: Tensor, chip1: Tensor, state: State | None = None
+    ) -> Explained:
+        assert state is not None
+        mean = torch.from_numpy(np.asarray(state["mean"])).to(chip0)
+        return Explained.of_maps(*((chip - mean).abs().sum(dim=0) for chip in (chip0, chip1)))
+
+
+def family() -> Sequence[Unusual]:
+    return [Unusual()]
