@@ -1,6 +1,6 @@
 """Stages as facts: what each is called and counts, the tables that it fills, and what becomes of items that it cannot process.
 
-A stage's module in `tasks` binds these facts to its work. The failures of `schemas/views.sql`, the sums of a run and the words
+A stage's module in `tasks` binds these facts to its work. The view `failures`, the sums of a run and the words
 of the tables follow from them; a stage is added here by its facts and their name in the list at the end (`register_stage` from
 outside the package).
 """
