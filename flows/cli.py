@@ -92,6 +92,14 @@ def demo(
     run_demo(out, seed, top, workers)
 
 
+def _list_methods(wanted: bool) -> None:
+    if wanted:
+        from flows.explain import print_methods
+
+        print_methods()
+        raise typer.Exit
+
+
 @app.command(cls=SettingsCommand)
 def explain(
     context: typer.Context,
@@ -106,10 +114,15 @@ def explain(
     method: Annotated[
         str | None,
         typer.Option(
-            help="Another way to explain: relevance_published, gradient, …; an unknown one lists all. Default: PAIR-X under the "
-            "preset."
+            help="Another way to explain, one of those that --methods lists. Default: PAIR-X under the preset."
         ),
     ] = None,
+    methods: Annotated[
+        bool,
+        typer.Option(
+            "--methods", callback=_list_methods, is_eager=True, help="List all ways to explain and stop."
+        ),
+    ] = False,
     warehouse: Annotated[
         str | None, typer.Option(help="Warehouse in which the method has learned, if it must.")
     ] = None,

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from flows.notebook import explain
 from pairx_engine.chips import Box
+from pairx_engine.explanations import Trained, explanations
 from pairx_engine.figure import encode_png
 from schemas.errors import PairxError, SettingsError
 
@@ -41,6 +42,15 @@ def explain_photos(
         with arrays.open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, **found.arrays)
         _OUT.print(f"arrays: {arrays}")
+
+
+def print_methods() -> None:
+    """All ways to explain a pair: what each is, about how many forward passes it costs, and what it needs or lacks."""
+    for name, each in explanations().items():
+        remarks = [f"{each.cost:.0f} passes"]
+        remarks += ["does not see the partner"] * (not each.sees_partner)
+        remarks += ["learns from a catalogue first"] * isinstance(each, Trained)
+        _OUT.print(f"{name:24}{each.about} ({', '.join(remarks)})")
 
 
 def _box(text: str | None) -> Box | None:

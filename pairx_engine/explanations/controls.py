@@ -50,7 +50,7 @@ def controls() -> Sequence[Control]:
     """All three."""
     return [
         Control("random", "noise, for comparison", _noise),
-        Control("random_smooth", "smooth noise, for comparison", _smooth_noise),
+        Control("random_smooth", "smooth noise, for comparison", _smooth_noise, 2),
         Control("centre", "the middle of the photo, for comparison", _centre),
     ]
 

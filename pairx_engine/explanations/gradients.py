@@ -23,7 +23,7 @@ class Gradient:
     name: str
     about: str
     times_input: bool
-    cost: float = 3
+    cost: float = 6
     sees_partner: bool = True
 
     def identity(self) -> Mapping[str, Any]:

@@ -59,9 +59,9 @@ class Propagated:
 def propagated() -> Sequence[Propagated]:
     """Every kind under every preset that there is now."""
     kinds: tuple[tuple[str, str, float, Explain], ...] = (
-        ("pairx", "pixel relevance of the most relevant matches, {}", 50, _pairx),
+        ("pairx", "pixel relevance of the most relevant matches, {}", 25, _pairx),
         ("relevance", "relevance of the layer's cells, {}", 8, _relevance),
-        ("lrp", "relevance propagated to the pixels, {}", 12, _lrp),
+        ("lrp", "relevance propagated to the pixels, {}", 15, _lrp),
     )
     return [
         Propagated(kind, preset, about.format(preset), cost, how)
