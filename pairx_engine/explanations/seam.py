@@ -104,8 +104,9 @@ class Subject:
 class Explanation(Protocol):
     """One way to explain a pair.
 
-    `name` is stored with every result, `about` describes it in a line. `cost` says about how many forward passes of the network a
-    pair takes (those here: rounded from CPU times of MiewID in miniature and MobileNetV2, with 10 matches). `sees_partner` is false where a photo's map does not depend on the other.
+    `name` is stored with every result, `about` describes it in a line. `cost` says about how many forward passes of the
+    network a pair takes (those here: rounded from CPU times of MiewID in miniature and MobileNetV2, with 10 matches).
+    `sees_partner` is false where a photo's map does not depend on the other.
     """
 
     @property
