@@ -25,13 +25,15 @@ class Shown:
     """What a figure draws of an explained pair, of either photo.
 
     `heat` (h, w), of cells or pixels; `points` (n, 2) of the correspondences as (x, y) in chip pixels, and their
-    `relevance` (n,), descending; `pixels` (k, H, W) of the first k of them.
+    `relevance` (n,), descending; `pixels` (k, H, W) of the first k of them. `matched` is false where `heat` is of pixels and the
+    explanation knows of no correspondences.
     """
 
     heat: Grids
     points: tuple[Points, Points]
     relevance: NDArray[np.floating]
     pixels: Grids
+    matched: bool = True
 
     @classmethod
     def of_finding(cls, finding: Finding, pixels: Grids) -> Shown:
@@ -45,7 +47,7 @@ class Shown:
         a, b = (as_array(one) for one in maps)
         nowhere = np.zeros((0, 2))
         none = np.zeros((0, *a.shape)), np.zeros((0, *b.shape))
-        return cls((a, b), (nowhere, nowhere), np.zeros(0), none)
+        return cls((a, b), (nowhere, nowhere), np.zeros(0), none, matched=False)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ def figure_input(
         FigureSide(photo.chip, heat, points, pixels, photo.title, photo.cut.shape[1] / photo.cut.shape[0])
         for photo, heat, points, pixels in zip(photos, shown.heat, shown.points, shown.pixels, strict=True)
     )
-    return FigureInput((a, b), shown.relevance, subtitle, n_lines)
+    return FigureInput((a, b), shown.relevance, subtitle, n_lines, shown.matched)
 
 
 def score_line(

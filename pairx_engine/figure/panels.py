@@ -61,7 +61,8 @@ def draw_overlay(given: FigureInput) -> Pixels:
     frame = given.frame
     layer = Layer(frame.height, frame.width)
     for side, span in zip(given.sides, frame.spans, strict=True):
-        relevance = _upsampled(_relative(side.grid), span.height, span.width)
+        grid = _relative(side.grid) if given.matched else _relative(_smoothed(side.grid)) ** MAP_POWER
+        relevance = _upsampled(grid, span.height, span.width)
         colours, opacity = heat_colours(relevance)
         layer.paint(opacity, colours, 0, span.left)
     _draw_matches(given, layer)

@@ -25,13 +25,15 @@ BAR_WIDTH, BAR_HEIGHT = 250, 14
 ENTRY = 64
 ENTRY_HEIGHT = 26
 MID_GREY = 128.0
+_AS_MAPS_ARE_SHOWN = f"smoothed by {SMOOTHING:g} chip pixel, shown as relevance to the power {MAP_POWER:g}"
 
 
 def draw_figure(given: FigureInput) -> Figure:
-    """Draw the PAIR-X figure of one pair.
+    """Draw the figure of one explained pair.
 
     Above: the two chips with relevance, match lines and numbers; below: the pixels behind each numbered match in
-    its colour; then the legend. Deterministic. See `FigureInput` for shapes and frames.
+    its colour, unless the explanation knows of no matches; then the legend. Deterministic. See `FigureInput` for shapes and
+    frames.
     """
     chips, overlay, colours = draw_chips(given), draw_overlay(given), draw_colours(given)
     legend = draw_legend(given, max(given.frame.width, LEAST_WIDTH))
@@ -45,7 +47,9 @@ def draw_legend(given: FigureInput, width: int) -> Pixels:
     rows = -(-given.n_maps // per_row)
     image = Image.new("RGB", (width, max(118, 62 + rows * ENTRY_HEIGHT + 53)), (255, 255, 255))
     pen = ImageDraw.Draw(image)
-    _draw_heat_bar(image, pen)
+    _draw_heat_bar(image, pen, given.matched)
+    if not given.matched:
+        return np.asarray(image, dtype=np.uint8)
     left = BAR_WIDTH + 60
     _text(pen, (left, 0), "Matches", 14, INK, 0.35)
     _text(pen, (left, 21), _lines_caption(given), 12, QUIET)
@@ -60,7 +64,7 @@ def draw_legend(given: FigureInput, width: int) -> Pixels:
             (
                 f"share of the relevance of all {given.n_matches} matches",
                 "each match's pixels are scaled to their own maximum: compare places, not strengths",
-                f"smoothed by {SMOOTHING:g} chip pixel, shown as relevance to the power {MAP_POWER:g}",
+                _AS_MAPS_ARE_SHOWN,
             )
         ):
             _text(pen, (left, y + 17 * line), note, 12, QUIET)
@@ -75,7 +79,7 @@ def _lines_caption(given: FigureInput) -> str:
     return parts if drawn <= given.n_maps else f"{parts}; grey lines have no pixel map"
 
 
-def _draw_heat_bar(image: Image.Image, pen: ImageDraw.ImageDraw) -> None:
+def _draw_heat_bar(image: Image.Image, pen: ImageDraw.ImageDraw, of_cells: bool) -> None:
     _text(pen, (0, 0), "Relevance", 14, INK, 0.35)
     colours, opacity = heat_colours(np.linspace(0.0, 1.0, BAR_WIDTH))
     bar = colours * opacity[:, None] + MID_GREY * (1.0 - opacity[:, None])
@@ -87,7 +91,8 @@ def _draw_heat_bar(image: Image.Image, pen: ImageDraw.ImageDraw) -> None:
         anchor = {0.0: "la", 0.5: "ma", 1.0: "ra"}[value]
         pen.text((x, 31 + BAR_HEIGHT), f"{value:g}", QUIET, font_for("0", 12), anchor=anchor)
     _text(pen, (0, 64), "relative to this photo's maximum,", 12, QUIET)
-    _text(pen, (0, 81), "between cells bilinear, shown on mid grey", 12, QUIET)
+    how = "between cells bilinear, shown on mid grey" if of_cells else _AS_MAPS_ARE_SHOWN
+    _text(pen, (0, 81), how, 12, QUIET)
 
 
 def _compose(
@@ -99,7 +104,7 @@ def _compose(
     heading = 30 if given.subtitle else 0
     top = MARGIN + heading + 26
     below = top + height + 34
-    bottom = below + height + 24
+    bottom = below + height + 24 if given.matched else below
     image = Image.new("RGB", (inner + 2 * MARGIN, bottom + legend.shape[0] + MARGIN - 8), (255, 255, 255))
     pen = ImageDraw.Draw(image)
     if given.subtitle:
@@ -107,11 +112,12 @@ def _compose(
     for side, span in zip(given.sides, given.frame.spans, strict=True):
         _text(pen, (left + span.left, top - 24), _fitted(side.title, 16, span.width - 8), 16, INK, 0.35)
     image.paste(Image.fromarray(top_panel), (left, top))
-    caption = (
-        f"Pixels behind the first {given.n_maps} matches" if given.n_maps else "No pixel maps were drawn"
-    )
-    _text(pen, (left, below - 24), caption, 14, QUIET)
-    image.paste(Image.fromarray(colours), (left, below))
+    if given.matched:
+        caption = (
+            f"Pixels behind the first {given.n_maps} matches" if given.n_maps else "No pixel maps were drawn"
+        )
+        _text(pen, (left, below - 24), caption, 14, QUIET)
+        image.paste(Image.fromarray(colours), (left, below))
     image.paste(Image.fromarray(legend), (MARGIN + (inner - legend.shape[1]) // 2, bottom))
     return np.asarray(image, dtype=np.uint8), (top, left)
 

@@ -78,14 +78,15 @@ class FigureSide:
 class FigureInput:
     """Everything that one figure shows.
 
-    `relevance`: (n,) of the matches, descending; `n_lines` of them get a line. Raises ValueError when the parts do not fit
-    together.
+    `relevance`: (n,) of the matches, descending; `n_lines` of them get a line. `matched` is false where the explanation is a
+    map of either photo's pixels, its grid, and knows of no matches. Raises ValueError when the parts do not fit together.
     """
 
     sides: tuple[FigureSide, FigureSide]
     relevance: Floats
     subtitle: str = ""
     n_lines: int = 20
+    matched: bool = True
 
     def __post_init__(self) -> None:
         relevance = np.asarray(self.relevance)

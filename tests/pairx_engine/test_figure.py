@@ -302,6 +302,23 @@ def test_webp_names_its_limit() -> None:
         encode_webp(np.zeros((2, 16384, 3), dtype=np.uint8))
 
 
+def test_a_map_without_matches_is_drawn_as_heat_alone() -> None:
+    spot = np.zeros((SIDE, SIDE))
+    spot[30, 10] = 1.0
+    drawn = draw_figure(scene(grid_a=spot, grid_b=spot.T, matched=False))
+    with_matches = draw_figure(scene(grid_a=spot, grid_b=spot.T))
+    assert drawn.figure.shape[0] < with_matches.figure.shape[0] - drawn.colours.shape[0]
+    heat = drawn.overlay[..., 3]
+    row, column = np.unravel_index(
+        heat[:, : heat.shape[1] // 2].argmax(), heat[:, : heat.shape[1] // 2].shape
+    )
+    scale = drawn.chips.shape[0] / SIDE
+    assert abs(row / scale - 30.5) < 1
+    assert abs(column / scale - 10.5) < 1
+    # Smoothed and to a power below one, so that single pixels can be seen.
+    assert (heat > 0).sum() > 4 * scale**2
+
+
 def test_small_chips_are_enlarged_large_ones_shown_pixel_for_pixel() -> None:
     assert scene().frame.height == 480
     chip = np.random.default_rng(0).integers(0, 256, (440, 440, 3), dtype=np.uint8)
