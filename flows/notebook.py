@@ -18,8 +18,8 @@ from typing import Any
 
 from pairx_engine.chips import Box
 from pairx_engine.engine import Engine, ExplainedPair
-from pairx_engine.explanations import State, Trained, explanation_named
-from schemas.settings import Settings, load_settings
+from pairx_engine.explanations import Trained, explanation_named
+from schemas.settings import load_settings
 from tasks.console import connect_analyst as open_warehouse
 from tasks.evaluation.learning import newest_state
 from tasks.job import device, prepare_job, recipe_of
@@ -48,21 +48,17 @@ def explain(
     and names that cannot be used.
     """
     chosen = load_settings(overrides=settings)
+    kept = Warehouse(warehouse) if warehouse else None
+    if kept:
+        kept.require()
     paths = Path(photo_a), Path(photo_b)
     a, b = (
         cut_of_file(path, box, chosen.max_pixels) for path, box in zip(paths, (box_a, box_b), strict=True)
     )
     engine = Engine(recipe_of(chosen), device())
     engine.try_layers()
-    state = _learned(chosen, method, warehouse) if method and warehouse else None
+    learns = method is not None and isinstance(explanation_named(method), Trained)
+    state = newest_state(prepare_job(kept, chosen), str(method)) if kept and learns else None
     return engine.explain(
         (a, b), (paths[0].name, paths[1].name), chosen.n_pixel_maps, chosen.n_lines, method, state
     )
-
-
-def _learned(settings: Settings, method: str, url: str) -> State | None:
-    if not isinstance(explanation_named(method), Trained):
-        return None
-    warehouse = Warehouse(url)
-    warehouse.require()
-    return newest_state(prepare_job(warehouse, settings), method)

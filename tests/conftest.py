@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 # Before torch is imported: spinning OpenMP threads slow tests on a busy machine ten times down.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -31,18 +32,33 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest comes first, so that no process of pytest-xdist is left alone with it in the end."""
+    items.sort(key=lambda item: _sharing(item.nodeid) not in SHARING)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Say which tests stay in one process where pytest-xdist has several: those that share dear fixtures, or else a file.
 
-    Folders in `SHARING` hold finished runs, a Prefect server and Dask workers that all of their tests use.
+    Folders in `SHARING` hold finished runs, a Prefect server and Dask workers that all of their tests use. (Its own way of
+    saying so, `--dist loadgroup`, changes nothing under the pytest that is pinned.)
     """
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    for item in items:
-        folder, *_ = place = item.path.relative_to(TESTS).parts
-        together = folder if folder in SHARING else "/".join(place)
-        item.add_marker(pytest.mark.xdist_group(together))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Sharing(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _sharing(nodeid)
+
+    config.option.loadscopereorder = False
+    return Sharing(config, log)
+
+
+def _sharing(nodeid: str) -> str:
+    """The folder or file whose tests go together."""
+    path = nodeid.partition("::")[0]
+    folder = path.removeprefix("tests/").partition("/")[0]
+    return folder if folder in SHARING else path
 
 
 @pytest.fixture(scope="session")

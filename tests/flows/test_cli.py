@@ -309,6 +309,7 @@ def test_ctrl_c_says_that_the_work_is_kept(main: Main, monkeypatch: pytest.Monke
         ["report"],
         ["check"],
         ["evaluate"],
+        ["explain", "a.jpg", "b.jpg"],
         ["evaluate", "--dry-run", "--model", "embedded"],
     ],
     ids=" ".join,
@@ -327,7 +328,7 @@ def test_every_command_that_reads_a_warehouse_is_tried_above() -> None:
         for name, command in COMMANDS.items()
         if any(p.name == "warehouse" for p in command.params) and not takes_a_catalogue(command)
     }
-    assert readers == {"sql", "suspects", "report", "check"}
+    assert readers == {"sql", "suspects", "report", "check", "explain"}
 
 
 def takes_a_catalogue(command: ClickCommand) -> bool:
