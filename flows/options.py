@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from functools import cache
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
@@ -35,16 +35,20 @@ class SettingsCommand(TyperCommand):
     for. A parameter of the command itself goes before the setting of that name.
     """
 
+    @cached_property
+    def _settings(self) -> list[Any]:
+        return _options(self.name)
+
     def get_params(self, ctx: Any) -> list[Any]:
         """The command's own parameters, then the settings, then --help."""
         *own, help_option = super().get_params(ctx)
         left = {parameter.name: parameter for parameter in own}
-        settings = [left.pop(option.name, option) for option in _options(self.name)]
+        settings = [left.pop(option.name, option) for option in self._settings]
         return [*left.values(), *settings, help_option]
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command's function."""
-        names = {option.name for option in _options(self.name)} - {own.name for own in self.params}
+        names = {option.name for option in self._settings} - {own.name for own in self.params}
         ctx.obj = {name: _given(ctx.params.pop(name)) for name in names}
         return super().invoke(ctx)
 
@@ -66,7 +70,6 @@ def description(name: str, field: FieldInfo) -> str:
     )
 
 
-@cache
 def _options(command: str | None) -> list[Any]:
     """The settings that a command offers, as options that are None unless given."""
     from schemas.settings import Settings
