@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 
@@ -13,19 +11,10 @@ from pairx_engine.explanations import (
     Trained,
     explain,
     explanations,
-    register,
-    unregister,
 )
 from pairx_engine.faithfulness import Flipping, Pair, ValueRange, measure_pairs
 from tests.pairx_engine.small_networks import random_chip, small_network
-from tests.seams.toy_explanation import Unusual, family
-
-
-@pytest.fixture(autouse=True)
-def registered() -> Iterator[None]:
-    register(family)
-    yield
-    unregister(family)
+from tests.seams.toy_explanation import Unusual, registered  # noqa: F401  # a fixture
 
 
 @pytest.fixture

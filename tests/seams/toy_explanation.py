@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
-from pairx_engine.explanations import Explained, State, Subject
+from pairx_engine.explanations import Explained, State, Subject, register, unregister
 
 
 class Unusual:
@@ -37,3 +38,11 @@ class Unusual:
 
 def family() -> Sequence[Unusual]:
     return [Unusual()]
+
+
+@pytest.fixture(autouse=True)
+def registered() -> Iterator[None]:
+    """The toy among the explanations, for the length of a test of the modules that import this."""
+    register(family)
+    yield
+    unregister(family)

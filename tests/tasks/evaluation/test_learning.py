@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import pyarrow as pa
 import pytest
 
 from pairx_engine.chips import chip_of
-from pairx_engine.explanations import register, unregister
 from pairx_engine.faithfulness import Flipping
 from tasks.evaluation.faithfulness import (
     Protocol,
@@ -25,15 +23,8 @@ from tasks.evaluation.listing import list_shard, listed_pairs, plan_list
 from tasks.job import Job, model_of
 from tasks.photo_files import CUTS
 from tasks.warehouse import Warehouse
-from tests.seams.toy_explanation import Unusual, family
+from tests.seams.toy_explanation import Unusual, registered  # noqa: F401  # a fixture
 from tests.small_catalogue import Stages
-
-
-@pytest.fixture(autouse=True)
-def registered() -> Iterator[None]:
-    register(family)
-    yield
-    unregister(family)
 
 
 @pytest.fixture
