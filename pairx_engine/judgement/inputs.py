@@ -1,0 +1,93 @@
+"""What is judged: the photos with their names, and the pairs of photos that something is known of, as plain arrays."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+FOLDS = 5
+"""Parts into which the animals are cut; what judges a pair was learned without the parts of both its animals."""
+UNKNOWN = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Photos:
+    """N photos: codes (N,) of names and species, -1 where unknown, and the fold (N,) that each name belongs to."""
+
+    names: Ints
+    species: Ints
+    folds: Ints
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @classmethod
+    def of(cls, names: Sequence[str | None], species: Sequence[str | None]) -> Photos:
+        """Photos of these names, in their order; codes follow the alphabet."""
+        codes = codes_of(names)
+        order = sorted({n for n in names if n is not None})
+        # By hash, so that neither the alphabet nor the number of photos decides which animals are learned from together.
+        place = sorted(range(len(order)), key=lambda i: hashlib.sha256(order[i].encode()).hexdigest())
+        fold = np.empty(len(order) + 1, dtype=np.int64)
+        fold[place] = np.arange(len(order)) % FOLDS
+        fold[-1] = UNKNOWN
+        return cls(codes, codes_of(species), fold[codes])
+
+    @property
+    def known(self) -> Flags:
+        """Which photos have a name (N,)."""
+        return self.names != UNKNOWN
+
+    @property
+    def n_names(self) -> int:
+        """How many names there are."""
+        return int(self.names.max(initial=UNKNOWN)) + 1
+
+
+def codes_of(values: Sequence[str | None]) -> Ints:
+    """A number per distinct value in the order of the alphabet, -1 for None."""
+    known = {v: i for i, v in enumerate(sorted({v for v in values if v is not None}))}
+    return np.array([UNKNOWN if v is None else known[v] for v in values], dtype=np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """P unordered pairs of comparable photos, each once.
+
+    `first`, `second`: rows of `Photos`. `cosine` of their embeddings. `rank_first`: place of the second photo among the photos
+    nearest to the first one whatever their names, from 1, and 0 beyond the list; `rank_second` the other way round.
+    `same_picture`: whether the two are one picture, which speaks for no name. `signals`: values by name, NaN where missing.
+    `verdict`: 1 where a person said one animal, 0 two animals, -1 where nobody did.
+    """
+
+    first: Ints
+    second: Ints
+    cosine: Floats
+    rank_first: Ints
+    rank_second: Ints
+    same_picture: Flags
+    signals: Mapping[str, Floats]
+    verdict: Ints
+
+    def __post_init__(self) -> None:
+        lengths = {len(v) for k, v in vars(self).items() if k != "signals"} | {
+            len(v) for v in self.signals.values()
+        }
+        if len(lengths) > 1:
+            raise ValueError(f"the columns of pairs must have one length, not {sorted(lengths)}")
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    @property
+    def retrieved(self) -> Flags:
+        """Pairs that were found among the nearest whatever their names: the one selection that does not know names."""
+        return (self.rank_first > 0) | (self.rank_second > 0)

@@ -1,0 +1,254 @@
+"""The probability that a pair shows one animal: a part of the embeddings, and a part of what matching says beyond them.
+
+Both parts are ridge logistic regressions on the names as they are given, over pairs that were found whatever their names. What
+judges a pair was learned without the pairs of both its animals (`FOLDS`), so a name never proves itself. The part of the signals
+is neutral, zero, for a pair as its embeddings lead one to expect, and for a signal that is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import combinations_with_replacement
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.special import expit, log_expit
+
+from pairx_engine.judgement.inputs import FOLDS, UNKNOWN, Flags, Floats, Ints, Pairs, Photos
+from pairx_engine.judgement.logistic import fit_logistic
+
+TERMS = ("prior", "cosine", "crowding", "nearer_rank", "farther_rank")
+"""Terms of the part of the embeddings; those of the signals follow."""
+PRIOR = np.array([-0.5, 1.5, -0.75, 0.5, 0.5])
+"""Weights where nothing can be learned: about the middle of what the real catalogues of the tests teach."""
+RISING = np.array([False, True, False, True, True])
+STRENGTH = np.array([0.5, 2.0, 2.0, 2.0, 2.0])
+"""Of the leaning towards the prior, in pairs: a few dozen pairs outweigh it."""
+SPECIES_STRENGTH = 10.0
+"""Of a species' leaning towards all species."""
+FEWEST = 200
+"""Retrieved pairs from which a species is given weights of its own."""
+CROWD = 10
+"""Nearest photos whose mean cosine says how crowded a photo's surroundings are."""
+MOST_LEARNED_FROM = 60_000
+"""Pairs that one part learns from; of more, every n-th."""
+_SIGNAL_STRENGTH = 3.0
+_WIDEST = 4.0
+_VERDICT_WEIGHT = 5.0
+"""A person's verdict counts as much as so many names."""
+_UNLEARNED = (UNKNOWN, UNKNOWN)
+
+
+@dataclass(frozen=True, eq=False)
+class PairJudgement:
+    """Of P pairs: `log_odds` (P,) that each shows one animal, the sum of `added` (P, T) over the `terms`.
+
+    `learned`: weights (T,) by the two folds that they were learned without and the species (-1 for all); `trust`: the share of
+    each signal's part that held-out animals grant it, 0 for a signal without a say.
+    """
+
+    terms: tuple[str, ...]
+    added: Floats
+    learned: Mapping[tuple[int, int, int], Floats]
+    trust: Mapping[str, float]
+
+    @property
+    def log_odds(self) -> Floats:
+        """Natural log of P(one animal) / P(two animals), (P,)."""
+        total: Floats = self.added.sum(axis=1)
+        return total
+
+
+def judge_pairs(photos: Photos, pairs: Pairs, doubt: Floats) -> PairJudgement:
+    """Judge all pairs; `doubt` (N,) in [0, 1] is the probability so far that a photo's name is wrong.
+
+    A pair counts in learning by how sure both its names are.
+    """
+    labels, weight = _labels(photos, pairs, doubt)
+    learnable = pairs.retrieved & ~pairs.same_picture & (weight > 0)
+    x = embedding_terms(photos, pairs)
+    added, learned = _embedding_part(photos, pairs, x, labels, weight, learnable)
+    names = tuple(sorted(pairs.signals))
+    if not names:
+        return PairJudgement(TERMS, added, learned, {})
+    z = _surplus(pairs, names, added.sum(axis=1))
+    more, trust = _signal_part(photos, pairs, z, added.sum(axis=1), labels, weight, learnable)
+    return PairJudgement(
+        (*TERMS, *names), np.hstack([added, more]), learned, dict(zip(names, trust.tolist(), strict=True))
+    )
+
+
+def _labels(photos: Photos, pairs: Pairs, doubt: Floats) -> tuple[Floats, Floats]:
+    """Whether each pair has one name, and how much it counts: 0 where a name is unknown and nobody gave a verdict."""
+    a, b = pairs.first, pairs.second
+    same = (photos.names[a] == photos.names[b]).astype(np.float64)
+    known = photos.known[a] & photos.known[b]
+    weight = np.where(known, (1 - doubt[a]) * (1 - doubt[b]), 0.0)
+    told = pairs.verdict >= 0
+    return np.where(told, pairs.verdict, same).astype(np.float64), np.where(told, _VERDICT_WEIGHT, weight)
+
+
+def embedding_terms(photos: Photos, pairs: Pairs) -> Floats:
+    """The terms (P, 5) of the embeddings, in units of the spread of the retrieved pairs' cosines within the species.
+
+    A constant; the cosine; how near the nearest ten are to either photo, halved and summed; and the reciprocal places of each among
+    the other's nearest, the larger and the smaller, 0 beyond the list.
+    """
+    a, b = pairs.first, pairs.second
+    crowd = _crowding(len(photos), pairs)
+    x = np.ones((len(pairs), len(TERMS)))
+    for _, rows in _species(photos, pairs):
+        known = pairs.cosine[rows & pairs.retrieved]
+        centre, spread = (known.mean(), known.std()) if len(known) > 1 else (0.0, 1.0)
+        x[rows, 1] = (pairs.cosine[rows] - centre) / max(spread, 1e-6)
+        x[rows, 2] = ((crowd[a[rows]] + crowd[b[rows]]) / 2 - centre) / max(spread, 1e-6)
+    near = [
+        np.divide(1.0, rank, out=np.zeros(len(pairs)), where=rank > 0)
+        for rank in (pairs.rank_first, pairs.rank_second)
+    ]
+    x[:, 3], x[:, 4] = np.maximum(*near), np.minimum(*near)
+    return x
+
+
+def _crowding(n: int, pairs: Pairs) -> Floats:
+    """Mean cosine of each photo's nearest ten (N,), the catalogue's mean for a photo without any."""
+    total, count = np.zeros(n), np.zeros(n)
+    for photo, rank in ((pairs.first, pairs.rank_first), (pairs.second, pairs.rank_second)):
+        near = (rank > 0) & (rank <= CROWD)
+        total += np.bincount(photo[near], pairs.cosine[near], n)
+        count += np.bincount(photo[near], minlength=n)
+    usual = total.sum() / max(count.sum(), 1)
+    return np.divide(total, count, out=np.full(n, usual), where=count > 0)
+
+
+def _species(photos: Photos, pairs: Pairs) -> Iterator[tuple[int, Flags]]:
+    """Groups of pairs that are scaled and weighed alike: each species with enough pairs, and all others as -1."""
+    a, b = photos.species[pairs.first], photos.species[pairs.second]
+    code = np.where(a == b, a, UNKNOWN)
+    counts = np.bincount(code[pairs.retrieved] + 1, minlength=code.max(initial=UNKNOWN) + 2)
+    own = [s for s in range(len(counts) - 1) if counts[s + 1] >= FEWEST]
+    if len(own) == 1 and counts[own[0] + 1] == counts.sum():
+        own = []  # one species is the whole catalogue
+    for s in own:
+        yield s, code == s
+    if (rest := ~np.isin(code, own)).any():
+        yield UNKNOWN, rest
+
+
+def _embedding_part(
+    photos: Photos, pairs: Pairs, x: Floats, labels: Floats, weight: Floats, learnable: Flags
+) -> tuple[Floats, dict[tuple[int, int, int], Floats]]:
+    """What each term adds (P, 5), and the weights."""
+    added = np.zeros_like(x)
+    learned: dict[tuple[int, int, int], Floats] = {}
+    groups = list(_species(photos, pairs))
+    for without, asked, free in _fold_pairs(photos, pairs):
+        train = _some(learnable & free)
+        common = fit_logistic(x[train], labels[train], weight[train], PRIOR, STRENGTH, RISING)
+        for species, rows in groups:
+            w = common
+            if len(groups) > 1:
+                own = _some(learnable & free & rows)
+                lean = np.full(len(TERMS), SPECIES_STRENGTH)
+                w = fit_logistic(x[own], labels[own], weight[own], common, lean, RISING)
+            learned[(*without, species)] = w
+            there = asked & rows
+            added[there] = x[there] * w
+    return added, learned
+
+
+def _fold_pairs(photos: Photos, pairs: Pairs) -> Iterator[tuple[tuple[int, int], Flags, Flags]]:
+    """The folds of a pair's two animals, the pairs that have them, and the pairs that have neither.
+
+    Pairs without any known name come last; they are judged by what all pairs teach.
+    """
+    a, b = photos.folds[pairs.first], photos.folds[pairs.second]
+    low, high = np.minimum(a, b), np.maximum(a, b)
+    for f, g in combinations_with_replacement(range(FOLDS), 2):
+        asked = ((low == f) & (high == g)) | ((f == g) & (low == UNKNOWN) & (high == g))
+        if asked.any():
+            yield (f, g), asked, ~(np.isin(a, (f, g)) | np.isin(b, (f, g)))
+    if (asked := high == UNKNOWN).any():
+        yield _UNLEARNED, asked, np.ones(len(pairs), dtype=bool)
+
+
+def _some(rows: Flags) -> Ints:
+    """Indices of the rows, or of an even part of them where there are too many."""
+    found = np.flatnonzero(rows)
+    return found[:: -(-len(found) // MOST_LEARNED_FROM) or 1]
+
+
+def _surplus(pairs: Pairs, names: tuple[str, ...], odds: Floats) -> Floats:
+    """Signals (P, S) beyond what the embeddings lead one to expect, in spreads; 0 where missing.
+
+    What is to be expected is a parabola of the log-odds of the embeddings over the retrieved pairs.
+    """
+    out = np.zeros((len(pairs), len(names)))
+    scale = np.clip(odds, -10, 10)
+    curve = np.column_stack([np.ones(len(pairs)), scale, scale * scale])
+    for k, name in enumerate(names):
+        value = pairs.signals[name]
+        there = np.isfinite(value)
+        base = there & pairs.retrieved & ~pairs.same_picture
+        if base.sum() < curve.shape[1] + 2:
+            continue
+        usual = np.linalg.lstsq(curve[base], value[base], rcond=None)[0]
+        rest = np.where(there, np.where(there, value, 0) - curve @ usual, 0.0)
+        spread = rest[base].std()
+        if spread > 1e-9:
+            out[:, k] = np.clip(rest / spread, -_WIDEST, _WIDEST)
+    return out
+
+
+def _signal_part(
+    photos: Photos, pairs: Pairs, z: Floats, odds: Floats, labels: Floats, weight: Floats, learnable: Flags
+) -> tuple[Floats, Floats]:
+    """What each signal adds (P, S), and the share of it that held-out animals grant (S,)."""
+    n = z.shape[1]
+    scored = np.zeros(len(pairs), dtype=bool)
+    for value in pairs.signals.values():
+        scored |= np.isfinite(value)
+    added = np.zeros_like(z)
+    # The embeddings' part is a covariate with a slope of its own: among scored pairs it may mean more or less.
+    x = np.column_stack([np.ones(len(pairs)), np.clip(odds, -15, 15), z])
+    centre = np.r_[0.0, 1.0, np.zeros(n)]
+    strength = np.r_[0.5, 2.0, np.full(n, _SIGNAL_STRENGTH)]
+    rising = np.r_[False, True, np.ones(n, dtype=bool)]
+    for _, asked, free in _fold_pairs(photos, pairs):
+        train = _some(learnable & scored & free)
+        w = fit_logistic(x[train], labels[train], weight[train], centre, strength, rising)
+        added[asked] = z[asked] * w[2:]
+    held = _some(learnable & scored & photos.known[pairs.first] & photos.known[pairs.second])
+    trust = granted(added[held], odds[held], labels[held], weight[held])
+    return added * trust, trust
+
+
+def granted(added: Floats, odds: Floats, labels: Floats, weight: Floats) -> Floats:
+    """The share in [0, 1] of what each of S signals adds (n, S) that pairs of animals it was not learned from bear out.
+
+    The shares t minimise the log-loss of a + b odds + sum_k t_k added_k plus sum_k s_k t_k, where s_k is the standard error of the
+    loss's slope at t_k = 0: a signal has no say unless what it adds is larger than its own chance.
+    """
+    n = added.shape[1]
+    if not len(odds):
+        return np.zeros(n)
+    base = np.column_stack([np.ones(len(odds)), np.clip(odds, -15, 15)])
+    start = fit_logistic(
+        base, labels, weight, np.array([0.0, 1.0]), np.array([0.5, 2.0]), np.array([False, True])
+    )
+    wrong = weight * (labels - expit(base @ start))
+    chance = np.sqrt(((added * wrong[:, None]) ** 2).sum(axis=0))
+
+    def objective(t: Floats) -> tuple[float, Floats]:
+        margin = base @ t[:2] + added @ t[2:]
+        loss = -(weight * (labels * log_expit(margin) + (1 - labels) * log_expit(-margin))).sum()
+        slope = weight * (expit(margin) - labels)
+        return float(loss + chance @ t[2:]), np.r_[base.T @ slope, added.T @ slope + chance]
+
+    bounds = [(None, None), (0.0, None), *[(0.0, 1.0)] * n]
+    found = minimize(
+        objective, np.r_[start, np.zeros(n)], jac=True, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-12}
+    )
+    shares: Floats = np.asarray(found.x[2:], dtype=np.float64)
+    return np.where(chance > 0, shares, 0.0)

@@ -1,0 +1,216 @@
+"""The probability that a photo's name is wrong: what the voices say of its true name, and how often names are wrong here.
+
+The true name of a photo is one of those that speak of it or a new one,
+
+    P(true = k) = exp(t v_k + s log n_k) / Z    with v_k the voice and n_k the photos of name k,  exp(t u) / Z for a new one,
+
+and the given name is the true one with probability 1 - e, else any other. The temperature t, the weight s of a name's size, the
+novelty u and the share e of wrong names are those under which the given names are most likely; nobody's word is needed, and
+wrong names are part of the model, so they do not bend it (the classical model of random label noise).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import expit
+
+from pairx_engine.judgement.inputs import UNKNOWN, Flags, Floats, Ints, Photos
+from pairx_engine.judgement.voices import Voices
+
+_CENTRE = np.array([0.0, 0.5, -3.5, 0.0])
+_SPREAD = np.array([1.0, 0.5, 1.0, 3.0])
+"""What is believed of log t, s, log-odds of e, and u before any photo was seen: mean and standard deviation."""
+MOST_LEARNED_FROM = 4000
+"""Named photos that the parameters are learned from; of more, every n-th."""
+_DRAWS = 200
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The parameters of a catalogue: `log_t`, `size`, `logit_e`, `novelty`."""
+
+    log_t: float
+    size: float
+    logit_e: float
+    novelty: float
+
+    @property
+    def share_wrong(self) -> float:
+        """The share e of names that are wrong."""
+        return float(expit(self.logit_e))
+
+
+@dataclass(frozen=True, eq=False)
+class PhotoJudgement:
+    """Of N photos: `log_odds` and `probability` that the name is wrong, NaN without a name; `proposed`, the likeliest other name,
+    -1 for a new animal or where none speaks, and its `share` of what can be true instead; `own` and `rival`, the voices
+    of both, NaN where there is none; and `undefended`, where no photo of the own name can speak for it.
+    """
+
+    log_odds: Floats
+    probability: Floats
+    proposed: Ints
+    share: Floats
+    own: Floats
+    rival: Floats
+    undefended: Flags
+    noise: Noise
+
+
+@dataclass(frozen=True)
+class Errors:
+    """How many names are wrong: the expected number, and an interval that holds the truth nine times in ten."""
+
+    expected: float
+    low: float
+    high: float
+
+
+def true_names(heard: Voices, n: int, noise: Noise) -> tuple[Floats, Floats]:
+    """Log-probability of each voice's name (V,), and of a new animal (N,)."""
+    t = np.exp(noise.log_t)
+    z = t * heard.value + noise.size * np.log(heard.size)
+    new = np.full(n, t * noise.novelty)
+    total = _log_sum(heard.photo, z, new)
+    return z - total[heard.photo], new - total
+
+
+def _log_sum(photo: Ints, value: Floats, base: Floats) -> Floats:
+    """log(exp(base) + sum of exp(value) over the photo's own) of each photo (N,)."""
+    top = base.copy()
+    np.maximum.at(top, photo, value)
+    total = np.bincount(photo, np.exp(value - top[photo]), len(base)) + np.exp(base - top)
+    out: Floats = top + np.log(total)
+    return out
+
+
+def judge_photos(photos: Photos, heard: Voices) -> tuple[PhotoJudgement, Errors]:
+    """Judge the names of all photos; needs voices of all of them."""
+    n = len(photos)
+    own_at = _own_voice(photos, heard)
+    noise, spread = _fitted(photos, heard)
+    right = _log_right(photos, heard, own_at, noise)
+    undefended = photos.known & (own_at < 0)
+    log_odds = _log_odds(right, noise, photos.n_names)
+    log_odds = np.where(undefended, noise.logit_e, log_odds)
+    log_odds = np.where(photos.known, log_odds, np.nan)
+    proposed, share, rival = _proposals(photos, heard, noise)
+    own = np.where(own_at >= 0, heard.value[own_at] if len(heard.value) else np.nan, np.nan)
+    judged = PhotoJudgement(log_odds, expit(log_odds), proposed, share, own, rival, undefended, noise)
+    return judged, _errors(photos, heard, own_at, noise, spread) if n else Errors(0, 0, 0)
+
+
+def _own_voice(photos: Photos, heard: Voices) -> Ints:
+    """Which voice is that of each photo's own name (N,), -1 where none is."""
+    found = np.full(len(photos), -1, dtype=np.int64)
+    own = np.flatnonzero(heard.name == photos.names[heard.photo])
+    found[heard.photo[own]] = own
+    return found
+
+
+def _log_right(photos: Photos, heard: Voices, own_at: Ints, noise: Noise) -> Floats:
+    """Log of P(true name = given name) by the voices alone (N,); of a name without a voice, of a new animal."""
+    named, new = true_names(heard, len(photos), noise)
+    return _own_or(own_at, named, new)
+
+
+def _log_odds(right: Floats, noise: Noise, n_names: int) -> Floats:
+    """Log-odds of a wrong name: e / (K - 1) (1 - p) against (1 - e) p."""
+    other = np.log1p(-np.exp(np.minimum(right, -1e-12)))
+    return noise.logit_e - np.log(max(n_names - 1, 1)) + other - right
+
+
+class _Likelihood:
+    """Minus the log-likelihood of the given names, and of the prior of the parameters, with its gradient."""
+
+    def __init__(self, photos: Photos, heard: Voices) -> None:
+        rows = np.flatnonzero(photos.known)
+        rows = rows[:: -(-len(rows) // MOST_LEARNED_FROM) or 1]
+        self.heard, self.n = heard.of(rows), len(rows)
+        part = Photos(photos.names[rows], photos.species[rows], photos.folds[rows])
+        self.own = _own_voice(part, self.heard)
+        self.others = max(photos.n_names - 1, 1)
+
+    def __call__(self, p: Floats) -> tuple[float, Floats]:
+        noise, heard, n, own = Noise(*p), self.heard, self.n, self.own
+        named, new = true_names(heard, n, noise)
+        t, e = np.exp(noise.log_t), noise.share_wrong
+        value, size = heard.value, np.log(heard.size)
+        # Of the name that is given and of what is to be expected: the derivatives of z by log t, s and u.
+        given = _own_or(own, named, new)
+        chance, fresh = np.exp(named), np.exp(new)
+        by_t = t * (
+            _own_or(own, value, np.full(n, noise.novelty))
+            - np.bincount(heard.photo, chance * value, n)
+            - fresh * noise.novelty
+        )
+        by_s = _own_or(own, size, np.zeros(n)) - np.bincount(heard.photo, chance * size, n)
+        by_u = t * ((own < 0) - fresh)
+        right = np.exp(given)
+        likely = (1 - e) * right + e / self.others * (1 - right)
+        pull = (1 - e - e / self.others) * right / likely
+        by_e = (-right + (1 - right) / self.others) / likely * e * (1 - e)
+        away = (p - _CENTRE) / _SPREAD
+        slope = -np.array([(pull * by_t).sum(), (pull * by_s).sum(), by_e.sum(), (pull * by_u).sum()])
+        return float(-np.log(likely).sum() + (away * away).sum() / 2), slope + away / _SPREAD
+
+
+def _own_or(own: Ints, value: Floats, otherwise: Floats) -> Floats:
+    """The value of the own name's voice, or otherwise that of a new animal (N,)."""
+    return np.where(own >= 0, value[own], otherwise) if len(value) else otherwise
+
+
+def _fitted(photos: Photos, heard: Voices) -> tuple[Noise, NDArray[np.float64]]:
+    """The parameters at which the given names are most likely, and their covariance (4, 4) by the curvature there."""
+    loss = _Likelihood(photos, heard)
+    bounds = [(c - 6 * s, c + 6 * s) for c, s in zip(_CENTRE, _SPREAD, strict=True)]
+    found = minimize(loss, _CENTRE, jac=True, method="L-BFGS-B", bounds=bounds)
+    step = 1e-3 * np.eye(len(_CENTRE))
+    curvature = np.array([(loss(found.x + d)[1] - loss(found.x - d)[1]) / 2e-3 for d in step])
+    values, vectors = np.linalg.eigh((curvature + curvature.T) / 2)
+    values = np.maximum(values, 1 / _SPREAD.max() ** 2)
+    return Noise(*map(float, found.x)), np.asarray((vectors / values) @ vectors.T)
+
+
+def _errors(photos: Photos, heard: Voices, own_at: Ints, noise: Noise, spread: NDArray[np.float64]) -> Errors:
+    """The number of wrong names under parameters drawn around the likeliest, and under chance given those."""
+    rows = np.flatnonzero(photos.known & (own_at >= 0))
+    if not len(rows):
+        return Errors(0, 0, 0)
+    part_rows = rows[:: -(-len(rows) // MOST_LEARNED_FROM) or 1]
+    part = heard.of(part_rows)
+    some = Photos(photos.names[part_rows], photos.species[part_rows], photos.folds[part_rows])
+    own = _own_voice(some, part)
+    rng = np.random.default_rng(0)
+    at = np.array([noise.log_t, noise.size, noise.logit_e, noise.novelty])
+    counts = []
+    for draw in rng.multivariate_normal(at, spread, _DRAWS, method="eigh"):
+        drawn = Noise(*map(float, draw))
+        p = expit(_log_odds(_log_right(some, part, own, drawn), drawn, photos.n_names))
+        mean, chance = p.sum(), np.sqrt((p * (1 - p)).sum())
+        counts.append((mean + chance * rng.standard_normal()) * len(rows) / len(part_rows))
+    low, high = np.quantile(np.maximum(counts, 0), (0.05, 0.95))
+    right = _log_right(some, part, own, noise)
+    expected = expit(_log_odds(right, noise, photos.n_names)).sum() * len(rows) / len(part_rows)
+    return Errors(float(expected), float(low), float(high))
+
+
+def _proposals(photos: Photos, heard: Voices, noise: Noise) -> tuple[Ints, Floats, Floats]:
+    """The likeliest name other than the given one (N,), its share among all that can be true instead, and its voice."""
+    n = len(photos)
+    named, new = true_names(heard, n, noise)
+    other = np.flatnonzero(heard.name != photos.names[heard.photo])
+    order = other[np.lexsort((heard.name[other], -named[other], heard.photo[other]))]
+    first = order[np.r_[True, heard.photo[order][1:] != heard.photo[order][:-1]]] if len(order) else order
+    proposed = np.full(n, UNKNOWN, dtype=np.int64)
+    share, rival = np.zeros(n), np.full(n, np.nan)
+    total = _log_sum(heard.photo[other], named[other], new)
+    photo = heard.photo[first]
+    share[photo] = np.exp(named[first] - total[photo])
+    rival[photo] = heard.value[first]
+    proposed[photo] = heard.name[first]
+    return proposed, share, rival
