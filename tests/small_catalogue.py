@@ -20,10 +20,19 @@ from tasks.draw import DrawShard, draw_shard, plan_draw
 from tasks.drawn_catalogue import Planting, write_drawn_catalogue
 from tasks.embed import EmbedShard, embed_shard, plan_embed
 from tasks.flag import flag
+from tasks.gallery import Gallery
 from tasks.ingest import IngestShard, ingest_shard, plan_ingest
 from tasks.job import Job, prepare_job
 from tasks.remaining import look
-from tasks.retrieve import Gallery, commit_pairs, keep_gallery, new_pairs, plan_retrieve, retrieve_shard
+from tasks.retrieve import (
+    commit_neighbours,
+    commit_pairs,
+    keep_gallery,
+    new_neighbours,
+    new_pairs,
+    plan_retrieve,
+    retrieve_shard,
+)
 from tasks.run_log import RunLog
 from tasks.score import ScoreShard, plan_score, score_shard
 from tasks.warehouse import Warehouse
@@ -150,8 +159,10 @@ class Stages:
     def _retrieve(self) -> None:
         with look(self.job, self.columns()) as (_, left):
             self.gallery, stored = left.gallery(), left.stored_pairs()
+            near = left.stored_neighbours(self.gallery)
         keep_gallery(self.job, self.gallery)
         found = [retrieve_shard(self.job, s) for s in plan_retrieve(self.gallery)]
+        commit_neighbours(self.job, self.gallery, new_neighbours(self.gallery, found, near))
         commit_pairs(self.job, new_pairs(self.job, self.gallery, found, stored))
 
     def _score(self) -> None:
