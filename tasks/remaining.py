@@ -96,7 +96,9 @@ class Remaining:
     def stored_neighbours(self, gallery: Gallery) -> NDArray[np.int64]:
         """Codes of the pairs of a gallery's photos that are among the stored neighbours; see `new_neighbours`."""
         count = len(gallery.photo_ids)
-        rows = gallery.photos.select(["photo_id", "chip_id"]).append_column("place", pa.array(range(count), pa.int64()))
+        rows = gallery.photos.select(["photo_id", "chip_id"]).append_column(
+            "place", pa.array(range(count), pa.int64())
+        )
         self._connection.register("compared", rows)
         found = self._connection.execute(
             """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import blake2b
@@ -202,7 +202,10 @@ def new_pairs(job: Job, gallery: Gallery, candidates: Iterable[Retrieved], store
         low, high = np.minimum(query, neighbour).tolist(), np.maximum(query, neighbour).tolist()
         cosine_of.update(zip(zip(low, high, strict=True), part.cosine[part.is_pair].tolist(), strict=True))
     rule, chosen = pair_rules(job.settings)["top_k"][0], job.settings
-    besides = {*near_identical(gallery, rule, chosen.top_k), *reference_pairs(gallery, rule, chosen.references)}
+    besides = {
+        *near_identical(gallery, rule, chosen.top_k),
+        *reference_pairs(gallery, rule, chosen.references),
+    }
     missing = sorted(besides - cosine_of.keys())
     cosine_of.update(zip(missing, _cosines(job, gallery, missing), strict=True))
     rows = []

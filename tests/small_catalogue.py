@@ -56,6 +56,9 @@ TINY: dict[str, Any] = {
     "workers": 1,
     "top_k": 3,
     "same_name_k": 1,
+    "other_name_k": 1,
+    "references": 3,
+    "neighbours": 5,
     "max_keypoints": 256,
     "cluster": "local",
 }
@@ -65,6 +68,7 @@ COMPARED = (
     "failures",
     "embeddings",
     "keypoints",
+    "neighbours",
     "pairs",
     "scores",
     "matches",
@@ -74,6 +78,7 @@ COMPARED = (
 """Current views that two ways to the same catalogue must agree on."""
 _KEYS = {name: table.key for name, table in TABLES.items()} | {
     "photos": ("photo_id",),
+    "neighbours": ("photo", "other"),
     "suspects": ("pair_id", "kind"),
 }
 

@@ -86,15 +86,19 @@ def references(photos: Sequence[Photo], settings: Settings, spread: int = PAIRS_
     return found
 
 
-def ranked(photos: Sequence[Photo], cosine: Cosine, settings: Settings) -> Iterable[tuple[str, list[list[Photo]]]]:
+def ranked(
+    photos: Sequence[Photo], cosine: Cosine, settings: Settings
+) -> Iterable[tuple[str, list[list[Photo]]]]:
     """Each photo with its neighbours, best first: over all, of its name, of other names."""
     for p in photos:
         others = sorted(
             (q for q in photos if allowed(p, q, settings)),
-            key=lambda q: (-cosine(p, q), q["photo_id"]),  # noqa: B023  # used at once
+            key=lambda q: (-cosine(p, q), q["photo_id"]),  # used at once
         )
         names = [same_name(p, q) for q in others]
-        own, other = ([q for q, same in zip(others, names, strict=True) if same is wanted] for wanted in (True, False))
+        own, other = (
+            [q for q, same in zip(others, names, strict=True) if same is wanted] for wanted in (True, False)
+        )
         yield p["photo_id"], [others, own, other]
 
 

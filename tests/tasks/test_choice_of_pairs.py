@@ -37,7 +37,9 @@ from tasks.warehouse import Warehouse, shard_name
 from tests.small_catalogue import TINY
 from tests.tasks import choice_of_pairs as naive
 
-_PAIR_RANKS = tuple(f"{rank}_{side}" for rank in ("rank", "same_name_rank", "other_name_rank") for side in "ab")
+_PAIR_RANKS = tuple(
+    f"{rank}_{side}" for rank in ("rank", "same_name_rank", "other_name_rank") for side in "ab"
+)
 _RANKS = ("rank", "own_name_rank", "other_name_rank")
 
 
@@ -57,12 +59,17 @@ def entry(photo: str, **values: Any) -> dict[str, Any]:
     return stored | unknown | {"photo_id": photo, "chip_id": f"chip-{photo}"} | values
 
 
-def retrieve(job: Job, known: dict[str, dict[str, Any]], state: list[dict[str, Any]], vectors: dict[str, Any]) -> None:
+def retrieve(
+    job: Job, known: dict[str, dict[str, Any]], state: list[dict[str, Any]], vectors: dict[str, Any]
+) -> None:
     """What a night does with a state of the catalogue: photos it lacks are withdrawn, and only changes are written."""
     wanted = {p["photo_id"]: p for p in state}
     gone = [p | {"present": False} for key, p in known.items() if key not in wanted]
     changed = [p for p in [*wanted.values(), *gone] if _told(known.get(p["photo_id"])) != _told(p)]
-    rows = [p | {"revision": known[p["photo_id"]]["revision"] + 1 if p["photo_id"] in known else 0} for p in changed]
+    rows = [
+        p | {"revision": known[p["photo_id"]]["revision"] + 1 if p["photo_id"] in known else 0}
+        for p in changed
+    ]
     shard = shard_name(f"{p['photo_id']}/{p['revision']}" for p in rows)
     job.warehouse.write("photos", job.prints.photos, shard, rows)
     fresh = [p for p in rows if p["photo_id"] not in known and p["photo_id"] in vectors]
@@ -90,7 +97,9 @@ def _told(photo: dict[str, Any] | None) -> dict[str, Any] | None:
 def shown(job: Job) -> tuple[dict[Any, Any], dict[Any, Any]]:
     """The views `pairs` and `neighbours`, without what is null."""
     with look(job, RunLog(job).columns()) as (connection, _):
-        found = connection.execute(f"SELECT photo_a, photo_b, why, {', '.join(_PAIR_RANKS)} FROM pairs").fetchall()
+        found = connection.execute(
+            f"SELECT photo_a, photo_b, why, {', '.join(_PAIR_RANKS)} FROM pairs"
+        ).fetchall()
         near = connection.execute(f"SELECT photo, other, {', '.join(_RANKS)} FROM neighbours").fetchall()
     pairs = {
         (a, b): {k: v for k, v in zip(_PAIR_RANKS, ranks, strict=True) if v} | {"why": set(why)}
@@ -110,7 +119,13 @@ def histories(draw: st.DrawFn) -> tuple[Settings, list[list[dict[str, Any]]], di
         i: np.array(draw(st.tuples(*[st.integers(1, 3)] * 2)), dtype=np.float16)
         for i in ids[: len(ids) - draw(some([0, 0, 1]))]
     }
-    fixed = {i: {"perceptual_hash": draw(some([0, 1, 3, 2**40, 2**63 + 1])), "viewpoint": draw(some([None, "l", "r"]))} for i in ids}
+    fixed = {
+        i: {
+            "perceptual_hash": draw(some([0, 1, 3, 2**40, 2**63 + 1])),
+            "viewpoint": draw(some([None, "l", "r"])),
+        }
+        for i in ids
+    }
     states = []
     for _ in range(draw(st.integers(1, 3))):
         present = ids[: draw(st.integers(1, len(ids)))] if draw(st.booleans()) else ids
@@ -137,7 +152,9 @@ def test_pairs_and_neighbours_are_those_of_the_last_state_alone(
     history: Any, prepared: Job, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     chosen, states, vectors = history
-    job = Job(**{**vars(prepared), "warehouse": Warehouse(str(tmp_path_factory.mktemp("w"))), "settings": chosen})
+    job = Job(
+        **{**vars(prepared), "warehouse": Warehouse(str(tmp_path_factory.mktemp("w"))), "settings": chosen}
+    )
     known: dict[str, dict[str, Any]] = {}
     for state in states:
         retrieve(job, known, state, vectors)
@@ -175,12 +192,16 @@ def test_references_are_those_of_the_double_loop_in_any_order(data: st.DataObjec
         return data.draw(st.sampled_from([None, *values]))
 
     photos = [
-        entry(f"p{i:02d}", identity=some("ABC"), species=some("st"), encounter=some("ef"), viewpoint=some("lr"))
+        entry(
+            f"p{i:02d}", identity=some("ABC"), species=some("st"), encounter=some("ef"), viewpoint=some("lr")
+        )
         for i in range(data.draw(st.integers(0, 14)))
     ]
     wanted, spread = data.draw(st.integers(0, 4)), data.draw(st.integers(1, 6))
     rules = {f"same_{name}": data.draw(st.booleans()) for name in ("species", "viewpoint")}
-    table = pa.Table.from_pylist([{k: p[k] for k in GALLERIES.schema.names} for p in photos], schema=GALLERIES.schema)
+    table = pa.Table.from_pylist(
+        [{k: p[k] for k in GALLERIES.schema.names} for p in photos], schema=GALLERIES.schema
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(references, "PAIRS_PER_REFERENCE", spread)
         found = reference_pairs(Gallery(table), PairRule(**rules), wanted)
@@ -193,7 +214,9 @@ def test_references_are_those_of_the_double_loop_in_any_order(data: st.DataObjec
 
 def test_references_do_not_grow_with_the_catalogue() -> None:
     photos = [entry(f"p{i:05d}", identity=str(i % 300)) for i in range(3000)]
-    table = pa.Table.from_pylist([{k: p[k] for k in GALLERIES.schema.names} for p in photos], schema=GALLERIES.schema)
+    table = pa.Table.from_pylist(
+        [{k: p[k] for k in GALLERIES.schema.names} for p in photos], schema=GALLERIES.schema
+    )
     found = reference_pairs(Gallery(table), PairRule(), 50)
     assert len(found) == 50
     assert len({row for pair in found for row in pair}) > 30
@@ -201,7 +224,9 @@ def test_references_do_not_grow_with_the_catalogue() -> None:
 
 def test_the_number_of_photos_is_the_fewest_that_is_enough_and_sql_says_the_same(prepared: Job) -> None:
     with look(prepared, RunLog(prepared).columns()) as (connection, _):
-        said = connection.execute("SELECT reference_photos(i) FROM range(1, 3001) AS t(i) ORDER BY i").fetchall()
+        said = connection.execute(
+            "SELECT reference_photos(i) FROM range(1, 3001) AS t(i) ORDER BY i"
+        ).fetchall()
     for wanted, (count,) in enumerate(said, 1):
         assert count == references.reference_photos(wanted)
         assert count * (count - 1) >= 2 * references.PAIRS_PER_REFERENCE * wanted > (count - 1) * (count - 2)
