@@ -45,9 +45,10 @@ from tasks.evaluation.listing import LIST, list_fingerprint, list_shard_name, li
 from tasks.evaluation.results import Evaluation, FaithfulnessRow
 from tasks.evaluation.statistics import equal_cosine, measure, rank_outliers
 from tasks.evaluation.sweep import SWEEP, Sweep, plan_sweep, sweep_partition
+from tasks.gallery import Gallery
 from tasks.job import Job, prepare_job
 from tasks.remaining import RunViews
-from tasks.retrieve import Candidates, Gallery, keep_gallery
+from tasks.retrieve import Candidates, keep_gallery
 from tasks.run_log import Balance, RunLog
 from tasks.run_report import EMBEDDED_NOTICE
 from tasks.score import SCORE, Pair, plan_score

@@ -6,10 +6,11 @@ stages, so a run that is killed anywhere goes on where it was.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from prefect import flow
@@ -24,10 +25,20 @@ from schemas.stages import FLAG
 from tasks.draw import DRAW, plan_draw
 from tasks.embed import EMBED, plan_embed
 from tasks.flag import flag
+from tasks.gallery import Gallery
 from tasks.ingest import INGEST, plan_ingest, withdraw, withdrawn_rows
 from tasks.job import Job, prepare_job
-from tasks.remaining import RunViews
-from tasks.retrieve import RETRIEVE, Gallery, commit_pairs, keep_gallery, new_pairs, plan_retrieve
+from tasks.remaining import Remaining, RunViews
+from tasks.retrieve import (
+    RETRIEVE,
+    Retrieved,
+    commit_neighbours,
+    commit_pairs,
+    keep_gallery,
+    new_neighbours,
+    new_pairs,
+    plan_retrieve,
+)
 from tasks.run_log import Balance, RunLog, StageLog, balances, unchanged
 from tasks.run_report import write_report
 from tasks.score import SCORE, plan_score
@@ -158,7 +169,7 @@ def _process_pairs(job: Job, log: RunLog, gallery: Gallery, stages: StageRunner,
     """Retrieve, score, flag and draw."""
     connection, left = views.look(log.columns())
     stored = left.stored_pairs()
-    done = unchanged(connection, job.prints.pairs, gallery.state)
+    done = unchanged(connection, job.prints.pairs, gallery.state, job.settings.neighbours)
     shards = [] if done or len(gallery.photo_ids) < 2 else plan_retrieve(gallery)
     if shards:
         keep_gallery(job, gallery)
@@ -166,7 +177,7 @@ def _process_pairs(job: Job, log: RunLog, gallery: Gallery, stages: StageRunner,
         RETRIEVE,
         shards,
         f"{len(gallery.photo_ids)} photos to compare",
-        finish=lambda candidates: commit_pairs(job, new_pairs(job, gallery, candidates, stored)),
+        finish=partial(_commit_candidates, job, gallery, left, stored),
     )
     views.after(RETRIEVE)
 
@@ -184,6 +195,14 @@ def _process_pairs(job: Job, log: RunLog, gallery: Gallery, stages: StageRunner,
     to_draw = plan_draw(left.undrawn(job.settings.figures))
     stages.run(DRAW, to_draw, "figures of the first suspects")
     views.after(FLAG, DRAW)
+
+
+def _commit_candidates(
+    job: Job, gallery: Gallery, left: Remaining, stored: set[str], found: Sequence[Retrieved]
+) -> int:
+    """Commit what was found and is not stored; returns the number of new pairs, which come last."""
+    commit_neighbours(job, gallery, new_neighbours(gallery, found, left.stored_neighbours(gallery)))
+    return commit_pairs(job, new_pairs(job, gallery, found, stored))
 
 
 def _finish(job: Job, log: RunLog, gallery: Gallery, stages: StageRunner, views: RunViews) -> RunSummary:

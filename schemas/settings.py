@@ -98,6 +98,21 @@ class Settings(BaseModel):
     same_name_k: Annotated[int, Setting(PAIRS, part_of=("pairs",))] = Field(
         2, ge=0, le=1000, description="Nearest photos of the same name per photo, besides."
     )
+    other_name_k: Annotated[int, Setting(PAIRS, part_of=("pairs",))] = Field(
+        2, ge=0, le=1000, description="Nearest photos of other names per photo, besides."
+    )
+    references: Annotated[int, Setting(part_of=("pairs",))] = Field(
+        40,
+        ge=0,
+        le=10_000,
+        description="Random pairs of two names per species: what scores are worth where nothing is alike.",
+    )
+    neighbours: Annotated[int, Setting()] = Field(
+        20,
+        ge=0,
+        le=1000,
+        description="Nearest photos of any, of the same and of other names whose cosines are kept, without scores.",
+    )
     same_species: Annotated[
         bool, Setting(PAIRS, option="--same-species/--any-species", part_of=("pairs",))
     ] = Field(False, description="Pair within a species only.")

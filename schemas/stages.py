@@ -62,7 +62,7 @@ EMBED = StageFacts(
     Failing("photo", ("keypoints", "embeddings"), (*OF_PHOTOS, FailureCode.EMBEDDING_NOT_FINITE)),
     counted_as="embedded",
 )
-RETRIEVE = StageFacts("retrieve", "photos", ("galleries", "pairs"))
+RETRIEVE = StageFacts("retrieve", "photos", ("galleries", "neighbours", "pairs"))
 SCORE = StageFacts(
     "score",
     "pairs",

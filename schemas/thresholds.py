@@ -11,10 +11,13 @@ SAME_PICTURE = 0.5
 """Sameness from which two photos are taken for one picture: it says nothing about names, and is a copy under two."""
 SUSPICIOUS = 0.1
 """Score below which a suspicion is left out."""
+PAIRS_PER_REFERENCE = 20
+"""Pairs, at least, that reference pairs are the lowest of, for each of them: it spreads them over many photos."""
 
 THRESHOLDS: dict[str, int | float] = {
     "near_identical_bits": NEAR_IDENTICAL_BITS,
     "same_picture": SAME_PICTURE,
     "suspicious": SUSPICIOUS,
+    "pairs_per_reference": PAIRS_PER_REFERENCE,
 }
 """Macro -> number."""

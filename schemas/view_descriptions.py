@@ -13,6 +13,9 @@ _CURRENT_RUN = "one row: the run whose fingerprints all views look at"
 _RULES_OF_A_RUN = {
     "same_species": "whether pairs are restricted to one species",
     "same_viewpoint": "whether pairs are restricted to one viewpoint",
+    "other_name_k": "nearest photos of other names per photo",
+    "references": "random pairs of two names per species",
+    "neighbours": "nearest photos per photo and rule whose cosines are kept",
 }
 _OF_STORED_ROWS = {
     "fingerprint": "hash of all settings that the row's numbers depend on",

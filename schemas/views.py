@@ -34,8 +34,19 @@ RUN_COLUMNS: dict[str, str] = {
     "state": "VARCHAR",
     "same_species": "BOOLEAN",
     "same_viewpoint": "BOOLEAN",
+    "other_name_k": "INTEGER",
+    "references": "INTEGER",
+    "neighbours": "INTEGER",
 }
-"""Columns of `current_run`. The last two come from the run's settings."""
+"""Columns of `current_run`."""
+FROM_SETTINGS: dict[str, Any] = {
+    "same_species": False,
+    "same_viewpoint": False,
+    "other_name_k": 0,
+    "references": 0,
+    "neighbours": 0,
+}
+"""Columns of `current_run` that come from a run's settings, with what they are in a run that is older than the setting."""
 
 _TYPES: dict[pa.DataType, str] = {
     pa.string(): "VARCHAR",
@@ -125,7 +136,7 @@ class Views:
 
         `run` says whose fingerprints count: None for the newest finished run (or else the newest started), the id of a run,
         or the columns of `current_run` themselves, for use inside a run that has not been written yet; absent columns are
-        null, false for `same_species` and `same_viewpoint`. Without any run the views are empty. `materialise` computes
+        null, or as `FROM_SETTINGS` says. Without any run the views are empty. `materialise` computes
         views once and keeps them as tables, for repeated use: those named, or with True all that are narrow; they are
         computed again only when something that they come from was written. Raises `WarehouseError` for an unknown run.
         """
@@ -211,8 +222,8 @@ def _stored_run(connection: duckdb.DuckDBPyConnection, run_id: str | None) -> di
         return {}
     *values, text = rows[0]
     settings = json.loads(text)
-    rules = {name: bool(settings.get(name, False)) for name in ("same_species", "same_viewpoint")}
-    return dict(zip(wanted, values, strict=True)) | rules
+    chosen = {name: settings.get(name, default) for name, default in FROM_SETTINGS.items()}
+    return dict(zip(wanted, values, strict=True)) | chosen
 
 
 def _install_current_run(connection: duckdb.DuckDBPyConnection, current: Mapping[str, Any]) -> None:
@@ -221,10 +232,10 @@ def _install_current_run(connection: duckdb.DuckDBPyConnection, current: Mapping
         raise WarehouseError(
             f"current_run has no column {', '.join(unknown)}", f"it has {', '.join(RUN_COLUMNS)}"
         )
-    columns = ", ".join(f"{name} {kind}" for name, kind in RUN_COLUMNS.items())
+    columns = ", ".join(f'"{name}" {kind}' for name, kind in RUN_COLUMNS.items())  # one is a reserved word
     connection.execute(f"CREATE OR REPLACE TABLE current_run ({columns})").fetchall()
     if current:
-        values = {"same_species": False, "same_viewpoint": False, **current}
+        values = {**FROM_SETTINGS, **current}
         marks = ", ".join("?" for _ in RUN_COLUMNS)
         row = [values.get(name) for name in RUN_COLUMNS]
         connection.execute(f"INSERT INTO current_run VALUES ({marks})", row).fetchall()  # noqa: S608  # marks

@@ -7,6 +7,9 @@ from contextlib import contextmanager
 from typing import Any, Self
 
 import duckdb
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 
 from pairx_engine.figure import score_line
 from schemas.failures import PASSING
@@ -15,9 +18,9 @@ from schemas.tables import GALLERIES
 from schemas.views import Views
 from tasks.draw import DrawItem
 from tasks.embed import Key
+from tasks.gallery import Gallery
 from tasks.job import Job
 from tasks.photo_files import SEEN_BY
-from tasks.retrieve import Gallery
 from tasks.score import Pair
 
 Photo = Mapping[str, Any]
@@ -89,6 +92,25 @@ class Remaining:
         return {
             row[0] for row in self._connection.execute("SELECT DISTINCT pair_id FROM run_pairs").fetchall()
         }
+
+    def stored_neighbours(self, gallery: Gallery) -> NDArray[np.int64]:
+        """Codes of the pairs of a gallery's photos that are among the stored neighbours; see `new_neighbours`."""
+        count = len(gallery.photo_ids)
+        rows = gallery.photos.select(["photo_id", "chip_id"]).append_column(
+            "place", pa.array(range(count), pa.int64())
+        )
+        self._connection.register("compared", rows)
+        found = self._connection.execute(
+            """
+            SELECT a.place * $count + b.place AS code
+            FROM run_neighbours AS n
+            JOIN compared AS a ON a.photo_id = n.photo_a AND a.chip_id = n.chip_a
+            JOIN compared AS b ON b.photo_id = n.photo_b AND b.chip_id = n.chip_b
+            """,
+            {"count": count},
+        ).fetchnumpy()["code"]
+        self._connection.unregister("compared")
+        return np.asarray(found, dtype=np.int64)
 
     def unscored(self) -> list[Pair]:
         """Current pairs without scores, matches or relevances at the layer that ranks, unless they failed for good."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
+from hashlib import blake2b
 from itertools import pairwise
 
 import numpy as np
@@ -13,78 +14,22 @@ import torch
 from numpy.typing import NDArray
 
 from pairx_engine.perceptual_hash import hash_distances
-from pairx_engine.topk import Block, PairRule, PhotoKeys, cosines, exact_top_k
+from pairx_engine.topk import Block, Neighbours, PairRule, cosines, exact_top_k
 from schemas import stages
 from schemas.settings import Settings
 from schemas.stages import StageFacts
 from schemas.thresholds import NEAR_IDENTICAL_BITS
+from tasks.gallery import Gallery
 from tasks.job import Job, device
+from tasks.references import reference_pairs
 from tasks.shards import ShardResult, Stage, Stopwatch, commit
 from tasks.warehouse import Warehouse, pair_id, shard_name
 
 _QUERIES_PER_TASK = 8192
 _BLOCK = 8192
 _PAIRS_PER_FILE = 50_000
+_NEIGHBOURS_PER_FILE = 500_000
 _BANDS = NEAR_IDENTICAL_BITS + 1
-
-
-@dataclass(frozen=True, eq=False)
-class Gallery:
-    """The embedded photos of one moment, rows of `galleries` sorted by id: what a photo may be paired with.
-
-    Names, encounters, species and viewpoints are compared by codes. What is worked out of the rows is kept.
-    """
-
-    photos: pa.Table
-
-    @cached_property
-    def photo_ids(self) -> tuple[str, ...]:
-        """Ids of the photos in their order."""
-        return tuple(self.photos["photo_id"].to_pylist())
-
-    @cached_property
-    def chip_ids(self) -> tuple[str, ...]:
-        """What the model saw of each."""
-        return tuple(self.photos["chip_id"].to_pylist())
-
-    @cached_property
-    def names(self) -> tuple[str | None, ...]:
-        """The animal's name of each, None where it is unknown."""
-        return tuple(self.photos["identity"].to_pylist())
-
-    @cached_property
-    def keys(self) -> PhotoKeys:
-        """What decides which photos may be paired."""
-        names = ("identity", "encounter", "species", "viewpoint")
-        return PhotoKeys(**{name: _codes(self.photos[name].to_pylist()) for name in names})
-
-    @cached_property
-    def hashes(self) -> NDArray[np.uint64]:
-        """Perceptual hashes (N,)."""
-        return np.array(self.photos["perceptual_hash"].to_pylist(), dtype=np.uint64)
-
-    @cached_property
-    def rows(self) -> dict[tuple[str, str], int]:
-        """Row of each photo and chip."""
-        return {key: i for i, key in enumerate(zip(self.photo_ids, self.chip_ids, strict=True))}
-
-    @cached_property
-    def state(self) -> str:
-        """Hash of everything that decides which pairs are chosen and ranked, names included."""
-        codes = (map(int, column) for column in vars(self.keys).values())
-        rows = zip(self.photo_ids, self.chip_ids, map(repr, self.names), *codes, strict=True)
-        return shard_name("\0".join(map(str, row)) for row in rows)
-
-    def only(self, wanted: Collection[str]) -> Gallery:
-        """The gallery of those photos alone."""
-        return Gallery(
-            self.photos.filter(pa.array([photo in wanted for photo in self.photo_ids], pa.bool_()))
-        )
-
-
-def _codes(values: Sequence[str | None]) -> NDArray[np.int32]:
-    known = {v: i for i, v in enumerate(sorted({v for v in values if v is not None}))}
-    return np.array([-1 if v is None else known[v] for v in values], dtype=np.int32)
 
 
 def keep_gallery(job: Job, gallery: Gallery) -> None:
@@ -121,6 +66,14 @@ class Candidates(ShardResult):
     cosine: NDArray[np.float32]
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Retrieved(Candidates):
+    """Candidates with what each is for: a pair, a row of `neighbours`, or both."""
+
+    is_pair: NDArray[np.bool_]
+    is_near: NDArray[np.bool_]
+
+
 def plan_retrieve(gallery: Gallery) -> list[RetrieveShard]:
     """Even ranges of queries, few enough that reading the gallery once per range stays cheap."""
     count = len(gallery.photo_ids)
@@ -130,17 +83,28 @@ def plan_retrieve(gallery: Gallery) -> list[RetrieveShard]:
 
 
 def pair_rules(settings: Settings) -> dict[str, tuple[PairRule, int]]:
-    """Nearest over all, and nearest of the same name: a wrong name inside an identity never shows in a plain top-k."""
+    """The rules by which a photo chooses its partners, with how many it gets by each, which may be none.
+
+    Nearest over all; nearest of the same name, since a wrong name inside an identity never shows in a plain top-k; and
+    nearest of other names, so that pairs of either class are chosen on equal terms.
+    """
     base = PairRule(settings.same_species, settings.same_viewpoint)
-    rules = {"top_k": (base, settings.top_k)}
-    if settings.same_name_k:
-        rules["same_name"] = (replace(base, same_name=True), settings.same_name_k)
-    return rules
+    return {
+        "top_k": (base, settings.top_k),
+        "same_name": (replace(base, same_name=True), settings.same_name_k),
+        "other_name": (replace(base, other_name=True), settings.other_name_k),
+    }
 
 
-def retrieve_shard(job: Job, shard: RetrieveShard) -> Candidates:
-    """The nearest photos of one range of queries, over the whole gallery."""
-    return nearest(job, shard, pair_rules(job.settings), RETRIEVE)
+def retrieve_shard(job: Job, shard: RetrieveShard) -> Retrieved:
+    """The nearest photos of one range of queries, over the whole gallery: enough by each rule for pairs and neighbours."""
+    watch, rules, near = Stopwatch(), pair_rules(job.settings), job.settings.neighbours
+    wider = {name: (rule, max(k, near)) for name, (rule, k) in rules.items() if k or near}
+    found = _search(job, shard, wider, watch)
+    candidates = _candidates(found, shard, RETRIEVE, watch)
+    place = np.concatenate([_places(n.query) for n in found.values()])
+    k = np.concatenate([np.full(len(n.query), rules[name][1]) for name, n in found.items()])
+    return Retrieved(**vars(candidates), is_pair=place <= k, is_near=place <= near)
 
 
 def nearest(
@@ -148,11 +112,22 @@ def nearest(
 ) -> Candidates:
     """The nearest photos of one range of queries under each of several rules, one rule's after the other's."""
     watch = Stopwatch()
+    return _candidates(_search(job, shard, rules, watch), shard, stage, watch)
+
+
+def _search(
+    job: Job, shard: RetrieveShard, rules: Mapping[str, tuple[PairRule, int]], watch: Stopwatch
+) -> dict[str, Neighbours]:
     gallery = _kept_gallery(job.warehouse, job.prints.of("galleries"), shard.state)
     rows = np.arange(shard.first, shard.last)
     queries = _vectors(job, gallery, rows).to(device())
     with watch.in_engine():
-        found = exact_top_k(queries, rows, lambda: _blocks(job, gallery), gallery.keys, dict(rules))
+        return exact_top_k(queries, rows, lambda: _blocks(job, gallery), gallery.keys, dict(rules))
+
+
+def _candidates(
+    found: Mapping[str, Neighbours], shard: RetrieveShard, stage: StageFacts, watch: Stopwatch
+) -> Candidates:
     query, neighbour, cosine = (
         np.concatenate([getattr(n, field) for n in found.values()])
         for field in ("query", "neighbour", "cosine")
@@ -163,6 +138,12 @@ def nearest(
         neighbour=neighbour.astype(np.int32),
         cosine=cosine,
     )
+
+
+def _places(query: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Place, from 1, of each candidate of its query; a query's candidates stand together, best first."""
+    first = np.flatnonzero(np.diff(query, prepend=-1))
+    return np.arange(1, len(query) + 1) - np.repeat(first, np.diff(first, append=len(query)))
 
 
 def _blocks(job: Job, gallery: Gallery) -> Iterator[Block]:
@@ -210,16 +191,22 @@ def _vectors(job: Job, gallery: Gallery, rows: NDArray[np.int64]) -> torch.Tenso
     return found
 
 
-def new_pairs(job: Job, gallery: Gallery, candidates: Iterable[Candidates], stored: set[str]) -> pa.Table:
-    """Unordered pairs among all candidates and near-identical pictures that are not in `stored`, sorted by photo ids."""
+def new_pairs(job: Job, gallery: Gallery, candidates: Iterable[Retrieved], stored: set[str]) -> pa.Table:
+    """Unordered pairs that are called for and not in `stored`, sorted by photo ids.
+
+    Those of the candidates that were found as pairs, near-identical pictures, and reference pairs.
+    """
     cosine_of: dict[tuple[int, int], float] = {}
     for part in candidates:
-        low, high = np.minimum(part.query, part.neighbour), np.maximum(part.query, part.neighbour)
-        cosine_of.update(
-            zip(zip(low.tolist(), high.tolist(), strict=True), part.cosine.tolist(), strict=True)
-        )
-    rule = pair_rules(job.settings)["top_k"][0]
-    missing = [pair for pair in near_identical(gallery, rule, job.settings.top_k) if pair not in cosine_of]
+        query, neighbour = part.query[part.is_pair], part.neighbour[part.is_pair]
+        low, high = np.minimum(query, neighbour).tolist(), np.maximum(query, neighbour).tolist()
+        cosine_of.update(zip(zip(low, high, strict=True), part.cosine[part.is_pair].tolist(), strict=True))
+    rule, chosen = pair_rules(job.settings)["top_k"][0], job.settings
+    besides = {
+        *near_identical(gallery, rule, chosen.top_k),
+        *reference_pairs(gallery, rule, chosen.references),
+    }
+    missing = sorted(besides - cosine_of.keys())
     cosine_of.update(zip(missing, _cosines(job, gallery, missing), strict=True))
     rows = []
     for (a, b), cosine in sorted(cosine_of.items()):
@@ -289,6 +276,47 @@ def commit_pairs(job: Job, pairs: pa.Table) -> int:
         part = pairs.slice(start, _PAIRS_PER_FILE)
         commit(job, RETRIEVE, shard_name(part["pair_id"].to_pylist()), {"pairs": part})
     return int(pairs.num_rows)
+
+
+def new_neighbours(gallery: Gallery, candidates: Iterable[Retrieved], stored: NDArray[np.int64]) -> pa.Table:
+    """Unordered pairs of neighbours that are not stored, sorted by photo ids, with the column `code` besides.
+
+    A pair's code is row a x number of photos + row b, for rows a < b of the gallery; so are those of `stored`.
+    """
+    count = len(gallery.photo_ids)
+    codes, cosines_found = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
+    for part in candidates:
+        query, neighbour = (rows[part.is_near].astype(np.int64) for rows in (part.query, part.neighbour))
+        codes.append(np.minimum(query, neighbour) * count + np.maximum(query, neighbour))
+        cosines_found.append(part.cosine[part.is_near])
+    code, first = np.unique(np.concatenate(codes), return_index=True)
+    new = np.isin(code, stored, invert=True)
+    code, cosine = code[new], np.concatenate(cosines_found)[first[new]]
+    a, b = (pa.array(rows) for rows in np.divmod(code, max(1, count)))
+    photo, chip = gallery.photos["photo_id"], gallery.photos["chip_id"]
+    return pa.table(
+        {
+            "photo_a": photo.take(a),
+            "photo_b": photo.take(b),
+            "chip_a": chip.take(a),
+            "chip_b": chip.take(b),
+            "cosine": pa.array(cosine),
+            "code": pa.array(code),
+        }
+    )
+
+
+def commit_neighbours(job: Job, gallery: Gallery, neighbours: pa.Table) -> int:
+    """Write new neighbours in files of bounded size; returns how many.
+
+    A file is named by the gallery's state and the codes of its rows, which say all that is in it.
+    """
+    for start in range(0, neighbours.num_rows, _NEIGHBOURS_PER_FILE):
+        part = neighbours.slice(start, _NEIGHBOURS_PER_FILE)
+        codes = blake2b(part["code"].to_numpy().astype("<i8").tobytes()).hexdigest()
+        name = shard_name([gallery.state, codes])
+        commit(job, RETRIEVE, name, {"neighbours": part.drop_columns(["code"])})
+    return int(neighbours.num_rows)
 
 
 RETRIEVE = Stage.of(stages.RETRIEVE, retrieve_shard, lambda shard: shard.last - shard.first)

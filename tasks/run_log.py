@@ -14,6 +14,7 @@ import duckdb
 
 from schemas.stages import ITEM_KEYS, STAGES, StageFacts
 from schemas.tables import TABLES
+from schemas.views import FROM_SETTINGS
 from tasks.job import Job
 from tasks.shards import ShardResult, peak_bytes
 
@@ -140,8 +141,7 @@ class RunLog:
             "layer": job.layers[0],
             "top_k": job.settings.top_k,
             "same_name_k": job.settings.same_name_k,
-            "same_species": job.settings.same_species,
-            "same_viewpoint": job.settings.same_viewpoint,
+            **{name: getattr(job.settings, name) for name in FROM_SETTINGS},
             "state": state,
         }
 
@@ -154,9 +154,7 @@ class RunLog:
         message: str | None = None,
     ) -> None:
         """Append this run's row with the given status."""
-        columns = {
-            k: v for k, v in self.columns(state).items() if k not in ("same_species", "same_viewpoint")
-        }
+        columns = {k: v for k, v in self.columns(state).items() if k not in FROM_SETTINGS}
         row = {
             **columns,
             "status": status,
@@ -173,15 +171,23 @@ class RunLog:
         self.job.warehouse.write("runs", self.job.prints.suspects, f"{self.run_id}-{status}", [row])
 
 
-def unchanged(connection: duckdb.DuckDBPyConnection, pairs_fingerprint: str, state: str) -> bool:
-    """Whether a finished run has retrieved the pairs of exactly this catalogue state, and all of them are still there."""
+def unchanged(
+    connection: duckdb.DuckDBPyConnection, pairs_fingerprint: str, state: str, neighbours: int
+) -> bool:
+    """Whether a finished run has retrieved the pairs of exactly this catalogue state, and all of them are still there.
+
+    So must be its neighbours, as many per photo at least as are asked for: they only grow, so that their stored rows are
+    counted, without ranking them.
+    """
     found = connection.execute(
         """
         SELECT 1 FROM all_runs
         WHERE status = 'finished' AND pairs_fingerprint = ? AND state = ?
           AND CAST(counts ->> 'pairs' AS BIGINT) = (SELECT count(*) FROM pairs)
+          AND coalesce(CAST(counts ->> 'neighbours' AS BIGINT), 0) <= (SELECT count(*) FROM run_neighbours)
+          AND coalesce(CAST(settings ->> 'neighbours' AS INTEGER), 0) >= ?
         LIMIT 1
         """,
-        [pairs_fingerprint, state],
+        [pairs_fingerprint, state, neighbours],
     ).fetchall()
     return bool(found)

@@ -68,6 +68,7 @@ def _counts(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
     queries = {
         "photos": "SELECT count(*) FROM photos",
         "animals": "SELECT count(DISTINCT identity) FROM photos",
+        "neighbours": "SELECT count(*) FROM run_neighbours",
         "pairs": "SELECT count(*) FROM pairs",
         "scored": "SELECT count(DISTINCT pair_id) FROM scores",
         "suspects": "SELECT count(*) FROM suspects",

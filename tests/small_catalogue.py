@@ -20,10 +20,19 @@ from tasks.draw import DrawShard, draw_shard, plan_draw
 from tasks.drawn_catalogue import Planting, write_drawn_catalogue
 from tasks.embed import EmbedShard, embed_shard, plan_embed
 from tasks.flag import flag
+from tasks.gallery import Gallery
 from tasks.ingest import IngestShard, ingest_shard, plan_ingest
 from tasks.job import Job, prepare_job
 from tasks.remaining import look
-from tasks.retrieve import Gallery, commit_pairs, keep_gallery, new_pairs, plan_retrieve, retrieve_shard
+from tasks.retrieve import (
+    commit_neighbours,
+    commit_pairs,
+    keep_gallery,
+    new_neighbours,
+    new_pairs,
+    plan_retrieve,
+    retrieve_shard,
+)
 from tasks.run_log import RunLog
 from tasks.score import ScoreShard, plan_score, score_shard
 from tasks.warehouse import Warehouse
@@ -47,6 +56,9 @@ TINY: dict[str, Any] = {
     "workers": 1,
     "top_k": 3,
     "same_name_k": 1,
+    "other_name_k": 1,
+    "references": 3,
+    "neighbours": 5,
     "max_keypoints": 256,
     "cluster": "local",
 }
@@ -56,6 +68,7 @@ COMPARED = (
     "failures",
     "embeddings",
     "keypoints",
+    "neighbours",
     "pairs",
     "scores",
     "matches",
@@ -65,6 +78,7 @@ COMPARED = (
 """Current views that two ways to the same catalogue must agree on."""
 _KEYS = {name: table.key for name, table in TABLES.items()} | {
     "photos": ("photo_id",),
+    "neighbours": ("photo", "other"),
     "suspects": ("pair_id", "kind"),
 }
 
@@ -150,8 +164,10 @@ class Stages:
     def _retrieve(self) -> None:
         with look(self.job, self.columns()) as (_, left):
             self.gallery, stored = left.gallery(), left.stored_pairs()
+            near = left.stored_neighbours(self.gallery)
         keep_gallery(self.job, self.gallery)
         found = [retrieve_shard(self.job, s) for s in plan_retrieve(self.gallery)]
+        commit_neighbours(self.job, self.gallery, new_neighbours(self.gallery, found, near))
         commit_pairs(self.job, new_pairs(self.job, self.gallery, found, stored))
 
     def _score(self) -> None:

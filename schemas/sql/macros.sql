@@ -3,6 +3,10 @@
 -- The same picture, saved again or in another size, by the differing bits of two perceptual hashes.
 CREATE OR REPLACE MACRO near_identical(hash_distance) AS hash_distance <= near_identical_bits();
 
+-- Photos of a species among whose pairs its reference pairs are sought: the fewest, n, with n (n - 1) / 2 pairs enough.
+CREATE OR REPLACE MACRO reference_photos(wanted) AS
+    CAST(ceil(0.5 + sqrt(0.25 + 2.0 * pairs_per_reference() * wanted)) AS BIGINT);
+
 -- Whether two photos may show one side of an animal: an unknown side fits all.
 CREATE OR REPLACE MACRO one_side(viewpoint_a, viewpoint_b) AS coalesce(viewpoint_a = viewpoint_b, true);
 

@@ -19,8 +19,9 @@ from pairx_engine.topk import PairRule
 from schemas import stages
 from schemas.fingerprints import fingerprint
 from schemas.tables import TABLES
+from tasks.gallery import Gallery
 from tasks.job import Job
-from tasks.retrieve import Candidates, Gallery, RetrieveShard, nearest, pair_rules, plan_retrieve
+from tasks.retrieve import Candidates, RetrieveShard, nearest, pair_rules, plan_retrieve
 from tasks.shards import Stage
 from tasks.warehouse import pair_id, shard_name
 

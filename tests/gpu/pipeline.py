@@ -25,6 +25,8 @@ _SETTINGS = {
     "n_pixel_maps": 2,
     "top_k": 3,
     "same_name_k": 1,
+    "other_name_k": 1,
+    "references": 4,
 }
 _SHARE_OF_PAIRS = 0.95
 """Of the pairs and suspects that both devices must find: half-precision embeddings round near ties to either side."""

@@ -41,6 +41,8 @@ CHANGES = {
     "homography_threshold": (4.0, FROM_SCORES),
     "top_k": (6, FROM_PAIRS),
     "same_name_k": (3, FROM_PAIRS),
+    "other_name_k": (3, FROM_PAIRS),
+    "references": (3, FROM_PAIRS),
     "same_species": (True, FROM_PAIRS),
     "same_viewpoint": (True, FROM_PAIRS),
     "max_pixels": (1000, {"photos"}),
@@ -53,6 +55,7 @@ RUNNING = {
     "model_revision": "abc",
     "matcher_weights": "/somewhere/else",
     "figures": 3,
+    "neighbours": 3,
     "cluster": "tcp://10.0.0.1:8786",
     "workers": 3,
     "batch_size": 3,
@@ -60,7 +63,7 @@ RUNNING = {
     "pairs_per_shard": 3,
     "retries": 3,
 }
-"""Settings that only say where and how the work is done. Weights count by their content, not by their place."""
+"""Settings that only say where and how the work is done, and how much is kept. Weights count by their content, not by their place."""
 
 READER = {"decoder": "pillow-13", "convention": "v1"}
 
@@ -129,13 +132,14 @@ def test_a_layer_named_is_the_same_as_the_models_own():
 
 IDENTITIES = ({"d": 1}, {"m": 1}, {"e": 1}, {"x": 1}, ("a.b",))
 STORED = {
-    (): "7c5ecb7a26242d14 fb4b9c8ded6ba54f c676ffda8448f53c 99531e146969739d 6ceabce5d9181b82 724a557f3af132d9 "
-    "888a66acf0aa1cea 8f11411383ee748e",
+    (): "7c5ecb7a26242d14 fb4b9c8ded6ba54f c676ffda8448f53c f8dd09a801ece905 6ceabce5d9181b82 724a557f3af132d9 "
+    "e80713059ba597a5 8f11411383ee748e",
     (("preset", "paper"), ("reduction", "signed_sum"), ("precision", "tf32"), ("view_side", 512), ("max_keypoints", 500),
      ("homography", "least_squares"), ("homography_threshold", 4.5), ("top_k", 7), ("same_name_k", 1),
+     ("other_name_k", 1), ("references", 50),
      ("same_species", True), ("same_viewpoint", True), ("max_pixels", 1000), ("n_pixel_maps", 3), ("n_lines", 4)):
-    "7e86ccf8e0b6d171 fb4b9c8ded6ba54f add6e4c5a645db30 238f19e85c6c417c a3a2e9eabb3f9669 28e633e822e36c16 "
-    "09e27b0a5a5ecb49 da6512894baa8916",
+    "7e86ccf8e0b6d171 fb4b9c8ded6ba54f add6e4c5a645db30 58ef6ae77c19769f a3a2e9eabb3f9669 28e633e822e36c16 "
+    "7efb1e176bbcd8d7 da6512894baa8916",
 }  # fmt: skip
 """Fingerprints that warehouses hold, the sweep's last, by what was set."""
 

@@ -16,8 +16,9 @@ from schemas.errors import AcceleratorFailure
 from schemas.tables import GALLERIES
 from tasks import job as module
 from tasks import retrieve
+from tasks.gallery import Gallery
 from tasks.job import Job, device, matcher_of, model_of
-from tasks.retrieve import Gallery, keep_gallery, plan_retrieve, retrieve_shard
+from tasks.retrieve import keep_gallery, plan_retrieve, retrieve_shard
 
 
 @pytest.fixture

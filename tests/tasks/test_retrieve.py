@@ -13,13 +13,15 @@ from hypothesis import strategies as st
 from pairx_engine.topk import PairRule, PhotoKeys
 from schemas.settings import Settings
 from schemas.tables import GALLERIES
-from schemas.thresholds import NEAR_IDENTICAL_BITS
 from tasks import retrieve
+from tasks.gallery import Gallery
 from tasks.job import Job
+from tasks.remaining import look
 from tasks.retrieve import (
-    Gallery,
+    commit_neighbours,
     commit_pairs,
     near_identical,
+    new_neighbours,
     new_pairs,
     pair_rules,
     plan_retrieve,
@@ -27,58 +29,11 @@ from tasks.retrieve import (
 )
 from tasks.warehouse import Warehouse, pair_id
 from tests.small_catalogue import Stages, views_of
+from tests.tasks import choice_of_pairs as naive
 
 
 def gallery_of(photos: list[dict[str, Any]]) -> Gallery:
     return Gallery(pa.Table.from_pylist([{"chip_id": "c"} | p for p in photos], schema=GALLERIES.schema))
-
-
-def bits(p: dict[str, Any], q: dict[str, Any]) -> int:
-    return bin(p["perceptual_hash"] ^ q["perceptual_hash"]).count("1")
-
-
-def allowed(p: dict[str, Any], q: dict[str, Any], rules: dict[str, bool]) -> bool:
-    """May two photos be paired: not with itself, not within an encounter, not against the restrictions."""
-    if p["photo_id"] == q["photo_id"] or (p["encounter"] is not None and p["encounter"] == q["encounter"]):
-        return False
-    wanted = [name for name in ("species", "viewpoint") if rules.get(f"same_{name}")]
-    return all(None in (p[n], q[n]) or p[n] == q[n] for n in wanted)
-
-
-def copies(photos: list[dict[str, Any]], limit: int, rules: dict[str, bool]) -> set[tuple[str, str]]:
-    """Near-identical pictures without one known name: of each photo the `limit` nearest, ties by id."""
-    found = set()
-    for p in photos:
-        alike = [
-            (bits(p, q), q["photo_id"])
-            for q in photos
-            if allowed(p, q, rules)
-            and bits(p, q) <= NEAR_IDENTICAL_BITS
-            and p["perceptual_hash"]
-            and q["perceptual_hash"]
-            and (p["identity"] is None or p["identity"] != q["identity"])
-        ]
-        found |= {tuple(sorted((p["photo_id"], other))) for _, other in sorted(alike)[:limit]}
-    return found  # type: ignore[return-value]
-
-
-def brute_force(
-    photos: list[dict[str, Any]], vectors: dict[str, np.ndarray], top_k: int, same_name_k: int, **rules: bool
-) -> dict[tuple[str, str], float]:
-    """Pairs by definition: for each photo all others, sorted; then near-identical pictures."""
-
-    def cosine(p: str, q: str) -> np.float32:
-        a, b = (vectors[x].astype(np.float64) for x in (p, q))
-        return np.float32(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
-
-    chosen = copies(photos, top_k, rules)
-    for p in photos:
-        key = p["photo_id"]
-        others = [q for q in photos if allowed(p, q, rules)]
-        others.sort(key=lambda q: (-cosine(key, q["photo_id"]), q["photo_id"]))  # used at once
-        one_name = [q for q in others if p["identity"] is not None and q["identity"] == p["identity"]]
-        chosen |= {tuple(sorted((key, q["photo_id"]))) for q in others[:top_k] + one_name[:same_name_k]}  # type: ignore[misc]
-    return {pair: float(cosine(*pair)) for pair in chosen}
 
 
 def stored_vectors(done: Stages) -> dict[str, np.ndarray]:
@@ -90,15 +45,22 @@ def test_pairs_are_those_of_brute_force(done: Stages) -> None:
     vectors, chosen = stored_vectors(done), done.job.settings
     photos = [p for p in done.photos().values() if p["photo_id"] in vectors]
     assert any(a["encounter"] == b["encounter"] for a, b in itertools.combinations(photos, 2))
-    wanted = brute_force(photos, vectors, chosen.top_k, chosen.same_name_k)
+    cosine = naive.cosine_of(vectors)
+    wanted = naive.pairs(photos, cosine, chosen)
+    assert set().union(*(row["why"] for row in wanted.values())) >= {
+        "top_k",
+        "same_name",
+        "other_name",
+        "reference",
+    }
     table = done.warehouse.read("pairs", done.job.prints.pairs).to_pylist()
     assert {(r["photo_a"], r["photo_b"]) for r in table} == wanted.keys()
     by_id = {p["photo_id"]: p for p in photos}
     for row in table:
         a, b = by_id[row["photo_a"]], by_id[row["photo_b"]]
         assert row["photo_a"] < row["photo_b"]
-        assert row["cosine"] == pytest.approx(wanted[row["photo_a"], row["photo_b"]], abs=1e-7)
-        assert row["hash_distance"] == bits(a, b)
+        assert row["cosine"] == pytest.approx(cosine(a, b), abs=1e-7)
+        assert row["hash_distance"] == naive.bits(a, b)
         assert (row["chip_a"], row["chip_b"]) == (a["chip_id"], b["chip_id"])
         assert row["pair_id"] == pair_id(a["photo_id"], a["chip_id"], b["photo_id"], b["chip_id"])
 
@@ -122,7 +84,7 @@ def test_the_current_view_ranks_what_brute_force_ranks(
     table = new_pairs(job, done.gallery, [retrieve_shard(job, s) for s in shards], set())
     vectors = stored_vectors(done)
     photos = [p for p in done.photos().values() if p["photo_id"] in vectors]
-    wanted = brute_force(photos, vectors, settings.top_k, settings.same_name_k, **rules)
+    wanted = naive.pairs(photos, naive.cosine_of(vectors), settings)
     assert set(zip(table["photo_a"].to_pylist(), table["photo_b"].to_pylist(), strict=True)) == wanted.keys()
 
     elsewhere = Job(**{**vars(job), "warehouse": Warehouse(str(tmp_path / "w"))})
@@ -169,16 +131,60 @@ def test_near_identical_is_the_double_loop(
     ]  # fmt: skip
     gallery = gallery_of(photos)
     found = near_identical(gallery, PairRule(same_species=same_species), limit)
+    chosen = Settings(same_species=same_species, top_k=limit)
     named = [(gallery.photo_ids[a], gallery.photo_ids[b]) for a, b in found]
-    assert named == sorted(copies(photos, limit, {"same_species": same_species}))
+    assert named == sorted(naive.copies(photos, chosen))
 
 
 def test_rules_follow_the_settings() -> None:
-    rules = pair_rules(Settings(top_k=7, same_name_k=3, same_species=True))
-    assert {name: (rule.same_name, rule.same_species, rule.same_viewpoint, k) for name, (rule, k) in rules.items()} == {
-        "top_k": (False, True, False, 7), "same_name": (True, True, False, 3)
-    }  # fmt: skip
-    assert pair_rules(Settings(same_name_k=0)).keys() == {"top_k"}
+    rules = pair_rules(Settings(top_k=7, same_name_k=3, other_name_k=0, same_species=True))
+    assert rules == {
+        "top_k": (PairRule(same_species=True), 7),
+        "same_name": (PairRule(same_species=True, same_name=True), 3),
+        "other_name": (PairRule(same_species=True, other_name=True), 0),
+    }
+
+
+@pytest.mark.parametrize(
+    "chosen", [{}, {"neighbours": 0}, {"neighbours": 2, "top_k": 4}, {"other_name_k": 0}], ids=str
+)
+def test_one_search_finds_pairs_and_neighbours(done: Stages, chosen: dict[str, int]) -> None:
+    """By each rule the first k are pairs and the first of their own number are neighbours, whichever is more."""
+    assert done.gallery is not None
+    settings = done.job.settings.model_copy(update=chosen)
+    job = Job(**{**vars(done.job), "settings": settings})
+    (shard,) = plan_retrieve(done.gallery)
+    found = retrieve_shard(job, shard)
+    rules = pair_rules(settings)
+    for mask, limits in (
+        (found.is_pair, [k for _, k in rules.values()]),
+        (found.is_near, [settings.neighbours] * len(rules)),
+    ):
+        wanted = {name: (rule, k) for (name, (rule, _)), k in zip(rules.items(), limits, strict=True)}
+        alone = retrieve.nearest(job, shard, wanted, retrieve.RETRIEVE)
+        assert list(zip(found.query[mask], found.neighbour[mask], strict=True)) == list(
+            zip(alone.query, alone.neighbour, strict=True)
+        )
+
+
+def test_stored_neighbours_are_not_found_again(
+    done: Stages, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    assert done.gallery is not None
+    found = [retrieve_shard(done.job, s) for s in plan_retrieve(done.gallery)]
+    everything = new_neighbours(done.gallery, found, np.empty(0, np.int64))
+    with look(done.job, done.columns()) as (_, left):
+        stored = left.stored_neighbours(done.gallery)
+    assert set(stored.tolist()) == set(everything["code"].to_pylist())
+    assert len(stored) == everything.num_rows > 60
+    assert new_neighbours(done.gallery, found, stored).num_rows == 0
+    assert new_neighbours(done.gallery, found, stored[3:])["code"].to_pylist() == sorted(stored[:3].tolist())
+    monkeypatch.setattr(retrieve, "_NEIGHBOURS_PER_FILE", 25)
+    elsewhere = Job(**{**vars(done.job), "warehouse": Warehouse(str(tmp_path / "w"))})
+    for _ in range(2):  # a twin writes the same files
+        assert commit_neighbours(elsewhere, done.gallery, everything) == len(stored)
+        assert elsewhere.warehouse.read("neighbours", done.job.prints.embeddings).num_rows == len(stored)
+    assert len(elsewhere.warehouse.shards("neighbours", done.job.prints.embeddings)) == -(-len(stored) // 25)
 
 
 def test_the_plan_covers_every_query_once(monkeypatch: pytest.MonkeyPatch) -> None:

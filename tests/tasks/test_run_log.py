@@ -104,7 +104,7 @@ def test_columns_describe_the_run_to_the_views(job: Job) -> None:
 def test_a_state_counts_as_done_only_after_a_finished_run_of_the_same_settings(job: Job) -> None:
     def is_done(state: str, fingerprint: str) -> bool:
         with look(job, RunLog(job).columns()) as (connection, _):
-            return unchanged(connection, fingerprint, state)
+            return unchanged(connection, fingerprint, state, job.settings.neighbours)
 
     log = RunLog(job)
     log.write("started", "s")
@@ -163,7 +163,7 @@ def test_runs_stored_before_the_devices_were_known_are_read(job: Job, also_new: 
     assert stored.num_rows == 1 + also_new
     assert job.warehouse.check() == []
     with look(job, old.columns()) as (connection, _):
-        assert unchanged(connection, job.prints.pairs, "s")
+        assert unchanged(connection, job.prints.pairs, "s", 0)
 
 
 def test_versions_name_what_computes() -> None:

@@ -46,7 +46,8 @@ WITH pieces AS (
         END
 )
 SELECT
-    * EXCLUDE (why, rank_a, rank_b, same_name_rank_a, same_name_rank_b, homography, usual_inliers, usual_cosine),
+    * EXCLUDE (why, rank_a, rank_b, same_name_rank_a, same_name_rank_b, other_name_rank_a, other_name_rank_b,
+        homography, usual_inliers, usual_cosine),
     (sharpness + coverage + geometry) / 3 AS plausibility,
     -- Both are needed, so they are multiplied; the root brings the product back to the scale of its factors.
     sqrt(similarity * plausibility) AS evidence,

@@ -8,7 +8,7 @@ import torch
 
 from pairx_engine.topk import PairRule, PhotoKeys
 from tasks.evaluation.listing import list_fingerprint, list_rules, list_shard, listed_pairs, plan_list
-from tasks.retrieve import Gallery
+from tasks.gallery import Gallery
 from tests.small_catalogue import Stages
 
 
