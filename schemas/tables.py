@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from schemas.columns import BOOL, F32, F64, I32, I64, LAYER, PAIR_KEY, STRING, Table, column, required
 from schemas.evaluation_tables import EVALUATION_TABLES
+from schemas.signal_tables import SIGNALS
 from schemas.sql_files import kinds_in_words
 from schemas.stages import STAGES
 
@@ -298,7 +299,7 @@ SUSPECTS = Table(
 )
 
 _OF_RUNS = (
-    PHOTOS, EMBEDDINGS, GALLERIES, KEYPOINTS, PAIRS, MATCHES, RELEVANCES, SCORES, EXPLANATIONS, SUSPECTS,
+    PHOTOS, EMBEDDINGS, GALLERIES, KEYPOINTS, PAIRS, MATCHES, RELEVANCES, SIGNALS, SCORES, EXPLANATIONS, SUSPECTS,
 )  # fmt: skip
 FINGERPRINTS = tuple(dict.fromkeys(t.fingerprint for t in _OF_RUNS if t.fingerprint))
 """A run's fingerprints, in the order of the first table that lies under each."""

@@ -163,13 +163,14 @@ def test_tables_do_not_share_a_fingerprint():
 
 
 def test_matches_and_relevances_lie_under_the_scores_fingerprint():
-    found = Fingerprints("a", "b", "c", "d", "e", "f", "g")
-    assert [found.of(t) for t in ("photos", "scores", "matches", "relevances", "suspects")] == [
+    found = Fingerprints("a", "b", "c", "d", "e", "f", "g", "h")
+    assert [found.of(t) for t in ("photos", "scores", "matches", "relevances", "signals", "suspects")] == [
         "a",
         "e",
         "e",
         "e",
-        "g",
+        "f",
+        "h",
     ]
     for other in ("no such table", "measurements"):
         with pytest.raises(KeyError, match=other):
