@@ -108,7 +108,9 @@ def cells_of(points: Values, grid: tuple[int, int], chip: tuple[int, int]) -> Ce
     return np.clip(found.astype(np.int64), 0, [columns - 1, rows - 1])
 
 
-def agreeing(local: tuple[Cells, Cells], deep: tuple[Cells, Cells], grid: tuple[int, int]) -> NDArray[np.bool_]:
+def agreeing(
+    local: tuple[Cells, Cells], deep: tuple[Cells, Cells], grid: tuple[int, int]
+) -> NDArray[np.bool_]:
     """Which local matches agree with a deep match, (n,): at both ends they lie in its cell or one of the eight around it.
 
     `local` and `deep` are the cells (n, 2) and (k, 2), as (column, row), of matches in either photo; no cell of the first has

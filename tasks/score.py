@@ -212,7 +212,9 @@ def _in_company(
             yield from _in_company([photo], work, lost)
 
 
-def local_features(job: Job, photos: Iterable[Photo], keypoint_shards: Iterable[str]) -> dict[str, LocalFeatures]:
+def local_features(
+    job: Job, photos: Iterable[Photo], keypoint_shards: Iterable[str]
+) -> dict[str, LocalFeatures]:
     """The stored features of photos' chips by photo id, from those shards; photos that have none are left out."""
     wanted = {(p["photo_id"], p["chip_id"]) for p in photos}
     table = job.warehouse.read(

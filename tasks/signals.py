@@ -77,7 +77,12 @@ def signal_shard(job: Job, shard: SignalShard) -> ShardResult:
             found = evidence_between(job, local.get(pair.photo_a), local.get(pair.photo_b))
             for layer in job.layers:
                 finding = stored_finding(*(stored[table][pair.pair_id, layer] for table in stored))
-                key = {"pair_id": pair.pair_id, "photo_a": pair.photo_a, "photo_b": pair.photo_b, "layer": layer}
+                key = {
+                    "pair_id": pair.pair_id,
+                    "photo_a": pair.photo_a,
+                    "photo_b": pair.photo_b,
+                    "layer": layer,
+                }
                 rows.append(key | signal_row(finding, found, job.chip_size))
     return commit(job, SIGNALS, shard.name, {"signals": rows}, {"signals": failures}, watch)
 

@@ -22,10 +22,10 @@ from schemas.setting import Setting, Table
 from schemas.settings import Settings
 from schemas.tables import FINGERPRINTS, TABLES
 
-ALL = {"photos", "embeddings", "keypoints", "pairs", "scores", "explanations", "suspects"}
+ALL = {"photos", "embeddings", "keypoints", "pairs", "scores", "signals", "explanations", "suspects"}
 FROM_EMBEDDINGS = ALL - {"photos", "keypoints"}
-FROM_KEYPOINTS = {"keypoints", "scores", "explanations", "suspects"}
-FROM_SCORES = {"scores", "explanations", "suspects"}
+FROM_KEYPOINTS = {"keypoints", "scores", "signals", "explanations", "suspects"}
+FROM_SCORES = {"scores", "signals", "explanations", "suspects"}
 FROM_PAIRS = {"pairs", "suspects"}
 
 CHANGES = {
@@ -129,13 +129,13 @@ def test_a_layer_named_is_the_same_as_the_models_own():
 
 IDENTITIES = ({"d": 1}, {"m": 1}, {"e": 1}, {"x": 1}, ("a.b",))
 STORED = {
-    (): "7c5ecb7a26242d14 fb4b9c8ded6ba54f c676ffda8448f53c 99531e146969739d 6ceabce5d9181b82 724a557f3af132d9 "
-    "888a66acf0aa1cea 8f11411383ee748e",
+    (): "7c5ecb7a26242d14 fb4b9c8ded6ba54f c676ffda8448f53c 99531e146969739d 6ceabce5d9181b82 abafda842f4d9d12 "
+    "724a557f3af132d9 888a66acf0aa1cea 8f11411383ee748e",
     (("preset", "paper"), ("reduction", "signed_sum"), ("precision", "tf32"), ("view_side", 512), ("max_keypoints", 500),
      ("homography", "least_squares"), ("homography_threshold", 4.5), ("top_k", 7), ("same_name_k", 1),
      ("same_species", True), ("same_viewpoint", True), ("max_pixels", 1000), ("n_pixel_maps", 3), ("n_lines", 4)):
-    "7e86ccf8e0b6d171 fb4b9c8ded6ba54f add6e4c5a645db30 238f19e85c6c417c a3a2e9eabb3f9669 28e633e822e36c16 "
-    "09e27b0a5a5ecb49 da6512894baa8916",
+    "7e86ccf8e0b6d171 fb4b9c8ded6ba54f add6e4c5a645db30 238f19e85c6c417c a3a2e9eabb3f9669 6bae6e4540c31142 "
+    "28e633e822e36c16 09e27b0a5a5ecb49 da6512894baa8916",
 }  # fmt: skip
 """Fingerprints that warehouses hold, the sweep's last, by what was set."""
 

@@ -251,7 +251,13 @@ def test_stored_scores_follow_from_stored_matches(views: dict[str, Any]) -> None
 def test_one_shard_twice_gives_the_same_bytes(done: Stages, elsewhere: Job) -> None:
     score_shard(elsewhere, done.score[1])
     again, first = files_of(elsewhere.warehouse), files_of(done.warehouse)
-    assert {path.partition("/")[0] for path in again} == {"keypoints", "matches", "relevances", "signals", "scores"}
+    assert {path.partition("/")[0] for path in again} == {
+        "keypoints",
+        "matches",
+        "relevances",
+        "signals",
+        "scores",
+    }
     assert again == {path: first[path] for path in again}
 
 
