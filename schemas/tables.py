@@ -41,11 +41,7 @@ PHOTOS = Table(
             column("identity", STRING, "name of the animal; null when unknown"),
             column("species", STRING, "species as the catalogue spells it"),
             column("encounter", STRING, "photos of one encounter are never paired"),
-            column(
-                "taken_at",
-                STRING,
-                "date or time as the catalogue gives it, ISO 8601 where it could be parsed",
-            ),
+            column("taken_at", STRING, "date or time as the catalogue gives it, ISO 8601 where possible"),
             column("viewpoint", STRING, "side of the animal, e.g. left, right, front"),
             column(
                 "box",

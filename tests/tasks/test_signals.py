@@ -20,7 +20,9 @@ from tests.small_catalogue import Stages, files_of, views_of
 @pytest.fixture
 def older(done: Stages, tmp_path: Path) -> Job:
     """The finished job in a warehouse that was filled before there were signals."""
-    there = Path(shutil.copytree(done.warehouse.root, tmp_path / "w", ignore=shutil.ignore_patterns("signals")))
+    there = Path(
+        shutil.copytree(done.warehouse.root, tmp_path / "w", ignore=shutil.ignore_patterns("signals"))
+    )
     return Job(**{**vars(done.job), "warehouse": Warehouse(str(there))})
 
 
@@ -72,7 +74,7 @@ def test_a_pair_alone_has_the_row_that_it_has_in_company(done: Stages, older: Jo
     wanted = views_of(done.warehouse, ("signals",), done.columns())["signals"]
     fill(older, done)
     assert views_of(older.warehouse, ("signals",), done.columns())["signals"] == wanted
-    # The others of those shards were computed alone, too: no row is there twice.
+    # What is computed later of those shards leaves them out: no row is there twice.
     stored = older.warehouse.read(TABLE.name, older.prints.signals)["pair_id"].to_pylist()
     assert len(stored) == len(set(stored)) == len(wanted)
 
