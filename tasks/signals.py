@@ -60,9 +60,16 @@ def plan_signals(pairs: Sequence[ScoredPair], keypoints_in: Mapping[str, str]) -
 
 
 def signal_shard(job: Job, shard: SignalShard) -> ShardResult:
-    """Compute and commit the signals of one shard, in the order of its score shard."""
+    """Compute and commit the signals of one shard."""
     watch = Stopwatch()
     failures: list[Failure] = []
+    with watch.in_engine():
+        rows = signal_rows(job, shard, failures)
+    return commit(job, SIGNALS, shard.name, {"signals": rows}, {"signals": failures}, watch)
+
+
+def signal_rows(job: Job, shard: SignalShard, failures: list[Failure]) -> list[dict[str, Any]]:
+    """The rows of one shard in the order of its score shard; pairs that fail are added to `failures` instead."""
     rows: list[dict[str, Any]] = []
     photos = [
         {"photo_id": photo, "chip_id": chip}
@@ -73,18 +80,15 @@ def signal_shard(job: Job, shard: SignalShard) -> ShardResult:
     stored = {table: dict(_stored(job, table, shard)) for table in ("matches", "relevances")}
     place = {pair: i for i, (pair, _) in enumerate(stored["matches"])}
     for pair in sorted(shard.pairs, key=lambda p: place[p.pair_id]):
-        with watch.in_engine(), or_failure(failures, "signals", pair.pair_id):
+        with or_failure(failures, "signals", pair.pair_id):
             found = evidence_between(job, local.get(pair.photo_a), local.get(pair.photo_b))
+            key = {"pair_id": pair.pair_id, "photo_a": pair.photo_a, "photo_b": pair.photo_b}
+            of_pair = []
             for layer in job.layers:
                 finding = stored_finding(*(stored[table][pair.pair_id, layer] for table in stored))
-                key = {
-                    "pair_id": pair.pair_id,
-                    "photo_a": pair.photo_a,
-                    "photo_b": pair.photo_b,
-                    "layer": layer,
-                }
-                rows.append(key | signal_row(finding, found, job.chip_size))
-    return commit(job, SIGNALS, shard.name, {"signals": rows}, {"signals": failures}, watch)
+                of_pair.append(key | {"layer": layer} | signal_row(finding, found, job.chip_size))
+            rows += of_pair
+    return rows
 
 
 def _stored(job: Job, table: str, shard: SignalShard) -> Iterator[tuple[tuple[str, str], Row]]:
