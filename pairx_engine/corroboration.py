@@ -17,6 +17,7 @@ change no bit.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,12 +52,13 @@ class Corroboration:
     * `match_symmetry`, `local_symmetry`: Pearson's correlation of rho_A and rho_B at the two ends of the deep and of the local
       matches, in [-1, 1]; None for fewer than three or where either side is constant.
 
-    Weighted signals and correlations are None where a grid is zero throughout: nothing says where that model looks.
+    Weighted signals and correlations are None where a grid is zero throughout: nothing says where that model looks. What is
+    counted over local matches is None where nothing was matched for want of features; without a match it is 0.
     """
 
     weighted_matches: float | None
     product_weighted_matches: float | None
-    agreeing_matches: int
+    agreeing_matches: int | None
     weighted_agreeing_matches: float | None
     weighted_inliers: float | None
     weighted_inverted_residual_mean: float | None
@@ -68,16 +70,15 @@ def corroboration(finding: Finding, local: LocalEvidence, chip: tuple[int, int])
     """All signals of a pair from its finding and its local evidence; `chip` is (H, W) of both chips."""
     shapes = [(int(side.grid.shape[0]), int(side.grid.shape[1])) for side in finding.sides]
     deep = finding.sides[0].cells, finding.sides[1].cells
+    grids = [relative_relevance(side.grid) for side in finding.sides]
+    if local.points is None:
+        return Corroboration(None, None, None, None, None, None, correlation(*_at(grids, deep)), None)
     near = cells_of(local.points[0], shapes[0], chip), cells_of(local.points[1], shapes[1], chip)
     agree = agreeing(near, deep, shapes[0])
     count = int(agree.sum())
-    grids = [relative_relevance(side.grid) for side in finding.sides]
-    if grids[0] is None or grids[1] is None:
+    if any(grid is None for grid in grids):
         return Corroboration(None, None, count, None, None, None, None, None)
-    rho, rho_deep = (
-        [grid[cells[:, 1], cells[:, 0]] for grid, cells in zip((grids[0], grids[1]), ends, strict=True)]
-        for ends in (near, deep)
-    )
+    rho, rho_deep = _at(grids, near), _at(grids, deep)
     weights = np.sqrt(rho[0] * rho[1])
     return Corroboration(
         math.fsum(weights),
@@ -89,6 +90,13 @@ def corroboration(finding: Finding, local: LocalEvidence, chip: tuple[int, int])
         correlation(*rho_deep),
         correlation(*rho),
     )
+
+
+def _at(grids: Sequence[Values | None], cells: tuple[Cells, Cells]) -> tuple[Values, Values]:
+    """rho of either photo at the cells (n, 2) of its ends of matches; nothing where a grid has none."""
+    if grids[0] is None or grids[1] is None:
+        return np.empty(0), np.empty(0)
+    return grids[0][cells[0][:, 1], cells[0][:, 0]], grids[1][cells[1][:, 1], cells[1][:, 0]]
 
 
 def relative_relevance(grid: NDArray[np.floating]) -> Values | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from schemas.columns import F32, I32, LAYER, PAIR_KEY, Table, column, required
+from schemas.columns import F32, I32, LAYER, PAIR_KEY, Table, column
 
 SIGNALS_VERSION = 1
 """Raised whenever a signal is added or its equation changes (`pairx_engine/corroboration.py`); part of the fingerprint."""
@@ -24,14 +24,14 @@ SIGNALS = Table(
                 "weighted_matches",
                 F32,
                 "sum over local matches of the root of both cells' relevance, each as a multiple of its photo's mean; null "
-                "where a photo has no relevance",
+                "where a photo has no relevance or no keypoints",
             ),
             column(
                 "product_weighted_matches",
                 F32,
                 "the same sum of the products of both relevances",
             ),
-            required(
+            column(
                 "agreeing_matches",
                 I32,
                 "local matches whose two ends lie within one cell of those of a mutual match of deep features",

@@ -182,21 +182,29 @@ def without_signals_among(
 ) -> list[ScoredPair]:
     """Pairs of a relation of the connection, named in code, that have all rows of a score at a layer but no signals.
 
-    The relation has both chips. Those that failed for good are left out unless they are to be retried.
+    The relation has both chips. Those that failed for good are left out unless they are to be retried. Where none lack signals,
+    as after every run, only narrow tables are read.
     """
+    given = {"layer": layer, **_given_up(SIGNALS, retry_failed)}
+    lacking = f"""
+        FROM {relation}
+        SEMI JOIN (SELECT pair_id FROM run_scores WHERE layer = $layer) USING (pair_id)
+        ANTI JOIN (SELECT pair_id FROM run_signals WHERE layer = $layer) USING (pair_id)
+        ANTI JOIN (SELECT item AS pair_id FROM ({_GIVEN_UP})) USING (pair_id)
+    """  # noqa: S608  # names from code
+    if not connection.execute(f"SELECT 1 {lacking} LIMIT 1", given).fetchall():
+        return []
     scored = " INTERSECT ".join(
         f"SELECT pair_id, shard FROM run_{table} WHERE layer = $layer"  # noqa: S608  # constants
         for table in _OF_A_SCORE
     )
     rows = connection.execute(
         f"""
-        SELECT pair_id, photo_a, photo_b, chip_a, chip_b, scored_in FROM {relation}
+        SELECT pair_id, photo_a, photo_b, chip_a, chip_b, scored_in FROM (SELECT * {lacking})
         JOIN (SELECT pair_id, min(shard) AS scored_in FROM ({scored}) GROUP BY pair_id) USING (pair_id)
-        ANTI JOIN (SELECT pair_id FROM run_signals WHERE layer = $layer) USING (pair_id)
-        ANTI JOIN (SELECT item AS pair_id FROM ({_GIVEN_UP})) USING (pair_id)
         ORDER BY photo_a, photo_b
         """,  # noqa: S608  # names from code
-        {"layer": layer, **_given_up(SIGNALS, retry_failed)},
+        given,
     ).fetchall()
     return [ScoredPair(*row) for row in rows]
 

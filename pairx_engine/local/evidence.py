@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,28 +20,25 @@ from pairx_engine.local.features import LocalFeatures, LocalMatcher
 Points = NDArray[np.float64]
 
 
-def _no_points() -> tuple[Points, Points]:
-    return np.empty((0, 2)), np.empty((0, 2))
-
-
 @dataclass(frozen=True)
 class LocalEvidence:
     """`matrix` (3, 3) maps the first chip's pixels to the second's; without it `reason` says why.
 
     `n_matches` local matches, `n_inliers` distinct ones of them within the threshold of the homography (None without one).
-    `points` (n_matches, 2) of either photo are where they lie, as (x, y) in chip pixels, before any homography; `inliers`
-    (n_matches,) tells which of them the homography explains, a repeated match as often as it is there (None without one).
+    `points` (n_matches, 2) of either photo are where they lie, as (x, y) in chip pixels, before any homography; None where
+    nothing was matched for want of features. `inliers` (n_matches,) tells which of them the homography explains, a repeated
+    match as often as it is there (None without one).
     """
 
     n_matches: int
     n_inliers: int | None
     matrix: NDArray[np.float64] | None
     reason: str | None
-    points: tuple[Points, Points] = field(default_factory=_no_points)
+    points: tuple[Points, Points] | None = None
     inliers: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
-        if {len(side) for side in self.points} != {self.n_matches}:
+        if self.points is not None and {len(side) for side in self.points} != {self.n_matches}:
             raise ValueError(f"{self.n_matches} matches need as many points in either photo")
         if self.inliers is not None and len(self.inliers) != self.n_matches:
             raise ValueError(f"{self.n_matches} matches cannot have {len(self.inliers)} marks of inliers")

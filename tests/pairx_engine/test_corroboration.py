@@ -166,9 +166,17 @@ def test_without_relevance_nothing_is_weighted():
     assert set(found.values()) == {None}
 
 
+def test_what_was_not_matched_for_want_of_features_is_missing():
+    finding, local = random_case(5, n_deep=20)
+    found = asdict(corroboration(finding, LocalEvidence(0, None, None, "no_keypoints"), CHIP))
+    assert found.pop("match_symmetry") == corroboration(finding, local, CHIP).match_symmetry
+    assert set(found.values()) == {None}
+
+
 def test_without_matches_sums_are_zero_and_means_are_none():
     finding, _ = random_case(5, n_deep=0)
-    found = corroboration(finding, LocalEvidence(0, None, None, "no_keypoints"), CHIP)
+    nothing = (np.empty((0, 2)), np.empty((0, 2)))
+    found = corroboration(finding, LocalEvidence(0, None, None, "too_few_matches", nothing), CHIP)
     assert asdict(found) == {
         "weighted_matches": 0.0,
         "product_weighted_matches": 0.0,
