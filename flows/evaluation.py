@@ -53,6 +53,7 @@ from tasks.run_log import Balance, RunLog
 from tasks.run_report import EMBEDDED_NOTICE
 from tasks.score import SCORE, Pair, plan_score
 from tasks.shards import commit
+from tasks.signals import SIGNALS, plan_signals
 from tasks.warehouse import Warehouse
 
 Photos = Mapping[str, Mapping[str, Any]]
@@ -185,14 +186,14 @@ def _list(
 def _score(
     job: Job, log: RunLog, listed: pa.Table, options: EvaluateOptions, stages: StageRunner, views: RunViews
 ) -> None:
-    """Score the listed pairs that have no scores under these settings, as the nightly run would."""
+    """Score the listed pairs that have no scores or signals under these settings, as the nightly run would."""
     connection, left = views.look(log.columns())
-    unscored = ListedPairs(connection, job, listed).unscored(options.retry_failed)
-    shards = plan_score(
-        unscored, left.photos_of(unscored), left.keypoint_shards(), pairs_per_shard(job.settings)
-    )
+    pairs, keypoints_in = ListedPairs(connection, job, listed), left.keypoint_shards()
+    unscored, signals = pairs.unscored(options.retry_failed), pairs.without_signals(options.retry_failed)
+    shards = plan_score(unscored, left.photos_of(unscored), keypoints_in, pairs_per_shard(job.settings))
     stages.run(SCORE, shards, "all listed pairs have scores")
-    views.after(SCORE)
+    stages.run(SIGNALS, plan_signals(signals, keypoints_in), "all listed pairs have signals")
+    views.after(SCORE, SIGNALS)
 
 
 def _measure(

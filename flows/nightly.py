@@ -42,6 +42,7 @@ from tasks.retrieve import (
 from tasks.run_log import Balance, RunLog, StageLog, balances, unchanged
 from tasks.run_report import write_report
 from tasks.score import SCORE, plan_score
+from tasks.signals import SIGNALS, plan_signals
 from tasks.warehouse import Warehouse
 
 
@@ -183,11 +184,13 @@ def _process_pairs(job: Job, log: RunLog, gallery: Gallery, stages: StageRunner,
 
     _, left = views.look(log.columns(gallery.state), ("photos", "pairs"))
     unscored = left.unscored()
-    to_score = plan_score(
-        unscored, left.photos_of(unscored), left.keypoint_shards(), pairs_per_shard(job.settings)
-    )
+    keypoints_in = left.keypoint_shards()
+    to_score = plan_score(unscored, left.photos_of(unscored), keypoints_in, pairs_per_shard(job.settings))
+    # Scoring a pair gives its signals, too: this is what was scored before they were known.
+    without_signals = plan_signals(left.without_signals(), keypoints_in)
     stages.run(SCORE, to_score, "all pairs have scores")
-    views.after(SCORE)
+    stages.run(SIGNALS, without_signals, "all scored pairs have signals")
+    views.after(SCORE, SIGNALS)
 
     connection, left = views.look(log.columns(gallery.state), keep=True)
     with stages.alone("flag") as note:

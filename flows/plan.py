@@ -88,7 +88,7 @@ def print_plan(
             left.detected() | left.given_up("keypoints"),
             settings.photos_per_shard,
         )
-        unscored = len(left.unscored())
+        unscored, without_signals = len(left.unscored()), len(left.without_signals())
         pairs_now = len(left.stored_pairs())
     new = sum(map(INGEST.size, ingest))
     again = {e.photo_id for s in ingest for e in s.entries}
@@ -109,6 +109,13 @@ def print_plan(
         f"photos   {len(catalogue.entries)} listed, {len(known)} known, {new} to read, {photos} to embed",
         f"pairs    {pairs_now} stored, about {pairs} to score (top {settings.top_k}, {settings.same_name_k} of the same name)",
         f"shards   {', '.join(f'{stage} {count}' for stage, count in shards.items())}",
+        *(
+            [
+                f"signals  {without_signals} scored pairs have none yet; they come from stored rows, without the model"
+            ]
+            if without_signals
+            else []
+        ),
         f"figures  up to {settings.figures} of {settings.n_pixel_maps} pixel maps per photo",
         f"model    {settings.model}, layers {', '.join(job.layers)}, preset {settings.preset} in {settings.precision}; matcher {settings.matcher}",
         *([f"notice   {job.notice}"] if job.notice else []),

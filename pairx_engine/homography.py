@@ -105,8 +105,7 @@ def estimate_homography(
     solved = _solve(distinct if method == "magsac" else matches, method, threshold, seed)
     if solved is None:
         return NoHomography("estimation_failed", n_matches=len(distinct))
-    error = np.linalg.norm(transform(solved, distinct[:, :2]) - distinct[:, 2:], axis=1)
-    inliers = distinct[error <= threshold]
+    inliers = distinct[within(solved, distinct[:, :2], distinct[:, 2:], threshold)]
     if method == "magsac":
         if len(inliers) < max(min_inliers, MIN_MATCHES):
             return NoHomography("too_few_inliers", len(inliers), len(distinct))
@@ -202,6 +201,14 @@ def transform(matrix: NDArray[np.float64], points: ArrayLike) -> NDArray[np.floa
     depth = mapped[:, 2:]
     out = np.full((len(source), 2), np.inf)
     return np.divide(mapped[:, :2], depth, out=out, where=depth != 0)
+
+
+def within(
+    matrix: NDArray[np.float64], points0: ArrayLike, points1: ArrayLike, threshold: float
+) -> NDArray[np.bool_]:
+    """Which matches (n, 2) each a homography (3, 3) transfers to within `threshold` pixels of the second photo, (n,)."""
+    error = np.linalg.norm(transform(matrix, points0) - np.asarray(points1, dtype=np.float64), axis=1)
+    return np.asarray(error <= threshold)
 
 
 def rescale(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from schemas.settings import Settings
+from schemas.signal_tables import SIGNALS_VERSION
 from schemas.tables import SCHEMA_VERSION, TABLES
 
 _LENGTH = 16
@@ -35,6 +36,7 @@ class Fingerprints:
     keypoints: str
     pairs: str
     scores: str
+    signals: str
     explanations: str
     suspects: str
 
@@ -73,9 +75,10 @@ def fingerprints(
         layers=list(layers),
         **part_of("scores"),
     )
+    signals = fingerprint(scores=scores, definitions=SIGNALS_VERSION)
     explanations = fingerprint(scores=scores, **part_of("explanations"))
     suspects = fingerprint(pairs=pairs, scores=scores, **part_of("suspects"))
-    return Fingerprints(photos, embeddings, keypoints, pairs, scores, explanations, suspects)
+    return Fingerprints(photos, embeddings, keypoints, pairs, scores, signals, explanations, suspects)
 
 
 def sweep_fingerprint(

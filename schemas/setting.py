@@ -9,7 +9,15 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
 Table = Literal[
-    "photos", "embeddings", "keypoints", "pairs", "scores", "explanations", "suspects", "measurements"
+    "photos",
+    "embeddings",
+    "keypoints",
+    "pairs",
+    "scores",
+    "signals",
+    "explanations",
+    "suspects",
+    "measurements",
 ]
 MODEL, EVIDENCE, PAIRS, PICTURES, RUNNING = "Model", "Local evidence", "Pairs", "Pictures", "Running"
 

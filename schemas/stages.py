@@ -66,10 +66,11 @@ RETRIEVE = StageFacts("retrieve", "photos", ("galleries", "neighbours", "pairs")
 SCORE = StageFacts(
     "score",
     "pairs",
-    ("matches", "relevances", "scores"),
+    ("matches", "relevances", "signals", "scores"),
     Failing("pair", ("scores",), (*OF_PHOTOS, FailureCode.SCORE_NOT_FINITE)),
     counted_as="scored",
 )
+SIGNALS = StageFacts("signals", "pairs", ("signals",), Failing("pair", ("signals",), ()))
 FLAG = StageFacts("flag", "suspects", ("suspects",))
 DRAW = StageFacts("draw", "figures", ("explanations",), Failing("pair", ("explanations",)))
 LIST = StageFacts("list", "photos", ("galleries", "evaluation_pairs"))
@@ -84,7 +85,7 @@ FAITHFULNESS = StageFacts("faithfulness", "pairs", ("faithfulness",), Failing("p
 
 STAGES: dict[str, StageFacts] = {
     stage.name: stage
-    for stage in (INGEST, EMBED, RETRIEVE, SCORE, FLAG, DRAW, LIST, SWEEP, LEARN, FAITHFULNESS)
+    for stage in (INGEST, EMBED, RETRIEVE, SCORE, SIGNALS, FLAG, DRAW, LIST, SWEEP, LEARN, FAITHFULNESS)
 }
 """Every stage by its name, in the order in which they run."""
 

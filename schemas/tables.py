@@ -17,6 +17,7 @@ import pyarrow as pa
 from schemas.columns import BOOL, F32, F64, I32, I64, LAYER, PAIR_KEY, STRING, Table, column, required
 from schemas.evaluation_tables import EVALUATION_TABLES
 from schemas.neighbour_tables import NEIGHBOURS
+from schemas.signal_tables import SIGNALS
 from schemas.sql_files import kinds_in_words
 from schemas.stages import STAGES
 
@@ -41,11 +42,7 @@ PHOTOS = Table(
             column("identity", STRING, "name of the animal; null when unknown"),
             column("species", STRING, "species as the catalogue spells it"),
             column("encounter", STRING, "photos of one encounter are never paired"),
-            column(
-                "taken_at",
-                STRING,
-                "date or time as the catalogue gives it, ISO 8601 where it could be parsed",
-            ),
+            column("taken_at", STRING, "date or time as the catalogue gives it, ISO 8601 where possible"),
             column("viewpoint", STRING, "side of the animal, e.g. left, right, front"),
             column(
                 "box",
@@ -299,7 +296,7 @@ SUSPECTS = Table(
 )
 
 _OF_RUNS = (
-    PHOTOS, EMBEDDINGS, GALLERIES, KEYPOINTS, NEIGHBOURS, PAIRS, MATCHES, RELEVANCES, SCORES, EXPLANATIONS, SUSPECTS,
+    PHOTOS, EMBEDDINGS, GALLERIES, KEYPOINTS, NEIGHBOURS, PAIRS, MATCHES, RELEVANCES, SIGNALS, SCORES, EXPLANATIONS, SUSPECTS,
 )  # fmt: skip
 FINGERPRINTS = tuple(dict.fromkeys(t.fingerprint for t in _OF_RUNS if t.fingerprint))
 """A run's fingerprints, in the order of the first table that lies under each."""

@@ -1,12 +1,14 @@
-"""A finding as rows of `matches`, `relevances` and `scores`, and read back from the first two."""
+"""A finding as rows of `matches`, `relevances`, `signals` and `scores`, and read back from the first two."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 
+from pairx_engine.corroboration import corroboration
 from pairx_engine.finding import Finding, Side
 from pairx_engine.local.evidence import LocalEvidence
 from pairx_engine.plausibility import Plausibility
@@ -24,6 +26,15 @@ def rows_of(finding: Finding, scores: Plausibility, local: LocalEvidence) -> dic
         "relevances": {"height": height, "width": width, **grids},
         "scores": _score_row(finding, scores, local),
     }
+
+
+def signal_row(finding: Finding, local: LocalEvidence, chip: tuple[int, int]) -> dict[str, Any]:
+    """The row of `signals`, without the columns of the key; `chip` is (H, W) of both chips.
+
+    Relevances enter as `relevances` stores them: a finding and what is stored of it give the same row to the bit.
+    """
+    a, b = (replace(side, grid=side.grid.astype(np.float32)) for side in finding.sides)
+    return asdict(corroboration(replace(finding, sides=(a, b)), local, chip))
 
 
 def stored_finding(matches: Row, relevances: Row) -> Finding:

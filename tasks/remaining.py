@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pairx_engine.figure import score_line
 from schemas.failures import PASSING
-from schemas.stages import DRAW, SCORE, StageFacts, stage_that_fills
+from schemas.stages import DRAW, SCORE, SIGNALS, StageFacts, stage_that_fills
 from schemas.tables import GALLERIES
 from schemas.views import Views
 from tasks.draw import DrawItem
@@ -22,6 +22,7 @@ from tasks.gallery import Gallery
 from tasks.job import Job
 from tasks.photo_files import SEEN_BY
 from tasks.score import Pair
+from tasks.signals import ScoredPair
 
 Photo = Mapping[str, Any]
 _GIVEN_UP = """
@@ -29,6 +30,8 @@ _GIVEN_UP = """
     WHERE stage = $stage AND NOT $retry AND NOT list_contains($passing, code)
 """
 """Items that failed in a stage for good, unless all are to be tried again."""
+_OF_A_SCORE = ("matches", "relevances", "scores")
+"""Tables without whose rows a pair is not scored; signals can be made of these."""
 
 
 class Remaining:
@@ -116,6 +119,10 @@ class Remaining:
         """Current pairs without scores, matches or relevances at the layer that ranks, unless they failed for good."""
         return unscored_among(self._connection, "pairs", self._job.layers[0], self._retry)
 
+    def without_signals(self) -> list[ScoredPair]:
+        """Current pairs that are scored at the layer that ranks and have no signals there, unless they failed for good."""
+        return without_signals_among(self._connection, "pairs", self._job.layers[0], self._retry)
+
     def keypoint_shards(self) -> dict[str, str]:
         """The shard that holds each photo's current keypoints."""
         rows = self._connection.execute(
@@ -179,7 +186,7 @@ def unscored_among(
 
     Those that failed for good are left out unless they are to be retried.
     """
-    done = [f"SELECT pair_id FROM run_{table} WHERE layer = $layer" for table in SCORE.tables]  # noqa: S608  # constants
+    done = [f"SELECT pair_id FROM run_{table} WHERE layer = $layer" for table in _OF_A_SCORE]  # noqa: S608  # constants
     rows = connection.execute(
         f"""
         SELECT pair_id, photo_a, photo_b FROM {relation}
@@ -190,6 +197,38 @@ def unscored_among(
         {"layer": layer, **_given_up(SCORE, retry_failed)},
     ).fetchall()
     return [Pair(*row) for row in rows]
+
+
+def without_signals_among(
+    connection: duckdb.DuckDBPyConnection, relation: str, layer: str, retry_failed: bool
+) -> list[ScoredPair]:
+    """Pairs of a relation of the connection, named in code, that have all rows of a score at a layer but no signals.
+
+    The relation has both chips. Those that failed for good are left out unless they are to be retried. Where none lack signals,
+    as after every run, only narrow tables are read.
+    """
+    given = {"layer": layer, **_given_up(SIGNALS, retry_failed)}
+    lacking = f"""
+        FROM {relation}
+        SEMI JOIN (SELECT pair_id FROM run_scores WHERE layer = $layer) USING (pair_id)
+        ANTI JOIN (SELECT pair_id FROM run_signals WHERE layer = $layer) USING (pair_id)
+        ANTI JOIN (SELECT item AS pair_id FROM ({_GIVEN_UP})) USING (pair_id)
+    """  # noqa: S608  # names from code
+    if not connection.execute(f"SELECT 1 {lacking} LIMIT 1", given).fetchall():
+        return []
+    scored = " INTERSECT ".join(
+        f"SELECT pair_id, shard FROM run_{table} WHERE layer = $layer"  # noqa: S608  # constants
+        for table in _OF_A_SCORE
+    )
+    rows = connection.execute(
+        f"""
+        SELECT pair_id, photo_a, photo_b, chip_a, chip_b, scored_in FROM (SELECT * {lacking})
+        JOIN (SELECT pair_id, min(shard) AS scored_in FROM ({scored}) GROUP BY pair_id) USING (pair_id)
+        ORDER BY photo_a, photo_b
+        """,  # noqa: S608  # names from code
+        given,
+    ).fetchall()
+    return [ScoredPair(*row) for row in rows]
 
 
 class RunViews:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ from pairx_engine.relevance import Seen
 from schemas import stages
 from schemas.failures import Failure
 from tasks.embed import stored_features
-from tasks.finding_rows import rows_of
+from tasks.finding_rows import rows_of, signal_row
 from tasks.job import Job, explainer_of, matcher_of, model_of
 from tasks.pair_order import close_together, parts
 from tasks.photo_files import CUTS, SEEN_BY
@@ -88,11 +88,11 @@ class Sight:
 
 
 def score_shard(job: Job, shard: ScoreShard) -> ShardResult:
-    """Score the pairs of one shard and commit matches, relevances and scores, in this order."""
+    """Score the pairs of one shard and commit matches, relevances, signals and scores, in this order."""
     watch = Stopwatch()
     lost: list[Failure] = []
     seen = _see(job, shard, lost, watch)
-    local = _stored_features(job, shard)
+    local = local_features(job, shard.photos, shard.keypoint_shards)
     pairs = [p for p in shard.pairs if p.photo_a in seen and p.photo_b in seen]
     with _on_threads(job, pairs, local) as evidence_of:
         with watch.in_engine():
@@ -119,7 +119,7 @@ def _rows(
         for photo in [next((x for x in (pair.photo_a, pair.photo_b) if x in reason), None)]
         if photo is not None
     ]
-    tables: dict[str, list[dict[str, Any]]] = {"matches": [], "relevances": [], "scores": []}
+    tables: dict[str, list[dict[str, Any]]] = {name: [] for name in stages.SCORE.tables}
     for pair in pairs:
         if pair.photo_a in reason or pair.photo_b in reason:
             continue
@@ -140,7 +140,7 @@ def _on_threads(
     """The local evidence of each pair: on threads beside the device where this worker has more than one, else when asked."""
 
     def of(pair: Pair) -> LocalEvidence:
-        return _local_evidence(job, local.get(pair.photo_a), local.get(pair.photo_b))
+        return evidence_between(job, local.get(pair.photo_a), local.get(pair.photo_b))
 
     count = torch.get_num_threads()
     if count == 1 or not matcher_of(job).threads:
@@ -212,15 +212,19 @@ def _in_company(
             yield from _in_company([photo], work, lost)
 
 
-def _stored_features(job: Job, shard: ScoreShard) -> dict[str, LocalFeatures]:
-    wanted = {(p["photo_id"], p["chip_id"]) for p in shard.photos}
+def local_features(
+    job: Job, photos: Iterable[Photo], keypoint_shards: Iterable[str]
+) -> dict[str, LocalFeatures]:
+    """The stored features of photos' chips by photo id, from those shards; photos that have none are left out."""
+    wanted = {(p["photo_id"], p["chip_id"]) for p in photos}
     table = job.warehouse.read(
-        "keypoints", job.prints.keypoints, shard.keypoint_shards, photos={photo for photo, _ in wanted}
+        "keypoints", job.prints.keypoints, keypoint_shards, photos={photo for photo, _ in wanted}
     )
     return {key[0]: features for key, features in stored_features(table) if key in wanted}
 
 
-def _local_evidence(job: Job, a: LocalFeatures | None, b: LocalFeatures | None) -> LocalEvidence:
+def evidence_between(job: Job, a: LocalFeatures | None, b: LocalFeatures | None) -> LocalEvidence:
+    """What the job's local matcher says of two photos' stored features; nothing where either has none."""
     if a is None or b is None:
         return LocalEvidence(0, None, None, "no_keypoints")
     chosen = job.settings
@@ -242,6 +246,7 @@ def _score(
     finding = weigh(matched, grids)
     key = {"pair_id": pair.pair_id, "photo_a": pair.photo_a, "photo_b": pair.photo_b, "layer": layer}
     rows = rows_of(finding, finding.plausibility(local.matrix), local)
+    rows["signals"] = signal_row(finding, local, job.chip_size)
     return {table: key | row for table, row in rows.items()}
 
 

@@ -73,6 +73,7 @@ COMPARED = (
     "scores",
     "matches",
     "relevances",
+    "signals",
     "suspects",
 )
 """Current views that two ways to the same catalogue must agree on."""

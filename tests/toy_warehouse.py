@@ -16,6 +16,7 @@ FINGERPRINTS = {
     "keypoints": "00c3",
     "pairs": "1234",
     "scores": "00d4",
+    "signals": "00d5",
     "explanations": "00e5",
     "suspects": "00f6",
 }

@@ -1,4 +1,4 @@
-"""What an independent local matcher says of a pair: a homography between the two chips, or why there is none."""
+"""What an independent local matcher says of a pair: matched points, and a homography between the two chips or why there is none."""
 
 from __future__ import annotations
 
@@ -7,21 +7,41 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pairx_engine.homography import Method, NoHomography, estimate_homography, rescale
+from pairx_engine.homography import (
+    Method,
+    NoHomography,
+    estimate_homography,
+    rescale,
+    rescale_points,
+    within,
+)
 from pairx_engine.local.features import LocalFeatures, LocalMatcher
+
+Points = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class LocalEvidence:
     """`matrix` (3, 3) maps the first chip's pixels to the second's; without it `reason` says why.
 
-    `n_matches` local matches, `n_inliers` of them within the threshold of the homography (None without one).
+    `n_matches` local matches, `n_inliers` distinct ones of them within the threshold of the homography (None without one).
+    `points` (n_matches, 2) of either photo are where they lie, as (x, y) in chip pixels, before any homography; None where
+    nothing was matched for want of features. `inliers` (n_matches,) tells which of them the homography explains, a repeated
+    match as often as it is there (None without one).
     """
 
     n_matches: int
     n_inliers: int | None
     matrix: NDArray[np.float64] | None
     reason: str | None
+    points: tuple[Points, Points] | None = None
+    inliers: NDArray[np.bool_] | None = None
+
+    def __post_init__(self) -> None:
+        if self.points is not None and {len(side) for side in self.points} != {self.n_matches}:
+            raise ValueError(f"{self.n_matches} matches need as many points in either photo")
+        if self.inliers is not None and len(self.inliers) != self.n_matches:
+            raise ValueError(f"{self.n_matches} matches cannot have {len(self.inliers)} marks of inliers")
 
 
 def local_evidence(
@@ -38,11 +58,15 @@ def local_evidence(
     in every direction.
     """
     index = matcher.match(first, second)
-    found = estimate_homography(
-        first.points[index[:, 0]], second.points[index[:, 1]], method, threshold, matcher.min_inliers
-    )
-    if isinstance(found, NoHomography):
-        return LocalEvidence(len(index), None, None, found.reason)
+    views = first.points[index[:, 0]], second.points[index[:, 1]]
     chip = (chip_size[1], chip_size[0])
+    points = (
+        rescale_points(views[0], first.view_size, chip),
+        rescale_points(views[1], second.view_size, chip),
+    )
+    found = estimate_homography(*views, method, threshold, matcher.min_inliers)
+    if isinstance(found, NoHomography):
+        return LocalEvidence(len(index), None, None, found.reason, points)
     matrix = rescale(found.matrix, first.view_size, chip, second.view_size, chip)
-    return LocalEvidence(len(index), found.n_inliers, matrix, None)
+    inliers = within(found.matrix, *views, threshold)
+    return LocalEvidence(len(index), found.n_inliers, matrix, None, points, inliers)

@@ -11,18 +11,24 @@ import pyarrow as pa
 
 from pairx_engine.figure import score_line
 from tasks.draw import DrawItem
-from tasks.evaluation.results import SCORES, Outlier
+from tasks.evaluation.results import ALL_SCORES, OWN_SCORES, SCORES, Outlier
 from tasks.evaluation.statistics import ScoredList
 from tasks.job import Job
 from tasks.photo_files import SEEN_BY
-from tasks.remaining import unscored_among
+from tasks.remaining import unscored_among, without_signals_among
 from tasks.report_scatter import ReportScatter
 from tasks.score import Pair
+from tasks.signals import ScoredPair
 
 _SCORED = """
     SELECT * FROM run_scores WHERE layer = $layer
     QUALIFY row_number() OVER (PARTITION BY pair_id ORDER BY shard) = 1
 """
+_OWN = ", ".join(f"CAST({name} AS DOUBLE) AS {name}" for name in OWN_SCORES)
+_SIGNALS = f"""
+    SELECT pair_id, {", ".join(OWN_SCORES)} FROM run_signals WHERE layer = $layer
+    QUALIFY row_number() OVER (PARTITION BY pair_id ORDER BY shard) = 1
+"""  # noqa: S608  # constants
 
 
 class ListedPairs:
@@ -36,6 +42,10 @@ class ListedPairs:
     def unscored(self, retry_failed: bool = False) -> list[Pair]:
         """Listed pairs without scores, matches or relevances at the layer, unless they failed for good."""
         return unscored_among(self._connection, "listed", self._layer, retry_failed)
+
+    def without_signals(self, retry_failed: bool = False) -> list[ScoredPair]:
+        """Listed pairs that were scored before there were these signals, unless theirs failed for good."""
+        return without_signals_among(self._connection, "listed", self._layer, retry_failed)
 
     def failed(self) -> int:
         """Listed pairs without scores for which a failure stands."""
@@ -57,8 +67,9 @@ class ListedPairs:
                 CAST(l.cosine AS DOUBLE) AS cosine,
                 CAST(inverted_residual_mean AS DOUBLE) AS inverted_residual_mean,
                 CAST(match_coverage AS DOUBLE) AS match_coverage,
+                {_OWN},
                 n_inliers
-            FROM listed AS l JOIN ({_SCORED}) AS s USING (pair_id)
+            FROM listed AS l JOIN ({_SCORED}) AS s USING (pair_id) LEFT JOIN ({_SIGNALS}) USING (pair_id)
             ORDER BY l.photo_a, l.photo_b
             """,  # noqa: S608  # constants
             params={"layer": self._layer},
@@ -66,7 +77,7 @@ class ListedPairs:
         columns = {name: found[name].to_pylist() for name in found.column_names}
         numbers = {
             name: np.array([np.nan if v is None else v for v in columns[name]], dtype=np.float64)
-            for name in ("cosine", *SCORES)
+            for name in ("cosine", *ALL_SCORES)
         }
         return ScoredList(
             pair_id=tuple(columns["pair_id"]),
@@ -76,17 +87,17 @@ class ListedPairs:
             identity_b=tuple(columns["identity_b"]),
             species=tuple(columns["species"]),
             cosine=numbers["cosine"],
-            scores={name: numbers[name] for name in SCORES},
+            scores={name: numbers[name] for name in ALL_SCORES},
             n_inliers=tuple(columns["n_inliers"]),
         )
 
     def table(self) -> pa.Table:
-        """Listed pairs with both scores, as an evaluation hands them to its readers."""
+        """Listed pairs with all scores, as an evaluation hands them to its readers."""
         return self._connection.sql(
             f"""
             SELECT l.*, s.n_matches, s.match_coverage, s.residual_mean, s.inverted_residual_mean, s.n_inliers,
-                s.no_homography_reason
-            FROM listed AS l LEFT JOIN ({_SCORED}) AS s USING (pair_id)
+                s.no_homography_reason, {_OWN}
+            FROM listed AS l LEFT JOIN ({_SCORED}) AS s USING (pair_id) LEFT JOIN ({_SIGNALS}) USING (pair_id)
             ORDER BY l.photo_a, l.photo_b
             """,  # noqa: S608  # constants
             params={"layer": self._layer},

@@ -21,7 +21,15 @@ from PIL import Image
 
 from pairx_engine.evaluation.choice import Choice
 from schemas.paper_table import PAPER_DIFFERS, PAPER_SOURCE, paper_row
-from tasks.evaluation.results import SCORES, Evaluation, FaithfulnessRow, Outlier, Statistic
+from tasks.evaluation.results import (
+    ALL_SCORES,
+    OWN_SCORES,
+    SCORES,
+    Evaluation,
+    FaithfulnessRow,
+    Outlier,
+    Statistic,
+)
 from tasks.report_scatter import data_uri, draw_plots
 
 MAX_OUTLIERS = 200
@@ -29,6 +37,7 @@ MAX_OUTLIERS = 200
 SCORE_NAMES = {
     "inverted_residual_mean": "Inverted residual mean",
     "match_coverage": "Match coverage",
+    **OWN_SCORES,
     "cosine": "The cosine itself",
 }
 AUCS = {
@@ -119,7 +128,7 @@ def render_evaluation(evaluation: Evaluation) -> str:
             sections={key: title for key, (title, wanted) in sections.items() if wanted},
             headline=headline(evaluation),
             tiles=_tiles(evaluation),
-            scores={name: SCORE_NAMES.get(name, name) for name in dict.fromkeys((*SCORES, *names))},
+            scores={name: SCORE_NAMES.get(name, name) for name in dict.fromkeys((*ALL_SCORES, *names))},
             own=own,
             scopes=[*own, *beside],
             overall=overall,
@@ -132,7 +141,8 @@ def render_evaluation(evaluation: Evaluation) -> str:
             auc_span=_span(own, tuple(AUCS), (0.4, 1.0)),
             by_class=_missing_by_class(evaluation),
             shown=evaluation.outliers[:MAX_OUTLIERS],
-            plain_scores=SCORES,
+            plain_scores=ALL_SCORES,
+            paper_scores=SCORES,
             settings_compared=_settings_compared(evaluation.choice),
             faithfulness=_faithfulness_tables(evaluation.faithfulness),
             measures=MEASURES,
@@ -146,7 +156,7 @@ def headline(evaluation: Evaluation) -> str:
         row
         for row in evaluation.statistics
         if row.statistic == "auc_equal_cosine"
-        and row.score in SCORES
+        and row.score in ALL_SCORES
         and row.species is None
         and row.variant in (evaluation.default_variant, "")
         and not _undefined(row.value)

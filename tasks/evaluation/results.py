@@ -11,7 +11,12 @@ from pairx_engine.evaluation.choice import Choice
 from tasks.report_scatter import ReportScatter
 
 SCORES = ("inverted_residual_mean", "match_coverage")
-"""The plausibility scores; statistics also have rows of `cosine`, the cosine as if it were one, to hold them against."""
+"""The paper's plausibility scores; statistics also have rows of `cosine`, the cosine as if it were one, to hold them against."""
+OWN_SCORES: Mapping[str, str] = {"weighted_matches": "Relevance-weighted local matches"}
+"""Our own plausibility scores, columns of `signals`, with their headings: higher is more plausible, 0 or more. One that is added
+here is measured and shown beside the paper's."""
+ALL_SCORES = (*SCORES, *OWN_SCORES)
+"""Every score that statistics are taken of, in the order in which they are shown."""
 
 
 @dataclass(frozen=True)

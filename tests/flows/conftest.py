@@ -62,7 +62,7 @@ class Finished:
     def unscored(self, folder: Path) -> Warehouse:
         """A warehouse with the same photos and pairs, and nothing of what scoring and later stages wrote."""
         copied = self.copy(folder)
-        for table in ("scores", "matches", "relevances", "suspects", "explanations", "reports"):
+        for table in ("scores", "signals", "matches", "relevances", "suspects", "explanations", "reports"):
             shutil.rmtree(folder / table)
         return copied
 

@@ -79,7 +79,7 @@ def die_in_the_third_pair(marker: str) -> int:
 
     from tasks import score
 
-    evidence, pairs = score._local_evidence, iter(range(1_000_000))
+    evidence, pairs = score.evidence_between, iter(range(1_000_000))
 
     def dying(*given: Any) -> Any:
         if next(pairs) == 2:
@@ -87,7 +87,7 @@ def die_in_the_third_pair(marker: str) -> int:
             raise RuntimeError(ILLEGAL)
         return evidence(*given)
 
-    score._local_evidence = dying  # type: ignore[assignment]
+    score.evidence_between = dying  # type: ignore[assignment]
     return os.getpid()
 
 

@@ -24,7 +24,7 @@ from schemas.errors import PairxError
 from schemas.settings import Settings, load_settings
 from tasks.console import connect_analyst
 from tasks.evaluation.faithfulness import Protocol
-from tasks.evaluation.results import SCORES
+from tasks.evaluation.results import ALL_SCORES, OWN_SCORES
 from tasks.warehouse import Warehouse
 from tests.flows.conftest import Finished
 from tests.small_catalogue import TINY, rewrite
@@ -74,7 +74,8 @@ def test_an_evaluation_finds_everything_that_was_asked_for(
     evaluation = found.evaluation
     assert found.balance.ok
     assert found.balance.planned == found.pairs.num_rows > 20
-    assert {s.score for s in evaluation.statistics} == {*SCORES, "cosine"}
+    assert {s.score for s in evaluation.statistics} == {*ALL_SCORES, "cosine"}
+    assert set(OWN_SCORES) < set(found.pairs.column_names)
     assert any(s.value is not None and s.low is not None for s in evaluation.statistics)
     assert len(evaluation.outliers) > len(evaluation.figures) == 1
     assert evaluation.figures[evaluation.outliers[0].pair_id].startswith(b"\x89PNG")

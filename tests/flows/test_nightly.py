@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from tests.flows.conftest import Finished
 from tests.flows.running import run_flow, shards_of
 from tests.small_catalogue import BROKEN_CODES, TINY, assert_same_rows, files_of, rewrite, rows_of, views_of
 
-STAGES = ("ingest", "embed", "retrieve", "score", "flag", "draw", "report")
+STAGES = ("ingest", "embed", "retrieve", "score", "signals", "flag", "draw", "report")
 
 
 def added(before: dict[str, bytes], after: dict[str, bytes]) -> dict[str, int]:
@@ -127,6 +128,22 @@ def test_a_corrected_name_changes_pairs_and_suspects_without_new_embeddings(
     photo = rows_of(warehouse, "photos")[(copy["photo_b"],)]
     assert (photo["revision"], photo["identity"]) == (1, copy["identity_a"])
     assert_same_rows(warehouse, fresh, ("embeddings", "keypoints", "pairs", "scores", "matches", "suspects"))
+
+
+def test_pairs_that_were_scored_before_get_their_signals_from_stored_rows(
+    undisturbed: Finished, small: Path, scheduler: str, tmp_path: Path
+) -> None:
+    warehouse = undisturbed.copy(tmp_path / "w")
+    shutil.rmtree(tmp_path / "w" / "signals")
+    counts = shards_of(run_flow(small, warehouse, scheduler))
+    assert (counts["embed"], counts["score"]) == (0, 0)
+    assert counts["signals"] > 0
+    found, wanted = (
+        {path: data for path, data in files_of(w).items() if path.startswith("signals/")}
+        for w in (warehouse, undisturbed.warehouse)
+    )
+    assert found == wanted
+    assert shards_of(run_flow(small, warehouse, scheduler))["signals"] == 0
 
 
 def test_another_top_k_keeps_embeddings_and_scores(

@@ -22,10 +22,10 @@ from schemas.setting import Setting, Table
 from schemas.settings import Settings
 from schemas.tables import FINGERPRINTS, TABLES
 
-ALL = {"photos", "embeddings", "keypoints", "pairs", "scores", "explanations", "suspects"}
+ALL = {"photos", "embeddings", "keypoints", "pairs", "scores", "signals", "explanations", "suspects"}
 FROM_EMBEDDINGS = ALL - {"photos", "keypoints"}
-FROM_KEYPOINTS = {"keypoints", "scores", "explanations", "suspects"}
-FROM_SCORES = {"scores", "explanations", "suspects"}
+FROM_KEYPOINTS = {"keypoints", "scores", "signals", "explanations", "suspects"}
+FROM_SCORES = {"scores", "signals", "explanations", "suspects"}
 FROM_PAIRS = {"pairs", "suspects"}
 
 CHANGES = {
@@ -167,13 +167,14 @@ def test_tables_do_not_share_a_fingerprint():
 
 
 def test_matches_and_relevances_lie_under_the_scores_fingerprint():
-    found = Fingerprints("a", "b", "c", "d", "e", "f", "g")
-    assert [found.of(t) for t in ("photos", "scores", "matches", "relevances", "suspects")] == [
+    found = Fingerprints("a", "b", "c", "d", "e", "f", "g", "h")
+    assert [found.of(t) for t in ("photos", "scores", "matches", "relevances", "signals", "suspects")] == [
         "a",
         "e",
         "e",
         "e",
-        "g",
+        "f",
+        "h",
     ]
     for other in ("no such table", "measurements"):
         with pytest.raises(KeyError, match=other):

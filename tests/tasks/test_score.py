@@ -93,7 +93,7 @@ def test_threads_beside_the_device_change_no_byte(
 def test_what_fails_on_a_thread_fails_its_pair_alone(
     done: Stages, elsewhere: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shard, evidence = done.score[0], score._local_evidence
+    shard, evidence = done.score[0], score.evidence_between
     monkeypatch.setattr(score.torch, "get_num_threads", lambda: 2)
     asked: list[None] = []
 
@@ -103,7 +103,7 @@ def test_what_fails_on_a_thread_fails_its_pair_alone(
             raise ZeroDivisionError("no width")
         return evidence(*given)
 
-    monkeypatch.setattr(score, "_local_evidence", failing)
+    monkeypatch.setattr(score, "evidence_between", failing)
     result = score_shard(elsewhere, shard)
     assert (result.rows, result.failed) == (len(shard.pairs) - 1, 1)
 
@@ -251,7 +251,13 @@ def test_stored_scores_follow_from_stored_matches(views: dict[str, Any]) -> None
 def test_one_shard_twice_gives_the_same_bytes(done: Stages, elsewhere: Job) -> None:
     score_shard(elsewhere, done.score[1])
     again, first = files_of(elsewhere.warehouse), files_of(done.warehouse)
-    assert {path.partition("/")[0] for path in again} == {"keypoints", "matches", "relevances", "scores"}
+    assert {path.partition("/")[0] for path in again} == {
+        "keypoints",
+        "matches",
+        "relevances",
+        "signals",
+        "scores",
+    }
     assert again == {path: first[path] for path in again}
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from pairx_engine.evaluation.bootstrap import Interval
 from pairx_engine.evaluation.choice import Candidate, Choice
-from tasks.evaluation.results import SCORES, Evaluation, FaithfulnessRow, Outlier, Statistic
+from tasks.evaluation.results import ALL_SCORES, SCORES, Evaluation, FaithfulnessRow, Outlier, Statistic
 from tasks.report_scatter import ReportScatter
 
 DEFAULT_FORM = "gaussian, 10 equal-width bins, weight pairs, min 2"
@@ -33,12 +33,12 @@ def statistic(statistic="delta", score="match_coverage", **changes):
 
 
 def statistics(seed=1, **changes):
-    """All statistics of both scores, each number unlike the others."""
+    """All statistics of all scores, each number unlike the others."""
     rng = np.random.default_rng(seed)
     kinds = [("spearman", ""), ("delta", DEFAULT_FORM), ("delta", OTHER_FORM)]
     kinds += [(name, "") for name in ("auc", "auc_equal_cosine", "auc_missing_lowest")]
     rows = []
-    for score in SCORES:
+    for score in ALL_SCORES:
         for name, variant in kinds:
             low, value, high = sorted(float(v) for v in rng.uniform(0.55, 0.95, 3))
             given = {"variant": variant, "low": low, "value": value, "high": high, **changes}
