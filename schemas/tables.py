@@ -379,6 +379,12 @@ RUNS = Table(
                 "the column existed",
             ),
             column("message", STRING, "error of a failed run"),
+            column(
+                "snapshot",
+                STRING,
+                "snapshot of the current views at the end of the run; null while it is not finished, and in runs stored before the "
+                "column existed",
+            ),
         ]
     ),
 )

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from schemas.errors import PairxError
 from schemas.view_descriptions import describe_column, describe_view, view_sentences
-from schemas.views import Run, install_views
+from schemas.views import NoFiles, Run, install_views
 from tasks.query_results import Format, QueryError, format_result
 from tasks.warehouse import Warehouse
 
@@ -127,16 +127,6 @@ def _node_types(tree: Any) -> set[str]:
     return found
 
 
-class _NoFiles:
-    """A store without a file, to describe the views when there is no warehouse at hand."""
-
-    def files(self, table: str) -> list[str]:
-        return []
-
-    def attach(self, connection: duckdb.DuckDBPyConnection) -> None:
-        return None
-
-
 def describe(connection: duckdb.DuckDBPyConnection | None = None, view: str | None = None) -> str:
     """What the views hold: all of them in a line each, or the columns of one. Without a connection from the schemas alone.
 
@@ -155,7 +145,7 @@ def describe(connection: duckdb.DuckDBPyConnection | None = None, view: str | No
         )
     if connection is None:
         connection = duckdb.connect(":memory:")
-        install_views(connection, _NoFiles())
+        install_views(connection, NoFiles())
     try:
         found = connection.table(view)
     except duckdb.Error as error:
