@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from schemas.columns import BOOL, F32, F64, I32, I64, LAYER, PAIR_KEY, STRING, Table, column, required
 from schemas.evaluation_tables import EVALUATION_TABLES
+from schemas.review_tables import REVIEW_TABLES
 from schemas.sql_files import kinds_in_words
 from schemas.stages import STAGES
 
@@ -389,7 +390,9 @@ RUNS = Table(
     ),
 )
 
-TABLES: dict[str, Table] = {t.name: t for t in (*_OF_RUNS, FAILURES, RUNS, *EVALUATION_TABLES)}
+TABLES: dict[str, Table] = {
+    t.name: t for t in (*_OF_RUNS, FAILURES, RUNS, *EVALUATION_TABLES, *REVIEW_TABLES)
+}
 """Every table by its name."""
 
 
