@@ -14,6 +14,7 @@ import duckdb
 import pyarrow as pa
 
 from schemas.errors import PairxError
+from schemas.snapshots import snapshot_folder
 from schemas.view_descriptions import describe_column, describe_view, view_sentences
 from schemas.views import NoFiles, Run, install_views
 from tasks.query_results import Format, QueryError, format_result
@@ -23,6 +24,8 @@ _MEMORY = "2GB"
 _TEMPORARY = "20GB"
 _EXPLAIN = re.compile(r"\s*explain\b\s*(\(.*?\)|analyze\b)?(?P<inner>.*)", re.IGNORECASE | re.DOTALL)
 _READING_NODES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
+_VIEWS = "`.tables` lists the views and `.describe VIEW` their columns"
+_REPLACED = "newer runs have replaced the rows that were read: open the warehouse again"
 _READ_ONLY = "this connection only reads: use one SELECT, EXPLAIN, DESCRIBE, SHOW or SUMMARIZE"
 
 
@@ -75,9 +78,8 @@ def run_query(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
     try:
         return connection.sql(sql).to_arrow_table()
     except duckdb.Error as error:
-        raise QueryError(
-            str(error), "`.tables` lists the views and `.describe VIEW` their columns"
-        ) from error
+        replaced = isinstance(error, duckdb.IOException) and snapshot_folder("") in str(error)
+        raise QueryError(str(error), _REPLACED if replaced else _VIEWS) from error
 
 
 def _refuse_writing(connection: duckdb.DuckDBPyConnection, sql: str) -> None:

@@ -21,7 +21,8 @@ from schemas.sql_files import view_files
 from schemas.view_graph import ViewGraph
 from schemas.views import Views, install_views
 from tasks import snapshot as module
-from tasks.console import connect_analyst
+from tasks.console import connect_analyst, run_query
+from tasks.query_results import QueryError
 from tasks.snapshot import check_snapshots, earlier_snapshots, remove_old_snapshots, write_snapshot
 from tasks.warehouse import Warehouse
 from tests.toy_warehouse import FINGERPRINTS, LAYER, Pair, Photo, Toy, run_row, write_pairs, write_photos
@@ -300,5 +301,9 @@ def test_the_prompt_of_the_analyst_reads_it_and_nothing_else_new(warehouse: Ware
     with connect_analyst(warehouse.url, materialise=True) as connection:
         assert connection.sql("SELECT snapshot IS NOT NULL FROM current_run").fetchall() == [(True,)]
         assert connection.sql("SELECT count(*) FROM photos").fetchall() == [(len(HERD),)]
+        remove_old_snapshots(warehouse, ["other", "another", *warehouse.snapshots()])
+        with pytest.raises(QueryError, match="open the warehouse again"):
+            run_query(connection, "SELECT * FROM photos")
+    with connect_analyst(warehouse.url) as connection:
         ranks = [row[0] for row in connection.sql("SELECT rank FROM suspects LIMIT 20").fetchall()]
         assert ranks == list(range(1, len(ranks) + 1))
