@@ -174,7 +174,7 @@ def sql(
     cookbook: Annotated[bool, typer.Option("--cookbook", help="Print ready-made queries.")] = False,
     run_id: Annotated[str | None, typer.Option("--run", help="Look at an earlier run's settings.")] = None,
 ) -> None:
-    """Ask the warehouse in SQL, read only: views over all tables, current rows only."""
+    """Ask the warehouse in SQL, read only: views over all tables, current rows only, as of the newest finished run."""
     from flows.commands import ask, print_cookbook
 
     if cookbook:
@@ -197,7 +197,7 @@ def report(
 def check(
     warehouse: Annotated[str, typer.Option(help="Folder or fsspec URL of the tables.")] = "warehouse",
 ) -> None:
-    """Check every file of a warehouse: schema version, place, number of rows."""
+    """Check every file of a warehouse and its snapshots: schema version, place, number of rows."""
     from flows.commands import check_warehouse
 
     check_warehouse(warehouse)

@@ -110,7 +110,7 @@ def print_suspects(warehouse: str, top: int, kind: str | None, output: str) -> N
     """The first suspects, of one kind if wanted; `SettingsError` for an unknown kind."""
     if kind is not None and kind not in suspect_rules():
         raise SettingsError(f"there is no kind of suspects {kind!r}", f"use {kinds_in_words()}")
-    connection = connect_analyst(warehouse, materialise=True)
+    connection = connect_analyst(warehouse)
     found = connection.sql(
         """
         SELECT rank, kind, round(score, 3) AS score, photo_a, identity_a, photo_b, identity_b, reason
@@ -137,11 +137,12 @@ def newest_report(warehouse: str) -> None:
 
 def check_warehouse(warehouse: str) -> None:
     """Check all files; raises `PairxError` that lists what is wrong, `NoWarehouse` where there are none."""
+    from tasks.snapshot import check_snapshots
     from tasks.warehouse import Warehouse
 
     place = Warehouse(warehouse)
     place.require()
-    problems = place.check()
+    problems = [*place.check(), *check_snapshots(place)]
     if problems:
         raise PairxError("\n".join(f"{p.where}: {p.what}; {p.cure}" for p in problems))
     _OUT.print("every file is readable, in its place and complete")

@@ -93,7 +93,7 @@ def run_demo(out: Path, seed: int, top: int, workers: int | None) -> None:
 
 def _print_suspects(warehouse: Path, truth: Truth, top: int) -> None:
     rows = (
-        connect_analyst(str(warehouse), materialise=True)
+        connect_analyst(str(warehouse))
         .execute(
             """
         SELECT rank, score, kind, photo_a, identity_a, photo_b, identity_b FROM suspects ORDER BY rank LIMIT ?

@@ -43,6 +43,7 @@ from tasks.run_log import Balance, RunLog, StageLog, balances, unchanged
 from tasks.run_report import write_report
 from tasks.score import SCORE, plan_score
 from tasks.signals import SIGNALS, plan_signals
+from tasks.snapshot import earlier_snapshots, remove_old_snapshots
 from tasks.warehouse import Warehouse
 
 
@@ -130,8 +131,8 @@ def _process(catalogue: Catalogue, job: Job, options: RunOptions, reporter: Repo
         with RunViews(job, options.retry_failed) as views:
             ingest_photos(catalogue, job, log, options, stages, views)
             gallery = embed_photos(job, log, stages, views)
-            _process_pairs(job, log, gallery, stages, views)
-            return _finish(job, log, gallery, stages, views)
+            snapshot = _process_pairs(job, log, gallery, stages, views)
+            return _finish(job, log, gallery, snapshot, stages, views)
     except BaseException as error:
         log.write("failed", stages=stages.logs, message=f"{type(error).__name__}: {error}")
         raise
@@ -166,8 +167,8 @@ def embed_photos(job: Job, log: RunLog, stages: StageRunner, views: RunViews) ->
     return views.look(log.columns())[1].gallery()
 
 
-def _process_pairs(job: Job, log: RunLog, gallery: Gallery, stages: StageRunner, views: RunViews) -> None:
-    """Retrieve, score, flag and draw."""
+def _process_pairs(job: Job, log: RunLog, gallery: Gallery, stages: StageRunner, views: RunViews) -> str:
+    """Retrieve, score, flag and draw; returns the name of the snapshot of what is current then."""
     connection, left = views.look(log.columns())
     stored = left.stored_pairs()
     done = unchanged(connection, job.prints.pairs, gallery.state, job.settings.neighbours)
@@ -194,10 +195,13 @@ def _process_pairs(job: Job, log: RunLog, gallery: Gallery, stages: StageRunner,
 
     connection, left = views.look(log.columns(gallery.state), keep=True)
     with stages.alone("flag") as note:
-        note(f"{flag(job, connection, gallery.state)} suspects")
+        note(f"{flag(job, connection, gallery.state)} suspects;")
+        snapshot = views.keep_snapshot()
+        note(str(snapshot))
     to_draw = plan_draw(left.undrawn(job.settings.figures))
     stages.run(DRAW, to_draw, "figures of the first suspects")
     views.after(FLAG, DRAW)
+    return snapshot.name
 
 
 def _commit_candidates(
@@ -208,7 +212,9 @@ def _commit_candidates(
     return commit_pairs(job, new_pairs(job, gallery, found, stored))
 
 
-def _finish(job: Job, log: RunLog, gallery: Gallery, stages: StageRunner, views: RunViews) -> RunSummary:
+def _finish(
+    job: Job, log: RunLog, gallery: Gallery, snapshot: str, stages: StageRunner, views: RunViews
+) -> RunSummary:
     """Check that nothing was lost, write the report and close the run."""
     connection, _ = views.look(log.columns(gallery.state), keep=True)
     with stages.alone("report") as note:
@@ -220,6 +226,7 @@ def _finish(job: Job, log: RunLog, gallery: Gallery, stages: StageRunner, views:
             "the counts do not balance: " + "; ".join(map(str, sums)),
             "run again: only what is missing is computed; a failure that repeats is in the log above",
         )
-    log.write("finished", gallery.state, stages.logs, counts)
+    log.write("finished", gallery.state, stages.logs, counts, snapshot=snapshot)
+    remove_old_snapshots(job.warehouse, [snapshot, *earlier_snapshots(connection)])
     stages.publish(report, sums)
     return RunSummary(log.run_id, report, counts, sums, tuple(stages.logs), log.started)

@@ -7,6 +7,8 @@ The first line says in one sentence what a row is; then come, in any order::
     -- label: Copy?               how the report names a rule's suspects
     -- narrow                     a view without long lists or pictures, worth keeping as a table for many questions
     -- once                       a view that is computed once per query, however often other views read it
+    -- snapshot: COLUMN, ...      kept as files at the end of a run, sorted by these columns, by which no two rows are alike;
+                                  only for views over rows of immutable files, so not over failures
     -- column NAME: what it is    a column that the query computes
 
 A column without a line means what it means in the views and tables that the query reads. The file's name is the name of the
@@ -39,7 +41,8 @@ RULE_COLUMNS = (
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _LINE = re.compile(
-    r"-- (?:order: (?P<order>\d+)|label: (?P<label>.+)|(?P<flag>narrow|once)|column (?P<column>\w+): (?P<text>.+))"
+    r"-- (?:order: (?P<order>\d+)|label: (?P<label>.+)|(?P<flag>narrow|once)|snapshot: (?P<snapshot>\w+(?:, \w+)*)"
+    r"|column (?P<column>\w+): (?P<text>.+))"
 )
 _LAST = 1_000_000
 
@@ -55,6 +58,7 @@ class SqlFile:
     label: str | None = None
     narrow: bool = False
     once: bool = False
+    snapshot: tuple[str, ...] = ()
     columns: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -135,7 +139,7 @@ def _parse(name: str, place: str, text: str) -> SqlFile:
         elif found["flag"]:
             flags.add(found["flag"])
         else:
-            values |= {key: found[key] for key in ("order", "label") if found[key]}
+            values |= {key: found[key] for key in ("order", "label", "snapshot") if found[key]}
     if not first.startswith("-- ") or not query:
         raise SettingsError(
             f"{place}: no header above a query",
@@ -149,5 +153,6 @@ def _parse(name: str, place: str, text: str) -> SqlFile:
         label=values.get("label"),
         narrow="narrow" in flags,
         once="once" in flags,
+        snapshot=tuple(values["snapshot"].split(", ")) if "snapshot" in values else (),
         columns=columns,
     )

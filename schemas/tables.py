@@ -18,6 +18,7 @@ from schemas.columns import BOOL, F32, F64, I32, I64, LAYER, PAIR_KEY, STRING, T
 from schemas.evaluation_tables import EVALUATION_TABLES
 from schemas.neighbour_tables import NEIGHBOURS
 from schemas.signal_tables import SIGNALS
+from schemas.review_tables import REVIEW_TABLES
 from schemas.sql_files import kinds_in_words
 from schemas.stages import STAGES
 
@@ -377,11 +378,19 @@ RUNS = Table(
                 "the column existed",
             ),
             column("message", STRING, "error of a failed run"),
+            column(
+                "snapshot",
+                STRING,
+                "snapshot of the current views at the end of the run; null while it is not finished, and in runs stored before the "
+                "column existed",
+            ),
         ]
     ),
 )
 
-TABLES: dict[str, Table] = {t.name: t for t in (*_OF_RUNS, FAILURES, RUNS, *EVALUATION_TABLES)}
+TABLES: dict[str, Table] = {
+    t.name: t for t in (*_OF_RUNS, FAILURES, RUNS, *EVALUATION_TABLES, *REVIEW_TABLES)
+}
 """Every table by its name."""
 
 

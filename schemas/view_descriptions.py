@@ -10,7 +10,8 @@ from schemas.tables import TABLES
 from schemas.view_graph import ViewGraph
 
 _CURRENT_RUN = "one row: the run whose fingerprints all views look at"
-_RULES_OF_A_RUN = {
+_OF_CURRENT_RUN = {
+    "snapshot": "snapshot that photos, pair_scores and others are read from; null where all views are computed from all rows",
     "same_species": "whether pairs are restricted to one species",
     "same_viewpoint": "whether pairs are restricted to one viewpoint",
     "other_name_k": "nearest photos of other names per photo",
@@ -46,7 +47,7 @@ def _described(graph: ViewGraph, view: str, column: str) -> str:
     """By the view's header, or else by the table of its name, or else as in the first that it reads and that knows it."""
     found = graph.views[view].columns.get(column) if view in graph.views else None
     if view == "current_run":
-        view, found = "runs", _RULES_OF_A_RUN.get(column)
+        view, found = "runs", _OF_CURRENT_RUN.get(column)
     table = view if view in TABLES else view.removeprefix("all_").removeprefix("run_")
     if found is None and table in TABLES and column in TABLES[table].schema.names:
         found = TABLES[table].schema.field(column).metadata[b"about"].decode()

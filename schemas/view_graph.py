@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
@@ -41,6 +41,17 @@ class ViewGraph:
         return set().union(
             *(self.sources(read) if read in self.views else {read} for read in self.reads[name])
         )
+
+    def views_behind(self, names: Iterable[str]) -> list[str]:
+        """Some views and all that they read, directly or through others, in the order of creation."""
+        found: set[str] = set()
+        left = list(names)
+        while left:
+            name = left.pop()
+            if name in self.views and name not in found:
+                found.add(name)
+                left += self.reads[name]
+        return [name for name in self.views if name in found]
 
     def query(self, name: str, tables: Collection[str] = ()) -> str:
         """A view's query over views of which `tables` are kept as tables.

@@ -3,7 +3,8 @@
 Three levels: ``all_TABLE`` is every committed row; ``run_TABLE`` is what is stored under the fingerprints of one run, the
 one row of the table `current_run`; and the views of the SQL files pick from those rows what is current. Tables only grow:
 new photos displace old neighbours, corrected names and withdrawn photos take effect, and nothing is rewritten. A killed run
-can leave rows that a later run computes again in another shard: of equal keys the first shard counts.
+can leave rows that a later run computes again in another shard: of equal keys the first shard counts. Where a finished run kept
+a snapshot of some views, these read its files instead; the SQL files stay the definition.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import pyarrow as pa
 
 from schemas.columns import Table
 from schemas.errors import WarehouseError
+from schemas.snapshots import definition, snapshot_name, whole_snapshot
 from schemas.sql_files import macro_texts, view_files
 from schemas.stage_views import failure_fingerprints, install_stages, sources_of_made_good
 from schemas.tables import FINGERPRINTS, TABLES
@@ -37,6 +39,7 @@ RUN_COLUMNS: dict[str, str] = {
     "other_name_k": "INTEGER",
     "references": "INTEGER",
     "neighbours": "INTEGER",
+    "snapshot": "VARCHAR",
 }
 """Columns of `current_run`."""
 FROM_SETTINGS: dict[str, Any] = {
@@ -66,6 +69,7 @@ _READ = """
     FROM read_parquet(?, filename = true, union_by_name = true, hive_types = {'fingerprint': VARCHAR})
 """
 """Without `hive_types` a fingerprint of digits alone would come out as a number."""
+_READ_SNAPSHOT = "FROM read_parquet(?, hive_partitioning = false)"
 _RELATIONS = """
     SELECT view_name, 'VIEW' FROM duckdb_views() WHERE NOT internal
     UNION ALL SELECT table_name, 'TABLE' FROM duckdb_tables() WHERE NOT internal
@@ -80,6 +84,24 @@ class Store(Protocol):
 
     def attach(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Let the connection open those files."""
+
+    def snapshot(self, name: str) -> list[str]:
+        """All files in a snapshot's folder, as DuckDB opens them; none where there is no such folder."""
+
+
+class NoFiles:
+    """A store without a file, to describe the views when there is no warehouse at hand."""
+
+    def files(self, table: str) -> list[str]:
+        """No file of any table."""
+        return []
+
+    def attach(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """There is nothing to open."""
+
+    def snapshot(self, name: str) -> list[str]:
+        """No file of any snapshot."""
+        return []
 
 
 Run = str | Mapping[str, Any] | None
@@ -120,6 +142,8 @@ class Views:
         self._graph = ViewGraph(view_files())
         self._written = set(TABLES)
         self._files: dict[str, list[str]] = {}
+        self._run_files: dict[str, list[str]] = {}
+        self._snapshot: dict[str, list[str]] = {}
         self._current: dict[str, Any] | None = None
         self._kinds: dict[str, str] = {}
         self._forms: dict[str, tuple[str, bool]] = {}
@@ -136,9 +160,10 @@ class Views:
 
         `run` says whose fingerprints count: None for the newest finished run (or else the newest started), the id of a run,
         or the columns of `current_run` themselves, for use inside a run that has not been written yet; absent columns are
-        null, or as `FROM_SETTINGS` says. Without any run the views are empty. `materialise` computes
-        views once and keeps them as tables, for repeated use: those named, or with True all that are narrow; they are
-        computed again only when something that they come from was written. Raises `WarehouseError` for an unknown run.
+        null, or as `FROM_SETTINGS` says. Without any run the views are empty. Views that the newest finished run kept a
+        snapshot of read its files. `materialise` computes the others once and keeps them as tables, for repeated use: those
+        named, or with True all that are narrow; they are computed again only when something that they come from was
+        written. Raises `WarehouseError` for an unknown run.
         """
         if self._current is None:
             _install_macros(self._connection)
@@ -150,6 +175,9 @@ class Views:
             _install_stored(self._connection, "all", name, listed[name])
         files = self._files | listed
         current = dict(run) if isinstance(run, Mapping) else _stored_run(self._connection, run)
+        snapshot = self._files_of(current.get("snapshot"))
+        if current and not snapshot:
+            current["snapshot"] = None
         changed = {f"{level}_{name}" for level in ("all", "run") for name in self._written}
         if current != self._current:
             _install_current_run(self._connection, current)
@@ -161,29 +189,53 @@ class Views:
                     path for part in now for path in files[name] if PurePosixPath(path).parent.name == part
                 ]
                 _install_stored(self._connection, "run", name, paths)
+                self._run_files[name] = paths
                 changed.add(f"run_{name}")
         if self._current is None:
             install_stages(self._connection)
         if changed & sources_of_made_good():
             changed.add("made_good")
-        self._install(self._graph.narrow() if materialise is True else materialise or (), changed)
-        self._files, self._current = files, current
+        kept = set(self._graph.narrow() if materialise is True else materialise or ()) - snapshot.keys()
+        if snapshot != self._snapshot:
+            changed.update(*map(self._graph.sources, kept))
+        self._install(kept, changed, snapshot)
+        self._files, self._current, self._snapshot = files, current, snapshot
         self._written.clear()
 
-    def _install(self, kept: Collection[str], changed: set[str]) -> None:
+    def snapshot_name(self) -> str:
+        """What a snapshot of the rows that are seen now is called; `refresh` must have been called."""
+        files = {f"all_{name}": paths for name, paths in self._files.items()}
+        files |= {f"run_{name}": paths for name, paths in self._run_files.items()}
+        return snapshot_name(self._graph, self._current or {}, files)
+
+    def _files_of(self, snapshot: str | None) -> dict[str, list[str]]:
+        """View -> files of a snapshot; none unless it is whole and was made by the same SQL."""
+        if snapshot is None or snapshot.partition("-")[0] != definition(self._graph):
+            return {}
+        return whole_snapshot(self._store.snapshot(snapshot))
+
+    def _install(self, kept: Collection[str], changed: set[str], snapshot: Mapping[str, list[str]]) -> None:
         """Create the views that are not there in the wanted form, and the tables whose sources changed."""
         for name in self._graph.views:
-            form = (self._graph.query(name, kept), name in kept)
+            if name in snapshot:
+                form = ("\n".join(snapshot[name]), False)
+            else:
+                form = (self._graph.query(name, {*kept, *snapshot}), name in kept)
             if form != self._forms.get(name) or (name in kept and self._graph.sources(name) & changed):
-                self._replace(name, *form)
+                self._replace(name, form, snapshot.get(name))
 
-    def _replace(self, name: str, query: str, as_table: bool) -> None:
+    def _replace(self, name: str, form: tuple[str, bool], files: list[str] | None) -> None:
+        """Put a view over its query, or over files of a snapshot, or a table in the place of what has the name now."""
         if kind := self._kinds.pop(name, None):
             self._connection.execute(f"DROP {kind} {name}").fetchall()
         self._forms.pop(name, None)
+        query, as_table = form
         kind = "TABLE" if as_table else "VIEW"
-        self._connection.execute(f"CREATE {kind} {name} AS {query}").fetchall()
-        self._kinds[name], self._forms[name] = kind, (query, as_table)
+        if files:
+            self._connection.sql(_READ_SNAPSHOT, params=[files]).create_view(name)
+        else:
+            self._connection.execute(f"CREATE {kind} {name} AS {query}").fetchall()
+        self._kinds[name], self._forms[name] = kind, form
 
 
 def _partitions(current: Mapping[str, Any], prints: Iterable[str]) -> list[str]:
@@ -205,7 +257,11 @@ def _install_stored(connection: duckdb.DuckDBPyConnection, level: str, table: st
 
 
 def _stored_run(connection: duckdb.DuckDBPyConnection, run_id: str | None) -> dict[str, Any]:
-    """The columns of `current_run` from the runs table; empty when there is no run at all."""
+    """The columns of `current_run` from the runs table; empty when there is no run at all.
+
+    A snapshot is what the newest finished run saw: for an earlier run, the rows under its settings are looked up among all
+    that is stored today.
+    """
     wanted = [name for name in RUN_COLUMNS if name in TABLES["runs"].schema.names]
     rows = connection.execute(
         f"""
@@ -223,7 +279,10 @@ def _stored_run(connection: duckdb.DuckDBPyConnection, run_id: str | None) -> di
     *values, text = rows[0]
     settings = json.loads(text)
     chosen = {name: settings.get(name, default) for name, default in FROM_SETTINGS.items()}
-    return dict(zip(wanted, values, strict=True)) | chosen
+    found = dict(zip(wanted, values, strict=True)) | chosen
+    if run_id is not None and _stored_run(connection, None)["run_id"] != run_id:
+        found["snapshot"] = None
+    return found
 
 
 def _install_current_run(connection: duckdb.DuckDBPyConnection, current: Mapping[str, Any]) -> None:

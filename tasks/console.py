@@ -14,8 +14,9 @@ import duckdb
 import pyarrow as pa
 
 from schemas.errors import PairxError
+from schemas.snapshots import snapshot_folder
 from schemas.view_descriptions import describe_column, describe_view, view_sentences
-from schemas.views import Run, install_views
+from schemas.views import NoFiles, Run, install_views
 from tasks.query_results import Format, QueryError, format_result
 from tasks.warehouse import Warehouse
 
@@ -23,6 +24,8 @@ _MEMORY = "2GB"
 _TEMPORARY = "20GB"
 _EXPLAIN = re.compile(r"\s*explain\b\s*(\(.*?\)|analyze\b)?(?P<inner>.*)", re.IGNORECASE | re.DOTALL)
 _READING_NODES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
+_VIEWS = "`.tables` lists the views and `.describe VIEW` their columns"
+_REPLACED = "newer runs have replaced the rows that were read: open the warehouse again"
 _READ_ONLY = "this connection only reads: use one SELECT, EXPLAIN, DESCRIBE, SHOW or SUMMARIZE"
 
 
@@ -75,9 +78,8 @@ def run_query(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
     try:
         return connection.sql(sql).to_arrow_table()
     except duckdb.Error as error:
-        raise QueryError(
-            str(error), "`.tables` lists the views and `.describe VIEW` their columns"
-        ) from error
+        replaced = isinstance(error, duckdb.IOException) and snapshot_folder("") in str(error)
+        raise QueryError(str(error), _REPLACED if replaced else _VIEWS) from error
 
 
 def _refuse_writing(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
@@ -127,16 +129,6 @@ def _node_types(tree: Any) -> set[str]:
     return found
 
 
-class _NoFiles:
-    """A store without a file, to describe the views when there is no warehouse at hand."""
-
-    def files(self, table: str) -> list[str]:
-        return []
-
-    def attach(self, connection: duckdb.DuckDBPyConnection) -> None:
-        return None
-
-
 def describe(connection: duckdb.DuckDBPyConnection | None = None, view: str | None = None) -> str:
     """What the views hold: all of them in a line each, or the columns of one. Without a connection from the schemas alone.
 
@@ -155,7 +147,7 @@ def describe(connection: duckdb.DuckDBPyConnection | None = None, view: str | No
         )
     if connection is None:
         connection = duckdb.connect(":memory:")
-        install_views(connection, _NoFiles())
+        install_views(connection, NoFiles())
     try:
         found = connection.table(view)
     except duckdb.Error as error:

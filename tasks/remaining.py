@@ -23,6 +23,7 @@ from tasks.job import Job
 from tasks.photo_files import SEEN_BY
 from tasks.score import Pair
 from tasks.signals import ScoredPair
+from tasks.snapshot import Snapshot, write_snapshot
 
 Photo = Mapping[str, Any]
 _GIVEN_UP = """
@@ -264,6 +265,10 @@ class RunViews:
         """
         self._views.refresh(current, keep)
         return self._connection, Remaining(self._connection, self._job, self._retry)
+
+    def keep_snapshot(self) -> Snapshot:
+        """Store what the views showed at the last question, unless it is stored already."""
+        return write_snapshot(self._job.warehouse, self._connection, self._views.snapshot_name())
 
 
 @contextmanager

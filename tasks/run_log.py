@@ -152,6 +152,7 @@ class RunLog:
         stages: Sequence[StageLog] = (),
         counts: Mapping[str, int] | None = None,
         message: str | None = None,
+        snapshot: str | None = None,
     ) -> None:
         """Append this run's row with the given status."""
         columns = {k: v for k, v in self.columns(state).items() if k not in FROM_SETTINGS}
@@ -167,6 +168,7 @@ class RunLog:
             "driver_peak_bytes": peak_bytes(),
             "devices": devices_of(stages) or None,
             "message": message,
+            "snapshot": snapshot,
         }
         self.job.warehouse.write("runs", self.job.prints.suspects, f"{self.run_id}-{status}", [row])
 

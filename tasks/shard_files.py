@@ -70,36 +70,51 @@ def _refuse_nulls_and_twins(table: Table, rows: pa.Table) -> None:
 
 
 def encode(table: Table, fingerprint: str, rows: pa.Table) -> bytes:
-    """The file's bytes: the same for the same rows.
+    """The bytes of a shard's file: see `encode_rows`."""
+    return encode_rows(rows, footer_of(table.name, fingerprint, rows.num_rows), table.rows_per_group)
+
+
+def encode_rows(rows: pa.Table, footer: Mapping[bytes, bytes], rows_per_group: int | None) -> bytes:
+    """A file's bytes: the same for the same rows.
 
     Names repeat and get a dictionary; numbers do not (reading embeddings is several times faster without). Lists of 32-
     and 64-bit floats are split by byte, which zstd packs better; DuckDB cannot read that encoding for 16-bit floats.
     """
-    texts = [f.name for f in table.schema if pa.types.is_string(f.type)]
+    texts = [f.name for f in rows.schema if pa.types.is_string(f.type)]
     split = [
         f"{f.name}.list.element"
-        for f in table.schema
+        for f in rows.schema
         if (pa.types.is_list(f.type) or pa.types.is_fixed_size_list(f.type))
         and (pa.types.is_float32(f.type.value_type) or pa.types.is_float64(f.type.value_type))
     ]
-    footer = footer_of(table.name, fingerprint, rows.num_rows)
     buffer = io.BytesIO()
     pq.write_table(
-        rows.replace_schema_metadata(footer),
+        rows.replace_schema_metadata(dict(footer)),
         buffer,
         compression="zstd",
         use_dictionary=texts,
         column_encoding=dict.fromkeys(split, "BYTE_STREAM_SPLIT") or None,
         write_page_checksum=True,
-        row_group_size=table.rows_per_group,
+        row_group_size=rows_per_group,
     )
     return buffer.getvalue()
 
 
 def footer_of(table: str, fingerprint: str, rows: int) -> dict[bytes, bytes]:
     """What a file says of itself: schema version, table, fingerprint and rows."""
-    values = {"schema_version": SCHEMA_VERSION, "table": table, "fingerprint": fingerprint, "rows": rows}
-    return {key.encode(): str(value).encode() for key, value in values.items()}
+    return _footer(table=table, fingerprint=fingerprint, rows=rows)
+
+
+def snapshot_footer_of(view: str, snapshot: str, rows: int) -> dict[bytes, bytes]:
+    """What a file of a snapshot says of itself: schema version, view, snapshot and rows."""
+    return _footer(view=view, snapshot=snapshot, rows=rows)
+
+
+def _footer(**values: str | int) -> dict[bytes, bytes]:
+    return {
+        key.encode(): str(value).encode()
+        for key, value in ({"schema_version": SCHEMA_VERSION} | values).items()
+    }
 
 
 def check_version(path: str, footer: Mapping[bytes, bytes]) -> None:

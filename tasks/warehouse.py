@@ -25,6 +25,7 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from schemas.errors import NoWarehouse, Problem, WarehouseError
+from schemas.snapshots import SNAPSHOTS, snapshot_folder
 from schemas.tables import TABLES
 from schemas.views import install_stored_views
 from tasks.shard_files import (
@@ -203,11 +204,27 @@ class Warehouse:
 
     def files(self, table: str, fingerprint: str | None = None) -> list[str]:
         """Committed files of a table or of one of its partitions, sorted, as DuckDB opens them."""
-        filesystem, _ = self._open()
         folder = f"{table}/*" if fingerprint is None else _partition(table, fingerprint)
+        return self._addresses(self._list(folder))
+
+    def snapshots(self) -> list[str]:
+        """Names of all snapshots, whole or not, sorted."""
+        filesystem, root = self._open()
+        filesystem.invalidate_cache(f"{root}/{SNAPSHOTS}")
+        folders = (PurePosixPath(path).name.partition("=") for path in _ls(filesystem, f"{root}/{SNAPSHOTS}"))
+        return sorted(name for kind, _, name in folders if kind == "snapshot" and _NAME.fullmatch(name))
+
+    def snapshot(self, name: str) -> list[str]:
+        """All files in a snapshot's folder, sorted, as DuckDB opens them; `schemas.snapshots` tells whether it is whole."""
+        filesystem, root = self._open()
+        folder = f"{root}/{snapshot_folder(_checked('snapshot', name))}"
+        filesystem.invalidate_cache(folder)
+        return self._addresses(sorted(path for path in _ls(filesystem, folder) if path.endswith(SUFFIX)))
+
+    def _addresses(self, paths: Iterable[str]) -> list[str]:
         if self.is_local:
-            return [_without_wildcards(path) for path in self._list(folder)]
-        return [str(filesystem.unstrip_protocol(path)) for path in self._list(folder)]
+            return [_without_wildcards(path) for path in paths]
+        return [str(self.filesystem.unstrip_protocol(path)) for path in paths]
 
     def locations(self) -> list[str]:
         """Folders that a locked DuckDB connection must be allowed to read."""

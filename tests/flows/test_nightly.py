@@ -12,7 +12,9 @@ import pytest
 
 from flows.nightly import RunOptions, nightly
 from schemas.errors import CatalogueError, PairxError
+from schemas.snapshots import snapshot_views
 from schemas.views import install_views
+from tasks.snapshot import check_snapshots
 from tasks.warehouse import Warehouse
 from tests.flows.conftest import Finished
 from tests.flows.running import run_flow, shards_of
@@ -70,6 +72,21 @@ def test_stored_suspects_are_those_of_the_view(undisturbed: Finished) -> None:
     rows = undisturbed.warehouse.read("suspects", path.parent.name.partition("=")[2]).to_pylist()
     assert len({row["state"] for row in rows}) == 1
     assert {(r["pair_id"], r["kind"]): {k: v for k, v in r.items() if k != "state"} for r in rows} == view
+
+
+def test_a_finished_run_is_read_from_its_snapshot_which_is_what_the_shards_say(undisturbed: Finished) -> None:
+    warehouse = undisturbed.warehouse
+    with duckdb.connect() as connection:
+        install_views(connection, warehouse)
+        current = connection.execute("FROM current_run").to_arrow_table().to_pylist()[0]
+        assert warehouse.snapshots() == [current["snapshot"]]
+        read = {name: connection.sql(f"FROM {name}").fetchall() for name in snapshot_views()}
+    with duckdb.connect() as connection:
+        install_views(connection, warehouse, current | {"snapshot": None}, materialise=True)
+        for name, rows in read.items():
+            assert sorted(map(str, rows)) == sorted(map(str, connection.sql(f"FROM {name}").fetchall())), name
+    assert len(read["suspects"]) == undisturbed.summary.counts["suspects"]
+    assert check_snapshots(warehouse) == []
 
 
 def test_a_second_run_finds_nothing_to_do_also_as_the_deployable_flow_with_plain_values(
@@ -154,7 +171,9 @@ def test_another_top_k_keeps_embeddings_and_scores(
     summary = run_flow(small, warehouse, scheduler, top_k=2)
     counts = shards_of(summary)
     assert (counts["ingest"], counts["embed"], counts["retrieve"], counts["score"]) == (0, 0, 1, 0)
-    assert added(before, files_of(warehouse)).keys() <= {"pairs", "runs", "suspects", "explanations"}
+    assert added(before, files_of(warehouse)).keys() <= {
+        "pairs", "runs", "suspects", "explanations", "current"
+    }  # fmt: skip
     assert summary.balances[1].planned < undisturbed.summary.balances[1].planned
     assert summary.balances[1].ok
 
@@ -169,7 +188,7 @@ def test_another_matcher_keeps_embeddings_and_pairs(
     assert (counts["ingest"], counts["retrieve"], counts["draw"]) == (0, 0, 0)
     assert counts["embed"] > 0
     assert added(before, files_of(warehouse)).keys() == {
-        "keypoints", "matches", "relevances", "runs", "scores", "suspects"
+        "current", "keypoints", "matches", "relevances", "runs", "scores", "suspects"
     }  # fmt: skip
     assert max(len(row["x"]) for row in rows_of(warehouse, "keypoints").values()) <= 64
     views = views_of(undisturbed.warehouse, ("keypoints", "pairs"))

@@ -47,6 +47,9 @@ class Listing:
     def attach(self, connection: duckdb.DuckDBPyConnection) -> None:
         self.warehouse.attach(connection)
 
+    def snapshot(self, name: str) -> list[str]:
+        return self.warehouse.snapshot(name)
+
 
 def contents(connection: duckdb.DuckDBPyConnection) -> dict[str, list[str]]:
     return {name: sorted(map(str, connection.sql(f"FROM {name}").fetchall())) for name in RELATIONS}

@@ -1,6 +1,7 @@
 -- every current pair with its scores at the layer that ranks: start here
 -- order: 50
 -- narrow
+-- snapshot: photo_a, photo_b
 
 -- What most questions are about: every current pair with its scores at the layer that ranks.
 SELECT p.* EXCLUDE (fingerprint), s.* EXCLUDE (pair_id, photo_a, photo_b, shard, fingerprint)

@@ -1,6 +1,7 @@
 -- pairs that today's catalogue calls for, with ranks, names, and why each was chosen
 -- order: 40
 -- narrow
+-- snapshot: photo_a, photo_b
 -- column identity_a: current name of photo_a; null when unknown
 -- column identity_b: current name of photo_b; null when unknown
 -- column same_identity: whether both have one name; null when either is unknown

@@ -1,6 +1,7 @@
 -- photos of the catalogue as it is now
 -- order: 10
 -- narrow
+-- snapshot: photo_id
 
 -- The highest revision of each, unless that one says that the photo was withdrawn.
 SELECT * EXCLUDE (shard)

@@ -1,6 +1,7 @@
 -- ranked contradictions between pictures and names
 -- order: 150
 -- narrow
+-- snapshot: rank
 -- column kind: {kinds}
 
 -- What the rules suspect, each shown by its first pair. Equal scores are ordered by kind and pair, so the ranking is the

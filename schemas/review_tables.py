@@ -1,0 +1,125 @@
+"""Verdicts of people: the append-only table `reviews`, and the closed sets of what is asked and answered.
+
+A verdict is about pictures, so it holds under all settings and lies in one partition, `REVIEW_PARTITION`. Nothing is ever taken
+out: a verdict that is taken back is a later one, `withdrawn`. The view `reviews` shows the latest verdict on every question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+
+from schemas.columns import F64, I32, STRING, Table, column, required
+
+REVIEW_PARTITION = "all"
+VERDICTS: Mapping[str, tuple[str, ...]] = {
+    "pair": ("same_animal", "different_animals", "cannot_tell"),
+    "name": ("right", "wrong", "cannot_tell"),
+    "copy": ("copy", "no_copy", "cannot_tell"),
+}
+"""Kind of question -> its answers: do two photos show one animal, is a photo's name right, are two photos one picture."""
+WITHDRAWN = "withdrawn"
+"""The answer to every question that takes back what was said before."""
+
+REVIEWS = Table(
+    "reviews",
+    "one row per verdict of a person on a pair, a photo's name or a copy; the latest on each question counts",
+    ("review_id",),
+    pa.schema(
+        [
+            required("review_id", STRING, "random id that the verdict was given when it was made"),
+            required("at", pa.timestamp("us", tz="UTC"), "when the verdict was given"),
+            column(
+                "reviewer", STRING, "who gave it, in whatever form the reviewer chose; null when not said"
+            ),
+            required("kind", STRING, f"what was asked: {', '.join(VERDICTS)}"),
+            required(
+                "verdict",
+                STRING,
+                "; ".join(f"{kind}: {', '.join(said)}" for kind, said in VERDICTS.items())
+                + f"; any: {WITHDRAWN}",
+            ),
+            column("pair_id", STRING, "the pair of photos and chips; null for kind name"),
+            required("photo_a", STRING, "the photo, or the first of two (photo_a < photo_b)"),
+            column("photo_b", STRING, "the second photo; null for kind name"),
+            required("chip_a", STRING, "chip of photo_a that was shown"),
+            column("chip_b", STRING, "chip of photo_b that was shown; null for kind name"),
+            column(
+                "identity_a", STRING, "name of photo_a when it was shown: the name that kind name asks about"
+            ),
+            column("identity_b", STRING, "name of photo_b when it was shown; null for kind name"),
+            column(
+                "right_name",
+                STRING,
+                "with verdict wrong: the name that the reviewer gives; null when not known",
+            ),
+            column("proposed_name", STRING, "name that the program proposed for the blamed photo"),
+            column("note", STRING, "what the reviewer wrote"),
+            column("run_id", STRING, "run whose rows were shown"),
+            column("state", STRING, "catalogue state of that run"),
+            column(
+                "suspect_kind", STRING, "kind of the suspect that led to the question; null when none did"
+            ),
+            column("rank", I32, "its rank in that run"),
+            column(
+                "probability", F64, "probability of the suspicion or the pair that was known then, in [0, 1]"
+            ),
+        ]
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Review:
+    """One verdict as a row of `reviews`. Raises `ValueError` for what answers no question of `VERDICTS`."""
+
+    review_id: str
+    at: datetime
+    kind: str
+    verdict: str
+    photo_a: str
+    chip_a: str
+    photo_b: str | None = None
+    chip_b: str | None = None
+    pair_id: str | None = None
+    identity_a: str | None = None
+    identity_b: str | None = None
+    right_name: str | None = None
+    proposed_name: str | None = None
+    reviewer: str | None = None
+    note: str | None = None
+    run_id: str | None = None
+    state: str | None = None
+    suspect_kind: str | None = None
+    rank: int | None = None
+    probability: float | None = None
+
+    def __post_init__(self) -> None:
+        answers = (*VERDICTS.get(self.kind, ()), WITHDRAWN)
+        if self.kind not in VERDICTS or self.verdict not in answers:
+            raise ValueError(f"{self.kind!r} is not answered by {self.verdict!r}; there are {dict(VERDICTS)}")
+        second = (self.photo_b, self.chip_b, self.pair_id)
+        if self.kind == "name":
+            if any(value is not None for value in (*second, self.identity_b)):
+                raise ValueError("a verdict on a name is about one photo")
+            if self.identity_a is None:
+                raise ValueError("a verdict on a name says which name it is about: identity_a")
+        elif any(value is None for value in second) or self.photo_a >= str(self.photo_b):
+            raise ValueError(
+                "a verdict on two photos has both with their chips and their pair_id, photo_a < photo_b"
+            )
+        if self.right_name is not None and self.verdict != "wrong":
+            raise ValueError("right_name goes with the verdict wrong")
+        if self.at.tzinfo is None:
+            raise ValueError("at has a time zone")
+
+    def row(self) -> dict[str, Any]:
+        """The row of the table."""
+        return asdict(self)
+
+
+REVIEW_TABLES = (REVIEWS,)
