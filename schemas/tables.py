@@ -17,8 +17,8 @@ import pyarrow as pa
 from schemas.columns import BOOL, F32, F64, I32, I64, LAYER, PAIR_KEY, STRING, Table, column, required
 from schemas.evaluation_tables import EVALUATION_TABLES
 from schemas.neighbour_tables import NEIGHBOURS
-from schemas.signal_tables import SIGNALS
 from schemas.review_tables import REVIEW_TABLES
+from schemas.signal_tables import SIGNALS
 from schemas.sql_files import kinds_in_words
 from schemas.stages import STAGES
 
