@@ -55,7 +55,10 @@ class NamePair:
 
 @dataclass(frozen=True, eq=False)
 class NamePairs:
-    """All judged pairs of names, by falling log-odds: positions `first`, `second` (m,) among `names`, `features` (m, 3)."""
+    """All judged pairs of names, by falling log-odds: positions `first`, `second` (m,) among `names`, by log-odds.
+
+    `reach`: the share of halves of names that are as near as the candidates are: a twin is judged so often.
+    """
 
     names: Names
     first: Index
@@ -63,6 +66,7 @@ class NamePairs:
     log_odds: Values
     evidence: Evidence
     scale: Scale
+    reach: float
 
     def __len__(self) -> int:
         return len(self.first)
@@ -133,13 +137,17 @@ def judge_name_pairs(photos: Photos, near: tuple[Index, Index] | None = None) ->
     first, second = first[seen], second[seen]
     evidence = Evidence(*(v[seen] for v in vars(evidence).values()))
     levels = [_Level.of(len(names.codes), first, second, v) for v in (evidence.share, evidence.cosine)]
-    features = np.column_stack(
-        [evidence.columns(), *(level.above_others(first, second) for level in levels)]
-    )
+    features = np.column_stack([evidence.columns(), *(level.above_others(first, second) for level in levels)])
     half, own = _halves(photos, names)
     known = np.column_stack(
         [half.columns(), half.share - levels[0].usual()[own], half.cosine - levels[1].usual()[own]]
     )
+    # A half that would not have been a candidate tells nothing of those that are.
+    least = np.full(len(names.codes), np.inf)
+    np.minimum.at(least, np.r_[first, second], np.r_[evidence.cosine, evidence.cosine])
+    reached = half.cosine >= least[own]
+    reach = float((reached.sum() + 1) / (len(reached) + 1))
+    known = known[reached]
     expected = EXPECTED_SHARE * len(names.codes)
     scale = learn(known, features, Prior.of(expected / max(len(first), 1), len(first)))
     log_odds = scale.log_odds(features)
@@ -151,6 +159,7 @@ def judge_name_pairs(photos: Photos, near: tuple[Index, Index] | None = None) ->
         log_odds[order],
         Evidence(*(v[order] for v in vars(evidence).values())),
         scale,
+        reach,
     )
 
 
@@ -207,7 +216,9 @@ def _halves(photos: Photos, names: Names) -> tuple[Evidence, Index]:
     return Evidence(*(v[seen] for v in vars(together).values())), np.concatenate(own)[seen]
 
 
-def described(photos: Photos, judged: NamePairs, least: float = 0.0, most: int | None = None) -> list[NamePair]:
+def described(
+    photos: Photos, judged: NamePairs, least: float = 0.0, most: int | None = None
+) -> list[NamePair]:
     """The judged pairs of at least probability `least`, at most `most`, each with the pairs that say so."""
     count = int((judged.probability >= least).sum())
     count = count if most is None else min(count, most)

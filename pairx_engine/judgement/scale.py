@@ -16,11 +16,14 @@ from numpy.typing import NDArray
 Values = NDArray[np.float64]
 
 RIDGE = 0.1
-"""Penalty on standardised weights, in cases: with few names the scale is drawn towards knowing nothing."""
+UNEQUAL = 1.0
+"""Penalties on the mean of the standardised weights and on what they differ by, in cases."""
 FALSE_KNOWN = 0.05
 """Known cases that are expected not to be what they are called: names are not all right."""
 PRIOR_CASES = 0.25
 """What is believed before weighs as much as this share of the judged cases."""
+FIRST_SHARE = 0.1
+"""Where the estimate of the share starts: high, since errors that count as the other kind at first could hide for good."""
 ROUNDS = 30
 STEPS = 50
 
@@ -38,19 +41,28 @@ class Prior:
         strength = max(PRIOR_CASES * cases, 1.0)
         return cls(min(max(share, 1e-6), 0.5) * strength, (1 - min(max(share, 1e-6), 0.5)) * strength)
 
+    def after(self, found: float, cases: int) -> tuple[float, float]:
+        """Parameters of the Beta distribution of the share, when `found` of `cases` are of the known kind."""
+        return self.expected + found, self.others + cases - found
+
     def share(self, found: float, cases: int) -> float:
-        """Mean of the posterior share, when `found` of `cases` are."""
-        return (self.expected + found) / (self.expected + self.others + cases)
+        """Mean of that distribution."""
+        one, other = self.after(found, cases)
+        return one / (one + other)
 
 
 @dataclass(frozen=True, eq=False)
 class Scale:
-    """`weights` (f + 1,), intercept first, of features less `middle` (f,) over `spread` (f,); `share` of the known kind."""
+    """`weights` (f + 1,), intercept first, of features less `middle` (f,) over `spread` (f,); `share` of the known kind.
+
+    `posterior`: the two parameters of the Beta distribution of that share.
+    """
 
     weights: Values
     middle: Values
     spread: Values
     share: float
+    posterior: tuple[float, float]
 
     def ratio(self, features: Values) -> Values:
         """Log-likelihood ratio (n,) of features (n, f): of the known kind against the other. An unknown one is average."""
@@ -82,7 +94,9 @@ def learn(known: Values, judged: Values, prior: Prior) -> Scale:
     """
     width = judged.shape[1]
     if not len(known) or not len(judged):
-        return Scale(np.zeros(width + 1), np.zeros(width), np.ones(width), prior.share(0, 0))
+        return Scale(
+            np.zeros(width + 1), np.zeros(width), np.ones(width), prior.share(0, 0), prior.after(0, 0)
+        )
     both = np.concatenate([known, judged])
     middle, spread = np.nanmean(both, axis=0), np.nanstd(both, axis=0)
     spread = np.where(spread > 1e-9, spread, 1.0)
@@ -90,18 +104,20 @@ def learn(known: Values, judged: Values, prior: Prior) -> Scale:
     used = np.ones(width, dtype=bool)
     while True:
         weights = np.zeros(width + 1)
-        weights[np.r_[True, used]], share = _fit(unit[:, used], len(known), prior)
+        weights[np.r_[True, used]], found = _fit(unit[:, used], len(known), prior)
         against = used & (weights[1:] < 0)
         if not against.any():
-            return Scale(weights, middle, spread, share)
+            return Scale(
+                weights, middle, spread, prior.share(found, len(judged)), prior.after(found, len(judged))
+            )
         used &= ~against
 
 
 def _fit(unit: Values, count: int, prior: Prior) -> tuple[Values, float]:
-    """Weights and the share of the known kind among the judged; the first `count` rows are the known cases."""
+    """Weights and how many of the judged are found to be of the known kind; the first `count` rows are the known cases."""
     truth = np.arange(len(unit)) < count
     cases = len(unit) - count
-    chance, share = np.where(truth, 1.0, 0.0), prior.share(0, cases)
+    chance, share = np.where(truth, 1.0, 0.0), max(prior.share(0, cases), FIRST_SHARE)
     weights = np.zeros(unit.shape[1] + 1)
     for _ in range(ROUNDS):
         sure = np.where(truth, chance, 1 - chance)
@@ -114,14 +130,21 @@ def _fit(unit: Values, count: int, prior: Prior) -> tuple[Values, float]:
         share = prior.share(float(chance[~truth].sum()), cases)
         if abs(share - before) < 1e-9:
             break
-    return weights, share
+    return weights, float(chance[~truth].sum())
 
 
 def regression(x: Values, y: Values, case: Values, start: Values) -> Values:
-    """Ridge logistic regression (intercept first, unpenalised) of y (n,) on x (n, f), weighted by case (n,): Newton's steps."""
+    """Logistic regression (intercept first) of y (n,) on x (n, f), weighted by case (n,): Newton's steps.
+
+    The penalty is RIDGE / 2 times the square of the mean weight and UNEQUAL / 2 times the squares of what each differs by
+    from it: features that say one thing in several ways share their say unless the cases speak against that.
+    """
+    f = x.shape[1]
     x = np.column_stack([np.ones(len(x)), x])
-    penalty = RIDGE * np.eye(x.shape[1])
+    mean_part = np.full((f, f), 1 / max(f, 1))
+    penalty = np.zeros((f + 1, f + 1))
     penalty[0, 0] = 1e-6
+    penalty[1:, 1:] = RIDGE * mean_part + UNEQUAL * (np.eye(f) - mean_part)
     weights = start.copy()
     for _ in range(STEPS):
         mean = logistic(x @ weights)

@@ -62,11 +62,13 @@ class Photos:
 
 @dataclass(frozen=True, eq=False)
 class Names:
-    """The K known names in ascending order of code, and photos that stand for each: (K, at most `most`), -1 padded."""
+    """The K known names in ascending order of code, and photos that stand for each: (K, at most `most`), -1 padded;
+    `keys` (K,) do not depend on any order."""
 
     codes: Index
     sizes: Index
     sample: Index
+    keys: NDArray[np.uint64]
 
     def at(self, photo_names: Index) -> Index:
         """Positions among `codes` of names, -1 where a name is none of them."""
@@ -100,7 +102,8 @@ def names_of(photos: Photos, keys: NDArray[np.uint64], most: int = MOST_PHOTOS) 
     place = first[:, None] + np.arange(width)
     inside = np.arange(width) < sizes[:, None]
     sample = np.where(inside, order[np.where(inside, place, 0)] if len(order) else -1, -1)
-    return Names(codes, sizes, sample)
+    least = keys[sample[:, 0]] if len(codes) else keys[:0]
+    return Names(codes, sizes, sample, least)
 
 
 def cross(photos: Photos, first: Index, second: Index) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -145,9 +148,7 @@ def told(weights: NDArray[np.floating], cosines: NDArray[np.floating]) -> Eviden
     mean = divided(chance.sum((1, 2)), pairs).clip(1e-9, 1 - 1e-9)
     share = np.log(mean / (1 - mean))
     total = np.where(known, cosines, 0.0).astype(np.float64).sum((1, 2))
-    return Evidence(
-        divided(filled.sum((1, 2)), pairs), share, upper(weights), divided(total, pairs), pairs
-    )
+    return Evidence(divided(filled.sum((1, 2)), pairs), share, upper(weights), divided(total, pairs), pairs)
 
 
 def upper(weights: NDArray[np.floating]) -> Values:
@@ -171,7 +172,9 @@ def evidence_between(photos: Photos, first: Index, second: Index) -> Evidence:
     sizes = (first >= 0).sum(1) * 1000 + (second >= 0).sum(1)
     order = np.argsort(sizes, kind="stable")
     parts: list[Evidence] = []
-    numbers = first.shape[1] * second.shape[1] + photos.vectors.shape[1] * (first.shape[1] + second.shape[1]) // 8
+    numbers = (
+        first.shape[1] * second.shape[1] + photos.vectors.shape[1] * (first.shape[1] + second.shape[1]) // 8
+    )
     for rows in blocks(len(order), max(1, PAIRS_AT_ONCE // max(1, numbers))):
         a, b = trimmed(first[order[rows]]), trimmed(second[order[rows]])
         parts.append(told(*cross(photos, a, b)))
