@@ -147,10 +147,11 @@ def judge_name_pairs(photos: Photos, near: tuple[Index, Index] | None = None) ->
     np.minimum.at(least, np.r_[first, second], np.r_[evidence.cosine, evidence.cosine])
     reached = half.cosine >= least[own]
     reach = float((reached.sum() + 1) / (len(reached) + 1))
-    known = known[reached]
+    known, own = known[reached], own[reached]
     expected = EXPECTED_SHARE * len(names.codes)
-    scale = learn(known, features, Prior.of(expected / max(len(first), 1), len(first)))
-    log_odds = scale.log_odds(features)
+    fold = names.keys[own], names.keys[first] ^ names.keys[second]
+    scale = learn(known, features, Prior.of(expected / max(len(first), 1), len(first)), fold)
+    log_odds = scale.log_odds
     order = np.lexsort((second, first, -log_odds))
     return NamePairs(
         names,

@@ -250,9 +250,11 @@ def judge_splits(photos: Photos, pairs: NamePairs) -> Splits:
     strange = cuts_of(photos, unions)
     # A cut of what is likely one animal after all tells nothing of two.
     apart = pairs.log_odds[chosen] < 0
-    known = _table([cut for cut, two in zip(strange, apart, strict=True) if two and cut is not None])
-    scale = learn(known, judged, Prior.of(EXPECTED_SHARE, len(judged)))
-    log_odds = scale.log_odds(judged)
+    two = np.array([i for i, cut in enumerate(strange) if cut is not None and apart[i]], dtype=np.int64)
+    known = _table([cut for i in two if (cut := strange[i]) is not None])
+    of_pair = names.keys[pairs.first[chosen]] ^ names.keys[pairs.second[chosen]]
+    scale = learn(known, judged, Prior.of(EXPECTED_SHARE, len(judged)), (of_pair[two], names.keys[name]))
+    log_odds = scale.log_odds
     order = np.lexsort((name, -log_odds))
     return Splits(names, name[order], log_odds[order], tuple(cuts[i] for i in order), scale)
 

@@ -24,6 +24,7 @@ PRIOR_CASES = 0.25
 """What is believed before weighs as much as this share of the judged cases."""
 FIRST_SHARE = 0.1
 """Where the estimate of the share starts: high, since errors that count as the other kind at first could hide for good."""
+FOLDS = 5
 ROUNDS = 30
 STEPS = 50
 
@@ -53,25 +54,19 @@ class Prior:
 
 @dataclass(frozen=True, eq=False)
 class Scale:
-    """`weights` (f + 1,), intercept first, of features less `middle` (f,) over `spread` (f,); `share` of the known kind.
+    """What was learned, and what it says of the judged cases.
 
-    `posterior`: the two parameters of the Beta distribution of that share.
+    `weights` (FOLDS, f + 1), intercept first, of features less `middle` (f,) over `spread` (f,); `log_odds` (n,) of the judged
+    cases, each by the weights of its fold, which it had no part in; `share` of the known kind among them, and `posterior`, the
+    two parameters of the Beta distribution of that share.
     """
 
     weights: Values
     middle: Values
     spread: Values
+    log_odds: Values
     share: float
     posterior: tuple[float, float]
-
-    def ratio(self, features: Values) -> Values:
-        """Log-likelihood ratio (n,) of features (n, f): of the known kind against the other. An unknown one is average."""
-        unit = np.nan_to_num((features - self.middle) / self.spread, nan=0.0)
-        return self.weights[0] + unit @ self.weights[1:]
-
-    def log_odds(self, features: Values) -> Values:
-        """Log-odds (n,) of cases like those that were judged."""
-        return self.ratio(features) + logit(self.share)
 
 
 def logit(share: float) -> float:
@@ -84,53 +79,62 @@ def logistic(values: Values) -> Values:
     return 1 / (1 + np.exp(-np.clip(values, -700, 700)))
 
 
-def learn(known: Values, judged: Values, prior: Prior) -> Scale:
+def learn(
+    known: Values, judged: Values, prior: Prior, fold: tuple[NDArray[np.integer], NDArray[np.integer]]
+) -> Scale:
     """A scale from features (k, f) of the known kind and (n, f) of cases to be judged; more of a feature speaks for the kind.
 
-    Neither label is quite right: a judged case counts for the other kind as far as it is not found to be of the known one,
-    and a known case as far as it is found to be what it is called (`FALSE_KNOWN` of them are expected not to be). Classes
-    count alike in the regression, hence its log-odds are a likelihood ratio. A feature whose weight is against its sense
-    gets none. Without cases of either kind the ratio is 0 everywhere.
+    `fold`: numbers (k,) and (n,) that deal the cases into folds; a case is judged by the others only, or else a single case of
+    the known kind would pass for proof that the other kind looks so. Neither label is quite right: a judged case counts for
+    the other kind as far as it is not found to be of the known one, and a known case as far as it is found to be what it is
+    called (`FALSE_KNOWN` of them are expected not to be). Classes count alike in the regression, hence its log-odds are a
+    likelihood ratio. A feature whose weight is against its sense gets none; an unknown one is average. Without cases of
+    either kind the ratio is 0.
     """
-    width = judged.shape[1]
-    if not len(known) or not len(judged):
-        return Scale(
-            np.zeros(width + 1), np.zeros(width), np.ones(width), prior.share(0, 0), prior.after(0, 0)
-        )
+    width, cases = judged.shape[1], len(judged)
+    truth = np.arange(len(known) + cases) < len(known)
     both = np.concatenate([known, judged])
-    middle, spread = np.nanmean(both, axis=0), np.nanstd(both, axis=0)
+    there = ~np.isnan(both)
+    number = there.sum(0).clip(1)
+    middle = np.where(there, both, 0).sum(0) / number
+    spread = np.sqrt((np.where(there, both - middle, 0) ** 2).sum(0) / number)
     spread = np.where(spread > 1e-9, spread, 1.0)
-    unit = np.nan_to_num((both - middle) / spread, nan=0.0)
-    used = np.ones(width, dtype=bool)
-    while True:
-        weights = np.zeros(width + 1)
-        weights[np.r_[True, used]], found = _fit(unit[:, used], len(known), prior)
-        against = used & (weights[1:] < 0)
-        if not against.any():
-            return Scale(
-                weights, middle, spread, prior.share(found, len(judged)), prior.after(found, len(judged))
-            )
-        used &= ~against
-
-
-def _fit(unit: Values, count: int, prior: Prior) -> tuple[Values, float]:
-    """Weights and how many of the judged are found to be of the known kind; the first `count` rows are the known cases."""
-    truth = np.arange(len(unit)) < count
-    cases = len(unit) - count
-    chance, share = np.where(truth, 1.0, 0.0), max(prior.share(0, cases), FIRST_SHARE)
-    weights = np.zeros(unit.shape[1] + 1)
+    unit = np.where(there, (both - middle) / spread, 0.0)
+    folds = np.concatenate(fold).astype(np.uint64) % np.uint64(FOLDS)
+    weights = np.zeros((FOLDS, width + 1))
+    chance, share, found = np.where(truth, 1.0, 0.0), max(prior.share(0, cases), FIRST_SHARE), 0.0
+    ratio = np.zeros(len(unit))
     for _ in range(ROUNDS):
         sure = np.where(truth, chance, 1 - chance)
-        total = (sure[truth].sum(), sure[~truth].sum())
-        case = sure * np.where(truth, len(unit) / total[0], len(unit) / total[1]) / 2
-        weights = regression(unit, truth.astype(float), case, weights)
-        ratio = weights[0] + unit @ weights[1:]
-        before = share
+        for k in range(FOLDS):
+            own = folds == k
+            weights[k] = _fit(unit[~own], truth[~own], sure[~own], weights[k])
+            ratio[own] = weights[k, 0] + unit[own] @ weights[k, 1:]
         chance = logistic(ratio + np.where(truth, -logit(FALSE_KNOWN), logit(share)))
-        share = prior.share(float(chance[~truth].sum()), cases)
-        if abs(share - before) < 1e-9:
+        found = float(chance[~truth].sum())
+        before, share = share, prior.share(found, cases)
+        if abs(share - before) < 1e-4 * share:
             break
-    return weights, float(chance[~truth].sum())
+    log_odds = ratio[~truth] + logit(share)
+    return Scale(weights, middle, spread, log_odds, share, prior.after(found, cases))
+
+
+def _fit(unit: Values, truth: NDArray[np.bool_], sure: Values, start: Values) -> Values:
+    """Weights (f + 1,) of a regression in which both classes count alike; no weight is negative."""
+    total = sure[truth].sum(), sure[~truth].sum()
+    weights = np.zeros(len(start))
+    if min(total) <= 0:
+        return weights
+    case = sure * np.where(truth, len(unit) / total[0], len(unit) / total[1]) / 2
+    used = np.ones(len(start), dtype=bool)
+    while True:
+        weights[:] = 0
+        weights[used] = regression(unit[:, used[1:]], truth.astype(float), case, start[used])
+        against = weights < 0
+        against[0] = False
+        if not against.any():
+            return weights
+        used &= ~against
 
 
 def regression(x: Values, y: Values, case: Values, start: Values) -> Values:
@@ -152,6 +156,6 @@ def regression(x: Values, y: Values, case: Values, start: Values) -> Values:
         step = np.linalg.solve((x * (case * mean * (1 - mean) + 1e-12)[:, None]).T @ x + penalty, slope)
         # Far from the optimum a full step can overshoot.
         weights += step * min(1.0, 5.0 / max(np.abs(step).max(), 1e-12))
-        if np.abs(step).max() < 1e-9:
+        if np.abs(step).max() < 1e-6:
             break
     return weights

@@ -153,7 +153,7 @@ def told(weights: NDArray[np.floating], cosines: NDArray[np.floating]) -> Eviden
 
 def upper(weights: NDArray[np.floating]) -> Values:
     """The quantile (m,) of log-odds (m, s, t) above which `UPPER` of them lie, between neighbours linearly; NaN of none."""
-    flat = np.sort(weights.reshape(len(weights), -1).astype(np.float64), axis=1)
+    flat = np.sort(weights.reshape(len(weights), weights[:1].size or 1).astype(np.float64), axis=1)
     last = (~np.isnan(flat)).sum(1) - 1
     place = (1 - UPPER) * last.clip(0)
     low = place.astype(np.int64)
