@@ -44,6 +44,7 @@ WITHIN_THE_ENGINE = {
     "explanations": {"propagation"},
     "faithfulness": {"explanations", "propagation"},
     "figure": {"explanations"},
+    "judgement": set(),
     "local": {"models"},
     "models": set(),
     "propagation": {"models"},

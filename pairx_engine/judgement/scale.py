@@ -1,0 +1,161 @@
+"""What evidence between two sets of photos is worth, learned from the catalogue's own names.
+
+Some cases are known to be of one kind (halves of a name show one animal); the others are what is to be judged, nearly all of
+them of the other kind. From both a logistic regression gives a log-likelihood ratio, and how many of the unknown cases are
+of the known kind is estimated with it, by expectation and maximisation under a stated Beta prior. So ten pairs of photos
+that always agree weigh as one, because they do so in the halves, too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Values = NDArray[np.float64]
+
+RIDGE = 0.1
+UNEQUAL = 1.0
+"""Penalties on the mean of the standardised weights and on what they differ by, in cases."""
+FALSE_KNOWN = 0.05
+"""Known cases that are expected not to be what they are called: names are not all right."""
+PRIOR_CASES = 0.25
+"""What is believed before weighs as much as this share of the judged cases."""
+FIRST_SHARE = 0.1
+"""Where the estimate of the share starts: high, since errors that count as the other kind at first could hide for good."""
+FOLDS = 5
+ROUNDS = 30
+STEPS = 50
+
+
+@dataclass(frozen=True)
+class Prior:
+    """How many of the judged cases are expected to be of the known kind: Beta(expected, others)."""
+
+    expected: float
+    others: float
+
+    @classmethod
+    def of(cls, share: float, cases: int) -> Prior:
+        """A prior of mean `share` that counts like `PRIOR_CASES` of the judged cases."""
+        strength = max(PRIOR_CASES * cases, 1.0)
+        return cls(min(max(share, 1e-6), 0.5) * strength, (1 - min(max(share, 1e-6), 0.5)) * strength)
+
+    def after(self, found: float, cases: int) -> tuple[float, float]:
+        """Parameters of the Beta distribution of the share, when `found` of `cases` are of the known kind."""
+        return self.expected + found, self.others + cases - found
+
+    def share(self, found: float, cases: int) -> float:
+        """Mean of that distribution."""
+        one, other = self.after(found, cases)
+        return one / (one + other)
+
+
+@dataclass(frozen=True, eq=False)
+class Scale:
+    """What was learned, and what it says of the judged cases.
+
+    `weights` (FOLDS, f + 1), intercept first, of features less `middle` (f,) over `spread` (f,); `log_odds` (n,) of the judged
+    cases, each by the weights of its fold, which it had no part in; `share` of the known kind among them, and `posterior`, the
+    two parameters of the Beta distribution of that share.
+    """
+
+    weights: Values
+    middle: Values
+    spread: Values
+    log_odds: Values
+    share: float
+    posterior: tuple[float, float]
+
+
+def logit(share: float) -> float:
+    """Log-odds of a probability."""
+    return float(np.log(share / (1 - share)))
+
+
+def logistic(values: Values) -> Values:
+    """Probabilities of log-odds."""
+    return 1 / (1 + np.exp(-np.clip(values, -700, 700)))
+
+
+def learn(
+    known: Values, judged: Values, prior: Prior, fold: tuple[NDArray[np.integer], NDArray[np.integer]]
+) -> Scale:
+    """A scale from features (k, f) of the known kind and (n, f) of cases to be judged; more of a feature speaks for the kind.
+
+    `fold`: numbers (k,) and (n,) that deal the cases into folds; a case is judged by the others only, or else a single case of
+    the known kind would pass for proof that the other kind looks so. Neither label is quite right: a judged case counts for
+    the other kind as far as it is not found to be of the known one, and a known case as far as it is found to be what it is
+    called (`FALSE_KNOWN` of them are expected not to be). Classes count alike in the regression, hence its log-odds are a
+    likelihood ratio. A feature whose weight is against its sense gets none; an unknown one is average. Without cases of
+    either kind the ratio is 0.
+    """
+    width, cases = judged.shape[1], len(judged)
+    truth = np.arange(len(known) + cases) < len(known)
+    both = np.concatenate([known, judged])
+    there = ~np.isnan(both)
+    number = there.sum(0).clip(1)
+    middle = np.where(there, both, 0).sum(0) / number
+    spread = np.sqrt((np.where(there, both - middle, 0) ** 2).sum(0) / number)
+    spread = np.where(spread > 1e-9, spread, 1.0)
+    unit = np.where(there, (both - middle) / spread, 0.0)
+    folds = np.concatenate(fold).astype(np.uint64) % np.uint64(FOLDS)
+    weights = np.zeros((FOLDS, width + 1))
+    chance, share, found = np.where(truth, 1.0, 0.0), max(prior.share(0, cases), FIRST_SHARE), 0.0
+    ratio = np.zeros(len(unit))
+    for _ in range(ROUNDS):
+        sure = np.where(truth, chance, 1 - chance)
+        for k in range(FOLDS):
+            own = folds == k
+            weights[k] = _fit(unit[~own], truth[~own], sure[~own], weights[k])
+            ratio[own] = weights[k, 0] + unit[own] @ weights[k, 1:]
+        chance = logistic(ratio + np.where(truth, -logit(FALSE_KNOWN), logit(share)))
+        found = float(chance[~truth].sum())
+        before, share = share, prior.share(found, cases)
+        if abs(share - before) < 1e-4 * share:
+            break
+    log_odds = ratio[~truth] + logit(share)
+    return Scale(weights, middle, spread, log_odds, share, prior.after(found, cases))
+
+
+def _fit(unit: Values, truth: NDArray[np.bool_], sure: Values, start: Values) -> Values:
+    """Weights (f + 1,) of a regression in which both classes count alike; no weight is negative."""
+    total = sure[truth].sum(), sure[~truth].sum()
+    weights = np.zeros(len(start))
+    if min(total) <= 0:
+        return weights
+    case = sure * np.where(truth, len(unit) / total[0], len(unit) / total[1]) / 2
+    used = np.ones(len(start), dtype=bool)
+    while True:
+        weights[:] = 0
+        weights[used] = regression(unit[:, used[1:]], truth.astype(float), case, start[used])
+        against = weights < 0
+        against[0] = False
+        if not against.any():
+            return weights
+        used &= ~against
+
+
+def regression(x: Values, y: Values, case: Values, start: Values) -> Values:
+    """Logistic regression (intercept first) of y (n,) on x (n, f), weighted by case (n,): Newton's steps.
+
+    The penalty is RIDGE / 2 times the square of the mean weight and UNEQUAL / 2 times the squares of what each differs by
+    from it: features that say one thing in several ways share their say unless the cases speak against that.
+    """
+    f = x.shape[1]
+    x = np.column_stack([np.ones(len(x)), x])
+    mean_part = np.full((f, f), 1 / max(f, 1))
+    penalty = np.zeros((f + 1, f + 1))
+    penalty[0, 0] = 1e-6
+    penalty[1:, 1:] = RIDGE * mean_part + UNEQUAL * (np.eye(f) - mean_part)
+    weights = start.copy()
+    for _ in range(STEPS):
+        mean = logistic(x @ weights)
+        slope = x.T @ (case * (y - mean)) - penalty @ weights
+        step = np.linalg.solve((x * (case * mean * (1 - mean) + 1e-12)[:, None]).T @ x + penalty, slope)
+        # Far from the optimum a full step can overshoot.
+        weights += step * min(1.0, 5.0 / max(np.abs(step).max(), 1e-12))
+        if np.abs(step).max() < 1e-6:
+            break
+    return weights
