@@ -52,7 +52,9 @@ def ranked_before(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConne
 
 def _rules() -> str:
     columns = "subject_kind, subject, blamed_photo, right_name, supporting_pairs, score, words"
-    parts = [f"SELECT '{rule}' AS kind, {columns} FROM (\n{_query(f'suspects/{rule}.sql')}\n)" for rule in _RULES]
+    parts = [
+        f"SELECT '{rule}' AS kind, {columns} FROM (\n{_query(f'suspects/{rule}.sql')}\n)" for rule in _RULES
+    ]
     return "\nUNION ALL\n".join(parts)
 
 

@@ -19,8 +19,8 @@ from PIL import Image
 
 from pairx_engine.chips import cut_photo, decode_photo
 from schemas.boxes import Box
-from tests.benchmarks.suspects.planting import another_name, swappable
 from tests.benchmarks.suspects.photos import words
+from tests.benchmarks.suspects.planting import another_name, swappable
 
 Pixels = NDArray[np.uint8]
 Change = Callable[[Pixels, random.Random], Pixels]
@@ -164,7 +164,9 @@ def _chosen(
     animals = swappable(words([s.name for s in sources]))
     species_of = {s.name: s.species for s in sources}
     lonely = {a for a in animals if sum(species_of[b] == species_of[a] for b in animals) < 2}
-    able = sorted((s for s in sources if s.name in animals and s.name not in lonely), key=lambda s: s.photo_id)
+    able = sorted(
+        (s for s in sources if s.name in animals and s.name not in lonely), key=lambda s: s.photo_id
+    )
     drawn = rng.sample(able, min(count, len(able)))
     repeated = [drawn[i % len(drawn)] for i in range(count)]
     return repeated, lambda source: another_name(source.name, animals, species_of, rng)
@@ -197,16 +199,6 @@ def _file(extra: Extra, max_pixels: int) -> bytes:
     pixels = np.asarray(cut_photo(photo, source.box, source.theta), np.uint8)
     changed = frame(pixels, rng) if extra.kind == "frame" else distorted(pixels, extra.kind, rng)
     return saved(changed, 30 if extra.kind == "JPEG 30" else _FULL_QUALITY)
-
-
-def names_of(extras: Sequence[Extra]) -> Mapping[str, str]:
-    """Names that the planted files bear."""
-    return {e.photo_id: e.name for e in extras}
-
-
-def trusted_names_of(extras: Sequence[Extra]) -> Mapping[str, str]:
-    """Names that they should bear."""
-    return {e.photo_id: e.source.name for e in extras}
 
 
 def source_of(row: Mapping[str, object], name: str) -> Source:

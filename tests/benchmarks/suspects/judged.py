@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -101,7 +101,9 @@ def _photos(connection: duckdb.DuckDBPyConnection) -> Photos:
     flat = table["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
     vectors = flat.astype(np.float64).reshape(table.num_rows, -1)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    text = {name: words(table[name].to_pylist()) for name in ("identity", "viewpoint", "encounter", "species")}
+    text = {
+        name: words(table[name].to_pylist()) for name in ("identity", "viewpoint", "encounter", "species")
+    }
     ids = tuple(table["photo_id"].to_pylist())
     return Photos(ids, text["identity"], vectors, text["viewpoint"], text["encounter"], text["species"])
 
@@ -118,9 +120,9 @@ def _pairs(connection: duckdb.DuckDBPyConnection, photos: Photos) -> Pairs:
     at = {photo: i for i, photo in enumerate(photos.ids)}
     a, b = (np.array([at[p] for p in table[c].to_pylist()], dtype=np.int64) for c in ("photo_a", "photo_b"))
     columns = {name: _numbers(table[column]) for name, column in COLUMNS.items()}
-    flags = (np.array(table[c].to_pylist(), dtype=bool) for c in ("comparable", "retrieved"))
+    comparable, retrieved = (np.array(table[c].to_pylist(), dtype=bool) for c in ("comparable", "retrieved"))
     ids = np.array(table["pair_id"].to_pylist(), dtype=object)
-    return Pairs(a, b, _numbers(table["cosine"]), *flags, columns=columns, ids=ids)
+    return Pairs(a, b, _numbers(table["cosine"]), comparable, retrieved, columns, ids)
 
 
 def _numbers(column: pa.ChunkedArray) -> Floats:
@@ -146,7 +148,7 @@ def _values(connection: duckdb.DuckDBPyConnection, relation: str, key: str, valu
     return dict(rows)
 
 
-def _columns(connection: duckdb.DuckDBPyConnection, relation: str) -> Collection[str]:
+def _columns(connection: duckdb.DuckDBPyConnection, relation: str) -> set[str]:
     rows = connection.execute(
         "SELECT column_name FROM duckdb_columns() WHERE table_name = ? AND NOT internal", [relation]
     ).fetchall()

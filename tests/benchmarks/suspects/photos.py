@@ -44,10 +44,6 @@ class Photos:
     encounters: Words
     species: Words
 
-    def named(self) -> Photos:
-        """Those with a name: an animal without one contradicts nobody."""
-        return self.only(known(self.names))
-
     def only(self, wanted: Bools) -> Photos:
         """Those that are wanted (N,), in their order."""
         ids = tuple(name for name, keep in zip(self.ids, wanted, strict=True) if keep)
@@ -97,6 +93,14 @@ class Pairs:
         columns = {name: values[wanted] for name, values in self.columns.items()}
         rest = {name: getattr(self, name)[wanted] for name in ("a", "b", "cosine", "comparable", "retrieved")}
         return Pairs(**rest, columns=columns, ids=self.ids[wanted] if len(self.ids) else self.ids)
+
+
+def with_names(photos: Photos, pairs: Pairs) -> tuple[Photos, Pairs]:
+    """The photos that have a name and the pairs of two such photos: an animal without a name contradicts nobody."""
+    there = known(photos.names)
+    place = np.cumsum(there) - 1
+    kept = pairs.only(there[pairs.a] & there[pairs.b])
+    return photos.only(there), replace(kept, a=place[kept.a], b=place[kept.b])
 
 
 def folds(names: Words, count: int = 5) -> Ints:

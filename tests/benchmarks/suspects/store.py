@@ -131,8 +131,6 @@ def score(job: Job, pairs: Sequence[Pair], pool: Executor, say: Callable[[str], 
     return done
 
 
-def _on(
-    pool: Executor, work: Callable[[Job, S], ShardResult], job: Job, shards: Sequence[S]
-) -> None:
+def _on(pool: Executor, work: Callable[[Job, S], ShardResult], job: Job, shards: Sequence[S]) -> None:
     for _ in pool.map(work, [job] * len(shards), shards):
         pass
