@@ -7,8 +7,6 @@ from collections.abc import Collection, Iterator, Sequence
 import numpy as np
 
 from tests.benchmarks.suspects import calibration, measures, retrieval
-from tests.benchmarks.suspects.copies import KINDS as COPY_KINDS
-from tests.benchmarks.suspects.copies import TWO
 from tests.benchmarks.suspects.judged import Judged, SuspectRow
 from tests.benchmarks.suspects.photos import Floats, Pairs, Photos, with_names
 from tests.benchmarks.suspects.simple_methods import between_names, suspicions
@@ -82,7 +80,7 @@ def _files(state: State, rows: Sequence[SuspectRow]) -> dict[str, float]:
     right = [row for row in called if row.pair & copies.keys()]
     found = {"false copies": float(len(called) - len(right))}
     seen = {photo for row in right for photo in row.pair}
-    for kind in (*COPY_KINDS, TWO) if copies else ():
+    for kind in sorted({extra.kind for extra in copies.values()}):
         of_kind = [photo for photo, extra in copies.items() if extra.kind == kind]
         found[f"copies found: {kind}"] = float(np.mean([photo in seen for photo in of_kind]))
     if copies:

@@ -76,7 +76,9 @@ def by_seed(rows: Iterable[Row], measure: str) -> dict[tuple[str, float], dict[s
 
 
 def spread(values: Sequence[float]) -> str:
-    """Mean ± standard deviation."""
+    """Mean ± standard deviation; nothing of nothing."""
+    if not values:
+        return ""
     return f"{fmean(values):.3f}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else "")
 
 
