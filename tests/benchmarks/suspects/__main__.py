@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.suspects                                      every set, all plantings, 5 seeds
     python -m tests.benchmarks.suspects cows-mini --kinds names --shares 0.05 --seeds 1 2 3
-    python -m tests.benchmarks.suspects cows-mini lions-mobile --variant paper
+    python -m tests.benchmarks.suspects cows-mini lions-mobile --variants paper xfeat
     python -m tests.benchmarks.suspects --catalogue metadata.csv --root PHOTOS --model DIR --set same_viewpoint=true
     python -m tests.benchmarks.suspects --read results.csv                   the table and the summary again
 
@@ -28,6 +28,7 @@ from tests.benchmarks.suspects.sets import BenchSet, known_sets, run_set, varian
 from tests.benchmarks.suspects.states import KINDS, NAMES, SEEDS, SHARES, Plan
 from tests.benchmarks.suspects.store import one_thread
 from tests.benchmarks.suspects.table import Row, as_text, read_csv, summary, write_csv
+from tests.benchmarks.suspects.wanted import wishes
 
 _VARIANT_PLAN = Plan(kinds=(NAMES,), shares=(0.05,), seeds=(1, 2, 3))
 
@@ -52,6 +53,8 @@ def main() -> int:
     print(as_text(rows))
     print()
     print(summary(rows))
+    print()
+    print("\n".join(wishes(rows)))
     return 0
 
 
@@ -64,11 +67,13 @@ def _sets(chosen: argparse.Namespace) -> list[BenchSet]:
         sets = [known[name] for name in chosen.sets or known]
     given = dict(pair.split("=", 1) for pair in chosen.set)
     sets = [replace(one, settings={**one.settings, **given}) for one in sets]
-    return [variant_of(one, chosen.variant, chosen.shared) for one in sets] if chosen.variant else sets
+    if chosen.variants:
+        return [variant_of(one, word, chosen.shared) for one in sets for word in chosen.variants]
+    return sets
 
 
 def _plan(chosen: argparse.Namespace) -> Plan:
-    base = _VARIANT_PLAN if chosen.variant else Plan()
+    base = _VARIANT_PLAN if chosen.variants else Plan()
     return Plan(chosen.kinds or base.kinds, chosen.shares or base.shares, chosen.seeds or base.seeds)
 
 
@@ -93,7 +98,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--shares", nargs="+", type=float, help=f"shares of wrong names; default: {SHARES}")
     parser.add_argument("--seeds", nargs="+", type=int, help=f"default: {SEEDS}")
     parser.add_argument(
-        "--variant", choices=variants(SHARED), help="another matcher or preset: 5 %%, 3 seeds"
+        "--variants",
+        nargs="+",
+        choices=variants(SHARED),
+        help="other matchers and presets instead: 5 %%, 3 seeds",
     )
     parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="any setting")
     parser.add_argument("--shared", type=Path, default=SHARED, help="folder of photos and models")

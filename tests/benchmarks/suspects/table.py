@@ -133,17 +133,11 @@ def closed(rows: Sequence[Row], measure: str = "AP") -> list[Closed]:
 
 
 def summary(rows: Sequence[Row]) -> str:
-    """One line per label and share, and the mean share closed over those whose best simple method is below .95."""
-    found = closed(rows)
+    """One line per label and share: the best simple method, ours, and the share closed."""
     lines = [
         f"{c.label}, {c.share:.0%}: best simple {c.simple_method} {c.simple:.3f}, {c.our_method} {c.ours:.3f}, "
         f"difference {c.difference:+.3f} ± {c.error:.3f}, share closed {c.share_closed:+.2f}"
         + (" LOSS" if c.difference < -c.error else "")
-        for c in found
+        for c in closed(rows)
     ]
-    unsolved = [c.share_closed for c in found if c.simple < NEARLY_SOLVED]
-    if unsolved:
-        lines.append(
-            f"mean share closed where the best simple method is below {NEARLY_SOLVED}: {fmean(unsolved):+.3f}"
-        )
     return "\n".join(lines)
