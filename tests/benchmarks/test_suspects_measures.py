@@ -73,6 +73,14 @@ def test_calibration_error_and_brier_score():
         start += size
     assert calibration.calibration_error(p, truth) == pytest.approx(total / 95)
     assert calibration.brier(p, truth) == pytest.approx(brier_score_loss(truth, p))
+    tied = np.round(p, 1)
+    means = np.array([truth[tied == v].mean() for v in tied])
+    order = np.argsort(tied, kind="stable")
+    parts = [order[i] for i in np.array_split(np.arange(95), 10)]
+    expected = sum(len(i) * abs(tied[i].mean() - means[i].mean()) for i in parts) / 95
+    assert calibration.calibration_error(tied, truth) == pytest.approx(expected)
+    mixed = RNG.permutation(95)
+    assert calibration.calibration_error(tied[mixed], truth[mixed]) == pytest.approx(expected)
     found = calibration.by_pair(np.where(np.arange(95) < 5, np.nan, p), truth)
     assert found["pairs"] == 90
     assert found["Brier"] == pytest.approx(calibration.brier(p[5:], truth[5:]))
@@ -89,8 +97,21 @@ def test_isotonic_calibration_saw_neither_animal():
     for p in RNG.choice(len(a), 20, replace=False):
         mine = {fold[a[p]], fold[b[p]]}
         learned = [q for q in range(len(a)) if not {fold[a[q]], fold[b[q]]} & mine]
-        model = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(cosine[learned], same[learned])
-        assert got[p] == pytest.approx(model.predict(cosine[p : p + 1])[0])
+        share = {
+            one: same.tolist().count(one) / [same[q] for q in learned].count(one) for one in (True, False)
+        }
+        model = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip")
+        model.fit(cosine[learned], same[learned], sample_weight=[share[same[q]] for q in learned])
+        assert got[p] == pytest.approx(model.predict(cosine[p : p + 1])[0], abs=1e-6)
+
+
+def test_a_cosine_that_tells_nothing_is_calibrated_whatever_the_folds():
+    names = np.repeat([f"n{i}" for i in range(10)], 5).astype(object)
+    a, b = np.triu_indices(len(names), 1)
+    same, ones = names[a] == names[b], np.ones(len(a), bool)
+    found = calibration.isotonic_of_cosine(Pairs(a, b, np.zeros(len(a)), ones, ones), names)
+    assert np.allclose(found, same.mean(), atol=1e-6)
+    assert calibration.calibration_error(found, same) < 1e-6
 
 
 def test_retrieval_is_that_of_a_loop():
