@@ -1,0 +1,17 @@
+-- Words that several views share. Numbers that the program shares with them are macros too: see schemas/thresholds.py.
+
+-- The same picture, saved again or in another size, by the differing bits of two perceptual hashes.
+CREATE OR REPLACE MACRO near_identical(hash_distance) AS hash_distance <= near_identical_bits();
+
+-- Whether two photos may show one side of an animal: an unknown side fits all.
+CREATE OR REPLACE MACRO one_side(viewpoint_a, viewpoint_b) AS coalesce(viewpoint_a = viewpoint_b, true);
+
+-- Inliers count only when their homography was accepted.
+CREATE OR REPLACE MACRO accepted_inliers(n_inliers, no_homography_reason) AS
+    CASE WHEN no_homography_reason IS NULL THEN coalesce(n_inliers, 0) ELSE 0 END;
+
+-- Where a value lies between the typical one of two names (0) and that of one name (1). The upper end is at least what one
+-- in ten pairs of two names exceeds, so that a small gap does not inflate noise. When pairs of one name are no higher than
+-- pairs of two names, the value tells nothing: null.
+CREATE OR REPLACE MACRO standing(value, low, high_low, high) AS
+    CASE WHEN high > low THEN greatest(0, least(1, (value - low) / (greatest(high, high_low) - low))) END;

@@ -1,0 +1,27 @@
+-- what each rule suspects: whom it blames, the name that would fit, and the pairs that say so
+-- order: 145
+-- narrow
+-- once
+-- column kind: {kinds}
+-- column subject_kind: what is suspect: photo, pair or name
+-- column subject: photo id, pair id or name
+-- column blamed_photo: photo that has the wrong name; null where either of two may have it
+-- column right_name: name that the blamed photo should have; null where the rule cannot tell
+-- column supporting_pairs: ids of the pairs that say so; the first is the one to look at
+-- column score: suspicion in [0, 1]; 1 = most suspect
+-- column words: what the pictures say against the names
+
+-- The union of all rules of the folder suspects/.
+SELECT
+    kind,
+    subject_kind,
+    subject,
+    blamed_photo,
+    right_name,
+    supporting_pairs,
+    CAST(greatest(0, least(1, score)) AS DOUBLE) AS score,
+    words
+FROM (
+{rules}
+)
+WHERE score >= suspicious()

@@ -1,0 +1,136 @@
+"""Evidence of one set in a work folder: photos of all plantings read and embedded once, pairs scored once.
+
+A state is a set of photos and their names. It gets a small warehouse of its own in which every table that does not depend
+on names is a link to the evidence, so that a state costs what judging it costs.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from schemas.catalogue import Catalogue
+from schemas.settings import Settings
+from schemas.stages import STAGES
+from schemas.tables import TABLES
+from tasks.embed import embed_shard, plan_embed
+from tasks.ingest import INGEST, ingest_shard, plan_ingest
+from tasks.job import Job, prepare_job
+from tasks.remaining import RunViews, look
+from tasks.retrieve import RETRIEVE, commit_pairs, keep_gallery, new_pairs, plan_retrieve, retrieve_shard
+from tasks.run_log import RunLog
+from tasks.score import Pair, plan_score, score_shard
+from tasks.shards import ShardResult, commit
+from tasks.warehouse import Warehouse
+
+S = TypeVar("S")
+PhotoRow = Mapping[str, Any]
+_PAIRS_PER_SHARD = 200
+_OF_A_STATE = ("ingest", "judge", "flag")
+"""Stages whose tables follow from names; so do `runs` and `reviews`."""
+
+
+def shared_tables() -> list[str]:
+    """Tables that hold for every state: what was computed from photos and pairs, whatever the names."""
+    own = {t for stage in _OF_A_STATE if stage in STAGES for t in STAGES[stage].tables}
+    return [table for table in TABLES if table not in own | {"runs", "reviews"}]
+
+
+def one_thread() -> None:
+    """What each worker process begins with: two processes on two cores must not spin against each other."""
+    torch.set_num_threads(1)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The evidence of one set; its folder holds the warehouse `evidence` and a folder per state."""
+
+    folder: Path
+    job: Job
+
+    @classmethod
+    def open(cls, folder: Path, settings: Settings) -> Evidence:
+        """Open or begin the evidence in a folder; loads the model once to learn what it is."""
+        folder.mkdir(parents=True, exist_ok=True)
+        return cls(folder, prepare_job(Warehouse(str(folder / "evidence")), settings))
+
+    def take_in(self, catalogues: Iterable[Catalogue], pool: Executor) -> dict[str, PhotoRow]:
+        """Read and embed what is not there yet; returns the rows of `photos` that have an embedding, by id."""
+        job = self.job
+        for catalogue in catalogues:
+            with look(job, RunLog(job).columns()) as (_, left):
+                shards = plan_ingest(catalogue, left.photos(), job.settings.photos_per_shard)
+            _on(pool, ingest_shard, job, shards)
+        with look(job, RunLog(job).columns()) as (_, left):
+            rows = {name: row for name, row in left.photos().items() if row["present"]}
+            missing = plan_embed(
+                left.present(),
+                left.embedded() | left.given_up("embeddings"),
+                left.detected() | left.given_up("keypoints"),
+                job.settings.photos_per_shard,
+            )
+        _on(pool, embed_shard, job, missing)
+        with look(job, RunLog(job).columns()) as (_, left):
+            embedded = {photo for photo, _ in left.embedded()}
+        return {name: row for name, row in rows.items() if name in embedded}
+
+    def state(self, name: str, rows: Mapping[str, PhotoRow], names: Mapping[str, str | None]) -> Job:
+        """The job of one state: a fresh warehouse whose `photos` are those of `names`, under these names."""
+        folder = self.folder / "states" / name
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        for table in shared_tables():
+            source = self.folder / "evidence" / table
+            source.mkdir(parents=True, exist_ok=True)
+            os.symlink(source.resolve(), folder / table)
+        job = replace(self.job, warehouse=Warehouse(str(folder)))
+        photos = [
+            {**rows[photo], "identity": given, "revision": 0}
+            for photo, given in sorted(names.items())
+            if photo in rows
+        ]
+        commit(job, INGEST, name, {"photos": photos})
+        return job
+
+    def drop(self, name: str) -> None:
+        """Remove a state's folder; links are removed, not followed."""
+        shutil.rmtree(self.folder / "states" / name, ignore_errors=True)
+
+
+def retrieve(job: Job) -> tuple[str, list[Pair]]:
+    """Find and store the pairs that a state calls for; returns the state's hash and its pairs that have no scores."""
+    with RunViews(job) as views:
+        _, left = views.look(RunLog(job).columns())
+        gallery, stored = left.gallery(), left.stored_pairs()
+        keep_gallery(job, gallery)
+        found = [retrieve_shard(job, shard) for shard in plan_retrieve(gallery)]
+        commit_pairs(job, new_pairs(job, gallery, found, stored))
+        views.after(RETRIEVE)
+        _, left = views.look(RunLog(job).columns(gallery.state), ("photos", "pairs"))
+        return gallery.state, left.unscored()
+
+
+def score(job: Job, pairs: Sequence[Pair], pool: Executor, say: Callable[[str], None]) -> int:
+    """Score pairs of any states into the shared evidence; returns how many. `job` is that of the evidence."""
+    if not pairs:
+        return 0
+    unique = sorted({pair.pair_id: pair for pair in pairs}.values(), key=lambda p: (p.photo_a, p.photo_b))
+    with look(job, RunLog(job).columns()) as (_, left):
+        shards = plan_score(unique, left.photos_of(unique), left.keypoint_shards(), _PAIRS_PER_SHARD)
+    done = failed = 0
+    for result in pool.map(score_shard, [job] * len(shards), shards):
+        done, failed = done + result.rows, failed + result.failed
+        say(f"scored {done} of {len(unique)} pairs, {failed} failed")
+    return done
+
+
+def _on(pool: Executor, work: Callable[[Job, S], ShardResult], job: Job, shards: Sequence[S]) -> None:
+    for _ in pool.map(work, [job] * len(shards), shards):
+        pass
