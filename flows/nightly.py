@@ -21,13 +21,14 @@ from flows.stages import StageRunner
 from schemas.catalogue import Catalogue, read_catalogue
 from schemas.errors import PairxError
 from schemas.settings import Settings, load_settings
-from schemas.stages import FLAG
+from schemas.stages import FLAG, JUDGE
 from tasks.draw import DRAW, plan_draw
 from tasks.embed import EMBED, plan_embed
 from tasks.flag import flag
 from tasks.gallery import Gallery
 from tasks.ingest import INGEST, plan_ingest, withdraw, withdrawn_rows
 from tasks.job import Job, prepare_job
+from tasks.judge import judge
 from tasks.remaining import Remaining, RunViews
 from tasks.retrieve import (
     RETRIEVE,
@@ -193,6 +194,10 @@ def _process_pairs(job: Job, log: RunLog, gallery: Gallery, stages: StageRunner,
     stages.run(SIGNALS, without_signals, "all scored pairs have signals")
     views.after(SCORE, SIGNALS)
 
+    connection, _ = views.look(log.columns(gallery.state), keep=True)
+    with stages.alone("judge") as note:
+        note(f"names of {judge(job, connection, gallery.state)} photos")
+    views.after(JUDGE)
     connection, left = views.look(log.columns(gallery.state), keep=True)
     with stages.alone("flag") as note:
         note(f"{flag(job, connection, gallery.state)} suspects;")

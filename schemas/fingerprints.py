@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from schemas.settings import Settings
+from schemas.judgement_tables import JUDGE_VERSION
 from schemas.signal_tables import SIGNALS_VERSION
 from schemas.tables import SCHEMA_VERSION, TABLES
 
@@ -39,6 +40,7 @@ class Fingerprints:
     signals: str
     explanations: str
     suspects: str
+    judgements: str
 
     def of(self, table: str) -> str:
         """The partition of a table; raises `KeyError` where there is no such table, or none that lies under these."""
@@ -78,7 +80,10 @@ def fingerprints(
     signals = fingerprint(scores=scores, definitions=SIGNALS_VERSION)
     explanations = fingerprint(scores=scores, **part_of("explanations"))
     suspects = fingerprint(pairs=pairs, scores=scores, **part_of("suspects"))
-    return Fingerprints(photos, embeddings, keypoints, pairs, scores, signals, explanations, suspects)
+    judgements = fingerprint(suspects=suspects, signals=signals, judge=JUDGE_VERSION)
+    return Fingerprints(
+        photos, embeddings, keypoints, pairs, scores, signals, explanations, suspects, judgements
+    )
 
 
 def sweep_fingerprint(

@@ -71,6 +71,19 @@ SCORE = StageFacts(
     counted_as="scored",
 )
 SIGNALS = StageFacts("signals", "pairs", ("signals",), Failing("pair", ("signals",), ()))
+JUDGE = StageFacts(
+    "judge",
+    "photos",
+    (
+        "judges",
+        "reliability",
+        "judged_catalogues",
+        "judged_names",
+        "judged_photos",
+        "candidates",
+        "judgements",
+    ),
+)
 FLAG = StageFacts("flag", "suspects", ("suspects",))
 DRAW = StageFacts("draw", "figures", ("explanations",), Failing("pair", ("explanations",)))
 LIST = StageFacts("list", "photos", ("galleries", "evaluation_pairs"))
@@ -85,7 +98,7 @@ FAITHFULNESS = StageFacts("faithfulness", "pairs", ("faithfulness",), Failing("p
 
 STAGES: dict[str, StageFacts] = {
     stage.name: stage
-    for stage in (INGEST, EMBED, RETRIEVE, SCORE, SIGNALS, FLAG, DRAW, LIST, SWEEP, LEARN, FAITHFULNESS)
+    for stage in (INGEST, EMBED, RETRIEVE, SCORE, SIGNALS, JUDGE, FLAG, DRAW, LIST, SWEEP, LEARN, FAITHFULNESS)
 }
 """Every stage by its name, in the order in which they run."""
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from schemas.columns import BOOL, F32, F64, I32, I64, LAYER, PAIR_KEY, STRING, Table, column, required
 from schemas.evaluation_tables import EVALUATION_TABLES
+from schemas.judgement_tables import JUDGEMENT_TABLES
 from schemas.neighbour_tables import NEIGHBOURS
 from schemas.review_tables import REVIEW_TABLES
 from schemas.signal_tables import SIGNALS
@@ -297,7 +298,8 @@ SUSPECTS = Table(
 )
 
 _OF_RUNS = (
-    PHOTOS, EMBEDDINGS, GALLERIES, KEYPOINTS, NEIGHBOURS, PAIRS, MATCHES, RELEVANCES, SIGNALS, SCORES, EXPLANATIONS, SUSPECTS,
+    PHOTOS, EMBEDDINGS, GALLERIES, KEYPOINTS, NEIGHBOURS, PAIRS, MATCHES, RELEVANCES, SIGNALS, SCORES, EXPLANATIONS,
+    *JUDGEMENT_TABLES, SUSPECTS,
 )  # fmt: skip
 FINGERPRINTS = tuple(dict.fromkeys(t.fingerprint for t in _OF_RUNS if t.fingerprint))
 """A run's fingerprints, in the order of the first table that lies under each."""

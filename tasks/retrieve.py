@@ -261,6 +261,11 @@ def near_identical(gallery: Gallery, rule: PairRule, limit: int) -> list[tuple[i
     return sorted({(min(a, int(b)), max(a, int(b))) for a, others in nearest.items() for b in others})
 
 
+def vectors_of(job: Job, gallery: Gallery, rows: NDArray[np.int64]) -> NDArray[np.float16]:
+    """Stored embeddings (len(rows), D) of gallery rows, in that order."""
+    return _vectors(job, gallery, rows).numpy()
+
+
 def _cosines(job: Job, gallery: Gallery, pairs: list[tuple[int, int]]) -> list[float]:
     if not pairs:
         return []

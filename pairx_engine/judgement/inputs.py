@@ -20,17 +20,23 @@ UNKNOWN = -1
 
 @dataclass(frozen=True, eq=False)
 class Photos:
-    """N photos: codes (N,) of names and species, -1 where unknown, and the fold (N,) that each name belongs to."""
+    """N photos: codes (N,) of names and species, -1 where unknown, and the fold (N,) that each name belongs to.
+
+    `verdict` (N,): 1 where a person said that the name is right, 0 where that it is wrong, -1 where nobody did.
+    """
 
     names: Ints
     species: Ints
     folds: Ints
+    verdict: Ints
 
     def __len__(self) -> int:
         return len(self.names)
 
     @classmethod
-    def of(cls, names: Sequence[str | None], species: Sequence[str | None]) -> Photos:
+    def of(
+        cls, names: Sequence[str | None], species: Sequence[str | None], verdict: Ints | None = None
+    ) -> Photos:
         """Photos of these names, in their order; codes follow the alphabet."""
         codes = codes_of(names)
         order = sorted({n for n in names if n is not None})
@@ -39,7 +45,12 @@ class Photos:
         fold = np.empty(len(order) + 1, dtype=np.int64)
         fold[place] = np.arange(len(order)) % FOLDS
         fold[-1] = UNKNOWN
-        return cls(codes, codes_of(species), fold[codes])
+        nobody = np.full(len(codes), UNKNOWN, dtype=np.int64)
+        return cls(codes, codes_of(species), fold[codes], nobody if verdict is None else verdict)
+
+    def at(self, rows: Ints) -> Photos:
+        """Some of the photos, with the same codes."""
+        return Photos(self.names[rows], self.species[rows], self.folds[rows], self.verdict[rows])
 
     @property
     def known(self) -> Flags:

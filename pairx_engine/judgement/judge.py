@@ -13,8 +13,6 @@ from pairx_engine.judgement.pair_model import PairJudgement, judge_pairs
 from pairx_engine.judgement.photo_model import Errors, PhotoJudgement, judge_photos
 from pairx_engine.judgement.voices import Voices, voices
 
-VERSION = 1
-"""Raised whenever the same evidence would be judged otherwise; part of the fingerprint of judgements."""
 PASSES = 3
 """The first takes every name at its word; each later one learns less from photos whose names the last one doubts."""
 
@@ -30,7 +28,7 @@ class Judged:
     reliability: Reliability
 
 
-def judge(photos: Photos, pairs: Pairs) -> Judged:
+def judge_evidence(photos: Photos, pairs: Pairs) -> Judged:
     """Judge pairs and names; deterministic, and whatever the order of the pairs."""
     doubt = np.zeros(len(photos))
     for _ in range(PASSES):

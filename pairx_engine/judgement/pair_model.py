@@ -90,36 +90,55 @@ def _labels(photos: Photos, pairs: Pairs, doubt: Floats) -> tuple[Floats, Floats
 
 
 def embedding_terms(photos: Photos, pairs: Pairs) -> Floats:
-    """The terms (P, 5) of the embeddings, in units of the spread of the retrieved pairs' cosines within the species.
-
-    A constant; the cosine; how near the nearest ten are to either photo, halved and summed; and the reciprocal places of each among
-    the other's nearest, the larger and the smaller, 0 beyond the list.
-    """
-    a, b = pairs.first, pairs.second
-    crowd = _crowding(len(photos), pairs)
-    x = np.ones((len(pairs), len(TERMS)))
-    for _, rows in _species(photos, pairs):
-        known = pairs.cosine[rows & pairs.retrieved]
-        centre, spread = (known.mean(), known.std()) if len(known) > 1 else (0.0, 1.0)
-        x[rows, 1] = (pairs.cosine[rows] - centre) / max(spread, 1e-6)
-        x[rows, 2] = ((crowd[a[rows]] + crowd[b[rows]]) / 2 - centre) / max(spread, 1e-6)
-    near = [
-        np.divide(1.0, rank, out=np.zeros(len(pairs)), where=rank > 0)
-        for rank in (pairs.rank_first, pairs.rank_second)
-    ]
-    x[:, 3], x[:, 4] = np.maximum(*near), np.minimum(*near)
+    """The terms (P, 5) of the embeddings of all pairs; see `embedding_terms_of`."""
+    crowd, scales = surroundings(photos, pairs)
+    x = np.empty((len(pairs), len(TERMS)))
+    for species, rows in _species(photos, pairs):
+        a, b = pairs.first[rows], pairs.second[rows]
+        x[rows] = embedding_terms_of(
+            pairs.cosine[rows], crowd[a], crowd[b], pairs.rank_first[rows], pairs.rank_second[rows], scales[species]
+        )  # fmt: skip
     return x
 
 
-def _crowding(n: int, pairs: Pairs) -> Floats:
-    """Mean cosine of each photo's nearest ten (N,), the catalogue's mean for a photo without any."""
+def embedding_terms_of(
+    cosine: Floats, crowd_first: Floats, crowd_second: Floats, rank_first: Ints, rank_second: Ints, scale: tuple[float, float]
+) -> Floats:  # fmt: skip
+    """The terms (n, 5): a constant; the cosine; how near the nearest ten are to either photo, on the mean of both; and the
+    reciprocal places of each among the other's nearest, the larger and the smaller, 0 beyond the list.
+
+    `scale`: mean and spread of the cosines of the species' retrieved pairs, the unit of all cosines here.
+    """
+    centre, spread = scale
+    near = [
+        np.divide(1.0, rank, out=np.zeros(len(cosine)), where=rank > 0) for rank in (rank_first, rank_second)
+    ]
+    return np.column_stack(
+        [
+            np.ones(len(cosine)),
+            (cosine - centre) / spread,
+            ((crowd_first + crowd_second) / 2 - centre) / spread,
+            np.maximum(*near),
+            np.minimum(*near),
+        ]
+    )
+
+
+def surroundings(photos: Photos, pairs: Pairs) -> tuple[Floats, dict[int, tuple[float, float]]]:
+    """Mean cosine of each photo's nearest ten (N,), and of each species the mean and spread of the retrieved pairs' cosines."""
+    n = len(photos)
     total, count = np.zeros(n), np.zeros(n)
     for photo, rank in ((pairs.first, pairs.rank_first), (pairs.second, pairs.rank_second)):
         near = (rank > 0) & (rank <= CROWD)
         total += np.bincount(photo[near], pairs.cosine[near], n)
         count += np.bincount(photo[near], minlength=n)
     usual = total.sum() / max(count.sum(), 1)
-    return np.divide(total, count, out=np.full(n, usual), where=count > 0)
+    crowd = np.divide(total, count, out=np.full(n, usual), where=count > 0)
+    scales = {}
+    for species, rows in _species(photos, pairs):
+        known = pairs.cosine[rows & pairs.retrieved]
+        scales[species] = (float(known.mean()), max(float(known.std()), 1e-6)) if len(known) > 1 else (0.0, 1.0)
+    return crowd, scales
 
 
 def _species(photos: Photos, pairs: Pairs) -> Iterator[tuple[int, Flags]]:

@@ -27,6 +27,8 @@ _SPREAD = np.array([1.0, 0.5, 1.0, 3.0])
 MOST_LEARNED_FROM = 4000
 """Named photos that the parameters are learned from; of more, every n-th."""
 _DRAWS = 200
+_TOLD = 20.0
+"""Log-odds of what a person said."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,8 @@ def judge_photos(photos: Photos, heard: Voices) -> tuple[PhotoJudgement, Errors]
     undefended = photos.known & (own_at < 0)
     log_odds = _log_odds(right, noise, photos.n_names)
     log_odds = np.where(undefended, noise.logit_e, log_odds)
+    # What a person said is taken at its word.
+    log_odds = np.select([photos.verdict == 1, photos.verdict == 0], [-_TOLD, _TOLD], log_odds)
     log_odds = np.where(photos.known, log_odds, np.nan)
     proposed, share, rival = _proposals(photos, heard, noise)
     own = np.where(own_at >= 0, heard.value[own_at] if len(heard.value) else np.nan, np.nan)
@@ -131,7 +135,7 @@ class _Likelihood:
         rows = np.flatnonzero(photos.known)
         rows = rows[:: -(-len(rows) // MOST_LEARNED_FROM) or 1]
         self.heard, self.n = heard.of(rows), len(rows)
-        part = Photos(photos.names[rows], photos.species[rows], photos.folds[rows])
+        part = photos.at(rows)
         self.own = _own_voice(part, self.heard)
         self.others = max(photos.n_names - 1, 1)
 
@@ -183,7 +187,7 @@ def _errors(photos: Photos, heard: Voices, own_at: Ints, noise: Noise, spread: N
         return Errors(0, 0, 0)
     part_rows = rows[:: -(-len(rows) // MOST_LEARNED_FROM) or 1]
     part = heard.of(part_rows)
-    some = Photos(photos.names[part_rows], photos.species[part_rows], photos.folds[part_rows])
+    some = photos.at(part_rows)
     own = _own_voice(some, part)
     rng = np.random.default_rng(0)
     at = np.array([noise.log_t, noise.size, noise.logit_e, noise.novelty])

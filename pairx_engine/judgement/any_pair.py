@@ -1,0 +1,88 @@
+"""Log-odds of any two photos: those judged with all that is known of them, and others by their embeddings alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pairx_engine.judgement.inputs import UNKNOWN, Floats, Ints, Pairs, Photos
+from pairx_engine.judgement.pair_model import PairJudgement, embedding_terms_of, surroundings
+
+_AT_ONCE = 50_000
+
+
+@dataclass(frozen=True, eq=False)
+class AnyPair:
+    """A callable (first, second) -> log-odds that two photos show one animal; `vectors` (N, D) unit embeddings."""
+
+    photos: Photos
+    pairs: Pairs
+    judged: PairJudgement
+    vectors: NDArray[np.floating]
+
+    def __call__(self, first: Ints, second: Ints) -> Floats:
+        """Log-odds (n,) of photos first[i] and second[i], in either order."""
+        out = np.empty(len(first))
+        for start in range(0, len(first), _AT_ONCE):
+            part = slice(start, start + _AT_ONCE)
+            out[part] = self._some(first[part], second[part])
+        return out
+
+    def _some(self, first: Ints, second: Ints) -> Floats:
+        low, high = np.minimum(first, second), np.maximum(first, second)
+        keys, order, odds = self._known
+        wanted = low * len(self.photos) + high
+        place = np.searchsorted(keys, wanted).clip(max=max(len(keys) - 1, 0))
+        known = keys[place] == wanted if len(keys) else np.zeros(len(wanted), dtype=bool)
+        out = np.zeros(len(wanted))
+        out[known] = odds[order[place[known]]]
+        out[~known] = self._by_embeddings(low[~known], high[~known])
+        return out
+
+    @cached_property
+    def _known(self) -> tuple[Ints, Ints, Floats]:
+        keys = self.pairs.first * len(self.photos) + self.pairs.second
+        order = np.argsort(keys, kind="stable")
+        return keys[order], order, self.judged.log_odds
+
+    @cached_property
+    def _surroundings(self) -> tuple[Floats, dict[int, tuple[float, float]]]:
+        return surroundings(self.photos, self.pairs)
+
+    def _by_embeddings(self, a: Ints, b: Ints) -> Floats:
+        """Two photos that are not among each other's nearest: their places count as beyond the list."""
+        crowd, scales = self._surroundings
+        cosine = np.einsum("nd,nd->n", self.vectors[a], self.vectors[b], dtype=np.float64)
+        none = np.zeros(len(a), dtype=np.int64)
+        species = np.where(
+            self.photos.species[a] == self.photos.species[b], self.photos.species[a], UNKNOWN
+        )
+        out = np.zeros(len(a))
+        for code, scale in scales.items():
+            there = (species == code) if code != UNKNOWN else ~np.isin(species, [s for s in scales if s >= 0])
+            x = embedding_terms_of(
+                cosine[there], crowd[a[there]], crowd[b[there]], none[there], none[there], scale
+            )
+            out[there] = (x * self._weights(a[there], b[there], code)).sum(axis=1)
+        return out
+
+    def _weights(self, a: Ints, b: Ints, species: int) -> Floats:
+        """Weights (n, 5) that were learned without either animal."""
+        fa, fb = self.photos.folds[a], self.photos.folds[b]
+        low, high = np.minimum(fa, fb), np.maximum(fa, fb)
+        low = np.where(low == UNKNOWN, high, low)
+        code = low * 1000 + high
+        out = np.empty((len(a), len(next(iter(self.judged.learned.values())))))
+        for key in np.unique(code):
+            there = code == key
+            f, g = int(low[there][0]), int(high[there][0])
+            out[there] = self.judged.learned.get((f, g, species), self._any(species))
+        return out
+
+    def _any(self, species: int) -> Floats:
+        """The mean of a species' weights, for folds that no judged pair has."""
+        found: Floats = np.mean([w for (_, _, s), w in self.judged.learned.items() if s == species], axis=0)
+        return found

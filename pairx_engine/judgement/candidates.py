@@ -1,0 +1,44 @@
+"""Who a photo of an unknown animal may show: names by probability, with a new animal as one of the answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pairx_engine.judgement.inputs import UNKNOWN, Photos
+from pairx_engine.judgement.photo_model import Noise, true_names
+from pairx_engine.judgement.voices import Voices
+
+MOST = 10
+"""Answers kept per photo; a new animal is always among them."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An answer: `photo`, `rank` from 1, `name` (-1: a new animal), and its probability."""
+
+    photo: int
+    rank: int
+    name: int
+    probability: float
+
+
+def candidates(photos: Photos, heard: Voices, noise: Noise) -> list[Candidate]:
+    """The likeliest answers of every photo without a name, likeliest first; a new animal comes behind a name as likely."""
+    named, new = true_names(heard, len(photos), noise)
+    found = []
+    starts = np.searchsorted(heard.photo, np.arange(len(photos) + 1))
+    for photo in np.flatnonzero(~photos.known):
+        part = slice(starts[photo], starts[photo + 1])
+        answers = [
+            (-float(p), 0, int(name)) for p, name in zip(named[part], heard.name[part], strict=True)
+        ]
+        fresh = (-float(new[photo]), 1, UNKNOWN)
+        answers = sorted(answers)[: MOST - 1]
+        ranked = sorted([*answers, fresh])
+        found += [
+            Candidate(int(photo), rank, name, float(np.exp(-cost)))
+            for rank, (cost, _, name) in enumerate(ranked, start=1)
+        ]
+    return found
