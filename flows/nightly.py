@@ -1,4 +1,4 @@
-"""The nightly flow: ingest → embed → retrieve → score → flag → draw → report, incremental and resumable.
+"""The nightly flow: ingest → embed → retrieve → score → verify → flag → draw → report, incremental and resumable.
 
 Prefect sees one task per shard; Dask runs them; the warehouse's files say what is done. Nothing is kept in memory between
 stages, so a run that is killed anywhere goes on where it was.
@@ -31,6 +31,7 @@ from tasks.retrieve import RETRIEVE, Gallery, commit_pairs, keep_gallery, new_pa
 from tasks.run_log import Balance, RunLog, StageLog, balances, unchanged
 from tasks.run_report import write_report
 from tasks.score import SCORE, plan_score
+from tasks.verify import VERIFY, plan_verify
 from tasks.warehouse import Warehouse
 
 
@@ -155,7 +156,7 @@ def embed_photos(job: Job, log: RunLog, stages: StageRunner, views: RunViews) ->
 
 
 def _process_pairs(job: Job, log: RunLog, gallery: Gallery, stages: StageRunner, views: RunViews) -> None:
-    """Retrieve, score, flag and draw."""
+    """Retrieve, score, verify, flag and draw."""
     connection, left = views.look(log.columns())
     stored = left.stored_pairs()
     done = unchanged(connection, job.prints.pairs, gallery.state)
@@ -177,6 +178,12 @@ def _process_pairs(job: Job, log: RunLog, gallery: Gallery, stages: StageRunner,
     )
     stages.run(SCORE, to_score, "all pairs have scores")
     views.after(SCORE)
+
+    _, left = views.look(log.columns(gallery.state), ("photos", "pairs"))
+    unverified = left.unverified()
+    to_verify = plan_verify(unverified, left.photos_of(unverified), pairs_per_shard(job.settings))
+    stages.run(VERIFY, to_verify, "pairs that may be one picture")
+    views.after(VERIFY)
 
     connection, left = views.look(log.columns(gallery.state), keep=True)
     with stages.alone("flag") as note:

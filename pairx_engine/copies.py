@@ -65,7 +65,12 @@ def identity() -> dict[str, Any]:
     }
     constants = {name.lower(): getattr(module, name) for module, listed in names.items() for name in listed}
     thresholds = [MIN_AGREEMENT, MIN_WEAKEST, MIN_OVERLAP, MAX_STRETCH]
-    return {"verifier": "similarity.v1", "opencv": int(cv2.__version__.split(".")[0]), "thresholds": thresholds, **constants}
+    return {
+        "verifier": "similarity.v1",
+        "opencv": int(cv2.__version__.split(".")[0]),
+        "thresholds": thresholds,
+        **constants,
+    }
 
 
 def verify_copy(first: Picture, second: Picture) -> CopyVerdict:
@@ -104,7 +109,12 @@ def _judged(first: Picture, second: Picture, candidate: Candidate, distance: int
     matrix = after(after(first.from_cut(), laid.matrix), inverse(second.from_cut()))
     mirrored, _, _, stretch = shape_of(matrix)
     overlap = min(1.0, float(laid.common.sum()) / laid.smaller)
-    same = whole >= MIN_AGREEMENT and weakest >= MIN_WEAKEST and overlap >= MIN_OVERLAP and stretch <= MAX_STRETCH
+    same = (
+        whole >= MIN_AGREEMENT
+        and weakest >= MIN_WEAKEST
+        and overlap >= MIN_OVERLAP
+        and stretch <= MAX_STRETCH
+    )
     words = _words(matrix, float(laid.common.sum()) / laid.larger)
     return CopyVerdict(words, mirrored, matrix, whole, weakest, overlap, distance, candidate.inliers, same)
 

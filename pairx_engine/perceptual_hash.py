@@ -5,6 +5,8 @@ A turned or mirrored copy hashes to something else; it is found by the hashes of
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -43,6 +45,17 @@ def orientation_hashes(cut: Pixels) -> tuple[int, ...]:
     return (difference_hash(cut), *(difference_hash(oriented(small, o)) for o in range(1, ORIENTATIONS)))
 
 
+def orientations_or_upright(
+    upright: NDArray[np.uint64], hashes: Sequence[Sequence[int] | None]
+) -> NDArray[np.uint64]:
+    """Orientation hashes (N, 8) of photos whose upright ones are (N,); where they are None, the upright one eight times."""
+    found = np.repeat(upright[:, None], ORIENTATIONS, axis=1)
+    for row, known in enumerate(hashes):
+        if known is not None:
+            found[row] = known
+    return found
+
+
 def hash_distances(first: NDArray[np.uint64], second: NDArray[np.uint64]) -> NDArray[np.uint8]:
     """Differing bits (0-64) of two arrays of hashes of one shape, or of shapes that broadcast."""
     return np.bitwise_count(np.bitwise_xor(first, second))
@@ -51,8 +64,11 @@ def hash_distances(first: NDArray[np.uint64], second: NDArray[np.uint64]) -> NDA
 def least_distances(first: NDArray[np.uint64], second: NDArray[np.uint64]) -> NDArray[np.uint8]:
     """Differing bits of pictures in the orientation that suits best, of two arrays (..., 8) of orientation hashes.
 
-    One picture as it is against the other in all orientations, and the other way round: the order does not matter.
+    One picture as it is against the other in all orientations, and the other way round: the order does not matter. An
+    orientation without any contrast (hash 0) is like every other such and does not count.
     """
-    forth, back = hash_distances(first[..., :1], second), hash_distances(second[..., :1], first)
-    least: NDArray[np.uint8] = np.minimum(forth, back).min(axis=-1)
+    both = [hash_distances(a[..., :1], b) for a, b in ((first, second), (second, first))]
+    for distances, turned in zip(both, (second, first), strict=True):
+        distances[..., 1:][turned[..., 1:] == 0] = 64
+    least: NDArray[np.uint8] = np.minimum(*both).min(axis=-1)
     return least

@@ -191,7 +191,12 @@ def _laid(picture: Picture, onto: Picture, matrix: Matrix) -> tuple[Grey, Mask, 
     def warp(values: NDArray[np.float32], border: int) -> NDArray[np.float32]:
         return np.asarray(
             cv2.warpAffine(
-                values, in_centres(matrix), onto.size, flags=cv2.INTER_LINEAR, borderMode=border, borderValue=0
+                values,
+                in_centres(matrix),
+                onto.size,
+                flags=cv2.INTER_LINEAR,
+                borderMode=border,
+                borderValue=0,
             ),
             dtype=np.float32,
         )

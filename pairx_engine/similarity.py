@@ -91,7 +91,9 @@ def whole_onto_whole(orientation: int, first: Size, second: Size) -> Matrix:
     if orientation >= 4:
         matrix = after(matrix, mirror(1))
     for _ in range(orientation % 4):
-        matrix = after(matrix, np.array([[0, 1, 0], [-1, 0, 1.0]]))  # counter-clockwise in the unit square, y down
+        matrix = after(
+            matrix, np.array([[0, 1, 0], [-1, 0, 1.0]])
+        )  # counter-clockwise in the unit square, y down
     return after(matrix, np.diag([*second, 1.0])[:2])
 
 

@@ -37,6 +37,7 @@ class Fingerprints:
     scores: str
     explanations: str
     suspects: str
+    copies: str
 
     def of(self, table: str) -> str:
         """The partition of a table; raises `KeyError` where there is no such table, or none that lies under these."""
@@ -54,11 +55,13 @@ def fingerprints(
     extractor: Mapping[str, Any],
     matcher: Mapping[str, Any],
     layers: tuple[str, ...],
+    verifier: Mapping[str, Any],
 ) -> Fingerprints:
     """Fingerprints of all tables.
 
-    `photo_reader`, `model`, `extractor` and `matcher` are the identities that the engine's parts give of themselves
-    (decoder and conventions, weights and chip, local features, local matches); `layers` are the resolved layer names.
+    `photo_reader`, `model`, `extractor`, `matcher` and `verifier` are the identities that the engine's parts give of themselves
+    (decoder and conventions, weights and chip, local features, local matches, comparison of copies); `layers` are the resolved
+    layer names.
     """
     part_of = settings.part_of
     reader = dict(photo_reader)
@@ -75,7 +78,8 @@ def fingerprints(
     )
     explanations = fingerprint(scores=scores, **part_of("explanations"))
     suspects = fingerprint(pairs=pairs, scores=scores, **part_of("suspects"))
-    return Fingerprints(photos, embeddings, keypoints, pairs, scores, explanations, suspects)
+    copies = fingerprint(photos=photos, verifier=dict(verifier))
+    return Fingerprints(photos, embeddings, keypoints, pairs, scores, explanations, suspects, copies)
 
 
 def sweep_fingerprint(

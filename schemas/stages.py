@@ -70,6 +70,7 @@ SCORE = StageFacts(
     Failing("pair", ("scores",), (*OF_PHOTOS, FailureCode.SCORE_NOT_FINITE)),
     counted_as="scored",
 )
+VERIFY = StageFacts("verify", "pairs", ("copies",), Failing("pair", ("copies",)))
 FLAG = StageFacts("flag", "suspects", ("suspects",))
 DRAW = StageFacts("draw", "figures", ("explanations",), Failing("pair", ("explanations",)))
 LIST = StageFacts("list", "photos", ("galleries", "evaluation_pairs"))
@@ -84,7 +85,7 @@ FAITHFULNESS = StageFacts("faithfulness", "pairs", ("faithfulness",), Failing("p
 
 STAGES: dict[str, StageFacts] = {
     stage.name: stage
-    for stage in (INGEST, EMBED, RETRIEVE, SCORE, FLAG, DRAW, LIST, SWEEP, LEARN, FAITHFULNESS)
+    for stage in (INGEST, EMBED, RETRIEVE, SCORE, VERIFY, FLAG, DRAW, LIST, SWEEP, LEARN, FAITHFULNESS)
 }
 """Every stage by its name, in the order in which they run."""
 

@@ -10,7 +10,7 @@ import duckdb
 
 from pairx_engine.figure import score_line
 from schemas.failures import PASSING
-from schemas.stages import DRAW, SCORE, StageFacts, stage_that_fills
+from schemas.stages import DRAW, SCORE, VERIFY, StageFacts, stage_that_fills
 from schemas.tables import GALLERIES
 from schemas.views import Views
 from tasks.draw import DrawItem
@@ -93,6 +93,19 @@ class Remaining:
     def unscored(self) -> list[Pair]:
         """Current pairs without scores, matches or relevances at the layer that ranks, unless they failed for good."""
         return unscored_among(self._connection, "pairs", self._job.layers[0], self._retry)
+
+    def unverified(self) -> list[Pair]:
+        """Current pairs that may be one picture and were not compared pixel by pixel, unless that failed for good."""
+        rows = self._connection.execute(
+            f"""
+            SELECT pair_id, photo_a, photo_b FROM copy_candidates
+            ANTI JOIN run_copies USING (pair_id)
+            ANTI JOIN (SELECT item AS pair_id FROM ({_GIVEN_UP})) USING (pair_id)
+            ORDER BY photo_a, photo_b
+            """,  # noqa: S608  # constants
+            _given_up(VERIFY, self._retry),
+        ).fetchall()
+        return [Pair(*row) for row in rows]
 
     def keypoint_shards(self) -> dict[str, str]:
         """The shard that holds each photo's current keypoints."""
