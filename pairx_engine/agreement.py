@@ -18,8 +18,8 @@ Mask = NDArray[np.bool_]
 SMOOTHING = 2.0
 """Standard deviation (pixels) of the blur before differences are taken. What JPEG leaves is gone then, a moved ear is not: of
 frames of one video and copies at JPEG quality 30 the latter agree better at 2 pixels, and are mixed up at 1."""
-TILES = 6
-"""Tiles along the long side of what is compared."""
+TILES, LEAST_TILE = 6, 20
+"""Tiles along the long side of what is compared, and their least side in pixels: smaller ones hold too little to tell noise by."""
 FLOOR = 3.0
 """Gradients (grey levels per pixel) up to about this size are noise: a tile without stronger ones says nothing, and agrees."""
 FEWEST = 0.25
@@ -49,11 +49,11 @@ def gradients(grey: Grey, mask: Mask, smoothing: float = SMOOTHING) -> Gradients
 def gradient_correlation(first: Gradients, second: Gradients, mask: Mask) -> float:
     """sum g0 . g1 / sqrt(sum |g0|^2 * sum |g1|^2) over the pixels of the mask (H, W), in [-1, 1].
 
-    `first` and `second` are gradients (2, H, W) in one frame. 0 where one of the two has none.
+    `first` and `second` are gradients (2, H, W) in one frame. 0 where one of the two has none but what rounding leaves.
     """
     product, energy0, energy1 = (float(s[mask].sum()) for s in _products(first, second))
     scale = np.sqrt(energy0 * energy1)
-    return float(np.clip(product / scale, -1, 1)) if scale > 0 else 0.0
+    return float(np.clip(product / scale, -1, 1)) if scale > _TINY * int(mask.sum()) else 0.0
 
 
 def tile_correlations(
@@ -62,7 +62,7 @@ def tile_correlations(
     """The correlation within each tile of the mask's bounding box: (sum g0 . g1 + f) / (sqrt(sum |g0|^2 sum |g1|^2) + f).
 
     f = floor^2 * pixels; of the two gradients the weaker ones are first brought to the contrast of the others, so that the order
-    does not matter. Tiles are about square, `tiles` of them along the longer side; one of whose pixels less than `FEWEST` are in
+    does not matter. Tiles are about square, at most `tiles` of them along the longer side; one of whose pixels less than `FEWEST` are in
     the mask is left out. Returns one number in [-1, 1] for each tile that is left, row by row.
     """
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
@@ -74,7 +74,7 @@ def tile_correlations(
     total0, total1 = float(energy0.sum()), float(energy1.sum())
     # The factor sqrt(high / low) on the weaker gradients is a factor on both sums.
     gain = np.sqrt(max(total0, total1) / min(total0, total1)) if min(total0, total1) > 0 else 1.0
-    side = max(inside.shape) / tiles
+    side = max(max(inside.shape) / tiles, LEAST_TILE)
     edges = [np.linspace(0, n, max(1, round(n / side)) + 1).astype(int)[:-1] for n in inside.shape]
 
     def sums(values: NDArray[np.float64]) -> NDArray[np.float64]:

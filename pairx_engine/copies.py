@@ -28,7 +28,7 @@ MIN_OVERLAP = 0.75
 MAX_STRETCH = 1.05
 """How much longer one direction may become than another; halving 31 pixels to 15 makes 1.03."""
 _LARGEST_SCALE, _LARGEST_STRETCH = 8.0, 1.3
-_LEAST_COMPARED = 0.3
+_LEAST_COMPARED = 0.1
 """Share of what both show that must not be clipped to be compared without the clipped pixels."""
 _STEP, _TURN = 0.02, 1.5
 _WHOLE, _WHOLE_TURNED = 0.95, 0.8
@@ -60,7 +60,7 @@ class CopyVerdict:
 def identity() -> dict[str, Any]:
     """Everything that changes a verdict."""
     names = {
-        agreement: ("SMOOTHING", "TILES", "FLOOR", "FEWEST"),
+        agreement: ("SMOOTHING", "TILES", "LEAST_TILE", "FLOOR", "FEWEST"),
         registration: ("SIDE", "KEYPOINTS", "ORIENTATION_BITS", "FILL_LEVELS", "LEAST_CONTENT", "CLIPPED"),
     }
     constants = {name.lower(): getattr(module, name) for module, listed in names.items() for name in listed}

@@ -33,6 +33,16 @@ def gallery_of(photos: list[dict[str, Any]]) -> Gallery:
     return Gallery(pa.Table.from_pylist([{"chip_id": "c"} | p for p in photos], schema=GALLERIES.schema))
 
 
+def least(p: dict[str, Any], q: dict[str, Any]) -> int:
+    """Differing bits in the orientation that suits best; orientations without any contrast do not count."""
+
+    def one_way(a: dict[str, Any], b: dict[str, Any]) -> int:
+        turned = [h for h in (b["orientation_hashes"] or [])[1:] if h]
+        return min(bin(a["perceptual_hash"] ^ h).count("1") for h in [b["perceptual_hash"], *turned])
+
+    return min(one_way(p, q), one_way(q, p))
+
+
 def bits(p: dict[str, Any], q: dict[str, Any]) -> int:
     return bin(p["perceptual_hash"] ^ q["perceptual_hash"]).count("1")
 
@@ -46,14 +56,14 @@ def allowed(p: dict[str, Any], q: dict[str, Any], rules: dict[str, bool]) -> boo
 
 
 def copies(photos: list[dict[str, Any]], limit: int, rules: dict[str, bool]) -> set[tuple[str, str]]:
-    """Near-identical pictures without one known name: of each photo the `limit` nearest, ties by id."""
+    """Near-identical pictures, however turned, without one known name: of each photo the `limit` nearest, ties by id."""
     found = set()
     for p in photos:
         alike = [
-            (bits(p, q), q["photo_id"])
+            (least(p, q), q["photo_id"])
             for q in photos
             if allowed(p, q, rules)
-            and bits(p, q) <= NEAR_IDENTICAL_BITS
+            and least(p, q) <= NEAR_IDENTICAL_BITS
             and p["perceptual_hash"]
             and q["perceptual_hash"]
             and (p["identity"] is None or p["identity"] != q["identity"])
@@ -99,6 +109,7 @@ def test_pairs_are_those_of_brute_force(done: Stages) -> None:
         assert row["photo_a"] < row["photo_b"]
         assert row["cosine"] == pytest.approx(wanted[row["photo_a"], row["photo_b"]], abs=1e-7)
         assert row["hash_distance"] == bits(a, b)
+        assert row["least_hash_distance"] == least(a, b)
         assert (row["chip_a"], row["chip_b"]) == (a["chip_id"], b["chip_id"])
         assert row["pair_id"] == pair_id(a["photo_id"], a["chip_id"], b["photo_id"], b["chip_id"])
 
@@ -160,10 +171,14 @@ def test_near_identical_is_the_double_loop(
     def some(values: str) -> str | None:
         return data.draw(st.sampled_from([None, *values]))
 
+    def orientations(upright: int) -> list[int] | None:
+        others = data.draw(st.none() | st.lists(st.sampled_from([*hashes, 0, 7]), min_size=7, max_size=7))
+        return None if others is None else [upright, *others]
+
     photos = [
         {
-            "photo_id": f"p{i:02d}", "perceptual_hash": h, "identity": some("AB"), "encounter": some("ef"),
-            "species": some("st"), "viewpoint": None,
+            "photo_id": f"p{i:02d}", "perceptual_hash": h, "orientation_hashes": orientations(h), "identity": some("AB"),
+            "encounter": some("ef"), "species": some("st"), "viewpoint": None,
         }
         for i, h in enumerate(hashes)
     ]  # fmt: skip
