@@ -1,4 +1,4 @@
-"""The nightly flow: ingest → embed → retrieve → score → flag → draw → report, incremental and resumable.
+"""The nightly flow: ingest → embed → retrieve → score → verify → flag → draw → report, incremental and resumable.
 
 Prefect sees one task per shard; Dask runs them; the warehouse's files say what is done. Nothing is kept in memory between
 stages, so a run that is killed anywhere goes on where it was.
@@ -45,6 +45,7 @@ from tasks.run_report import write_report
 from tasks.score import SCORE, plan_score
 from tasks.signals import SIGNALS, plan_signals
 from tasks.snapshot import earlier_snapshots, remove_old_snapshots
+from tasks.verify import VERIFY, plan_verify
 from tasks.warehouse import Warehouse
 
 
@@ -169,7 +170,7 @@ def embed_photos(job: Job, log: RunLog, stages: StageRunner, views: RunViews) ->
 
 
 def _process_pairs(job: Job, log: RunLog, gallery: Gallery, stages: StageRunner, views: RunViews) -> str:
-    """Retrieve, score, flag and draw; returns the name of the snapshot of what is current then."""
+    """Retrieve, score, verify, judge, flag and draw; returns the name of the snapshot of what is current then."""
     connection, left = views.look(log.columns())
     stored = left.stored_pairs()
     done = unchanged(connection, job.prints.pairs, gallery.state, job.settings.neighbours)
@@ -193,6 +194,12 @@ def _process_pairs(job: Job, log: RunLog, gallery: Gallery, stages: StageRunner,
     stages.run(SCORE, to_score, "all pairs have scores")
     stages.run(SIGNALS, without_signals, "all scored pairs have signals")
     views.after(SCORE, SIGNALS)
+
+    _, left = views.look(log.columns(gallery.state), ("photos", "pairs"))
+    unverified = left.unverified()
+    to_verify = plan_verify(unverified, left.photos_of(unverified), pairs_per_shard(job.settings))
+    stages.run(VERIFY, to_verify, "pairs that may be one picture")
+    views.after(VERIFY)
 
     connection, _ = views.look(log.columns(gallery.state), keep=True)
     with stages.alone("judge") as note:

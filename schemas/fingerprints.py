@@ -40,6 +40,7 @@ class Fingerprints:
     signals: str
     explanations: str
     suspects: str
+    copies: str
     judgements: str
 
     def of(self, table: str) -> str:
@@ -58,11 +59,13 @@ def fingerprints(
     extractor: Mapping[str, Any],
     matcher: Mapping[str, Any],
     layers: tuple[str, ...],
+    verifier: Mapping[str, Any],
 ) -> Fingerprints:
     """Fingerprints of all tables.
 
-    `photo_reader`, `model`, `extractor` and `matcher` are the identities that the engine's parts give of themselves
-    (decoder and conventions, weights and chip, local features, local matches); `layers` are the resolved layer names.
+    `photo_reader`, `model`, `extractor`, `matcher` and `verifier` are the identities that the engine's parts give of themselves
+    (decoder and conventions, weights and chip, local features, local matches, comparison of copies); `layers` are the resolved
+    layer names.
     """
     part_of = settings.part_of
     reader = dict(photo_reader)
@@ -80,9 +83,10 @@ def fingerprints(
     signals = fingerprint(scores=scores, definitions=SIGNALS_VERSION)
     explanations = fingerprint(scores=scores, **part_of("explanations"))
     suspects = fingerprint(pairs=pairs, scores=scores, **part_of("suspects"))
-    judgements = fingerprint(suspects=suspects, signals=signals, judge=JUDGE_VERSION)
+    copies = fingerprint(photos=photos, verifier=dict(verifier))
+    judgements = fingerprint(suspects=suspects, signals=signals, copies=copies, judge=JUDGE_VERSION)
     return Fingerprints(
-        photos, embeddings, keypoints, pairs, scores, signals, explanations, suspects, judgements
+        photos, embeddings, keypoints, pairs, scores, signals, explanations, suspects, copies, judgements
     )
 
 

@@ -71,6 +71,7 @@ SCORE = StageFacts(
     counted_as="scored",
 )
 SIGNALS = StageFacts("signals", "pairs", ("signals",), Failing("pair", ("signals",), ()))
+VERIFY = StageFacts("verify", "pairs", ("copies",), Failing("pair", ("copies",)))
 JUDGE = StageFacts(
     "judge",
     "photos",
@@ -98,7 +99,9 @@ FAITHFULNESS = StageFacts("faithfulness", "pairs", ("faithfulness",), Failing("p
 
 STAGES: dict[str, StageFacts] = {
     stage.name: stage
-    for stage in (INGEST, EMBED, RETRIEVE, SCORE, SIGNALS, JUDGE, FLAG, DRAW, LIST, SWEEP, LEARN, FAITHFULNESS)
+    for stage in (
+        INGEST, EMBED, RETRIEVE, SCORE, SIGNALS, VERIFY, JUDGE, FLAG, DRAW, LIST, SWEEP, LEARN, FAITHFULNESS,
+    )  # fmt: skip
 }
 """Every stage by its name, in the order in which they run."""
 

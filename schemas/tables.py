@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from schemas.columns import BOOL, F32, F64, I32, I64, LAYER, PAIR_KEY, STRING, Table, column, required
+from schemas.copy_tables import COPIES, ORIENTATION_HASHES
 from schemas.evaluation_tables import EVALUATION_TABLES
 from schemas.judgement_tables import JUDGEMENT_TABLES
 from schemas.neighbour_tables import NEIGHBOURS
@@ -65,6 +66,7 @@ PHOTOS = Table(
                 pa.uint64(),
                 "64-bit difference hash of the chip: near-identical pictures differ in few bits",
             ),
+            ORIENTATION_HASHES,
             column(
                 "chip_id",
                 STRING,
@@ -110,6 +112,7 @@ GALLERIES = Table(
             column("species", STRING, "species as the catalogue spells it"),
             column("viewpoint", STRING, "side of the animal"),
             column("perceptual_hash", pa.uint64(), "64-bit difference hash of the chip"),
+            ORIENTATION_HASHES,
         ]
     ),
     fingerprint="embeddings",
@@ -147,6 +150,11 @@ PAIRS = Table(
             required("chip_b", STRING, "chip of photo_b"),
             required("cosine", F32, "cosine of the two stored embeddings, accumulated in double precision"),
             column("hash_distance", I32, "differing bits of the two perceptual hashes (0-64)"),
+            column(
+                "least_hash_distance",
+                I32,
+                "the same with one picture turned or mirrored as suits best; null in rows stored before the column existed",
+            ),
         ]
     ),
     fingerprint="pairs",
@@ -299,7 +307,7 @@ SUSPECTS = Table(
 
 _OF_RUNS = (
     PHOTOS, EMBEDDINGS, GALLERIES, KEYPOINTS, NEIGHBOURS, PAIRS, MATCHES, RELEVANCES, SIGNALS, SCORES, EXPLANATIONS,
-    *JUDGEMENT_TABLES, SUSPECTS,
+    COPIES, *JUDGEMENT_TABLES, SUSPECTS,
 )  # fmt: skip
 FINGERPRINTS = tuple(dict.fromkeys(t.fingerprint for t in _OF_RUNS if t.fingerprint))
 """A run's fingerprints, in the order of the first table that lies under each."""

@@ -7,6 +7,10 @@ from __future__ import annotations
 
 NEAR_IDENTICAL_BITS = 4
 """Differing bits, of 64, up to which two perceptual hashes are of one picture, saved again or in another size."""
+FEW_COPIES = 3
+"""Pairs of one photo that are looked at closely: its nearest, and those with most local matches."""
+MANY_INLIERS = 20
+"""Local matches that one homography explains, from which a pair may be one picture: two to three times what chance brings."""
 SAME_PICTURE = 0.5
 """Sameness from which two photos are taken for one picture: it says nothing about names, and is a copy under two."""
 SUSPICIOUS = 0.1
@@ -16,6 +20,8 @@ PAIRS_PER_REFERENCE = 20
 
 THRESHOLDS: dict[str, int | float] = {
     "near_identical_bits": NEAR_IDENTICAL_BITS,
+    "few_copies": FEW_COPIES,
+    "many_inliers": MANY_INLIERS,
     "same_picture": SAME_PICTURE,
     "suspicious": SUSPICIOUS,
     "pairs_per_reference": PAIRS_PER_REFERENCE,

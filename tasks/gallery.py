@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pairx_engine.perceptual_hash import orientations_or_upright
 from pairx_engine.topk import PhotoKeys
 from tasks.warehouse import shard_name
 
@@ -48,6 +49,11 @@ class Gallery:
     def hashes(self) -> NDArray[np.uint64]:
         """Perceptual hashes (N,)."""
         return np.array(self.photos["perceptual_hash"].to_pylist(), dtype=np.uint64)
+
+    @cached_property
+    def orientation_hashes(self) -> NDArray[np.uint64]:
+        """Perceptual hashes (N, 8) of the eight orientations; of a photo that has none, its own for all of them."""
+        return orientations_or_upright(self.hashes, self.photos["orientation_hashes"].to_pylist())
 
     @cached_property
     def rows(self) -> dict[tuple[str, str], int]:

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from pairx_engine.chips import cut_photo, decode_photo
-from pairx_engine.perceptual_hash import difference_hash
+from pairx_engine.perceptual_hash import orientation_hashes
 from schemas import stages
 from schemas.catalogue import Catalogue, CatalogueEntry
 from schemas.failures import Failure
@@ -97,7 +97,8 @@ def _read_photo(row: dict[str, Any], entry: CatalogueEntry, max_pixels: int) -> 
     box = entry.box_in(row["width"], row["height"])
     row["box"] = None if box is None else list(box)
     cut = cut_photo(photo, box, entry.theta)
-    row["perceptual_hash"] = difference_hash(cut)
+    row["orientation_hashes"] = list(orientation_hashes(cut))
+    row["perceptual_hash"] = row["orientation_hashes"][0]
     row["chip_id"] = chip_id(row["sha256"], row["box"], entry.theta)
 
 

@@ -8,6 +8,7 @@ from functools import cache, lru_cache
 
 import torch
 
+from pairx_engine import copies
 from pairx_engine.accelerator import describe, settle
 from pairx_engine.chips import CONVENTION, DECODER
 from pairx_engine.engine import Engine, Recipe
@@ -62,7 +63,13 @@ def prepare_job(warehouse: Warehouse, settings: Settings) -> Job:
     model, matcher, layers = engine.model, engine.matcher, engine.layers
     engine.try_layers()
     prints = fingerprints(
-        settings, READER, model.identity(), matcher.extraction_identity(), matcher.identity(), layers
+        settings,
+        READER,
+        model.identity(),
+        matcher.extraction_identity(),
+        matcher.identity(),
+        layers,
+        copies.identity(),
     )
     return Job(
         warehouse, settings, prints, layers, model.weights_sha256, model.chip.size, engine.explainer.notice

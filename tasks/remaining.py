@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pairx_engine.figure import score_line
 from schemas.failures import PASSING
-from schemas.stages import DRAW, SCORE, SIGNALS, StageFacts, stage_that_fills
+from schemas.stages import DRAW, SCORE, SIGNALS, VERIFY, StageFacts, stage_that_fills
 from schemas.tables import GALLERIES
 from schemas.views import Views
 from tasks.draw import DrawItem
@@ -123,6 +123,19 @@ class Remaining:
     def without_signals(self) -> list[ScoredPair]:
         """Current pairs that are scored at the layer that ranks and have no signals there, unless they failed for good."""
         return without_signals_among(self._connection, "pairs", self._job.layers[0], self._retry)
+
+    def unverified(self) -> list[Pair]:
+        """Current pairs that may be one picture and were not compared pixel by pixel, unless that failed for good."""
+        rows = self._connection.execute(
+            f"""
+            SELECT pair_id, photo_a, photo_b FROM copy_candidates
+            ANTI JOIN run_copies USING (pair_id)
+            ANTI JOIN (SELECT item AS pair_id FROM ({_GIVEN_UP})) USING (pair_id)
+            ORDER BY photo_a, photo_b
+            """,  # noqa: S608  # constants
+            _given_up(VERIFY, self._retry),
+        ).fetchall()
+        return [Pair(*row) for row in rows]
 
     def keypoint_shards(self) -> dict[str, str]:
         """The shard that holds each photo's current keypoints."""

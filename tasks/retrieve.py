@@ -13,7 +13,8 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from pairx_engine.perceptual_hash import hash_distances
+from pairx_engine.near_identical import near_identical as copies_by_hash
+from pairx_engine.perceptual_hash import hash_distances, least_distances
 from pairx_engine.topk import Block, Neighbours, PairRule, cosines, exact_top_k
 from schemas import stages
 from schemas.settings import Settings
@@ -29,7 +30,6 @@ _QUERIES_PER_TASK = 8192
 _BLOCK = 8192
 _PAIRS_PER_FILE = 50_000
 _NEIGHBOURS_PER_FILE = 500_000
-_BANDS = NEAR_IDENTICAL_BITS + 1
 
 
 def keep_gallery(job: Job, gallery: Gallery) -> None:
@@ -218,6 +218,7 @@ def new_pairs(job: Job, gallery: Gallery, candidates: Iterable[Retrieved], store
 
 def _table(gallery: Gallery, rows: list[tuple[str, int, int, float]]) -> pa.Table:
     a, b = (np.array([row[i] for row in rows], dtype=np.int64) for i in (1, 2))
+    turned = gallery.orientation_hashes
     photo, chip = (np.array(ids, dtype=object) for ids in (gallery.photo_ids, gallery.chip_ids))
     return pa.table(
         {
@@ -228,37 +229,14 @@ def _table(gallery: Gallery, rows: list[tuple[str, int, int, float]]) -> pa.Tabl
             "chip_b": pa.array(chip[b], pa.string()),
             "cosine": pa.array([row[3] for row in rows], pa.float32()),
             "hash_distance": pa.array(hash_distances(gallery.hashes[a], gallery.hashes[b]).astype(np.int32)),
+            "least_hash_distance": pa.array(least_distances(turned[a], turned[b]).astype(np.int32)),
         }
     )
 
 
 def near_identical(gallery: Gallery, rule: PairRule, limit: int) -> list[tuple[int, int]]:
-    """Pairs (a < b) of near-identical pictures under two names, or an unknown one; at most `limit` per photo.
-
-    Hashes differ in at most 4 bits; of a photo's copies the nearest count, ties by id. Two such hashes agree in at least
-    one of 5 bands, so only photos that share a band are compared. Pictures without any contrast (hash 0) are like one
-    another whatever they show and are left out, and so are pairs that `rule` does not admit. Pairs of one name are
-    re-sightings or duplicates of no consequence and are left to the ranking by cosine.
-    """
-    names, told = gallery.keys.identity, np.flatnonzero(gallery.hashes != 0)
-    nearest: dict[int, NDArray[np.int64]] = {}
-    for band in range(_BANDS):
-        low, high = 64 * band // _BANDS, 64 * (band + 1) // _BANDS
-        part = (gallery.hashes[told] >> np.uint64(low)) & np.uint64((1 << (high - low)) - 1)
-        order = told[np.argsort(part, kind="stable")]
-        edges = np.flatnonzero(np.diff(np.sort(part))) + 1
-        for group in np.split(order, edges):
-            for a in group if len(group) > 1 else ():
-                distance = hash_distances(gallery.hashes[a], gallery.hashes[group])
-                near = group[
-                    (distance <= NEAR_IDENTICAL_BITS) & ((names[group] != names[a]) | (names[a] == -1))
-                ]
-                near = near[rule.admissible(gallery.keys, np.array([a]), near)[0]]
-                if len(near):
-                    both = np.union1d(nearest.get(int(a), near), near)
-                    ranks = np.lexsort((both, hash_distances(gallery.hashes[a], gallery.hashes[both])))
-                    nearest[int(a)] = both[ranks[:limit]]
-    return sorted({(min(a, int(b)), max(a, int(b))) for a, others in nearest.items() for b in others})
+    """Pairs (a < b) of near-identical pictures under two names, or an unknown one, however turned; at most `limit` per photo."""
+    return copies_by_hash(gallery.orientation_hashes, gallery.keys, rule, NEAR_IDENTICAL_BITS, limit)
 
 
 def vectors_of(job: Job, gallery: Gallery, rows: NDArray[np.int64]) -> NDArray[np.float16]:

@@ -35,6 +35,7 @@ from tasks.retrieve import (
 )
 from tasks.run_log import RunLog
 from tasks.score import ScoreShard, plan_score, score_shard
+from tasks.verify import VerifyShard, plan_verify, verify_shard
 from tasks.warehouse import Warehouse
 
 ANIMALS = {"spots": 2, "stripes": 2, "blotches": 2}
@@ -71,6 +72,7 @@ COMPARED = (
     "neighbours",
     "pairs",
     "scores",
+    "copies",
     "matches",
     "relevances",
     "signals",
@@ -117,13 +119,14 @@ class Stages:
     embed: list[EmbedShard] = field(default_factory=list)
     gallery: Gallery | None = None
     score: list[ScoreShard] = field(default_factory=list)
+    verify: list[VerifyShard] = field(default_factory=list)
     draw: list[DrawShard] = field(default_factory=list)
 
     @classmethod
     def run(cls, catalogue: Catalogue, warehouse: Warehouse, until: str = "draw", **settings: Any) -> Stages:
         """Run the stages up to and with `until`."""
         done = cls(prepare_job(warehouse, Settings(**{**TINY, **settings})), catalogue)
-        for stage in ("ingest", "embed", "retrieve", "score", "flag", "draw"):
+        for stage in ("ingest", "embed", "retrieve", "score", "verify", "flag", "draw"):
             getattr(done, f"_{stage}")()
             if stage == until:
                 break
@@ -179,6 +182,13 @@ class Stages:
             )
         for shard in self.score:
             score_shard(self.job, shard)
+
+    def _verify(self) -> None:
+        with look(self.job, self.columns()) as (_, left):
+            pairs = left.unverified()
+            self.verify = plan_verify(pairs, left.photos_of(pairs), self.job.settings.pairs_per_shard)
+        for shard in self.verify:
+            verify_shard(self.job, shard)
 
     def _flag(self) -> None:
         assert self.gallery is not None

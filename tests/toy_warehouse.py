@@ -19,6 +19,7 @@ FINGERPRINTS = {
     "signals": "00d5",
     "explanations": "00e5",
     "suspects": "00f6",
+    "copies": "00a7",
 }
 """One of digits alone: readers must not take it for a number."""
 LAYER = "blocks.3"

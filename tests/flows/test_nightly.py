@@ -20,7 +20,7 @@ from tests.flows.conftest import Finished
 from tests.flows.running import run_flow, shards_of
 from tests.small_catalogue import BROKEN_CODES, TINY, assert_same_rows, files_of, rewrite, rows_of, views_of
 
-STAGES = ("ingest", "embed", "retrieve", "score", "signals", "flag", "draw", "report")
+STAGES = ("ingest", "embed", "retrieve", "score", "signals", "verify", "judge", "flag", "draw", "report")
 
 
 def added(before: dict[str, bytes], after: dict[str, bytes]) -> dict[str, int]:

@@ -22,11 +22,13 @@ from schemas.setting import Setting, Table
 from schemas.settings import Settings
 from schemas.tables import FINGERPRINTS, TABLES
 
-ALL = {"photos", "embeddings", "keypoints", "pairs", "scores", "signals", "explanations", "suspects"}
-FROM_EMBEDDINGS = ALL - {"photos", "keypoints"}
-FROM_KEYPOINTS = {"keypoints", "scores", "signals", "explanations", "suspects"}
-FROM_SCORES = {"scores", "signals", "explanations", "suspects"}
-FROM_PAIRS = {"pairs", "suspects"}
+ALL = {
+    "photos", "embeddings", "keypoints", "pairs", "scores", "signals", "explanations", "suspects", "judgements", "copies",
+}  # fmt: skip
+FROM_EMBEDDINGS = ALL - {"photos", "keypoints", "copies"}
+FROM_KEYPOINTS = {"keypoints", "scores", "signals", "explanations", "suspects", "judgements"}
+FROM_SCORES = {"scores", "signals", "explanations", "suspects", "judgements"}
+FROM_PAIRS = {"pairs", "suspects", "judgements"}
 
 CHANGES = {
     "resize": ("opencv", FROM_EMBEDDINGS),
@@ -45,7 +47,7 @@ CHANGES = {
     "references": (3, FROM_PAIRS),
     "same_species": (True, FROM_PAIRS),
     "same_viewpoint": (True, FROM_PAIRS),
-    "max_pixels": (1000, {"photos"}),
+    "max_pixels": (1000, {"photos", "copies", "judgements"}),
     "n_pixel_maps": (3, {"explanations"}),
     "n_lines": (3, {"explanations"}),
 }
@@ -86,7 +88,7 @@ def prints(reader=READER, **changed):
     settings = Settings(**changed)
     model = model_identity(settings.model, settings.resize)
     layers = settings.layers or ("backbone.blocks.3",)
-    return fingerprints(settings, reader, model, *matcher_identities(settings), layers)
+    return fingerprints(settings, reader, model, *matcher_identities(settings), layers, {"verifier": "v1"})
 
 
 def differing(first, second):
@@ -117,7 +119,9 @@ def test_the_same_weights_elsewhere_are_the_same_model_and_others_are_not(tmp_pa
     )
     assert differing(prints(), prints(model=str(copy))) == set()
     other = {**model_identity("embedded", None), "weights": "0" * 64}
-    found = fingerprints(Settings(), READER, other, *matcher_identities(Settings()), ("backbone.blocks.3",))
+    found = fingerprints(
+        Settings(), READER, other, *matcher_identities(Settings()), ("backbone.blocks.3",), {"verifier": "v1"}
+    )
     assert differing(prints(), found) == FROM_EMBEDDINGS
 
 
@@ -130,16 +134,16 @@ def test_a_layer_named_is_the_same_as_the_models_own():
     assert prints(layers=("backbone.blocks.3", "backbone.blocks.2")) != prints()
 
 
-IDENTITIES = ({"d": 1}, {"m": 1}, {"e": 1}, {"x": 1}, ("a.b",))
+IDENTITIES = ({"d": 1}, {"m": 1}, {"e": 1}, {"x": 1}, ("a.b",), {"v": 1})
 STORED = {
-    (): "7c5ecb7a26242d14 fb4b9c8ded6ba54f c676ffda8448f53c f8dd09a801ece905 6ceabce5d9181b82 724a557f3af132d9 "
-    "e80713059ba597a5 8f11411383ee748e",
+    (): "7c5ecb7a26242d14 fb4b9c8ded6ba54f c676ffda8448f53c f8dd09a801ece905 6ceabce5d9181b82 abafda842f4d9d12 "
+    "724a557f3af132d9 e80713059ba597a5 d76737f5bf55c732 8b1be3e1c1e394d4 8f11411383ee748e",
     (("preset", "paper"), ("reduction", "signed_sum"), ("precision", "tf32"), ("view_side", 512), ("max_keypoints", 500),
      ("homography", "least_squares"), ("homography_threshold", 4.5), ("top_k", 7), ("same_name_k", 1),
      ("other_name_k", 1), ("references", 50),
      ("same_species", True), ("same_viewpoint", True), ("max_pixels", 1000), ("n_pixel_maps", 3), ("n_lines", 4)):
-    "7e86ccf8e0b6d171 fb4b9c8ded6ba54f add6e4c5a645db30 58ef6ae77c19769f a3a2e9eabb3f9669 28e633e822e36c16 "
-    "7efb1e176bbcd8d7 da6512894baa8916",
+    "7e86ccf8e0b6d171 fb4b9c8ded6ba54f add6e4c5a645db30 58ef6ae77c19769f a3a2e9eabb3f9669 6bae6e4540c31142 "
+    "28e633e822e36c16 7efb1e176bbcd8d7 248f7b97989e8d2a 3587e42bfcf003ce da6512894baa8916",
 }  # fmt: skip
 """Fingerprints that warehouses hold, the sweep's last, by what was set."""
 
@@ -153,7 +157,7 @@ def test_what_is_stored_stays_valid(changed):
 
 def test_settings_name_tables_that_there_are():
     named = {table for field in Settings.model_fields.values() for table in Setting.of(field).part_of}
-    assert named <= set(get_args(Table)) == ALL | {"measurements"}
+    assert named <= set(get_args(Table)) == ALL - {"copies"} | {"measurements"}
 
 
 def test_another_schema_changes_every_table(monkeypatch):
@@ -167,7 +171,7 @@ def test_tables_do_not_share_a_fingerprint():
 
 
 def test_matches_and_relevances_lie_under_the_scores_fingerprint():
-    found = Fingerprints("a", "b", "c", "d", "e", "f", "g", "h")
+    found = Fingerprints("a", "b", "c", "d", "e", "f", "g", "h", "i", "j")
     assert [found.of(t) for t in ("photos", "scores", "matches", "relevances", "signals", "suspects")] == [
         "a",
         "e",

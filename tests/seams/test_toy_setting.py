@@ -41,7 +41,7 @@ toml.write_text("toy = 5")
 for options in ([], ["--settings", str(toml)], ["--settings", str(toml), "--toy", "7"]):
     assert CliRunner().invoke(cli.app, ["run", "catalogue.csv", *options]).exit_code == 0
 prints = [
-    asdict(fingerprints(load_settings(overrides={"toy": toy}), {}, {}, {}, {}, ("a",))) for toy in (3, 4)
+    asdict(fingerprints(load_settings(overrides={"toy": toy}), {}, {}, {}, {}, ("a",), {})) for toy in (3, 4)
 ]
 print(json.dumps({"shown": shown, "taken": taken, "prints": prints}))
 """

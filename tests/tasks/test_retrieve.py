@@ -122,10 +122,14 @@ def test_near_identical_is_the_double_loop(
     def some(values: str) -> str | None:
         return data.draw(st.sampled_from([None, *values]))
 
+    def orientations(upright: int) -> list[int] | None:
+        others = data.draw(st.none() | st.lists(st.sampled_from([*hashes, 0, 7]), min_size=7, max_size=7))
+        return None if others is None else [upright, *others]
+
     photos = [
         {
-            "photo_id": f"p{i:02d}", "perceptual_hash": h, "identity": some("AB"), "encounter": some("ef"),
-            "species": some("st"), "viewpoint": None,
+            "photo_id": f"p{i:02d}", "perceptual_hash": h, "orientation_hashes": orientations(h), "identity": some("AB"),
+            "encounter": some("ef"), "species": some("st"), "viewpoint": None,
         }
         for i, h in enumerate(hashes)
     ]  # fmt: skip

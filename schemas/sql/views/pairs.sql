@@ -29,9 +29,9 @@ candidates AS (
         b.viewpoint AS viewpoint_b,
         a.species AS species_a,
         b.species AS species_b,
-        -- The same picture under two names or an unknown one. A picture without any contrast has hash 0 and is like every
+        -- The same picture, however turned, under two names or an unknown one. A picture without any contrast has hash 0 and is like every
         -- other such picture.
-        near_identical(p.hash_distance) AND a.perceptual_hash <> 0 AND b.perceptual_hash <> 0 AND (a.identity = b.identity) IS NOT TRUE
+        near_identical(coalesce(p.least_hash_distance, p.hash_distance)) AND a.perceptual_hash <> 0 AND b.perceptual_hash <> 0 AND (a.identity = b.identity) IS NOT TRUE
             AS is_copy
     FROM (SELECT * FROM run_pairs QUALIFY row_number() OVER (PARTITION BY pair_id ORDER BY shard) = 1) AS p
     JOIN photos AS a ON a.photo_id = p.photo_a AND a.chip_id = p.chip_a
@@ -43,10 +43,13 @@ candidates AS (
 ),
 -- Every pair as each of its two photos sees it.
 sides AS (
-    SELECT pair_id, true AS is_a, photo_a AS photo, photo_b AS other, cosine, same_identity, is_copy, hash_distance
+    SELECT pair_id, true AS is_a, photo_a AS photo, photo_b AS other, cosine, same_identity, is_copy,
+        coalesce(least_hash_distance, hash_distance) AS hash_distance
     FROM candidates
     UNION ALL
-    SELECT pair_id, false, photo_b, photo_a, cosine, same_identity, is_copy, hash_distance FROM candidates
+    SELECT pair_id, false, photo_b, photo_a, cosine, same_identity, is_copy,
+        coalesce(least_hash_distance, hash_distance)
+    FROM candidates
 ),
 -- Neighbours by falling cosine, ties by the other photo's id: over all candidates, over those of one name and over those of two.
 ranked AS (

@@ -1,0 +1,89 @@
+"""Verify: pairs that may be one picture saved again are compared pixel by pixel, whatever their names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pairx_engine.copies import CopyVerdict, verify_copy
+from pairx_engine.registration import Picture
+from schemas import stages
+from schemas.failures import Failure
+from tasks.job import Job
+from tasks.pair_order import close_together, parts
+from tasks.photo_files import CUTS, SEEN_BY
+from tasks.score import Pair
+from tasks.shards import ShardResult, Stage, Stopwatch, commit, or_failure
+from tasks.warehouse import shard_name
+
+Photo = Mapping[str, Any]
+_MOST_PHOTOS = 500
+"""Photos in one shard: what is worked out of each, a megabyte, is kept for all of its pairs."""
+
+
+@dataclass(frozen=True)
+class VerifyShard:
+    """Pairs to compare and the photos they need."""
+
+    pairs: tuple[Pair, ...]
+    photos: tuple[Photo, ...]
+
+    @property
+    def name(self) -> str:
+        """Hash of the pair ids."""
+        return shard_name(p.pair_id for p in self.pairs)
+
+
+def plan_verify(pairs: Sequence[Pair], photos: Mapping[str, Photo], size: int) -> list[VerifyShard]:
+    """Shards of at most `size` pairs in an order in which partners of one photo mostly share a shard, and of few enough photos."""
+    return [
+        VerifyShard(tuple(part), tuple({column: photos[i][column] for column in SEEN_BY} for i in ids))
+        for part in parts(close_together(pairs), size, _MOST_PHOTOS)
+        for ids in [sorted({i for p in part for i in (p.photo_a, p.photo_b)})]
+    ]
+
+
+def verify_shard(job: Job, shard: VerifyShard) -> ShardResult:
+    """Compare the pairs of one shard and commit their verdicts."""
+    watch = Stopwatch()
+    lost: list[Failure] = []
+    pictures: dict[str, Picture] = {}
+    for photo in shard.photos:
+        with or_failure(lost, "verify", photo["photo_id"]):
+            pictures[photo["photo_id"]] = Picture.of(CUTS.cut(photo, job.settings.max_pixels))
+    reason = {failure.item: failure for failure in lost}
+    chips = {photo["photo_id"]: photo["chip_id"] for photo in shard.photos}
+    rows: list[dict[str, Any]] = []
+    failures: list[Failure] = []
+    for pair in shard.pairs:
+        missing = next((photo for photo in (pair.photo_a, pair.photo_b) if photo in reason), None)
+        if missing is not None:
+            failures.append(replace(reason[missing], item=pair.pair_id))
+            continue
+        with or_failure(failures, "verify", pair.pair_id):
+            found = verify_copy(pictures[pair.photo_a], pictures[pair.photo_b])
+            rows.append(_row(pair, chips, found))
+    return commit(job, VERIFY, shard.name, {"copies": rows}, {"copies": failures}, watch)
+
+
+def _row(pair: Pair, chips: Mapping[str, str], found: CopyVerdict) -> dict[str, Any]:
+    return {
+        "pair_id": pair.pair_id,
+        "photo_a": pair.photo_a,
+        "photo_b": pair.photo_b,
+        "chip_a": chips[pair.photo_a],
+        "chip_b": chips[pair.photo_b],
+        "hash_distance": found.hash_distance,
+        "transform": found.transform,
+        "mirrored": found.mirrored,
+        "matrix": None if found.matrix is None else found.matrix.ravel().tolist(),
+        "agreement": found.agreement,
+        "weakest": found.weakest,
+        "overlap": found.overlap,
+        "inliers": found.inliers,
+        "same_picture": found.same_picture,
+    }
+
+
+VERIFY = Stage.of(stages.VERIFY, verify_shard, lambda shard: len(shard.pairs))
