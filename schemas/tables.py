@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from schemas.columns import BOOL, F32, F64, I32, I64, LAYER, PAIR_KEY, STRING, Table, column, required
 from schemas.evaluation_tables import EVALUATION_TABLES
-from schemas.neighbour_tables import NEIGHBOURS
+from schemas.retrieval_tables import NEIGHBOURS, PAIRS
 from schemas.sql_files import kinds_in_words
 from schemas.stages import STAGES
 
@@ -135,22 +135,6 @@ KEYPOINTS = Table(
     ),
     fingerprint="keypoints",
     rows_per_group=_FEW,
-)
-
-PAIRS = Table(
-    "pairs",
-    "one row per unordered candidate pair ever retrieved; ranks are a view over these rows",
-    ("pair_id",),
-    pa.schema(
-        [
-            *PAIR_KEY,
-            required("chip_a", STRING, "chip of photo_a"),
-            required("chip_b", STRING, "chip of photo_b"),
-            required("cosine", F32, "cosine of the two stored embeddings, accumulated in double precision"),
-            column("hash_distance", I32, "differing bits of the two perceptual hashes (0-64)"),
-        ]
-    ),
-    fingerprint="pairs",
 )
 
 SCORES = Table(

@@ -1,10 +1,10 @@
-"""The table of neighbours: cosines of many more pairs than are scored, for all that needs no pictures."""
+"""Tables that retrieval fills: the pairs that are scored, and cosines of many more neighbours, which need no pictures."""
 
 from __future__ import annotations
 
 import pyarrow as pa
 
-from schemas.columns import F32, STRING, Table, required
+from schemas.columns import F32, I32, PAIR_KEY, STRING, Table, column, required
 
 NEIGHBOURS = Table(
     "neighbours",
@@ -22,4 +22,20 @@ NEIGHBOURS = Table(
     ),
     # Which pairs are kept follows from the settings, what a row says from the embeddings alone.
     fingerprint="embeddings",
+)
+
+PAIRS = Table(
+    "pairs",
+    "one row per unordered candidate pair ever retrieved; ranks are a view over these rows",
+    ("pair_id",),
+    pa.schema(
+        [
+            *PAIR_KEY,
+            required("chip_a", STRING, "chip of photo_a"),
+            required("chip_b", STRING, "chip of photo_b"),
+            required("cosine", F32, "cosine of the two stored embeddings, accumulated in double precision"),
+            column("hash_distance", I32, "differing bits of the two perceptual hashes (0-64)"),
+        ]
+    ),
+    fingerprint="pairs",
 )
