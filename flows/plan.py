@@ -25,8 +25,9 @@ from tasks.score import SCORE
 from tasks.warehouse import Warehouse
 
 _PARTNERS = 4
-_DISTINCT = 0.65
-"""Distinct pairs per neighbour asked for: neighbours choose each other, and names agree with similarity. Seen: 0.48 to 0.82."""
+_DISTINCT = 0.55
+"""Distinct pairs per neighbour asked for: neighbours choose each other, and nearest by one rule are nearest by others. Seen:
+0.45 to 0.65."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,12 @@ def print_plan(
     new = sum(map(INGEST.size, ingest))
     again = {e.photo_id for s in ingest for e in s.entries}
     photos = new + sum(p["photo_id"] not in again for s in embed for p in s.photos)
-    pairs = unscored + math.ceil(new * (settings.top_k + settings.same_name_k) * _DISTINCT)
+    per_photo = settings.top_k + settings.same_name_k + settings.other_name_k
+    pairs = (
+        unscored
+        + math.ceil(new * per_photo * _DISTINCT)
+        + _new_references(catalogue, new, settings.references)
+    )
     kind = resolve_kind(settings.cluster)
     workers = worker_count(settings)
     costs = measure(job)
@@ -107,7 +113,8 @@ def print_plan(
     }
     for line in (
         f"photos   {len(catalogue.entries)} listed, {len(known)} known, {new} to read, {photos} to embed",
-        f"pairs    {pairs_now} stored, about {pairs} to score (top {settings.top_k}, {settings.same_name_k} of the same name)",
+        f"pairs    {pairs_now} stored, about {pairs} to score (top {settings.top_k}, {settings.same_name_k} of the same name, "
+        f"{settings.other_name_k} of other names, {settings.references} references a species)",
         f"shards   {', '.join(f'{stage} {count}' for stage, count in shards.items())}",
         *(
             [
@@ -125,6 +132,13 @@ def print_plan(
         f"writes   nothing now; a run would write to {job.warehouse.url}",
     ):
         console.print(line)
+
+
+def _new_references(catalogue: Catalogue, new: int, wanted: int) -> int:
+    """References that new photos bring, at most: each displaces its share of its species', as one of two photos."""
+    species = {entry.species for entry in catalogue.entries}
+    share = min(1.0, 2 * new / max(1, len(catalogue.entries)))
+    return math.ceil(len(species) * wanted * share)
 
 
 def duration(seconds: float) -> str:

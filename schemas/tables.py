@@ -18,7 +18,7 @@ from schemas.columns import BOOL, F32, F64, I32, I64, LAYER, PAIR_KEY, STRING, T
 from schemas.copy_tables import COPIES, ORIENTATION_HASHES
 from schemas.evaluation_tables import EVALUATION_TABLES
 from schemas.judgement_tables import JUDGEMENT_TABLES
-from schemas.neighbour_tables import NEIGHBOURS
+from schemas.retrieval_tables import NEIGHBOURS, PAIRS
 from schemas.review_tables import REVIEW_TABLES
 from schemas.signal_tables import SIGNALS
 from schemas.sql_files import kinds_in_words
@@ -137,27 +137,6 @@ KEYPOINTS = Table(
     ),
     fingerprint="keypoints",
     rows_per_group=_FEW,
-)
-
-PAIRS = Table(
-    "pairs",
-    "one row per unordered candidate pair ever retrieved; ranks are a view over these rows",
-    ("pair_id",),
-    pa.schema(
-        [
-            *PAIR_KEY,
-            required("chip_a", STRING, "chip of photo_a"),
-            required("chip_b", STRING, "chip of photo_b"),
-            required("cosine", F32, "cosine of the two stored embeddings, accumulated in double precision"),
-            column("hash_distance", I32, "differing bits of the two perceptual hashes (0-64)"),
-            column(
-                "least_hash_distance",
-                I32,
-                "the same with one picture turned or mirrored as suits best; null in rows stored before the column existed",
-            ),
-        ]
-    ),
-    fingerprint="pairs",
 )
 
 SCORES = Table(

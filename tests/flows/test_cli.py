@@ -98,7 +98,7 @@ def test_help_explains_every_option(name: str) -> None:
                 assert option in shown.output
 
 
-@pytest.mark.parametrize(("command", "offered"), [("run", 17), ("evaluate", 12), ("explain", 10)])
+@pytest.mark.parametrize(("command", "offered"), [("run", 18), ("evaluate", 12), ("explain", 10)])
 def test_settings_are_options_as_their_fields_say(command: str, offered: int) -> None:
     shown = CliRunner().invoke(cli.app, [command, "--help"], env={"COLUMNS": "200", "TERM": "dumb"}).output
     options = {
@@ -108,7 +108,7 @@ def test_settings_are_options_as_their_fields_say(command: str, offered: int) ->
     }
     assert len(options) == offered
     assert all(option.partition("/")[0] in shown for option in options.values())
-    for name in {"top_k", "same_name_k", "figures"} & options.keys():
+    for name in {"top_k", "same_name_k", "other_name_k", "figures"} & options.keys():
         assert f"[{Settings.model_fields[name].default}]" in shown
 
 

@@ -9,21 +9,31 @@
 -- column other_name_rank: the same among photos of other known names; null for others, and beyond the number kept
 
 WITH
--- Photos by numbers in the order of their ids: numbers are joined and sorted many times faster than texts.
+-- Numbers in the order of ids, and one per name and encounter: they are joined, compared and sorted faster than texts.
 numbered AS MATERIALIZED (
-    SELECT row_number() OVER (ORDER BY photo_id) AS number, photo_id, chip_id, identity, encounter, species, viewpoint
+    SELECT
+        CAST(row_number() OVER (ORDER BY photo_id) AS INTEGER) AS number,
+        photo_id,
+        chip_id,
+        identity,
+        CASE WHEN identity IS NOT NULL THEN dense_rank() OVER (ORDER BY identity) END AS name,
+        CASE WHEN encounter IS NOT NULL THEN dense_rank() OVER (ORDER BY encounter) END AS meeting,
+        CASE WHEN same_species AND species IS NOT NULL THEN dense_rank() OVER (ORDER BY species) END AS kind,
+        CASE WHEN same_viewpoint AND viewpoint IS NOT NULL THEN dense_rank() OVER (ORDER BY viewpoint) END AS side
     FROM photos
+    CROSS JOIN current_run
 ),
 -- What today's catalogue allows, as in `pairs`; of a pair that is stored twice the first shard counts.
 candidates AS (
-    SELECT a.number AS a, b.number AS b, arg_min(n.cosine, n.shard) AS cosine, any_value(a.identity = b.identity) AS same_identity
+    SELECT a.number AS a, b.number AS b, arg_min(n.cosine, n.shard) AS cosine, any_value(a.name = b.name) AS same_identity
     FROM run_neighbours AS n
-    JOIN numbered AS a ON a.photo_id = n.photo_a AND a.chip_id = n.chip_a
-    JOIN numbered AS b ON b.photo_id = n.photo_b AND b.chip_id = n.chip_b
-    CROSS JOIN current_run AS r
-    WHERE coalesce(a.encounter <> b.encounter, true)
-      AND (NOT r.same_species OR coalesce(a.species = b.species, true))
-      AND (NOT r.same_viewpoint OR coalesce(a.viewpoint = b.viewpoint, true))
+    JOIN numbered AS a ON a.photo_id = n.photo_a
+    JOIN numbered AS b ON b.photo_id = n.photo_b
+    WHERE a.chip_id = n.chip_a
+      AND b.chip_id = n.chip_b
+      AND coalesce(a.meeting <> b.meeting, true)
+      AND coalesce(a.kind = b.kind, true)
+      AND coalesce(a.side = b.side, true)
     GROUP BY ALL
 ),
 sides AS (
