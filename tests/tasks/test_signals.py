@@ -82,7 +82,8 @@ def test_a_pair_alone_has_the_row_that_it_has_in_company(done: Stages, older: Jo
 def test_what_fails_is_one_pairs_and_not_tried_again_unasked(
     done: Stages, older: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    evidence, asked = signals.evidence_between, []
+    evidence = signals.evidence_between
+    asked: list[None] = []
 
     def failing(*given: Any) -> Any:
         asked.append(None)
