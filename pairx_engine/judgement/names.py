@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from pairx_engine.judgement.scale import Prior, Scale, learn, logistic
@@ -33,6 +34,8 @@ SUPPORTING = 5
 """Pairs of photos shown with a row."""
 EXPECTED_SHARE = 0.01
 """Names in a hundred that are expected to have a twin before anything was seen; stated, and updated by what is found."""
+PRIOR_WEIGHT = 0.25
+"""What that expectation weighs against the judged pairs: halves of names are a fair picture of twins."""
 ROWS_AT_ONCE = 1024
 
 
@@ -108,18 +111,21 @@ def candidates(
     at = names.at(name)
     species = photos.species[names.sample[:, 0]][at]
     found = []
-    # A name of several viewpoints has as many centroids: each proposes k.
+    # Centroids lie in order of names, so a name's own are neighbours.
+    low, high = np.searchsorted(at, at), np.searchsorted(at, at, side="right")
+    told_apart = [codes for codes in (view, species) if len(np.unique(codes[codes >= 0])) > 1]
+    top = min(k, len(centre))
     for rows in blocks(len(centre), ROWS_AT_ONCE):
-        cosine = centre[rows] @ centre.T
-        cosine[at[rows, None] == at] = -np.inf
-        for codes in (view, species):
+        cosine = torch.from_numpy(centre[rows]) @ torch.from_numpy(centre).T
+        for step in range(int((high - low).max())):
+            own = np.minimum(low[rows] + step, high[rows] - 1)
+            cosine[torch.arange(len(cosine)), torch.from_numpy(own)] = -torch.inf
+        for codes in told_apart:
             apart = (codes[rows, None] != codes) & (codes[rows, None] >= 0) & (codes >= 0)
-            cosine[apart] = -np.inf
-        # Several centroids of one name may crowd the nearest: a few more are taken than are needed.
-        top = min(k, cosine.shape[1])
-        best = np.argpartition(-cosine, top - 1, axis=1)[:, :top]
-        good = np.isfinite(np.take_along_axis(cosine, best, 1))
-        found.append(np.stack([np.repeat(at[rows], top)[good.ravel()], at[best][good]]))
+            cosine[torch.from_numpy(apart)] = -torch.inf
+        value, best = cosine.topk(top, dim=1)
+        good = torch.isfinite(value).numpy()
+        found.append(np.stack([np.repeat(at[rows], top)[good.ravel()], at[best.numpy()][good]]))
     if near is not None:
         a, b = names.at(photos.names[near[0]]), names.at(photos.names[near[1]])
         keep = (a >= 0) & (b >= 0) & (a != b)
@@ -150,7 +156,7 @@ def judge_name_pairs(photos: Photos, near: tuple[Index, Index] | None = None) ->
     known, own = known[reached], own[reached]
     expected = EXPECTED_SHARE * len(names.codes)
     fold = names.keys[own], names.keys[first] ^ names.keys[second]
-    scale = learn(known, features, Prior.of(expected / max(len(first), 1), len(first)), fold)
+    scale = learn(known, features, Prior.of(expected / max(len(first), 1), len(first), PRIOR_WEIGHT), fold)
     log_odds = scale.log_odds
     order = np.lexsort((second, first, -log_odds))
     return NamePairs(

@@ -35,6 +35,9 @@ MOST_PHOTOS = 32
 FEWEST_IN_A_SIDE = 2
 EXPECTED_SHARE = 0.01
 """Names in a hundred that are expected to hold two animals before anything was seen; stated, and updated by what is found."""
+PRIOR_WEIGHT = 1.0
+"""What that expectation weighs against the judged names. More than with pairs: where the model is weak, cuts of one animal and
+of two overlap, and a share that is free to grow takes the one for the other."""
 STRANGERS = 3
 """Nearest names with which a name is put together to learn what a cut between two animals looks like."""
 JOINED_BY = 8
@@ -253,7 +256,9 @@ def judge_splits(photos: Photos, pairs: NamePairs) -> Splits:
     two = np.array([i for i, cut in enumerate(strange) if cut is not None and apart[i]], dtype=np.int64)
     known = _table([cut for i in two if (cut := strange[i]) is not None])
     of_pair = names.keys[pairs.first[chosen]] ^ names.keys[pairs.second[chosen]]
-    scale = learn(known, judged, Prior.of(EXPECTED_SHARE, len(judged)), (of_pair[two], names.keys[name]))
+    scale = learn(
+        known, judged, Prior.of(EXPECTED_SHARE, len(judged), PRIOR_WEIGHT), (of_pair[two], names.keys[name])
+    )
     log_odds = scale.log_odds
     order = np.lexsort((name, -log_odds))
     return Splits(names, name[order], log_odds[order], tuple(cuts[i] for i in order), scale)

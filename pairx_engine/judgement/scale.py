@@ -20,8 +20,6 @@ UNEQUAL = 1.0
 """Penalties on the mean of the standardised weights and on what they differ by, in cases."""
 FALSE_KNOWN = 0.05
 """Known cases that are expected not to be what they are called: names are not all right."""
-PRIOR_CASES = 0.25
-"""What is believed before weighs as much as this share of the judged cases."""
 FIRST_SHARE = 0.1
 """Where the estimate of the share starts: high, since errors that count as the other kind at first could hide for good."""
 FOLDS = 5
@@ -37,9 +35,9 @@ class Prior:
     others: float
 
     @classmethod
-    def of(cls, share: float, cases: int) -> Prior:
-        """A prior of mean `share` that counts like `PRIOR_CASES` of the judged cases."""
-        strength = max(PRIOR_CASES * cases, 1.0)
+    def of(cls, share: float, cases: int, weight: float) -> Prior:
+        """A prior of mean `share` that weighs as much as `weight` times the judged cases."""
+        strength = max(weight * cases, 1.0)
         return cls(min(max(share, 1e-6), 0.5) * strength, (1 - min(max(share, 1e-6), 0.5)) * strength)
 
     def after(self, found: float, cases: int) -> tuple[float, float]:

