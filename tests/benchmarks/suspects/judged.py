@@ -67,7 +67,8 @@ def judged_views(job: Job, state: str) -> Iterator[duckdb.DuckDBPyConnection]:
         views.after(SCORE)
         current = RunLog(job).columns(state)
         connection, _ = views.look(current, keep=True)
-        if JUDGE in STAGES:  # the stage of probabilities
+        # Whatever a night does between scores and suspects goes here, in its order.
+        if JUDGE in STAGES:
             import_module("tasks.judge").judge(job, connection, state)
             views.after(STAGES[JUDGE])
             connection, _ = views.look(current, keep=True)

@@ -94,9 +94,9 @@ def as_text(rows: Sequence[Row], shown: Sequence[str] = SHOWN) -> str:
             (m for m in values if shown[0] in values[m]), key=lambda m: -fmean(values[m][shown[0]])
         )
         if ranked:
-            lines += ["", f"{key[0]}, {key[1]:.0%}".ljust(44) + "".join(name.ljust(18) for name in shown)]
+            lines += ["", f"{key[0]}, {key[1]:.0%}".ljust(50) + "".join(name.ljust(18) for name in shown)]
             lines += [
-                method.ljust(44) + "".join(spread(values[method][name]).ljust(18) for name in shown)
+                method.ljust(50) + "".join(spread(values[method][name]).ljust(18) for name in shown)
                 for method in ranked
             ]
         rest = [
