@@ -376,15 +376,13 @@ RUNS = Table(
             column(
                 "devices",
                 pa.list_(STRING),
-                "kinds of the devices that computed in this run; null where nothing was computed, and in runs stored before "
-                "the column existed",
+                "kinds of devices that computed; null where none did, and in old runs",
             ),
             column("message", STRING, "error of a failed run"),
             column(
                 "snapshot",
                 STRING,
-                "snapshot of the current views at the end of the run; null while it is not finished, and in runs stored before the "
-                "column existed",
+                "files that keep its current views; null before it is finished, and in old runs",
             ),
         ]
     ),

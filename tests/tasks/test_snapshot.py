@@ -240,9 +240,10 @@ def test_a_kill_between_the_files_leaves_nothing_that_is_read(
 
     finish(local, 1)
     write_photos(local, HERD[6:])
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(Warehouse, "write_file", killed)
-        finish(local, 2)
+        with pytest.raises(KeyboardInterrupt):
+            finish(local, 2)
     half, whole = sorted(local.snapshots(), key=lambda n: len(local.snapshot(n)))
     assert (len(local.snapshot(half)), whole_snapshot(local.snapshot(half))) == (2, {})
     assert read_from(local) == whole
