@@ -373,17 +373,9 @@ RUNS = Table(
                 "per stage: shards, rows, failed, seconds of work and engine, peak bytes, JSON",
             ),
             column("driver_peak_bytes", I64, "largest resident size of the driving process"),
-            column(
-                "devices",
-                pa.list_(STRING),
-                "kinds of devices that computed; null where none did, and in old runs",
-            ),
+            column("devices", pa.list_(STRING), "kinds of devices that computed; null where none did"),
             column("message", STRING, "error of a failed run"),
-            column(
-                "snapshot",
-                STRING,
-                "files that keep its current views; null before it is finished, and in old runs",
-            ),
+            column("snapshot", STRING, "name of the files that keep its current views; null where none do"),
         ]
     ),
 )
