@@ -360,19 +360,9 @@ RUNS = Table(
                 "per stage: shards, rows, failed, seconds of work and engine, peak bytes, JSON",
             ),
             column("driver_peak_bytes", I64, "largest resident size of the driving process"),
-            column(
-                "devices",
-                pa.list_(STRING),
-                "kinds of the devices that computed in this run; null where nothing was computed, and in runs stored before "
-                "the column existed",
-            ),
+            column("devices", pa.list_(STRING), "kinds of devices that computed; null where none did"),
             column("message", STRING, "error of a failed run"),
-            column(
-                "snapshot",
-                STRING,
-                "snapshot of the current views at the end of the run; null while it is not finished, and in runs stored before the "
-                "column existed",
-            ),
+            column("snapshot", STRING, "name of the files that keep its current views; null where none do"),
         ]
     ),
 )

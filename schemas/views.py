@@ -188,7 +188,12 @@ class Views:
                 paths = [
                     path for part in now for path in files[name] if PurePosixPath(path).parent.name == part
                 ]
-                _install_stored(self._connection, "run", name, paths)
+                if paths == files[name]:  # all rows are the run's: no need to open their files once more
+                    self._connection.execute(
+                        f"CREATE OR REPLACE VIEW run_{name} AS FROM all_{name}"
+                    ).fetchall()
+                else:
+                    _install_stored(self._connection, "run", name, paths)
                 self._run_files[name] = paths
                 changed.add(f"run_{name}")
         if self._current is None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -171,7 +170,7 @@ def keep(url: str) -> dict[str, Any]:
     with duckdb.connect(":memory:") as connection:
         views = Views(connection, warehouse)
         views.refresh("r1", True)
-        current = connection.execute("FROM current_run").to_arrow_table().to_pylist()[0]
+        current = connection.sql("FROM current_run").to_arrow_table().to_pylist()[0]
         assert current.keys() == RUN_COLUMNS.keys()
         before, begun, clock = peak_megabytes(), time.process_time(), time.perf_counter()
         snapshot = write_snapshot(warehouse, connection, views.snapshot_name())
@@ -195,8 +194,12 @@ def ask(url: str, question: str) -> dict[str, Any]:
 
 
 def peak_megabytes() -> float:
-    """Largest resident size of this process so far, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    """Largest resident size of this process since it became this program, in MB; needs Linux.
+
+    `getrusage` would count the size of the process that started it, too.
+    """
+    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) / 1e3
 
 
 def alone(*words: str) -> dict[str, Any]:

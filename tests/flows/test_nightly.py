@@ -78,7 +78,7 @@ def test_a_finished_run_is_read_from_its_snapshot_which_is_what_the_shards_say(u
     warehouse = undisturbed.warehouse
     with duckdb.connect() as connection:
         install_views(connection, warehouse)
-        current = connection.execute("FROM current_run").to_arrow_table().to_pylist()[0]
+        current = connection.sql("FROM current_run").to_arrow_table().to_pylist()[0]
         assert warehouse.snapshots() == [current["snapshot"]]
         read = {name: connection.sql(f"FROM {name}").fetchall() for name in snapshot_views()}
     with duckdb.connect() as connection:
