@@ -13,6 +13,12 @@ ORIENTATION_HASHES = column(
     "likewise; null in rows stored before the column existed",
 )
 
+LEAST_HASH_DISTANCE = column(
+    "least_hash_distance",
+    I32,
+    "hash_distance with one picture turned or mirrored as suits best; null in rows stored before the column existed",
+)
+
 COPIES = Table(
     "copies",
     "one row per pair that was compared pixel by pixel: are the two photos one picture, saved again?",

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from schemas.columns import BOOL, F32, F64, I32, I64, LAYER, PAIR_KEY, STRING, Table, column, required
-from schemas.copy_tables import COPIES, ORIENTATION_HASHES
+from schemas.copy_tables import COPIES, LEAST_HASH_DISTANCE, ORIENTATION_HASHES
 from schemas.evaluation_tables import EVALUATION_TABLES
 from schemas.sql_files import kinds_in_words
 from schemas.stages import STAGES
@@ -150,11 +150,7 @@ PAIRS = Table(
             required("chip_b", STRING, "chip of photo_b"),
             required("cosine", F32, "cosine of the two stored embeddings, accumulated in double precision"),
             column("hash_distance", I32, "differing bits of the two perceptual hashes (0-64)"),
-            column(
-                "least_hash_distance",
-                I32,
-                "the same with one picture turned or mirrored as suits best; null in rows stored before the column existed",
-            ),
+            LEAST_HASH_DISTANCE,
         ]
     ),
     fingerprint="pairs",
