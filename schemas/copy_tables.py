@@ -6,11 +6,24 @@ import pyarrow as pa
 
 from schemas.columns import BOOL, F32, F64, I32, PAIR_KEY, STRING, Table, column, required
 
-ORIENTATION_HASHES = column(
-    "orientation_hashes",
-    pa.list_(pa.uint64()),
-    "difference hashes of the chip as it is, turned counter-clockwise by 90, 180 and 270 degrees, and of its mirror image "
-    "likewise; null in rows stored before the column existed",
+HASHES = (
+    column(
+        "perceptual_hash",
+        pa.uint64(),
+        "64-bit difference hash of the chip: near-identical pictures differ in few bits",
+    ),
+    column(
+        "orientation_hashes",
+        pa.list_(pa.uint64()),
+        "the same of the chip as it is, turned counter-clockwise by 90, 180 and 270 degrees, and of its mirror image likewise; "
+        "null in rows stored before the column existed",
+    ),
+)
+
+LEAST_HASH_DISTANCE = column(
+    "least_hash_distance",
+    I32,
+    "hash_distance with one picture turned or mirrored as suits best; null in rows stored before the column existed",
 )
 
 COPIES = Table(

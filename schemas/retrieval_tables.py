@@ -5,6 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from schemas.columns import F32, I32, PAIR_KEY, STRING, Table, column, required
+from schemas.copy_tables import LEAST_HASH_DISTANCE
 
 NEIGHBOURS = Table(
     "neighbours",
@@ -35,11 +36,7 @@ PAIRS = Table(
             required("chip_b", STRING, "chip of photo_b"),
             required("cosine", F32, "cosine of the two stored embeddings, accumulated in double precision"),
             column("hash_distance", I32, "differing bits of the two perceptual hashes (0-64)"),
-            column(
-                "least_hash_distance",
-                I32,
-                "the same with one picture turned or mirrored as suits best; null in rows stored before the column existed",
-            ),
+            LEAST_HASH_DISTANCE,
         ]
     ),
     fingerprint="pairs",

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from schemas.columns import BOOL, F32, F64, I32, I64, LAYER, PAIR_KEY, STRING, Table, column, required
-from schemas.copy_tables import COPIES, ORIENTATION_HASHES
+from schemas.copy_tables import COPIES, HASHES, LEAST_HASH_DISTANCE
 from schemas.evaluation_tables import EVALUATION_TABLES
 from schemas.judgement_tables import JUDGEMENT_TABLES
 from schemas.retrieval_tables import NEIGHBOURS, PAIRS
@@ -61,12 +61,7 @@ PHOTOS = Table(
             column("height", I32, "pixels of the upright photo; null when it could not be read"),
             column("bytes", I64, "size of the file"),
             column("sha256", STRING, "hash of the file's bytes; null when it could not be read"),
-            column(
-                "perceptual_hash",
-                pa.uint64(),
-                "64-bit difference hash of the chip: near-identical pictures differ in few bits",
-            ),
-            ORIENTATION_HASHES,
+            *HASHES,
             column(
                 "chip_id",
                 STRING,
@@ -111,8 +106,7 @@ GALLERIES = Table(
             column("encounter", STRING, "photos of one encounter are never paired"),
             column("species", STRING, "species as the catalogue spells it"),
             column("viewpoint", STRING, "side of the animal"),
-            column("perceptual_hash", pa.uint64(), "64-bit difference hash of the chip"),
-            ORIENTATION_HASHES,
+            *HASHES,
         ]
     ),
     fingerprint="embeddings",

@@ -149,5 +149,5 @@ def test_even_pictures_agree_in_no_gradient_and_empty_masks_in_no_tile():
     even, mask = np.full((30, 30), 7, np.float32), np.ones((30, 30), bool)
     flat = gradients(even, mask)
     assert gradient_correlation(flat, flat, mask) == 0
-    assert tile_correlations(flat, flat, mask).tolist() == [1.0]
+    assert set(tile_correlations(flat, flat, mask)) == {1.0}
     assert len(tile_correlations(flat, flat, ~mask)) == 0

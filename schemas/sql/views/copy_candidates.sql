@@ -1,4 +1,4 @@
--- current pairs that may be one picture saved again: each other's nearest, near-identical hashes, or many local matches
+-- current pairs that may be one picture saved again: nearest photos, near-identical hashes, or many local matches
 -- order: 111
 -- narrow
 
@@ -19,5 +19,5 @@ most_matched AS (
 SELECT pair_id, photo_a, photo_b, chip_a, chip_b
 FROM pairs
 WHERE near_identical(coalesce(least_hash_distance, hash_distance))
-    OR (rank_a <= few_copies() AND rank_b <= few_copies())
+    OR least(rank_a, rank_b) <= few_copies()
     OR pair_id IN (FROM most_matched)
