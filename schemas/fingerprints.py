@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from schemas.settings import Settings
 from schemas.judgement_tables import JUDGE_VERSION
+from schemas.settings import Settings
 from schemas.signal_tables import SIGNALS_VERSION
 from schemas.tables import SCHEMA_VERSION, TABLES
 

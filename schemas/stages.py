@@ -100,8 +100,9 @@ FAITHFULNESS = StageFacts("faithfulness", "pairs", ("faithfulness",), Failing("p
 STAGES: dict[str, StageFacts] = {
     stage.name: stage
     for stage in (
-        INGEST, EMBED, RETRIEVE, SCORE, SIGNALS, VERIFY, JUDGE, FLAG, DRAW, LIST, SWEEP, LEARN, FAITHFULNESS,
-    )  # fmt: skip
+        *(INGEST, EMBED, RETRIEVE, SCORE, SIGNALS, VERIFY, JUDGE, FLAG, DRAW),
+        *(LIST, SWEEP, LEARN, FAITHFULNESS),
+    )
 }
 """Every stage by its name, in the order in which they run."""
 

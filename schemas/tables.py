@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from schemas.columns import BOOL, F32, F64, I32, I64, LAYER, PAIR_KEY, STRING, Table, column, required
-from schemas.copy_tables import COPIES, HASHES, LEAST_HASH_DISTANCE
+from schemas.copy_tables import COPIES, HASHES
 from schemas.evaluation_tables import EVALUATION_TABLES
 from schemas.judgement_tables import JUDGEMENT_TABLES
 from schemas.retrieval_tables import NEIGHBOURS, PAIRS
@@ -272,6 +272,9 @@ SUSPECTS = Table(
             column("match_coverage", F32, "Eq. 5"),
             required("n_matches", I32, "mutual matches of deep features"),
             column("n_inliers", I32, "local matches that the homography explains"),
+            column("blamed_photo", STRING, "photo that has the wrong name"),
+            column("proposed_name", STRING, "name that would fit"),
+            column("probability", F64, "that the names are wrong so"),
             required("reason", STRING, "why the pair is listed, in words"),
         ]
     ),

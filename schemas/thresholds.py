@@ -13,8 +13,8 @@ MANY_INLIERS = 20
 """Local matches that one homography explains, from which a pair may be one picture: two to three times what chance brings."""
 SAME_PICTURE = 0.5
 """Sameness from which two photos are taken for one picture: it says nothing about names, and is a copy under two."""
-SUSPICIOUS = 0.1
-"""Score below which a suspicion is left out."""
+SUSPICIOUS = 0.05
+"""Score, for names and photos the probability, below which a suspicion is left out."""
 PAIRS_PER_REFERENCE = 20
 """Pairs, at least, that reference pairs are the lowest of, for each of them: it spreads them over many photos."""
 

@@ -17,7 +17,7 @@ from pairx_engine.judgement.inputs import UNKNOWN, codes_of
 from pairx_engine.judgement.judge import Judged, judge_evidence
 from pairx_engine.judgement.one_row import PhotoSuspect, Settled, settle
 from pairx_engine.judgement.pair_model import TERMS
-from pairx_engine.judgement.partition import described_splits, judge_splits
+from pairx_engine.judgement.partition import Split, described_splits, judge_splits
 from pairx_engine.judgement.population import Population, population
 from pairx_engine.judgement.sets import Photos as PhotosOfNames
 from schemas.stages import JUDGE
@@ -188,42 +188,39 @@ def _name_rows(settled: Settled, gallery: Gallery, spelled: Sequence[str]) -> Ro
     of_name: dict[int, list[str]] = {}
     for photo, name in zip(ids, gallery.keys.identity.tolist(), strict=True):
         of_name.setdefault(name, []).append(photo)
-    rows = []
-    for pair in settled.pairs:
-        rows.append(
-            {
-                "kind": "two_names_one_animal",
-                "name_a": spelled[pair.name_a],
-                "name_b": spelled[pair.name_b],
-                "photos_a": of_name[pair.name_a],
-                "photos_b": of_name[pair.name_b],
-                "log_odds": pair.log_odds,
-                "probability": pair.probability,
-                "pairs": pair.n_pairs,
-                **_supporting(pair.supporting, ids),
-            }
-        )
-    for split, owner in settled.splits:
-        rows.append(
-            {
-                "kind": "one_name_two_animals",
-                "name_a": spelled[split.name],
-                "name_b": "" if owner is None else spelled[owner],
-                "photos_a": [ids[i] for i in split.side_a],
-                "photos_b": [ids[i] for i in split.side_b],
-                "log_odds": split.log_odds,
-                "probability": split.probability,
-                "pairs": split.n_pairs,
-                **_supporting(split.supporting, ids),
-            }
-        )
-    return rows
+    merges = [
+        {
+            "kind": "two_names_one_animal",
+            "name_a": spelled[pair.name_a],
+            "name_b": spelled[pair.name_b],
+            "photos_a": of_name[pair.name_a],
+            "photos_b": of_name[pair.name_b],
+            **_what_names_say(pair, ids),
+        }
+        for pair in settled.pairs
+    ]
+    splits = [
+        {
+            "kind": "one_name_two_animals",
+            "name_a": spelled[split.name],
+            "name_b": "" if owner is None else spelled[owner],
+            "photos_a": [ids[i] for i in split.side_a],
+            "photos_b": [ids[i] for i in split.side_b],
+            **_what_names_say(split, ids),
+        }
+        for split, owner in settled.splits
+    ]
+    return [*merges, *splits]
 
 
-def _supporting(pairs: Sequence[tuple[int, int]], ids: Sequence[str]) -> dict[str, list[str]]:
+def _what_names_say(found: by_names.NamePair | Split, ids: Sequence[str]) -> dict[str, Any]:
+    """What rows of both kinds have in common."""
     return {
-        "supporting_photos_a": [ids[a] for a, _ in pairs],
-        "supporting_photos_b": [ids[b] for _, b in pairs],
+        "log_odds": found.log_odds,
+        "probability": found.probability,
+        "pairs": found.n_pairs,
+        "supporting_photos_a": [ids[a] for a, _ in found.supporting],
+        "supporting_photos_b": [ids[b] for _, b in found.supporting],
     }
 
 

@@ -3,6 +3,10 @@
 -- narrow
 -- snapshot: rank
 -- column kind: {kinds}
+-- column score: suspicion in [0, 1]; of photos and names the probability
+-- column blamed_photo: photo that has the wrong name; null where either of two may have it, and for names
+-- column proposed_name: name that would fit; null where the rule cannot tell
+-- column probability: that the names are wrong so; of copies how well the pictures agree
 
 -- What the rules suspect, each shown by its first pair. Equal scores are ordered by kind and pair, so the ranking is the
 -- same every time.
@@ -20,6 +24,9 @@ SELECT
     k.match_coverage,
     k.n_matches,
     k.n_inliers,
+    s.blamed_photo,
+    s.right_name AS proposed_name,
+    s.score AS probability,
     s.words
     || format(' Cosine {:.2f}', k.cosine)
     || CASE

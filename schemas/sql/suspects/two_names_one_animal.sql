@@ -1,0 +1,28 @@
+-- two names whose photos look like one animal's
+-- order: 20
+-- label: Two names, one animal?
+
+-- The pair to look at is the likeliest across that is scored; names none of whose pairs are scored stand in `judged_names` alone.
+WITH across AS (
+    SELECT least(identity_a, identity_b) AS name_a, greatest(identity_a, identity_b) AS name_b, pair_id, j.log_odds
+    FROM pairs JOIN judgements AS j USING (pair_id)
+    WHERE NOT same_identity
+),
+shown AS (
+    SELECT name_a, name_b, list(pair_id ORDER BY log_odds DESC, pair_id) AS pairs
+    FROM across
+    GROUP BY name_a, name_b
+)
+SELECT
+    'name' AS subject_kind,
+    n.name_a AS subject,
+    NULL AS blamed_photo,
+    n.name_b AS right_name,
+    s.pairs AS supporting_pairs,
+    n.probability AS score,
+    format(
+        '{} ({} photos) and {} ({} photos) look like one animal.', n.name_a, len(n.photos_a), n.name_b, len(n.photos_b)
+    ) AS words
+FROM judged_names AS n
+JOIN shown AS s ON s.name_a = least(n.name_a, n.name_b) AND s.name_b = greatest(n.name_a, n.name_b)
+WHERE n.kind = 'two_names_one_animal'
