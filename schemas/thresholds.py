@@ -13,6 +13,9 @@ MANY_INLIERS = 20
 """Local matches that one homography explains, from which a pair may be one picture: two to three times what chance brings."""
 SAME_PICTURE = 0.5
 """Sameness from which two photos are taken for one picture: it says nothing about names, and is a copy under two."""
+CERTAIN_COPY = 0.99
+"""Agreement from which two pictures are a copy rather than two frames of one burst: copies saved anew as other kinds reach
+.993 and more, still frames of video .97 to .99 for the most part."""
 SUSPICIOUS = 0.05
 """Score, for names and photos the probability, below which a suspicion is left out."""
 PAIRS_PER_REFERENCE = 20
@@ -23,6 +26,7 @@ THRESHOLDS: dict[str, int | float] = {
     "few_copies": FEW_COPIES,
     "many_inliers": MANY_INLIERS,
     "same_picture": SAME_PICTURE,
+    "certain_copy": CERTAIN_COPY,
     "suspicious": SUSPICIOUS,
     "pairs_per_reference": PAIRS_PER_REFERENCE,
 }

@@ -5,7 +5,7 @@
 -- The pair to look at is the likeliest across that is scored; names none of whose pairs are scored stand in `judged_names` alone.
 WITH across AS (
     SELECT least(identity_a, identity_b) AS name_a, greatest(identity_a, identity_b) AS name_b, pair_id, j.log_odds
-    FROM pairs JOIN judgements AS j USING (pair_id)
+    FROM pairs AS p JOIN judgements AS j USING (pair_id)
     WHERE NOT same_identity
 ),
 shown AS (

@@ -5,11 +5,11 @@
 -- One row per photo; how likely its name is wrong, and the name that it should have, are of the judgement. The pairs shown are
 -- the likeliest to show one animal: first those with the proposed name, then those with others, last those with its own.
 WITH named AS (
-    SELECT pair_id, photo_a AS photo, identity_b AS other_name, same_identity, j.probability, j.log_odds
-    FROM pairs JOIN judgements AS j USING (pair_id)
+    SELECT pair_id, p.photo_a AS photo, p.identity_b AS other_name, p.same_identity, j.probability, j.log_odds
+    FROM pairs AS p JOIN judgements AS j USING (pair_id)
     WHERE same_identity IS NOT NULL
     UNION ALL
-    SELECT pair_id, photo_b, identity_a, same_identity, j.probability, j.log_odds
+    SELECT pair_id, p.photo_b, p.identity_a, p.same_identity, j.probability, j.log_odds
     FROM pairs AS p JOIN judgements AS j USING (pair_id)
     WHERE same_identity IS NOT NULL
 ),
@@ -48,3 +48,5 @@ SELECT
     || if(best_other IS NULL AND best_own IS NULL, '', '.') AS words
 FROM shown
 JOIN judged_photos AS p USING (photo_id)
+-- A copy that says the same is one row, that of the copy.
+WHERE photo_id NOT IN (SELECT blamed FROM copied_photos WHERE certain AND blamed IS NOT NULL)

@@ -20,7 +20,7 @@ from tests.benchmarks.suspects.copies import Extra, planted_bursts, planted_copi
 from tests.benchmarks.suspects.judged import judge
 from tests.benchmarks.suspects.photos import words
 from tests.benchmarks.suspects.states import BURSTS, COPIES, RETRIEVAL, RETRIEVED, Plan, State, states
-from tests.benchmarks.suspects.store import Evidence, PhotoRow, retrieve, score
+from tests.benchmarks.suspects.store import Evidence, PhotoRow, finish, retrieve, score, unfinished
 from tests.benchmarks.suspects.table import Row
 
 MINI, MOBILE = "mini_miewid_cows", "mobilenetv2_100_imagenet"
@@ -93,8 +93,10 @@ def run_set(
     found = list(pool.map(retrieve, jobs))
     missing: list[Pair] = [pair for _, pairs in found for pair in pairs]
     score(evidence.job, missing, pool, lambda text: say(f"{one.label}: {text}"))
+    hashes = [hashed for hashed, _ in found]
+    finish(evidence.job, list(pool.map(unfinished, jobs, hashes)), pool)
     say(f"{one.label}: judging …")
-    for s, measured in zip(planned, pool.map(_assessed, planned, jobs, [st for st, _ in found]), strict=True):
+    for s, measured in zip(planned, pool.map(_assessed, planned, jobs, hashes), strict=True):
         label = f"{one.label}: {s.kind}"
         yield from (Row(label, s.share, s.seed, *row) for row in measured)
         evidence.drop(_folder(one, s))

@@ -24,10 +24,21 @@ from tasks.embed import embed_shard, plan_embed
 from tasks.ingest import INGEST, ingest_shard, plan_ingest
 from tasks.job import Job, prepare_job
 from tasks.remaining import RunViews, look
-from tasks.retrieve import RETRIEVE, commit_pairs, keep_gallery, new_pairs, plan_retrieve, retrieve_shard
+from tasks.retrieve import (
+    RETRIEVE,
+    commit_neighbours,
+    commit_pairs,
+    keep_gallery,
+    new_neighbours,
+    new_pairs,
+    plan_retrieve,
+    retrieve_shard,
+)
 from tasks.run_log import RunLog
 from tasks.score import Pair, plan_score, score_shard
 from tasks.shards import ShardResult, commit
+from tasks.signals import ScoredPair, plan_signals, signal_shard
+from tasks.verify import plan_verify, verify_shard
 from tasks.warehouse import Warehouse
 
 S = TypeVar("S")
@@ -111,6 +122,7 @@ def retrieve(job: Job) -> tuple[str, list[Pair]]:
         gallery, stored = left.gallery(), left.stored_pairs()
         keep_gallery(job, gallery)
         found = [retrieve_shard(job, shard) for shard in plan_retrieve(gallery)]
+        commit_neighbours(job, gallery, new_neighbours(gallery, found, left.stored_neighbours(gallery)))
         commit_pairs(job, new_pairs(job, gallery, found, stored))
         views.after(RETRIEVE)
         _, left = views.look(RunLog(job).columns(gallery.state), ("photos", "pairs"))
@@ -129,6 +141,32 @@ def score(job: Job, pairs: Sequence[Pair], pool: Executor, say: Callable[[str], 
         done, failed = done + result.rows, failed + result.failed
         say(f"scored {done} of {len(unique)} pairs, {failed} failed")
     return done
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """Scored pairs of a state without signals, and those that were not yet compared pixel by pixel."""
+
+    signals: Sequence[ScoredPair]
+    copies: Sequence[Pair]
+
+
+def unfinished(job: Job, state: str) -> Unfinished:
+    """What a state lacks beside scores."""
+    with look(job, RunLog(job).columns(state), keep=("photos", "pairs")) as (_, left):
+        return Unfinished(left.without_signals(), left.unverified())
+
+
+def finish(job: Job, lacking: Iterable[Unfinished], pool: Executor) -> None:
+    """Compute what states lack, into the shared evidence; `job` is that of the evidence."""
+    found = list(lacking)
+    bare = list({p.pair_id: p for one in found for p in one.signals}.values())
+    unseen = list({p.pair_id: p for one in found for p in one.copies}.values())
+    with look(job, RunLog(job).columns()) as (_, left):
+        signals = plan_signals(bare, left.keypoint_shards())
+        copies = plan_verify(unseen, left.photos_of(unseen), _PAIRS_PER_SHARD)
+    _on(pool, signal_shard, job, signals)
+    _on(pool, verify_shard, job, copies)
 
 
 def _on(pool: Executor, work: Callable[[Job, S], ShardResult], job: Job, shards: Sequence[S]) -> None:
