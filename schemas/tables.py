@@ -257,7 +257,7 @@ EXPLANATIONS = Table(
 SUSPECTS = Table(
     "suspects",
     "one row per suspect pair as ranked at the end of a run; the view of the same name is always current",
-    ("state", "pair_id", "kind"),
+    ("state", "rank"),
     pa.schema(
         [
             required("state", STRING, "hash of the catalogue state that was ranked"),

@@ -16,8 +16,11 @@ SAME_PICTURE = 0.5
 CERTAIN_COPY = 0.99
 """Agreement from which two pictures are a copy rather than two frames of one burst: copies saved anew as other kinds reach
 .993 and more, still frames of video .97 to .99 for the most part."""
-SUSPICIOUS = 0.05
+SUSPICIOUS = 0.001
 """Score, for names and photos the probability, below which a suspicion is left out."""
+LISTED = 0.05
+"""Probability of a wrong name from which a photo is listed in any case. Others are listed where another name speaks louder than
+their own and they are in the first tenth."""
 PAIRS_PER_REFERENCE = 20
 """Pairs, at least, that reference pairs are the lowest of, for each of them: it spreads them over many photos."""
 
@@ -27,6 +30,7 @@ THRESHOLDS: dict[str, int | float] = {
     "many_inliers": MANY_INLIERS,
     "same_picture": SAME_PICTURE,
     "certain_copy": CERTAIN_COPY,
+    "listed": LISTED,
     "suspicious": SUSPICIOUS,
     "pairs_per_reference": PAIRS_PER_REFERENCE,
 }

@@ -8,6 +8,7 @@ from typing import Any
 import duckdb
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from scipy.special import expit
 
 from pairx_engine.judgement import names as by_names
@@ -53,8 +54,9 @@ def judge(job: Job, connection: duckdb.DuckDBPyConnection, state: str) -> int:
     name = shard_name([state, str(scored), digest])
     if not job.warehouse.exists(JUDGE.tables[-1], job.prints.judgements, name):
         evidence = evidence_of(connection, gallery)
-        judged = judge_evidence(evidence.photos, evidence.pairs)
-        tables = _tables(job, evidence, judged)
+        vectors = vectors_of(job, gallery, np.arange(len(gallery.photo_ids)))
+        judged = judge_evidence(evidence.photos, evidence.pairs, vectors)
+        tables = _tables(evidence, judged, vectors)
         key = {"state": state, "basis": basis}
         commit(job, JUDGE, name, {table: _keyed(rows, key) for table, rows in tables.items()})
     return len(gallery.photo_ids)
@@ -68,13 +70,17 @@ def _keyed(rows: Rows | pa.Table, key: Mapping[str, Any]) -> Rows | pa.Table:
     return rows
 
 
-def _tables(job: Job, evidence: CatalogueEvidence, judged: Judged) -> dict[str, Rows | pa.Table]:
+def _tables(
+    evidence: CatalogueEvidence, judged: Judged, vectors: NDArray[np.floating]
+) -> dict[str, Rows | pa.Table]:
     """All tables of one judgement, in the order of the stage."""
     gallery = evidence.gallery
     spelled = sorted({n for n in gallery.names if n is not None})
-    settled, animals = _names(job, evidence, judged, len(spelled))
+    settled, animals = _names(evidence, judged, vectors, len(spelled))
     return {
-        "judges": _judges(judged, sorted({s for s in gallery.photos["species"].to_pylist() if s is not None})),
+        "judges": _judges(
+            judged, sorted({s for s in gallery.photos["species"].to_pylist() if s is not None})
+        ),
         "reliability": [
             {"bin": i, "pairs": b.pairs, "stated": b.stated, "found": b.found}
             for i, b in enumerate(judged.reliability.bins, start=1)
@@ -88,7 +94,7 @@ def _tables(job: Job, evidence: CatalogueEvidence, judged: Judged) -> dict[str, 
 
 
 def _names(
-    job: Job, evidence: CatalogueEvidence, judged: Judged, n_names: int
+    evidence: CatalogueEvidence, judged: Judged, vectors: NDArray[np.floating], n_names: int
 ) -> tuple[Settled, Population | None]:
     """Pairs of names and names that may be two, freed of what rows of photos say already, and the number of animals."""
     gallery, photos = evidence.gallery, judged.photos
@@ -103,7 +109,6 @@ def _names(
     ]
     if n_names < _FEWEST_NAMES:
         return Settled(tuple(suspects), (), ()), None
-    vectors = vectors_of(job, gallery, np.arange(len(gallery.photo_ids)))
     any_pair = AnyPair(evidence.photos, evidence.pairs, judged.pairs, vectors)
     keys = gallery.keys
     seen = PhotosOfNames(
@@ -160,9 +165,7 @@ def _judges(judged: Judged, species: Sequence[str]) -> Rows:
     ]
 
 
-def _catalogue(
-    gallery: Gallery, judged: Judged, animals: Population | None, names: int
-) -> dict[str, Any]:
+def _catalogue(gallery: Gallery, judged: Judged, animals: Population | None, names: int) -> dict[str, Any]:
     errors, reliable = judged.errors, judged.reliability
     return {
         "photos": len(gallery.photo_ids),

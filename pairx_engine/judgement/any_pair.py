@@ -39,7 +39,7 @@ class AnyPair:
         known = keys[place] == wanted if len(keys) else np.zeros(len(wanted), dtype=bool)
         out = np.zeros(len(wanted))
         out[known] = odds[order[place[known]]]
-        out[~known] = self._by_embeddings(low[~known], high[~known])
+        out[~known] = self.by_embeddings(low[~known], high[~known])
         return out
 
     @cached_property
@@ -52,14 +52,12 @@ class AnyPair:
     def _surroundings(self) -> tuple[Floats, dict[int, tuple[float, float]]]:
         return surroundings(self.photos, self.pairs)
 
-    def _by_embeddings(self, a: Ints, b: Ints) -> Floats:
-        """Two photos that are not among each other's nearest: their places count as beyond the list."""
+    def by_embeddings(self, a: Ints, b: Ints) -> Floats:
+        """Log-odds (n,) by the embeddings alone, as of photos that are not among each other's nearest."""
         crowd, scales = self._surroundings
         cosine = np.einsum("nd,nd->n", self.vectors[a], self.vectors[b], dtype=np.float64)
         none = np.zeros(len(a), dtype=np.int64)
-        species = np.where(
-            self.photos.species[a] == self.photos.species[b], self.photos.species[a], UNKNOWN
-        )
+        species = np.where(self.photos.species[a] == self.photos.species[b], self.photos.species[a], UNKNOWN)
         out = np.zeros(len(a))
         for code, scale in scales.items():
             there = (species == code) if code != UNKNOWN else ~np.isin(species, [s for s in scales if s >= 0])

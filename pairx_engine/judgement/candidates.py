@@ -26,14 +26,13 @@ class Candidate:
 
 def candidates(photos: Photos, heard: Voices, noise: Noise) -> list[Candidate]:
     """The likeliest answers of every photo without a name, likeliest first; a new animal comes behind a name as likely."""
-    named, new = true_names(heard, len(photos), noise)
+    true = true_names(heard, noise)
+    named, new = true.named, true.new
     found = []
     starts = np.searchsorted(heard.photo, np.arange(len(photos) + 1))
     for photo in np.flatnonzero(~photos.known):
         part = slice(starts[photo], starts[photo + 1])
-        answers = [
-            (-float(p), 0, int(name)) for p, name in zip(named[part], heard.name[part], strict=True)
-        ]
+        answers = [(-float(p), 0, int(name)) for p, name in zip(named[part], heard.name[part], strict=True)]
         fresh = (-float(new[photo]), 1, UNKNOWN)
         answers = sorted(answers)[: MOST - 1]
         ranked = sorted([*answers, fresh])

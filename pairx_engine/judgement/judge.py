@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import expit
 
+from pairx_engine.judgement.background import background
 from pairx_engine.judgement.calibration import Reliability, reliability
 from pairx_engine.judgement.inputs import Pairs, Photos
 from pairx_engine.judgement.pair_model import PairJudgement, judge_pairs
@@ -28,12 +30,13 @@ class Judged:
     reliability: Reliability
 
 
-def judge_evidence(photos: Photos, pairs: Pairs) -> Judged:
-    """Judge pairs and names; deterministic, and whatever the order of the pairs."""
+def judge_evidence(photos: Photos, pairs: Pairs, vectors: NDArray[np.floating]) -> Judged:
+    """Judge pairs and names; `vectors` (N, D) are the photos' embeddings of length 1. The order of the pairs does not matter."""
     doubt = np.zeros(len(photos))
     for _ in range(PASSES):
         judged = judge_pairs(photos, pairs, doubt)
-        heard = voices(photos, pairs, judged.log_odds, doubt)
+        usual = background(photos, pairs, judged, vectors)
+        heard = voices(photos, pairs, judged.log_odds, doubt, usual)
         found, errors = judge_photos(photos, heard)
         doubt = np.nan_to_num(found.probability)
     reliable = reliability(photos, pairs, expit(judged.log_odds))

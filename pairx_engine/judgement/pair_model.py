@@ -34,9 +34,11 @@ CROWD = 10
 MOST_LEARNED_FROM = 60_000
 """Pairs that one part learns from; of more, every n-th."""
 _SIGNAL_STRENGTH = 3.0
-_WIDEST = 4.0
+_WIDEST = 10.0
 _VERDICT_WEIGHT = 5.0
 """A person's verdict counts as much as so many names."""
+FREE = "about_"
+"""What the name of a signal begins with that is no evidence but a circumstance: it may speak either way."""
 _UNLEARNED = (UNKNOWN, UNKNOWN)
 
 
@@ -73,7 +75,8 @@ def judge_pairs(photos: Photos, pairs: Pairs, doubt: Floats) -> PairJudgement:
     if not names:
         return PairJudgement(TERMS, added, learned, {})
     z = _surplus(pairs, names, added.sum(axis=1))
-    more, trust = _signal_part(photos, pairs, z, added.sum(axis=1), labels, weight, learnable)
+    rising = np.array([not name.startswith(FREE) for name in names])
+    more, trust = _signal_part(photos, pairs, z, rising, added.sum(axis=1), labels, weight, learnable)
     return PairJudgement(
         (*TERMS, *names), np.hstack([added, more]), learned, dict(zip(names, trust.tolist(), strict=True))
     )
@@ -137,7 +140,9 @@ def surroundings(photos: Photos, pairs: Pairs) -> tuple[Floats, dict[int, tuple[
     scales = {}
     for species, rows in _species(photos, pairs):
         known = pairs.cosine[rows & pairs.retrieved]
-        scales[species] = (float(known.mean()), max(float(known.std()), 1e-6)) if len(known) > 1 else (0.0, 1.0)
+        scales[species] = (
+            (float(known.mean()), max(float(known.std()), 1e-6)) if len(known) > 1 else (0.0, 1.0)
+        )
     return crowd, scales
 
 
@@ -163,14 +168,15 @@ def _embedding_part(
     learned: dict[tuple[int, int, int], Floats] = {}
     groups = list(_species(photos, pairs))
     for without, asked, free in _fold_pairs(photos, pairs):
+        fair = _class_weights(labels, weight, learnable, free)
         train = _some(learnable & free)
-        common = fit_logistic(x[train], labels[train], weight[train], PRIOR, STRENGTH, RISING)
+        common = fit_logistic(x[train], labels[train], fair[train], PRIOR, STRENGTH, RISING)
         for species, rows in groups:
             w = common
             if len(groups) > 1:
                 own = _some(learnable & free & rows)
                 lean = np.full(len(TERMS), SPECIES_STRENGTH)
-                w = fit_logistic(x[own], labels[own], weight[own], common, lean, RISING)
+                w = fit_logistic(x[own], labels[own], fair[own], common, lean, RISING)
             learned[(*without, species)] = w
             there = asked & rows
             added[there] = x[there] * w
@@ -190,6 +196,20 @@ def _fold_pairs(photos: Photos, pairs: Pairs) -> Iterator[tuple[tuple[int, int],
             yield (f, g), asked, ~(np.isin(a, (f, g)) | np.isin(b, (f, g)))
     if (asked := high == UNKNOWN).any():
         yield _UNLEARNED, asked, np.ones(len(pairs), dtype=bool)
+
+
+def _class_weights(labels: Floats, weight: Floats, learnable: Flags, free: Flags) -> Floats:
+    """The weights with which the pairs that are left have one name as often as all of them.
+
+    Leaving out two parts of the animals leaves three fifths of the pairs of one name, but only nine in twenty-five of two.
+    """
+    fair = weight.copy()
+    for same in (True, False):
+        of_class = learnable & ((labels >= 0.5) == same)
+        left = weight[of_class & free].sum()
+        if left > 0:
+            fair[of_class] *= weight[of_class].sum() / left
+    return fair * (weight[learnable & free].sum() / max(fair[learnable & free].sum(), 1e-12))
 
 
 def _some(rows: Flags) -> Ints:
@@ -221,7 +241,14 @@ def _surplus(pairs: Pairs, names: tuple[str, ...], odds: Floats) -> Floats:
 
 
 def _signal_part(
-    photos: Photos, pairs: Pairs, z: Floats, odds: Floats, labels: Floats, weight: Floats, learnable: Flags
+    photos: Photos,
+    pairs: Pairs,
+    z: Floats,
+    rises: Flags,
+    odds: Floats,
+    labels: Floats,
+    weight: Floats,
+    learnable: Flags,
 ) -> tuple[Floats, Floats]:
     """What each signal adds (P, S), and the share of it that held-out animals grant (S,)."""
     n = z.shape[1]
@@ -233,10 +260,11 @@ def _signal_part(
     x = np.column_stack([np.ones(len(pairs)), np.clip(odds, -15, 15), z])
     centre = np.r_[0.0, 1.0, np.zeros(n)]
     strength = np.r_[0.5, 2.0, np.full(n, _SIGNAL_STRENGTH)]
-    rising = np.r_[False, True, np.ones(n, dtype=bool)]
+    rising = np.r_[False, True, rises]
     for _, asked, free in _fold_pairs(photos, pairs):
+        fair = _class_weights(labels, weight, learnable & scored, free)
         train = _some(learnable & scored & free)
-        w = fit_logistic(x[train], labels[train], weight[train], centre, strength, rising)
+        w = fit_logistic(x[train], labels[train], fair[train], centre, strength, rising)
         added[asked] = z[asked] * w[2:]
     held = _some(learnable & scored & photos.known[pairs.first] & photos.known[pairs.second])
     trust = granted(added[held], odds[held], labels[held], weight[held])
@@ -267,7 +295,12 @@ def granted(added: Floats, odds: Floats, labels: Floats, weight: Floats) -> Floa
 
     bounds = [(None, None), (0.0, None), *[(0.0, 1.0)] * n]
     found = minimize(
-        objective, np.r_[start, np.zeros(n)], jac=True, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-12}
+        objective,
+        np.r_[start, np.zeros(n)],
+        jac=True,
+        method="L-BFGS-B",
+        bounds=bounds,
+        options={"ftol": 1e-12},
     )
     shares: Floats = np.asarray(found.x[2:], dtype=np.float64)
     return np.where(chance > 0, shares, 0.0)

@@ -21,12 +21,15 @@ from scipy.special import expit
 from pairx_engine.judgement.inputs import UNKNOWN, Flags, Floats, Ints, Photos
 from pairx_engine.judgement.voices import Voices
 
-_CENTRE = np.array([0.0, 0.5, -3.5, 0.0])
-_SPREAD = np.array([1.0, 0.5, 1.0, 3.0])
+_CENTRE = np.array([0.0, 0.5, -3.5, -3.0])
+_SPREAD = np.array([0.5, 0.5, 1.0, 2.0])
 """What is believed of log t, s, log-odds of e, and u before any photo was seen: mean and standard deviation."""
 MOST_LEARNED_FROM = 4000
 """Named photos that the parameters are learned from; of more, every n-th."""
 _DRAWS = 200
+_BESIDE = 0.1
+"""Standard deviation, as a share of the number of errors, of what the model leaves out: photos that are wrong together, names that
+few photos tell. Stated, not learned."""
 _TOLD = 20.0
 """Log-odds of what a person said."""
 
@@ -72,13 +75,42 @@ class Errors:
     high: float
 
 
-def true_names(heard: Voices, n: int, noise: Noise) -> tuple[Floats, Floats]:
-    """Log-probability of each voice's name (V,), and of a new animal (N,)."""
+@dataclass(frozen=True, eq=False)
+class TrueNames:
+    """What can be true of N photos, as log-probabilities: the name of each voice (V,), a name without a voice (N,), a new
+    animal (N,); and the mean log of the size of names without a voice (N,), by their weights.
+    """
+
+    named: Floats
+    unheard: Floats
+    new: Floats
+    unheard_size: Floats
+
+
+def true_names(heard: Voices, noise: Noise) -> TrueNames:
+    """The model's probabilities of every photo's true name."""
+    n = len(heard.background)
     t = np.exp(noise.log_t)
     z = t * heard.value + noise.size * np.log(heard.size)
+    weight, size = _unheard(heard, noise.size)
+    with np.errstate(divide="ignore"):
+        unheard = t * heard.background + np.log(weight)
     new = np.full(n, t * noise.novelty)
-    total = _log_sum(heard.photo, z, new)
-    return z - total[heard.photo], new - total
+    total = _log_sum(heard.photo, z, np.logaddexp(new, unheard))
+    return TrueNames(z - total[heard.photo], unheard - total, new - total, size)
+
+
+def _unheard(heard: Voices, power: float) -> tuple[Floats, Floats]:
+    """Of the names without a voice for each photo: the sum of size^power (N,), and the mean of log size by these weights (N,)."""
+    n = len(heard.background)
+    weight = heard.sizes**power if len(heard.sizes) else heard.sizes
+    log_size = np.log(np.maximum(heard.sizes, 1))
+    total = np.full(n, weight.sum()) - np.bincount(heard.photo, weight[heard.name], n)
+    moment = np.full(n, (weight * log_size).sum()) - np.bincount(
+        heard.photo, (weight * log_size)[heard.name], n
+    )
+    total = np.where(total > 1e-9 * max(weight.sum(), 1e-300), total, 0.0)
+    return total, np.divide(moment, total, out=np.zeros(n), where=total > 0)
 
 
 def _log_sum(photo: Ints, value: Floats, base: Floats) -> Floats:
@@ -118,8 +150,8 @@ def _own_voice(photos: Photos, heard: Voices) -> Ints:
 
 def _log_right(photos: Photos, heard: Voices, own_at: Ints, noise: Noise) -> Floats:
     """Log of P(true name = given name) by the voices alone (N,); of a name without a voice, of a new animal."""
-    named, new = true_names(heard, len(photos), noise)
-    return _own_or(own_at, named, new)
+    true = true_names(heard, noise)
+    return _own_or(own_at, true.named, true.new)
 
 
 def _log_odds(right: Floats, noise: Noise, n_names: int) -> Floats:
@@ -138,21 +170,33 @@ class _Likelihood:
         part = photos.at(rows)
         self.own = _own_voice(part, self.heard)
         self.others = max(photos.n_names - 1, 1)
+        top = np.full(self.n, -np.inf)
+        np.maximum.at(top, self.heard.photo, self.heard.value)
+        defended = self.own >= 0
+        self.found = (
+            float((self.heard.value[self.own[defended]] >= top[defended]).mean()) if defended.any() else 0.0
+        )
+        """Share of photos for which no name speaks louder than their own."""
 
     def __call__(self, p: Floats) -> tuple[float, Floats]:
         noise, heard, n, own = Noise(*p), self.heard, self.n, self.own
-        named, new = true_names(heard, n, noise)
+        true = true_names(heard, noise)
         t, e = np.exp(noise.log_t), noise.share_wrong
         value, size = heard.value, np.log(heard.size)
         # Of the name that is given and of what is to be expected: the derivatives of z by log t, s and u.
-        given = _own_or(own, named, new)
-        chance, fresh = np.exp(named), np.exp(new)
+        given = _own_or(own, true.named, true.new)
+        chance, fresh, unheard = np.exp(true.named), np.exp(true.new), np.exp(true.unheard)
         by_t = t * (
             _own_or(own, value, np.full(n, noise.novelty))
             - np.bincount(heard.photo, chance * value, n)
+            - unheard * heard.background
             - fresh * noise.novelty
         )
-        by_s = _own_or(own, size, np.zeros(n)) - np.bincount(heard.photo, chance * size, n)
+        by_s = (
+            _own_or(own, size, np.zeros(n))
+            - np.bincount(heard.photo, chance * size, n)
+            - unheard * true.unheard_size
+        )
         by_u = t * ((own < 0) - fresh)
         right = np.exp(given)
         likely = (1 - e) * right + e / self.others * (1 - right)
@@ -172,7 +216,14 @@ def _fitted(photos: Photos, heard: Voices) -> tuple[Noise, NDArray[np.float64]]:
     """The parameters at which the given names are most likely, and their covariance (4, 4) by the curvature there."""
     loss = _Likelihood(photos, heard)
     bounds = [(c - 6 * s, c + 6 * s) for c, s in zip(_CENTRE, _SPREAD, strict=True)]
-    found = minimize(loss, _CENTRE, jac=True, method="L-BFGS-B", bounds=bounds)
+    # Odds of single pairs that are calibrated may be sharpened only as far as the names are found by them at all: where they say
+    # little, sharper ones would make every name a suspect.
+    bounds[0] = (bounds[0][0], loss.found)
+    bounds[1] = (0.0, 1.5)  # a name of many photos is never less likely for that
+    # The likelihood can have several peaks where the pictures say little: the highest counts.
+    starts = (_CENTRE, _CENTRE + np.array([0.0, -0.4, 1.0, -4.0]), _CENTRE + np.array([-1.0, 0.3, 0.0, 3.0]))
+    peaks = [minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds) for start in starts]
+    found = min(peaks, key=lambda peak: float(peak.fun))
     step = 1e-3 * np.eye(len(_CENTRE))
     curvature = np.array([(loss(found.x + d)[1] - loss(found.x - d)[1]) / 2e-3 for d in step])
     values, vectors = np.linalg.eigh((curvature + curvature.T) / 2)
@@ -196,7 +247,8 @@ def _errors(photos: Photos, heard: Voices, own_at: Ints, noise: Noise, spread: N
         drawn = Noise(*map(float, draw))
         p = expit(_log_odds(_log_right(some, part, own, drawn), drawn, photos.n_names))
         mean, chance = p.sum(), np.sqrt((p * (1 - p)).sum())
-        counts.append((mean + chance * rng.standard_normal()) * len(rows) / len(part_rows))
+        beside = _BESIDE * mean * rng.standard_normal()
+        counts.append((mean + chance * rng.standard_normal() + beside) * len(rows) / len(part_rows))
     low, high = np.quantile(np.maximum(counts, 0), (0.05, 0.95))
     right = _log_right(some, part, own, noise)
     expected = expit(_log_odds(right, noise, photos.n_names)).sum() * len(rows) / len(part_rows)
@@ -206,13 +258,14 @@ def _errors(photos: Photos, heard: Voices, own_at: Ints, noise: Noise, spread: N
 def _proposals(photos: Photos, heard: Voices, noise: Noise) -> tuple[Ints, Floats, Floats]:
     """The likeliest name other than the given one (N,), its share among all that can be true instead, and its voice."""
     n = len(photos)
-    named, new = true_names(heard, n, noise)
+    true = true_names(heard, noise)
+    named = true.named
     other = np.flatnonzero(heard.name != photos.names[heard.photo])
     order = other[np.lexsort((heard.name[other], -named[other], heard.photo[other]))]
     first = order[np.r_[True, heard.photo[order][1:] != heard.photo[order][:-1]]] if len(order) else order
     proposed = np.full(n, UNKNOWN, dtype=np.int64)
     share, rival = np.zeros(n), np.full(n, np.nan)
-    total = _log_sum(heard.photo[other], named[other], new)
+    total = _log_sum(heard.photo[other], named[other], np.logaddexp(true.new, true.unheard))
     photo = heard.photo[first]
     share[photo] = np.exp(named[first] - total[photo])
     rival[photo] = heard.value[first]

@@ -17,7 +17,6 @@ SELECT
     || coalesce(format(' The other photos speak against the name of {}.', blamed), '') AS words
 FROM copied_photos
 WHERE certain OR NOT EXISTS (
-    FROM judged_photos AS p
-    WHERE p.photo_id IN (photo_a, photo_b) AND p.probability >= suspicious() AND NOT p.undefended AND p.told_by = ''
+    FROM listed_photos AS p WHERE p.photo_id IN (photo_a, photo_b)
 )
 QUALIFY row_number() OVER (PARTITION BY coalesce(blamed, pair_id) ORDER BY agreement DESC, pair_id) = 1

@@ -25,7 +25,7 @@ shown AS (
         max(n.probability) FILTER (same_identity) AS best_own
     FROM judged_photos AS p
     JOIN named AS n ON n.photo = p.photo_id
-    WHERE p.probability >= suspicious() AND NOT p.undefended AND p.told_by = ''
+    SEMI JOIN listed_photos USING (photo_id)
     GROUP BY p.photo_id
 )
 SELECT

@@ -82,10 +82,10 @@ def scored_photos(rows: Sequence[tuple[Collection[int], float]], count: int) -> 
 
 
 def error_of_expected_precision(expected: Floats, truth: Bools, first: int) -> float:
-    """|mean expected share of errors - share found| of the first rows; NaN without rows."""
+    """Mean expected share of errors minus the share found in the first rows, or in all of fewer; NaN without rows."""
     if not len(expected):
         return float("nan")
-    return float(abs(expected[:first].mean() - truth[:first].mean()))
+    return float(expected[:first].mean() - truth[:first].mean())
 
 
 def holds(low: float, high: float, truth: float) -> float:
