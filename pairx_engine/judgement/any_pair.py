@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairx_engine.judgement.inputs import UNKNOWN, Floats, Ints, Pairs, Photos
-from pairx_engine.judgement.pair_model import PairJudgement, embedding_terms_of, surroundings
+from pairx_engine.judgement.pair_model import PRIOR, TERMS, PairJudgement, embedding_terms_of, surroundings
 
 _AT_ONCE = 8192
 
@@ -75,7 +75,7 @@ class AnyPair:
         low, high = np.minimum(fa, fb), np.maximum(fa, fb)
         low = np.where(low == UNKNOWN, high, low)
         code = low * 1000 + high
-        out = np.empty((len(a), len(next(iter(self.judged.learned.values())))))
+        out = np.empty((len(a), len(TERMS)))
         for key in np.unique(code):
             there = code == key
             f, g = int(low[there][0]), int(high[there][0])
@@ -83,6 +83,8 @@ class AnyPair:
         return out
 
     def _any(self, species: int) -> Floats:
-        """The mean of a species' weights, for folds that no judged pair has."""
-        found: Floats = np.mean([w for (_, _, s), w in self.judged.learned.items() if s == species], axis=0)
+        """The mean of a species' weights, for folds that no judged pair has; of all, for photos of two species where no pair is."""
+        learned = self.judged.learned
+        own = [w for (_, _, s), w in learned.items() if s == species]
+        found: Floats = np.mean(own or list(learned.values()) or [PRIOR], axis=0)
         return found

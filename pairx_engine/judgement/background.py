@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairx_engine.judgement.any_pair import AnyPair
-from pairx_engine.judgement.inputs import Floats, Pairs, Photos
+from pairx_engine.judgement.inputs import UNKNOWN, Floats, Pairs, Photos
 from pairx_engine.judgement.pair_model import PairJudgement
 
 SAMPLE = 200
@@ -18,7 +18,7 @@ def background(photos: Photos, pairs: Pairs, judged: PairJudgement, vectors: NDA
     """Log of the mean odds (N,) of each photo with photos that it has no pair with, by the embeddings alone.
 
     `vectors` (N, D) unit embeddings. Only nearest photos have pairs, but a name speaks with all of its photos; without this the own
-    name, whose photos are always looked for, would speak with more of them than any other.
+    name, whose photos are always looked for, would speak with more of them than any other. Photos of other species are no part of it.
     """
     n = len(photos)
     sample = np.unique(np.linspace(0, n - 1, min(SAMPLE, n)).astype(np.int64))
@@ -29,6 +29,8 @@ def background(photos: Photos, pairs: Pairs, judged: PairJudgement, vectors: NDA
         there = place[other] >= 0
         listed[one[there], place[other[there]]] = True
     listed[sample, np.arange(len(sample))] = True
+    one, other = photos.species[:, None], photos.species[sample]
+    listed |= (one != UNKNOWN) & (other != UNKNOWN) & (one != other)
     # Nothing is looked up: the sample has no pairs with those that are asked about.
     odds = AnyPair(photos, pairs, judged, vectors)
     others = vectors[sample].astype(np.float32).T

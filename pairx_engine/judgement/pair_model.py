@@ -141,7 +141,10 @@ def embedding_terms_of(
 
 
 def surroundings(photos: Photos, pairs: Pairs) -> tuple[Floats, dict[int, tuple[float, float]]]:
-    """Mean cosine of each photo's nearest ten (N,), and of each species the mean and spread of the retrieved pairs' cosines."""
+    """Mean cosine of each photo's nearest ten (N,), and of each species the mean and spread of the retrieved pairs' cosines.
+
+    Code -1 is always there: the pairs of no species with weights of its own, or all pairs where there are no such.
+    """
     n = len(photos)
     total, count = np.zeros(n), np.zeros(n)
     for photo, rank in ((pairs.first, pairs.rank_first), (pairs.second, pairs.rank_second)):
@@ -150,13 +153,14 @@ def surroundings(photos: Photos, pairs: Pairs) -> tuple[Floats, dict[int, tuple[
         count += np.bincount(photo[near], minlength=n)
     usual = total.sum() / max(count.sum(), 1)
     crowd = np.divide(total, count, out=np.full(n, usual), where=count > 0)
-    scales = {}
+    scales = {UNKNOWN: _scale(pairs.cosine[pairs.retrieved])}
     for species, rows in _species(photos, pairs):
-        known = pairs.cosine[rows & pairs.retrieved]
-        scales[species] = (
-            (float(known.mean()), max(float(known.std()), 1e-6)) if len(known) > 1 else (0.0, 1.0)
-        )
+        scales[species] = _scale(pairs.cosine[rows & pairs.retrieved])
     return crowd, scales
+
+
+def _scale(cosine: Floats) -> tuple[float, float]:
+    return (float(cosine.mean()), max(float(cosine.std()), 1e-6)) if len(cosine) > 1 else (0.0, 1.0)
 
 
 def _species(photos: Photos, pairs: Pairs) -> Iterator[tuple[int, Flags]]:
