@@ -69,13 +69,6 @@ WHERE cosine >= (SELECT quantile_cont(cosine, 0.75) FROM pair_scores)
 ORDER BY coalesce(n_inliers, 0), match_coverage, pair_id
 LIMIT 20;
 
--- Names whose own photos agree least
-SELECT identity, photos, encounters, same_name_pairs, round(mean_match_coverage, 3) AS coverage, round(mean_n_inliers, 1) AS inliers
-FROM identities
-WHERE same_name_pairs > 0
-ORDER BY mean_match_coverage, identity
-LIMIT 20;
-
 -- Failures by stage and code, with an example of each
 SELECT stage, code, count(*) AS items, min(item) AS example, min_by(message, item) AS message
 FROM failures
