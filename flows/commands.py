@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -106,17 +106,47 @@ def print_cookbook() -> None:
     _print("\n\n".join(f"-- {title}\n{query};" for title, query in cookbook().items()))
 
 
-def print_suspects(warehouse: str, top: int, kind: str | None, output: str) -> None:
-    """The first suspects, of one kind if wanted; `SettingsError` for an unknown kind."""
-    if kind is not None and kind not in suspect_rules():
-        raise SettingsError(f"there is no kind of suspects {kind!r}", f"use {kinds_in_words()}")
+SUSPECT_ORDERS = ("probability", "kind")
+"""What `pairx suspects` orders by."""
+
+
+def print_suspects(warehouse: str, top: int, kinds: Sequence[str], order: str, output: str) -> None:
+    """The first suspects, of some kinds if wanted; `SettingsError` for an unknown kind or order."""
+    known = list(suspect_rules())
+    for kind in kinds:
+        if kind not in known:
+            raise SettingsError(f"there is no kind of suspects {kind!r}", f"use {kinds_in_words()}")
+    if order not in SUSPECT_ORDERS:
+        raise SettingsError(f"suspects have no order {order!r}", f"use {' or '.join(SUSPECT_ORDERS)}")
     connection = connect_analyst(warehouse)
     found = connection.sql(
         """
-        SELECT rank, kind, round(score, 3) AS score, photo_a, identity_a, photo_b, identity_b, reason
-        FROM suspects WHERE kind = coalesce($kind, kind) ORDER BY rank LIMIT $top
+        SELECT
+            rank,
+            kind,
+            round(probability, 3) AS probability,
+            blamed_photo,
+            CASE
+                WHEN blamed_photo = photo_a THEN identity_a
+                WHEN blamed_photo = photo_b THEN identity_b
+                WHEN identity_a = identity_b OR proposed_name = identity_b THEN identity_a
+                WHEN proposed_name = identity_a THEN identity_b
+            END AS name,
+            proposed_name,
+            round(expected, 3) AS expected_share_so_far,
+            photo_a, identity_a, photo_b, identity_b, reason
+        FROM suspects
+        JOIN expected_precision USING (rank)
+        WHERE list_contains($kinds, kind)
+        ORDER BY if($by_kind, list_position($known, kind), 0), rank
+        LIMIT $top
         """,
-        params={"kind": kind, "top": top},
+        params={
+            "kinds": list(kinds) or known,
+            "by_kind": order == "kind",
+            "known": known,
+            "top": top,
+        },
     ).to_arrow_table()
     _print(format_result(found, _format(output)))
 

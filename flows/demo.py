@@ -40,6 +40,10 @@ class Truth:
         """The photos of a pair that were planted under a wrong name."""
         return {p for p in (photo_a, photo_b) if self.planted[p] in ("wrong_name", "copy")}
 
+    def named(self, blamed: str | None, photo_a: str, photo_b: str) -> set[str]:
+        """The misnamed photos that a suspect points at: the photo that it blames, or either of the two where it blames none."""
+        return self.errors(blamed, blamed) if blamed is not None else self.errors(photo_a, photo_b)
+
     @property
     def misnamed(self) -> int:
         """How many photos carry a wrong name, copies among them."""
@@ -92,28 +96,37 @@ def run_demo(out: Path, seed: int, top: int, workers: int | None) -> None:
 
 
 def _print_suspects(warehouse: Path, truth: Truth, top: int) -> None:
-    rows = (
-        connect_analyst(str(warehouse))
-        .execute(
-            """
-        SELECT rank, score, kind, photo_a, identity_a, photo_b, identity_b FROM suspects ORDER BY rank LIMIT ?
-        """,
-            [top],
-        )
-        .fetchall()
-    )
-    _OUT.print(f"\nfirst {len(rows)} suspects (✓ a planted error, by truth.csv)")
+    connection = connect_analyst(str(warehouse))
+    rows = connection.execute(
+        """
+        SELECT kind, probability, blamed_photo, proposed_name, expected, photo_a, identity_a, photo_b, identity_b
+        FROM suspects JOIN expected_precision USING (rank) ORDER BY rank
+        """
+    ).fetchall()
+    shown = min(top, len(rows))
+    _OUT.print(f"\nfirst {shown} suspects (✓ a planted error, by truth.csv; probability; expected share so far)")
     found: set[str] = set()
     right = 0
-    for rank, score, kind, photo_a, name_a, photo_b, name_b in rows:
-        errors = truth.errors(photo_a, photo_b)
+    for rank, row in enumerate(rows[:top], start=1):
+        kind, probability, blamed, proposed, expected, photo_a, name_a, photo_b, name_b = row
+        errors = truth.named(blamed, photo_a, photo_b)
         right += bool(errors)
         found |= errors
         mark = "✓" if errors else " "
+        should_be = f"  → {proposed}" if proposed is not None else ""
         _OUT.print(
-            f"{rank:>3} {mark} {score:.2f}  {kind.replace('_', ' '):<28} {photo_a} ({name_a})  {photo_b} ({name_b})"
+            f"{rank:>3} {mark} {probability:.2f} {expected:.2f}  {kind.replace('_', ' '):<20} "
+            f"{photo_a} ({name_a})  {photo_b} ({name_b})" + (f"  {blamed}{should_be}" if blamed else should_be)
         )
+    everywhere = set().union(*(truth.named(row[2], row[5], row[7]) for row in rows))
     _OUT.print(
-        f"\n{right} of the first {len(rows)} suspects are planted errors; "
-        f"they name {len(found)} of the {truth.misnamed} misnamed photos"
+        f"\n{right} of the first {shown} suspects are planted errors; they name {len(found)} of the {truth.misnamed} "
+        f"misnamed photos, all {len(rows)} suspects name {len(everywhere)}"
     )
+    guess = connection.execute(
+        "SELECT wrong_names, wrong_names_low, wrong_names_high FROM judged_catalogues"
+    ).fetchone()
+    if guess is not None:
+        _OUT.print(
+            "without the truth {:.0f} were expected, nine times in ten {:.0f} to {:.0f}".format(*guess)
+        )

@@ -1,15 +1,48 @@
--- The twenty most suspect pairs
-SELECT rank, kind, round(score, 2) AS score, photo_a, identity_a, photo_b, identity_b, reason
+-- The twenty most suspect names and photos, and where to stop: the share of real errors to be expected down to each
+SELECT
+    rank, kind, round(probability, 3) AS probability, blamed_photo, proposed_name, round(expected, 2) AS expected_share_so_far,
+    photo_a, identity_a, photo_b, identity_b, reason
 FROM suspects
+JOIN expected_precision USING (rank)
 ORDER BY rank
 LIMIT 20;
 
--- Photos blamed for a wrong name, with the name that would fit and the pairs that say so
-SELECT blamed_photo, identity, right_name, kind, round(score, 2) AS score, supporting_pairs, words
-FROM suspicions
-JOIN photos ON photo_id = blamed_photo
-ORDER BY suspicions.score DESC, blamed_photo, kind
+-- Names that may be one animal, and names that may be two, with the photos on either side
+SELECT kind, name_a, name_b, round(probability, 3) AS probability, pairs, len(photos_a) AS photos_a, len(photos_b) AS photos_b,
+    supporting_photos_a[1] AS photo_a, supporting_photos_b[1] AS photo_b
+FROM judged_names
+ORDER BY log_odds DESC, name_a, name_b
 LIMIT 20;
+
+-- Photos that no other photo of their name can speak for: undefended, not guilty
+SELECT photo_id, identity, round(rival_voice, 2) AS loudest_other_voice, proposed_name
+FROM judged_photos
+WHERE undefended
+ORDER BY rival_voice DESC NULLS LAST, photo_id
+LIMIT 20;
+
+-- What each term added to the log-odds of the first suspect's pair
+SELECT photo_a, photo_b, round(log_odds, 2) AS log_odds, unnest(terms) AS term, round(unnest(added), 3) AS added
+FROM judgements
+WHERE pair_id = (SELECT pair_id FROM suspects ORDER BY rank LIMIT 1);
+
+-- Which signals have a say: the share of each that animals grant it from which it was not learned, and what it moves
+SELECT term, round(value, 2) AS trust, round(avg(abs(added)), 3) AS moves_log_odds_by
+FROM judges
+JOIN (SELECT unnest(terms) AS term, unnest(added) AS added FROM judgements) USING (term)
+WHERE part = 'trust'
+GROUP BY term, value
+ORDER BY moves_log_odds_by DESC, term;
+
+-- How far probabilities can be believed: what was stated, and the share that has one name
+SELECT bin, pairs, round(stated, 3) AS stated, round(found, 3) AS found
+FROM reliability
+ORDER BY bin;
+
+-- How much is wrong in all, how many animals there are, and how good the probabilities are beside those of the cosine alone
+SELECT photos, names, wrong_names, wrong_names_low, wrong_names_high, animals, animals_low, animals_high,
+    calibration_error, brier, brier_cosine
+FROM judged_catalogues;
 
 -- Plausibility of pairs of one name, of two names, and of pairs with an unknown animal
 SELECT
@@ -23,47 +56,17 @@ FROM pair_scores
 GROUP BY names
 ORDER BY names;
 
--- Photos whose best pair is the worst: nothing in the catalogue explains them
-SELECT photo_id, any_value(identity) AS identity, round(max(evidence), 3) AS best_evidence, round(max(cosine), 3) AS best_cosine
-FROM (SELECT unnest([photo_a, photo_b]) AS photo_id, evidence, cosine FROM evidence)
-JOIN photos USING (photo_id)
-GROUP BY photo_id
-ORDER BY max(evidence), photo_id
-LIMIT 20;
-
--- Unknown photos with the three names that their pictures speak for most
-WITH sides AS (
-    SELECT photo_a AS photo_id, identity_b AS name, evidence, cosine FROM evidence WHERE identity_a IS NULL
-    UNION ALL
-    SELECT photo_b, identity_a, evidence, cosine FROM evidence WHERE identity_b IS NULL
-)
-SELECT photo_id, name, round(max(evidence), 3) AS best_evidence, round(max(cosine), 3) AS best_cosine, count(*) AS pairs
-FROM sides
-WHERE name IS NOT NULL
-GROUP BY photo_id, name
-QUALIFY row_number() OVER (PARTITION BY photo_id ORDER BY max(evidence) DESC, name) <= 3
-ORDER BY photo_id, max(evidence) DESC, name;
+-- Unknown photos with their three likeliest answers; a new animal is one of them
+SELECT photo_id, rank, coalesce(name, '(a new animal)') AS answer, round(probability, 3) AS probability
+FROM candidates
+WHERE rank <= 3
+ORDER BY photo_id, rank;
 
 -- Alike to the model, implausible to the eye: high cosine, but no homography and little coverage
 SELECT photo_a, identity_a, photo_b, identity_b, round(cosine, 3) AS cosine, round(match_coverage, 3) AS coverage, n_inliers
 FROM pair_scores
 WHERE cosine >= (SELECT quantile_cont(cosine, 0.75) FROM pair_scores)
 ORDER BY coalesce(n_inliers, 0), match_coverage, pair_id
-LIMIT 20;
-
--- Names with most suspects
-SELECT name, count(DISTINCT pair_id) AS suspect_pairs, round(max(score), 2) AS highest_score, any_value(photos) AS photos
-FROM (SELECT pair_id, score, unnest([identity_a, identity_b]) AS name FROM suspects)
-JOIN identities ON identity = name
-GROUP BY name
-ORDER BY suspect_pairs DESC, name
-LIMIT 20;
-
--- Names whose own photos agree least
-SELECT identity, photos, encounters, same_name_pairs, round(mean_match_coverage, 3) AS coverage, round(mean_n_inliers, 1) AS inliers
-FROM identities
-WHERE same_name_pairs > 0
-ORDER BY mean_match_coverage, identity
 LIMIT 20;
 
 -- Failures by stage and code, with an example of each

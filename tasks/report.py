@@ -24,17 +24,21 @@ from PIL import Image
 
 from pairx_engine.figure.panels import MATCH_COLOURS, heat_colours
 from schemas.sql_files import suspect_rules
+from tasks.report_judgement import ReportJudgement, draw_reliability
 from tasks.report_scatter import ReportScatter, data_uri, draw_plots
 
 MAX_SUSPECTS = 200
 """Suspects with pictures in one file: more would make it slow to open, and nobody clears more in one sitting."""
-_COLOURED_KINDS = 3
+_COLOURED_KINDS = 4
 """Kinds that have a colour of their own in the page, the first in the rules' order; badges of others are grey."""
 
 
 @dataclass(frozen=True)
 class ReportSuspect:
-    """One suspect pair; the pictures are WebP files of one size (see `pairx_engine.figure.Figure`) or None."""
+    """One suspect, shown by one pair; the pictures are WebP files of one size (see `pairx_engine.figure.Figure`) or None.
+
+    `expected`: the expected share of errors among this suspect and all before it.
+    """
 
     rank: int
     kind: str
@@ -49,6 +53,9 @@ class ReportSuspect:
     n_matches: int
     n_inliers: int | None
     reason: str
+    blamed_photo: str | None = None
+    proposed_name: str | None = None
+    expected: float | None = None
     chips: bytes | None = None
     overlay: bytes | None = None
     colours: bytes | None = None
@@ -101,6 +108,7 @@ class ReportInput:
     fingerprints: Mapping[str, str]
     versions: Mapping[str, str]
     notes: Sequence[str] = ()
+    judgement: ReportJudgement | None = None
 
     def __post_init__(self) -> None:
         if self.n_suspects_total < len(self.suspects):
@@ -132,6 +140,7 @@ def render_report(given: ReportInput) -> str:
             engine_share=_engine_share(given.timings),
             n_failures=sum(failure.count for failure in given.failures),
             plots=draw_plots(given.scatter),
+            reliability=draw_reliability(given.judgement.bins if given.judgement else ()),
             heat=_heat_gradient(),
             colours=["#{:02x}{:02x}{:02x}".format(*colour) for colour in MATCH_COLOURS],
         )

@@ -21,10 +21,13 @@ from tasks.report import (
     ReportSuspect,
     render_report,
 )
+from tasks.report_judgement import Estimate, ReportBin, ReportCandidates, ReportJudgement
 from tasks.report_scatter import ReportScatter
 from tasks.run_log import Balance, RunLog, StageLog, devices_of, versions
 
 _SHOWN_EXAMPLES = 3
+_SHOWN_ANSWERS = 3
+_SHOWN_UNKNOWN = 50
 _SCATTER_POINTS = 20_000
 EMBEDDED_NOTICE = (
     "The embedded model was trained on drawn animals. It serves to try the pipeline, not to trust its findings: name a model "
@@ -58,6 +61,7 @@ def write_report(
             fingerprints=asdict(job.prints),
             versions=versions() | _devices(stages),
             notes=[EMBEDDED_NOTICE] if job.settings.model == "embedded" else [],
+            judgement=_judgement(connection),
         )
     )
     path = f"reports/{log.run_id}.html"
@@ -83,14 +87,52 @@ def _suspects(connection: duckdb.DuckDBPyConnection, layer: str) -> list[ReportS
         """
         SELECT s.rank, s.kind, s.score, s.photo_a, s.photo_b, s.identity_a, s.identity_b, s.cosine,
                s.inverted_residual_mean, s.match_coverage, s.n_matches, s.n_inliers, s.reason,
-               e.chips, e.overlay, e.colours
+               s.blamed_photo, s.proposed_name, p.expected, e.chips, e.overlay, e.colours
         FROM suspects AS s
+        JOIN expected_precision AS p USING (rank)
         LEFT JOIN explanations AS e ON e.pair_id = s.pair_id AND e.layer = ?
         ORDER BY s.rank LIMIT ?
         """,
         [layer, MAX_SUSPECTS],
     )
     return [ReportSuspect(*row) for row in found.fetchall()]
+
+
+def _judgement(connection: duckdb.DuckDBPyConnection) -> ReportJudgement | None:
+    """None where nothing has been judged."""
+    found = connection.execute(
+        """
+        SELECT names, wrong_names, wrong_names_low, wrong_names_high, animals, animals_low, animals_high,
+               (SELECT count(*) FROM judged_photos WHERE undefended), calibration_error, brier, brier_cosine
+        FROM judged_catalogues
+        """
+    ).fetchone()
+    if found is None:
+        return None
+    names, *numbers, undefended, error, brier, brier_cosine = found
+    wrong, animals = numbers[:3], numbers[3:]
+    bins = connection.execute("SELECT pairs, stated, found FROM reliability ORDER BY bin").fetchall()
+    unknown = connection.execute(
+        """
+        SELECT photo_id, list((name, probability) ORDER BY rank)[:$answers]
+        FROM candidates GROUP BY photo_id
+        ORDER BY max(probability) FILTER (name IS NOT NULL) DESC NULLS LAST, photo_id LIMIT $photos
+        """,
+        {"answers": _SHOWN_ANSWERS, "photos": _SHOWN_UNKNOWN},
+    ).fetchall()
+    n_unknown = connection.execute("SELECT count(DISTINCT photo_id) FROM candidates").fetchall()[0][0]
+    return ReportJudgement(
+        names=names,
+        wrong_names=Estimate(*wrong),
+        animals=None if animals[0] is None else Estimate(*animals),
+        undefended=undefended,
+        calibration_error=error,
+        brier=brier,
+        brier_cosine=brier_cosine,
+        bins=[ReportBin(*row) for row in bins],
+        candidates=[ReportCandidates(photo, [tuple(a) for a in answers]) for photo, answers in unknown],
+        n_unknown=n_unknown,
+    )
 
 
 def _scatter(connection: duckdb.DuckDBPyConnection) -> ReportScatter:

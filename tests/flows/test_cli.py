@@ -411,6 +411,12 @@ def test_suspects_and_report_of_a_finished_run(main: Main, undisturbed: Finished
         for row in json.loads(main("suspects", "--warehouse", root, "--kind", "copy", "--format", "json")[1])
     }
     assert kinds == {"copy"}
+    both = ("--kind", "copy", "--kind", "wrong_name", "--by", "kind", "--format", "json")
+    kinds_in_order = [row["kind"] for row in json.loads(main("suspects", "--warehouse", root, *both)[1])]
+    assert kinds_in_order == sorted(kinds_in_order, reverse=True)
+    code, _, err = main("suspects", "--warehouse", root, "--by", "name")
+    assert code == 2
+    assert "no order 'name'" in err
     code, out, _ = main("report", "--warehouse", root)
     assert code == 0
     assert Path(out.strip()).is_file()

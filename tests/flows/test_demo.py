@@ -20,6 +20,9 @@ def test_truth_knows_what_was_planted(small: Path) -> None:
     assert truth.errors(wrong[0], right[0]) == {wrong[0]}
     assert truth.errors(copies[0], wrong[0]) == {copies[0], wrong[0]}
     assert truth.errors(right[0], right[1]) == set()
+    assert truth.named(None, copies[0], wrong[0]) == {copies[0], wrong[0]}
+    assert truth.named(wrong[0], copies[0], wrong[0]) == {wrong[0]}
+    assert truth.named(right[0], right[0], wrong[0]) == set()
 
 
 def test_a_folder_with_other_things_is_left_alone(tmp_path: Path) -> None:
@@ -40,3 +43,5 @@ def test_suspects_are_marked_by_the_truth(
     marked = sum("✓" in line for line in lines)
     assert f"{marked} of the first 5 suspects are planted errors" in out
     assert marked >= 1
+    assert f"of the {truth.misnamed} misnamed photos" in out
+    assert "were expected, nine times in ten" in out

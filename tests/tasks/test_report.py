@@ -24,6 +24,13 @@ from tasks.report import (
     ReportSuspect,
     render_report,
 )
+from tasks.report_judgement import (
+    Estimate,
+    ReportBin,
+    ReportCandidates,
+    ReportJudgement,
+    draw_reliability,
+)
 from tasks.report_scatter import ReportScatter, draw_plots
 
 VOID = {"meta", "img", "input", "br", "hr", "link"}
@@ -70,7 +77,7 @@ class Page(HTMLParser):
 
 def suspect(rank: int = 1, **changes: Any) -> ReportSuspect:
     values: dict[str, Any] = {
-        "rank": rank, "kind": "different_name_same_animal", "score": 0.93, "photo_a": f"p{rank}", "photo_b": "q",
+        "rank": rank, "kind": "wrong_name", "score": 0.93, "photo_a": f"p{rank}", "photo_b": "q",
         "identity_a": "Ada", "identity_b": "Bo", "cosine": 0.912, "inverted_residual_mean": 0.08,
         "match_coverage": 0.41, "n_matches": 29, "n_inliers": 57, "reason": "similar and plausible",
         "chips": CHIPS, "overlay": OVERLAY, "colours": COLOURS,
@@ -78,6 +85,12 @@ def suspect(rank: int = 1, **changes: Any) -> ReportSuspect:
     return ReportSuspect(**{**values, **changes})
 
 
+JUDGEMENT = ReportJudgement(
+    names=45, wrong_names=Estimate(29.94, 28.21, 31.42), animals=Estimate(46.04, 46, 47), undefended=1234,
+    calibration_error=0.0557, brier=0.0843, brier_cosine=0.0941,
+    bins=[ReportBin(661, 0.02, 0.01), ReportBin(660, 0.97, 0.92)],
+    candidates=[ReportCandidates("stranger", [("Cleo", 0.81), (None, 0.15), ("Dodo", 0.02)])], n_unknown=2345,
+)  # fmt: skip
 NO_PAIRS = ReportScatter(np.zeros(0), np.zeros(0), np.zeros(0), [])
 
 
@@ -123,8 +136,42 @@ def test_everything_that_was_given_can_be_read() -> None:
     assert "60%" in shown.text
 
 
+def test_the_judgement_of_the_catalogue_can_be_read() -> None:
+    shown = page(judgement=JUDGEMENT)
+    for text in (
+        "29.9", "nine times in ten 28.2 to 31.4", "45", "46.0", "46 to 47", "1,234", "0.056", "0.0843", "0.0941",
+        "stranger", "Cleo 0.810", "new animal 0.150", "Dodo 0.020", "The 1 surest of 2,345 photos",
+    ):  # fmt: skip
+        assert text in shown.text, text
+    assert len(shown.all("img", alt="Stated probability against the share of pairs with one name")) == 1
+    assert "Nothing has been judged" in page().text
+
+
+def test_what_could_not_be_judged_is_left_out_or_a_dash() -> None:
+    nothing = ReportJudgement(1, Estimate(0, 0, 0), None, 3, None, None, None)
+    shown = page(judgement=nothing)
+    assert "Animals that bear a name" not in shown.text
+    assert "unknown animals may be" not in shown.text
+    assert "No pair to compare" in shown.text
+    assert draw_reliability(()) == ""
+
+
+def test_a_suspect_says_whom_it_blames_and_where_to_stop() -> None:
+    told = suspect(blamed_photo="p1", proposed_name="Eve", expected=0.875)
+    shown = page(suspects=[told], n_suspects_total=1)
+    for text in (
+        "photo to look at",
+        "name that would fit",
+        "Eve",
+        "expected share of errors so far",
+        "0.875",
+    ):
+        assert text in shown.text, text
+    assert "name that would fit" not in page().text
+
+
 def test_nothing_external_is_referenced() -> None:
-    html = render_report(report(scatter=scatter()))
+    html = render_report(report(scatter=scatter(), judgement=JUDGEMENT))
     shown = Page(html)
     for _, attributes in shown.tags:
         for name in ("src", "href", "srcset", "data", "action", "poster", "xlink:href"):
@@ -159,6 +206,12 @@ def test_the_policy_allows_this_script_and_no_other() -> None:
         {"suspects": [suspect(kind=EVIL)], "n_suspects_total": 1},
         {"suspects": [suspect(photo_a=EVIL, identity_a=EVIL, reason=EVIL)], "n_suspects_total": 1},
         {"suspects": [suspect(identity_b=EVIL, chips=None, colours=None)], "n_suspects_total": 1},
+        {"suspects": [suspect(blamed_photo=EVIL, proposed_name=EVIL)], "n_suspects_total": 1},
+        {
+            "judgement": replace(
+                JUDGEMENT, bins=(), candidates=[ReportCandidates(EVIL, [(EVIL, 0.5), (None, 0.5)])]
+            )
+        },
         {"failures": [ReportFailure(EVIL, EVIL, 1, [(EVIL, EVIL)])]},
         {"timings": [ReportStage(EVIL, 1.0, 1)]},
         {"settings": {EVIL: EVIL, "nested": {"path": [EVIL]}}},
@@ -186,8 +239,8 @@ def test_each_overlay_has_a_switch_and_all_have_one() -> None:
     shown = page()
     assert len(shown.with_class("overlay-switch")) == 2
     assert len(shown.all("input", id="all-overlays")) == 1
-    assert {a["value"] for a in shown.with_class("kind-filter")} == {"different_name_same_animal", "copy"}
-    assert {a["data-kind"] for a in shown.all("article")} == {"different_name_same_animal", "copy"}
+    assert {a["value"] for a in shown.with_class("kind-filter")} == {"wrong_name", "copy"}
+    assert {a["data-kind"] for a in shown.all("article")} == {"wrong_name", "copy"}
 
 
 @pytest.mark.parametrize(
@@ -240,7 +293,7 @@ def test_an_empty_run_is_a_report_too() -> None:
         suspects=[], n_suspects_total=0, failures=[], timings=[], settings={}, notes=[], counts={}, balances=[],
         scatter=NO_PAIRS,
     )  # fmt: skip
-    assert "No pair is suspect" in shown.text
+    assert "No name is suspect" in shown.text
     assert "Nothing failed." in shown.text
     assert shown.text.count("No pair to draw") == 2
 

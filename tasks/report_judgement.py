@@ -1,0 +1,91 @@
+"""The report's section on the judgement: what is expected to be wrong, and how far probabilities can be believed."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tasks.report_scatter import data_uri
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """An expected number and an interval that holds the true one nine times in ten."""
+
+    expected: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class ReportBin:
+    """Pairs of like probability: how many, the mean that was stated, and the share of them that has one name."""
+
+    pairs: int
+    stated: float
+    found: float
+
+
+@dataclass(frozen=True)
+class ReportCandidates:
+    """A photo of an unknown animal and its likeliest answers as (name or None for a new animal, probability)."""
+
+    photo: str
+    answers: Sequence[tuple[str | None, float]]
+
+
+@dataclass(frozen=True)
+class ReportJudgement:
+    """What was made of the whole catalogue; None is what could not be said.
+
+    `undefended`: photos with a name that no other photo can speak for. `candidates`: the first of `n_unknown` unknown photos.
+    """
+
+    names: int
+    wrong_names: Estimate
+    animals: Estimate | None
+    undefended: int
+    calibration_error: float | None
+    brier: float | None
+    brier_cosine: float | None
+    bins: Sequence[ReportBin] = ()
+    candidates: Sequence[ReportCandidates] = ()
+    n_unknown: int = 0
+
+
+def draw_reliability(bins: Sequence[ReportBin]) -> str:
+    """Share found against probability stated, one dot per bin with its pairs beside it: data URI of an SVG, empty without bins."""
+    if not bins:
+        return ""
+    # Importing matplotlib takes long; commands that draw no report must not pay for it.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.4, 5.0), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.plot([0, 1], [0, 1], color="#8a8f98", linewidth=1, linestyle="--", label="as stated")
+    axes.plot(
+        [b.stated for b in bins], [b.found for b in bins], color="#0072b2", marker="o", label="as found"
+    )
+    for b in bins:
+        axes.annotate(
+            f"{b.pairs:,}",
+            (b.stated, b.found),
+            xytext=(6, -11),
+            textcoords="offset points",
+            fontsize=7,
+            color="#626a74",
+        )
+    axes.set_xlim(-0.02, 1.08)
+    axes.set_ylim(-0.06, 1.04)
+    axes.set_xlabel("stated: mean probability of one animal")
+    axes.set_ylabel("found: share of pairs with one name")
+    axes.grid(True, color="#e6e8eb", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8, loc="upper left")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return data_uri("image/svg+xml", buffer.getvalue())
