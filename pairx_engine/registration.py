@@ -90,7 +90,7 @@ class Picture:
     @cached_property
     def clipped(self) -> Mask:
         """Which pixels (H, W) are as bright as can be stored."""
-        clipped: Mask = (self.pixels >= CLIPPED).any(axis=2)
+        clipped: Mask = np.any(self.pixels >= CLIPPED, axis=2)
         return clipped
 
     @cached_property

@@ -58,7 +58,7 @@ def scale_of(matrix: Matrix) -> float:
 
 def inverse(matrix: Matrix) -> Matrix:
     """The map (2, 3) back; raises `numpy.linalg.LinAlgError` where there is none."""
-    return np.linalg.inv(_square(matrix))[:2]
+    return np.asarray(np.linalg.inv(_square(matrix))[:2], dtype=np.float64)
 
 
 def after(first: Matrix, second: Matrix) -> Matrix:

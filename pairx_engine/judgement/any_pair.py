@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pairx_engine.judgement.inputs import UNKNOWN, Floats, Ints, Pairs, Photos
 from pairx_engine.judgement.pair_model import PRIOR, TERMS, PairJudgement, embedding_terms_of, surroundings
 
-_AT_ONCE = 50_000
+_AT_ONCE = 8192
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,10 @@ class AnyPair:
         known = keys[place] == wanted if len(keys) else np.zeros(len(wanted), dtype=bool)
         out = np.zeros(len(wanted))
         out[known] = odds[order[place[known]]]
-        out[~known] = self.by_embeddings(low[~known], high[~known])
+        a, b = low[~known], high[~known]
+        if len(a):
+            one, other = (self.vectors[rows].astype(np.float32) for rows in (a, b))
+            out[~known] = self.by_embeddings(a, b, np.einsum("nd,nd->n", one, other).astype(np.float64))
         return out
 
     @cached_property
@@ -52,10 +55,9 @@ class AnyPair:
     def _surroundings(self) -> tuple[Floats, dict[int, tuple[float, float]]]:
         return surroundings(self.photos, self.pairs)
 
-    def by_embeddings(self, a: Ints, b: Ints) -> Floats:
+    def by_embeddings(self, a: Ints, b: Ints, cosine: Floats) -> Floats:
         """Log-odds (n,) by the embeddings alone, as of photos that are not among each other's nearest."""
         crowd, scales = self._surroundings
-        cosine = np.einsum("nd,nd->n", self.vectors[a], self.vectors[b], dtype=np.float64)
         none = np.zeros(len(a), dtype=np.int64)
         species = np.where(self.photos.species[a] == self.photos.species[b], self.photos.species[a], UNKNOWN)
         out = np.zeros(len(a))

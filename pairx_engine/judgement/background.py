@@ -33,10 +33,12 @@ def background(photos: Photos, pairs: Pairs, judged: PairJudgement, vectors: NDA
     listed |= (one != UNKNOWN) & (other != UNKNOWN) & (one != other)
     # Nothing is looked up: the sample has no pairs with those that are asked about.
     odds = AnyPair(photos, pairs, judged, vectors)
+    others = vectors[sample].astype(np.float32).T
     out = np.empty(n)
     for start in range(0, n, _AT_ONCE):
         rows = np.arange(start, min(start + _AT_ONCE, n))
-        value = odds.by_embeddings(np.repeat(rows, len(sample)), np.tile(sample, len(rows)))
+        cosine = (vectors[rows].astype(np.float32) @ others).astype(np.float64).ravel()
+        value = odds.by_embeddings(np.repeat(rows, len(sample)), np.tile(sample, len(rows)), cosine)
         value = np.where(listed[rows], -np.inf, value.reshape(len(rows), -1))
         count = np.maximum((~listed[rows]).sum(axis=1), 1)
         out[rows] = np.logaddexp.reduce(value, axis=1) - np.log(count)

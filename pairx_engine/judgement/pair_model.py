@@ -31,7 +31,7 @@ FEWEST = 200
 """Retrieved pairs from which a species is given weights of its own."""
 CROWD = 10
 """Nearest photos whose mean cosine says how crowded a photo's surroundings are."""
-MOST_LEARNED_FROM = 60_000
+MOST_LEARNED_FROM = 30_000
 """Pairs that one part learns from; of more, every n-th."""
 _SIGNAL_STRENGTH = 3.0
 _WIDEST = 10.0
@@ -39,7 +39,6 @@ _VERDICT_WEIGHT = 5.0
 """A person's verdict counts as much as so many names."""
 FREE = "about_"
 """What the name of a signal begins with that is no evidence but a circumstance: it may speak either way."""
-_UNLEARNED = (UNKNOWN, UNKNOWN)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,17 +68,31 @@ def judge_pairs(photos: Photos, pairs: Pairs, doubt: Floats) -> PairJudgement:
     """
     labels, weight = _labels(photos, pairs, doubt)
     learnable = pairs.retrieved & ~pairs.same_picture & (weight > 0)
-    x = embedding_terms(photos, pairs)
-    added, learned = _embedding_part(photos, pairs, x, labels, weight, learnable)
+    folds = _fold_codes(photos, pairs)
     names = tuple(sorted(pairs.signals))
-    if not names:
-        return PairJudgement(TERMS, added, learned, {})
-    z = _surplus(pairs, names, added.sum(axis=1))
-    rising = np.array([not name.startswith(FREE) for name in names])
-    more, trust = _signal_part(photos, pairs, z, rising, added.sum(axis=1), labels, weight, learnable)
-    return PairJudgement(
-        (*TERMS, *names), np.hstack([added, more]), learned, dict(zip(names, trust.tolist(), strict=True))
-    )
+    added = np.zeros((len(pairs), len(TERMS) + len(names)))
+    x = embedding_terms(photos, pairs)
+    learned = _embedding_part(photos, pairs, folds, x, labels, weight, learnable)
+    _apply(photos, pairs, folds, x, learned, added[:, : len(TERMS)])
+    del x
+    rows = _scored(pairs)
+    if not len(rows):
+        return PairJudgement((*TERMS, *names), added, learned, dict.fromkeys(names, 0.0))
+    odds = added[rows, : len(TERMS)].sum(axis=1)
+    z = _surplus(pairs, names, rows, odds)
+    rises = np.array([not name.startswith(FREE) for name in names])
+    able = learnable[rows]
+    more, trust = _signal_part(folds[rows], z, rises, odds, labels[rows], weight[rows], able)
+    added[rows, len(TERMS) :] = more
+    return PairJudgement((*TERMS, *names), added, learned, dict(zip(names, trust.tolist(), strict=True)))
+
+
+def _scored(pairs: Pairs) -> Ints:
+    """Rows of the pairs that any signal is known of."""
+    known = np.zeros(len(pairs), dtype=bool)
+    for value in pairs.signals.values():
+        known |= np.isfinite(value)
+    return np.flatnonzero(known)
 
 
 def _labels(photos: Photos, pairs: Pairs, doubt: Floats) -> tuple[Floats, Floats]:
@@ -165,75 +178,107 @@ def _species(photos: Photos, pairs: Pairs) -> Iterator[tuple[int, Flags]]:
 
 
 def _embedding_part(
-    photos: Photos, pairs: Pairs, x: Floats, labels: Floats, weight: Floats, learnable: Flags
-) -> tuple[Floats, dict[tuple[int, int, int], Floats]]:
-    """What each term adds (P, 5), and the weights."""
-    added = np.zeros_like(x)
+    photos: Photos, pairs: Pairs, folds: Ints, x: Floats, labels: Floats, weight: Floats, learnable: Flags
+) -> dict[tuple[int, int, int], Floats]:
+    """The weights (5,) by the two folds that they were learned without and the species."""
     learned: dict[tuple[int, int, int], Floats] = {}
-    groups = list(_species(photos, pairs))
-    for without, asked, free in _fold_pairs(photos, pairs):
-        fair = _class_weights(labels, weight, learnable, free)
-        train = _some(learnable & free)
-        common = fit_logistic(x[train], labels[train], fair[train], PRIOR, STRENGTH, RISING)
-        for species, rows in groups:
+    groups = [(species, _some(learnable & rows)) for species, rows in _species(photos, pairs)]
+    some = _some(learnable)
+    for f, g in _asked(folds):
+        rows, fair = _free(folds, labels, weight, some, f, g)
+        common = fit_logistic(x[rows], labels[rows], fair, PRIOR, STRENGTH, RISING)
+        for species, own in groups:
             w = common
             if len(groups) > 1:
-                own = _some(learnable & free & rows)
+                rows, fair = _free(folds, labels, weight, own, f, g)
                 lean = np.full(len(TERMS), SPECIES_STRENGTH)
-                w = fit_logistic(x[own], labels[own], fair[own], common, lean, RISING)
-            learned[(*without, species)] = w
-            there = asked & rows
-            added[there] = x[there] * w
-    return added, learned
+                w = fit_logistic(x[rows], labels[rows], fair, common, lean, RISING)
+            learned[f, g, species] = w
+    return learned
 
 
-def _fold_pairs(photos: Photos, pairs: Pairs) -> Iterator[tuple[tuple[int, int], Flags, Flags]]:
-    """The folds of a pair's two animals, the pairs that have them, and the pairs that have neither.
+def _apply(
+    photos: Photos,
+    pairs: Pairs,
+    folds: Ints,
+    x: Floats,
+    learned: Mapping[tuple[int, int, int], Floats],
+    added: Floats,
+) -> None:
+    """Write what each term adds (P, 5)."""
+    for species, rows in _species(photos, pairs):
+        table = np.zeros((_CODES, len(TERMS)))
+        for (f, g, of), w in learned.items():
+            if of == species:
+                table[_code(f, g)] = w
+        added[rows] = x[rows] * table[folds[rows]]
 
-    Pairs without any known name come last; they are judged by what all pairs teach.
-    """
+
+_CODES = (FOLDS + 1) ** 2
+
+
+def _code(f: int, g: int) -> int:
+    """The number of a pair of folds, f <= g; -1 is that of unknown names."""
+    return (f + 1) * (FOLDS + 1) + g + 1
+
+
+def _fold_codes(photos: Photos, pairs: Pairs) -> Ints:
+    """The number of each pair's two folds (P,). A photo without a name belongs to no part: its pairs are judged without the other's."""
     a, b = photos.folds[pairs.first], photos.folds[pairs.second]
     low, high = np.minimum(a, b), np.maximum(a, b)
-    for f, g in combinations_with_replacement(range(FOLDS), 2):
-        asked = ((low == f) & (high == g)) | ((f == g) & (low == UNKNOWN) & (high == g))
-        if asked.any():
-            yield (f, g), asked, ~(np.isin(a, (f, g)) | np.isin(b, (f, g)))
-    if (asked := high == UNKNOWN).any():
-        yield _UNLEARNED, asked, np.ones(len(pairs), dtype=bool)
+    low = np.where(low == UNKNOWN, high, low)
+    return (low + 1) * (FOLDS + 1) + high + 1
 
 
-def _class_weights(labels: Floats, weight: Floats, learnable: Flags, free: Flags) -> Floats:
-    """The weights with which the pairs that are left have one name as often as all of them.
+def _asked(folds: Ints) -> Iterator[tuple[int, int]]:
+    """The pairs of folds that any pair has."""
+    there = np.bincount(folds, minlength=_CODES) > 0
+    for f, g in [(UNKNOWN, UNKNOWN), *combinations_with_replacement(range(FOLDS), 2)]:
+        if there[_code(f, g)]:
+            yield f, g
 
-    Leaving out two parts of the animals leaves three fifths of the pairs of one name, but only nine in twenty-five of two.
+
+def _free(folds: Ints, labels: Floats, weight: Floats, rows: Ints, f: int, g: int) -> tuple[Ints, Floats]:
+    """Of some rows those of pairs that have an animal of neither fold, and their weights.
+
+    They are weighed so that as many have one name as among all rows: leaving out two parts of the animals leaves three fifths of
+    the pairs of one name, but only nine in twenty-five of those of two.
     """
-    fair = weight.copy()
+    free = np.array(
+        [c // (FOLDS + 1) - 1 not in (f, g) and c % (FOLDS + 1) - 1 not in (f, g) for c in range(_CODES)]
+    )
+    if f == UNKNOWN:
+        free[:] = True
+    left = rows[free[folds[rows]]]
+    fair = weight[left].copy()
     for same in (True, False):
-        of_class = learnable & ((labels >= 0.5) == same)
-        left = weight[of_class & free].sum()
-        if left > 0:
-            fair[of_class] *= weight[of_class].sum() / left
-    return fair * (weight[learnable & free].sum() / max(fair[learnable & free].sum(), 1e-12))
+        of_class = (labels[left] >= 0.5) == same
+        kept = fair[of_class].sum()
+        if kept > 0:
+            fair[of_class] *= weight[rows[(labels[rows] >= 0.5) == same]].sum() / kept
+    total = fair.sum()
+    return left, fair * (weight[left].sum() / total) if total > 0 else fair
 
 
 def _some(rows: Flags) -> Ints:
     """Indices of the rows, or of an even part of them where there are too many."""
     found = np.flatnonzero(rows)
-    return found[:: -(-len(found) // MOST_LEARNED_FROM) or 1]
+    return found[:: max(1, -(-len(found) // MOST_LEARNED_FROM))]
 
 
-def _surplus(pairs: Pairs, names: tuple[str, ...], odds: Floats) -> Floats:
-    """Signals (P, S) beyond what the embeddings lead one to expect, in spreads; 0 where missing.
+def _surplus(pairs: Pairs, names: tuple[str, ...], rows: Ints, odds: Floats) -> Floats:
+    """Signals (n, S) of some rows beyond what the embeddings lead one to expect, in spreads; 0 where missing.
 
-    What is to be expected is a parabola of the log-odds of the embeddings over the retrieved pairs.
+    What is to be expected is a parabola of the log-odds of the embeddings (n,) over the retrieved pairs.
     """
-    out = np.zeros((len(pairs), len(names)))
+    out = np.zeros((len(rows), len(names)))
     scale = np.clip(odds, -10, 10)
-    curve = np.column_stack([np.ones(len(pairs)), scale, scale * scale])
+    curve = np.column_stack([np.ones(len(rows)), scale, scale * scale])
+    fair = (pairs.retrieved & ~pairs.same_picture)[rows]
     for k, name in enumerate(names):
-        value = pairs.signals[name]
+        value = pairs.signals[name][rows]
         there = np.isfinite(value)
-        base = there & pairs.retrieved & ~pairs.same_picture
+        base = there & fair
         if base.sum() < curve.shape[1] + 2:
             continue
         usual = np.linalg.lstsq(curve[base], value[base], rcond=None)[0]
@@ -245,32 +290,23 @@ def _surplus(pairs: Pairs, names: tuple[str, ...], odds: Floats) -> Floats:
 
 
 def _signal_part(
-    photos: Photos,
-    pairs: Pairs,
-    z: Floats,
-    rises: Flags,
-    odds: Floats,
-    labels: Floats,
-    weight: Floats,
-    learnable: Flags,
+    folds: Ints, z: Floats, rises: Flags, odds: Floats, labels: Floats, weight: Floats, learnable: Flags
 ) -> tuple[Floats, Floats]:
-    """What each signal adds (P, S), and the share of it that held-out animals grant (S,)."""
+    """What each signal adds (n, S) to scored pairs, and the share of it that held-out animals grant (S,)."""
     n = z.shape[1]
-    scored = np.zeros(len(pairs), dtype=bool)
-    for value in pairs.signals.values():
-        scored |= np.isfinite(value)
     added = np.zeros_like(z)
     # The embeddings' part is a covariate with a slope of its own: among scored pairs it may mean more or less.
-    x = np.column_stack([np.ones(len(pairs)), np.clip(odds, -15, 15), z])
+    x = np.column_stack([np.ones(len(odds)), np.clip(odds, -15, 15), z])
     centre = np.r_[0.0, 1.0, np.zeros(n)]
     strength = np.r_[0.5, 2.0, np.full(n, _SIGNAL_STRENGTH)]
     rising = np.r_[False, True, rises]
-    for _, asked, free in _fold_pairs(photos, pairs):
-        fair = _class_weights(labels, weight, learnable & scored, free)
-        train = _some(learnable & scored & free)
-        w = fit_logistic(x[train], labels[train], fair[train], centre, strength, rising)
+    some = _some(learnable)
+    for f, g in _asked(folds):
+        rows, fair = _free(folds, labels, weight, some, f, g)
+        w = fit_logistic(x[rows], labels[rows], fair, centre, strength, rising)
+        asked = folds == _code(f, g)
         added[asked] = z[asked] * w[2:]
-    held = _some(learnable & scored & photos.known[pairs.first] & photos.known[pairs.second])
+    held = some[folds[some] != _code(UNKNOWN, UNKNOWN)]
     trust = granted(added[held], odds[held], labels[held], weight[held])
     return added * trust, trust
 

@@ -103,14 +103,15 @@ def true_names(heard: Voices, noise: Noise) -> TrueNames:
 def _unheard(heard: Voices, power: float) -> tuple[Floats, Floats]:
     """Of the names without a voice for each photo: the sum of size^power (N,), and the mean of log size by these weights (N,)."""
     n = len(heard.background)
-    weight = heard.sizes**power if len(heard.sizes) else heard.sizes
+    weight: Floats = np.power(heard.sizes, power)
     log_size = np.log(np.maximum(heard.sizes, 1))
-    total = np.full(n, weight.sum()) - np.bincount(heard.photo, weight[heard.name], n)
+    total: Floats = np.full(n, weight.sum()) - np.bincount(heard.photo, weight[heard.name], n)
     moment = np.full(n, (weight * log_size).sum()) - np.bincount(
         heard.photo, (weight * log_size)[heard.name], n
     )
     total = np.where(total > 1e-9 * max(weight.sum(), 1e-300), total, 0.0)
-    return total, np.divide(moment, total, out=np.zeros(n), where=total > 0)
+    mean: Floats = np.divide(moment, total, out=np.zeros(n), where=total > 0)
+    return total, mean
 
 
 def _log_sum(photo: Ints, value: Floats, base: Floats) -> Floats:

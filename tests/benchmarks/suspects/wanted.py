@@ -43,9 +43,9 @@ def wishes(rows: Sequence[Row]) -> Iterator[str]:
         for (label, share), methods in sorted(by_seed(rows, f"error of expected precision@{k}").items()):
             error = fmean(methods[SUSPECTS].values())
             yield _line(
-                error <= MOST_EXPECTATION_ERROR,
+                abs(error) <= MOST_EXPECTATION_ERROR,
                 f"{label}, {share:.0%}: expected precision of {k} rows",
-                f"{error:.3f}",
+                f"{error:+.3f}",
             )
     if held := [
         v for methods in by_seed(rows, "interval holds").values() for v in methods[SUSPECTS].values()
