@@ -131,20 +131,29 @@ def test_terms_and_surroundings_are_those_of_loops(species, monkeypatch):
         np.testing.assert_allclose(x[p], expected, atol=1e-12)
 
 
-def test_pairs_that_are_left_have_one_name_as_often_as_all_of_them():
-    random = np.random.default_rng(0)
-    labels = (random.random(300) < 0.3).astype(float)
-    weight = random.uniform(0.1, 2, 300)
-    learnable, free = random.random(300) < 0.8, (random.random(300) < 0.5) | (labels > 0)
-    fair = pair_model._class_weights(labels, weight, learnable, free)
-    share = sum(w for w, y, u in zip(weight, labels, learnable, strict=True) if u and y) / sum(
-        w for w, u in zip(weight, learnable, strict=True) if u
-    )
-    left = learnable & free
-    assert (fair[left] * labels[left]).sum() / fair[left].sum() == pytest.approx(share)
-    assert fair[left].sum() == pytest.approx(weight[left].sum())
+@given(st.integers(0, 10_000), st.sampled_from([(UNKNOWN, UNKNOWN), (0, 0), (1, 3)]))
+@settings(max_examples=10)
+def test_pairs_that_are_left_have_one_name_as_often_as_all_of_them(seed, without):
+    random = np.random.default_rng(seed)
+    photos = drawn(0, 12, 4, unknown=0.1).photos
+    pairs = drawn(0, 12, 4).pairs
+    labels = (random.random(len(pairs)) < 0.3).astype(float)
+    weight = random.uniform(0.1, 2, len(pairs))
+    some_rows = np.flatnonzero(random.random(len(pairs)) < 0.8)
+    folds = pair_model._fold_codes(photos, pairs)
+    left, fair = pair_model._free(folds, labels, weight, some_rows, *without)
+    expected = [
+        p
+        for p in some_rows.tolist()
+        if without == (UNKNOWN, UNKNOWN)
+        or not {int(photos.folds[pairs.first[p]]), int(photos.folds[pairs.second[p]])} & set(without)
+    ]
+    assert left.tolist() == expected
+    share = sum(weight[p] for p in some_rows if labels[p]) / sum(weight[p] for p in some_rows)
+    assert (fair * labels[left]).sum() / fair.sum() == pytest.approx(share)
+    assert fair.sum() == pytest.approx(weight[left].sum())
     for y in (0, 1):  # within a class pairs keep their proportions
-        ratio = (fair / weight)[left & (labels == y)]
+        ratio = (fair / weight[left])[labels[left] == y]
         np.testing.assert_allclose(ratio, ratio[0])
 
 
@@ -323,11 +332,12 @@ def test_the_surplus_of_a_signal_is_what_a_parabola_of_the_odds_leaves(seed):
     value = 0.3 * odds - 0.05 * odds**2 + random.normal(0, 1, len(odds))
     value[:4] = np.nan
     base = found.pairs.retrieved & np.isfinite(value)
-    z = pair_model._surplus(with_signals(found, {"s": value}), ("s",), odds)
+    rows = np.arange(len(odds))
+    z = pair_model._surplus(with_signals(found, {"s": value}), ("s",), rows, odds[rows])
     clipped = np.clip(odds, -10, 10)
     rest = value - np.polyval(np.polyfit(clipped[base], value[base], 2), clipped)
     expected = np.clip(rest / rest[base].std(), -10, 10)
-    np.testing.assert_allclose(z[:, 0], np.nan_to_num(expected), atol=1e-8)
+    np.testing.assert_allclose(z[:, 0], np.nan_to_num(expected[rows]), atol=1e-8)
 
 
 def test_species_have_weights_of_their_own_that_lean_on_those_of_all(monkeypatch):
