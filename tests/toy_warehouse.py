@@ -20,6 +20,7 @@ FINGERPRINTS = {
     "explanations": "00e5",
     "suspects": "00f6",
     "copies": "00a7",
+    "judgements": "00b8",
 }
 """One of digits alone: readers must not take it for a number."""
 LAYER = "blocks.3"

@@ -349,7 +349,7 @@ def test_an_unknown_kind_of_suspects_is_bad_input(main: Main, tmp_path: Path) ->
     code, _, err = main("suspects", "--warehouse", tmp_path, "--kind", "copies")
     assert code == 2
     assert "there is no kind of suspects 'copies'" in err
-    assert "use copy, different_name_same_animal or same_name_different_animal" in err
+    assert "use copy, one_name_two_animals, two_names_one_animal or wrong_name" in err
 
 
 @pytest.mark.parametrize("kind", ["file", "protocol"])

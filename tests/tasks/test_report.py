@@ -70,7 +70,7 @@ class Page(HTMLParser):
 
 def suspect(rank: int = 1, **changes: Any) -> ReportSuspect:
     values: dict[str, Any] = {
-        "rank": rank, "kind": "different_name_same_animal", "score": 0.93, "photo_a": f"p{rank}", "photo_b": "q",
+        "rank": rank, "kind": "wrong_name", "score": 0.93, "photo_a": f"p{rank}", "photo_b": "q",
         "identity_a": "Ada", "identity_b": "Bo", "cosine": 0.912, "inverted_residual_mean": 0.08,
         "match_coverage": 0.41, "n_matches": 29, "n_inliers": 57, "reason": "similar and plausible",
         "chips": CHIPS, "overlay": OVERLAY, "colours": COLOURS,
@@ -186,8 +186,8 @@ def test_each_overlay_has_a_switch_and_all_have_one() -> None:
     shown = page()
     assert len(shown.with_class("overlay-switch")) == 2
     assert len(shown.all("input", id="all-overlays")) == 1
-    assert {a["value"] for a in shown.with_class("kind-filter")} == {"different_name_same_animal", "copy"}
-    assert {a["data-kind"] for a in shown.all("article")} == {"different_name_same_animal", "copy"}
+    assert {a["value"] for a in shown.with_class("kind-filter")} == {"wrong_name", "copy"}
+    assert {a["data-kind"] for a in shown.all("article")} == {"wrong_name", "copy"}
 
 
 @pytest.mark.parametrize(
