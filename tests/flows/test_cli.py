@@ -437,6 +437,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(main: Main, small: Path, t
     assert f"{rows} listed, 0 known, {rows} to read, {rows} to embed" in lines["photos"]
     assert "top 3" in lines["pairs"]
     assert f"ingest {-(-rows // 64)}" in lines["shards"]
+    assert {"embed", "score", "verify", "judge"} <= set(lines["shards"].split())
     assert "about" in lines["time"]
     assert "not to trust" in " ".join(err.split())
 

@@ -11,7 +11,7 @@ from schemas.cookbook import cookbook
 from schemas.failures import Failure, FailureCode
 from tasks.console import connect_analyst, run_query
 from tasks.warehouse import Warehouse
-from tests.toy_warehouse import Pair, Photo, Toy
+from tests.toy_warehouse import Pair, Photo, Toy, write_judgement
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +29,13 @@ def analyst(tmp_path_factory: pytest.TempPathFactory) -> duckdb.DuckDBPyConnecti
         near = 0 if {a.photo_id, b.photo_id} == {"A0", "again"} else 30
         pairs.append(Pair(a.photo_id, b.photo_id, 0.8 if same else 0.4, 0.5 if same else 0.1, 5.0 if same else 20.0,
                           30 if same else None, hash_distance=near))  # fmt: skip
+    alike = {(p.a, p.b): 0.9 if p.cosine > 0.5 else 0.05 for p in pairs}
+    warehouse = Warehouse(str(tmp_path_factory.mktemp("w")))
+    write_judgement(warehouse, photos, {"misfiled": {"probability": 0.9, "proposed_name": "A"}}, alike)
     failure = Failure("ingest", "broken", FailureCode.TRUNCATED, "it breaks off", revision=0)
     photos.append(Photo("broken", "A", readable=False))
     toy = Toy(photos, pairs, top_k=10, failures=[failure.row()])
-    return connect_analyst(toy.write(Warehouse(str(tmp_path_factory.mktemp("w")))).url)
+    return connect_analyst(toy.write(warehouse).url)
 
 
 def test_there_are_enough_queries_with_titles_of_their_own() -> None:

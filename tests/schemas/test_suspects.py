@@ -16,7 +16,7 @@ from schemas.tables import TABLES
 from schemas.thresholds import CERTAIN_COPY, LISTED, SUSPICIOUS
 from schemas.views import install_views
 from tasks.warehouse import Warehouse
-from tests.toy_warehouse import FINGERPRINTS, Pair, Photo, Toy, pair_key
+from tests.toy_warehouse import FINGERPRINTS, Pair, Photo, Toy, pair_key, write_judgement
 
 WRONG, TWO_NAMES, TWO_ANIMALS, COPY = "wrong_name", "two_names_one_animal", "one_name_two_animals", "copy"
 NAMES = {f"{name.lower()}{i}": name for name in "ABC" for i in range(3)}
@@ -38,15 +38,6 @@ class Judgement:
     basis: int = 36
 
 
-def judged_photo(photo: str, probability: float = 0.001, **changes: Any) -> dict[str, Any]:
-    """A row of `judged_photos`; the voices follow from the probability."""
-    log_odds = float(np.log(probability / (1 - probability)))
-    return {
-        "photo_id": photo, "identity": NAMES[photo], "log_odds": log_odds, "probability": probability, "proposed_name": None,
-        "proposed_share": 1.0, "own_voice": 0.0, "rival_voice": log_odds, "undefended": False, "told_by": "", **changes,
-    }  # fmt: skip
-
-
 def judged_names(
     kind: str, a: str, b: str, photos_a: str, photos_b: str, probability: float
 ) -> dict[str, Any]:
@@ -59,26 +50,10 @@ def judged_names(
 
 def store(warehouse: Warehouse, told: Judgement) -> None:
     """Write a judgement of the toy's state, with its copies."""
-    key = {"state": "s", "basis": told.basis}
-    shard = f"s{told.basis}"
     toys = {name: Photo(name, NAMES[name]) for name in NAMES}
-    wanted = {frozenset(pair): p for pair, p in told.alike.items()}
-    pairs = []
-    for a, b in itertools.combinations(sorted(NAMES), 2):
-        p = wanted.get(frozenset((a, b)), 0.95 if NAMES[a] == NAMES[b] else 0.02)
-        ids = {k: v for k, v in pair_key(toys[a], toys[b]).items() if not k.startswith("chip")}
-        pairs.append({
-            **key, **ids, "log_odds": float(np.log(p / (1 - p))), "probability": p, "terms": ["cosine"], "added": [0.5],
-        })  # fmt: skip
-    rows = {
-        "judged_photos": [
-            {**key, **judged_photo(name, **told.photos.get(name, {}))} for name in sorted(NAMES)
-        ],
-        "judged_names": [{**key, **row} for row in told.names],
-        "judgements": pairs,
-    }
-    for table, found in rows.items():
-        warehouse.write(table, FINGERPRINTS["judgements"], shard, found)
+    across = itertools.combinations(sorted(NAMES), 2)
+    usual = {(a, b): 0.95 if NAMES[a] == NAMES[b] else 0.02 for a, b in across}
+    write_judgement(warehouse, toys.values(), told.photos, usual | told.alike, told.names, told.basis)
     copies = [
         {
             **pair_key(toys[a], toys[b]), "hash_distance": 3, "transform": "mirrored,cropped", "mirrored": True,
@@ -86,7 +61,7 @@ def store(warehouse: Warehouse, told: Judgement) -> None:
         }
         for (a, b), agreement in told.copies.items()
     ]  # fmt: skip
-    warehouse.write("copies", FINGERPRINTS["copies"], shard, copies)
+    warehouse.write("copies", FINGERPRINTS["copies"], f"basis{told.basis}", copies)
 
 
 Judge = Callable[..., duckdb.DuckDBPyConnection]
