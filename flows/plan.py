@@ -16,12 +16,15 @@ from pairx_engine.chips import chip_of, view_of
 from pairx_engine.matching import mutual_matches
 from schemas.catalogue import Catalogue
 from schemas.settings import Settings
+from schemas.stages import JUDGE
+from schemas.thresholds import FEW_COPIES
 from tasks.embed import EMBED, plan_embed
 from tasks.ingest import INGEST, plan_ingest
 from tasks.job import Job, explainer_of, matcher_of, model_of, prepare_job
 from tasks.remaining import look
 from tasks.run_log import RunLog
 from tasks.score import SCORE
+from tasks.verify import VERIFY
 from tasks.warehouse import Warehouse
 
 _PARTNERS = 4
@@ -90,6 +93,7 @@ def print_plan(
             settings.photos_per_shard,
         )
         unscored, without_signals = len(left.unscored()), len(left.without_signals())
+        unverified = len(left.unverified())
         pairs_now = len(left.stored_pairs())
     new = sum(map(INGEST.size, ingest))
     again = {e.photo_id for s in ingest for e in s.entries}
@@ -100,6 +104,8 @@ def print_plan(
         + math.ceil(new * per_photo * _DISTINCT)
         + _new_references(catalogue, new, settings.references)
     )
+    # Its nearest few of each new photo; those that match well besides are not known yet.
+    to_verify = unverified + min(pairs, new * FEW_COPIES)
     kind = resolve_kind(settings.cluster)
     workers = worker_count(settings)
     costs = measure(job)
@@ -110,6 +116,8 @@ def print_plan(
         INGEST.name: len(ingest),
         EMBED.name: math.ceil(photos / settings.photos_per_shard),
         SCORE.name: math.ceil(pairs / pairs_per_shard(settings)),
+        VERIFY.name: math.ceil(to_verify / pairs_per_shard(settings)),
+        JUDGE.name: int(new > 0 or unscored > 0),
     }
     for line in (
         f"photos   {len(catalogue.entries)} listed, {len(known)} known, {new} to read, {photos} to embed",
@@ -123,6 +131,7 @@ def print_plan(
             if without_signals
             else []
         ),
+        f"copies   about {to_verify} pairs to verify pixel by pixel",
         f"figures  up to {settings.figures} of {settings.n_pixel_maps} pixel maps per photo",
         f"model    {settings.model}, layers {', '.join(job.layers)}, preset {settings.preset} in {settings.precision}; matcher {settings.matcher}",
         *([f"notice   {job.notice}"] if job.notice else []),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -142,6 +143,47 @@ def write_pairs(
         key | {"height": 1, "width": 2, "grid_a": [1.0, 2.0], "grid_b": [0.5, 0.5]} for key, _ in short
     ])  # fmt: skip
     warehouse.write("scores", FINGERPRINTS["scores"], shard, [key | _scores(p) for key, p in short])
+
+
+def write_judgement(
+    warehouse: Warehouse,
+    photos: Iterable[Photo],
+    doubts: Mapping[str, Mapping[str, Any]],
+    alike: Mapping[tuple[str, str], float],
+    names: Iterable[Mapping[str, Any]] = (),
+    basis: int = 1,
+) -> None:
+    """A judgement of the toy's state by which all names are right but those in doubt.
+
+    `doubts`: photo -> columns of `judged_photos`; `alike`: pairs with the probability of one animal; `names`: rows of `judged_names`.
+    """
+    key = {"state": "s", "basis": basis}
+    by_id = {p.photo_id: p for p in photos}
+    pairs = []
+    for (a, b), probability in alike.items():
+        ids = {k: v for k, v in pair_key(by_id[a], by_id[b]).items() if not k.startswith("chip")}
+        odds = {"log_odds": _log_odds(probability), "probability": probability}
+        pairs.append({**key, **ids, **odds, "terms": ["cosine"], "added": [0.5]})
+    judged = [{**key, **_judged_photo(p, **doubts.get(p.photo_id, {}))} for p in by_id.values()]
+    for table, rows in (
+        ("judged_photos", judged),
+        ("judged_names", [{**key, **row} for row in names]),
+        ("judgements", pairs),
+    ):
+        warehouse.write(table, FINGERPRINTS["judgements"], f"basis{basis}", rows)
+
+
+def _judged_photo(photo: Photo, probability: float = 0.001, **changes: Any) -> dict[str, Any]:
+    odds, known = _log_odds(probability), photo.identity is not None
+    return {
+        "photo_id": photo.photo_id, "identity": photo.identity, "log_odds": odds if known else None,
+        "probability": probability if known else None, "proposed_name": None, "proposed_share": 1.0,
+        "own_voice": 0.0 if known else None, "rival_voice": odds, "undefended": False, "told_by": "", **changes,
+    }  # fmt: skip
+
+
+def _log_odds(probability: float) -> float:
+    return math.log(probability / (1 - probability))
 
 
 def pair_key(first: Photo, second: Photo) -> dict[str, Any]:

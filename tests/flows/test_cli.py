@@ -349,7 +349,7 @@ def test_an_unknown_kind_of_suspects_is_bad_input(main: Main, tmp_path: Path) ->
     code, _, err = main("suspects", "--warehouse", tmp_path, "--kind", "copies")
     assert code == 2
     assert "there is no kind of suspects 'copies'" in err
-    assert "use copy, different_name_same_animal or same_name_different_animal" in err
+    assert "use copy, one_name_two_animals, two_names_one_animal or wrong_name" in err
 
 
 @pytest.mark.parametrize("kind", ["file", "protocol"])
@@ -443,6 +443,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(main: Main, small: Path, t
     assert f"{rows} listed, 0 known, {rows} to read, {rows} to embed" in lines["photos"]
     assert "top 3" in lines["pairs"]
     assert f"ingest {-(-rows // 64)}" in lines["shards"]
+    assert {"embed", "score", "verify", "judge"} <= set(lines["shards"].split())
     assert "about" in lines["time"]
     assert "not to trust" in " ".join(err.split())
 

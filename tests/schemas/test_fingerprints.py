@@ -157,7 +157,7 @@ def test_what_is_stored_stays_valid(changed):
 
 def test_settings_name_tables_that_there_are():
     named = {table for field in Settings.model_fields.values() for table in Setting.of(field).part_of}
-    assert named <= set(get_args(Table)) == ALL - {"copies"} | {"measurements"}
+    assert named <= set(get_args(Table)) == ALL - {"copies", "judgements"} | {"measurements"}
 
 
 def test_another_schema_changes_every_table(monkeypatch):
@@ -191,7 +191,7 @@ def test_every_table_lies_under_one_of_a_runs_fingerprints_or_finds_its_own():
     for table in TABLES.values():
         assert table.fingerprint is None or re.fullmatch(r"[0-9a-f]{16}", found.of(table.name)), table.name
     own = {table.name for table in TABLES.values() if table.fingerprint is None}
-    assert own == {"failures", "runs"} | {table.name for table in EVALUATION_TABLES}
+    assert own == {"failures", "reviews", "runs"} | {table.name for table in EVALUATION_TABLES}
 
 
 VARIANTS = {"layers": ("a", "b"), "presets": ("published",)}

@@ -1,232 +1,263 @@
+"""The rules of suspects and the views that they share, over hand-made rows of the judgement."""
+
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pytest
 
 from schemas.tables import TABLES
+from schemas.thresholds import CERTAIN_COPY, LISTED, SUSPICIOUS
 from schemas.views import install_views
 from tasks.warehouse import Warehouse
-from tests.toy_warehouse import FINGERPRINTS, Pair, Photo, Toy
+from tests.toy_warehouse import FINGERPRINTS, Pair, Photo, Toy, pair_key, write_judgement
 
-DIFFERENT, SAME, COPY = "different_name_same_animal", "same_name_different_animal", "copy"
-Animal = Callable[[Photo], str]
-
-
-def alike(a: str, b: str) -> Pair:
-    return Pair(a, b, 0.8, coverage=0.5, residual=4.0, n_inliers=30)
+WRONG, TWO_NAMES, TWO_ANIMALS, COPY = "wrong_name", "two_names_one_animal", "one_name_two_animals", "copy"
+NAMES = {f"{name.lower()}{i}": name for name in "ABC" for i in range(3)}
 
 
-def unlike(a: str, b: str) -> Pair:
-    return Pair(a, b, 0.4, coverage=0.1, residual=20.0, n_inliers=6)
+@dataclass
+class Judgement:
+    """What a judgement says of nine photos of three names, every pair scored: all is well but what is given.
+
+    `photos`: photo -> columns of `judged_photos`; `alike`: probabilities of pairs; `names`: rows of `judged_names`; `copies`:
+    (photo, photo) -> agreement.
+    """
+
+    photos: dict[str, dict[str, Any]] = field(default_factory=dict)
+    alike: dict[tuple[str, str], float] = field(default_factory=dict)
+    names: Sequence[dict[str, Any]] = ()
+    copies: dict[tuple[str, str], float] = field(default_factory=dict)
+    unscored: Sequence[tuple[str, str]] = ()
+    basis: int = 36
 
 
-def copied(a: str, b: str) -> Pair:
-    return Pair(a, b, 0.97, coverage=0.9, residual=1.5, n_inliers=190, n_local_matches=200)
+def judged_names(
+    kind: str, a: str, b: str, photos_a: str, photos_b: str, probability: float
+) -> dict[str, Any]:
+    """A row of `judged_names`; photos in one string."""
+    return {
+        "kind": kind, "name_a": a, "name_b": b, "photos_a": photos_a.split(), "photos_b": photos_b.split(),
+        "log_odds": 1.0, "probability": probability, "pairs": 9, "supporting_photos_a": [], "supporting_photos_b": [],
+    }  # fmt: skip
 
 
-def herd(*names: str, photos: int = 3) -> list[Photo]:
-    return [Photo(f"{name}{i}", name, f"e{name}{i}") for name in names for i in range(photos)]
+def store(warehouse: Warehouse, told: Judgement) -> None:
+    """Write a judgement of the toy's state, with its copies."""
+    toys = {name: Photo(name, NAMES[name]) for name in NAMES}
+    across = itertools.combinations(sorted(NAMES), 2)
+    usual = {(a, b): 0.95 if NAMES[a] == NAMES[b] else 0.02 for a, b in across}
+    write_judgement(warehouse, toys.values(), told.photos, usual | told.alike, told.names, told.basis)
+    copies = [
+        {
+            **pair_key(toys[a], toys[b]), "hash_distance": 3, "transform": "mirrored,cropped", "mirrored": True,
+            "matrix": None, "agreement": agreement, "weakest": 0.9, "overlap": 1.0, "inliers": 40, "same_picture": True,
+        }
+        for (a, b), agreement in told.copies.items()
+    ]  # fmt: skip
+    warehouse.write("copies", FINGERPRINTS["copies"], f"basis{told.basis}", copies)
 
 
-def true_animals(**misfiled: str) -> Animal:
-    return lambda photo: misfiled.get(photo.photo_id) or str(photo.identity)
-
-
-def scored(photos: list[Photo], animal: Animal, *special: Pair) -> list[Pair]:
-    """Every pair, looking alike when the animals are the same and on the same side; special pairs replace these."""
-    pairs = {}
-    for a, b in itertools.combinations(photos, 2):
-        one = animal(a) == animal(b) and a.viewpoint == b.viewpoint
-        pairs[frozenset({a.photo_id, b.photo_id})] = (alike if one else unlike)(a.photo_id, b.photo_id)
-    pairs.update({frozenset({p.a, p.b}): p for p in special})
-    return list(pairs.values())
+Judge = Callable[..., duckdb.DuckDBPyConnection]
 
 
 @pytest.fixture
-def suspects(tmp_path: Path) -> Callable[..., list[dict[str, Any]]]:
-    def rank(photos: list[Photo], pairs: list[Pair]) -> list[dict[str, Any]]:
-        warehouse = Toy(photos, pairs, top_k=20, same_name_k=5).write(Warehouse(str(tmp_path / "w")))
-        connection = duckdb.connect(":memory:", config={"threads": 1})
+def judge(tmp_path: Path) -> Iterator[Judge]:
+    """Stores judgements and returns a connection with all views."""
+    opened = []
+
+    def judge(*judgements: Judgement) -> duckdb.DuckDBPyConnection:
+        pairs = [
+            Pair(a, b, 0.8 if NAMES[a] == NAMES[b] else 0.4)
+            for a, b in itertools.combinations(NAMES, 2)
+            if (a, b) not in judgements[0].unscored
+        ]
+        toy = Toy([Photo(photo, name) for photo, name in NAMES.items()], pairs, top_k=20, same_name_k=5)
+        warehouse = toy.write(Warehouse(str(tmp_path / "w")))
+        for told in judgements:
+            store(warehouse, told)
+        opened.append(duckdb.connect(":memory:", config={"threads": 1}))
+        install_views(opened[-1], warehouse)
+        return opened[-1]
+
+    yield judge
+    for connection in opened:
+        connection.close()
+
+
+def suspects(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
+    return list(connection.sql("FROM suspects").to_arrow_table().to_pylist())
+
+
+def test_names_that_nothing_speaks_against_are_no_suspects(judge: Judge) -> None:
+    assert suspects(judge(Judgement())) == []
+
+
+def test_without_a_judgement_there_is_no_suspect(tmp_path: Path) -> None:
+    warehouse = Toy([Photo("a", "A"), Photo("b", "B")], [Pair("a", "b", 0.9)]).write(Warehouse(str(tmp_path)))
+    with duckdb.connect() as connection:
         install_views(connection, warehouse)
-        return list(connection.sql("FROM suspects").to_arrow_table().to_pylist())
-
-    return rank
-
-
-def who(rows: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
-    return [(row["kind"], row["photo_a"], row["photo_b"]) for row in rows]
+        assert suspects(connection) == []
+        assert connection.execute("FROM expected_precision").fetchall() == []
 
 
-def test_true_re_sightings_are_no_suspects(suspects: Any) -> None:
-    photos = herd("A", "B", "C", "D")
-    assert suspects(photos, scored(photos, true_animals())) == []
-
-
-def test_one_misfiled_photo_is_all_that_is_listed_once_per_kind(suspects: Any) -> None:
-    photos = [*herd("A", "B", "C", "D"), Photo("W", "B", "eW")]
-    rows = suspects(photos, scored(photos, true_animals(W="A")))
-    assert [row["kind"] for row in rows] == [DIFFERENT, SAME]
-    assert all("W" in (row["photo_a"], row["photo_b"]) for row in rows)
-    assert {rows[0]["identity_a"], rows[0]["identity_b"]} == {"A", "B"}
-    assert rows[1]["identity_a"] == rows[1]["identity_b"] == "B"
-    assert "2 more pairs tie W to A" in rows[0]["reason"]
-    assert rows[0]["score"] > 0.8
-
-
-def test_a_lonely_wrong_name_ranks_first(suspects: Any) -> None:
-    photos = [*herd("A", "B", "C", "D"), Photo("W", "E", "eW")]
-    rows = suspects(photos, scored(photos, true_animals(W="A")))
-    assert [row["kind"] for row in rows] == [DIFFERENT]
-    assert "W" in (rows[0]["photo_a"], rows[0]["photo_b"])
-    assert "No other photo of E" in rows[0]["reason"]
-
-
-def test_a_photo_that_fits_its_own_name_as_well_is_less_suspect(suspects: Any) -> None:
-    photos = [*herd("A", "B", "C", "D"), Photo("W", "E", "eW")]
-    lookalike = alike("A0", "B0")
-    rows = suspects(photos, scored(photos, true_animals(W="A"), lookalike))
-    assert "W" in (rows[0]["photo_a"], rows[0]["photo_b"])
-    twins = [row for row in rows if (row["photo_a"], row["photo_b"]) == ("A0", "B0")]
-    assert [row["kind"] for row in twins] == [DIFFERENT]
-    assert twins[0]["score"] < 0.7 * rows[0]["score"]
-
-
-def test_unknown_names_contradict_nobody(suspects: Any) -> None:
-    photos = [*herd("A", "B", "C"), Photo("U", None, "eU")]
-    assert suspects(photos, scored(photos, true_animals(U="A"))) == []
-
-
-def test_the_other_flank_is_no_reason_to_doubt_a_name(suspects: Any) -> None:
-    photos = [*herd("A", "B", "C", "D"), Photo("R", "A", "eR", viewpoint="right")]
-    assert suspects(photos, scored(photos, true_animals())) == []
-    stranger = replace(photos[-1], viewpoint="left")
-    rows = suspects([*photos[:-1], stranger], scored([*photos[:-1], stranger], true_animals(R="D")))
-    assert (SAME, True) in [(row["kind"], "R" in (row["photo_a"], row["photo_b"])) for row in rows]
-
-
-def test_photos_of_two_flanks_are_not_held_against_each_other(suspects: Any) -> None:
-    photos = [
-        *herd("A", "B", "C", "D"),
-        *(Photo(f"{name}right", name, f"e{name}", viewpoint="right") for name in "AB"),
-    ]
-    lookalike = replace(alike("Aright", "Bright"), cosine=0.7, coverage=0.3)
-    rows = suspects(photos, scored(photos, true_animals(), lookalike))
-    assert [row["kind"] for row in rows] == [DIFFERENT]
-
-
-def test_a_photo_without_a_partner_of_its_name_is_not_judged_by_the_second_kind(suspects: Any) -> None:
-    photos = [*herd("A", "B", "C"), Photo("W", "E", "eW")]
-    assert SAME not in [row["kind"] for row in suspects(photos, scored(photos, true_animals(W="A")))]
-
-
-def test_a_distorted_copy_under_another_name_is_a_copy(suspects: Any) -> None:
-    photos = [*herd("A", "B", "C", "D"), Photo("K", "C", "eK")]
-    rows = suspects(photos, scored(photos, true_animals(K="A"), copied("A1", "K")))
-    assert who(rows)[0] == (COPY, "A1", "K")
-    assert rows[0]["score"] == max(row["score"] for row in rows)
-    assert [kind for kind, a, b in who(rows) if {a, b} == {"A1", "K"}] == [COPY]
-    assert "A1" not in {p for kind, a, b in who(rows) if kind == SAME for p in (a, b)}
-
-
-def test_a_near_identical_hash_under_another_name_is_a_copy_whatever_the_geometry(suspects: Any) -> None:
-    photos = [*herd("A", "B"), Photo("K", "B", "eK")]
-    rows = suspects(
-        photos, scored(photos, true_animals(), replace(unlike("A1", "K"), hash_distance=4, n_inliers=None))
+def test_a_wrong_name_is_one_row_shown_by_its_likeliest_pair_with_the_proposed_name(judge: Judge) -> None:
+    told = Judgement(
+        {"a0": {"probability": 0.9, "proposed_name": "B"}},
+        {("a0", "b1"): 0.8, ("a0", "b2"): 0.7, ("a0", "c0"): 0.99, ("a0", "a1"): 0.1, ("a0", "a2"): 0.05},
     )
-    assert who(rows) == [(COPY, "A1", "K")]
-    assert rows[0]["score"] == 1.0
-    assert "no homography" in rows[0]["reason"]
-
-
-def test_duplicates_under_one_name_are_told_apart(suspects: Any) -> None:
-    photos = [*herd("A", "B"), Photo("K", "B", "eK", content="B1")]
-    assert suspects(photos, scored(photos, true_animals(), replace(copied("B1", "K"), hash_distance=0))) == []
-
-
-def test_a_duplicate_does_not_vouch_for_a_wrong_name(suspects: Any) -> None:
-    photos = [*herd("A", "B", "C", "D"), Photo("W", "B", "eW"), Photo("X", "B", "eX", content="W")]
-    pairs = scored(photos, true_animals(W="A", X="A"), replace(copied("W", "X"), hash_distance=0))
-    named = {p for row in suspects(photos, pairs)[:2] for p in (row["photo_a"], row["photo_b"])}
-    assert {"W", "X"} <= named
-
-
-def test_one_photo_does_not_flood_the_list(suspects: Any) -> None:
-    photos = [*herd("A", photos=7), *herd("B", "C"), Photo("W", "B", "eW")]
-    rows = suspects(photos, scored(photos, true_animals(W="A")))
-    assert [row["kind"] for row in rows] == [DIFFERENT, SAME]
-    assert "6 more pairs tie W to A" in rows[0]["reason"]
-
-
-def test_a_photo_is_not_blamed_for_resembling_a_misfiled_one(suspects: Any) -> None:
-    photos = [*herd("A", "B", "C", "D"), Photo("W", "B", "eW")]
-    middling = [
-        replace(alike(a, b), cosine=0.6, coverage=0.3) for a, b in (("A0", "A1"), ("A0", "A2"), ("A1", "A2"))
-    ]
-    rows = suspects(photos, scored(photos, true_animals(W="A"), *middling))
-    assert [row["kind"] for row in rows] == [DIFFERENT, SAME]
-    assert all("W" in (row["photo_a"], row["photo_b"]) for row in rows)
-
-
-def test_a_species_whose_animals_look_alike_raises_no_suspicion(suspects: Any) -> None:
-    plain = [replace(photo, species="plain") for photo in herd("P", "Q", "R", "S", photos=6)]
-    patterned = [*herd("A", "B", "C", "D", photos=6), Photo("W", "B", "eW")]
-    blurred = [
-        Pair(a.photo_id, b.photo_id, 0.7 + 0.001 * (i % 5), coverage=0.45, n_inliers=None)
-        for i, (a, b) in enumerate(itertools.combinations(plain, 2))
-    ]
-    rows = suspects([*plain, *patterned], [*blurred, *scored(patterned, true_animals(W="A"))])
-    assert [row["kind"] for row in rows] == [DIFFERENT, SAME]
-    assert all("W" in (row["photo_a"], row["photo_b"]) for row in rows)
-
-
-def test_inliers_of_a_rejected_homography_do_not_count(suspects: Any, tmp_path: Path) -> None:
-    photos = herd("A", "B")
-    warehouse = Toy(photos, scored(photos, true_animals())).write(Warehouse(str(tmp_path / "rejected")))
-    scores = warehouse.read("scores", FINGERPRINTS["scores"]).to_pylist()
-    rejected = [row | {"no_homography_reason": "degenerate", "n_inliers": 50} for row in scores]
-    warehouse.write(
-        "scores",
-        FINGERPRINTS["scores"],
-        next(iter(warehouse.shards("scores", FINGERPRINTS["scores"]))),
-        rejected,
+    connection = judge(told)
+    (row,) = suspects(connection)
+    assert (row["kind"], row["photo_a"], row["photo_b"], row["blamed_photo"]) == (WRONG, "a0", "b1", "a0")
+    assert (row["proposed_name"], row["probability"], row["score"]) == ("B", 0.9, 0.9)
+    assert row["reason"].startswith(
+        "a0 is called A and looks like B. One animal with B by a probability of up to 0.80 (2 pairs say so), with A by up to 0.10."
     )
-    connection = duckdb.connect(":memory:")
-    install_views(connection, warehouse)
-    assert connection.sql("SELECT max(geometry), max(sameness) FROM evidence").fetchall() == [(0.0, 0.0)]
+    pairs = connection.sql(
+        """SELECT photo_a, photo_b FROM (SELECT unnest(supporting_pairs) AS pair_id, generate_subscripts(supporting_pairs, 1) AS i
+        FROM suspicions) JOIN pairs USING (pair_id) ORDER BY i"""
+    ).fetchall()
+    assert pairs == [("a0", "b1"), ("a0", "b2"), ("a0", "b0"), ("a0", "c0"), ("a0", "a1")]
 
 
-def test_no_homography_anywhere_is_no_error(suspects: Any) -> None:
-    photos = [*herd("A", "B", "C"), Photo("W", "B", "eW")]
-    bare = [replace(p, n_inliers=None) for p in scored(photos, true_animals(W="A"))]
-    rows = suspects(photos, bare)
-    assert rows
-    assert "W" in (rows[0]["photo_a"], rows[0]["photo_b"])
+def test_a_photo_that_looks_like_no_name_is_shown_by_its_nearest_pair(judge: Judge) -> None:
+    told = Judgement({"a0": {"probability": 0.6}}, {("a0", "a1"): 0.05, ("a0", "a2"): 0.1, ("a0", "c1"): 0.3})
+    (row,) = suspects(judge(told))
+    assert (row["kind"], row["photo_a"], row["photo_b"], row["proposed_name"]) == (WRONG, "a0", "c1", None)
+    assert "looks like no other name either" in row["reason"]
 
 
-@pytest.mark.parametrize("names", [("A",), ("A", "B", "C", "D")])
-def test_catalogues_with_one_class_only_are_no_error(suspects: Any, names: tuple[str, ...]) -> None:
-    photos = herd(*names, photos=1 if len(names) > 1 else 4)
-    assert (
-        suspects(photos, [unlike(a.photo_id, b.photo_id) for a, b in itertools.combinations(photos, 2)]) == []
-    )
+@pytest.mark.parametrize(
+    ("changes", "listed"),
+    [
+        ({"probability": LISTED}, True),
+        ({"probability": 0.9 * LISTED}, False),
+        # The one that stands out is listed where another name speaks louder than its own.
+        ({"probability": 0.9 * LISTED, "rival_voice": 1.0}, True),
+        ({"probability": 0.9, "undefended": True}, False),
+        ({"probability": 0.9, "told_by": "names"}, False),
+    ],
+    ids=str,
+)
+def test_what_is_likely_or_stands_out_is_listed(judge: Judge, changes: dict[str, Any], listed: bool) -> None:
+    connection = judge(Judgement({"b1": changes}))
+    assert connection.sql("FROM listed_photos").fetchall() == ([("b1",)] if listed else [])
+    assert [row["blamed_photo"] for row in suspects(connection)] == (["b1"] if listed else [])
 
 
-def test_rows_fit_the_table_and_are_ranked_by_score_then_kind_then_pair(
-    suspects: Any, tmp_path: Path
+def test_photos_that_do_not_stand_out_are_not_listed_for_a_louder_name(judge: Judge) -> None:
+    doubts = {photo: {"probability": 0.01 + 0.001 * i, "rival_voice": 1.0} for i, photo in enumerate(NAMES)}
+    assert judge(Judgement(doubts)).sql("FROM listed_photos").fetchall() == [("c2",)]
+
+
+def test_two_names_are_one_row_that_blames_no_photo(judge: Judge) -> None:
+    names = [judged_names(TWO_NAMES, "A", "B", "a0 a1 a2", "b0 b1 b2", 0.7)]
+    (row,) = suspects(judge(Judgement(names=names, alike={("a2", "b1"): 0.9})))
+    assert (row["kind"], row["photo_a"], row["photo_b"], row["blamed_photo"]) == (TWO_NAMES, "a2", "b1", None)
+    assert (row["proposed_name"], row["score"]) == ("B", 0.7)
+    assert row["reason"].startswith("A (3 photos) and B (3 photos) look like one animal.")
+
+
+def test_names_without_a_scored_pair_stand_in_judged_names_alone(judge: Judge) -> None:
+    across = [(a, b) for a, b in itertools.combinations(NAMES, 2) if NAMES[a] == "A" and NAMES[b] == "B"]
+    names = [judged_names(TWO_NAMES, "A", "B", "a0 a1 a2", "b0 b1 b2", 0.7)]
+    connection = judge(Judgement(names=names, unscored=across))
+    assert suspects(connection) == []
+    assert connection.sql("SELECT name_a, name_b FROM judged_names").fetchall() == [("A", "B")]
+
+
+@pytest.mark.parametrize("owner", ["", "C"])
+def test_a_name_of_two_animals_is_shown_by_the_least_likely_pair_across(judge: Judge, owner: str) -> None:
+    names = [judged_names(TWO_ANIMALS, "A", owner, "a0 a1", "a2", 0.6)]
+    alike = {("a0", "a1"): 0.01, ("a0", "a2"): 0.2, ("a1", "a2"): 0.1}
+    (row,) = suspects(judge(Judgement(names=names, alike=alike)))
+    assert (row["kind"], row["photo_a"], row["photo_b"]) == (TWO_ANIMALS, "a1", "a2")
+    assert (row["blamed_photo"], row["proposed_name"]) == (None, owner or None)
+    assert "two animals: 2 photos and 1 (a2)." in row["reason"]
+    assert ("The smaller part looks like C." in row["reason"]) is bool(owner)
+
+
+def test_a_copy_blames_the_photo_whose_name_is_the_likelier_to_be_wrong(judge: Judge) -> None:
+    told = Judgement({"c1": {"probability": 0.04}}, copies={("a1", "c1"): CERTAIN_COPY + 0.005})
+    (row,) = suspects(judge(told))
+    assert (row["kind"], row["photo_a"], row["photo_b"]) == (COPY, "a1", "c1")
+    assert (row["blamed_photo"], row["proposed_name"]) == ("c1", "A")
+    assert row["score"] == pytest.approx(CERTAIN_COPY + 0.005, abs=1e-6)
+    assert "are one picture: mirrored, cropped." in row["reason"]
+    assert "The other photos speak against the name of c1." in row["reason"]
+
+
+def test_where_both_names_are_as_good_a_copy_blames_nobody(judge: Judge) -> None:
+    (row,) = suspects(judge(Judgement(copies={("a1", "c1"): 0.98})))
+    assert (row["kind"], row["blamed_photo"], row["proposed_name"]) == (COPY, None, None)
+
+
+def test_duplicates_under_one_name_are_no_copy(judge: Judge) -> None:
+    assert suspects(judge(Judgement(copies={("a1", "a2"): 0.999}))) == []
+
+
+@pytest.mark.parametrize(("agreement", "kind"), [(CERTAIN_COPY + 0.005, COPY), (CERTAIN_COPY - 0.01, WRONG)])
+def test_a_copy_with_a_wrong_name_is_one_row_frames_of_a_burst_are_a_wrong_name(
+    judge: Judge, agreement: float, kind: str
 ) -> None:
-    photos = [*herd("A", "B", "C", "D"), Photo("W", "B", "eW"), Photo("X", "C", "eX")]
-    rows = suspects(photos, scored(photos, true_animals(W="A", X="D")))
+    told = Judgement({"c1": {"probability": 0.8, "proposed_name": "A"}}, {("a1", "c1"): 0.9})
+    told.copies[("a1", "c1")] = agreement
+    assert [(row["kind"], row["blamed_photo"]) for row in suspects(judge(told))] == [(kind, "c1")]
+
+
+def test_the_broadest_judgement_of_a_state_counts(judge: Judge) -> None:
+    old = Judgement({"a0": {"probability": 0.9}}, names=[judged_names(TWO_NAMES, "A", "B", "a0", "b0", 0.9)])
+    new = Judgement(
+        {"b0": {"probability": 0.7}}, names=[judged_names(TWO_NAMES, "B", "C", "b0", "c0", 0.4)], basis=37
+    )
+    for order in ((old, new), (new, old)):
+        rows = suspects(judge(*order))
+        assert [(r["kind"], r["blamed_photo"]) for r in rows] == [(WRONG, "b0"), (TWO_NAMES, None)]
+
+
+def test_a_suspicion_of_nearly_nothing_is_left_out(judge: Judge) -> None:
+    names = [judged_names(TWO_NAMES, "A", "B", "a0", "b0", 0.9 * SUSPICIOUS)]
+    assert suspects(judge(Judgement(names=names))) == []
+
+
+def test_rows_fit_the_table_and_are_ranked_by_score_then_kind_then_pair(judge: Judge, tmp_path: Path) -> None:
+    told = Judgement(
+        {
+            "a0": {"probability": 0.9, "proposed_name": "B"},
+            "b1": {"probability": 0.4},
+            "c2": {"probability": 0.4},
+        },
+        names=[judged_names(TWO_NAMES, "A", "C", "a0 a1 a2", "c0 c1 c2", 0.4)],
+        copies={("a1", "b0"): 0.98},
+    )
+    connection = judge(told)
+    rows = suspects(connection)
+    assert {row["kind"] for row in rows} == {WRONG, TWO_NAMES, COPY}
     assert [row["rank"] for row in rows] == list(range(1, len(rows) + 1))
     keys = [(-row["score"], row["kind"], row["pair_id"]) for row in rows]
     assert keys == sorted(keys)
-    assert all(0 <= row["score"] <= 1 for row in rows)
-    assert len({(row["pair_id"], row["kind"]) for row in rows}) == len(rows)
-    assert list(rows[0]) == [name for name in TABLES["suspects"].schema.names if name != "state"]
+    columns = {name for name in TABLES["suspects"].schema.names if name != "state"}
+    assert set(rows[0]) == columns
     warehouse = Warehouse(str(tmp_path / "stored"))
     assert warehouse.write("suspects", "f", "s", [{"state": "s", **row} for row in rows]) == len(rows)
+    expected = connection.sql("SELECT rank, expected FROM expected_precision ORDER BY rank").fetchall()
+    scores = [row["score"] for row in rows]
+    assert expected == [(i, pytest.approx(np.mean(scores[:i]))) for i in range(1, len(rows) + 1)]
+
+
+def test_inliers_of_a_rejected_homography_do_not_count(tmp_path: Path) -> None:
+    photos = [Photo("a", "A"), Photo("b", "B")]
+    warehouse = Toy(photos, [Pair("a", "b", 0.9)]).write(Warehouse(str(tmp_path)))
+    scores = warehouse.read("scores", FINGERPRINTS["scores"]).to_pylist()
+    rejected = [row | {"no_homography_reason": "degenerate", "n_inliers": 50} for row in scores]
+    (shard,) = warehouse.shards("scores", FINGERPRINTS["scores"])
+    warehouse.write("scores", FINGERPRINTS["scores"], shard, rejected)
+    with duckdb.connect() as connection:
+        install_views(connection, warehouse)
+        assert connection.sql("SELECT max(geometry), max(sameness) FROM evidence").fetchall() == [(0.0, 0.0)]

@@ -83,7 +83,7 @@ def test_the_command_line_knows_it(folder: Path, warehouse: str) -> None:
 def test_an_unknown_kind_is_answered_with_all_kinds(folder: Path, warehouse: str) -> None:
     from flows.commands import print_suspects
 
-    with pytest.raises(SettingsError, match="same_name_different_animal or toy"):
+    with pytest.raises(SettingsError, match="two_names_one_animal or wrong_name"):
         print_suspects(warehouse, 5, "nonsense", "table")
 
 
@@ -96,4 +96,4 @@ def test_the_report_labels_and_filters_it(folder: Path) -> None:
 def test_tables_describe_it(folder: Path) -> None:
     for view in ("suspects", "suspicions"):
         (line,) = [text for text in describe(None, view).splitlines() if text.startswith("kind ")]
-        assert line.endswith("  copy, different_name_same_animal, same_name_different_animal or toy")
+        assert line.endswith("  copy, one_name_two_animals, toy, two_names_one_animal or wrong_name")

@@ -39,6 +39,16 @@ def bits(p: Photo, q: Photo) -> int:
     return bin(p["perceptual_hash"] ^ q["perceptual_hash"]).count("1")
 
 
+def least(p: Photo, q: Photo) -> int:
+    """Differing bits in the orientation that suits best; orientations without any contrast do not count."""
+
+    def one_way(a: Photo, b: Photo) -> int:
+        turned = [h for h in (b.get("orientation_hashes") or [])[1:] if h]
+        return min(bin(a["perceptual_hash"] ^ h).count("1") for h in [b["perceptual_hash"], *turned])
+
+    return min(one_way(p, q), one_way(q, p))
+
+
 def allowed(p: Photo, q: Photo, settings: Settings) -> bool:
     """May two photos be paired: not with itself, not within an encounter, not against the restrictions."""
     if p["photo_id"] == q["photo_id"] or (p["encounter"] is not None and p["encounter"] == q["encounter"]):
@@ -54,14 +64,14 @@ def same_name(p: Photo, q: Photo) -> bool | None:
 
 
 def copies(photos: Sequence[Photo], settings: Settings) -> set[Key]:
-    """Near-identical pictures without one known name: of each photo the nearest, ties by id."""
+    """Near-identical pictures, however turned, without one known name: of each photo the nearest, ties by id."""
     found = set()
     for p in photos:
         alike = [
-            (bits(p, q), q["photo_id"], q)
+            (least(p, q), q["photo_id"], q)
             for q in photos
             if allowed(p, q, settings)
-            and bits(p, q) <= NEAR_IDENTICAL_BITS
+            and least(p, q) <= NEAR_IDENTICAL_BITS
             and p["perceptual_hash"]
             and q["perceptual_hash"]
             and not same_name(p, q)

@@ -61,6 +61,7 @@ def test_pairs_are_those_of_brute_force(done: Stages) -> None:
         assert row["photo_a"] < row["photo_b"]
         assert row["cosine"] == pytest.approx(cosine(a, b), abs=1e-7)
         assert row["hash_distance"] == naive.bits(a, b)
+        assert row["least_hash_distance"] == naive.least(a, b)
         assert (row["chip_a"], row["chip_b"]) == (a["chip_id"], b["chip_id"])
         assert row["pair_id"] == pair_id(a["photo_id"], a["chip_id"], b["photo_id"], b["chip_id"])
 
