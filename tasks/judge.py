@@ -31,7 +31,7 @@ from tasks.shards import commit
 from tasks.warehouse import shard_name
 
 _FEWEST_NAMES = 2
-_LISTED_NAMES = 0.1
+_LISTED_NAMES = 0.01
 """Probability from which pairs of names, and names that may be two, are kept."""
 _MOST_LISTED = 2000
 Rows = list[dict[str, Any]]

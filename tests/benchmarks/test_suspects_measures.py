@@ -55,8 +55,8 @@ def test_a_photo_has_the_score_of_its_best_row_and_equal_ones_keep_their_order()
 
 def test_expected_precision_and_intervals():
     expected, truth = np.array([0.9, 0.7, 0.2]), np.array([1, 0, 0], bool)
-    assert measures.error_of_expected_precision(expected, truth, 2) == pytest.approx(0.3)
-    assert measures.error_of_expected_precision(expected, truth, 50) == pytest.approx(abs(0.6 - 1 / 3))
+    assert measures.error_of_expected_precision(expected, truth, 2) == pytest.approx(0.7 - 1 / 2)
+    assert measures.error_of_expected_precision(expected, truth, 50) == pytest.approx(0.2 - 1 / 3)
     assert [measures.holds(2, 5, n) for n in (1, 2, 5, 6)] == [0, 1, 1, 0]
     assert measures.share_closed(0.6, 0.5) == pytest.approx(0.2)
     assert np.isnan(measures.share_closed(1.0, 1.0))

@@ -82,10 +82,11 @@ def scored_photos(rows: Sequence[tuple[Collection[int], float]], count: int) -> 
 
 
 def error_of_expected_precision(expected: Floats, truth: Bools, first: int) -> float:
-    """Mean expected share of errors minus the share found in the first rows, or in all of fewer; NaN without rows."""
+    """What a list expects of its first rows, or of all where there are fewer, minus the share of errors found there; NaN without
+    rows. `expected` (n,): of each row the share of errors among all rows up to it."""
     if not len(expected):
         return float("nan")
-    return float(expected[:first].mean() - truth[:first].mean())
+    return float(expected[:first][-1] - truth[:first].mean())
 
 
 def holds(low: float, high: float, truth: float) -> float:
