@@ -104,7 +104,9 @@ def _print_suspects(warehouse: Path, truth: Truth, top: int) -> None:
         """
     ).fetchall()
     shown = min(top, len(rows))
-    _OUT.print(f"\nfirst {shown} suspects (✓ a planted error, by truth.csv; probability; expected share so far)")
+    _OUT.print(
+        f"\nfirst {shown} suspects (✓ a planted error, by truth.csv; probability; expected share so far)"
+    )
     found: set[str] = set()
     right = 0
     for rank, row in enumerate(rows[:top], start=1):
@@ -116,7 +118,8 @@ def _print_suspects(warehouse: Path, truth: Truth, top: int) -> None:
         should_be = f"  → {proposed}" if proposed is not None else ""
         _OUT.print(
             f"{rank:>3} {mark} {probability:.2f} {expected:.2f}  {kind.replace('_', ' '):<20} "
-            f"{photo_a} ({name_a})  {photo_b} ({name_b})" + (f"  {blamed}{should_be}" if blamed else should_be)
+            f"{photo_a} ({name_a})  {photo_b} ({name_b})"
+            + (f"  {blamed}{should_be}" if blamed else should_be)
         )
     everywhere = set().union(*(truth.named(row[2], row[5], row[7]) for row in rows))
     _OUT.print(
