@@ -166,8 +166,8 @@ def suspects(
 
     The probability says how likely the names are wrong in this way; of a copy it is how well the two pictures agree.
 
-    The expected share so far is the mean of the probabilities of a row and of all of lower rank, whatever is printed: about so
-    many of them are real errors. Where it has become too small for your time, stop reading.
+    The expected share so far is the mean probability of a row and all that rank before it, printed or not: the share of real
+    errors to be expected among them. Where it has become too small for your time, stop reading.
     """
     from flows.commands import print_suspects
 

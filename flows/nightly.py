@@ -1,4 +1,4 @@
-"""The nightly flow: ingest → embed → retrieve → score → verify → flag → draw → report, incremental and resumable.
+"""The nightly flow: ingest → embed → retrieve → score → verify → judge → flag → draw → report, incremental and resumable.
 
 Prefect sees one task per shard; Dask runs them; the warehouse's files say what is done. Nothing is kept in memory between
 stages, so a run that is killed anywhere goes on where it was.

@@ -55,7 +55,7 @@ class ReportJudgement:
 
 
 def draw_reliability(bins: Sequence[ReportBin]) -> str:
-    """Share found against probability stated, one dot per bin with its pairs beside it: data URI of an SVG, empty without bins."""
+    """Share found against probability stated, one dot per bin: data URI of an SVG, empty without bins."""
     if not bins:
         return ""
     # Importing matplotlib takes long; commands that draw no report must not pay for it.
@@ -69,17 +69,8 @@ def draw_reliability(bins: Sequence[ReportBin]) -> str:
     axes.plot(
         [b.stated for b in bins], [b.found for b in bins], color="#0072b2", marker="o", label="as found"
     )
-    for b in bins:
-        axes.annotate(
-            f"{b.pairs:,}",
-            (b.stated, b.found),
-            xytext=(6, -11),
-            textcoords="offset points",
-            fontsize=7,
-            color="#626a74",
-        )
-    axes.set_xlim(-0.02, 1.08)
-    axes.set_ylim(-0.06, 1.04)
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_ylim(-0.02, 1.02)
     axes.set_xlabel("stated: mean probability of one animal")
     axes.set_ylabel("found: share of pairs with one name")
     axes.grid(True, color="#e6e8eb", linewidth=0.8)

@@ -141,6 +141,7 @@ def test_the_judgement_of_the_catalogue_can_be_read() -> None:
     for text in (
         "29.9", "nine times in ten 28.2 to 31.4", "45", "46.0", "46 to 47", "1,234", "0.056", "0.0843", "0.0941",
         "stranger", "Cleo 0.810", "new animal 0.150", "Dodo 0.020", "The 1 surest of 2,345 photos",
+        "2 bins of 660 to 661 pairs",
     ):  # fmt: skip
         assert text in shown.text, text
     assert len(shown.all("img", alt="Stated probability against the share of pairs with one name")) == 1
