@@ -1,6 +1,6 @@
 """Tables of the judgement: pairs, photos, names, the catalogue as a whole, and the model that judged, one judgement per state.
 
-`basis` counts the scored pairs and verdicts that a judgement rests on: of two judgements of one state the broader one counts.
+`basis` counts the evidence that a judgement rests on, which only grows: of two judgements of one state the broader one counts.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ JUDGE_VERSION = 1
 STRINGS = pa.list_(STRING)
 _OF_A_STATE = (
     required("state", STRING, "hash of the catalogue state that was judged"),
-    required("basis", I64, "scored pairs and verdicts that the judgement rests on"),
+    required("basis", I64, "scored pairs, signals, compared pictures and verdicts stored when it was judged"),
 )
 _ODDS = "natural log of the odds"
 
@@ -103,12 +103,12 @@ JUDGED_PHOTOS = _table(
     column(
         "proposed_name",
         STRING,
-        "the likeliest name other than the given one; null where none speaks or a new animal is likelier",
+        "the likeliest name other than the given one; null where none speaks",
     ),
     column(
         "proposed_share",
         F64,
-        "probability of the proposed name, or of a new animal, among all that can be true instead",
+        "probability of the proposed name among all that can be true instead, a new animal too",
     ),
     column(
         "own_voice", F64, "log of the mean odds of one animal over the photos of its own name; null without"

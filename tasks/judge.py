@@ -43,15 +43,18 @@ def judge(job: Job, connection: duckdb.DuckDBPyConnection, state: str) -> int:
     A judgement is a function of the state and the evidence, so the same evidence writes the same shard, and only once.
     """
     gallery = Remaining(connection, job, False).gallery()
-    scored, verdicts = connection.execute(
-        "SELECT (SELECT count(*) FROM pair_scores), (SELECT count(*) FROM reviews WHERE applies)"
+    # Each of these only grows, so of two judgements of a state the later one has the greater sum, also when a verdict was changed or
+    # taken back.
+    pieces = connection.execute(
+        """SELECT (SELECT count(*) FROM pair_scores), (SELECT count(*) FROM signals), (SELECT count(*) FROM copies),
+            (SELECT count(DISTINCT review_id) FROM all_reviews)"""
     ).fetchall()[0]
-    basis = scored + verdicts
+    basis = sum(pieces)
     digest = connection.execute(
         """SELECT coalesce(string_agg(kind || verdict || photo_a || coalesce(photo_b, ''), '|' ORDER BY kind, photo_a, photo_b), '')
         FROM reviews WHERE applies"""
     ).fetchall()[0][0]
-    name = shard_name([state, str(scored), digest])
+    name = shard_name([state, *map(str, pieces), digest])
     if not job.warehouse.exists(JUDGE.tables[-1], job.prints.judgements, name):
         evidence = evidence_of(connection, gallery)
         vectors = vectors_of(job, gallery, np.arange(len(gallery.photo_ids)))

@@ -52,7 +52,7 @@ class Noise:
 @dataclass(frozen=True, eq=False)
 class PhotoJudgement:
     """Of N photos: `log_odds` and `probability` that the name is wrong, NaN without a name; `proposed`, the likeliest other name,
-    -1 for a new animal or where none speaks, and its `share` of what can be true instead; `own` and `rival`, the voices
+    -1 where none speaks, and its `share` of what can be true instead, a new animal too; `own` and `rival`, the voices
     of both, NaN where there is none; and `undefended`, where no photo of the own name can speak for it.
     """
 
