@@ -240,7 +240,9 @@ def near_identical(gallery: Gallery, rule: PairRule, limit: int) -> list[tuple[i
 
 
 def vectors_of(job: Job, gallery: Gallery, rows: NDArray[np.int64]) -> NDArray[np.float16]:
-    """Stored embeddings (len(rows), D) of gallery rows, in that order."""
+    """Stored embeddings (len(rows), D) of gallery rows, in that order; (0, 0) of none, whose D nobody knows."""
+    if not len(rows):
+        return np.empty((0, 0), dtype=np.float16)
     return _vectors(job, gallery, rows).numpy()
 
 
