@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize
 
 Values = NDArray[np.float64]
 
@@ -24,7 +25,6 @@ FIRST_SHARE = 0.1
 """Where the estimate of the share starts: high, since errors that count as the other kind at first could hide for good."""
 FOLDS = 5
 ROUNDS = 30
-STEPS = 50
 
 
 @dataclass(frozen=True)
@@ -120,26 +120,18 @@ def learn(
 def _fit(unit: Values, truth: NDArray[np.bool_], sure: Values, start: Values) -> Values:
     """Weights (f + 1,) of a regression in which both classes count alike; no weight is negative."""
     total = sure[truth].sum(), sure[~truth].sum()
-    weights = np.zeros(len(start))
     if min(total) <= 0:
-        return weights
+        return np.zeros(len(start))
     case = sure * np.where(truth, len(unit) / total[0], len(unit) / total[1]) / 2
-    used = np.ones(len(start), dtype=bool)
-    while True:
-        weights[:] = 0
-        weights[used] = regression(unit[:, used[1:]], truth.astype(float), case, start[used])
-        against = weights < 0
-        against[0] = False
-        if not against.any():
-            return weights
-        used &= ~against
+    return regression(unit, truth.astype(float), case, start)
 
 
 def regression(x: Values, y: Values, case: Values, start: Values) -> Values:
-    """Logistic regression (intercept first) of y (n,) on x (n, f), weighted by case (n,): Newton's steps.
+    """Logistic regression (intercept first) of y (n,) on x (n, f), weighted by case (n,), with weights that are not negative.
 
     The penalty is RIDGE / 2 times the square of the mean weight and UNEQUAL / 2 times the squares of what each differs by
-    from it: features that say one thing in several ways share their say unless the cases speak against that.
+    from it: features that say one thing in several ways share their say unless the cases speak against that. The objective is
+    convex, so neither the order of the cases nor `start` decides the result.
     """
     f = x.shape[1]
     x = np.column_stack([np.ones(len(x)), x])
@@ -147,13 +139,13 @@ def regression(x: Values, y: Values, case: Values, start: Values) -> Values:
     penalty = np.zeros((f + 1, f + 1))
     penalty[0, 0] = 1e-6
     penalty[1:, 1:] = RIDGE * mean_part + UNEQUAL * (np.eye(f) - mean_part)
-    weights = start.copy()
-    for _ in range(STEPS):
-        mean = logistic(x @ weights)
-        slope = x.T @ (case * (y - mean)) - penalty @ weights
-        step = np.linalg.solve((x * (case * mean * (1 - mean) + 1e-12)[:, None]).T @ x + penalty, slope)
-        # Far from the optimum a full step can overshoot.
-        weights += step * min(1.0, 5.0 / max(np.abs(step).max(), 1e-12))
-        if np.abs(step).max() < 1e-6:
-            break
-    return weights
+
+    def objective(weights: Values) -> tuple[float, Values]:
+        z = x @ weights
+        loss = (case * (np.logaddexp(0, z) - y * z)).sum() + weights @ penalty @ weights / 2
+        return float(loss), x.T @ (case * (logistic(z) - y)) + penalty @ weights
+
+    bounds = [(None, None), *[(0.0, None)] * f]
+    options = {"ftol": 1e-14, "gtol": 1e-8, "maxiter": 500}
+    found = minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    return np.asarray(found.x, dtype=np.float64)
