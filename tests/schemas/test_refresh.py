@@ -17,7 +17,17 @@ from schemas.sql_files import view_files
 from schemas.tables import TABLES
 from schemas.views import Views, install_views, partitions
 from tasks.warehouse import Warehouse
-from tests.toy_warehouse import FINGERPRINTS, LAYER, Pair, Photo, Toy, run_row, write_pairs, write_photos
+from tests.toy_warehouse import (
+    FINGERPRINTS,
+    LAYER,
+    Pair,
+    Photo,
+    Toy,
+    run_row,
+    write_judgement,
+    write_pairs,
+    write_photos,
+)
 
 RELATIONS = [
     *view_files(),
@@ -114,21 +124,23 @@ def test_refreshed_views_show_what_fresh_ones_show(tmp_path: Path) -> None:
 
 def test_what_was_not_written_is_neither_listed_nor_computed_again(tmp_path: Path) -> None:
     warehouse = Toy(HERD, PAIRED).write(Warehouse(str(tmp_path / "w")))
-    store = Listing(warehouse)
+    doubt = {"A0": {"probability": 0.9, "proposed_name": "B"}}
+    write_judgement(warehouse, HERD, doubt, {(p.a, p.b): p.cosine for p in PAIRED})
+    store, run = Listing(warehouse), RUN | {"state": "s"}
     with duckdb.connect(":memory:") as connection:
         views = Views(connection, store)
-        views.refresh(RUN, True)
+        views.refresh(run, True)
         connection.execute("DELETE FROM suspects; DELETE FROM failures").fetchall()  # a mark in what was kept
         fail(FailureCode.TRUNCATED)(warehouse)
         write_photos(warehouse, [Photo("bad", "A", readable=False), Photo("unseen", "A")])
         views.wrote(["failures"])
         store.listed.clear()
-        views.refresh(RUN, True)
+        views.refresh(run, True)
         assert store.listed == ["failures"]
         assert connection.sql("FROM suspects").fetchall() == []
         assert connection.sql("FROM photos WHERE photo_id = 'unseen'").fetchall() == []
         views.wrote(["photos"])
-        views.refresh(RUN, True)
+        views.refresh(run, True)
         assert len(connection.sql("FROM photos WHERE photo_id = 'unseen'").fetchall()) == 1
         assert len(connection.sql("FROM failures").fetchall()) == 1
         assert connection.sql("FROM suspects").fetchall() != []

@@ -99,7 +99,8 @@ def _files(state: State, rows: Sequence[SuspectRow]) -> dict[str, float]:
 def _pairs(state: State, judged: Judged, photos: Photos, pairs: Pairs) -> Iterator[Measured]:
     """Probabilities of comparable pairs against the truth."""
     trusted = truth_of(state, photos.ids)
-    pairs = pairs.only(pairs.comparable)
+    # Pairs that names chose are no fair sample: their share of one animal depends on the choice.
+    pairs = pairs.only(pairs.comparable & pairs.retrieved)
     same = pairs.same(trusted)
     yield from _named(
         "isotonic cosine", calibration.by_pair(calibration.isotonic_of_cosine(pairs, photos.names), same)
