@@ -84,7 +84,7 @@ def test_an_unknown_kind_is_answered_with_all_kinds(folder: Path, warehouse: str
     from flows.commands import print_suspects
 
     with pytest.raises(SettingsError, match="two_names_one_animal or wrong_name"):
-        print_suspects(warehouse, 5, "nonsense", "table")
+        print_suspects(warehouse, 5, ["nonsense"], "rank", "table")
 
 
 def test_the_report_labels_and_filters_it(folder: Path) -> None:

@@ -75,4 +75,6 @@ def test_it_enters_the_fingerprint_of_the_table_that_it_names_and_of_those_compu
     seen: dict[str, list[dict[str, str]]],
 ) -> None:
     first, second = seen["prints"]
-    assert {t for t in first if first[t] != second[t]} == {"scores", "explanations", "suspects"}
+    assert {t for t in first if first[t] != second[t]} == {
+        "scores", "signals", "explanations", "suspects", "judgements"
+    }  # fmt: skip
