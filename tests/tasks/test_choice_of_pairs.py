@@ -200,7 +200,7 @@ def test_references_are_those_of_the_double_loop_in_any_order(data: st.DataObjec
     wanted, spread = data.draw(st.integers(0, 4)), data.draw(st.integers(1, 6))
     rules = {f"same_{name}": data.draw(st.booleans()) for name in ("species", "viewpoint")}
     table = pa.Table.from_pylist(
-        [{k: p[k] for k in GALLERIES.schema.names} for p in photos], schema=GALLERIES.schema
+        [{k: p.get(k) for k in GALLERIES.schema.names} for p in photos], schema=GALLERIES.schema
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(references, "PAIRS_PER_REFERENCE", spread)
@@ -215,7 +215,7 @@ def test_references_are_those_of_the_double_loop_in_any_order(data: st.DataObjec
 def test_references_do_not_grow_with_the_catalogue() -> None:
     photos = [entry(f"p{i:05d}", identity=str(i % 300)) for i in range(3000)]
     table = pa.Table.from_pylist(
-        [{k: p[k] for k in GALLERIES.schema.names} for p in photos], schema=GALLERIES.schema
+        [{k: p.get(k) for k in GALLERIES.schema.names} for p in photos], schema=GALLERIES.schema
     )
     found = reference_pairs(Gallery(table), PairRule(), 50)
     assert len(found) == 50
