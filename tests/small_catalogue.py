@@ -82,7 +82,7 @@ COMPARED = (
 _KEYS = {name: table.key for name, table in TABLES.items()} | {
     "photos": ("photo_id",),
     "neighbours": ("photo", "other"),
-    "suspects": ("pair_id", "kind"),
+    "suspects": ("rank",),
 }
 
 
