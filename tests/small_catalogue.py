@@ -23,6 +23,7 @@ from tasks.flag import flag
 from tasks.gallery import Gallery
 from tasks.ingest import IngestShard, ingest_shard, plan_ingest
 from tasks.job import Job, prepare_job
+from tasks.judge import judge
 from tasks.remaining import look
 from tasks.retrieve import (
     commit_neighbours,
@@ -126,7 +127,7 @@ class Stages:
     def run(cls, catalogue: Catalogue, warehouse: Warehouse, until: str = "draw", **settings: Any) -> Stages:
         """Run the stages up to and with `until`."""
         done = cls(prepare_job(warehouse, Settings(**{**TINY, **settings})), catalogue)
-        for stage in ("ingest", "embed", "retrieve", "score", "verify", "flag", "draw"):
+        for stage in ("ingest", "embed", "retrieve", "score", "verify", "judge", "flag", "draw"):
             getattr(done, f"_{stage}")()
             if stage == until:
                 break
@@ -189,6 +190,11 @@ class Stages:
             self.verify = plan_verify(pairs, left.photos_of(pairs), self.job.settings.pairs_per_shard)
         for shard in self.verify:
             verify_shard(self.job, shard)
+
+    def _judge(self) -> None:
+        assert self.gallery is not None
+        with look(self.job, self.columns(), keep=True) as (connection, _):
+            judge(self.job, connection, self.gallery.state)
 
     def _flag(self) -> None:
         assert self.gallery is not None

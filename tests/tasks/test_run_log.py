@@ -97,7 +97,7 @@ def test_a_failed_run_says_why_and_ids_sort_by_time(job: Job) -> None:
 def test_columns_describe_the_run_to_the_views(job: Job) -> None:
     columns = RunLog(job).columns("s")
     assert columns.keys() <= RUN_COLUMNS.keys()
-    assert RUN_COLUMNS.keys() - columns.keys() == {"status"}
+    assert RUN_COLUMNS.keys() - columns.keys() == {"status", "snapshot"}
     assert (columns["layer"], columns["top_k"], columns["state"]) == (job.layers[0], 3, "s")
 
 
