@@ -57,7 +57,8 @@ def test_nearest_near_identical_or_well_matched_pairs_are_looked_at(
 
 def test_the_view_has_names_of_today_and_chips_of_today(tmp_path: Path) -> None:
     a, b, c = Photo("a", "A"), Photo("b", "B"), Photo("c", None)
-    warehouse = Toy([a, b, c], [Pair("a", "b", 0.9)]).write(Warehouse(str(tmp_path)))
+    pairs = [Pair("a", "b", 0.9), Pair("b", "c", 0.8)]
+    warehouse = Toy([a, b, c], pairs).write(Warehouse(str(tmp_path)))
     old = Photo("c", None, content="before")
     rows = [verdict(a, b), verdict(b, c, same_picture=False), verdict(a, old)]
     # A killed run may leave a pair twice.
