@@ -74,7 +74,7 @@ def judge(tmp_path: Path) -> Iterator[Judge]:
 
     def judge(*judgements: Judgement) -> duckdb.DuckDBPyConnection:
         pairs = [
-            Pair(a, b, 0.8 if NAMES[a] == NAMES[b] else 0.4)
+            Pair(a, b, 0.8 if NAMES[a] == NAMES[b] else 0.4, n_inliers=40 if (a, b) == ("a1", "c1") else 8)
             for a, b in itertools.combinations(NAMES, 2)
             if (a, b) not in judgements[0].unscored
         ]
