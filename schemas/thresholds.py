@@ -11,8 +11,6 @@ FEW_COPIES = 3
 """Pairs of one photo that are looked at closely: its nearest, and those with most local matches."""
 MANY_INLIERS = 20
 """Local matches that one homography explains, from which a pair may be one picture: two to three times what chance brings."""
-SAME_PICTURE = 0.5
-"""Sameness from which two photos are taken for one picture: it says nothing about names, and is a copy under two."""
 CERTAIN_COPY = 0.99
 """Agreement from which two pictures are a copy rather than two frames of one burst: copies saved anew as other kinds reach
 .993 and more, still frames of video .97 to .99 for the most part."""
@@ -28,7 +26,6 @@ THRESHOLDS: dict[str, int | float] = {
     "near_identical_bits": NEAR_IDENTICAL_BITS,
     "few_copies": FEW_COPIES,
     "many_inliers": MANY_INLIERS,
-    "same_picture": SAME_PICTURE,
     "certain_copy": CERTAIN_COPY,
     "listed": LISTED,
     "suspicious": SUSPICIOUS,

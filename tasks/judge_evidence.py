@@ -74,10 +74,8 @@ _NAMES = """
 
 @dataclass(frozen=True, eq=False)
 class CatalogueEvidence:
-    """A catalogue as it is judged: `photos` in the gallery's order, comparable `pairs`, and of each whether it is `scored`, its
-    id where it is.
-
-    `incomparable`: scored pairs of two sides of an animal, which are not judged.
+    """A catalogue as it is judged: `photos` in the gallery's order, comparable `pairs`, and of each whether it is `scored`,
+    and its id where it is. Pairs of two sides of an animal are not judged.
     """
 
     gallery: Gallery
@@ -85,7 +83,6 @@ class CatalogueEvidence:
     pairs: Pairs
     scored: NDArray[np.bool_]
     pair_ids: pa.ChunkedArray
-    verdicts: int
 
 
 def evidence_of(connection: duckdb.DuckDBPyConnection, gallery: Gallery) -> CatalogueEvidence:
@@ -113,7 +110,6 @@ def evidence_of(connection: duckdb.DuckDBPyConnection, gallery: Gallery) -> Cata
         pairs,
         scored,
         found["pair_id"],
-        len(told) + int((pairs.verdict >= 0).sum()),
     )
 
 

@@ -21,7 +21,7 @@ from pairx_engine.judgement.logistic import fit_logistic
 TERMS = ("prior", "cosine", "crowding", "nearer_rank", "farther_rank")
 """Terms of the part of the embeddings; those of the signals follow."""
 PRIOR = np.array([-0.5, 1.5, -0.75, 0.5, 0.5])
-"""Weights where nothing can be learned: about the middle of what the real catalogues of the tests teach."""
+"""Weights where nothing can be learned: a guess of the right signs and of sizes below what a good model teaches, not a measurement."""
 RISING = np.array([False, True, False, True, True])
 STRENGTH = np.array([0.5, 2.0, 2.0, 2.0, 2.0])
 """Of the leaning towards the prior, in pairs: a few dozen pairs outweigh it."""

@@ -4,9 +4,9 @@
 
 -- Duplicates under one name are no contradiction: see the view `duplicates`.
 WITH copied_sides AS (
-    SELECT pair_id, photo_a AS photo, sameness FROM evidence WHERE NOT same_identity AND sameness >= same_picture()
+    SELECT pair_id, photo_a AS photo, sameness FROM evidence WHERE NOT same_identity AND sameness >= 0.5
     UNION ALL
-    SELECT pair_id, photo_b, sameness FROM evidence WHERE NOT same_identity AND sameness >= same_picture()
+    SELECT pair_id, photo_b, sameness FROM evidence WHERE NOT same_identity AND sameness >= 0.5
 )
 SELECT
     'pair' AS subject_kind,

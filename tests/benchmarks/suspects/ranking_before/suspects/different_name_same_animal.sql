@@ -12,7 +12,7 @@ WITH different_photos AS (
         ) AS pairs,
         len(pairs) - 1 AS others
     FROM rivals
-    WHERE score >= suspicious()
+    WHERE score >= 0.1
     QUALIFY row_number() OVER (PARTITION BY photo ORDER BY score DESC, cosine DESC, pair_id) = 1
 )
 SELECT

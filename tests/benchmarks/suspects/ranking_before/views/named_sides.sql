@@ -10,8 +10,8 @@
 SELECT pair_id, photo_a AS photo, photo_b AS other, identity_a AS name, identity_b AS other_name, same_identity,
     comparable, evidence, cosine
 FROM evidence
-WHERE same_identity IS NOT NULL AND sameness < same_picture()
+WHERE same_identity IS NOT NULL AND sameness < 0.5
 UNION ALL
 SELECT pair_id, photo_b, photo_a, identity_b, identity_a, same_identity, comparable, evidence, cosine
 FROM evidence
-WHERE same_identity IS NOT NULL AND sameness < same_picture()
+WHERE same_identity IS NOT NULL AND sameness < 0.5

@@ -24,4 +24,4 @@ SELECT
 FROM (
 {rules}
 )
-WHERE score >= suspicious()
+WHERE score >= 0.1
