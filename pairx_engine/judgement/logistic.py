@@ -12,7 +12,9 @@ from pairx_engine.judgement.inputs import Flags, Floats
 def fit_logistic(
     x: Floats, y: Floats, weight: Floats, centre: Floats, strength: Floats, rising: Flags
 ) -> Floats:
-    """Weights w (D,) that minimise sum_i weight_i log(1 + exp(-s_i x_i w)) + sum_d strength_d (w_d - centre_d)^2 / 2.
+    """Weights w (D,) that minimise sum_i weight_i log(1 + exp(-s_i x_i w)) + (w - centre)' S (w - centre) / 2.
+
+    S is the matrix `strength` (D, D), or has the `strength` (D,) on its diagonal.
 
     `x` (n, D), `y` (n,) in [0, 1] (a share counts as both answers), s = 1 for yes and -1 for no; `weight` (n,). Those of
     `rising` (D,) are held at or above zero. Without any rows the answer is `centre`, so a prior serves where nothing can be
@@ -23,8 +25,8 @@ def fit_logistic(
         margin = x @ w
         loss = -(weight * (y * log_expit(margin) + (1 - y) * log_expit(-margin))).sum()
         away = w - centre
-        slope = x.T @ (weight * (expit(margin) - y)) + strength * away
-        return float(loss + (strength * away * away).sum() / 2), slope
+        pull = strength * away if strength.ndim == 1 else strength @ away
+        return float(loss + away @ pull / 2), x.T @ (weight * (expit(margin) - y)) + pull
 
     bounds = [(0.0 if up else None, None) for up in rising]
     start = np.where(rising, np.maximum(centre, 0), centre)

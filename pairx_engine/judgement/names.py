@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import expit
 
-from pairx_engine.judgement.scale import Prior, Scale, learn, logistic
+from pairx_engine.judgement.scale import Prior, Scale, learn
 from pairx_engine.judgement.sets import (
     Evidence,
     Index,
@@ -77,7 +78,7 @@ class NamePairs:
     @property
     def probability(self) -> Values:
         """(m,)."""
-        return logistic(self.log_odds)
+        return np.asarray(expit(self.log_odds), dtype=np.float64)
 
 
 def centroids(photos: Photos) -> tuple[Index, Index, NDArray[np.float32]]:

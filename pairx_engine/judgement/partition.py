@@ -14,9 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from pairx_engine.judgement.names import NamePairs, strongest
-from pairx_engine.judgement.scale import Prior, Scale, learn, logistic
+from pairx_engine.judgement.scale import Prior, Scale, learn
 from pairx_engine.judgement.sets import (
     Index,
     Names,
@@ -94,7 +95,7 @@ class Splits:
     @property
     def probability(self) -> Values:
         """(m,)."""
-        return logistic(self.log_odds)
+        return np.asarray(expit(self.log_odds), dtype=np.float64)
 
 
 def linkage(weights: NDArray[np.floating]) -> list[tuple[list[int], list[int]]]:
@@ -222,7 +223,7 @@ def _share(values: NDArray[np.floating]) -> float:
     known = values[~np.isnan(values)].astype(np.float64)
     if not len(known):
         return np.nan
-    mean = float(logistic(known).mean().clip(1e-9, 1 - 1e-9))
+    mean = float(expit(known).mean().clip(1e-9, 1 - 1e-9))
     return float(np.log(mean / (1 - mean)))
 
 

@@ -12,10 +12,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import expit, logit
 
 from pairx_engine.judgement.names import NamePairs
 from pairx_engine.judgement.partition import FEWEST_IN_A_SIDE, Splits
-from pairx_engine.judgement.scale import Scale, logistic, logit
+from pairx_engine.judgement.scale import Scale
 from pairx_engine.judgement.sets import Index, Photos, Values
 
 DRAWS = 2000
@@ -70,7 +71,7 @@ def population(photos: Photos, pairs: NamePairs, splits: Splits, seed: int = 0) 
 def _drawn(random: np.random.Generator, log_odds: Values, scale: Scale) -> tuple[Index, int, float]:
     """Cases that are of the known kind in one draw, how many unlikely ones besides, and the share drawn."""
     share = float(np.clip(random.beta(*scale.posterior), 1e-9, 1 - 1e-9))
-    chance = logistic(log_odds + logit(share) - logit(scale.share))
+    chance = expit(log_odds + logit(share) - logit(scale.share))
     likely = np.flatnonzero(chance > TAIL)
     tail = float(chance.sum() - chance[likely].sum())
     return likely[random.random(len(likely)) < chance[likely]], int(random.poisson(tail)), share

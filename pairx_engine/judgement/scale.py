@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
+from scipy.special import expit, logit
+
+from pairx_engine.judgement.logistic import fit_logistic
 
 Values = NDArray[np.float64]
 
@@ -67,16 +69,6 @@ class Scale:
     posterior: tuple[float, float]
 
 
-def logit(share: float) -> float:
-    """Log-odds of a probability."""
-    return float(np.log(share / (1 - share)))
-
-
-def logistic(values: Values) -> Values:
-    """Probabilities of log-odds."""
-    return 1 / (1 + np.exp(-np.clip(values, -700, 700)))
-
-
 def learn(
     known: Values, judged: Values, prior: Prior, fold: tuple[NDArray[np.integer], NDArray[np.integer]]
 ) -> Scale:
@@ -106,9 +98,9 @@ def learn(
         sure = np.where(truth, chance, 1 - chance)
         for k in range(FOLDS):
             own = folds == k
-            weights[k] = _fit(unit[~own], truth[~own], sure[~own], weights[k])
+            weights[k] = _fit(unit[~own], truth[~own], sure[~own])
             ratio[own] = weights[k, 0] + unit[own] @ weights[k, 1:]
-        chance = logistic(ratio + np.where(truth, -logit(FALSE_KNOWN), logit(share)))
+        chance = expit(ratio + np.where(truth, -logit(FALSE_KNOWN), logit(share)))
         found = float(chance[~truth].sum())
         before, share = share, prior.share(found, cases)
         if abs(share - before) < 1e-4 * share:
@@ -117,35 +109,21 @@ def learn(
     return Scale(weights, middle, spread, log_odds, share, prior.after(found, cases))
 
 
-def _fit(unit: Values, truth: NDArray[np.bool_], sure: Values, start: Values) -> Values:
-    """Weights (f + 1,) of a regression in which both classes count alike; no weight is negative."""
-    total = sure[truth].sum(), sure[~truth].sum()
-    if min(total) <= 0:
-        return np.zeros(len(start))
-    case = sure * np.where(truth, len(unit) / total[0], len(unit) / total[1]) / 2
-    return regression(unit, truth.astype(float), case, start)
-
-
-def regression(x: Values, y: Values, case: Values, start: Values) -> Values:
-    """Logistic regression (intercept first) of y (n,) on x (n, f), weighted by case (n,), with weights that are not negative.
+def _fit(unit: Values, truth: NDArray[np.bool_], sure: Values) -> Values:
+    """Weights (f + 1,), intercept first, of a regression in which both classes count alike; no weight is negative.
 
     The penalty is RIDGE / 2 times the square of the mean weight and UNEQUAL / 2 times the squares of what each differs by
-    from it: features that say one thing in several ways share their say unless the cases speak against that. The objective is
-    convex, so neither the order of the cases nor `start` decides the result.
+    from it: features that say one thing in several ways share their say unless the cases speak against that.
     """
-    f = x.shape[1]
-    x = np.column_stack([np.ones(len(x)), x])
+    f = unit.shape[1]
+    total = sure[truth].sum(), sure[~truth].sum()
+    if min(total) <= 0:
+        return np.zeros(f + 1)
+    case = sure * np.where(truth, len(unit) / total[0], len(unit) / total[1]) / 2
     mean_part = np.full((f, f), 1 / max(f, 1))
     penalty = np.zeros((f + 1, f + 1))
     penalty[0, 0] = 1e-6
     penalty[1:, 1:] = RIDGE * mean_part + UNEQUAL * (np.eye(f) - mean_part)
-
-    def objective(weights: Values) -> tuple[float, Values]:
-        z = x @ weights
-        loss = (case * (np.logaddexp(0, z) - y * z)).sum() + weights @ penalty @ weights / 2
-        return float(loss), x.T @ (case * (logistic(z) - y)) + penalty @ weights
-
-    bounds = [(None, None), *[(0.0, None)] * f]
-    options = {"ftol": 1e-14, "gtol": 1e-8, "maxiter": 500}
-    found = minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
-    return np.asarray(found.x, dtype=np.float64)
+    rising = np.arange(f + 1) > 0
+    x = np.column_stack([np.ones(len(unit)), unit])
+    return fit_logistic(x, truth.astype(float), case, np.zeros(f + 1), penalty, rising)

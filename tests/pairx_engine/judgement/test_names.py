@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import expit
 
 from pairx_engine.judgement.names import NamePair, candidates, described, judge_name_pairs, strongest
 from pairx_engine.judgement.one_row import PhotoSuspect, settle
@@ -21,7 +22,7 @@ from pairx_engine.judgement.partition import (
     weakest_cut,
 )
 from pairx_engine.judgement.population import joined, population
-from pairx_engine.judgement.scale import Prior, learn, logistic
+from pairx_engine.judgement.scale import Prior, learn
 from pairx_engine.judgement.sets import UPPER, Photos, cross, names_of, photo_keys, told
 
 
@@ -251,7 +252,7 @@ def test_a_scale_tells_kinds_apart_and_counts_them():
     ratio = scale.log_odds - np.log(scale.share / (1 - scale.share))
     middle = np.abs(judged[:, 0]) < 1
     np.testing.assert_allclose(ratio[middle], 4 * judged[middle, 0], atol=2.0)
-    assert logistic(scale.log_odds).sum() == pytest.approx(30, abs=10)
+    assert expit(scale.log_odds).sum() == pytest.approx(30, abs=10)
     upside_down = learn(-known, -judged, Prior.of(0.01, 1000, 0.25), fold)
     assert (upside_down.weights[:, 1:] == 0).all()  # more of a feature never speaks against
 
