@@ -134,7 +134,7 @@ def test_a_judgement_is_measured_by_photo_by_pair_and_by_what_it_expects():
     assert found[SUSPECTS, "AP"] == 1
     assert found[JUDGEMENT, "calibration error"] == 0
     assert found[JUDGEMENT, "Brier"] == 0
-    assert found[SUSPECTS, "error of expected precision@20"] == pytest.approx(0.1)
+    assert found[SUSPECTS, "error of expected precision@20"] == pytest.approx(0.4 - 0.5)
     assert found[SUSPECTS, "interval holds"] == 1
     assert found[SUSPECTS, "errors planted"] == 1
     assert found[SUSPECTS, "echo@20"] == 0

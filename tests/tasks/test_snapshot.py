@@ -26,7 +26,17 @@ from tasks.console import connect_analyst, run_query
 from tasks.query_results import QueryError
 from tasks.snapshot import check_snapshots, earlier_snapshots, remove_old_snapshots, write_snapshot
 from tasks.warehouse import Warehouse
-from tests.toy_warehouse import FINGERPRINTS, LAYER, Pair, Photo, Toy, run_row, write_pairs, write_photos
+from tests.toy_warehouse import (
+    FINGERPRINTS,
+    LAYER,
+    Pair,
+    Photo,
+    Toy,
+    run_row,
+    write_judgement,
+    write_pairs,
+    write_photos,
+)
 
 RUN = {f"{stage}_fingerprint": f for stage, f in FINGERPRINTS.items()} | {
     "layer": LAYER, "top_k": 5, "same_name_k": 2, "state": "s"
@@ -164,6 +174,8 @@ def test_a_snapshot_shows_what_the_shards_show_also_after_more_photos_and_other_
 @pytest.mark.usefixtures("all_views")
 def test_the_views_of_the_product_show_the_same_rows_from_both(tmp_path: Path) -> None:
     warehouse = Toy(HERD, PAIRED).write(Warehouse(str(tmp_path / "w")), "r0", minutes=-9)
+    doubts = {"A0": {"probability": 0.9, "proposed_name": "B"}}
+    write_judgement(warehouse, HERD, doubts, {(p.a, p.b): p.cosine for p in PAIRED})
     finish(warehouse)
     found = shown(warehouse)
     assert {"photos", "pairs", "pair_scores", "suspects"} <= snapshot_views().keys()
@@ -280,7 +292,7 @@ def test_settings_that_choose_rows_and_rows_of_other_settings_are_in_the_name(lo
             views.refresh(RUN | columns)
             return views.snapshot_name()
 
-    assert name() == name(run_id="r9", status="started") == name(embeddings_fingerprint="other")
+    assert name() == name(run_id="r9", status="started") == name(signals_fingerprint="other")
     others = [name(top_k=4), name(state="t"), name(scores_fingerprint="other"), name(same_species=True)]
     assert len({name(), *others}) == 5
 
