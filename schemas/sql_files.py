@@ -6,7 +6,6 @@ The first line says in one sentence what a row is; then come, in any order::
     -- order: 30                  place in listings; without it behind all others, by name
     -- label: Copy?               how the report names a rule's suspects
     -- narrow                     a view without long lists or pictures, worth keeping as a table for many questions
-    -- once                       a view that is computed once per query, however often other views read it
     -- snapshot: COLUMN, ...      kept as files at the end of a run, sorted by these columns, by which no two rows are alike;
                                   only for views over rows of immutable files, so not over failures
     -- column NAME: what it is    a column that the query computes
@@ -41,7 +40,7 @@ RULE_COLUMNS = (
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _LINE = re.compile(
-    r"-- (?:order: (?P<order>\d+)|label: (?P<label>.+)|(?P<flag>narrow|once)|snapshot: (?P<snapshot>\w+(?:, \w+)*)"
+    r"-- (?:order: (?P<order>\d+)|label: (?P<label>.+)|(?P<flag>narrow)|snapshot: (?P<snapshot>\w+(?:, \w+)*)"
     r"|column (?P<column>\w+): (?P<text>.+))"
 )
 _LAST = 1_000_000
@@ -57,7 +56,6 @@ class SqlFile:
     order: int = _LAST
     label: str | None = None
     narrow: bool = False
-    once: bool = False
     snapshot: tuple[str, ...] = ()
     columns: Mapping[str, str] = field(default_factory=dict)
 
@@ -152,7 +150,6 @@ def _parse(name: str, place: str, text: str) -> SqlFile:
         order=int(values.get("order", _LAST)),
         label=values.get("label"),
         narrow="narrow" in flags,
-        once="once" in flags,
         snapshot=tuple(values["snapshot"].split(", ")) if "snapshot" in values else (),
         columns=columns,
     )

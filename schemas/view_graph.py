@@ -1,8 +1,9 @@
-"""Which views read which: the order to create them in, what to compute again when files came, and what to compute once."""
+"""Which views read which: the order to create them in, what to compute again when files came, and how to plan each but once."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from graphlib import CycleError, TopologicalSorter
@@ -22,7 +23,7 @@ class ViewGraph:
 
     def __init__(self, views: Mapping[str, SqlFile]) -> None:
         self.reads = {name: _relations(name, view.query) for name, view in views.items()}
-        """View -> views and tables that its query reads, in the order in which it names them."""
+        """View -> views and tables that its query reads, and how often."""
         try:
             order = TopologicalSorter(self.reads).static_order()
             self.views = {name: views[name] for name in order if name in views}
@@ -42,49 +43,55 @@ class ViewGraph:
             *(self.sources(read) if read in self.views else {read} for read in self.reads[name])
         )
 
-    def views_behind(self, names: Iterable[str]) -> list[str]:
-        """Some views and all that they read, directly or through others, in the order of creation."""
+    def views_behind(self, names: Iterable[str], tables: Collection[str] = ()) -> list[str]:
+        """Some views and all that they read, directly or through others, in the order of creation; none beyond `tables`."""
         found: set[str] = set()
         left = list(names)
         while left:
             name = left.pop()
             if name in self.views and name not in found:
                 found.add(name)
-                left += self.reads[name]
+                left += [read for read in self.reads[name] if read not in tables]
         return [name for name in self.views if name in found]
 
     def query(self, name: str, tables: Collection[str] = ()) -> str:
-        """A view's query over views of which `tables` are kept as tables.
+        """A view's query with those of all views behind it, of which `tables` are kept as tables.
 
-        Of the others, those that are to be computed once per query are put in front of it, materialised.
+        Each is planned once, and computed once where several read it: were they read as views, a view would be planned
+        anew wherever another names it, and the time of planning would grow with the product of all that name each other.
         """
-        needed = self._once(name, tables)
-        parts = [f"{n} AS MATERIALIZED (\n{self.views[n].query}\n)" for n in self.views if n in needed]
+        behind = [n for n in self.views_behind([name], tables) if n != name]
+        uses = sum((self.reads[n] for n in (*behind, name)), Counter())
+        parts = [
+            f"{n} AS {'' if uses[n] > 1 else 'NOT '}MATERIALIZED (\n{self.views[n].query}\n)" for n in behind
+        ]
         query = self.views[name].query
         return f"WITH {', '.join(parts)}\nFROM (\n{query}\n)" if parts else query
 
-    def _once(self, name: str, tables: Collection[str]) -> set[str]:
-        direct = {n for n in self.reads[name] if n in self.views and self.views[n].once and n not in tables}
-        return direct.union(*(self._once(n, tables) for n in direct))
+
+@lru_cache(maxsize=1)
+def _parser() -> duckdb.DuckDBPyConnection:
+    return duckdb.connect(":memory:", config={"threads": 1})
 
 
 @lru_cache(maxsize=256)
-def _relations(name: str, query: str) -> tuple[str, ...]:
-    """Views and tables that a query reads; names that it gives to parts of itself are not among them."""
-    with duckdb.connect(":memory:") as connection:
-        text = connection.execute("SELECT json_serialize_sql(CAST(? AS VARCHAR))", [query]).fetchall()[0][0]
+def _relations(name: str, query: str) -> Counter[str]:
+    """Views and tables that a query reads, and how often; names that it gives to parts of itself are not among them."""
+    text = (
+        _parser().cursor().execute("SELECT json_serialize_sql(CAST(? AS VARCHAR))", [query]).fetchall()[0][0]
+    )
     parsed = json.loads(text)
     if parsed["error"] or len(parsed["statements"]) != 1:
         raise SettingsError(
             f"{name}.sql is not one SELECT: {parsed.get('error_message', 'several statements')}",
             "mend the file",
         )
-    found: dict[str, None] = {}
+    found: Counter[str] = Counter()
     _collect(parsed["statements"], frozenset(), found)
-    return tuple(found)
+    return found
 
 
-def _collect(tree: Any, own: frozenset[str], found: dict[str, None]) -> None:
+def _collect(tree: Any, own: frozenset[str], found: Counter[str]) -> None:
     if isinstance(tree, list):
         for part in tree:
             _collect(part, own, found)
@@ -93,7 +100,7 @@ def _collect(tree: Any, own: frozenset[str], found: dict[str, None]) -> None:
             _collect(part["value"], own, found)
             own |= {part["key"]}
         if tree.get("type") == "BASE_TABLE" and tree["table_name"] not in own:
-            found[tree["table_name"]] = None
+            found[tree["table_name"]] += 1
         for key, part in tree.items():
             if key != "cte_map":
                 _collect(part, own, found)

@@ -31,11 +31,9 @@ def test_every_rule_has_a_label_and_every_column_of_the_union_a_description() ->
 
 
 def test_a_header_is_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    header = (
-        "-- one row per x\n-- order: 7\n-- narrow\n-- once\n-- column x: a number: one\n\n-- free: words\n"
-    )
+    header = "-- one row per x\n-- order: 7\n-- narrow\n-- column x: a number: one\n\n-- free: words\n"
     view = graph_of(tmp_path, monkeypatch, x=f"{header}SELECT 1 AS x;\n").views["x"]
-    assert (view.about, view.order, view.narrow, view.once) == ("one row per x", 7, True, True)
+    assert (view.about, view.order, view.narrow) == ("one row per x", 7, True)
     assert view.columns == {"x": "a number: one"}
     assert view.query == "-- free: words\nSELECT 1 AS x"
 
@@ -74,21 +72,23 @@ def test_views_come_after_those_that_they_read(tmp_path: Path, monkeypatch: pyte
         tmp_path, monkeypatch, a=own, b="-- b\n\nFROM a", y="-- y\n\nFROM z", z="-- z\n\nFROM all_runs"
     )
     assert list(graph.views) == ["z", "y", "a", "b"]
-    assert graph.reads["a"] == ("run_pairs", "z", "y")  # b is here a part of the query, not the view
+    assert graph.reads["a"] == {"run_pairs": 1, "z": 1, "y": 1}  # b is here a part of the query, not the view
     assert graph.sources("b") == {"run_pairs", "all_runs"}
 
 
-def test_what_is_computed_once_stands_in_front_unless_it_is_a_table(
+def test_what_several_views_read_is_computed_once_and_all_is_planned_once_unless_it_is_a_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     views = {
-        "a": "-- a\n-- once\n\nSELECT random() AS r",
-        "b": "-- b\n-- once\n\nFROM a",
+        "a": "-- a\n\nSELECT random() AS r",
+        "b": "-- b\n\nFROM a",
         "c": "-- c\n\nFROM a JOIN b USING (r)",
     }
     graph = graph_of(tmp_path, monkeypatch, **views)
     assert len(duckdb.execute(graph.query("c")).fetchall()) == 1  # two looks at one random number
-    assert "a AS MATERIALIZED" not in graph.query("c", {"a"})
+    assert {n: graph.query("c").count(f"{n} AS ") for n in "ab"} == {"a": 1, "b": 1}
+    assert "b AS NOT MATERIALIZED" in graph.query("c", {"a"})
+    assert "a AS" not in graph.query("c", {"a"})
     assert graph.query("c", {"a", "b"}) == "FROM a JOIN b USING (r)"
 
 

@@ -1,7 +1,6 @@
 -- current pairs with how much their pictures speak for one animal, in [0, 1]
 -- order: 140
 -- narrow
--- once
 -- column comparable: whether both photos may show one side of an animal
 -- column similarity: standing of the cosine: 0 typical of two names, 1 typical of one name
 -- column sharpness: standing of the inverted residual mean

@@ -1,7 +1,6 @@
 -- what each rule suspects: whom it blames, the name that would fit, and the pairs that say so
 -- order: 145
 -- narrow
--- once
 -- column kind: {kinds}
 -- column subject_kind: what is suspect: photo, pair or name
 -- column subject: photo id, pair id or name
