@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from schemas.columns import BOOL, F64, I32, I64, PAIR_KEY, STRING, Table, column, required
 
-JUDGE_VERSION = 1
+JUDGE_VERSION = 2
 """Raised whenever the same evidence would be judged otherwise; part of the fingerprint of judgements."""
 STRINGS = pa.list_(STRING)
 _OF_A_STATE = (
@@ -91,6 +91,7 @@ JUDGED_NAMES = _table(
     required("pairs", I64, "pairs of photos across that were looked at"),
     required("supporting_photos_a", STRINGS, "first photos of the pairs that say so most"),
     required("supporting_photos_b", STRINGS, "second photos of those pairs"),
+    required("supporting_pairs", STRINGS, "pair_id of those pairs, whether or not they were ever scored"),
 )
 JUDGED_PHOTOS = _table(
     "judged_photos",

@@ -33,6 +33,7 @@ RULE_COLUMNS = (
     "blamed_photo",
     "right_name",
     "supporting_pairs",
+    "photos",
     "score",
     "words",
 )

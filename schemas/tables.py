@@ -267,10 +267,12 @@ SUSPECTS = Table(
             *PAIR_KEY,
             column("identity_a", STRING, "name of photo_a when it was ranked"),
             column("identity_b", STRING, "name of photo_b when it was ranked"),
-            required("cosine", F32, "cosine of the two embeddings"),
+            column(
+                "cosine", F32, "cosine of the two embeddings; null for a pair of names that nobody explained"
+            ),
             column("inverted_residual_mean", F32, "Eq. 4, 1 / chip pixels"),
             column("match_coverage", F32, "Eq. 5"),
-            required("n_matches", I32, "mutual matches of deep features"),
+            column("n_matches", I32, "mutual matches of deep features"),
             column("n_inliers", I32, "local matches that the homography explains"),
             column("blamed_photo", STRING, "photo that has the wrong name"),
             column("proposed_name", STRING, "name that would fit"),

@@ -28,7 +28,7 @@ from tasks.judge_evidence import CatalogueEvidence, evidence_of
 from tasks.remaining import Remaining
 from tasks.retrieve import vectors_of
 from tasks.shards import commit
-from tasks.warehouse import shard_name
+from tasks.warehouse import pair_id, shard_name
 
 _FEWEST_NAMES = 2
 _LISTED_NAMES = 0.01
@@ -201,7 +201,7 @@ def _name_rows(settled: Settled, gallery: Gallery, spelled: Sequence[str]) -> Ro
             "name_b": spelled[pair.name_b],
             "photos_a": of_name[pair.name_a],
             "photos_b": of_name[pair.name_b],
-            **_what_names_say(pair, ids),
+            **_what_names_say(pair, gallery),
         }
         for pair in settled.pairs
     ]
@@ -212,21 +212,23 @@ def _name_rows(settled: Settled, gallery: Gallery, spelled: Sequence[str]) -> Ro
             "name_b": "" if owner is None else spelled[owner],
             "photos_a": [ids[i] for i in split.side_a],
             "photos_b": [ids[i] for i in split.side_b],
-            **_what_names_say(split, ids),
+            **_what_names_say(split, gallery),
         }
         for split, owner in settled.splits
     ]
     return [*merges, *splits]
 
 
-def _what_names_say(found: by_names.NamePair | Split, ids: Sequence[str]) -> dict[str, Any]:
+def _what_names_say(found: by_names.NamePair | Split, gallery: Gallery) -> dict[str, Any]:
     """What rows of both kinds have in common."""
+    ids, chips = gallery.photo_ids, gallery.chip_ids
     return {
         "log_odds": found.log_odds,
         "probability": found.probability,
         "pairs": found.n_pairs,
         "supporting_photos_a": [ids[a] for a, _ in found.supporting],
         "supporting_photos_b": [ids[b] for _, b in found.supporting],
+        "supporting_pairs": [pair_id(ids[a], chips[a], ids[b], chips[b]) for a, b in found.supporting],
     }
 
 

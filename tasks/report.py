@@ -37,7 +37,8 @@ _COLOURED_KINDS = 4
 class ReportSuspect:
     """One suspect, shown by one pair; the pictures are WebP files of one size (see `pairx_engine.figure.Figure`) or None.
 
-    `expected`: the expected share of errors among this suspect and all before it.
+    `expected`: the expected share of errors among this suspect and all before it. Names may be shown by two photos that nobody
+    explained: without cosine, scores and pictures.
     """
 
     rank: int
@@ -47,10 +48,10 @@ class ReportSuspect:
     photo_b: str
     identity_a: str | None
     identity_b: str | None
-    cosine: float
+    cosine: float | None
     inverted_residual_mean: float | None
     match_coverage: float | None
-    n_matches: int
+    n_matches: int | None
     n_inliers: int | None
     reason: str
     blamed_photo: str | None = None

@@ -60,7 +60,7 @@ def _judge(warehouse: Warehouse, photos: dict[str, Photo], pairs: list[Pair]) ->
     ))  # fmt: skip
     write("judged_names", {
         "kind": "two_names_one_animal", "name_a": "A", "name_b": "B", "photos_a": ["A0", "A1"], "photos_b": ["B0"],
-        "log_odds": -1.0, "probability": 0.27, "pairs": 2, "supporting_photos_a": ["A1"], "supporting_photos_b": ["B0"],
+        "log_odds": -1.0, "probability": 0.27, "pairs": 2, "supporting_photos_a": ["A1"], "supporting_photos_b": ["B0"], "supporting_pairs": ["x"],
     })  # fmt: skip
     write("candidates",
           {"photo_id": "stranger", "rank": 1, "name": "B", "probability": 0.7},

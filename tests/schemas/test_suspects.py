@@ -44,7 +44,8 @@ def judged_names(
     """A row of `judged_names`; photos in one string."""
     return {
         "kind": kind, "name_a": a, "name_b": b, "photos_a": photos_a.split(), "photos_b": photos_b.split(),
-        "log_odds": 1.0, "probability": probability, "pairs": 9, "supporting_photos_a": [], "supporting_photos_b": [],
+        "log_odds": 1.0, "probability": probability, "pairs": 9, "supporting_photos_a": [photos_a.split()[0]],
+        "supporting_photos_b": [photos_b.split()[0]], "supporting_pairs": ["never scored"],
     }  # fmt: skip
 
 
@@ -164,12 +165,16 @@ def test_two_names_are_one_row_that_blames_no_photo(judge: Judge) -> None:
     assert row["reason"].startswith("A (3 photos) and B (3 photos) look like one animal.")
 
 
-def test_names_without_a_scored_pair_stand_in_judged_names_alone(judge: Judge) -> None:
+def test_names_without_a_scored_pair_are_shown_by_two_photos(judge: Judge) -> None:
     across = [(a, b) for a, b in itertools.combinations(NAMES, 2) if NAMES[a] == "A" and NAMES[b] == "B"]
     names = [judged_names(TWO_NAMES, "A", "B", "a0 a1 a2", "b0 b1 b2", 0.7)]
     connection = judge(Judgement(names=names, unscored=across))
-    assert suspects(connection) == []
-    assert connection.sql("SELECT name_a, name_b FROM judged_names").fetchall() == [("A", "B")]
+    (row,) = suspects(connection)
+    assert (row["kind"], row["photo_a"], row["photo_b"], row["score"]) == (TWO_NAMES, "a0", "b0", 0.7)
+    assert (row["identity_a"], row["identity_b"], row["pair_id"]) == ("A", "B", "never scored")
+    assert row["cosine"] is row["n_matches"] is row["match_coverage"] is None
+    assert row["reason"].endswith("look like one animal. No pair across was explained.")
+    assert connection.sql("SELECT count(*) FROM expected_precision").fetchall() == [(1,)]
 
 
 @pytest.mark.parametrize("owner", ["", "C"])

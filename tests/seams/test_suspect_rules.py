@@ -23,7 +23,7 @@ RULE = """\
 
 SELECT
     'photo' AS subject_kind, if(identity_a IS NULL, photo_a, photo_b) AS subject, subject AS blamed_photo,
-    coalesce(identity_a, identity_b) AS right_name, [pair_id] AS supporting_pairs, evidence AS score,
+    coalesce(identity_a, identity_b) AS right_name, [pair_id] AS supporting_pairs, NULL AS photos, evidence AS score,
     format('{} may be {}.', subject, right_name) AS words
 FROM evidence
 WHERE (identity_a IS NULL) <> (identity_b IS NULL)

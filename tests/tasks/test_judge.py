@@ -220,7 +220,7 @@ def test_judged_names_of_an_earlier_judgement_are_not_shown(judging: Judging) ->
     row = {
         "state": judging.state, "basis": 0, "kind": "two_names_one_animal", "name_a": "once", "name_b": "said",
         "photos_a": ["a"], "photos_b": ["b"], "log_odds": 1.0, "probability": 0.7, "pairs": 1,
-        "supporting_photos_a": [], "supporting_photos_b": [],
+        "supporting_photos_a": [], "supporting_photos_b": [], "supporting_pairs": [],
     }  # fmt: skip
     names.write("judged_names", judging.job.prints.judgements, "old", [row])
     assert judging.ask("SELECT count(*) FROM judged_names WHERE name_a = 'once'") == [(0,)]

@@ -11,6 +11,7 @@ SELECT
     blamed AS blamed_photo,
     right_name,
     [pair_id] AS supporting_pairs,
+    NULL AS photos,
     agreement AS score,
     format('{} ({}) and {} ({}) are one picture: {}.', photo_a, identity_a, photo_b, identity_b, replace(transform, ',', ', '))
     || format(' Their gradients correlate by {:.3f} over {:.0f} % of the smaller one.', agreement, 100 * overlap)

@@ -2,7 +2,7 @@
 -- order: 30
 -- label: One name, two animals?
 
--- The pair to look at is the least likely across the cut that is scored.
+-- The pair to look at is the least likely across the cut that is scored, or else of all.
 WITH across AS (
     SELECT n.name_a, list(pair_id ORDER BY j.log_odds, pair_id) AS pairs
     FROM judged_names AS n
@@ -17,11 +17,12 @@ SELECT
     n.name_a AS subject,
     NULL AS blamed_photo,
     nullif(n.name_b, '') AS right_name,
-    s.pairs AS supporting_pairs,
+    coalesce(s.pairs, n.supporting_pairs) AS supporting_pairs,
+    [n.supporting_photos_a[1], n.supporting_photos_b[1]] AS photos,
     n.probability AS score,
     format('The photos of {} fall into two parts that look like two animals: {} photos and {} ({}{}).',
         n.name_a, len(n.photos_a), len(n.photos_b), array_to_string(n.photos_b[1:5], ', '), if(len(n.photos_b) > 5, ', …', ''))
     || if(n.name_b <> '', format(' The smaller part looks like {}.', n.name_b), '') AS words
 FROM judged_names AS n
-JOIN across AS s USING (name_a)
+LEFT JOIN across AS s USING (name_a)
 WHERE n.kind = 'one_name_two_animals'

@@ -37,6 +37,7 @@ SELECT
         CASE WHEN len(coalesce(against, [])) > 0 THEN against ELSE list_filter([nearest_other], lambda x: x IS NOT NULL) END,
         list_filter([own_pair], lambda x: x IS NOT NULL)
     ) AS supporting_pairs,
+    NULL AS photos,
     p.probability AS score,
     CASE
         WHEN p.proposed_name IS NULL THEN format('{} is called {} and looks like no other name either.', photo_id, p.identity)

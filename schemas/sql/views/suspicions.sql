@@ -7,6 +7,7 @@
 -- column blamed_photo: photo that has the wrong name; null where either of two may have it
 -- column right_name: name that the blamed photo should have; null where the rule cannot tell
 -- column supporting_pairs: ids of the pairs that say so; the first is the one to look at
+-- column photos: the two photos of the first pair, where it may not have been scored; null else
 -- column score: suspicion in [0, 1]; 1 = most suspect
 -- column words: what the pictures say against the names
 
@@ -18,6 +19,7 @@ SELECT
     blamed_photo,
     right_name,
     supporting_pairs,
+    photos,
     CAST(greatest(0, least(1, score)) AS DOUBLE) AS score,
     words
 FROM (
