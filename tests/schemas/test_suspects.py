@@ -188,6 +188,15 @@ def test_a_name_of_two_animals_is_shown_by_the_least_likely_pair_across(judge: J
     assert ("The smaller part looks like C." in row["reason"]) is bool(owner)
 
 
+@pytest.mark.parametrize(("probability", "kinds"), [(0.7, [TWO_NAMES]), (0.3, [COPY, TWO_NAMES])])
+def test_a_copy_under_two_names_that_are_likely_one_animal_is_no_row_of_its_own(
+    judge: Judge, probability: float, kinds: list[str]
+) -> None:
+    names = [judged_names(TWO_NAMES, "A", "C", "a0 a1 a2", "c0 c1 c2", probability)]
+    rows = suspects(judge(Judgement(names=names, copies={("a1", "c1"): CERTAIN_COPY + 0.005})))
+    assert [row["kind"] for row in rows] == kinds
+
+
 def test_a_copy_blames_the_photo_whose_name_is_the_likelier_to_be_wrong(judge: Judge) -> None:
     told = Judgement({"c1": {"probability": 0.04}}, copies={("a1", "c1"): CERTAIN_COPY + 0.005})
     (row,) = suspects(judge(told))

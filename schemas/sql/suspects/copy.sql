@@ -17,7 +17,13 @@ SELECT
     || format(' Their gradients correlate by {:.3f} over {:.0f} % of the smaller one.', agreement, 100 * overlap)
     || coalesce(format(' The other photos speak against the name of {}.', blamed), '') AS words
 FROM copied_photos
-WHERE certain OR NOT EXISTS (
+WHERE (certain OR NOT EXISTS (
     FROM listed_photos AS p WHERE p.photo_id IN (photo_a, photo_b)
+))
+  -- Two names that are likely one animal have such pictures; they are one row, that of the names.
+  AND NOT EXISTS (
+    FROM judged_names AS n
+    WHERE n.kind = 'two_names_one_animal' AND n.probability >= 0.5
+      AND least(n.name_a, n.name_b) = least(identity_a, identity_b) AND greatest(n.name_a, n.name_b) = greatest(identity_a, identity_b)
 )
 QUALIFY row_number() OVER (PARTITION BY coalesce(blamed, pair_id) ORDER BY agreement DESC, pair_id) = 1
