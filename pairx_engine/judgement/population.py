@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit, logit
 
+from pairx_engine.judgement.cuts import FEWEST_IN_A_SIDE
 from pairx_engine.judgement.names import NamePairs
-from pairx_engine.judgement.partition import FEWEST_IN_A_SIDE, Splits
+from pairx_engine.judgement.partition import Splits
 from pairx_engine.judgement.scale import Scale
 from pairx_engine.judgement.sets import Index, Photos, Values
 

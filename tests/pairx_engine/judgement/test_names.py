@@ -10,17 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
 
+from pairx_engine.judgement.cuts import _features, linkage, moved, strength, weakest_cut
+from pairx_engine.judgement.exact_cuts import exact_cuts
 from pairx_engine.judgement.names import NamePair, candidates, described, judge_name_pairs, strongest
 from pairx_engine.judgement.one_row import PhotoSuspect, settle
-from pairx_engine.judgement.partition import (
-    Split,
-    described_splits,
-    judge_splits,
-    linkage,
-    moved,
-    strength,
-    weakest_cut,
-)
+from pairx_engine.judgement.partition import Split, described_splits, judge_splits
 from pairx_engine.judgement.population import joined, population
 from pairx_engine.judgement.scale import Prior, learn
 from pairx_engine.judgement.sets import UPPER, Photos, cross, names_of, photo_keys, told
@@ -218,6 +212,43 @@ def test_the_weakest_cut_of_two_groups_is_the_best_of_all_cuts(seed):
         tuple(np.flatnonzero(best).tolist()),
         tuple(np.flatnonzero(~best).tolist()),
     }
+
+
+@given(st.integers(0, 10_000), st.floats(0, 0.4))
+@settings(max_examples=25, deadline=None)
+def test_a_small_set_is_cut_where_no_cut_is_stronger(seed, gone):
+    random = np.random.default_rng(seed)
+    n = int(random.integers(4, 9))
+    many = []
+    for _ in range(3):
+        odds = random.normal(0, 2, (n, n)) + 2 * np.eye(n)[random.integers(n)][:, None]
+        odds = (odds + odds.T) / 2
+        away = np.triu(random.random((n, n)) < gone, 1) | np.eye(n, dtype=bool)
+        odds[away | away.T] = np.nan
+        many.append(odds)
+    cuts = exact_cuts(np.array(many), np.tanh(many))
+    assert cuts == [exact_cuts(odds[None], np.tanh(odds)[None])[0] for odds in many]
+    for odds, cut in zip(many, cuts, strict=True):
+        filled = np.where(np.isnan(odds), np.nanmean(odds) if (~np.isnan(odds)).any() else 0, odds)
+        tried, part = [], list(range(n))
+        while len(part) >= 4:  # all photos, then without the loneliest, and so on
+            for chosen in (c for k in range(2, len(part) - 1) for c in combinations(part[1:], k)):
+                side = np.isin(part, chosen)
+                tried.append((strength(odds[np.ix_(part, part)], side), np.array(part), side))
+            loneliness = [sum(filled[i, j] for j in part if j != i) for i in part]
+            part.remove(part[int(np.argmin(loneliness))])
+        best = max(value for value, _, _ in tried)
+        if not np.isfinite(best):
+            assert cut is None
+            continue
+        strongest_ones = [(p[~s], p[s]) for value, p, s in tried if value == pytest.approx(best)]
+        assert any(
+            cut.features == pytest.approx(_features(odds, np.tanh(odds), a, b), rel=1e-6, nan_ok=True)
+            and any(set(x) <= set(cut.side_a) and set(y) <= set(cut.side_b) for x, y in ((a, b), (b, a)))
+            for a, b in strongest_ones
+        )
+        assert sorted(cut.side_a + cut.side_b) == list(range(n))
+        assert len(cut.side_a) >= len(cut.side_b)
 
 
 def test_a_single_stranger_makes_no_second_animal():
