@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pairx_engine.judgement.inputs import UNKNOWN, Floats, Ints, Pairs, Photos
+from pairx_engine.judgement.inputs import FOLDS, UNKNOWN, Floats, Ints, Pairs, Photos
 from pairx_engine.judgement.pair_model import PRIOR, TERMS, PairJudgement, embedding_terms_of, surroundings
 
 _AT_ONCE = 8192
@@ -71,16 +72,21 @@ class AnyPair:
 
     def _weights(self, a: Ints, b: Ints, species: int) -> Floats:
         """Weights (n, 5) that were learned without either animal."""
-        fa, fb = self.photos.folds[a], self.photos.folds[b]
-        low, high = np.minimum(fa, fb), np.maximum(fa, fb)
-        low = np.where(low == UNKNOWN, high, low)
-        code = low * 1000 + high
-        out = np.empty((len(a), len(TERMS)))
-        for key in np.unique(code):
-            there = code == key
-            f, g = int(low[there][0]), int(high[there][0])
-            out[there] = self.judged.learned.get((f, g, species), self._any(species))
-        return out
+        by_folds: Floats = self._by_folds[species][self.photos.folds[a], self.photos.folds[b]]
+        return by_folds
+
+    @cached_property
+    def _by_folds(self) -> dict[int, Floats]:
+        """Of each species the weights (FOLDS + 1, FOLDS + 1, 5) by the folds of both photos; the last is that of an unknown name."""
+        found = {}
+        for species in self._surroundings[1]:
+            weights = np.empty((FOLDS + 1, FOLDS + 1, len(TERMS)))
+            for f, g in itertools.product(range(UNKNOWN, FOLDS), repeat=2):
+                low, high = min(f, g), max(f, g)
+                folds = (high if low == UNKNOWN else low), high
+                weights[f, g] = self.judged.learned.get((*folds, species), self._any(species))
+            found[species] = weights
+        return found
 
     def _any(self, species: int) -> Floats:
         """The mean of a species' weights, for folds that no judged pair has; of all, for photos of two species where no pair is."""

@@ -12,7 +12,7 @@ from pairx_engine.judgement.background import background
 from pairx_engine.judgement.calibration import Reliability, reliability
 from pairx_engine.judgement.inputs import Pairs, Photos
 from pairx_engine.judgement.pair_model import PairJudgement, judge_pairs
-from pairx_engine.judgement.photo_model import Errors, PhotoJudgement, judge_photos
+from pairx_engine.judgement.photo_model import Errors, PhotoJudgement, doubts, judge_photos
 from pairx_engine.judgement.voices import Voices, voices
 
 PASSES = 3
@@ -33,11 +33,12 @@ class Judged:
 def judge_evidence(photos: Photos, pairs: Pairs, vectors: NDArray[np.floating]) -> Judged:
     """Judge pairs and names; `vectors` (N, D) are the photos' embeddings of length 1. The order of the pairs does not matter."""
     doubt = np.zeros(len(photos))
-    for _ in range(PASSES):
+    for further in reversed(range(PASSES)):
         judged = judge_pairs(photos, pairs, doubt)
         usual = background(photos, pairs, judged, vectors)
         heard = voices(photos, pairs, judged.log_odds, doubt, usual)
-        found, errors = judge_photos(photos, heard)
-        doubt = np.nan_to_num(found.probability)
+        if further:
+            doubt = doubts(photos, heard)
+    found, errors = judge_photos(photos, heard)
     reliable = reliability(photos, pairs, expit(judged.log_odds))
     return Judged(judged, heard, found, errors, reliable)

@@ -123,22 +123,32 @@ def _log_sum(photo: Ints, value: Floats, base: Floats) -> Floats:
     return out
 
 
+def doubts(photos: Photos, heard: Voices) -> Floats:
+    """The probability that each name is wrong (N,), 0 of photos without one; as `judge_photos` has it."""
+    own_at = _own_voice(photos, heard)
+    return np.nan_to_num(expit(_log_odds_wrong(photos, heard, own_at, _fitted(photos, heard)[0])))
+
+
 def judge_photos(photos: Photos, heard: Voices) -> tuple[PhotoJudgement, Errors]:
     """Judge the names of all photos; needs voices of all of them."""
     n = len(photos)
     own_at = _own_voice(photos, heard)
-    noise, spread = _fitted(photos, heard)
-    right = _log_right(photos, heard, own_at, noise)
     undefended = photos.known & (own_at < 0)
-    log_odds = _log_odds(right, noise, photos.n_names)
-    log_odds = np.where(undefended, noise.logit_e, log_odds)
-    # What a person said is taken at its word.
-    log_odds = np.select([photos.verdict == 1, photos.verdict == 0], [-_TOLD, _TOLD], log_odds)
-    log_odds = np.where(photos.known, log_odds, np.nan)
+    noise, spread = _fitted(photos, heard)
+    log_odds = _log_odds_wrong(photos, heard, own_at, noise)
     proposed, share, rival = _proposals(photos, heard, noise)
     own = np.where(own_at >= 0, heard.value[own_at] if len(heard.value) else np.nan, np.nan)
     judged = PhotoJudgement(log_odds, expit(log_odds), proposed, share, own, rival, undefended, noise)
     return judged, _errors(photos, heard, own_at, noise, spread) if n else Errors(0, 0, 0)
+
+
+def _log_odds_wrong(photos: Photos, heard: Voices, own_at: Ints, noise: Noise) -> Floats:
+    """Log-odds of a wrong name (N,): of undefended photos those of any name, without a name NaN."""
+    log_odds = _log_odds(_log_right(photos, heard, own_at, noise), noise, photos.n_names)
+    log_odds = np.where(own_at < 0, noise.logit_e, log_odds)
+    # What a person said is taken at its word.
+    log_odds = np.select([photos.verdict == 1, photos.verdict == 0], [-_TOLD, _TOLD], log_odds)
+    return np.where(photos.known, log_odds, np.nan)
 
 
 def _own_voice(photos: Photos, heard: Voices) -> Ints:

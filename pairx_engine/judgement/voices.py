@@ -53,10 +53,14 @@ def voices(photos: Photos, pairs: Pairs, log_odds: Floats, doubt: Floats, backgr
     named = photos.names[speaker] != UNKNOWN
     key = (hearer * k + photos.names[speaker])[named]
     order = np.argsort(key, kind="stable")
-    listed, starts, count = np.unique(key[order], return_index=True, return_counts=True)
+    key = key[order]
+    starts = np.flatnonzero(np.r_[True, key[1:] != key[:-1]]) if len(key) else order
+    listed, count = key[starts], np.diff(np.r_[starts, len(key)])
     total = np.logaddexp.reduceat(value[named][order], starts) if len(starts) else np.zeros(0)
     members = np.bincount(photos.names[photos.known], minlength=k).astype(np.float64)
-    alone = np.setdiff1d(np.flatnonzero(photos.known) * k + photos.names[photos.known], listed)
+    own = np.flatnonzero(photos.known) * k + photos.names[photos.known]
+    place = np.searchsorted(listed, own)
+    alone = own[np.append(listed, UNKNOWN)[place] != own]
     every = np.r_[listed, alone]
     total = np.r_[total, np.full(len(alone), -np.inf)]
     count = np.r_[count, np.zeros(len(alone), dtype=np.int64)]
