@@ -91,6 +91,7 @@ def die_in_the_third_pair(marker: str) -> int:
     return os.getpid()
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_after_a_device_died(
     small: Path, scheduler: str, undisturbed: Finished, tmp_path: Path
 ) -> None:

@@ -244,6 +244,7 @@ def test_a_layer_that_cannot_be_tried_shows_before_any_work(
     assert heard.stages == {}
 
 
+@pytest.mark.slow
 def test_a_pair_that_failed_is_counted_and_tried_again(scheduler: str, small: Path, tmp_path: Path) -> None:
     catalogue = tmp_path / "catalogue"
     shutil.copytree(small.parent, catalogue)

@@ -75,6 +75,7 @@ def runs(tmp_path: Path, small: Path, server: str) -> Iterator[Runs]:
         one.clean_up()
 
 
+@pytest.mark.slow
 def test_killed_at_three_stages_one_after_another(runs: Runs, undisturbed: Finished) -> None:
     for stage in ("embed", "score", "draw"):
         assert not MOMENTS[stage](runs.warehouse), f"{stage} was done before its kill"
