@@ -2,11 +2,13 @@
 
 The true name of a photo is one of those that speak of it or a new one,
 
-    P(true = k) = exp(t v_k + s log n_k) / Z    with v_k the voice and n_k the photos of name k,  exp(t u) / Z for a new one,
+    P(true = k) = (exp(t v_k) + exp(t f)) n_k^s / Z    with v_k the voice and n_k the photos of name k,  exp(t u) / Z for a new one,
 
-and the given name is the true one with probability 1 - e, else any other. The temperature t, the weight s of a name's size, the
-novelty u and the share e of wrong names are those under which the given names are most likely; nobody's word is needed, and
-wrong names are part of the model, so they do not bend it (the classical model of random label noise).
+and the given name is the true one with probability 1 - e, else any other. The floor f is for the photos that look like no other
+photo of their own animal: below it voices differ by nothing, so a photo is not called wrong for being hard, only where another name
+speaks up. The temperature t, the weight s of a name's size, the novelty u, the floor f and the share e of wrong names are those under
+which the given names are most likely; nobody's word is needed, and wrong names are part of the model, so they do not bend it (the
+classical model of random label noise).
 """
 
 from __future__ import annotations
@@ -21,9 +23,9 @@ from scipy.special import expit
 from pairx_engine.judgement.inputs import UNKNOWN, Flags, Floats, Ints, Photos
 from pairx_engine.judgement.voices import Voices
 
-_CENTRE = np.array([0.0, 0.5, -3.5, -3.0])
-_SPREAD = np.array([0.5, 0.5, 1.0, 2.0])
-"""What is believed of log t, s, log-odds of e, and u before any photo was seen: mean and standard deviation."""
+_CENTRE = np.array([0.0, 0.5, -3.5, -3.0, -5.0])
+_SPREAD = np.array([0.5, 0.5, 1.0, 2.0, 2.0])
+"""What is believed of log t, s, log-odds of e, u and f before any photo was seen: mean and standard deviation."""
 MOST_LEARNED_FROM = 4000
 """Named photos that the parameters are learned from; of more, every n-th."""
 _DRAWS = 200
@@ -36,12 +38,13 @@ _TOLD = 20.0
 
 @dataclass(frozen=True)
 class Noise:
-    """The parameters of a catalogue: `log_t`, `size`, `logit_e`, `novelty`."""
+    """The parameters of a catalogue: `log_t`, `size`, `logit_e`, `novelty`, `floor`."""
 
     log_t: float
     size: float
     logit_e: float
     novelty: float
+    floor: float
 
     @property
     def share_wrong(self) -> float:
@@ -91,13 +94,20 @@ def true_names(heard: Voices, noise: Noise) -> TrueNames:
     """The model's probabilities of every photo's true name."""
     n = len(heard.background)
     t = np.exp(noise.log_t)
-    z = t * heard.value + noise.size * np.log(heard.size)
+    z = _lifted(heard.value, noise)[0] + noise.size * np.log(heard.size)
     weight, size = _unheard(heard, noise.size)
     with np.errstate(divide="ignore"):
-        unheard = t * heard.background + np.log(weight)
+        unheard = _lifted(heard.background, noise)[0] + np.log(weight)
     new = np.full(n, t * noise.novelty)
     total = _log_sum(heard.photo, z, np.logaddexp(new, unheard))
     return TrueNames(z - total[heard.photo], unheard - total, new - total, size)
+
+
+def _lifted(voice: Floats, noise: Noise) -> tuple[Floats, Floats]:
+    """log(exp(t v) + exp(t f)) of voices, and the share of the first part in it."""
+    t = np.exp(noise.log_t)
+    lifted: Floats = np.logaddexp(t * voice, t * noise.floor)
+    return lifted, np.exp(t * voice - lifted)
 
 
 def _unheard(heard: Voices, power: float) -> tuple[Floats, Floats]:
@@ -193,14 +203,18 @@ class _Likelihood:
         noise, heard, n, own = Noise(*p), self.heard, self.n, self.own
         true = true_names(heard, noise)
         t, e = np.exp(noise.log_t), noise.share_wrong
-        value, size = heard.value, np.log(heard.size)
-        # Of the name that is given and of what is to be expected: the derivatives of z by log t, s and u.
+        # Of what each voice adds: that of the voice itself, and that of the floor.
+        own_part, quiet_part = (_lifted(v, noise)[1] for v in (heard.value, heard.background))
+        value = own_part * heard.value + (1 - own_part) * noise.floor
+        quiet = quiet_part * heard.background + (1 - quiet_part) * noise.floor
+        size = np.log(heard.size)
+        # Of the name that is given and of what is to be expected: the derivatives of z by log t, s, u and f.
         given = _own_or(own, true.named, true.new)
         chance, fresh, unheard = np.exp(true.named), np.exp(true.new), np.exp(true.unheard)
         by_t = t * (
             _own_or(own, value, np.full(n, noise.novelty))
             - np.bincount(heard.photo, chance * value, n)
-            - unheard * heard.background
+            - unheard * quiet
             - fresh * noise.novelty
         )
         by_s = (
@@ -209,12 +223,19 @@ class _Likelihood:
             - unheard * true.unheard_size
         )
         by_u = t * ((own < 0) - fresh)
+        by_f = t * (
+            _own_or(own, 1 - own_part, np.zeros(n))
+            - np.bincount(heard.photo, chance * (1 - own_part), n)
+            - unheard * (1 - quiet_part)
+        )
         right = np.exp(given)
         likely = (1 - e) * right + e / self.others * (1 - right)
         pull = (1 - e - e / self.others) * right / likely
         by_e = (-right + (1 - right) / self.others) / likely * e * (1 - e)
         away = (p - _CENTRE) / _SPREAD
-        slope = -np.array([(pull * by_t).sum(), (pull * by_s).sum(), by_e.sum(), (pull * by_u).sum()])
+        slope = -np.array(
+            [(pull * by_t).sum(), (pull * by_s).sum(), by_e.sum(), (pull * by_u).sum(), (pull * by_f).sum()]
+        )
         return float(-np.log(likely).sum() + (away * away).sum() / 2), slope + away / _SPREAD
 
 
@@ -232,7 +253,7 @@ def _fitted(photos: Photos, heard: Voices) -> tuple[Noise, NDArray[np.float64]]:
     bounds[0] = (bounds[0][0], loss.found)
     bounds[1] = (0.0, 1.5)  # a name of many photos is never less likely for that
     # The likelihood can have several peaks where the pictures say little: the highest counts.
-    starts = (_CENTRE, _CENTRE + np.array([0.0, -0.4, 1.0, -4.0]), _CENTRE + np.array([-1.0, 0.3, 0.0, 3.0]))
+    starts = _CENTRE + np.array([[0, 0, 0, 0, 0], [0, -0.4, 1, -4, 0], [-1, 0.3, 0, 3, 0], [0, 0, 0, 0, 4]])
     peaks = [minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds) for start in starts]
     found = min(peaks, key=lambda peak: float(peak.fun))
     step = 1e-3 * np.eye(len(_CENTRE))
@@ -252,7 +273,7 @@ def _errors(photos: Photos, heard: Voices, own_at: Ints, noise: Noise, spread: N
     some = photos.at(part_rows)
     own = _own_voice(some, part)
     rng = np.random.default_rng(0)
-    at = np.array([noise.log_t, noise.size, noise.logit_e, noise.novelty])
+    at = np.array([noise.log_t, noise.size, noise.logit_e, noise.novelty, noise.floor])
     counts = []
     for draw in rng.multivariate_normal(at, spread, _DRAWS, method="eigh"):
         drawn = Noise(*map(float, draw))

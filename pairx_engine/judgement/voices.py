@@ -49,7 +49,7 @@ def voices(photos: Photos, pairs: Pairs, log_odds: Floats, doubt: Floats, backgr
     k = max(photos.n_names, 1)
     copies = pairs.same_picture & (photos.names[pairs.first] == photos.names[pairs.second])
     hearer, speaker, value = _sides(pairs, log_odds, ~copies)
-    value = value + np.log1p(-np.minimum(doubt[speaker], 0.999))
+    value = value + np.log1p(-np.minimum(doubt[speaker], 1 - 1e-6))
     named = photos.names[speaker] != UNKNOWN
     key = (hearer * k + photos.names[speaker])[named]
     order = np.argsort(key, kind="stable")
