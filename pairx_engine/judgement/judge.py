@@ -12,8 +12,8 @@ from pairx_engine.judgement.background import background
 from pairx_engine.judgement.calibration import Reliability, reliability
 from pairx_engine.judgement.inputs import Pairs, Photos
 from pairx_engine.judgement.pair_model import PairJudgement, judge_pairs
-from pairx_engine.judgement.photo_model import Errors, PhotoJudgement, doubts, judge_photos
-from pairx_engine.judgement.voices import Voices, voices
+from pairx_engine.judgement.photo_model import Errors, PhotoJudgement, doubts_of, judge_photos
+from pairx_engine.judgement.voices import Doubts, Voices, voices
 
 PASSES = 3
 """The first takes every name at its word; each later one learns less from photos whose names the last one doubts."""
@@ -32,13 +32,13 @@ class Judged:
 
 def judge_evidence(photos: Photos, pairs: Pairs, vectors: NDArray[np.floating]) -> Judged:
     """Judge pairs and names; `vectors` (N, D) are the photos' embeddings of length 1. The order of the pairs does not matter."""
-    doubt = np.zeros(len(photos))
+    doubts = Doubts.none(len(photos))
     for further in reversed(range(PASSES)):
-        judged = judge_pairs(photos, pairs, doubt)
+        judged = judge_pairs(photos, pairs, doubts.wrong)
         usual = background(photos, pairs, judged, vectors)
-        heard = voices(photos, pairs, judged.log_odds, doubt, usual)
+        heard = voices(photos, pairs, judged.log_odds, doubts, usual)
         if further:
-            doubt = doubts(photos, heard)
+            doubts = doubts_of(photos, heard)
     found, errors = judge_photos(photos, heard)
     reliable = reliability(photos, pairs, expit(judged.log_odds))
     return Judged(judged, heard, found, errors, reliable)

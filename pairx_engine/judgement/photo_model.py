@@ -21,7 +21,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from pairx_engine.judgement.inputs import UNKNOWN, Flags, Floats, Ints, Photos
-from pairx_engine.judgement.voices import Voices
+from pairx_engine.judgement.voices import Doubts, Voices
 
 _CENTRE = np.array([0.0, 0.5, -3.5, -3.0, -5.0])
 _SPREAD = np.array([0.5, 0.5, 1.0, 2.0, 2.0])
@@ -133,10 +133,12 @@ def _log_sum(photo: Ints, value: Floats, base: Floats) -> Floats:
     return out
 
 
-def doubts(photos: Photos, heard: Voices) -> Floats:
-    """The probability that each name is wrong (N,), 0 of photos without one; as `judge_photos` has it."""
-    own_at = _own_voice(photos, heard)
-    return np.nan_to_num(expit(_log_odds_wrong(photos, heard, own_at, _fitted(photos, heard)[0])))
+def doubts_of(photos: Photos, heard: Voices) -> Doubts:
+    """What `judge_photos` makes of every name, without the numbers for a report."""
+    noise, _ = _fitted(photos, heard)
+    log_odds = _log_odds_wrong(photos, heard, _own_voice(photos, heard), noise)
+    proposed, share, _ = _proposals(photos, heard, noise)
+    return Doubts(np.where(np.isnan(log_odds), -np.inf, log_odds), proposed, share)
 
 
 def judge_photos(photos: Photos, heard: Voices) -> tuple[PhotoJudgement, Errors]:

@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import expit
 
 from pairx_engine.judgement.inputs import UNKNOWN, Flags, Floats, Ints, Pairs, Photos
+
+_SUREST = 1 - 1e-6
+"""No doubt is greater."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,23 +44,43 @@ class Voices:
         )
 
 
-def voices(photos: Photos, pairs: Pairs, log_odds: Floats, doubt: Floats, background: Floats) -> Voices:
+@dataclass(frozen=True, eq=False)
+class Doubts:
+    """What is thought so far of N photos' names: `log_odds` that each is wrong (-inf where nothing speaks against it, or there is
+    none), the name `proposed` instead (-1 for none), and its `share` of what can be true instead."""
+
+    log_odds: Floats
+    proposed: Ints
+    share: Floats
+
+    @classmethod
+    def none(cls, n: int) -> Doubts:
+        """Every name is taken at its word."""
+        return cls(np.full(n, -np.inf), np.full(n, UNKNOWN, dtype=np.int64), np.zeros(n))
+
+    @property
+    def wrong(self) -> Floats:
+        """The probability that each name is wrong (N,)."""
+        return np.asarray(expit(self.log_odds), dtype=np.float64)
+
+
+def voices(photos: Photos, pairs: Pairs, log_odds: Floats, doubts: Doubts, background: Floats) -> Voices:
     """The voices over all photos. Pictures of one picture under one name are no support of each other.
 
-    `doubt` (N,): the probability so far that a photo's name is wrong; it speaks for its name with the rest. `background` (N,): log
-    of the mean odds with photos that there is no pair with. The own name always has a voice unless no photo is left to speak.
+    A photo speaks for its name as far as that is right, and for the proposed one as far as that is true instead. Where two photos of
+    two names look alike, each makes the other suspect, and one of both names is right: so the more suspect one alone is doubted, and
+    the other is heard as if nothing were said of it. `background` (N,): log of the mean odds with photos that there is no pair with.
+    The own name always has a voice unless no photo is left to speak.
     """
     k = max(photos.n_names, 1)
     copies = pairs.same_picture & (photos.names[pairs.first] == photos.names[pairs.second])
-    hearer, speaker, value = _sides(pairs, log_odds, ~copies)
-    value = value + np.log1p(-np.minimum(doubt[speaker], 1 - 1e-6))
-    named = photos.names[speaker] != UNKNOWN
-    key = (hearer * k + photos.names[speaker])[named]
+    key, value, counted = _said(photos, _sides(pairs, log_odds, ~copies), doubts, k)
     order = np.argsort(key, kind="stable")
     key = key[order]
     starts = np.flatnonzero(np.r_[True, key[1:] != key[:-1]]) if len(key) else order
-    listed, count = key[starts], np.diff(np.r_[starts, len(key)])
-    total = np.logaddexp.reduceat(value[named][order], starts) if len(starts) else np.zeros(0)
+    listed = key[starts]
+    count = np.add.reduceat(counted[order].astype(np.int64), starts) if len(starts) else order
+    total = np.logaddexp.reduceat(value[order], starts) if len(starts) else np.zeros(0)
     members = np.bincount(photos.names[photos.known], minlength=k).astype(np.float64)
     own = np.flatnonzero(photos.known) * k + photos.names[photos.known]
     place = np.searchsorted(listed, own)
@@ -76,6 +100,22 @@ def voices(photos: Photos, pairs: Pairs, log_odds: Floats, doubt: Floats, backgr
     kept = np.flatnonzero(size > 0)
     kept = kept[np.argsort(every[kept], kind="stable")]
     return Voices(photo[kept], name[kept], mean[kept], size[kept], background, members[: photos.n_names])
+
+
+def _said(
+    photos: Photos, sides: tuple[Ints, Ints, Floats], doubts: Doubts, k: int
+) -> tuple[Ints, Floats, Flags]:
+    """Log-odds (n,) that count for hearer x k + name, and whether the speaker is one of the name's photos."""
+    hearer, speaker, value = sides
+    doubted = doubts.log_odds[speaker] > doubts.log_odds[hearer]
+    wrong = doubts.wrong
+    named = photos.names[speaker] != UNKNOWN
+    given = value + np.where(doubted, np.log1p(-np.minimum(wrong, _SUREST))[speaker], 0.0)
+    instead = wrong * doubts.share * (doubts.proposed != UNKNOWN)
+    moved = doubted & named & (instead[speaker] > 1 - _SUREST)
+    key = np.r_[(hearer * k + photos.names[speaker])[named], (hearer * k + doubts.proposed[speaker])[moved]]
+    said = np.r_[given[named], value[moved] + np.log(instead[speaker[moved]])]
+    return key, said, np.arange(len(key)) < named.sum()
 
 
 def _copied(photos: Photos, pairs: Pairs, copies: Flags) -> Ints:
