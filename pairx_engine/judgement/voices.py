@@ -67,9 +67,9 @@ class Doubts:
 def voices(photos: Photos, pairs: Pairs, log_odds: Floats, doubts: Doubts, background: Floats) -> Voices:
     """The voices over all photos. Pictures of one picture under one name are no support of each other.
 
-    A photo speaks for its name as far as that is right, and for the proposed one as far as that is true instead. Where two photos of
-    two names look alike, each makes the other suspect, and one of both names is right: so the more suspect one alone is doubted, and
-    the other is heard as if nothing were said of it. `background` (N,): log of the mean odds with photos that there is no pair with.
+    A photo speaks for its name as far as that is right. Where each of two photos is thought to have the other's name, one look at both
+    made both suspect, and one of the names is right: so the more suspect one alone is doubted and speaks, to the other, for the name
+    proposed for it, while the other is heard as if nothing were said of it. `background` (N,): log of the mean odds with photos that there is no pair with.
     The own name always has a voice unless no photo is left to speak.
     """
     k = max(photos.n_names, 1)
@@ -107,12 +107,14 @@ def _said(
 ) -> tuple[Ints, Floats, Flags]:
     """Log-odds (n,) that count for hearer x k + name, and whether the speaker is one of the name's photos."""
     hearer, speaker, value = sides
-    doubted = doubts.log_odds[speaker] > doubts.log_odds[hearer]
-    wrong = doubts.wrong
     named = photos.names[speaker] != UNKNOWN
-    given = value + np.where(doubted, np.log1p(-np.minimum(wrong, _SUREST))[speaker], 0.0)
-    instead = wrong * doubts.share * (doubts.proposed != UNKNOWN)
-    moved = doubted & named & (instead[speaker] > 1 - _SUREST)
+    mutual = named & (doubts.proposed[speaker] == photos.names[hearer])
+    mutual &= doubts.proposed[hearer] == photos.names[speaker]
+    more = doubts.log_odds[speaker] > doubts.log_odds[hearer]
+    wrong = doubts.wrong
+    given = value + np.where(~mutual | more, np.log1p(-np.minimum(wrong, _SUREST))[speaker], 0.0)
+    instead = wrong * doubts.share
+    moved = mutual & more & (instead[speaker] > 1 - _SUREST)
     key = np.r_[(hearer * k + photos.names[speaker])[named], (hearer * k + doubts.proposed[speaker])[moved]]
     said = np.r_[given[named], value[moved] + np.log(instead[speaker[moved]])]
     return key, said, np.arange(len(key)) < named.sum()
