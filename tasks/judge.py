@@ -160,6 +160,7 @@ def _judges(judged: Judged, species: Sequence[str]) -> Rows:
         "size": noise.size,
         "share_wrong": noise.share_wrong,
         "novelty": noise.novelty,
+        "floor": noise.floor,
     }
     return [
         *weights,

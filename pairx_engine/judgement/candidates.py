@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -26,7 +26,8 @@ class Candidate:
 
 def candidates(photos: Photos, heard: Voices, noise: Noise) -> list[Candidate]:
     """The likeliest answers of every photo without a name, likeliest first; a new animal comes behind a name as likely."""
-    true = true_names(heard, noise)
+    # Without the floor, which would spread a photo that looks like no other over all names: that is what a new animal looks like.
+    true = true_names(heard, replace(noise, floor=-np.inf))
     named, new = true.named, true.new
     found = []
     starts = np.searchsorted(heard.photo, np.arange(len(photos) + 1))

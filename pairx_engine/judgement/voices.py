@@ -108,7 +108,7 @@ def _said(
     """Log-odds (n,) that count for hearer x k + name, and whether the speaker is one of the name's photos."""
     hearer, speaker, value = sides
     named = photos.names[speaker] != UNKNOWN
-    mutual = named & (doubts.proposed[speaker] == photos.names[hearer])
+    mutual = named & photos.known[hearer] & (doubts.proposed[speaker] == photos.names[hearer])
     mutual &= doubts.proposed[hearer] == photos.names[speaker]
     more = doubts.log_odds[speaker] > doubts.log_odds[hearer]
     wrong = doubts.wrong

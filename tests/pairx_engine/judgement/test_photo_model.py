@@ -18,7 +18,7 @@ from pairx_engine.judgement.candidates import candidates
 from pairx_engine.judgement.inputs import UNKNOWN, Pairs, Photos
 from pairx_engine.judgement.judge import judge_evidence
 from pairx_engine.judgement.photo_model import Noise, judge_photos, true_names
-from pairx_engine.judgement.voices import Voices, voices
+from pairx_engine.judgement.voices import Doubts, Voices, voices
 from tests.pairx_engine.judgement.drawn_evidence import drawn, nearest_pairs, some, truth, with_signals
 
 EVERY = ("log_odds", "probability", "proposed", "share", "own", "rival", "undefended")
@@ -35,7 +35,7 @@ def heard_by(seed, photos=30, names=7, share=0.15):
     of = Photos.of(given_names, [None] * photos)
     same = of.names[first] == of.names[second]
     odds = random.normal(np.where(same, 1.0, -3.0), 2)
-    return of, voices(of, pairs, odds, np.zeros(photos), random.normal(-6, 1, photos))
+    return of, voices(of, pairs, odds, Doubts.none(photos), random.normal(-6, 1, photos))
 
 
 def naive_likelihood(p, photos, heard):
@@ -54,7 +54,9 @@ def naive_likelihood(p, photos, heard):
     )
 
 
-points = st.tuples(st.floats(-1, 0.5), st.floats(0.05, 1.4), st.floats(-6, 0), st.floats(-6, 1))
+points = st.tuples(
+    st.floats(-1, 0.5), st.floats(0.05, 1.4), st.floats(-6, 0), st.floats(-6, 1), st.floats(-9, 1)
+)
 
 
 @given(st.integers(0, 10_000), points)
@@ -74,7 +76,7 @@ def test_of_many_photos_every_nth_is_learned_from(monkeypatch):
     loss = photo_model._Likelihood(photos, heard)
     rows = np.flatnonzero(photos.known)[::3]
     assert loss.n == len(rows) == 10
-    p = np.array([0.1, 0.4, -3, -2])
+    p = np.array([0.1, 0.4, -3, -2, -4])
     true, e = true_names(heard, Noise(*p)), expit(-3.0)
     own = photo_model._own_voice(photos, heard)
     right = np.exp(np.where(own >= 0, true.named[own], true.new))[rows]
@@ -282,6 +284,46 @@ def test_a_lone_photo_is_undefended_and_says_nothing_but_the_share_of_errors():
 def test_nobody_speaks_where_there_are_no_voices():
     none = np.zeros(0)
     heard = Voices(none.astype(int), none.astype(int), none, none, np.full(2, -5.0), none)
-    true = true_names(heard, Noise(0.0, 0.5, -3.0, -3.0))
+    true = true_names(heard, Noise(0.0, 0.5, -3.0, -3.0, -5.0))
     np.testing.assert_allclose(np.exp(true.new), 1)
     assert np.isneginf(true.unheard).all()
+
+
+def test_of_two_photos_that_make_each_other_suspect_one_is_blamed():
+    """Three of A and three of B; a2 looks like b0 alone, and the other photos of B look like b0 a little less than like B's."""
+    names = ["A", "A", "A", "B", "B", "B", *"CCDDEEFF"]
+    ids = {name: i for i, name in enumerate(["a0", "a1", "a2", "b0", "b1", "b2"])}
+    odds = {("a0", "a1"): 5, ("b1", "b2"): 5, ("a2", "b0"): 6, ("b0", "b1"): -1, ("b0", "b2"): -1}
+    odds = {(ids[a], ids[b]): v for (a, b), v in odds.items()} | {(i, i + 1): 5 for i in range(6, 14, 2)}
+    n, p = len(names), len(odds)
+    first, second = np.array(list(odds)).T
+    none = np.zeros(p, dtype=np.int64)
+    pairs = Pairs(first, second, none.astype(float), none, none, none.astype(bool), {}, none - 1)
+    photos, usual = Photos.of(names, [None] * n), np.full(n, -7.0)
+
+    def judged(doubts):
+        heard = voices(photos, pairs, np.array(list(odds.values()), float), doubts, usual)
+        return judge_photos(photos, heard)[0].probability, photo_model.doubts_of(photos, heard)
+
+    alone, doubts = judged(Doubts.none(n))
+    assert doubts.log_odds[ids["a2"]] > doubts.log_odds[ids["b0"]]
+    together, _ = judged(doubts)
+    assert together[ids["a2"]] > 0.5 > together[ids["b0"]]
+    assert together[ids["b0"]] < alone[ids["b0"]]
+
+
+def test_a_photo_that_looks_like_no_other_is_not_called_wrong_for_that():
+    names = [name for name in "ABCDEFGHIJ" for _ in range(4)]
+    own = [
+        (4 * k + i, 4 * k + j) for k in range(10) for i in range(4) for j in range(i) if {i, j} <= {0, 1, 2}
+    ]
+    first, second = np.sort(np.array(own), axis=1).T
+    none = np.zeros(len(own), dtype=np.int64)
+    pairs = Pairs(first, second, none.astype(float), none, none, none.astype(bool), {}, none - 1)
+    photos, background = Photos.of(names, [None] * 40), np.random.default_rng(0).normal(-7, 0.5, 40)
+    heard = voices(photos, pairs, np.full(len(own), 5.0), Doubts.none(40), background)
+    judged, errors = judge_photos(photos, heard)
+    hard = np.arange(40) % 4 == 3  # every fourth has no pair with any
+    assert judged.probability[hard].max() < 0.35
+    assert judged.probability[~hard].max() < 0.01
+    assert errors.expected < 5

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import expit
 
 from pairx_engine.judgement import background as background_module
 from pairx_engine.judgement.any_pair import AnyPair
@@ -16,7 +17,7 @@ from pairx_engine.judgement.candidates import MOST, candidates
 from pairx_engine.judgement.inputs import UNKNOWN, Pairs, Photos
 from pairx_engine.judgement.pair_model import embedding_terms_of, judge_pairs, surroundings
 from pairx_engine.judgement.photo_model import Noise, true_names
-from pairx_engine.judgement.voices import voices
+from pairx_engine.judgement.voices import Doubts, voices
 from tests.pairx_engine.judgement.drawn_evidence import drawn, some
 
 
@@ -35,13 +36,14 @@ def scene(seed, photos=14, names=5, share=0.5):
         Photos.of(given_names, [None] * photos),
         pairs,
         random.normal(-1, 3, p),
-        random.uniform(0, 1, photos),
+        Doubts(random.normal(0, 4, photos), random.integers(-1, 2, photos), random.uniform(0, 1, photos)),
         random.normal(-6, 1, photos),
     )
 
 
-def naive_voices(photos, pairs, odds, doubt, usual):
+def naive_voices(photos, pairs, odds, doubts, usual):
     names = photos.names.tolist()
+    wrong, moved = expit(doubts.log_odds), {}
     heard = {}
     copies = {i: set() for i in range(len(names))}
     for p in range(len(pairs)):
@@ -51,9 +53,22 @@ def naive_voices(photos, pairs, odds, doubt, usual):
             copies[b].add(a)
             continue
         for hearer, speaker in ((a, b), (b, a)):
-            if names[speaker] != UNKNOWN:
-                said = np.exp(odds[p]) * (1 - min(doubt[speaker], 0.999))
-                heard.setdefault((hearer, names[speaker]), {})[speaker] = said
+            if names[speaker] == UNKNOWN:
+                continue
+            said, chance = np.exp(odds[p]), min(wrong[speaker], 1 - 1e-6)
+            mutual = (
+                names[hearer] != UNKNOWN
+                and doubts.proposed[speaker] == names[hearer]
+                and doubts.proposed[hearer] == names[speaker]
+            )
+            more = doubts.log_odds[speaker] > doubts.log_odds[hearer]
+            own = said * (1 - chance) if more or not mutual else said
+            heard.setdefault((hearer, names[speaker]), {})[speaker] = own
+            instead = wrong[speaker] * doubts.share[speaker]
+            if mutual and more and instead > 1e-6:
+                key = hearer, int(doubts.proposed[speaker])
+                heard.setdefault(key, {})
+                moved[key] = moved.get(key, 0) + said * instead
     for i, name in enumerate(names):
         if name != UNKNOWN:
             heard.setdefault((i, name), {})
@@ -63,7 +78,7 @@ def naive_voices(photos, pairs, odds, doubt, usual):
         if name == names[i]:
             speakers = [j for j in speakers if j not in copies[i]]
         if speakers:
-            total = sum(said.get(j, np.exp(usual[i])) for j in speakers)
+            total = sum(said.get(j, np.exp(usual[i])) for j in speakers) + moved.get((i, name), 0)
             out[i, name] = (np.log(total / len(speakers)), len(speakers))
     return out
 
@@ -106,18 +121,20 @@ def naive_true_names(heard, noise, photos):
         weights = {UNKNOWN: np.exp(t * noise.novelty)}
         for name, size in enumerate(heard.sizes):
             said = voice.get((i, name), heard.background[i])
-            weights[name] = np.exp(t * said) * others.get((i, name), size) ** noise.size
+            weights[name] = (np.exp(t * said) + np.exp(t * noise.floor)) * others.get(
+                (i, name), size
+            ) ** noise.size
         total = sum(weights.values())
         out.append({name: w / total for name, w in weights.items()})
     return out
 
 
-@given(st.integers(0, 10_000), st.floats(-1, 0.5), st.floats(0, 1.5), st.floats(-6, 1))
+@given(st.integers(0, 10_000), st.floats(-1, 0.5), st.floats(0, 1.5), st.floats(-6, 1), st.floats(-9, 1))
 @settings(max_examples=25)
-def test_what_may_be_true_are_all_names_and_a_new_animal(seed, log_t, size, novelty):
+def test_what_may_be_true_are_all_names_and_a_new_animal(seed, log_t, size, novelty, floor):
     photos, *rest = scene(seed, names=8, share=0.2)
     heard = voices(photos, *rest)
-    noise = Noise(log_t, size, -3.0, novelty)
+    noise = Noise(log_t, size, -3.0, novelty, floor)
     true = true_names(heard, noise)
     expected = naive_true_names(heard, noise, len(photos))
     for i, chances in enumerate(expected):
@@ -139,8 +156,8 @@ def test_what_may_be_true_are_all_names_and_a_new_animal(seed, log_t, size, nove
 @settings(max_examples=20)
 def test_candidates_are_ranked_sum_below_one_and_hold_a_new_animal(seed):
     photos, *rest = scene(seed, 30, 10, 0.6)
-    heard, noise = voices(photos, *rest), Noise(0.0, 0.5, -3.0, -2.0)
-    expected = naive_true_names(heard, noise, len(photos))
+    heard, noise = voices(photos, *rest), Noise(0.0, 0.5, -3.0, -2.0, -5.0)
+    expected = naive_true_names(heard, replace(noise, floor=-np.inf), len(photos))
     by_photo = {}
     for c in candidates(photos, heard, noise):
         by_photo.setdefault(c.photo, []).append(c)
