@@ -34,6 +34,7 @@ _FEWEST_NAMES = 2
 _LISTED_NAMES = 0.01
 """Probability from which pairs of names, and names that may be two, are kept."""
 _MOST_LISTED = 2000
+_MISNAMED = 0.5
 Rows = list[dict[str, Any]]
 
 
@@ -115,7 +116,7 @@ def _names(
     any_pair = AnyPair(evidence.photos, evidence.pairs, judged.pairs, vectors)
     keys = gallery.keys
     seen = PhotosOfNames(
-        evidence.photos.names,
+        _without_misnamed(evidence, judged),
         evidence.photos.species,
         keys.encounter.astype(np.int64),
         codes_of(gallery.photos["viewpoint"].to_pylist()),
@@ -124,16 +125,22 @@ def _names(
     )
     pairs = by_names.judge_name_pairs(seen)
     splits = judge_splits(seen, pairs)
-    wrong = {s.photo: s.proposed for s in suspects if s.probability >= 0.5 and s.proposed is not None}
-    # A side whose photos are each said to be another known animal's is a matter of photos.
-    cuts = [
-        split
-        for split in described_splits(seen, splits, _LISTED_NAMES, _MOST_LISTED)
-        if 2 * sum(photo in wrong for photo in split.side_b) <= len(split.side_b)
-    ]
+    cuts = described_splits(seen, splits, _LISTED_NAMES, _MOST_LISTED)
     sizes = dict(enumerate(np.bincount(evidence.photos.names[evidence.photos.known]).tolist()))
     merges = by_names.described(seen, pairs, _LISTED_NAMES, _MOST_LISTED)
     return settle(suspects, merges, cuts, sizes), population(seen, pairs, splits)
+
+
+def _without_misnamed(evidence: CatalogueEvidence, judged: Judged) -> NDArray[np.int64]:
+    """Codes of names (N,), unknown for photos that are likely another known animal's: they are a matter of photos and tell nothing
+    of the name that they bear. Where that is most of a name's photos, the name itself is the matter, and keeps them."""
+    names, photos = evidence.photos.names, judged.photos
+    misnamed = evidence.photos.known & (photos.probability >= _MISNAMED) & (photos.proposed != UNKNOWN)
+    sizes, away = (
+        np.bincount(names[rows], minlength=evidence.photos.n_names)
+        for rows in (evidence.photos.known, misnamed)
+    )
+    return np.where(misnamed & (2 * away[names] <= sizes[names]), UNKNOWN, names)
 
 
 def _judges(judged: Judged, species: Sequence[str]) -> Rows:
