@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +19,7 @@ from schemas.stages import JUDGE
 from schemas.tables import GALLERIES, TABLES
 from tasks.gallery import Gallery
 from tasks.job import Job
-from tasks.judge import _keyed, _tables, judge
+from tasks.judge import _keyed, _tables, _without_misnamed, judge
 from tasks.judge_evidence import CatalogueEvidence
 from tasks.remaining import look
 from tasks.run_log import RunLog
@@ -110,3 +112,13 @@ def test_what_the_views_show_of_few_photos_is_judged_once(photos: list[Photo], t
     with look(job, RunLog(job).columns("s")) as (connection, _):
         assert connection.sql("FROM suspects WHERE probability > 0.05").fetchall() == []
         assert connection.sql("SELECT photos FROM judged_catalogues").fetchall() == [(len(read),)]
+
+
+def test_photos_that_are_likely_misnamed_tell_nothing_of_their_name_unless_they_are_most_of_it() -> None:
+    given, _ = evidence([*"AAAABBBB", None])
+    photos = SimpleNamespace(
+        probability=np.array([0.9, 0.1, 0.1, 0.6, 0.9, 0.9, 0.9, 0.1, np.nan]),
+        proposed=np.array([1, -1, -1, -1, 0, 0, 0, -1, -1]),
+    )
+    found = _without_misnamed(given, cast(Any, SimpleNamespace(photos=photos)))
+    assert found.tolist() == [-1, 0, 0, 0, 1, 1, 1, 1, -1]
