@@ -26,12 +26,16 @@ from pairx_engine.judgement.voices import Doubts, Voices
 _CENTRE = np.array([0.0, 0.5, -3.5, -3.0, -5.0])
 _SPREAD = np.array([0.5, 0.5, 1.0, 2.0, 2.0])
 """What is believed of log t, s, log-odds of e, u and f before any photo was seen: mean and standard deviation."""
+_STARTS = _CENTRE + np.array([[0, 0, 0, 0, 0], [0, -0.4, 1, -4, 0], [-1, 0.3, 0, 3, 0], [0, 0, 0, 0, 4]])
+"""The likelihood can have several peaks where the pictures say little: the highest that is reached from these counts."""
 MOST_LEARNED_FROM = 4000
 """Named photos that the parameters are learned from; of more, every n-th."""
 _DRAWS = 200
 _BESIDE = 0.1
 """Standard deviation, as a share of the number of errors, of what the model leaves out: photos that are wrong together, names that
 few photos tell. Stated, not learned."""
+_FAR = 100.0
+"""Nothing is further from the floor than that, in log-odds."""
 _TOLD = 20.0
 """Log-odds of what a person said."""
 
@@ -81,33 +85,40 @@ class Errors:
 @dataclass(frozen=True, eq=False)
 class TrueNames:
     """What can be true of N photos, as log-probabilities: the name of each voice (V,), a name without a voice (N,), a new
-    animal (N,); and the mean log of the size of names without a voice (N,), by their weights.
+    animal (N,); and the mean log of the size of names without a voice (N,), by their weights. `spoken` (V,), `quiet` (N,): how much
+    of a voice, and of a name without one, is no floor.
     """
 
     named: Floats
     unheard: Floats
     new: Floats
     unheard_size: Floats
+    spoken: Floats
+    quiet: Floats
 
 
 def true_names(heard: Voices, noise: Noise) -> TrueNames:
     """The model's probabilities of every photo's true name."""
     n = len(heard.background)
     t = np.exp(noise.log_t)
-    z = _lifted(heard.value, noise)[0] + noise.size * np.log(heard.size)
+    lifted, spoken = _lifted(heard.value, noise)
+    z = lifted + noise.size * np.log(heard.size)
     weight, size = _unheard(heard, noise.size)
+    lifted, quiet = _lifted(heard.background, noise)
     with np.errstate(divide="ignore"):
-        unheard = _lifted(heard.background, noise)[0] + np.log(weight)
+        unheard = lifted + np.log(weight)
     new = np.full(n, t * noise.novelty)
     total = _log_sum(heard.photo, z, np.logaddexp(new, unheard))
-    return TrueNames(z - total[heard.photo], unheard - total, new - total, size)
+    return TrueNames(z - total[heard.photo], unheard - total, new - total, size, spoken, quiet)
 
 
 def _lifted(voice: Floats, noise: Noise) -> tuple[Floats, Floats]:
     """log(exp(t v) + exp(t f)) of voices, and the share of the first part in it."""
     t = np.exp(noise.log_t)
-    lifted: Floats = np.logaddexp(t * voice, t * noise.floor)
-    return lifted, np.exp(t * voice - lifted)
+    if np.isneginf(noise.floor):
+        return t * voice, np.ones(len(voice))
+    above = np.exp(np.clip(t * (voice - noise.floor), -_FAR, _FAR))
+    return t * noise.floor + np.log1p(above), above / (1 + above)
 
 
 def _unheard(heard: Voices, power: float) -> tuple[Floats, Floats]:
@@ -135,7 +146,7 @@ def _log_sum(photo: Ints, value: Floats, base: Floats) -> Floats:
 
 def doubts_of(photos: Photos, heard: Voices) -> Doubts:
     """What `judge_photos` makes of every name, without the numbers for a report."""
-    noise, _ = _fitted(photos, heard)
+    noise, _ = _fitted(photos, heard, _STARTS[:1])
     log_odds = _log_odds_wrong(photos, heard, _own_voice(photos, heard), noise)
     proposed, share, _ = _proposals(photos, heard, noise)
     return Doubts(np.where(np.isnan(log_odds), -np.inf, log_odds), proposed, share)
@@ -146,7 +157,7 @@ def judge_photos(photos: Photos, heard: Voices) -> tuple[PhotoJudgement, Errors]
     n = len(photos)
     own_at = _own_voice(photos, heard)
     undefended = photos.known & (own_at < 0)
-    noise, spread = _fitted(photos, heard)
+    noise, spread = _fitted(photos, heard, _STARTS)
     log_odds = _log_odds_wrong(photos, heard, own_at, noise)
     proposed, share, rival = _proposals(photos, heard, noise)
     own = np.where(own_at >= 0, heard.value[own_at] if len(heard.value) else np.nan, np.nan)
@@ -206,7 +217,7 @@ class _Likelihood:
         true = true_names(heard, noise)
         t, e = np.exp(noise.log_t), noise.share_wrong
         # Of what each voice adds: that of the voice itself, and that of the floor.
-        own_part, quiet_part = (_lifted(v, noise)[1] for v in (heard.value, heard.background))
+        own_part, quiet_part = true.spoken, true.quiet
         value = own_part * heard.value + (1 - own_part) * noise.floor
         quiet = quiet_part * heard.background + (1 - quiet_part) * noise.floor
         size = np.log(heard.size)
@@ -246,7 +257,7 @@ def _own_or(own: Ints, value: Floats, otherwise: Floats) -> Floats:
     return np.where(own >= 0, value[own], otherwise) if len(value) else otherwise
 
 
-def _fitted(photos: Photos, heard: Voices) -> tuple[Noise, NDArray[np.float64]]:
+def _fitted(photos: Photos, heard: Voices, starts: NDArray[np.float64]) -> tuple[Noise, NDArray[np.float64]]:
     """The parameters at which the given names are most likely, and their covariance (4, 4) by the curvature there."""
     loss = _Likelihood(photos, heard)
     bounds = [(c - 6 * s, c + 6 * s) for c, s in zip(_CENTRE, _SPREAD, strict=True)]
@@ -254,8 +265,6 @@ def _fitted(photos: Photos, heard: Voices) -> tuple[Noise, NDArray[np.float64]]:
     # little, sharper ones would make every name a suspect.
     bounds[0] = (bounds[0][0], loss.found)
     bounds[1] = (0.0, 1.5)  # a name of many photos is never less likely for that
-    # The likelihood can have several peaks where the pictures say little: the highest counts.
-    starts = _CENTRE + np.array([[0, 0, 0, 0, 0], [0, -0.4, 1, -4, 0], [-1, 0.3, 0, 3, 0], [0, 0, 0, 0, 4]])
     peaks = [minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds) for start in starts]
     found = min(peaks, key=lambda peak: float(peak.fun))
     step = 1e-3 * np.eye(len(_CENTRE))
