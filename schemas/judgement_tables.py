@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from schemas.columns import BOOL, F64, I32, I64, PAIR_KEY, STRING, Table, column, required
 
-JUDGE_VERSION = 2
+JUDGE_VERSION = 1
 """Raised whenever the same evidence would be judged otherwise; part of the fingerprint of judgements."""
 STRINGS = pa.list_(STRING)
 _OF_A_STATE = (
