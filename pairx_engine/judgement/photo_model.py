@@ -145,7 +145,7 @@ def _log_sum(photo: Ints, value: Floats, base: Floats) -> Floats:
 
 
 def doubts_of(photos: Photos, heard: Voices) -> Doubts:
-    """What `judge_photos` makes of every name, without the numbers for a report."""
+    """What is to be thought of every name before the next pass: as in `judge_photos`, but with parameters sought from one start."""
     noise, _ = _fitted(photos, heard, _STARTS[:1])
     log_odds = _log_odds_wrong(photos, heard, _own_voice(photos, heard), noise)
     proposed, share, _ = _proposals(photos, heard, noise)

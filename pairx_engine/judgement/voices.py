@@ -69,8 +69,8 @@ def voices(photos: Photos, pairs: Pairs, log_odds: Floats, doubts: Doubts, backg
 
     A photo speaks for its name as far as that is right. Where each of two photos is thought to have the other's name, one look at both
     made both suspect, and one of the names is right: so the more suspect one alone is doubted and speaks, to the other, for the name
-    proposed for it, while the other is heard as if nothing were said of it. `background` (N,): log of the mean odds with photos that there is no pair with.
-    The own name always has a voice unless no photo is left to speak.
+    proposed for it, while the other is heard as if nothing were said of it. `background` (N,): log of the mean odds with photos that
+    there is no pair with. The own name always has a voice unless no photo is left to speak.
     """
     k = max(photos.n_names, 1)
     copies = pairs.same_picture & (photos.names[pairs.first] == photos.names[pairs.second])

@@ -28,7 +28,7 @@ from tasks.retrieve import vectors_of
 from tests.benchmarks.cases import SHARED
 from tests.benchmarks.suspects.judged import judged_views
 from tests.benchmarks.suspects.measures import average_precision
-from tests.benchmarks.suspects.sets import BenchSet, _folder, _states, known_sets
+from tests.benchmarks.suspects.sets import BenchSet, known_sets, state_folder, states_of
 from tests.benchmarks.suspects.states import NAMES, Plan, State, misnamed
 from tests.benchmarks.suspects.store import Evidence, one_thread, retrieve
 
@@ -72,8 +72,8 @@ def measured(one: BenchSet, plan: Plan, work: Path) -> Iterator[Mapping[str, flo
     catalogue = read_catalogue(str(one.metadata), one.root)
     with ThreadPoolExecutor(1) as pool:
         rows = evidence.take_in([catalogue], pool)
-    for state in _states(one, plan, catalogue, rows, {}):
-        folder = f"ablation-{_folder(one, state)}"
+    for state in states_of(one, plan, catalogue, rows, {}):
+        folder = f"ablation-{state_folder(one, state)}"
         job = evidence.state(folder, rows, state.names)
         found, missing = retrieve(job)
         if missing:

@@ -85,9 +85,10 @@ def run_set(
     extras = _extras(one, plan, evidence, catalogue, rows)
     if extras:
         rows = evidence.take_in(map(read_catalogue, sorted({str(path) for path, _ in extras.values()})), pool)
-    planned = list(_states(one, plan, catalogue, rows, {key: found for key, (_, found) in extras.items()}))
+    planned = list(states_of(one, plan, catalogue, rows, {key: found for key, (_, found) in extras.items()}))
     jobs = [
-        (wide if s.kind == RETRIEVAL else evidence).state(_folder(one, s), rows, s.names) for s in planned
+        (wide if s.kind == RETRIEVAL else evidence).state(state_folder(one, s), rows, s.names)
+        for s in planned
     ]
     say(f"{one.label}: {len(planned)} states of {len(rows)} photos; finding their pairs …")
     found = list(pool.map(retrieve, jobs))
@@ -99,14 +100,14 @@ def run_set(
     for s, measured in zip(planned, pool.map(_assessed, planned, jobs, hashes), strict=True):
         label = f"{one.label}: {s.kind}"
         yield from (Row(label, s.share, s.seed, *row) for row in measured)
-        evidence.drop(_folder(one, s))
+        evidence.drop(state_folder(one, s))
 
 
 def _assessed(state: State, job: Job, hashed: str) -> list[Measured]:
     return assess(state, judge(job, hashed))
 
 
-def _folder(one: BenchSet, state: State) -> str:
+def state_folder(one: BenchSet, state: State) -> str:
     """A name in the letters of shards."""
     return "".join(c if c.isalnum() and c.isascii() else "-" for c in f"{one.label}-{state.name}".lower())
 
@@ -126,7 +127,7 @@ def _extras(
     return found
 
 
-def _states(
+def states_of(
     one: BenchSet,
     plan: Plan,
     catalogue: Catalogue,
