@@ -25,6 +25,10 @@ FINGERPRINTS = {
 }
 """One of digits alone: readers must not take it for a number."""
 LAYER = "blocks.3"
+RUN = {f"{stage}_fingerprint": print_ for stage, print_ in FINGERPRINTS.items()} | {
+    "layer": LAYER, "top_k": 5, "same_name_k": 2
+}  # fmt: skip
+"""Columns of `current_run` that see all of a toy's rows."""
 _HOMOGRAPHY = [1.0, 0, 0, 0, 1, 0, 0, 0, 1]
 _START = datetime(2026, 3, 1, 22, 0, tzinfo=UTC)
 
@@ -184,6 +188,13 @@ def _judged_photo(photo: Photo, probability: float = 0.001, **changes: Any) -> d
 
 def _log_odds(probability: float) -> float:
     return math.log(probability / (1 - probability))
+
+
+def likeness(a: Photo, b: Photo) -> Pair:
+    """A pair of one name is alike and one of two is not, but for photo A0, with which it is the other way round."""
+    same = (a.identity == b.identity) == (a.photo_id != "A0" != b.photo_id)
+    cosine, coverage, inliers = (0.8, 0.5, 30) if same else (0.4, 0.1, None)
+    return Pair(a.photo_id, b.photo_id, cosine, coverage=coverage, n_inliers=inliers)
 
 
 def pair_key(first: Photo, second: Photo) -> dict[str, Any]:

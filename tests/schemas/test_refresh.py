@@ -19,10 +19,10 @@ from schemas.views import Views, install_views, partitions
 from tasks.warehouse import Warehouse
 from tests.toy_warehouse import (
     FINGERPRINTS,
-    LAYER,
-    Pair,
+    RUN,
     Photo,
     Toy,
+    likeness,
     run_row,
     write_judgement,
     write_pairs,
@@ -35,9 +35,6 @@ RELATIONS = [
     *(f"all_{name}" for name in TABLES),
     *(f"run_{name}" for name in partitions()),
 ]
-RUN = {f"{stage}_fingerprint": f for stage, f in FINGERPRINTS.items()} | {
-    "layer": LAYER, "top_k": 5, "same_name_k": 2
-}  # fmt: skip
 HERD = [Photo(f"{name}{i}", name, f"e{name}{i}") for name in "AB" for i in range(3)]
 TIME = datetime(2026, 5, 1, tzinfo=UTC)
 PHOTOS, PAIRS = ("photos", "embeddings", "keypoints"), ("pairs", "matches", "relevances", "scores")
@@ -81,11 +78,6 @@ def write(photos: list[Photo]) -> Callable[[Warehouse], None]:
 
 def start_a_run(warehouse: Warehouse) -> None:
     warehouse.write("runs", "all", "r", [run_row("r", "started", TIME, Toy([], []))])
-
-
-def likeness(a: Photo, b: Photo) -> Pair:
-    same = (a.identity == b.identity) == (a.photo_id != "A0" != b.photo_id)
-    return Pair(a.photo_id, b.photo_id, 0.8 if same else 0.4, coverage=0.5 if same else 0.1)
 
 
 PAIRED = [likeness(a, b) for a, b in itertools.combinations(HERD, 2)]

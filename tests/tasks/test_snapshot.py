@@ -26,21 +26,18 @@ from tasks.console import connect_analyst, run_query
 from tasks.query_results import QueryError
 from tasks.snapshot import check_snapshots, earlier_snapshots, remove_old_snapshots, write_snapshot
 from tasks.warehouse import Warehouse
+from tests import toy_warehouse
 from tests.toy_warehouse import (
-    FINGERPRINTS,
-    LAYER,
-    Pair,
     Photo,
     Toy,
+    likeness,
     run_row,
     write_judgement,
     write_pairs,
     write_photos,
 )
 
-RUN = {f"{stage}_fingerprint": f for stage, f in FINGERPRINTS.items()} | {
-    "layer": LAYER, "top_k": 5, "same_name_k": 2, "state": "s"
-}  # fmt: skip
+RUN = toy_warehouse.RUN | {"state": "s"}
 HERD = [Photo(f"{name}{i}", name, f"e{name}{i}") for name in "ABC" for i in range(3)]
 
 
@@ -74,17 +71,6 @@ def few_views(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytes
     """A few views in the place of the product's."""
     if "all_views" not in request.fixturenames:
         monkeypatch.setattr(sql_files, "FOLDERS", [copied(tmp_path / "few")])
-
-
-def likeness(a: Photo, b: Photo) -> Pair:
-    same = (a.identity == b.identity) == (a.photo_id != "A0" != b.photo_id)
-    return Pair(
-        a.photo_id,
-        b.photo_id,
-        0.8 if same else 0.4,
-        coverage=0.5 if same else 0.1,
-        n_inliers=30 if same else None,
-    )
 
 
 PAIRED = [likeness(a, b) for a, b in itertools.combinations(HERD, 2)]
