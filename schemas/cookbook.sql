@@ -40,7 +40,7 @@ FROM reliability
 ORDER BY bin;
 
 -- How much is wrong in all, how many animals there are, and how good the probabilities are beside those of the cosine alone
-SELECT photos, names, wrong_names, wrong_names_low, wrong_names_high, animals, animals_low, animals_high,
+SELECT photos, names, wrong_names, wrong_names_low, wrong_names_high, sensitivity, animals, animals_low, animals_high,
     calibration_error, brier, brier_cosine
 FROM judged_catalogues;
 

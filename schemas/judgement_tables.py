@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from schemas.columns import BOOL, F64, I32, I64, PAIR_KEY, STRING, Table, column, required
 
-JUDGE_VERSION = 1
+JUDGE_VERSION = 2
 """Raised whenever the same evidence would be judged otherwise; part of the fingerprint of judgements."""
 STRINGS = pa.list_(STRING)
 _OF_A_STATE = (
@@ -36,7 +36,7 @@ JUDGES = _table(
     required(
         "part",
         STRING,
-        "weight of a term of the embeddings, trust in a signal (0 = no say), or names: parameters of wrong names",
+        "weight of a term of the embeddings, trust in a signal (0 = no say), level: what levels matched pairs, or names: parameters of wrong names",
     ),
     column(
         "fold_a", I32, "with fold_b: the folds of animals that the weight was learned without; null otherwise"
@@ -64,6 +64,11 @@ JUDGED_CATALOGUES = _table(
     required("wrong_names", F64, "expected number of photos under a wrong name"),
     required("wrong_names_low", F64, "lower end of the interval that holds it nine times in ten"),
     required("wrong_names_high", F64, "upper end of that interval"),
+    column(
+        "sensitivity",
+        F64,
+        "by how much wrong_names grows for each name that the judgement itself makes wrong, 0 to 1; null where it can make none",
+    ),
     column("animals", F64, "expected number of animals among photos with a name"),
     column("animals_low", F64, "lower end of the interval that holds it nine times in ten"),
     column("animals_high", F64, "upper end of that interval"),

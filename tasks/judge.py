@@ -17,7 +17,7 @@ from pairx_engine.judgement.candidates import candidates
 from pairx_engine.judgement.inputs import UNKNOWN, codes_of
 from pairx_engine.judgement.judge import Judged, judge_evidence
 from pairx_engine.judgement.one_row import PhotoSuspect, Settled, settle
-from pairx_engine.judgement.pair_model import TERMS
+from pairx_engine.judgement.pair_model import LEVEL, TERMS
 from pairx_engine.judgement.partition import Split, described_splits, judge_splits
 from pairx_engine.judgement.population import Population, population
 from pairx_engine.judgement.sets import Photos as PhotosOfNames
@@ -161,6 +161,7 @@ def _judges(judged: Judged, species: Sequence[str]) -> Rows:
     trust = [
         {**empty, "part": "trust", "term": term, "value": value} for term, value in judged.pairs.trust.items()
     ]
+    levels = zip(("shift", "slope"), judged.pairs.level, strict=True)
     noise = judged.photos.noise
     names = {
         "temperature": float(np.exp(noise.log_t)),
@@ -172,6 +173,7 @@ def _judges(judged: Judged, species: Sequence[str]) -> Rows:
     return [
         *weights,
         *trust,
+        *({**empty, "part": LEVEL, "term": term, "value": value} for term, value in levels),
         *({**empty, "part": "names", "term": term, "value": value} for term, value in names.items()),
     ]
 
@@ -184,6 +186,7 @@ def _catalogue(gallery: Gallery, judged: Judged, animals: Population | None, nam
         "wrong_names": errors.expected,
         "wrong_names_low": errors.low,
         "wrong_names_high": errors.high,
+        "sensitivity": _known(errors.sensitivity),
         "animals": None if animals is None else animals.estimate,
         "animals_low": None if animals is None else float(animals.low),
         "animals_high": None if animals is None else float(animals.high),

@@ -102,14 +102,14 @@ def _judgement(connection: duckdb.DuckDBPyConnection) -> ReportJudgement | None:
     """None where nothing has been judged."""
     found = connection.execute(
         """
-        SELECT names, wrong_names, wrong_names_low, wrong_names_high, animals, animals_low, animals_high,
+        SELECT names, sensitivity, wrong_names, wrong_names_low, wrong_names_high, animals, animals_low, animals_high,
                (SELECT count(*) FROM judged_photos WHERE undefended), calibration_error, brier, brier_cosine
         FROM judged_catalogues
         """
     ).fetchone()
     if found is None:
         return None
-    names, *numbers, undefended, error, brier, brier_cosine = found
+    names, sensitivity, *numbers, undefended, error, brier, brier_cosine = found
     wrong, animals = numbers[:3], numbers[3:]
     bins = connection.execute("SELECT pairs, stated, found FROM reliability ORDER BY bin").fetchall()
     unknown = connection.execute(
@@ -124,6 +124,7 @@ def _judgement(connection: duckdb.DuckDBPyConnection) -> ReportJudgement | None:
     return ReportJudgement(
         names=names,
         wrong_names=Estimate(*wrong),
+        sensitivity=sensitivity,
         animals=None if animals[0] is None else Estimate(*animals),
         undefended=undefended,
         calibration_error=error,

@@ -68,12 +68,22 @@ def _isotonic(photos: Photos, pairs: Pairs, same: Floats, asked: Flags) -> Float
     """Isotonic calibration of the cosine, cross-fitted by animal (P,)."""
     a, b = photos.folds[pairs.first], photos.folds[pairs.second]
     low, high = np.minimum(a, b), np.maximum(a, b)
-    out = np.full(len(pairs), same[asked].mean())
+    usual = same[asked].mean()
+    out = np.full(len(pairs), usual)
     for f in range(FOLDS):
         for g in range(f, FOLDS):
             here = asked & (low == f) & (high == g)
             train = asked & (low != UNKNOWN) & ~(np.isin(a, (f, g)) | np.isin(b, (f, g)))
             if here.any() and train.any():
                 fitted = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip")
-                out[here] = fitted.fit(pairs.cosine[train], same[train]).predict(pairs.cosine[here])
+                fitted.fit(pairs.cosine[train], same[train], sample_weight=_fair(same[train], usual))
+                out[here] = fitted.predict(pairs.cosine[here])
     return out
+
+
+def _fair(same: Floats, usual: float) -> Floats:
+    """Weights (n,) by which as large a share is of one name as `usual`: leaving animals out takes most of all pairs of two."""
+    share = same.mean()
+    if not 0 < share < 1:
+        return np.ones(len(same))
+    return np.where(same > 0, usual / share, (1 - usual) / (1 - share))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -76,7 +77,8 @@ class Pairs:
     `first`, `second`: rows of `Photos`. `cosine` of their embeddings. `rank_first`: place of the second photo among the photos
     nearest to the first one whatever their names, from 1, and 0 beyond the list; `rank_second` the other way round.
     `same_picture`: whether the two are one picture, which speaks for no name. `signals`: values by name, NaN where missing.
-    `verdict`: 1 where a person said one animal, 0 two animals, -1 where nobody did.
+    `verdict`: 1 where a person said one animal, 0 two animals, -1 where nobody did. Up to rank `top_k` pairs were matched whatever
+    their names; of those beyond it, names decided which have signals.
     """
 
     first: Ints
@@ -87,10 +89,11 @@ class Pairs:
     same_picture: Flags
     signals: Mapping[str, Floats]
     verdict: Ints
+    top_k: int = sys.maxsize
 
     def __post_init__(self) -> None:
-        lengths = {len(v) for k, v in vars(self).items() if k != "signals"} | {
-            len(v) for v in self.signals.values()
+        lengths = {
+            len(v) for v in (*vars(self).values(), *self.signals.values()) if isinstance(v, np.ndarray)
         }
         if len(lengths) > 1:
             raise ValueError(f"the columns of pairs must have one length, not {sorted(lengths)}")
@@ -101,4 +104,14 @@ class Pairs:
     @property
     def retrieved(self) -> Flags:
         """Pairs that were found among the nearest whatever their names: the one selection that does not know names."""
-        return (self.rank_first > 0) | (self.rank_second > 0)
+        return self._within(sys.maxsize)
+
+    @property
+    def matched(self) -> Flags:
+        """Those of them that were matched, too, whatever their names: what signals are to be learned from."""
+        return self._within(self.top_k)
+
+    def _within(self, rank: int) -> Flags:
+        first, second = self.rank_first, self.rank_second
+        within: Flags = ((first > 0) & (first <= rank)) | ((second > 0) & (second <= rank))
+        return within

@@ -8,11 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from pairx_engine.judgement.any_pair import AnyPair
 from pairx_engine.judgement.background import background
 from pairx_engine.judgement.calibration import Reliability, reliability
 from pairx_engine.judgement.inputs import Pairs, Photos
 from pairx_engine.judgement.pair_model import PairJudgement, judge_pairs
 from pairx_engine.judgement.photo_model import Errors, PhotoJudgement, doubts_of, judge_photos
+from pairx_engine.judgement.sensitivity import sensitivity_of, widened
 from pairx_engine.judgement.voices import Doubts, Voices, voices
 
 PASSES = 3
@@ -40,5 +42,8 @@ def judge_evidence(photos: Photos, pairs: Pairs, vectors: NDArray[np.floating]) 
         if further:
             doubts = doubts_of(photos, heard)
     found, errors = judge_photos(photos, heard)
+    doubt = np.nan_to_num(found.probability)
+    told = sensitivity_of(AnyPair(photos, pairs, judged, vectors), usual, doubt, found.noise)
+    errors = widened(errors, told, int((photos.known & ~found.undefended).sum()))
     reliable = reliability(photos, pairs, expit(judged.log_odds))
     return Judged(judged, heard, found, errors, reliable)

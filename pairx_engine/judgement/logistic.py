@@ -2,31 +2,72 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.optimize import minimize
-from scipy.special import expit, log_expit
+from scipy.special import expit
 
-from pairx_engine.judgement.inputs import Flags, Floats
+from pairx_engine.judgement.inputs import Flags, Floats, Ints
+
+_TINY = 1e-300
 
 
-def fit_logistic(
-    x: Floats, y: Floats, weight: Floats, centre: Floats, strength: Floats, rising: Flags
-) -> Floats:
-    """Weights w (D,) that minimise sum_i weight_i log(1 + exp(-s_i x_i w)) + (w - centre)' S (w - centre) / 2.
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """Of n cases the answer `yes` in [0, 1] that was given (a share counts as both), and the case's `weight`, each (n,).
 
-    S is the matrix `strength` (D, D), or has the `strength` (D,) on its diagonal.
+    The given answer of a case that is in truth a yes is yes with probability `sure` (n,), that of a no by mistake with
+    `chance` times 1 - sure, as names are given: one mistake parts two photos of one animal surely, and joins those of two
+    animals hardly ever. A sure answer can weigh without bounds; one that can be a mistake cannot.
+    """
 
-    `x` (n, D), `y` (n,) in [0, 1] (a share counts as both answers), s = 1 for yes and -1 for no; `weight` (n,). Those of
-    `rising` (D,) are held at or above zero. Without any rows the answer is `centre`, so a prior serves where nothing can be
-    learned. The objective is convex, so the result does not depend on where the search begins.
+    yes: Floats
+    weight: Floats
+    sure: Floats
+    chance: float = 0.0
+
+    @classmethod
+    def plain(cls, yes: Floats, weight: Floats) -> Answers:
+        """Answers that are no mistakes."""
+        return cls(yes, weight, np.ones(len(yes)))
+
+    def at(self, rows: Ints, weight: Floats | None = None) -> Answers:
+        """Those of some cases, with other weights if given."""
+        return Answers(
+            self.yes[rows], self.weight[rows] if weight is None else weight, self.sure[rows], self.chance
+        )
+
+    def loss(self, margin: Floats) -> tuple[float, Floats]:
+        """-sum_i weight_i log P(given answer_i) at log-odds `margin` (n,) of the true ones, and its derivatives by these (n,).
+
+        P(yes is given) = sure sigma(margin) + chance (1 - sure) sigma(-margin).
+        """
+        true, false = expit(margin), expit(-margin)
+        least = self.chance * (1 - self.sure)
+        given = self.sure * true + least * false
+        # 1 - given, without the loss of digits that taking it from 1 brings.
+        other = (1 - self.sure) * true + (1 - least) * false
+        loss = -(
+            self.weight * (self.yes * np.log(given + _TINY) + (1 - self.yes) * np.log(other + _TINY))
+        ).sum()
+        pull = (1 - self.yes) / (other + _TINY) - self.yes / (given + _TINY)
+        return float(loss), self.weight * pull * (self.sure - least) * true * false
+
+
+def fit_logistic(x: Floats, answers: Answers, centre: Floats, strength: Floats, rising: Flags) -> Floats:
+    """Weights w (D,) that minimise the loss of the answers at log-odds x w, plus (w - centre)' S (w - centre) / 2.
+
+    S is the matrix `strength` (D, D), or has the `strength` (D,) on its diagonal. `x` (n, D). Those of `rising` (D,) are held at
+    or above zero. Without any rows the answer is `centre`, so a prior serves where nothing can be learned. Where all answers are
+    sure the objective is convex; else the optimum is the one that is reached from the prior.
     """
 
     def objective(w: Floats) -> tuple[float, Floats]:
-        margin = x @ w
-        loss = -(weight * (y * log_expit(margin) + (1 - y) * log_expit(-margin))).sum()
+        loss, slope = answers.loss(x @ w)
         away = w - centre
         pull = strength * away if strength.ndim == 1 else strength @ away
-        return float(loss + away @ pull / 2), x.T @ (weight * (expit(margin) - y)) + pull
+        return float(loss + away @ pull / 2), x.T @ slope + pull
 
     bounds = [(0.0 if up else None, None) for up in rising]
     start = np.where(rising, np.maximum(centre, 0), centre)

@@ -13,13 +13,15 @@ from itertools import combinations_with_replacement
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.special import expit, log_expit
 
 from pairx_engine.judgement.inputs import FOLDS, UNKNOWN, Flags, Floats, Ints, Pairs, Photos
-from pairx_engine.judgement.logistic import fit_logistic
+from pairx_engine.judgement.logistic import Answers, fit_logistic
 
 TERMS = ("prior", "cosine", "crowding", "nearer_rank", "farther_rank")
-"""Terms of the part of the embeddings; those of the signals follow."""
+"""Terms of the part of the embeddings; `LEVEL` and those of the signals follow."""
+LEVEL = "level"
+"""The term of matched pairs that levels the part of the embeddings: evidence that few pairs have, and those strongly, speaks a little
+against each pair without it."""
 PRIOR = np.array([-0.5, 1.5, -0.75, 0.5, 0.5])
 """Weights where nothing can be learned: a guess of the right signs and of sizes below what a good model teaches, not a measurement."""
 RISING = np.array([False, True, False, True, True])
@@ -35,6 +37,8 @@ MOST_LEARNED_FROM = 30_000
 """Pairs that one part learns from; of more, every n-th."""
 _SIGNAL_STRENGTH = 3.0
 _WIDEST = 10.0
+LEAST_DOUBT = 0.02
+"""Probability that any name is wrong, before and after it was looked at: no name is learned from as if it could not be."""
 _VERDICT_WEIGHT = 5.0
 """A person's verdict counts as much as so many names."""
 FREE = "about_"
@@ -46,13 +50,15 @@ class PairJudgement:
     """Of P pairs: `log_odds` (P,) that each shows one animal, the sum of `added` (P, T) over the `terms`.
 
     `learned`: weights (T,) by the two folds that they were learned without and the species (-1 for all); `trust`: the share of
-    each signal's part that held-out animals grant it, 0 for a signal without a say.
+    each signal's part that held-out animals grant it, 0 for a signal without a say; `level`: (a, b), by which matched pairs get
+    a + (b - 1) times the part of their embeddings.
     """
 
     terms: tuple[str, ...]
     added: Floats
     learned: Mapping[tuple[int, int, int], Floats]
     trust: Mapping[str, float]
+    level: tuple[float, float] = (0.0, 1.0)
 
     @property
     def log_odds(self) -> Floats:
@@ -64,27 +70,28 @@ class PairJudgement:
 def judge_pairs(photos: Photos, pairs: Pairs, doubt: Floats) -> PairJudgement:
     """Judge all pairs; `doubt` (N,) in [0, 1] is the probability so far that a photo's name is wrong.
 
-    A pair counts in learning by how sure both its names are.
+    Learning takes into account how sure both names of a pair are.
     """
-    labels, weight = _labels(photos, pairs, doubt)
-    learnable = pairs.retrieved & ~pairs.same_picture & (weight > 0)
+    told = _told(photos, pairs, doubt)
+    learnable = pairs.retrieved & ~pairs.same_picture & (told.weight > 0)
     folds = _fold_codes(photos, pairs)
     names = tuple(sorted(pairs.signals))
-    added = np.zeros((len(pairs), len(TERMS) + len(names)))
+    terms = (*TERMS, LEVEL, *names)
+    added = np.zeros((len(pairs), len(terms)))
     x = embedding_terms(photos, pairs)
-    learned = _embedding_part(photos, pairs, folds, x, labels, weight, learnable)
+    learned = _embedding_part(photos, pairs, folds, x, told, learnable)
     _apply(photos, pairs, folds, x, learned, added[:, : len(TERMS)])
     del x
     rows = _scored(pairs)
     if not len(rows):
-        return PairJudgement((*TERMS, *names), added, learned, dict.fromkeys(names, 0.0))
+        return PairJudgement(terms, added, learned, dict.fromkeys(names, 0.0))
     odds = added[rows, : len(TERMS)].sum(axis=1)
     z = _surplus(pairs, names, rows, odds)
     rises = np.array([not name.startswith(FREE) for name in names])
-    able = learnable[rows]
-    more, trust = _signal_part(folds[rows], z, rises, odds, labels[rows], weight[rows], able)
+    able = (learnable & pairs.matched)[rows]
+    more, trust, level = _signal_part(folds[rows], z, rises, odds, told.at(rows), able)
     added[rows, len(TERMS) :] = more
-    return PairJudgement((*TERMS, *names), added, learned, dict(zip(names, trust.tolist(), strict=True)))
+    return PairJudgement(terms, added, learned, dict(zip(names, trust.tolist(), strict=True)), level)
 
 
 def _scored(pairs: Pairs) -> Ints:
@@ -95,14 +102,19 @@ def _scored(pairs: Pairs) -> Ints:
     return np.flatnonzero(known)
 
 
-def _labels(photos: Photos, pairs: Pairs, doubt: Floats) -> tuple[Floats, Floats]:
-    """Whether each pair has one name, and how much it counts: 0 where a name is unknown and nobody gave a verdict."""
+def _told(photos: Photos, pairs: Pairs, doubt: Floats) -> Answers:
+    """Whether each pair has one name, and how sure that is; it weighs nothing where a name is unknown and nobody gave a verdict."""
     a, b = pairs.first, pairs.second
     same = (photos.names[a] == photos.names[b]).astype(np.float64)
     known = photos.known[a] & photos.known[b]
-    weight = np.where(known, (1 - doubt[a]) * (1 - doubt[b]), 0.0)
-    told = pairs.verdict >= 0
-    return np.where(told, pairs.verdict, same).astype(np.float64), np.where(told, _VERDICT_WEIGHT, weight)
+    right = 1 - np.maximum(doubt, LEAST_DOUBT)
+    asked = pairs.verdict >= 0
+    return Answers(
+        np.where(asked, pairs.verdict, same).astype(np.float64),
+        np.where(asked, _VERDICT_WEIGHT, known.astype(np.float64)),
+        np.where(asked, 1.0, right[a] * right[b]),
+        1 / max(photos.n_names, 2),
+    )
 
 
 def embedding_terms(photos: Photos, pairs: Pairs) -> Floats:
@@ -178,21 +190,20 @@ def _species(photos: Photos, pairs: Pairs) -> Iterator[tuple[int, Flags]]:
 
 
 def _embedding_part(
-    photos: Photos, pairs: Pairs, folds: Ints, x: Floats, labels: Floats, weight: Floats, learnable: Flags
+    photos: Photos, pairs: Pairs, folds: Ints, x: Floats, told: Answers, learnable: Flags
 ) -> dict[tuple[int, int, int], Floats]:
     """The weights (5,) by the two folds that they were learned without and the species."""
     learned: dict[tuple[int, int, int], Floats] = {}
     groups = [(species, _some(learnable & rows)) for species, rows in _species(photos, pairs)]
     some = _some(learnable)
     for f, g in _asked(folds):
-        rows, fair = _free(folds, labels, weight, some, f, g)
-        common = fit_logistic(x[rows], labels[rows], fair, PRIOR, STRENGTH, RISING)
+        rows, answers = _free(folds, told, some, f, g)
+        common = fit_logistic(x[rows], answers, PRIOR, STRENGTH, RISING)
         for species, own in groups:
             w = common
             if len(groups) > 1:
-                rows, fair = _free(folds, labels, weight, own, f, g)
-                lean = np.full(len(TERMS), SPECIES_STRENGTH)
-                w = fit_logistic(x[rows], labels[rows], fair, common, lean, RISING)
+                rows, answers = _free(folds, told, own, f, g)
+                w = fit_logistic(x[rows], answers, common, np.full(len(TERMS), SPECIES_STRENGTH), RISING)
             learned[f, g, species] = w
     return learned
 
@@ -238,8 +249,8 @@ def _asked(folds: Ints) -> Iterator[tuple[int, int]]:
             yield f, g
 
 
-def _free(folds: Ints, labels: Floats, weight: Floats, rows: Ints, f: int, g: int) -> tuple[Ints, Floats]:
-    """Of some rows those of pairs that have an animal of neither fold, and their weights.
+def _free(folds: Ints, told: Answers, rows: Ints, f: int, g: int) -> tuple[Ints, Answers]:
+    """Of some rows those of pairs that have an animal of neither fold, and what is told of them.
 
     They are weighed so that as many have one name as among all rows: leaving out two parts of the animals leaves three fifths of
     the pairs of one name, but only nine in twenty-five of those of two.
@@ -250,6 +261,7 @@ def _free(folds: Ints, labels: Floats, weight: Floats, rows: Ints, f: int, g: in
     if f == UNKNOWN:
         free[:] = True
     left = rows[free[folds[rows]]]
+    labels, weight = told.yes, told.weight
     fair = weight[left].copy()
     for same in (True, False):
         of_class = (labels[left] >= 0.5) == same
@@ -257,7 +269,7 @@ def _free(folds: Ints, labels: Floats, weight: Floats, rows: Ints, f: int, g: in
         if kept > 0:
             fair[of_class] *= weight[rows[(labels[rows] >= 0.5) == same]].sum() / kept
     total = fair.sum()
-    return left, fair * (weight[left].sum() / total) if total > 0 else fair
+    return left, told.at(left, fair * (weight[left].sum() / total) if total > 0 else fair)
 
 
 def _some(rows: Flags) -> Ints:
@@ -269,12 +281,12 @@ def _some(rows: Flags) -> Ints:
 def _surplus(pairs: Pairs, names: tuple[str, ...], rows: Ints, odds: Floats) -> Floats:
     """Signals (n, S) of some rows beyond what the embeddings lead one to expect, in spreads; 0 where missing.
 
-    What is to be expected is a parabola of the log-odds of the embeddings (n,) over the retrieved pairs.
+    What is to be expected is a parabola of the log-odds of the embeddings (n,) over the pairs that were matched whatever their names.
     """
     out = np.zeros((len(rows), len(names)))
     scale = np.clip(odds, -10, 10)
     curve = np.column_stack([np.ones(len(rows)), scale, scale * scale])
-    fair = (pairs.retrieved & ~pairs.same_picture)[rows]
+    fair = (pairs.matched & ~pairs.same_picture)[rows]
     for k, name in enumerate(names):
         value = pairs.signals[name][rows]
         there = np.isfinite(value)
@@ -290,9 +302,9 @@ def _surplus(pairs: Pairs, names: tuple[str, ...], rows: Ints, odds: Floats) -> 
 
 
 def _signal_part(
-    folds: Ints, z: Floats, rises: Flags, odds: Floats, labels: Floats, weight: Floats, learnable: Flags
-) -> tuple[Floats, Floats]:
-    """What each signal adds (n, S) to scored pairs, and the share of it that held-out animals grant (S,)."""
+    folds: Ints, z: Floats, rises: Flags, odds: Floats, told: Answers, learnable: Flags
+) -> tuple[Floats, Floats, tuple[float, float]]:
+    """What the level and each signal add (n, 1 + S) to scored pairs; the share of it that held-out animals grant (S,); the level."""
     n = z.shape[1]
     added = np.zeros_like(z)
     # The embeddings' part is a covariate with a slope of its own: among scored pairs it may mean more or less.
@@ -302,36 +314,35 @@ def _signal_part(
     rising = np.r_[False, True, rises]
     some = _some(learnable)
     for f, g in _asked(folds):
-        rows, fair = _free(folds, labels, weight, some, f, g)
-        w = fit_logistic(x[rows], labels[rows], fair, centre, strength, rising)
+        rows, answers = _free(folds, told, some, f, g)
+        w = fit_logistic(x[rows], answers, centre, strength, rising)
         asked = folds == _code(f, g)
         added[asked] = z[asked] * w[2:]
     held = some[folds[some] != _code(UNKNOWN, UNKNOWN)]
-    trust = granted(added[held], odds[held], labels[held], weight[held])
-    return added * trust, trust
+    trust, (shift, slope) = granted(added[held], odds[held], told.at(held))
+    if not trust.any():
+        shift, slope = 0.0, 1.0
+    level = shift + (slope - 1) * np.clip(odds, -15, 15)
+    return np.column_stack([level, added * trust]), trust, (shift, slope)
 
 
-def granted(added: Floats, odds: Floats, labels: Floats, weight: Floats) -> Floats:
-    """The share in [0, 1] of what each of S signals adds (n, S) that pairs of animals it was not learned from bear out.
+def granted(added: Floats, odds: Floats, told: Answers) -> tuple[Floats, tuple[float, float]]:
+    """The share in [0, 1] of what each of S signals adds (n, S) that pairs of animals it was not learned from bear out, and (a, b).
 
-    The shares t minimise the log-loss of a + b odds + sum_k t_k added_k plus sum_k s_k t_k, where s_k is the standard error of the
+    The shares t minimise the loss at a + b odds + sum_k t_k added_k, plus sum_k s_k t_k, where s_k is the standard error of the
     loss's slope at t_k = 0: a signal has no say unless what it adds is larger than its own chance.
     """
     n = added.shape[1]
     if not len(odds):
-        return np.zeros(n)
+        return np.zeros(n), (0.0, 1.0)
     base = np.column_stack([np.ones(len(odds)), np.clip(odds, -15, 15)])
-    start = fit_logistic(
-        base, labels, weight, np.array([0.0, 1.0]), np.array([0.5, 2.0]), np.array([False, True])
-    )
-    wrong = weight * (labels - expit(base @ start))
-    chance = np.sqrt(((added * wrong[:, None]) ** 2).sum(axis=0))
+    start = fit_logistic(base, told, np.array([0.0, 1.0]), np.array([0.5, 2.0]), np.array([False, True]))
+    chance = np.sqrt(((added * told.loss(base @ start)[1][:, None]) ** 2).sum(axis=0))
+    x = np.column_stack([base, added])
 
     def objective(t: Floats) -> tuple[float, Floats]:
-        margin = base @ t[:2] + added @ t[2:]
-        loss = -(weight * (labels * log_expit(margin) + (1 - labels) * log_expit(-margin))).sum()
-        slope = weight * (expit(margin) - labels)
-        return float(loss + chance @ t[2:]), np.r_[base.T @ slope, added.T @ slope + chance]
+        loss, slope = told.loss(x @ t)
+        return float(loss + chance @ t[2:]), x.T @ slope + np.r_[0.0, 0.0, chance]
 
     bounds = [(None, None), (0.0, None), *[(0.0, 1.0)] * n]
     found = minimize(
@@ -343,4 +354,4 @@ def granted(added: Floats, odds: Floats, labels: Floats, weight: Floats) -> Floa
         options={"ftol": 1e-12},
     )
     shares: Floats = np.asarray(found.x[2:], dtype=np.float64)
-    return np.where(chance > 0, shares, 0.0)
+    return np.where(chance > 0, shares, 0.0), (float(found.x[0]), float(found.x[1]))

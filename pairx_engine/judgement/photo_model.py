@@ -75,11 +75,15 @@ class PhotoJudgement:
 
 @dataclass(frozen=True)
 class Errors:
-    """How many names are wrong: the expected number, and an interval that holds the truth nine times in ten."""
+    """How many names are wrong: the expected number, and an interval that holds the truth nine times in ten.
+
+    `sensitivity`: by how much the expected number grows for each name more that is wrong; NaN where that was not asked.
+    """
 
     expected: float
     low: float
     high: float
+    sensitivity: float = np.nan
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,9 +148,16 @@ def _log_sum(photo: Ints, value: Floats, base: Floats) -> Floats:
     return out
 
 
-def doubts_of(photos: Photos, heard: Voices) -> Doubts:
+def learned_from(photos: Photos) -> Ints:
+    """The named photos that the parameters are learned from, evenly spread where there are too many."""
+    rows = np.flatnonzero(photos.known)
+    return rows[:: -(-len(rows) // MOST_LEARNED_FROM) or 1]
+
+
+def doubts_of(photos: Photos, heard: Voices, start: Noise | None = None) -> Doubts:
     """What is to be thought of every name before the next pass: as in `judge_photos`, but with parameters sought from one start."""
-    noise, _ = _fitted(photos, heard, _STARTS[:1])
+    starts = _STARTS[:1] if start is None else np.array([[*vars(start).values()]])
+    noise = _likeliest(_Likelihood(photos, heard), starts)
     log_odds = _log_odds_wrong(photos, heard, _own_voice(photos, heard), noise)
     proposed, share, _ = _proposals(photos, heard, noise)
     return Doubts(np.where(np.isnan(log_odds), -np.inf, log_odds), proposed, share)
@@ -157,7 +168,7 @@ def judge_photos(photos: Photos, heard: Voices) -> tuple[PhotoJudgement, Errors]
     n = len(photos)
     own_at = _own_voice(photos, heard)
     undefended = photos.known & (own_at < 0)
-    noise, spread = _fitted(photos, heard, _STARTS)
+    noise, spread = _fitted(photos, heard)
     log_odds = _log_odds_wrong(photos, heard, own_at, noise)
     proposed, share, rival = _proposals(photos, heard, noise)
     own = np.where(own_at >= 0, heard.value[own_at] if len(heard.value) else np.nan, np.nan)
@@ -198,8 +209,7 @@ class _Likelihood:
     """Minus the log-likelihood of the given names, and of the prior of the parameters, with its gradient."""
 
     def __init__(self, photos: Photos, heard: Voices) -> None:
-        rows = np.flatnonzero(photos.known)
-        rows = rows[:: -(-len(rows) // MOST_LEARNED_FROM) or 1]
+        rows = learned_from(photos)
         self.heard, self.n = heard.of(rows), len(rows)
         part = photos.at(rows)
         self.own = _own_voice(part, self.heard)
@@ -257,21 +267,27 @@ def _own_or(own: Ints, value: Floats, otherwise: Floats) -> Floats:
     return np.where(own >= 0, value[own], otherwise) if len(value) else otherwise
 
 
-def _fitted(photos: Photos, heard: Voices, starts: NDArray[np.float64]) -> tuple[Noise, NDArray[np.float64]]:
-    """The parameters at which the given names are most likely, and their covariance (4, 4) by the curvature there."""
+def _fitted(photos: Photos, heard: Voices) -> tuple[Noise, NDArray[np.float64]]:
+    """The parameters at which the given names are most likely, and their covariance (5, 5) by the curvature there."""
     loss = _Likelihood(photos, heard)
+    noise = _likeliest(loss, _STARTS)
+    at = np.array([*vars(noise).values()])
+    step = 1e-3 * np.eye(len(_CENTRE))
+    curvature = np.array([(loss(at + d)[1] - loss(at - d)[1]) / 2e-3 for d in step])
+    values, vectors = np.linalg.eigh((curvature + curvature.T) / 2)
+    values = np.maximum(values, 1 / _SPREAD.max() ** 2)
+    return noise, np.asarray((vectors / values) @ vectors.T)
+
+
+def _likeliest(loss: _Likelihood, starts: NDArray[np.float64]) -> Noise:
+    """The highest of the peaks that are reached from some starts (s, 5)."""
     bounds = [(c - 6 * s, c + 6 * s) for c, s in zip(_CENTRE, _SPREAD, strict=True)]
     # Odds of single pairs that are calibrated may be sharpened only as far as the names are found by them at all: where they say
     # little, sharper ones would make every name a suspect.
     bounds[0] = (bounds[0][0], loss.found)
     bounds[1] = (0.0, 1.5)  # a name of many photos is never less likely for that
     peaks = [minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds) for start in starts]
-    found = min(peaks, key=lambda peak: float(peak.fun))
-    step = 1e-3 * np.eye(len(_CENTRE))
-    curvature = np.array([(loss(found.x + d)[1] - loss(found.x - d)[1]) / 2e-3 for d in step])
-    values, vectors = np.linalg.eigh((curvature + curvature.T) / 2)
-    values = np.maximum(values, 1 / _SPREAD.max() ** 2)
-    return Noise(*map(float, found.x)), np.asarray((vectors / values) @ vectors.T)
+    return Noise(*map(float, min(peaks, key=lambda peak: float(peak.fun)).x))
 
 
 def _errors(photos: Photos, heard: Voices, own_at: Ints, noise: Noise, spread: NDArray[np.float64]) -> Errors:
@@ -284,7 +300,7 @@ def _errors(photos: Photos, heard: Voices, own_at: Ints, noise: Noise, spread: N
     some = photos.at(part_rows)
     own = _own_voice(some, part)
     rng = np.random.default_rng(0)
-    at = np.array([noise.log_t, noise.size, noise.logit_e, noise.novelty, noise.floor])
+    at = np.array([*vars(noise).values()])
     counts = []
     for draw in rng.multivariate_normal(at, spread, _DRAWS, method="eigh"):
         drawn = Noise(*map(float, draw))

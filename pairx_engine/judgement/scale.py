@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
-from pairx_engine.judgement.logistic import fit_logistic
+from pairx_engine.judgement.logistic import Answers, fit_logistic
 
 Values = NDArray[np.float64]
 
@@ -126,4 +126,4 @@ def _fit(unit: Values, truth: NDArray[np.bool_], sure: Values) -> Values:
     penalty[1:, 1:] = RIDGE * mean_part + UNEQUAL * (np.eye(f) - mean_part)
     rising = np.arange(f + 1) > 0
     x = np.column_stack([np.ones(len(unit)), unit])
-    return fit_logistic(x, truth.astype(float), case, np.zeros(f + 1), penalty, rising)
+    return fit_logistic(x, Answers.plain(truth.astype(float), case), np.zeros(f + 1), penalty, rising)

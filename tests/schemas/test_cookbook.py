@@ -69,7 +69,7 @@ def _judge(warehouse: Warehouse, photos: dict[str, Photo], pairs: list[Pair]) ->
     no_fold = {"fold_a": None, "fold_b": None, "species": None}
     write("judges", {"part": "trust", **no_fold, "term": "coverage", "value": 0.5})
     write("judged_catalogues", {
-        "photos": 9, "names": 2, "wrong_names": 1.1, "wrong_names_low": 0.4, "wrong_names_high": 2.0, "animals": 2.0,
+        "photos": 9, "names": 2, "wrong_names": 1.1, "wrong_names_low": 0.4, "wrong_names_high": 2.0, "sensitivity": 0.9, "animals": 2.0,
         "animals_low": 1.0, "animals_high": 2.0, "calibration_error": 0.1, "brier": 0.01, "brier_cosine": 0.02,
     })  # fmt: skip
 

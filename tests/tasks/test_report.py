@@ -86,7 +86,7 @@ def suspect(rank: int = 1, **changes: Any) -> ReportSuspect:
 
 
 JUDGEMENT = ReportJudgement(
-    names=45, wrong_names=Estimate(29.94, 28.21, 31.42), animals=Estimate(46.04, 46, 47), undefended=1234,
+    names=45, wrong_names=Estimate(29.94, 28.21, 31.42), sensitivity=0.96, animals=Estimate(46.04, 46, 47), undefended=1234,
     calibration_error=0.0557, brier=0.0843, brier_cosine=0.0941,
     bins=[ReportBin(661, 0.02, 0.01), ReportBin(660, 0.97, 0.92)],
     candidates=[ReportCandidates("stranger", [("Cleo", 0.81), (None, 0.15), ("Dodo", 0.02)])], n_unknown=2345,

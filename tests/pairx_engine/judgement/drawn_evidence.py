@@ -93,8 +93,8 @@ def drawn(
 
 def some(pairs: Pairs, rows: Ints) -> Pairs:
     """The pairs of these rows, in this order."""
-    columns = {k: v[rows] for k, v in vars(pairs).items() if k != "signals"}
-    return Pairs(**columns, signals={k: v[rows] for k, v in pairs.signals.items()})
+    columns = {k: v[rows] for k, v in vars(pairs).items() if isinstance(v, np.ndarray)}
+    return replace(pairs, **columns, signals={k: v[rows] for k, v in pairs.signals.items()})
 
 
 def with_signals(found: Drawn, signals: Mapping[str, Floats]) -> Pairs:

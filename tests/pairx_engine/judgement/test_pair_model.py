@@ -13,10 +13,12 @@ from scipy.special import expit, log_expit
 from sklearn.metrics import log_loss, roc_auc_score
 
 from pairx_engine.judgement import pair_model
+from pairx_engine.judgement.calibration import calibration_error, equal_bins
 from pairx_engine.judgement.inputs import FOLDS, UNKNOWN, Pairs, Photos, codes_of
-from pairx_engine.judgement.logistic import fit_logistic
+from pairx_engine.judgement.logistic import Answers, fit_logistic
 from pairx_engine.judgement.pair_model import (
     CROWD,
+    LEVEL,
     PRIOR,
     TERMS,
     embedding_terms,
@@ -27,11 +29,12 @@ from pairx_engine.judgement.pair_model import (
 from tests.pairx_engine.judgement.drawn_evidence import drawn, nearest_pairs, some, truth, with_signals
 
 
-def loss_of(w, x, y, weight, centre, strength):
+def loss_of(w, x, y, weight, centre, strength, sure=None, chance=0.0):
     total = 0.0
-    for xi, yi, wi in zip(x, y, weight, strict=True):
-        margin = float(xi @ w)
-        total -= wi * (yi * log_expit(margin) + (1 - yi) * log_expit(-margin))
+    for i in range(len(x)):
+        true, r = expit(float(x[i] @ w)), 1.0 if sure is None else sure[i]
+        given = r * true + chance * (1 - r) * (1 - true)
+        total -= weight[i] * (y[i] * np.log(given) + (1 - y[i]) * np.log(1 - given))
     return total + sum(s * (a - c) ** 2 / 2 for s, a, c in zip(strength, w, centre, strict=True))
 
 
@@ -47,7 +50,7 @@ def problem(seed, n=60, d=4):
 @settings(max_examples=12)
 def test_the_regression_is_at_the_optimum_of_the_stated_loss(seed):
     x, y, weight, centre, strength = problem(seed)
-    free = fit_logistic(x, y, weight, centre, strength, np.zeros(4, bool))
+    free = fit_logistic(x, Answers.plain(y, weight), centre, strength, np.zeros(4, bool))
     best = minimize(loss_of, centre, args=(x, y, weight, centre, strength), method="BFGS", tol=1e-9)
     np.testing.assert_allclose(free, best.x, atol=2e-4)
     slope = approx_fprime(free, loss_of, 1e-6, x, y, weight, centre, strength)
@@ -59,7 +62,7 @@ def test_the_regression_is_at_the_optimum_of_the_stated_loss(seed):
 def test_weights_that_may_not_turn_stay_at_zero_where_they_would(seed):
     x, y, weight, centre, strength = problem(seed)
     rising = np.array([False, True, True, True])
-    found = fit_logistic(x, y, weight, centre, strength, rising)
+    found = fit_logistic(x, Answers.plain(y, weight), centre, strength, rising)
     assert (found[rising] >= 0).all()
     slope = approx_fprime(found, loss_of, 1e-6, x, y, weight, centre, strength)
     held = rising & (found == 0)
@@ -67,9 +70,37 @@ def test_weights_that_may_not_turn_stay_at_zero_where_they_would(seed):
     assert (slope[held] > -2e-3).all()  # only a negative weight would lower the loss
 
 
+@given(st.integers(0, 10_000))
+@settings(max_examples=12)
+def test_answers_that_can_be_mistakes_are_as_likely_as_is_stated(seed):
+    x, y, weight, centre, strength = problem(seed)
+    random = np.random.default_rng(seed)
+    answers = Answers(y, weight, random.uniform(0.5, 1, len(y)), 0.1)
+    given_in_a_loop = (x, y, weight, centre, strength, answers.sure, answers.chance)
+    for w in random.normal(0, 2, (3, 4)):
+        loss, slope = answers.loss(x @ w)
+        away = w - centre
+        assert loss + (strength * away**2).sum() / 2 == pytest.approx(loss_of(w, *given_in_a_loop))
+        numeric = approx_fprime(w, loss_of, 1e-7, *given_in_a_loop)
+        np.testing.assert_allclose(x.T @ slope + strength * away, numeric, rtol=1e-3, atol=1e-3)
+    found = fit_logistic(x, answers, centre, strength, np.zeros(4, bool))
+    np.testing.assert_allclose(approx_fprime(found, loss_of, 1e-6, *given_in_a_loop), 0, atol=2e-3)
+
+
+def test_one_mistake_bends_sure_answers_and_hardly_those_that_can_be_mistakes():
+    x = np.column_stack([np.ones(41), np.r_[np.linspace(-3, 3, 40), 30.0]])
+    y = np.r_[np.linspace(-3, 3, 40) > 0, 0.0].astype(float)
+    prior = np.zeros(2), np.full(2, 0.1), np.zeros(2, bool)
+    right = fit_logistic(x[:40], Answers.plain(y[:40], np.ones(40)), *prior)
+    sure = fit_logistic(x, Answers.plain(y, np.ones(41)), *prior)
+    wary = fit_logistic(x, Answers(y, np.ones(41), np.full(41, 0.96), 0.01), *prior)
+    assert sure[1] < 0.2 * right[1]
+    assert wary[1] > 0.8 * right[1]
+
+
 def test_without_rows_the_regression_is_the_prior():
     none = np.zeros((0, 5))
-    found = fit_logistic(none, none[:, 0], none[:, 0], PRIOR, np.ones(5), PRIOR > 0)
+    found = fit_logistic(none, Answers.plain(none[:, 0], none[:, 0]), PRIOR, np.ones(5), PRIOR > 0)
     np.testing.assert_allclose(found, PRIOR, atol=1e-7)
 
 
@@ -141,7 +172,12 @@ def test_pairs_that_are_left_have_one_name_as_often_as_all_of_them(seed, without
     weight = random.uniform(0.1, 2, len(pairs))
     some_rows = np.flatnonzero(random.random(len(pairs)) < 0.8)
     folds = pair_model._fold_codes(photos, pairs)
-    left, fair = pair_model._free(folds, labels, weight, some_rows, *without)
+    told = Answers(labels, weight, random.uniform(0.5, 1, len(pairs)), 0.1)
+    left, answers = pair_model._free(folds, told, some_rows, *without)
+    fair = answers.weight
+    assert (answers.yes == labels[left]).all()
+    assert (answers.sure == told.sure[left]).all()
+    assert answers.chance == 0.1
     expected = [
         p
         for p in some_rows.tolist()
@@ -194,25 +230,28 @@ def test_a_pair_without_names_is_judged_by_what_all_teach_and_teaches_nothing():
     judged = judge_pairs(found.photos, found.pairs, np.zeros(len(found.photos)))
     assert (UNKNOWN, UNKNOWN, UNKNOWN) in judged.learned
     nameless = ~(found.photos.known[found.pairs.first] & found.photos.known[found.pairs.second])
-    labels, weight = pair_model._labels(found.photos, found.pairs, np.zeros(len(found.photos)))
-    assert (weight[nameless] == 0).all()
-    assert (weight[~nameless] == 1).all()
+    told = pair_model._told(found.photos, found.pairs, np.zeros(len(found.photos)))
+    assert (told.weight[nameless] == 0).all()
+    assert (told.weight[~nameless] == 1).all()
     both = truth(found)[nameless]
     assert roc_auc_score(both, judged.log_odds[nameless]) > 0.8
-    assert set(labels) == {0.0, 1.0}
+    assert set(told.yes) == {0.0, 1.0}
 
 
-def test_a_doubted_name_counts_less_and_a_verdict_more():
+def test_a_doubted_name_is_less_sure_and_a_verdict_is_sure_and_counts_more():
     found = drawn(0, 4, 3)
     doubt = np.linspace(0, 1, 12)
     verdict = np.full(len(found.pairs), UNKNOWN)
     verdict[:2] = (0, 1)
-    labels, weight = pair_model._labels(found.photos, replace(found.pairs, verdict=verdict), doubt)
+    told = pair_model._told(found.photos, replace(found.pairs, verdict=verdict), doubt)
+    assert told.chance == 1 / 4
     for p in range(len(verdict)):
         a, b = found.pairs.first[p], found.pairs.second[p]
         same = found.names[a] == found.names[b]
-        assert labels[p] == (verdict[p] if p < 2 else same)
-        assert weight[p] == pytest.approx(5.0 if p < 2 else (1 - doubt[a]) * (1 - doubt[b]))
+        right = (1 - max(doubt[a], 0.02)) * (1 - max(doubt[b], 0.02))
+        assert told.yes[p] == (verdict[p] if p < 2 else same)
+        assert told.weight[p] == (5.0 if p < 2 else 1.0)
+        assert told.sure[p] == pytest.approx(1.0 if p < 2 else right)
 
 
 def noises(random, pairs, count=4):
@@ -244,7 +283,9 @@ def test_most_signals_of_noise_have_no_say_at_all():
         random = np.random.default_rng(seed)
         odds = random.normal(-1, 2, 600)
         labels = (random.random(600) < expit(odds)).astype(float)
-        shares += granted(random.normal(0, 0.2, (600, 3)), odds, labels, np.ones(600)).tolist()
+        shares += granted(random.normal(0, 0.2, (600, 3)), odds, Answers.plain(labels, np.ones(600)))[
+            0
+        ].tolist()
     assert np.mean(np.array(shares) == 0) > 0.6
     assert np.mean(shares) < 0.3
 
@@ -254,11 +295,10 @@ def test_what_is_granted_is_the_optimum_of_the_stated_loss():
     odds, added = random.normal(-1, 2, 300), random.normal(0, 1, (300, 2))
     labels = (random.random(300) < expit(odds + 0.5 * added[:, 0] + 0.8 * added[:, 1])).astype(float)
     weight = random.uniform(0.2, 1, 300)
-    shares = granted(added, odds, labels, weight)
+    told = Answers.plain(labels, weight)
+    shares, level = granted(added, odds, told)
     base = np.column_stack([np.ones(300), odds])
-    start = fit_logistic(
-        base, labels, weight, np.array([0.0, 1]), np.array([0.5, 2]), np.array([False, True])
-    )
+    start = fit_logistic(base, told, np.array([0.0, 1]), np.array([0.5, 2]), np.array([False, True]))
     chance = [
         np.sqrt(
             sum((weight[i] * added[i, k] * (labels[i] - expit(base[i] @ start))) ** 2 for i in range(300))
@@ -268,14 +308,16 @@ def test_what_is_granted_is_the_optimum_of_the_stated_loss():
 
     def loss(t):
         margin = base @ t[:2] + added @ t[2:]
-        told = weight * (labels * log_expit(margin) + (1 - labels) * log_expit(-margin))
-        return -told.sum() + chance @ t[2:]
+        likely = weight * (labels * log_expit(margin) + (1 - labels) * log_expit(-margin))
+        return -likely.sum() + chance @ t[2:]
 
     best = minimize(loss, [0, 1, 0, 0], method="L-BFGS-B", bounds=[(None, None)] * 2 + [(0, 1)] * 2)
     np.testing.assert_allclose(shares, best.x[2:], atol=2e-3)
+    np.testing.assert_allclose(level, best.x[:2], atol=2e-3)
     assert 0 < shares[0] < 1
-    assert granted(added[:0], odds[:0], labels[:0], weight[:0]).tolist() == [0, 0]
-    assert granted(np.zeros((300, 1)), odds, labels, weight).tolist() == [0]
+    none, level = granted(added[:0], odds[:0], told.at(np.arange(0)))
+    assert (none.tolist(), level) == ([0, 0], (0, 1))
+    assert granted(np.zeros((300, 1)), odds, told)[0].tolist() == [0]
 
 
 def test_a_true_signal_has_a_say_and_helps_on_animals_that_it_was_not_learned_from():
@@ -285,14 +327,65 @@ def test_a_true_signal_has_a_say_and_helps_on_animals_that_it_was_not_learned_fr
     signals = noises(random, found.pairs, 2) | {"inliers": 1.5 * same + random.normal(0, 1, len(same))}
     plain = judge_pairs(found.photos, found.pairs, doubt)
     judged = judge_pairs(found.photos, with_signals(found, signals), doubt)
-    assert judged.terms == (*TERMS, "inliers", "noise_0", "noise_1")
+    assert judged.terms == (*TERMS, LEVEL, "inliers", "noise_0", "noise_1")
     assert judged.trust["inliers"] > 0.5
     asked = found.pairs.retrieved
     assert log_loss(same[asked], expit(judged.log_odds[asked])) < 0.9 * log_loss(
         same[asked], expit(plain.log_odds[asked])
     )
-    np.testing.assert_array_equal(judged.added[:, : len(TERMS)], plain.added)
+    np.testing.assert_array_equal(judged.added[:, : len(TERMS)], plain.added[:, : len(TERMS)])
+    assert (plain.added[:, len(TERMS) :] == 0).all()  # nothing is levelled where there are no signals
     np.testing.assert_allclose(judged.log_odds, judged.added.sum(axis=1))
+
+
+def test_matched_pairs_are_levelled_so_that_strong_rare_evidence_keeps_them_calibrated():
+    found = drawn(0, 40, 6, noise=1.6, near=20)
+    same = truth(found) > 0.5
+    random = np.random.default_rng(1)
+    # One pair of one animal in two shows what no pair of two animals does.
+    signals = {"inliers": 4.0 * (same & (random.random(len(same)) < 0.5)) + random.normal(0, 0.3, len(same))}
+    judged = judge_pairs(found.photos, with_signals(found, signals), np.zeros(len(found.photos)))
+    asked = found.pairs.retrieved
+    at = judged.terms.index(LEVEL)
+    shift, slope = judged.level
+    part = judged.added[:, : len(TERMS)].sum(axis=1)
+    np.testing.assert_allclose(judged.added[:, at], shift + (slope - 1) * np.clip(part, -15, 15))
+    assert shift < 0
+
+    def error(log_odds):
+        return calibration_error(equal_bins(expit(log_odds[asked]), same[asked].astype(float)))
+
+    assert error(judged.log_odds) < 0.7 * error(judged.log_odds - judged.added[:, at])
+
+
+def test_signals_are_learned_from_pairs_that_were_matched_whatever_their_names():
+    found = drawn(0, noise=1.4, near=10)
+    random, same = np.random.default_rng(0), truth(found) > 0.5
+    pairs = replace(with_signals(found, {"inliers": 1.5 * same + random.normal(0, 1, len(same))}), top_k=4)
+    beyond = pairs.retrieved & ~pairs.matched
+    naive = [
+        not any(0 < r <= 4 for r in ranks) for ranks in zip(pairs.rank_first, pairs.rank_second, strict=True)
+    ]
+    assert (~pairs.matched == naive).all()
+    verdict = np.full(len(pairs), UNKNOWN)
+    # Lies about pairs beyond: the embeddings learn from them, the signals do not.
+    asked = np.flatnonzero(beyond)[:40]
+    verdict[asked] = ~same[asked]
+    doubt = np.zeros(len(found.photos))
+    folds = pair_model._fold_codes(found.photos, pairs)
+    odds = random.normal(0, 1, len(pairs))
+    z = pair_model._surplus(pairs, ("inliers",), np.arange(len(pairs)), odds)
+    parts = []
+    for judged in (pairs, replace(pairs, verdict=verdict)):
+        told = pair_model._told(found.photos, judged, doubt)
+        able = judged.matched & (told.weight > 0)
+        parts.append(pair_model._signal_part(folds, z, np.ones(1, bool), odds, told, able))
+    np.testing.assert_array_equal(parts[0][0], parts[1][0])
+    seen = (
+        judge_pairs(found.photos, pairs, doubt),
+        judge_pairs(found.photos, replace(pairs, verdict=verdict), doubt),
+    )
+    assert (seen[0].added[:, 1] != seen[1].added[:, 1]).any()
 
 
 def test_a_signal_that_speaks_the_wrong_way_has_no_say_unless_it_is_a_circumstance():
@@ -400,5 +493,5 @@ def test_there_need_be_no_pairs():
     none = np.zeros(0, dtype=np.int64)
     pairs = Pairs(none, none, np.zeros(0), none, none, none.astype(bool), {"s": np.zeros(0)}, none)
     judged = judge_pairs(photos, pairs, np.zeros(2))
-    assert judged.added.shape == (0, 6)
+    assert judged.added.shape == (0, 7)
     assert judged.trust == {"s": 0.0}
