@@ -28,8 +28,8 @@ from tasks.flag import flag
 from tasks.gallery import Gallery
 from tasks.ingest import INGEST, plan_ingest, withdraw, withdrawn_rows
 from tasks.job import Job, prepare_job
-from tasks.judge import judge
-from tasks.remaining import Remaining, RunViews
+from tasks.judge import KEPT, READ, judge
+from tasks.remaining import BEFORE_JUDGING, Remaining, RunViews
 from tasks.retrieve import (
     RETRIEVE,
     Retrieved,
@@ -145,7 +145,7 @@ def ingest_photos(
 ) -> None:
     """Take in what is new or changed in the catalogue."""
     size = job.settings.photos_per_shard
-    known = views.look(log.columns())[1].photos()
+    known = views.look(log.columns(), wanted=BEFORE_JUDGING)[1].photos()
     withdrawn = withdraw(job, list(withdrawn_rows(known, catalogue))) if options.withdraw_missing else 0
     shards = plan_ingest(catalogue, known, size, options.retry_failed)
     note = f"; {withdrawn} withdrawn" if withdrawn else ""
@@ -156,7 +156,7 @@ def ingest_photos(
 def embed_photos(job: Job, log: RunLog, stages: StageRunner, views: RunViews) -> Gallery:
     """Embed the photos of the catalogue that need it; returns those that can be paired."""
     size = job.settings.photos_per_shard
-    _, left = views.look(log.columns())
+    _, left = views.look(log.columns(), wanted=BEFORE_JUDGING)
     present = left.present()
     to_embed = plan_embed(
         present,
@@ -166,12 +166,12 @@ def embed_photos(job: Job, log: RunLog, stages: StageRunner, views: RunViews) ->
     )
     stages.run(EMBED, to_embed, f"{len(present)} photos in the catalogue")
     views.after(EMBED)
-    return views.look(log.columns())[1].gallery()
+    return views.look(log.columns(), wanted=BEFORE_JUDGING)[1].gallery()
 
 
 def _process_pairs(job: Job, log: RunLog, gallery: Gallery, stages: StageRunner, views: RunViews) -> str:
     """Retrieve, score, verify, judge, flag and draw; returns the name of the snapshot of what is current then."""
-    connection, left = views.look(log.columns())
+    connection, left = views.look(log.columns(), wanted=BEFORE_JUDGING)
     stored = left.stored_pairs()
     done = unchanged(connection, job.prints.pairs, gallery.state, job.settings.neighbours)
     shards = [] if done or len(gallery.photo_ids) < 2 else plan_retrieve(gallery)
@@ -185,7 +185,7 @@ def _process_pairs(job: Job, log: RunLog, gallery: Gallery, stages: StageRunner,
     )
     views.after(RETRIEVE)
 
-    _, left = views.look(log.columns(gallery.state), ("photos", "pairs"))
+    _, left = views.look(log.columns(gallery.state), ("photos", "pairs"), BEFORE_JUDGING)
     unscored = left.unscored()
     keypoints_in = left.keypoint_shards()
     to_score = plan_score(unscored, left.photos_of(unscored), keypoints_in, pairs_per_shard(job.settings))
@@ -195,13 +195,13 @@ def _process_pairs(job: Job, log: RunLog, gallery: Gallery, stages: StageRunner,
     stages.run(SIGNALS, without_signals, "all scored pairs have signals")
     views.after(SCORE, SIGNALS)
 
-    _, left = views.look(log.columns(gallery.state), ("photos", "pairs"))
+    _, left = views.look(log.columns(gallery.state), ("photos", "pairs"), BEFORE_JUDGING)
     unverified = left.unverified()
     to_verify = plan_verify(unverified, left.photos_of(unverified), pairs_per_shard(job.settings))
     stages.run(VERIFY, to_verify, "pairs that may be one picture")
     views.after(VERIFY)
 
-    connection, _ = views.look(log.columns(gallery.state), keep=True)
+    connection, _ = views.look(log.columns(gallery.state), KEPT, READ)
     with stages.alone("judge") as note:
         note(f"names of {judge(job, connection, gallery.state)} photos")
     views.after(JUDGE)

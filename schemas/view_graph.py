@@ -22,7 +22,7 @@ class ViewGraph:
     """
 
     def __init__(self, views: Mapping[str, SqlFile]) -> None:
-        self.reads = {name: _relations(name, view.query) for name, view in views.items()}
+        self.reads = {name: relations(name, view.query) for name, view in views.items()}
         """View -> views and tables that its query reads, and how often."""
         try:
             order = TopologicalSorter(self.reads).static_order()
@@ -75,8 +75,11 @@ def _parser() -> duckdb.DuckDBPyConnection:
 
 
 @lru_cache(maxsize=256)
-def _relations(name: str, query: str) -> Counter[str]:
-    """Views and tables that a query reads, and how often; names that it gives to parts of itself are not among them."""
+def relations(name: str, query: str) -> Counter[str]:
+    """Views and tables that a query reads, and how often; names that it gives to parts of itself are not among them.
+
+    Raises `SettingsError` for what is not one SELECT; `name` is what its message calls the query.
+    """
     text = (
         _parser().cursor().execute("SELECT json_serialize_sql(CAST(? AS VARCHAR))", [query]).fetchall()[0][0]
     )

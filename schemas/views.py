@@ -125,12 +125,13 @@ def install_views(
     store: Store,
     run: Run = None,
     materialise: bool | Collection[str] = False,
+    wanted: Collection[str] | None = None,
 ) -> None:
     """Create ``all_TABLE``, `current_run`, ``run_TABLE`` and the current views in an in-memory connection.
 
     They see the files that are committed now; `Views` brings them up to date later. See `Views.refresh`.
     """
-    Views(connection, store).refresh(run, materialise)
+    Views(connection, store).refresh(run, materialise, wanted)
 
 
 class Views:
@@ -155,7 +156,12 @@ class Views:
         """
         self._written |= {TABLES[table].name for table in tables}
 
-    def refresh(self, run: Run = None, materialise: bool | Collection[str] = False) -> None:
+    def refresh(
+        self,
+        run: Run = None,
+        materialise: bool | Collection[str] = False,
+        wanted: Collection[str] | None = None,
+    ) -> None:
         """See what is committed now in the tables that were written, and look at a run.
 
         `run` says whose fingerprints count: None for the newest finished run (or else the newest started), the id of a run,
@@ -163,7 +169,8 @@ class Views:
         null, or as `FROM_SETTINGS` says. Without any run the views are empty. Views that the newest finished run kept a
         snapshot of read its files. `materialise` computes the others once and keeps them as tables, for repeated use: those
         named, or with True all that are narrow; they are computed again only when something that they come from was
-        written. Raises `WarehouseError` for an unknown run.
+        written. Of the current views only those `wanted` are brought up to date, beside those that are tables or files, or all of them:
+        to create one takes about as long as to plan its query. Raises `WarehouseError` for an unknown run.
         """
         if self._current is None:
             _install_macros(self._connection)
@@ -203,7 +210,7 @@ class Views:
         kept = set(self._graph.narrow() if materialise is True else materialise or ()) - snapshot.keys()
         if snapshot != self._snapshot:
             changed.update(*map(self._graph.sources, kept))
-        self._install(kept, changed, snapshot)
+        self._install(kept, changed, snapshot, wanted)
         self._files, self._current, self._snapshot = files, current, snapshot
         self._written.clear()
 
@@ -219,7 +226,13 @@ class Views:
             return {}
         return whole_snapshot(self._store.snapshot(snapshot))
 
-    def _install(self, kept: Collection[str], changed: set[str], snapshot: Mapping[str, list[str]]) -> None:
+    def _install(
+        self,
+        kept: Collection[str],
+        changed: set[str],
+        snapshot: Mapping[str, list[str]],
+        wanted: Collection[str] | None,
+    ) -> None:
         """Create the views that are not there in the wanted form, and the tables whose sources changed."""
         for name in self._graph.views:
             if name in snapshot:
@@ -227,7 +240,10 @@ class Views:
             else:
                 form = (self._graph.query(name, {*kept, *snapshot}), name in kept)
             if form != self._forms.get(name) or (name in kept and self._graph.sources(name) & changed):
-                self._replace(name, form, snapshot.get(name))
+                if wanted is None or name in wanted or name in kept or name in snapshot:
+                    self._replace(name, form, snapshot.get(name))
+                else:
+                    self._forms.pop(name, None)  # when it is wanted again it is created anew
 
     def _replace(self, name: str, form: tuple[str, bool], files: list[str] | None) -> None:
         """Put a view over its query, or over files of a snapshot, or a table in the place of what has the name now."""

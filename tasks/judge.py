@@ -35,6 +35,9 @@ _LISTED_NAMES = 0.01
 """Probability from which pairs of names, and names that may be two, are kept."""
 _MOST_LISTED = 2000
 _MISNAMED = 0.5
+KEPT = ("photos", "pairs", "pair_scores", "signals", "copies", "reviews")
+READ = (*KEPT, "neighbours", "judged_signals")
+"""Views that are read here, and those of them that several questions ask."""
 Rows = list[dict[str, Any]]
 
 

@@ -33,6 +33,8 @@ _GIVEN_UP = """
 """Items that failed in a stage for good, unless all are to be tried again."""
 _OF_A_SCORE = ("matches", "relevances", "scores")
 """Tables without whose rows a pair is not scored; signals can be made of these."""
+BEFORE_JUDGING = ("photos", "pairs", "copy_candidates")
+"""Views that are read before anything is judged."""
 
 
 class Remaining:
@@ -269,14 +271,17 @@ class RunViews:
         self._views.wrote({"failures", *(table for stage in stages for table in stage.tables)})
 
     def look(
-        self, current: Mapping[str, Any], keep: bool | Collection[str] = ("photos",)
+        self,
+        current: Mapping[str, Any],
+        keep: bool | Collection[str] = ("photos",),
+        wanted: Collection[str] | None = None,
     ) -> tuple[duckdb.DuckDBPyConnection, Remaining]:
         """The views as of now, for a run with these columns of `current_run`.
 
-        Those in `keep`, or with True all narrow ones, are computed once. The connection is the same every time: read what
+        Those in `keep`, or with True all narrow ones, are computed once; with `wanted` no others but those are there. The connection is the same every time: read what
         an answer holds before the next question.
         """
-        self._views.refresh(current, keep)
+        self._views.refresh(current, keep, wanted)
         return self._connection, Remaining(self._connection, self._job, self._retry)
 
     def keep_snapshot(self) -> Snapshot:
@@ -290,7 +295,8 @@ def look(
     current: Mapping[str, Any],
     retry_failed: bool = False,
     keep: bool | Collection[str] = ("photos",),
+    wanted: Collection[str] | None = None,
 ) -> Iterator[tuple[duckdb.DuckDBPyConnection, Remaining]]:
     """One question alone: see `RunViews.look`."""
     with RunViews(job, retry_failed) as views:
-        yield views.look(current, keep)
+        yield views.look(current, keep, wanted)

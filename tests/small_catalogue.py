@@ -226,7 +226,9 @@ def views_of(
     """Rows of several current views, each by its key."""
     connection = duckdb.connect(":memory:")
     wanted = tuple(views)
-    install_views(connection, warehouse, run, materialise="suspects" in wanted or ("photos", "pairs"))
+    install_views(
+        connection, warehouse, run, materialise="suspects" in wanted or ("photos", "pairs"), wanted=wanted
+    )
     found = {}
     for view in wanted:
         cursor = connection.execute(f"SELECT * FROM {view}")

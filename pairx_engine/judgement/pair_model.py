@@ -37,6 +37,8 @@ MOST_LEARNED_FROM = 30_000
 """Pairs that one part learns from; of more, every n-th."""
 _SIGNAL_STRENGTH = 3.0
 _WIDEST = 10.0
+_FEW = 0.01
+"""Share of matched pairs at either end of the odds that what is usual is not drawn from."""
 LEAST_DOUBT = 0.02
 """Probability that any name is wrong, before and after it was looked at: no name is learned from as if it could not be."""
 _VERDICT_WEIGHT = 5.0
@@ -281,12 +283,15 @@ def _some(rows: Flags) -> Ints:
 def _surplus(pairs: Pairs, names: tuple[str, ...], rows: Ints, odds: Floats) -> Floats:
     """Signals (n, S) of some rows beyond what the embeddings lead one to expect, in spreads; 0 where missing.
 
-    What is to be expected is a parabola of the log-odds of the embeddings (n,) over the pairs that were matched whatever their names.
+    What is to be expected is a parabola of the log-odds of the embeddings (n,) over the pairs that were matched whatever their names,
+    and beyond all but a few of these what it is at their ends: pairs that names chose go far below, where the parabola knows nothing.
     """
     out = np.zeros((len(rows), len(names)))
-    scale = np.clip(odds, -10, 10)
-    curve = np.column_stack([np.ones(len(rows)), scale, scale * scale])
     fair = (pairs.matched & ~pairs.same_picture)[rows]
+    if not fair.any():
+        return out
+    scale = np.clip(odds, *np.clip(np.quantile(odds[fair], (_FEW, 1 - _FEW)), -10, 10))
+    curve = np.column_stack([np.ones(len(rows)), scale, scale * scale])
     for k, name in enumerate(names):
         value = pairs.signals[name][rows]
         there = np.isfinite(value)
@@ -319,22 +324,31 @@ def _signal_part(
         asked = folds == _code(f, g)
         added[asked] = z[asked] * w[2:]
     held = some[folds[some] != _code(UNKNOWN, UNKNOWN)]
-    trust, (shift, slope) = granted(added[held], odds[held], told.at(held))
-    if not trust.any():
-        shift, slope = 0.0, 1.0
+    trust = granted(added[held], odds[held], told.at(held))
+    shift, slope = 0.0, 1.0
+    if trust.any():
+        shift, slope = _level(odds[held], (added[held] * trust).sum(axis=1), told.at(held))
     level = shift + (slope - 1) * np.clip(odds, -15, 15)
     return np.column_stack([level, added * trust]), trust, (shift, slope)
 
 
-def granted(added: Floats, odds: Floats, told: Answers) -> tuple[Floats, tuple[float, float]]:
-    """The share in [0, 1] of what each of S signals adds (n, S) that pairs of animals it was not learned from bear out, and (a, b).
+def _level(odds: Floats, said: Floats, told: Answers) -> tuple[float, float]:
+    """(a, b) for which a + b odds + said (n,) is likeliest."""
+    x = np.column_stack([np.ones(len(odds)), np.clip(odds, -15, 15), said])
+    strength = np.array([0.5, 2.0, 1e9])  # what signals say is no longer a question
+    a, b, _ = fit_logistic(x, told, np.array([0.0, 1.0, 1.0]), strength, np.array([False, True, True]))
+    return float(a), float(b)
+
+
+def granted(added: Floats, odds: Floats, told: Answers) -> Floats:
+    """The share in [0, 1] of what each of S signals adds (n, S) that pairs of animals it was not learned from bear out.
 
     The shares t minimise the loss at a + b odds + sum_k t_k added_k, plus sum_k s_k t_k, where s_k is the standard error of the
     loss's slope at t_k = 0: a signal has no say unless what it adds is larger than its own chance.
     """
     n = added.shape[1]
     if not len(odds):
-        return np.zeros(n), (0.0, 1.0)
+        return np.zeros(n)
     base = np.column_stack([np.ones(len(odds)), np.clip(odds, -15, 15)])
     start = fit_logistic(base, told, np.array([0.0, 1.0]), np.array([0.5, 2.0]), np.array([False, True]))
     chance = np.sqrt(((added * told.loss(base @ start)[1][:, None]) ** 2).sum(axis=0))
@@ -354,4 +368,4 @@ def granted(added: Floats, odds: Floats, told: Answers) -> tuple[Floats, tuple[f
         options={"ftol": 1e-12},
     )
     shares: Floats = np.asarray(found.x[2:], dtype=np.float64)
-    return np.where(chance > 0, shares, 0.0), (float(found.x[0]), float(found.x[1]))
+    return np.where(chance > 0, shares, 0.0)

@@ -138,6 +138,26 @@ def test_what_was_not_written_is_neither_listed_nor_computed_again(tmp_path: Pat
         assert connection.sql("FROM suspects").fetchall() != []
 
 
+def test_views_that_are_not_wanted_wait_and_are_right_when_they_are(tmp_path: Path) -> None:
+    warehouse = Toy(HERD, PAIRED[:5]).write(Warehouse(str(tmp_path / "w")))
+    with duckdb.connect(":memory:") as connection:
+        views = Views(connection, warehouse)
+        views.refresh(RUN, ("photos",), wanted=("pairs",))
+        assert connection.sql("FROM photos").fetchall()
+        assert connection.sql("FROM pairs").fetchall()
+        with pytest.raises(duckdb.CatalogException):
+            connection.sql("FROM pair_scores")
+        views.refresh(RUN, ("photos", "pair_scores"))
+        write_pairs(warehouse, HERD, PAIRED[5:])
+        views.wrote(PAIRS)
+        views.refresh(RUN, ("photos",), wanted=())
+        views.refresh(RUN, ("photos", "pair_scores"))
+        with duckdb.connect(":memory:") as fresh:
+            install_views(fresh, warehouse, RUN)
+            assert len(connection.sql("FROM pair_scores").fetchall()) == len(PAIRED)
+            assert contents(connection) == contents(fresh)
+
+
 def test_another_run_brings_its_own_rows(tmp_path: Path) -> None:
     warehouse = Toy(HERD, PAIRED).write(Warehouse(str(tmp_path / "w")))
     warehouse.write("photos", "0ther", "s", [Photo("Z", "Z").row()])

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -38,9 +38,11 @@ def warehouse(tmp_path: Any) -> Warehouse:
     return Warehouse(str(tmp_path / "w"))
 
 
-def look(warehouse: Warehouse, run: Any = None, materialise: bool = False) -> duckdb.DuckDBPyConnection:
+def look(
+    warehouse: Warehouse, run: Any = None, materialise: bool = False, wanted: Collection[str] | None = None
+) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect(":memory:", config={"threads": 1})
-    install_views(connection, warehouse, run, materialise)
+    install_views(connection, warehouse, run, materialise, wanted)
     return connection
 
 
@@ -388,10 +390,11 @@ def test_ranks_equal_the_naive_ones_and_two_steps_equal_one(
             write_photos(warehouse, [p for p in step if p not in known])
             known = step
             retrieve(warehouse, step, cosines, k, same_k)
-        connection = look(warehouse, run)
+        compared = ("photos", "embeddings", "pairs", "scores", "matches")
+        connection = look(warehouse, run, wanted=compared)
         ranks = "SELECT photo_a, photo_b, rank_a, rank_b, same_name_rank_a, same_name_rank_b FROM pairs"
         assert {(r[0], r[1]): list(r[2:]) for r in rows(connection, ranks)} == naive_ranks(
             photos, cosines, k, same_k
         )
-        found.append(contents(connection, ("photos", "embeddings", "pairs", "scores", "matches")))
+        found.append(contents(connection, compared))
     assert found[0] == found[1]

@@ -13,6 +13,7 @@ import pytest
 
 from schemas.review_tables import REVIEW_PARTITION, WITHDRAWN, Review
 from schemas.stages import JUDGE
+from schemas.view_graph import relations
 from tasks import judge as module
 from tasks.job import Job
 from tasks.judge import judge
@@ -40,11 +41,11 @@ class Judging:
         self.told = 0
 
     def judge(self) -> int:
-        with look(self.job, self.columns) as (connection, _):
+        with look(self.job, self.columns, wanted=module.READ) as (connection, _):
             return judge(self.job, connection, self.state)
 
     def ask(self, query: str) -> list[Row]:
-        with look(self.job, self.columns) as (connection, _):
+        with look(self.job, self.columns, wanted=relations("ask", query)) as (connection, _):
             return list(connection.execute(query).fetchall())
 
     def files(self) -> dict[str, bytes]:
@@ -103,7 +104,9 @@ def test_what_was_added_sums_to_the_log_odds(judging: Judging) -> None:
     ((terms,),) = judging.ask("SELECT DISTINCT terms FROM judgements")
     signals = {c for (c,) in judging.ask("SELECT column_name FROM (DESCRIBE judged_signals)")} - {"pair_id"}
     assert terms[:5] == ["prior", "cosine", "crowding", "nearer_rank", "farther_rank"]
-    assert set(terms[5:]) == signals
+    assert terms[5] == "level"
+    assert set(terms[6:]) == signals
+    assert {t for (t,) in judging.ask("SELECT term FROM judges WHERE part = 'level'")} == {"shift", "slope"}
     assert {t for (t,) in judging.ask("SELECT term FROM judges WHERE part = 'trust'")} == signals
     weights = judging.ask(
         """SELECT count(*) FROM judgements AS j JOIN pair_scores AS p USING (pair_id)
