@@ -17,8 +17,9 @@ from pairx_engine.judgement.photo_model import Errors, PhotoJudgement, doubts_of
 from pairx_engine.judgement.sensitivity import sensitivity_of, widened
 from pairx_engine.judgement.voices import Doubts, Voices, voices
 
-PASSES = 3
-"""The first takes every name at its word; each later one learns less from photos whose names the last one doubts."""
+LEAST_DOUBT = (0.3, 0.05, 0.02)
+"""Probability in each pass that a name is wrong, at the least; the later ones also know what the one before made of it. The first is
+high: where many names are wrong, to begin with trust would teach that photos of one animal look different, and hide them for good."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,11 +36,12 @@ class Judged:
 def judge_evidence(photos: Photos, pairs: Pairs, vectors: NDArray[np.floating]) -> Judged:
     """Judge pairs and names; `vectors` (N, D) are the photos' embeddings of length 1. The order of the pairs does not matter."""
     doubts = Doubts.none(len(photos))
-    for further in reversed(range(PASSES)):
-        judged = judge_pairs(photos, pairs, doubts.wrong)
+    for further, least in enumerate(LEAST_DOUBT, 1):
+        # What a person said is right is not doubted.
+        judged = judge_pairs(photos, pairs, np.maximum(doubts.wrong, np.where(photos.verdict == 1, 0, least)))
         usual = background(photos, pairs, judged, vectors)
         heard = voices(photos, pairs, judged.log_odds, doubts, usual)
-        if further:
+        if further < len(LEAST_DOUBT):
             doubts = doubts_of(photos, heard)
     found, errors = judge_photos(photos, heard)
     doubt = np.nan_to_num(found.probability)

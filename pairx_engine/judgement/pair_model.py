@@ -39,8 +39,6 @@ _SIGNAL_STRENGTH = 3.0
 _WIDEST = 10.0
 _FEW = 0.01
 """Share of matched pairs at either end of the odds that what is usual is not drawn from."""
-LEAST_DOUBT = 0.02
-"""Probability that any name is wrong, before and after it was looked at: no name is learned from as if it could not be."""
 _VERDICT_WEIGHT = 5.0
 """A person's verdict counts as much as so many names."""
 FREE = "about_"
@@ -109,7 +107,7 @@ def _told(photos: Photos, pairs: Pairs, doubt: Floats) -> Answers:
     a, b = pairs.first, pairs.second
     same = (photos.names[a] == photos.names[b]).astype(np.float64)
     known = photos.known[a] & photos.known[b]
-    right = 1 - np.maximum(doubt, LEAST_DOUBT)
+    right = 1 - doubt
     asked = pairs.verdict >= 0
     return Answers(
         np.where(asked, pairs.verdict, same).astype(np.float64),

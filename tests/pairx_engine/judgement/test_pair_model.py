@@ -248,7 +248,7 @@ def test_a_doubted_name_is_less_sure_and_a_verdict_is_sure_and_counts_more():
     for p in range(len(verdict)):
         a, b = found.pairs.first[p], found.pairs.second[p]
         same = found.names[a] == found.names[b]
-        right = (1 - max(doubt[a], 0.02)) * (1 - max(doubt[b], 0.02))
+        right = (1 - doubt[a]) * (1 - doubt[b])
         assert told.yes[p] == (verdict[p] if p < 2 else same)
         assert told.weight[p] == (5.0 if p < 2 else 1.0)
         assert told.sure[p] == pytest.approx(1.0 if p < 2 else right)

@@ -22,7 +22,7 @@ from tests.pairx_engine.judgement.drawn_evidence import drawn
 def asked(found):
     """What `judge_evidence` asks for, after a single pass."""
     photos, pairs = found.photos, found.pairs
-    judged = judge_pairs(photos, pairs, np.zeros(len(photos)))
+    judged = judge_pairs(photos, pairs, np.full(len(photos), 0.05))
     usual = background(photos, pairs, judged, found.vectors)
     named, _ = judge_photos(photos, voices(photos, pairs, judged.log_odds, Doubts.none(len(photos)), usual))
     return sensitivity_of(
