@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairx_engine.judgement.inputs import FOLDS, UNKNOWN, Floats, Ints, Pairs, Photos
-from pairx_engine.judgement.pair_model import PRIOR, TERMS, PairJudgement, embedding_terms_of, surroundings
+from pairx_engine.judgement.pair_model import PRIOR, TERMS, PairJudgement, surroundings
 
 _AT_ONCE = 8192
 
@@ -59,15 +59,15 @@ class AnyPair:
     def by_embeddings(self, a: Ints, b: Ints, cosine: Floats) -> Floats:
         """Log-odds (n,) by the embeddings alone, as of photos that are not among each other's nearest."""
         crowd, scales = self._surroundings
-        none = np.zeros(len(a), dtype=np.int64)
         species = np.where(self.photos.species[a] == self.photos.species[b], self.photos.species[a], UNKNOWN)
         out = np.zeros(len(a))
         for code, scale in scales.items():
             there = (species == code) if code != UNKNOWN else ~np.isin(species, [s for s in scales if s >= 0])
-            x = embedding_terms_of(
-                cosine[there], crowd[a[there]], crowd[b[there]], none[there], none[there], scale
-            )
-            out[there] = (x * self._weights(a[there], b[there], code)).sum(axis=1)
+            centre, spread = scale
+            # The terms of ranks are zero: there are no ranks.
+            prior, alike, crowded, *_ = np.moveaxis(self._weights(a[there], b[there], code), -1, 0)
+            crowding = (crowd[a[there]] + crowd[b[there]]) / 2 - centre
+            out[there] = prior + (alike * (cosine[there] - centre) + crowded * crowding) / spread
         return out
 
     def _weights(self, a: Ints, b: Ints, species: int) -> Floats:

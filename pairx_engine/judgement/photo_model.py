@@ -30,7 +30,7 @@ _STARTS = _CENTRE + np.array([[0, 0, 0, 0, 0], [0, -0.4, 1, -4, 0], [-1, 0.3, 0,
 """The likelihood can have several peaks where the pictures say little: the highest that is reached from these counts."""
 MOST_LEARNED_FROM = 4000
 """Named photos that the parameters are learned from; of more, every n-th."""
-_DRAWS = 200
+_DRAWS, _DRAWN_OVER = 200, 2000
 _BESIDE = 0.1
 """Standard deviation, as a share of the number of errors, of what the model leaves out: photos that are wrong together, names that
 few photos tell. Stated, not learned."""
@@ -295,7 +295,7 @@ def _errors(photos: Photos, heard: Voices, own_at: Ints, noise: Noise, spread: N
     rows = np.flatnonzero(photos.known & (own_at >= 0))
     if not len(rows):
         return Errors(0, 0, 0)
-    part_rows = rows[:: -(-len(rows) // MOST_LEARNED_FROM) or 1]
+    part_rows = rows[:: -(-len(rows) // _DRAWN_OVER) or 1]
     part = heard.of(part_rows)
     some = photos.at(part_rows)
     own = _own_voice(some, part)

@@ -33,7 +33,7 @@ FIGURES = {
 }  # fmt: skip
 
 
-QUICK = ["goldens", "explanations"]
+QUICK = ["goldens"]
 """What runs with every test run; the others take minutes more, and go with the slow tests."""
 
 
