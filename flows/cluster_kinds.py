@@ -16,6 +16,8 @@ LOOPBACK = "127.0.0.1"
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 _BYTES_PER_WORKER = 3 << 30
 """Memory that a worker may want: torch, a model, and one shard's photos and keypoints."""
+_DEATHS = 2
+"""Workers that a shard may end before it is cut: one can die by accident, and each costs seconds."""
 _WORKER_ENVIRONMENT = {
     # Spinning OpenMP threads of two processes on two cores slow each other down ten times and more.
     "OMP_WAIT_POLICY": "PASSIVE",
@@ -129,6 +131,8 @@ def stopped_in_the_end(cluster: Any, kind: str) -> Iterator[Cluster]:
         with cluster:
             yield Cluster(cluster.scheduler_address, kind, len(cluster.workers))
             finished = True
+            # On a busy machine a worker takes seconds to end; that it is ended for good is no news.
+            logging.getLogger("distributed.nanny").setLevel(logging.ERROR)
     except TimeoutError:
         if not finished:
             raise
@@ -142,8 +146,13 @@ def sharing_the_cores(workers: int) -> AbstractContextManager[Any]:
 
     each = str(max(1, cores() // workers))
     threads = {f"{name}_NUM_THREADS": each for name in ("OMP", "MKL", "OPENBLAS")}
-    # Only what is set before a worker is spawned reaches its C library.
-    return dask.config.set({"distributed.nanny.pre-spawn-environ": threads | _WORKER_ENVIRONMENT})
+    return dask.config.set(
+        {
+            # Only what is set before a worker is spawned reaches its C library.
+            "distributed.nanny.pre-spawn-environ": threads | _WORKER_ENVIRONMENT,
+            "distributed.scheduler.allowed-failures": _DEATHS - 1,
+        }
+    )
 
 
 def cores() -> int:

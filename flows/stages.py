@@ -2,76 +2,58 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 from uuid import UUID
 
-from distributed import get_worker
-from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
-from prefect.cache_policies import NO_CACHE
 from prefect.futures import as_completed
 
 from flows.progress import Reporter
-from pairx_engine.accelerator import device_failed
-from schemas.errors import AcceleratorFailure, PairxError
+from flows.shard_tasks import Work, ended_its_workers, process_shard
+from schemas.errors import PairxError
 from tasks.job import Job
 from tasks.run_log import Balance, StageLog
-from tasks.shards import ShardResult, Stage
+from tasks.shards import Divisible, ShardResult, Stage
 
 S = TypeVar("S")
 R = TypeVar("R", bound=ShardResult)
-_DEVICE_FAILED = 70
-"""Exit status of a worker process whose device died: an internal software error in sysexits.h."""
 _ARTIFACT_EVERY = 5.0
 _AHEAD = 64
 """Shards handed to the cluster at once: more than its workers, and never a whole catalogue's worth of them."""
+_LEAST_SECONDS = 60.0
+_GIVEN_UP = (
+    "every worker process that was given this alone died, or ran past `shard_minutes`; the log of the workers may say why. "
+    "--retry-failed tries it again"
+)
+Key = tuple[int, ...]
 
 
-class Work:
-    """One shard and what to do with it, closed to view: Prefect and Dask search any collection they know for futures."""
+@dataclass(frozen=True)
+class Try(Generic[S]):
+    """A shard that ended its workers, or a part of one: its place among all results, and the seconds that it may take."""
 
-    def __init__(self, stage: Stage[Any, Any], job: Job, shard: Any) -> None:
-        self.stage, self.job, self.shard = stage.name, job, shard
-        self.work: Callable[[Job, Any], ShardResult] = stage.work
+    key: Key
+    shard: S
+    seconds: float
 
-    def do(self) -> ShardResult:
-        """Process the shard; what comes back is small, its rows go to the warehouse.
-
-        Where the device of a Dask worker died, the worker's process ends: its nanny starts another, and the scheduler gives
-        the shard to any worker, a few times at most. Elsewhere `AcceleratorFailure` is raised.
-        """
-        try:
-            return self.work(self.job, self.shard)
-        except Exception as error:
-            if isinstance(error, AcceleratorFailure) or device_failed(error):
-                _end_worker(f"a shard of {self.stage} is tried elsewhere, since the device failed: {error}")
-            if device_failed(error) and not isinstance(error, AcceleratorFailure):
-                raise AcceleratorFailure(f"{self.stage}: {error}") from error
-            raise
-
-
-def _end_worker(why: str) -> None:
-    """End this process at once if it is a worker that a nanny watches over; otherwise do nothing."""
-    try:
-        watched = get_worker().nanny is not None
-    except ValueError:
-        return
-    if watched:
-        print(f"pairx: worker process {os.getpid()} ends; {why}", file=sys.stderr, flush=True)
-        # No clean-up: whatever still asks something of the device would hang or fail.
-        os._exit(_DEVICE_FAILED)
-
-
-@task(persist_result=False, cache_policy=NO_CACHE)
-def process_shard(work: Work) -> ShardResult:
-    """One shard of one stage as a Prefect task."""
-    return work.do()
+    def parts(self, size: int) -> list[Try[S]]:
+        """Both halves of `size` items; a single item is a part of its own, to be tried alone."""
+        if size == 1 or not isinstance(self.shard, Divisible):
+            return [self]
+        halves = [(0, size // 2), (size // 2, size)]
+        return [
+            Try(
+                (*self.key, place),
+                self.shard.part(slice(*half)),
+                max(_LEAST_SECONDS, self.seconds * (half[1] - half[0]) / size),
+            )
+            for place, half in enumerate(halves)
+        ]
 
 
 def _progress_artifact(stage: str) -> UUID:
@@ -86,6 +68,7 @@ class StageRunner:
     def __init__(self, job: Job, reporter: Reporter) -> None:
         self._job = job
         self._reporter = reporter
+        self._seconds = 60 * job.settings.shard_minutes
         self.logs: list[StageLog] = []
 
     def run(
@@ -147,26 +130,70 @@ class StageRunner:
         )
         waiting = iter(enumerate(shards))
         artifact, said = _progress_artifact(stage.name), time.monotonic()
-        outcomes: dict[int, Any] = {}
+        outcomes: dict[Key, R] = {}
         errors: list[BaseException] = []
+        deadly: list[Try[S]] = []
         under_way: dict[Any, int] = {}
         while True:
             for index, shard in islice(waiting, _AHEAD - len(under_way)):
-                under_way[attempt.submit(Work(stage, self._job, shard))] = index
+                under_way[attempt.submit(Work(stage, self._job, shard, self._seconds))] = index
             if not under_way:
                 break
             future = next(as_completed(list(under_way)))
             index = under_way.pop(future)
+            shard = shards[index]
             try:
-                outcomes[index] = future.result()
+                outcomes[(index,)] = future.result()
             except Exception as error:  # a dead worker, a bug, a lost disk: all end up in one message
+                if isinstance(shard, Divisible) and ended_its_workers(error, shard):
+                    deadly.append(Try((index,), shard, self._seconds))
+                    continue
                 errors.append(error)
-            self._reporter.advance(stage.size(shards[index]))
+            self._reporter.advance(stage.size(shard))
             done = len(outcomes) + len(errors)
             if time.monotonic() - said > _ARTIFACT_EVERY or done == len(shards):
                 update_progress_artifact(artifact, 100.0 * done / len(shards))
                 said = time.monotonic()
-        return [outcomes[i] for i in sorted(outcomes)], errors
+        if deadly:
+            self._isolate(stage, attempt, deadly, outcomes, errors)
+            update_progress_artifact(artifact, 100.0)
+        return [outcomes[key] for key in sorted(outcomes)], errors
+
+    def _isolate(
+        self,
+        stage: Stage[S, R],
+        attempt: Any,
+        deadly: Sequence[Try[S]],
+        outcomes: dict[Key, R],
+        errors: list[BaseException],
+    ) -> None:
+        """Find what ended the workers: cut each shard in halves, down to the item that does so alone, which is given up.
+
+        It comes last and one part after another: a worker that dies takes with it whatever else was given to it, and nothing innocent
+        may be blamed.
+        """
+        self._reporter.notice(
+            f"{stage.name}: {len(deadly)} of the shards ended their workers and are tried in parts, to find the {stage.unit} that do"
+        )
+        left = [part for one in reversed(deadly) for part in reversed(one.parts(stage.size(one.shard)))]
+        while left:
+            one = left.pop()
+            size = stage.size(one.shard)
+            try:
+                outcomes[one.key] = attempt.submit(Work(stage, self._job, one.shard, one.seconds)).result()
+            except Exception as error:
+                if not ended_its_workers(error, one.shard):
+                    errors.append(error)
+                elif size > 1:
+                    left += reversed(one.parts(size))
+                    continue
+                else:
+                    given_up = Work(stage, self._job, one.shard, one.seconds, refused=_GIVEN_UP)
+                    try:
+                        outcomes[one.key] = attempt.submit(given_up).result()
+                    except Exception as again:
+                        errors.append(again)
+            self._reporter.advance(size)
 
     @staticmethod
     def _note(log: StageLog, items: str, folded: int | None, context: str) -> str:

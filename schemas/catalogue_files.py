@@ -19,7 +19,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from schemas.errors import CatalogueError, Problem
-from schemas.paths import is_url, local_path
+from schemas.paths import is_url, local_path, not_a_file
 
 CSV_SUFFIXES = (".csv", ".tsv", ".tab", ".txt")
 PARQUET_SUFFIXES = (".parquet", ".pq", ".parq")
@@ -90,11 +90,16 @@ def read_bytes(source: str) -> bytes:
     cure = "name a catalogue file that exists and that you may read"
     try:
         if not is_url(source):
-            with open(local_path(source), "rb") as file:
+            place = local_path(source)
+            if (kind := not_a_file(place)) and kind != "a folder":
+                raise hopeless(source, "no such file", f"it is {kind}, no file", cure)
+            with open(place, "rb") as file:
                 return file.read()
         system, path = fsspec.url_to_fs(source)
         content = system.cat_file(path)
         return content if isinstance(content, bytes) else bytes(content)
+    except CatalogueError:
+        raise
     except FileNotFoundError as error:
         raise hopeless(source, "no such file", "nothing is there", cure) from error
     except IsADirectoryError as error:

@@ -27,6 +27,7 @@ class FailureCode(StrEnum):
     TOO_SMALL = "too_small"
     EMBEDDING_NOT_FINITE = "embedding_not_finite"
     SCORE_NOT_FINITE = "score_not_finite"
+    WORKER_DIED = "worker_died"
     OUT_OF_MEMORY = "out_of_memory"
     INTERNAL_ERROR = "internal_error"
 
@@ -54,6 +55,7 @@ FAILURE_MEANINGS: dict[FailureCode, str] = {
     FailureCode.TOO_SMALL: "the cut is only a few pixels wide or high",
     FailureCode.EMBEDDING_NOT_FINITE: "the model gave NaN, infinity or a zero vector for the photo",
     FailureCode.SCORE_NOT_FINITE: "relevance or a score of the pair came out as NaN or infinity",
+    FailureCode.WORKER_DIED: "the worker processes that had this photo or pair, and nothing else, died or ran past the time limit",
     FailureCode.OUT_OF_MEMORY: "memory ran out even with the item alone",
     FailureCode.INTERNAL_ERROR: "an unexpected error, named in the message; please report it",
 }

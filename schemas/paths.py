@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import posixpath
 import re
+import stat
+from collections.abc import Callable
 
 from schemas.errors import PathOutsideRoot
 
@@ -29,6 +31,24 @@ def is_url(place: str) -> bool:
 def local_path(place: str) -> str:
     """The absolute local path of a plain path or file:// URL; `~` and relative paths are resolved, links are not."""
     return os.path.abspath(os.path.expanduser(_PROTOCOL.sub("", place, count=1)))
+
+
+def not_a_file(path: str) -> str | None:
+    """What a local path is if no regular file: words such as "a pipe"; None for a file. Raises `OSError` where nothing is there.
+
+    To be asked before a path from outside is opened: a pipe opens when somebody writes to it, which can be never.
+    """
+    mode = os.stat(path).st_mode
+    return None if stat.S_ISREG(mode) else next((word for test, word in _KINDS if test(mode)), "no file")
+
+
+_KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
 
 
 def check_relative(relative: str) -> str:

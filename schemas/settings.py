@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from pydantic_core import PydanticCustomError
 
 from schemas.errors import SettingsError
+from schemas.paths import not_a_file
 from schemas.setting import EVIDENCE, MODEL, PAIRS, PICTURES, RUNNING, Setting, Table
 
 PAIRS_PER_SHARD, PAIRS_PER_SHARD_ON_GPU = 96, 2000
@@ -156,6 +157,13 @@ class Settings(BaseModel):
         description=f"Pairs in one task. Default: {PAIRS_PER_SHARD} on CPUs, {PAIRS_PER_SHARD_ON_GPU} on GPUs.",
     )
     retries: int = Field(2, ge=0, le=20, description="Times a failed shard is tried again.")
+    shard_minutes: float = Field(
+        60.0,
+        gt=0,
+        le=1e6,
+        description="A task that takes longer is ended with its worker, cut in halves and tried again, down to the photo that "
+        "hangs; of a part, its share of the time, at least one minute.",
+    )
 
     def part_of(self, table: Table) -> dict[str, Any]:
         """The settings that enter the fingerprint of a table, by name.
@@ -186,6 +194,8 @@ def load_settings(toml: Path | None = None, overrides: Mapping[str, Any] | None 
     values: dict[str, Any] = {}
     if toml is not None:
         try:
+            if (kind := not_a_file(str(toml))) and kind != "a folder":
+                raise SettingsError(f"{toml} is {kind}, no file", "name a TOML file")
             values.update(tomllib.loads(toml.read_text(encoding="utf-8")))
         except FileNotFoundError as error:
             raise SettingsError(

@@ -14,7 +14,7 @@ from schemas.failures import FailureCode
 
 ITEM_KEYS = {"photo": ("photo_id", "chip_id"), "pair": ("pair_id",)}
 """Columns that name an item of each kind, its id first; the view of the current ones is called by the kind's plural."""
-ALWAYS = (FailureCode.OUT_OF_MEMORY, FailureCode.INTERNAL_ERROR)
+ALWAYS = (FailureCode.WORKER_DIED, FailureCode.OUT_OF_MEMORY, FailureCode.INTERNAL_ERROR)
 """Codes that any item of any stage may get."""
 OF_PHOTOS = tuple(
     code

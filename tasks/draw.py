@@ -49,6 +49,10 @@ class DrawShard:
         """Hash of pair ids and layers."""
         return shard_name("\0".join(item.key) for item in self.items)
 
+    def part(self, items: slice) -> DrawShard:
+        """Some of the figures."""
+        return DrawShard(self.items[items])
+
 
 def plan_draw(items: Sequence[DrawItem]) -> list[DrawShard]:
     """Shards of a few pairs in the order given, most suspect first."""

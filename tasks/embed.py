@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,10 @@ class EmbedShard:
             f"{p['photo_id']}\0{p['chip_id']}\0{p['photo_id'] in self.embed:d}{p['photo_id'] in self.detect:d}"
             for p in self.photos
         )
+
+    def part(self, items: slice) -> EmbedShard:
+        """Some of the photos."""
+        return replace(self, photos=self.photos[items])
 
 
 def plan_embed(

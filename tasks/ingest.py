@@ -37,6 +37,10 @@ class IngestShard:
         """Hash of the photo ids and their revisions."""
         return shard_name(f"{e.photo_id}\0{r}" for e, r in zip(self.entries, self.revisions, strict=True))
 
+    def part(self, items: slice) -> IngestShard:
+        """Some of the entries."""
+        return IngestShard(self.root, self.entries[items], self.revisions[items], self.stamps[items])
+
 
 def plan_ingest(
     catalogue: Catalogue, current: Mapping[str, Mapping[str, Any]], size: int, retry_failed: bool = False

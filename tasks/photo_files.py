@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +16,48 @@ from fsspec.core import url_to_fs
 from pairx_engine.chips import Box, Pixels, cut_photo, decode_photo
 from pairx_engine.errors import PhotoError
 from schemas.errors import PathOutsideRoot
-from schemas.paths import is_url, safe_join
+from schemas.paths import is_url, not_a_file, safe_join
 
 _CACHED_BYTES = 256 << 20
+MOST_BYTES = 1 << 30
+"""Larger files are refused unread: none is a photo."""
+_REFUSED: ContextVar[str | None] = ContextVar("why photos are refused", default=None)
 SEEN_BY = ("photo_id", "chip_id", "root", "path", "sha256", "box", "theta")
 """Columns of `photos` that a worker needs to see a photo; shards carry no others to the scheduler."""
 
 
+@contextmanager
+def refusing_photos(why: str) -> Iterator[None]:
+    """A block in which no photo is read: each is a `PhotoError` with code worker_died and these words.
+
+    So a shard that ended its workers gets its rows of `failures` from the stage itself, without being processed.
+    """
+    token = _REFUSED.set(why)
+    try:
+        yield
+    finally:
+        _REFUSED.reset(token)
+
+
+def _refuse() -> None:
+    if (why := _REFUSED.get()) is not None:
+        raise PhotoError("worker_died", why)
+
+
 def read_bytes(root: str, path: str) -> bytes:
     """All bytes of a photo; raises `PhotoError` with codes missing_file, unreadable_file or path_outside_root."""
+    _refuse()
     try:
-        with fsspec.open(safe_join(root, path), "rb") as file:
-            return bytes(file.read())
+        address = safe_join(root, path)
+        if not is_url(address) and (kind := not_a_file(address)):
+            raise PhotoError("unreadable_file", f"{path} is {kind}, no file")
+        with fsspec.open(address, "rb") as file:
+            data = bytes(file.read(MOST_BYTES + 1))
+        if len(data) > MOST_BYTES:
+            raise PhotoError("unreadable_file", f"{path} is larger than {MOST_BYTES >> 20} MiB")
+        return data
+    except PhotoError:
+        raise
     except PathOutsideRoot as error:
         raise PhotoError("path_outside_root", str(error)) from error
     except FileNotFoundError as error:
@@ -37,6 +69,8 @@ def read_bytes(root: str, path: str) -> bytes:
 def cut_of_file(path: Path, box: Box | None, max_pixels: int) -> Pixels:
     """The cut (H, W, 3) of one photo file beside any catalogue; raises `PhotoError` that names the file."""
     try:
+        if kind := not_a_file(str(path)):
+            raise PhotoError("unreadable_file", f"{path} is {kind}, no file")
         data = path.read_bytes()
     except OSError as error:
         raise PhotoError("missing_file", f"{path} cannot be read: {error.strerror}") from error
@@ -87,6 +121,7 @@ class CutCache:
 
         Raises `PhotoError`, with code changed_file when the bytes are not those that were ingested.
         """
+        _refuse()
         key = str(photo["chip_id"])
         if key in self._cuts:
             self._cuts.move_to_end(key)

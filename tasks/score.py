@@ -54,6 +54,17 @@ class ScoreShard:
         """Hash of the pair ids."""
         return shard_name(p.pair_id for p in self.pairs)
 
+    def part(self, items: slice) -> ScoreShard:
+        """Some of the pairs, with their photos."""
+        pairs = self.pairs[items]
+        return replace(self, pairs=pairs, photos=photos_of(pairs, self.photos))
+
+
+def photos_of(pairs: Sequence[Pair], photos: Sequence[Photo]) -> tuple[Photo, ...]:
+    """Those of the photos that any of the pairs is of."""
+    needed = {i for p in pairs for i in (p.photo_a, p.photo_b)}
+    return tuple(photo for photo in photos if photo["photo_id"] in needed)
+
 
 def plan_score(
     pairs: Sequence[Pair], photos: Mapping[str, Photo], keypoints_in: Mapping[str, str], size: int

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from pairx_engine.accelerator import device_failed, out_of_memory
 from pairx_engine.errors import PairxError, PhotoError
@@ -43,6 +43,14 @@ class ShardResult:
     peak_bytes: int = 0
     device: str | None = None
     """Kind of the device that the engine computed on; none where it was not asked."""
+
+
+@runtime_checkable
+class Divisible(Protocol):
+    """A shard that can be cut: its items, as `Stage.size` counts them, can be processed in parts as well as together."""
+
+    def part(self, items: slice) -> Any:
+        """The shard of some of the items alone, with no photo that they do not need."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from schemas.failures import Failure
 from tasks.job import Job
 from tasks.pair_order import close_together, parts
 from tasks.photo_files import CUTS, SEEN_BY
-from tasks.score import Pair
+from tasks.score import Pair, photos_of
 from tasks.shards import ShardResult, Stage, Stopwatch, commit, or_failure
 from tasks.warehouse import shard_name
 
@@ -33,6 +33,11 @@ class VerifyShard:
     def name(self) -> str:
         """Hash of the pair ids."""
         return shard_name(p.pair_id for p in self.pairs)
+
+    def part(self, items: slice) -> VerifyShard:
+        """Some of the pairs, with their photos."""
+        pairs = self.pairs[items]
+        return VerifyShard(pairs, photos_of(pairs, self.photos))
 
 
 def plan_verify(pairs: Sequence[Pair], photos: Mapping[str, Photo], size: int) -> list[VerifyShard]:

@@ -1,0 +1,120 @@
+"""One shard as a task: done within its time, by a process that ends where nothing else helps, and without photos once it is given up."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+from distributed import get_worker
+from distributed.scheduler import KilledWorker
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.context import FlowRunContext
+
+from pairx_engine.accelerator import device_failed
+from schemas.errors import AcceleratorFailure
+from tasks.job import Job
+from tasks.photo_files import refusing_photos
+from tasks.shards import ShardResult, Stage
+
+_DEVICE_FAILED, _TIMED_OUT = 70, 75
+"""Exit status of a worker process whose device died, or whose shard took too long: an internal software error, and a temporary
+failure, in sysexits.h."""
+_TOPIC = "pairx-device-failed"
+"""Events by which a worker tells, before it ends, that its device is to blame and no photo."""
+_TO_BE_HEARD = 0.5
+
+
+class Work:
+    """One shard and what to do with it, closed to view: Prefect and Dask search any collection they know for futures.
+
+    `seconds`: how long it may take on a worker that a nanny restarts. `refused`: why none of its photos is read any more; its items
+    become failures with these words.
+    """
+
+    def __init__(
+        self, stage: Stage[Any, Any], job: Job, shard: Any, seconds: float, refused: str | None = None
+    ) -> None:
+        self.stage, self.job, self.shard, self.seconds, self.refused = (
+            stage.name,
+            job,
+            shard,
+            seconds,
+            refused,
+        )
+        self.work: Callable[[Job, Any], ShardResult] = stage.work
+
+    def do(self) -> ShardResult:
+        """Process the shard; what comes back is small, its rows go to the warehouse.
+
+        Where the device of a Dask worker died, or the time is over, the worker's process ends: its nanny starts another, and the
+        scheduler gives the shard to any worker, a few times at most. Elsewhere `AcceleratorFailure` is raised for a device, and a
+        shard takes as long as it takes.
+        """
+        try:
+            with (
+                _within(self.seconds, self.stage),
+                refusing_photos(self.refused) if self.refused else nullcontext(),
+            ):
+                return self.work(self.job, self.shard)
+        except Exception as error:
+            if isinstance(error, AcceleratorFailure) or device_failed(error):
+                why = f"a shard of {self.stage} is tried elsewhere, since the device failed: {error}"
+                if _watched():
+                    get_worker().log_event(_TOPIC, self.shard.name)
+                    time.sleep(_TO_BE_HEARD)
+                    _end_process(why, _DEVICE_FAILED)
+            if device_failed(error) and not isinstance(error, AcceleratorFailure):
+                raise AcceleratorFailure(f"{self.stage}: {error}") from error
+            raise
+
+
+@contextmanager
+def _within(seconds: float, stage: str) -> Iterator[None]:
+    """End this worker if the block takes longer, where a nanny will start another; a thread that hangs cannot be stopped."""
+    if not _watched():
+        yield
+        return
+    why = f"a shard of {stage} took longer than {seconds:.0f} s"
+    timer = threading.Timer(seconds, _end_process, (why, _TIMED_OUT))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _watched() -> bool:
+    """Whether this is the thread of a task on a worker that a nanny watches over."""
+    try:
+        return get_worker().nanny is not None
+    except ValueError:
+        return False
+
+
+def _end_process(why: str, status: int) -> None:
+    """End this process at once: no clean-up, for whatever still asks something of a device or a dead disk would hang."""
+    print(f"pairx: worker process {os.getpid()} ends; {why}", file=sys.stderr, flush=True)
+    os._exit(status)
+
+
+@task(persist_result=False, cache_policy=NO_CACHE)
+def process_shard(work: Work) -> ShardResult:
+    """One shard of one stage as a Prefect task."""
+    return work.do()
+
+
+def ended_its_workers(error: BaseException, shard: Any) -> bool:
+    """Whether a shard failed because every worker that had it died, and not for want of a device."""
+    if not isinstance(error, KilledWorker):
+        return False
+    context = FlowRunContext.get()
+    client = getattr(context.task_runner, "client", None) if context else None
+    told = client.get_events(_TOPIC) if client is not None else ()
+    return all(name != shard.name for _, name in told)
