@@ -180,6 +180,7 @@ def test_another_top_k_keeps_embeddings_and_scores(
     assert summary.balances[1].ok
 
 
+@pytest.mark.slow
 def test_another_matcher_keeps_embeddings_and_pairs(
     undisturbed: Finished, small: Path, scheduler: str, tmp_path: Path
 ) -> None:

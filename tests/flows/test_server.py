@@ -64,6 +64,7 @@ with prefect_server():
 """
 
 
+@pytest.mark.slow
 def test_the_server_ends_with_a_killed_driver(tmp_path: Path) -> None:
     """Nothing runs in a process that gets SIGKILL: the server itself has to notice."""
     with (tmp_path / "out").open("wb") as out:

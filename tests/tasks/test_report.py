@@ -149,12 +149,22 @@ def test_the_judgement_of_the_catalogue_can_be_read() -> None:
 
 
 def test_what_could_not_be_judged_is_left_out_or_a_dash() -> None:
-    nothing = ReportJudgement(1, Estimate(0, 0, 0), None, 3, None, None, None)
+    nothing = ReportJudgement(1, Estimate(0, 0, 0), None, None, 3, None, None, None)
     shown = page(judgement=nothing)
     assert "Animals that bear a name" not in shown.text
+    assert "Of names made wrong to try it" not in shown.text
     assert "unknown animals may be" not in shown.text
     assert "No pair to compare" in shown.text
     assert draw_reliability(()) == ""
+
+
+@pytest.mark.parametrize(
+    ("share", "words"), [(0.96, "1 is all of them"), (0.05, "a hint where to look, not a count")]
+)
+def test_how_much_of_wrong_names_is_told_is_said(share: float, words: str) -> None:
+    shown = page(judgement=replace(JUDGEMENT, sensitivity=share))
+    assert "Of names made wrong to try it, told" in shown.text
+    assert words in shown.text
 
 
 def test_a_suspect_says_whom_it_blames_and_where_to_stop() -> None:
