@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 W = TypeVar("W")
 
+_LOST_FOR_GOOD = "10 minutes"
 KINDS: list[ClusterKind] = [Processes(), Gpus(), Elsewhere()]
 """All kinds, as the help lists them; `auto` takes the last one that fits this machine."""
 
@@ -59,9 +60,16 @@ def dask_cluster(settings: Settings) -> Iterator[Cluster]:
 
     Raises `SettingsError` when the wanted kind is not available here, `PairxError` when a scheduler does not answer.
     """
+    import dask
+
     wanted = resolve_kind(settings.cluster)
     logging.getLogger("distributed").setLevel(logging.WARNING)
-    with _kind(wanted).start(wanted, settings) as cluster:
+    # A nanny starts another process for one that died; on a busy machine that takes longer than the 15 s after which Dask would
+    # close the nanny, too, and a run without workers waits for ever.
+    with (
+        dask.config.set({"distributed.deploy.lost-worker-timeout": _LOST_FOR_GOOD}),
+        _kind(wanted).start(wanted, settings) as cluster,
+    ):
         yield cluster
 
 
