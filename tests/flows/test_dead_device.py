@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from flows import stages
-from flows.stages import Work
+from flows import shard_tasks
+from flows.shard_tasks import Work
 from schemas.errors import AcceleratorFailure, WarehouseError
 from schemas.stages import SCORE
 from tasks.shards import ShardResult, Stage
@@ -28,19 +28,23 @@ def work_that_raises(error: Exception) -> Work:
     def fail(job: Any, shard: Any) -> ShardResult:
         raise error
 
-    return Work(Stage.of(SCORE, fail, len), None, None)  # type: ignore[arg-type]
+    return Work(Stage.of(SCORE, fail, len), None, SimpleNamespace(name="s"), 60.0)  # type: ignore[arg-type]
 
 
-def on_a_worker(nanny: str | None, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Pretend to be a Dask worker; returns the exit statuses it ends with."""
+def on_a_worker(
+    nanny: str | None, monkeypatch: pytest.MonkeyPatch, told: list[tuple[str, str]] | None = None
+) -> list[int]:
+    """Pretend to be a Dask worker; returns the exit statuses it ends with, and collects what it tells the scheduler."""
     codes: list[int] = []
+    heard = [] if told is None else told
 
     def end(code: int) -> None:
         codes.append(code)
         raise Ended
 
-    monkeypatch.setattr(stages, "get_worker", lambda: SimpleNamespace(nanny=nanny))
-    monkeypatch.setattr(stages.os, "_exit", end)
+    worker = SimpleNamespace(nanny=nanny, log_event=lambda topic, message: heard.append((topic, message)))
+    monkeypatch.setattr(shard_tasks, "get_worker", lambda: worker)
+    monkeypatch.setattr(shard_tasks.os, "_exit", end)
     return codes
 
 
@@ -48,10 +52,12 @@ def on_a_worker(nanny: str | None, monkeypatch: pytest.MonkeyPatch) -> list[int]
 def test_a_worker_with_a_nanny_ends(
     error: Exception, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    codes = on_a_worker("tcp://127.0.0.1:1", monkeypatch)
+    told: list[tuple[str, str]] = []
+    codes = on_a_worker("tcp://127.0.0.1:1", monkeypatch, told)
     with pytest.raises(Ended):
         work_that_raises(error).do()
     assert codes == [70]
+    assert [shard for _, shard in told] == ["s"]  # so that no photo of the shard is blamed
     said = capfd.readouterr().err
     assert "a shard of score is tried elsewhere" in said
     assert ILLEGAL in said
@@ -101,7 +107,7 @@ def test_a_run_goes_on_after_a_device_died(
     with Client(scheduler) as client:
         (before,) = client.run(die_in_the_third_pair, str(marker)).values()
         summary = run_flow(small, warehouse, scheduler)
-        (after,) = client.run(stages.os.getpid).values()
+        (after,) = client.run(shard_tasks.os.getpid).values()
     assert marker.exists()
     assert before != after
     again, first = shards_of(summary), shards_of(undisturbed.summary)
