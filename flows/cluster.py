@@ -22,7 +22,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 W = TypeVar("W")
 
-_LOST_FOR_GOOD = "10 minutes"
+_DYING = {
+    # Workers that a shard may end, less one, before it is cut: one can die by accident, and each costs seconds.
+    "distributed.scheduler.allowed-failures": 1,
+    # A nanny starts another process for one that died. On a busy machine that takes longer than the 15 s after which Dask would
+    # close the nanny, too, and a run without workers waits for ever.
+    "distributed.deploy.lost-worker-timeout": "10 minutes",
+}
+"""What becomes of workers that die in a cluster that is started here."""
 KINDS: list[ClusterKind] = [Processes(), Gpus(), Elsewhere()]
 """All kinds, as the help lists them; `auto` takes the last one that fits this machine."""
 
@@ -64,12 +71,7 @@ def dask_cluster(settings: Settings) -> Iterator[Cluster]:
 
     wanted = resolve_kind(settings.cluster)
     logging.getLogger("distributed").setLevel(logging.WARNING)
-    # A nanny starts another process for one that died; on a busy machine that takes longer than the 15 s after which Dask would
-    # close the nanny, too, and a run without workers waits for ever.
-    with (
-        dask.config.set({"distributed.deploy.lost-worker-timeout": _LOST_FOR_GOOD}),
-        _kind(wanted).start(wanted, settings) as cluster,
-    ):
+    with dask.config.set(_DYING), _kind(wanted).start(wanted, settings) as cluster:
         yield cluster
 
 

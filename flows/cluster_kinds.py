@@ -16,8 +16,6 @@ LOOPBACK = "127.0.0.1"
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 _BYTES_PER_WORKER = 3 << 30
 """Memory that a worker may want: torch, a model, and one shard's photos and keypoints."""
-_DEATHS = 2
-"""Workers that a shard may end before it is cut: one can die by accident, and each costs seconds."""
 _WORKER_ENVIRONMENT = {
     # Spinning OpenMP threads of two processes on two cores slow each other down ten times and more.
     "OMP_WAIT_POLICY": "PASSIVE",
@@ -127,17 +125,21 @@ class Elsewhere:
 def stopped_in_the_end(cluster: Any, kind: str) -> Iterator[Cluster]:
     """A Dask cluster, stopped after the block; workers that are slow to die do not make a finished run a failed one."""
     finished = False
+    nanny = logging.getLogger("distributed.nanny")
+    level = nanny.level
     try:
         with cluster:
             yield Cluster(cluster.scheduler_address, kind, len(cluster.workers))
             finished = True
             # On a busy machine a worker takes seconds to end; that it is ended for good is no news.
-            logging.getLogger("distributed.nanny").setLevel(logging.ERROR)
+            nanny.setLevel(logging.ERROR)
     except TimeoutError:
         if not finished:
             raise
         # They have been sent SIGKILL by then: on a busy machine it takes a while to tear down gigabytes.
         logging.getLogger(__name__).warning("some worker processes took long to end")
+    finally:
+        nanny.setLevel(level)
 
 
 def sharing_the_cores(workers: int) -> AbstractContextManager[Any]:
@@ -146,13 +148,8 @@ def sharing_the_cores(workers: int) -> AbstractContextManager[Any]:
 
     each = str(max(1, cores() // workers))
     threads = {f"{name}_NUM_THREADS": each for name in ("OMP", "MKL", "OPENBLAS")}
-    return dask.config.set(
-        {
-            # Only what is set before a worker is spawned reaches its C library.
-            "distributed.nanny.pre-spawn-environ": threads | _WORKER_ENVIRONMENT,
-            "distributed.scheduler.allowed-failures": _DEATHS - 1,
-        }
-    )
+    # Only what is set before a worker is spawned reaches its C library.
+    return dask.config.set({"distributed.nanny.pre-spawn-environ": threads | _WORKER_ENVIRONMENT})
 
 
 def cores() -> int:

@@ -28,8 +28,6 @@ failure, in sysexits.h."""
 _TOPIC = "pairx-device-failed"
 """Events by which a worker tells, before it ends, that its device is to blame and no photo."""
 _TO_BE_HEARD = 0.5
-_BORN, _SETTLED = time.monotonic(), 2.0
-"""A nanny gives up a worker that dies before it knows it as started: no shard begins so many seconds after the process."""
 
 
 class Work:
@@ -82,7 +80,6 @@ def _within(seconds: float, stage: str) -> Iterator[None]:
     if not _watched():
         yield
         return
-    time.sleep(max(0.0, _BORN + _SETTLED - time.monotonic()))
     why = f"a shard of {stage} took longer than {seconds:.0f} s"
     timer = threading.Timer(seconds, _end_process, (why, _TIMED_OUT))
     timer.daemon = True
