@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
+from uuid import uuid4
 
 from distributed import get_worker
 from distributed.scheduler import KilledWorker
@@ -48,6 +49,7 @@ class Work:
             refused,
         )
         self.work: Callable[[Job, Any], ShardResult] = stage.work
+        self.token = uuid4().hex
 
     def do(self) -> ShardResult:
         """Process the shard; what comes back is small, its rows go to the warehouse.
@@ -66,7 +68,7 @@ class Work:
             if isinstance(error, AcceleratorFailure) or device_failed(error):
                 why = f"a shard of {self.stage} is tried elsewhere, since the device failed: {error}"
                 if _watched():
-                    get_worker().log_event(_TOPIC, self.shard.name)
+                    get_worker().log_event(_TOPIC, self.token)
                     time.sleep(_TO_BE_HEARD)
                     _end_process(why, _DEVICE_FAILED)
             if device_failed(error) and not isinstance(error, AcceleratorFailure):
@@ -110,11 +112,11 @@ def process_shard(work: Work) -> ShardResult:
     return work.do()
 
 
-def ended_its_workers(error: BaseException, shard: Any) -> bool:
-    """Whether a shard failed because every worker that had it died, and not for want of a device."""
+def ended_its_workers(error: BaseException, work: Work) -> bool:
+    """Whether work failed because every worker that had it died, and not for want of a device."""
     if not isinstance(error, KilledWorker):
         return False
     context = FlowRunContext.get()
     client = getattr(context.task_runner, "client", None) if context else None
     told = client.get_events(_TOPIC) if client is not None else ()
-    return all(name != shard.name for _, name in told)
+    return all(token != work.token for _, token in told)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Generic, TypeVar
 from uuid import UUID
@@ -40,6 +40,8 @@ class Try(Generic[S]):
     key: Key
     shard: S
     seconds: float
+    refused: str | None = None
+    """Why none of its photos is to be read any more."""
 
     def parts(self, size: int) -> list[Try[S]]:
         """Both halves of `size` items; a single item is a part of its own, to be tried alone."""
@@ -133,19 +135,20 @@ class StageRunner:
         outcomes: dict[Key, R] = {}
         errors: list[BaseException] = []
         deadly: list[Try[S]] = []
-        under_way: dict[Any, int] = {}
+        under_way: dict[Any, tuple[int, Work]] = {}
         while True:
             for index, shard in islice(waiting, _AHEAD - len(under_way)):
-                under_way[attempt.submit(Work(stage, self._job, shard, self._seconds))] = index
+                work = Work(stage, self._job, shard, self._seconds)
+                under_way[attempt.submit(work)] = index, work
             if not under_way:
                 break
             future = next(as_completed(list(under_way)))
-            index = under_way.pop(future)
+            index, work = under_way.pop(future)
             shard = shards[index]
             try:
                 outcomes[(index,)] = future.result()
             except Exception as error:  # a dead worker, a bug, a lost disk: all end up in one message
-                if isinstance(shard, Divisible) and ended_its_workers(error, shard):
+                if isinstance(shard, Divisible) and ended_its_workers(error, work):
                     deadly.append(Try((index,), shard, self._seconds))
                     continue
                 errors.append(error)
@@ -179,20 +182,14 @@ class StageRunner:
         while left:
             one = left.pop()
             size = stage.size(one.shard)
+            work = Work(stage, self._job, one.shard, one.seconds, one.refused)
             try:
-                outcomes[one.key] = attempt.submit(Work(stage, self._job, one.shard, one.seconds)).result()
+                outcomes[one.key] = attempt.submit(work).result()
             except Exception as error:
-                if not ended_its_workers(error, one.shard):
-                    errors.append(error)
-                elif size > 1:
-                    left += reversed(one.parts(size))
+                if one.refused is None and ended_its_workers(error, work):
+                    left += reversed(one.parts(size)) if size > 1 else [replace(one, refused=_GIVEN_UP)]
                     continue
-                else:
-                    given_up = Work(stage, self._job, one.shard, one.seconds, refused=_GIVEN_UP)
-                    try:
-                        outcomes[one.key] = attempt.submit(given_up).result()
-                    except Exception as again:
-                        errors.append(again)
+                errors.append(error)
             self._reporter.advance(size)
 
     @staticmethod

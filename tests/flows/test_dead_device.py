@@ -54,10 +54,11 @@ def test_a_worker_with_a_nanny_ends(
 ) -> None:
     told: list[tuple[str, str]] = []
     codes = on_a_worker("tcp://127.0.0.1:1", monkeypatch, told)
+    work = work_that_raises(error)
     with pytest.raises(Ended):
-        work_that_raises(error).do()
+        work.do()
     assert codes == [70]
-    assert [shard for _, shard in told] == ["s"]  # so that no photo of the shard is blamed
+    assert [token for _, token in told] == [work.token]  # so that no photo of the shard is blamed
     said = capfd.readouterr().err
     assert "a shard of score is tried elsewhere" in said
     assert ILLEGAL in said
