@@ -42,12 +42,11 @@ class Sensitivity:
     least: float
 
 
-def sensitivity_of(
-    odds: AnyPair, background: Floats, doubt: Floats, noise: Noise, repeats: int = _REPEATS
-) -> Sensitivity:
+def sensitivity_of(odds: AnyPair, background: Floats, doubt: Floats, noise: Noise) -> Sensitivity:
     """Make names wrong and judge again, with what was learned of pairs, from the parameters `noise`.
 
-    `background` and `doubt` (N,): the voice of photos without a pair, and the probability so far that a name is wrong.
+    `background` and `doubt` (N,): the voice of photos without a pair, and the probability so far that a name is wrong. Whether two
+    photos show one side of an animal is not asked of the pairs that new names call for.
     """
     photos, pairs = odds.photos, odds.pairs
     if photos.n_names < 2:  # no name is another animal's
@@ -55,14 +54,12 @@ def sensitivity_of(
     rows = learned_from(photos)
     told = odds.judged.log_odds
     rng = np.random.default_rng(0)
+    before = _expected(photos, pairs, told, background, noise, rows)
     grown, planted = 0.0, 0
-    before = None
-    for _ in range(repeats):
+    for _ in range(_REPEATS):
         moved, named = _made_wrong(photos, rows, doubt, rng)
         if not len(moved):
             break
-        if before is None:
-            before = _expected(photos, pairs, told, background, noise, rows)
         first, second = _new_pairs(named, pairs, moved, odds.vectors)
         more, value = _with(pairs, first, second), np.r_[told, odds(first, second)]
         grown += _expected(named, more, value, background, noise, rows) - before
@@ -92,8 +89,10 @@ def _made_wrong(photos: Photos, rows: Ints, doubt: Floats, rng: np.random.Genera
     able = rng.permutation(able)
     able = able[np.sort(np.unique(names[able], return_index=True)[1])]
     given = names.copy()
+    of_species = {s: np.unique(names[photos.known & (species == s)]) for s in np.unique(species[able])}
     for photo in able[: min(MOST, int(np.ceil(SHARE * len(rows))))]:
-        others = np.unique(names[photos.known & (species == species[photo]) & (names != names[photo])])
+        others = of_species[species[photo]]
+        others = others[others != names[photo]]
         if len(others):
             given[photo] = rng.choice(others)
     fold_of = np.full(photos.n_names, UNKNOWN)
