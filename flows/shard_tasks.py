@@ -21,7 +21,7 @@ from pairx_engine.accelerator import device_failed
 from schemas.errors import AcceleratorFailure
 from tasks.job import Job
 from tasks.photo_files import refusing_photos
-from tasks.shards import ShardResult, Stage
+from tasks.shards import Divisible, ShardResult, Stage
 
 _DEVICE_FAILED, _TIMED_OUT = 70, 75
 """Exit status of a worker process whose device died, or whose shard took too long: an internal software error, and a temporary
@@ -34,21 +34,18 @@ _TO_BE_HEARD = 0.5
 class Work:
     """One shard and what to do with it, closed to view: Prefect and Dask search any collection they know for futures.
 
-    `seconds`: how long it may take on a worker that a nanny restarts. `refused`: why none of its photos is read any more; its items
-    become failures with these words.
+    `seconds`: how long a shard that can be cut may take on a worker that a nanny restarts. `refused`: why none of its photos is
+    read any more; its items become failures with these words.
     """
 
     def __init__(
         self, stage: Stage[Any, Any], job: Job, shard: Any, seconds: float, refused: str | None = None
     ) -> None:
-        self.stage, self.job, self.shard, self.seconds, self.refused = (
-            stage.name,
-            job,
-            shard,
-            seconds,
-            refused,
-        )
+        self.stage, self.job, self.shard = stage.name, job, shard
         self.work: Callable[[Job, Any], ShardResult] = stage.work
+        # What cannot be cut could only be ended over and over.
+        self.seconds = seconds if isinstance(shard, Divisible) else None
+        self.refused = refused
         self.token = uuid4().hex
 
     def do(self) -> ShardResult:
@@ -77,9 +74,9 @@ class Work:
 
 
 @contextmanager
-def _within(seconds: float, stage: str) -> Iterator[None]:
+def _within(seconds: float | None, stage: str) -> Iterator[None]:
     """End this worker if the block takes longer, where a nanny will start another; a thread that hangs cannot be stopped."""
-    if not _watched():
+    if seconds is None or not _watched():
         yield
         return
     why = f"a shard of {stage} took longer than {seconds:.0f} s"

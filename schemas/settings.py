@@ -162,7 +162,8 @@ class Settings(BaseModel):
         gt=0,
         le=1e6,
         description="A task that takes longer is ended with its worker, cut in halves and tried again, down to the photo that "
-        "hangs; of a part, its share of the time, at least one minute.",
+        "hangs; of a part, its share of the time, at least one minute. Raise it with the number of photos in a task. Tasks that "
+        "cannot be cut, such as retrieval and those of an evaluation, take as long as they take.",
     )
 
     def part_of(self, table: Table) -> dict[str, Any]:

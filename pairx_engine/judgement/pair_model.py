@@ -1,8 +1,8 @@
 """The probability that a pair shows one animal: a part of the embeddings, and a part of what matching says beyond them.
 
 Both parts are ridge logistic regressions on the names as they are given, over pairs that were found whatever their names. What
-judges a pair was learned without the pairs of both its animals (`FOLDS`), so a name never proves itself. The part of the signals
-is neutral, zero, for a pair as its embeddings lead one to expect, and for a signal that is missing.
+judges a pair was learned without the pairs of both its animals (`FOLDS`), so a name never proves itself. What a signal adds is
+neutral, zero, for a pair as its embeddings lead one to expect, and for a signal that is missing.
 """
 
 from __future__ import annotations

@@ -147,6 +147,12 @@ def test_what_cannot_be_cut_and_other_errors_end_the_stage_with_all_else_done(
     assert cluster.given_up == [5]
 
 
+def test_only_what_can_be_cut_has_a_time_limit() -> None:
+    job: Any = Job(Settings())
+    assert Work(TOY, job, Shard((0, 1)), 9.0).seconds == 9.0
+    assert Work(TOY, job, Whole((0, 1)), 9.0).seconds is None
+
+
 def test_an_item_that_ends_its_workers_unread_is_an_error(on: Callable[[Cluster], StageRunner]) -> None:
     with pytest.raises(PairxError, match="1 of 1 shards failed; the first: KilledWorker"):
         on(Cluster({1}, immortal=True)).run(TOY, [Shard((0, 1))], "")
