@@ -36,7 +36,8 @@ JUDGES = _table(
     required(
         "part",
         STRING,
-        "weight of a term of the embeddings, trust in a signal (0 = no say), level: what levels matched pairs, or names: parameters of wrong names",
+        "weight of a term of the embeddings, trust in a signal (0 = no say), level: what levels matched pairs, or names: parameters "
+        "of wrong names",
     ),
     column(
         "fold_a", I32, "with fold_b: the folds of animals that the weight was learned without; null otherwise"

@@ -102,7 +102,7 @@ def evidence_of(connection: duckdb.DuckDBPyConnection, gallery: Gallery) -> Cata
         same_picture=np.asarray(found["same_picture"].to_numpy(), dtype=bool),
         signals={name: _floats(found[name]) for name in found.column_names if name not in _OWN},
         verdict=_ints(found["verdict"]),
-        top_k=connection.execute("SELECT max(top_k) FROM current_run").fetchall()[0][0] or 0,
+        top_k=connection.execute("SELECT top_k FROM current_run").fetchall()[0][0],
     )
     scored = np.asarray(found["pair_id"].is_valid().to_numpy(), dtype=bool)
     return CatalogueEvidence(

@@ -278,8 +278,8 @@ class RunViews:
     ) -> tuple[duckdb.DuckDBPyConnection, Remaining]:
         """The views as of now, for a run with these columns of `current_run`.
 
-        Those in `keep`, or with True all narrow ones, are computed once; with `wanted` no others but those are there. The connection is the same every time: read what
-        an answer holds before the next question.
+        Those in `keep`, or with True all narrow ones, are computed once; with `wanted` no others but those are there. The
+        connection is the same every time: read what an answer holds before the next question.
         """
         self._views.refresh(current, keep, wanted)
         return self._connection, Remaining(self._connection, self._job, self._retry)

@@ -39,7 +39,8 @@ class ReportCandidates:
 class ReportJudgement:
     """What was made of the whole catalogue; None is what could not be said.
 
-    `sensitivity`: share of names made wrong on purpose that is told. `undefended`: photos with a name that no other photo can speak for. `candidates`: the first of `n_unknown` unknown photos.
+    `sensitivity`: share of names made wrong on purpose that is told. `undefended`: photos with a name that no other photo can
+    speak for. `candidates`: the first of `n_unknown` unknown photos.
     """
 
     names: int
