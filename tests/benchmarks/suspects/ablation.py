@@ -12,13 +12,13 @@ import argparse
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 import tasks.offers  # noqa: F401  # what settings may name
-from pairx_engine.judgement.judge import judge_evidence
+from pairx_engine.judgement.judge import Judged, judge_evidence
 from pairx_engine.judgement.pair_model import FREE
 from schemas.catalogue import read_catalogue
 from schemas.settings import load_settings
@@ -65,8 +65,27 @@ def main() -> None:
             print(f"| {name} | {np.mean(values):.3f} | {change.mean():+.3f} ± {error:.3f} |", flush=True)
 
 
-def measured(one: BenchSet, plan: Plan, work: Path) -> Iterator[Mapping[str, float]]:
-    """Of each planting the average precision by choice of signals."""
+@dataclass(frozen=True, eq=False)
+class Planting:
+    """One state with what is judged of it."""
+
+    state: State
+    evidence: CatalogueEvidence
+    vectors: np.ndarray
+
+    @property
+    def wrong(self) -> np.ndarray:
+        """Which photos bear another animal's name (N,)."""
+        return misnamed(self.state, self.evidence.gallery.photo_ids)
+
+    def precision(self, judged: Judged) -> float:
+        """Average precision of the photos' log-odds."""
+        named = self.evidence.photos.known
+        return average_precision(judged.photos.log_odds[named], self.wrong[named])
+
+
+def plantings(one: BenchSet, plan: Plan, work: Path) -> Iterator[Planting]:
+    """All states of a plan, whose pairs must have been scored."""
     settings = load_settings(overrides={"figures": 0, **one.settings})
     evidence = Evidence.open(work / one.folder, settings)
     catalogue = read_catalogue(str(one.metadata), one.root)
@@ -80,10 +99,19 @@ def measured(one: BenchSet, plan: Plan, work: Path) -> Iterator[Mapping[str, flo
             raise SystemExit(f"{len(missing)} pairs of {one.label} are not scored: run the benchmark first")
         with judged_views(job, found) as connection:
             gallery = Remaining(connection, job, False).gallery()
-            seen = evidence_of(connection, gallery)
-            vectors = vectors_of(job, gallery, np.arange(len(gallery.photo_ids)))
-            yield {name: _precision(state, seen, vectors, kept) for name, kept in choices(seen).items()}
+            yield Planting(
+                state,
+                evidence_of(connection, gallery),
+                vectors_of(job, gallery, np.arange(len(gallery.photo_ids))),
+            )
         evidence.drop(folder)
+
+
+def measured(one: BenchSet, plan: Plan, work: Path) -> Iterator[Mapping[str, float]]:
+    """Of each planting the average precision by choice of signals."""
+    for planting in plantings(one, plan, work):
+        chosen = choices(planting.evidence)
+        yield {name: _precision(planting, kept) for name, kept in chosen.items()}
 
 
 def choices(evidence: CatalogueEvidence) -> dict[str, set[str]]:
@@ -95,12 +123,11 @@ def choices(evidence: CatalogueEvidence) -> dict[str, set[str]]:
     return found | {f"{name} alone": {name, *about} for name in sorted(every - about)}
 
 
-def _precision(state: State, evidence: CatalogueEvidence, vectors: np.ndarray, kept: set[str]) -> float:
+def _precision(planting: Planting, kept: set[str]) -> float:
+    evidence = planting.evidence
     signals = {name: value for name, value in evidence.pairs.signals.items() if name in kept}
-    judged = judge_evidence(evidence.photos, replace(evidence.pairs, signals=signals), vectors)
-    named = evidence.photos.known
-    wrong = misnamed(state, evidence.gallery.photo_ids)
-    return average_precision(judged.photos.log_odds[named], wrong[named])
+    judged = judge_evidence(evidence.photos, replace(evidence.pairs, signals=signals), planting.vectors)
+    return planting.precision(judged)
 
 
 if __name__ == "__main__":
