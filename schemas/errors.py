@@ -34,6 +34,16 @@ class NoWarehouse(WarehouseError):
         return type(self), (self.url,)
 
 
+class StorageError(WarehouseError):
+    """A store of files failed to read, write or list, though it was asked several times."""
+
+
+class NoStorage(StorageError):
+    """There is no such store, it cannot be reached, or it refuses us: found out before any work."""
+
+    exit_code = 2
+
+
 class AcceleratorFailure(PairxError):
     """The device of a process failed in a way that only a new process can mend; nothing of the shard was stored."""
 

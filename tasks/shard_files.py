@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -131,6 +132,25 @@ def check_version(path: str, footer: Mapping[bytes, bytes]) -> None:
 
 def put_in_place(path: Path, data: bytes) -> None:
     """Let the file appear whole or not at all, and last beyond a power failure once this returns."""
+    with _written_aside(path, data) as temporary:
+        os.replace(temporary, path)
+    _last(path.parent)
+
+
+def create_in_place(path: Path, data: bytes) -> bool:
+    """As `put_in_place`, but only where there is no such file; returns whether it was made."""
+    with _written_aside(path, data) as temporary:
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+    _last(path.parent)
+    return True
+
+
+@contextmanager
+def _written_aside(path: Path, data: bytes) -> Iterator[Path]:
+    """A file beside the path that holds the data for good; it is gone after the block under that name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}{TEMPORARY}")
     try:
@@ -138,11 +158,14 @@ def put_in_place(path: Path, data: bytes) -> None:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except BaseException:
+        yield temporary
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
+
+
+def _last(parent: Path) -> None:
+    """Let what was put into a folder last beyond a power failure."""
+    folder = os.open(parent, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:

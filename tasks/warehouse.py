@@ -6,6 +6,7 @@ rerun finds what is done, and a racing twin writes the same file again. The file
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import time
@@ -15,17 +16,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
-from fsspec.core import url_to_fs
-from fsspec.implementations.local import LocalFileSystem
 
 from schemas.errors import NoWarehouse, Problem, WarehouseError
 from schemas.snapshots import SNAPSHOTS, snapshot_folder
+from schemas.storage import Storage, storage_at
+from schemas.storage_errors import refuse_secrets
 from schemas.tables import TABLES
 from schemas.views import install_stored_views
 from tasks.shard_files import (
@@ -33,6 +35,7 @@ from tasks.shard_files import (
     TEMPORARY,
     Rows,
     check_version,
+    create_in_place,
     encode,
     footer_of,
     put_in_place,
@@ -43,6 +46,8 @@ _NAME = re.compile(r"[a-z0-9_-]+")
 _ID_BYTES = 10
 _DAY = 86_400.0
 _READERS = 8
+_REPLACED = ("failures",)
+"""Tables with shards that are written anew when they are tried again; of all others the first file stays, whoever put it."""
 _REMOVE = "delete the file and run again: only its rows are computed anew"
 
 
@@ -69,39 +74,39 @@ def pair_id(photo_a: str, chip_a: str, photo_b: str, chip_b: str) -> str:
 class Warehouse:
     """A warehouse at a path or fsspec URL; holds nothing but the URL, so it travels to workers.
 
-    Local paths are made absolute, so that a worker with another current folder finds the same warehouse. Raises
-    `WarehouseError` when no file system is installed for the URL's protocol.
+    Local paths are made absolute, so that a worker with another current folder finds the same warehouse. Raises `NoStorage` when no
+    file system is installed for the URL's protocol, and for a URL that carries a password or a query.
     """
 
     url: str
 
     def __post_init__(self) -> None:
-        filesystem, root = self._open()
-        if isinstance(filesystem, LocalFileSystem):
-            object.__setattr__(self, "url", root)
+        refuse_secrets(self.url)
+        if self.is_local:
+            object.__setattr__(self, "url", self.root)
 
-    def _open(self) -> tuple[AbstractFileSystem, str]:
-        try:
-            filesystem, root = url_to_fs(self.url)
-        except (ImportError, ValueError) as error:
-            cure = "give a path, or install the fsspec package of that protocol (s3fs for s3://)"
-            raise WarehouseError(f"the warehouse {self.url} cannot be opened: {error}", cure) from error
-        return filesystem, root.rstrip("/")
+    @property
+    def storage(self) -> Storage:
+        """Where the files lie."""
+        return storage_at(self.url)
 
     @property
     def filesystem(self) -> AbstractFileSystem:
-        """The fsspec file system of the URL; fsspec keeps one instance per process."""
-        return self._open()[0]
+        """The fsspec file system of the URL."""
+        return self.storage.filesystem
 
     @property
     def root(self) -> str:
         """The warehouse's folder as `filesystem` names it, without a slash at its end."""
-        return self._open()[1]
+        return self.storage.root
 
     @property
     def is_local(self) -> bool:
         """Whether the warehouse is a folder of this machine."""
-        return isinstance(self.filesystem, LocalFileSystem)
+        return self.storage.is_local
+
+    def _open(self) -> tuple[AbstractFileSystem, str]:
+        return self.storage.filesystem, self.storage.root
 
     def shard_path(self, table: str, fingerprint: str, shard: str) -> str:
         """Path of a shard below the warehouse's root.
@@ -111,17 +116,20 @@ class Warehouse:
         return f"{_partition(table, fingerprint)}/{_checked('shard', shard)}{SUFFIX}"
 
     def require(self) -> None:
-        """Raise `NoWarehouse` unless some table holds a committed file."""
+        """Raise `NoWarehouse` unless some table holds a committed file, `NoStorage` where the store refuses to tell."""
+        if not self.is_local:
+            self.storage.probe()
         if not any(self.files(table) for table in TABLES):
             raise NoWarehouse(self.url)
 
     def prepare(self) -> int:
-        """Remove what killed runs left half-written over a day ago; returns how many files.
+        """See that a run can write here, before anything starts, and remove what killed runs left half-written over a day ago.
 
-        Makes no folder: the first shard does, so a run that is refused leaves nothing behind. Raises `WarehouseError` when the
-        folder cannot be made or written to.
+        Returns how many files. Makes no folder: the first shard does, so a run that is refused leaves nothing behind. Raises
+        `WarehouseError` when the folder cannot be made or written to, `NoStorage` when the store cannot be reached or refuses us.
         """
         if not self.is_local:
+            self.storage.probe(f"{self.root}/probe")
             return 0
         root = Path(self.root)
         try:
@@ -161,14 +169,15 @@ class Warehouse:
         be null can be left out. Raises `WarehouseError` for an unknown column, a value that does not fit, a null where none
         may be, and a key that occurs twice.
         """
-        filesystem, root = self._open()
-        path = f"{root}/{self.shard_path(table, fingerprint, shard)}"
+        path = f"{self.root}/{self.shard_path(table, fingerprint, shard)}"
         typed = typed_rows(TABLES[table], rows)
         data = encode(TABLES[table], fingerprint, typed)
-        if isinstance(filesystem, LocalFileSystem):
+        if self.is_local:
             put_in_place(Path(path), data)
+        elif table in _REPLACED:
+            self.storage.put(path, data)
         else:
-            filesystem.pipe_file(path, data)
+            self.storage.put_once(path, data)
         return int(typed.num_rows)
 
     def read(
@@ -195,12 +204,20 @@ class Warehouse:
 
     def write_file(self, path: str, data: bytes) -> str:
         """Put a file that is no table, such as a report, below the root, whole or not at all; returns its address."""
-        filesystem, root = self._open()
-        if isinstance(filesystem, LocalFileSystem):
-            put_in_place(Path(root, path), data)
-            return f"{root}/{path}"
-        filesystem.pipe_file(f"{root}/{path}", data)
-        return str(filesystem.unstrip_protocol(f"{root}/{path}"))
+        place = f"{self.root}/{path}"
+        if self.is_local:
+            put_in_place(Path(place), data)
+        else:
+            self.storage.put(place, data)
+        return self.storage.address(place)
+
+    def create_file(self, path: str, data: bytes) -> bool:
+        """Put a file below the root only where there is none; returns whether it was made. Of two who try one succeeds.
+
+        They must put different bytes: of a file that is there with the same bytes, the store may have lost the answer to this very call.
+        """
+        place = f"{self.root}/{path}"
+        return create_in_place(Path(place), data) if self.is_local else self.storage.create(place, data)
 
     def files(self, table: str, fingerprint: str | None = None) -> list[str]:
         """Committed files of a table or of one of its partitions, sorted, as DuckDB opens them."""
@@ -275,7 +292,7 @@ class Warehouse:
         # Row groups of heavy tables hold a few photos each; the filter skips the others by their statistics.
         wanted = None if photos is None else pc.field("photo_id").isin(sorted(photos))
         try:
-            with self.filesystem.open(path, "rb") as stream:
+            with self._opened(path) as stream:
                 stored = pq.read_schema(stream)
                 check_version(path, stored.metadata or {})
                 stream.seek(0)
@@ -288,6 +305,9 @@ class Warehouse:
         except (pa.ArrowException, OSError) as error:
             raise WarehouseError(f"{path} is damaged: {error}", _REMOVE) from error
 
+    def _opened(self, path: str) -> IO[bytes]:
+        return open(path, "rb") if self.is_local else io.BytesIO(self.storage.get(path))
+
     def _refuse_newer(self) -> None:
         """One footer per partition: the schema version is part of the fingerprint, so its files share one version."""
         last = {path.rpartition("/")[0]: path for table in TABLES for path in self._list(f"{table}/*")}
@@ -297,7 +317,7 @@ class Warehouse:
     def _footer(self, path: str) -> tuple[dict[bytes, bytes], int]:
         """Key-value metadata and number of rows of a file."""
         try:
-            with self.filesystem.open(path, "rb") as stream:
+            with self._opened(path) as stream:
                 metadata = pq.ParquetFile(stream).metadata
                 return dict(metadata.metadata or {}), int(metadata.num_rows)
         except (pa.ArrowException, OSError) as error:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # Before torch is imported: spinning OpenMP threads slow tests on a busy machine ten times down.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -13,6 +14,9 @@ import pytest
 from hypothesis import settings
 
 from tests.selection import means_the_gpu
+
+if TYPE_CHECKING:
+    from tests.object_store import Proxy
 
 TESTS = Path(__file__).resolve().parent
 SHARING = ("flows", "tasks")
@@ -68,3 +72,28 @@ def shared() -> Path:
     if not (folder / "goldens").is_dir():
         pytest.skip("no ../shared with real photos, models and goldens")
     return folder
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """An S3 server in a process of its own."""
+    pytest.importorskip("moto", reason="needs the packages of the extra `test`: moto and s3fs")
+    from tests.object_store import s3_server
+
+    with s3_server() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def store(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """A proxy before an S3 server, which this process and those that it starts take for their store."""
+    from tests.object_store import environment, forget_connections, proxy_before
+
+    with proxy_before(s3_endpoint) as proxy:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            monkeypatch.delenv(name)
+        for name, value in environment(proxy.endpoint).items():
+            monkeypatch.setenv(name, value)
+        forget_connections()
+        yield proxy
+        forget_connections()

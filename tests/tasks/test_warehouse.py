@@ -68,6 +68,14 @@ def test_shards_are_listed_as_soon_as_they_are_written(warehouse: Warehouse) -> 
     ]
 
 
+def test_a_file_is_created_once(warehouse: Warehouse) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda n: warehouse.create_file("lease/1.json", b"%d" % n), range(16)))
+    [winner] = [n for n, ours in enumerate(made) if ours]
+    assert warehouse.storage.get(f"{warehouse.root}/lease/1.json") == b"%d" % winner
+    assert list(warehouse.storage.find(warehouse.root)) == [f"{warehouse.root}/lease/1.json"]
+
+
 def test_a_second_process_sees_what_the_first_one_wrote_despite_listing_caches(warehouse: Warehouse) -> None:
     twin = pickle.loads(pickle.dumps(warehouse))
     assert twin == warehouse

@@ -1,0 +1,190 @@
+"""Files behind a path or URL: the one place for time-outs, tries and credentials.
+
+Every operation moves one file, or one range of it, whole, so that it can be tried again. A store must be strongly consistent, as S3 is:
+what was written is listed and read at once.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, TypeVar
+
+from fsspec.config import conf
+from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
+
+from schemas.errors import NoStorage, StorageError
+from schemas.paths import is_url
+from schemas.storage_errors import code_of, explained, is_final, is_missing, is_unreachable, masked
+
+T = TypeVar("T")
+CONNECT_SECONDS, SILENT_SECONDS = 5, 20
+"""How long a connection may take, and how long a store may say nothing, before a request has failed."""
+TRIES_OF_A_REQUEST, TRIES = 3, 3
+"""The client repeats a request that failed; then, after a pause, the whole file is asked for again: nine times in all."""
+_PROBE_SECONDS = 15.0
+_PAUSE_SECONDS = 1.0
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "s3": {
+        "config_kwargs": {
+            "connect_timeout": CONNECT_SECONDS,
+            "read_timeout": SILENT_SECONDS,
+            "retries": {"mode": "standard", "total_max_attempts": TRIES_OF_A_REQUEST},
+        }
+    }
+}
+_INSTALL = "give a path, or install the fsspec package of that protocol: pip install '.[s3]' for s3://"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A file as a listing shows it: its bytes, and a tag that changes when the file is replaced."""
+
+    size: int
+    tag: str
+
+
+class Storage:
+    """The files below a path or fsspec URL, whose paths are those of `filesystem`. `storage_at` keeps one per address.
+
+    Raises `NoStorage` where no file system knows the address. Operations raise `FileNotFoundError` for a file that is not there, and
+    `StorageError` with a cure for everything else, once `TRIES` have failed.
+    """
+
+    def __init__(self, url: str) -> None:
+        try:
+            self.filesystem, root = url_to_fs(url, **_options(url))
+        except (ImportError, ValueError) as error:
+            raise NoStorage(f"{masked(url)} cannot be opened: {error}", _INSTALL) from error
+        if hasattr(self.filesystem, "retries"):
+            # s3fs would repeat what its client has repeated already.
+            self.filesystem.retries = 1
+        self.url = url
+        self.root = str(root).rstrip("/")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the files are those of this machine."""
+        return isinstance(self.filesystem, LocalFileSystem)
+
+    def probe(self, writing: str | None = None) -> None:
+        """See within seconds whether the store can be used: raises `NoStorage` where it cannot be reached or refuses us.
+
+        `writing` names a file that is put and removed again, to see that this is allowed, too.
+        """
+        patience = {"timeout": _PROBE_SECONDS} if self.filesystem.async_impl else {}
+        self.filesystem.invalidate_cache(self.root)
+        try:
+            with suppress(FileNotFoundError):  # nothing is there yet
+                self._tried("list", self.root, lambda: self.filesystem.ls(self.root, **patience), quick=True)
+            if writing is not None:
+                self._tried(
+                    "write", writing, lambda: self.filesystem.pipe_file(writing, b"", **patience), quick=True
+                )
+                self._tried(
+                    "delete", writing, lambda: self.filesystem.rm_file(writing, **patience), quick=True
+                )
+        except StorageError as error:
+            raise NoStorage(error.message, error.cure) from error
+
+    def get(self, path: str, start: int = 0, end: int | None = None) -> bytes:
+        """The bytes of a file, or of its range [start, end), by one request."""
+        return self._tried("read", path, lambda: bytes(self.filesystem.cat_file(path, start=start, end=end)))
+
+    def put(self, path: str, data: bytes) -> None:
+        """Put a file whole, over what is there."""
+        self._tried("write", path, lambda: self.filesystem.pipe_file(path, data))
+
+    def put_once(self, path: str, data: bytes) -> bool:
+        """Put a file whole unless there is one; returns whether the store took it.
+
+        Exact where the store knows conditional puts (If-None-Match of S3); where it refuses them it is asked before. False
+        is also what is heard when an earlier try arrived and its answer was lost.
+        """
+        return self._tried("write", path, lambda: self._put_once(path, data))
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Put a file unless there is one; returns whether it holds this data now, be it by a twin that put the same."""
+        return self.put_once(path, data) or self.get(path) == data
+
+    def find(self, folder: str) -> dict[str, Stored]:
+        """All files below a folder, at any depth, by path: one request per thousand. None where there is no such folder."""
+        try:
+            found = self._tried("list", folder, lambda: self._find(folder))
+        except FileNotFoundError:
+            return {}
+        return {str(path): Stored(int(info.get("size") or 0), _tag(info)) for path, info in found.items()}
+
+    def remove(self, paths: Sequence[str]) -> None:
+        """Remove files; one that is gone already is no error."""
+        if paths:
+            self._tried("delete", paths[0], lambda: self._remove(paths))
+
+    def address(self, path: str) -> str:
+        """A path of the file system as a URL; a path of this machine stays one."""
+        return path if self.is_local else str(self.filesystem.unstrip_protocol(path))
+
+    def _put_once(self, path: str, data: bytes) -> bool:
+        try:
+            self.filesystem.pipe_file(path, data, mode="create")
+        except FileExistsError:
+            return False
+        except (OSError, NotImplementedError) as error:
+            if code_of(error) in ("PreconditionFailed", "412"):
+                return False
+            if not isinstance(error, NotImplementedError) and code_of(error) not in ("NotImplemented", "501"):
+                raise
+            if self.filesystem.exists(path):
+                return False
+            self.filesystem.pipe_file(path, data)
+        return True
+
+    def _find(self, folder: str) -> Mapping[str, Mapping[str, Any]]:
+        self.filesystem.invalidate_cache(folder)
+        found: Mapping[str, Mapping[str, Any]] = self.filesystem.find(folder, detail=True)
+        return found
+
+    def _remove(self, paths: Sequence[str]) -> None:
+        with suppress(FileNotFoundError):
+            self.filesystem.rm(list(paths))
+
+    def _tried(self, verb: str, path: str, action: Callable[[], T], quick: bool = False) -> T:
+        for tried in range(1, TRIES + 1):
+            try:
+                return action()
+            except Exception as error:  # every store's package has classes of its own
+                if is_missing(error):
+                    raise
+                if tried == TRIES or is_final(error) or (quick and is_unreachable(error)):
+                    raise explained(error, verb, self.address(path)) from error
+            time.sleep(_PAUSE_SECONDS * 2**tried * random.random())
+        raise AssertionError("the last try returns or raises")
+
+
+def storage_at(url: str) -> Storage:
+    """This process's `Storage` of an address: all its threads share the connections."""
+    return _storage(url, os.getpid())
+
+
+@lru_cache(maxsize=64)
+def _storage(url: str, process: int) -> Storage:
+    return Storage(url)
+
+
+def _options(url: str) -> dict[str, Any]:
+    """What we ask of a protocol's client, unless fsspec's own configuration (FSSPEC_S3) says otherwise."""
+    protocol = url.partition("://")[0].lower() if is_url(url) else ""
+    ours = _OPTIONS.get("s3" if protocol == "s3a" else protocol, {})
+    theirs = conf.get(protocol, {})
+    return {name: {**values, **theirs.get(name, {})} for name, values in ours.items()}
+
+
+def _tag(info: Mapping[str, Any]) -> str:
+    names = ("ETag", "etag", "mtime", "LastModified", "updated", "created")
+    return next((str(info[name]) for name in names if name in info), "")
