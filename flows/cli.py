@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +15,11 @@ from flows.cli_evaluate import evaluate
 from flows.options import Config, SettingsCommand
 from schemas.setting import MODEL
 from schemas.sql_files import suspect_rules
+
+_INTERRUPTED, _TERMINATED = 130, 143
+_STOPPED = "stopped; what is done is kept, run the same command to go on"
+_heard: list[int] = []
+"""Exit codes of the signals that were heard."""
 
 app = typer.Typer(
     name="pairx",
@@ -186,6 +191,17 @@ def sql(
     ] = False,
     cookbook: Annotated[bool, typer.Option("--cookbook", help="Print ready-made queries.")] = False,
     run_id: Annotated[str | None, typer.Option("--run", help="Look at an earlier run's settings.")] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            help="Seconds that opening the warehouse and the query may take, or each statement of the prompt. "
+            "Default: no limit; Ctrl-C stops at once.",
+            min=0.001,
+        ),
+    ] = None,
+    memory_limit: Annotated[
+        str, typer.Option(help="Memory that views and query may take; up to 20GB more go to disk.")
+    ] = "2GB",
 ) -> None:
     """Ask the warehouse in SQL, read only: views over all tables, current rows only, as of the newest finished run."""
     from flows.commands import ask, print_cookbook
@@ -193,7 +209,7 @@ def sql(
     if cookbook:
         print_cookbook()
         return
-    ask(warehouse, query, output, tables, run_id)
+    ask(warehouse, query, output, tables, run_id, timeout, memory_limit)
 
 
 @app.command()
@@ -225,16 +241,16 @@ def show_settings() -> None:
 
 
 def main() -> None:
-    """Entry point: errors that a user can mend become one message and an exit code, without a traceback."""
+    """Entry point: every error becomes one message and an exit code, without a traceback."""
     signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGINT, _interrupt)
     code = _run()
-    sys.stdout.flush()
+    with suppress(BrokenPipeError):
+        sys.stdout.flush()
     sys.stderr.flush()
-    if "prefect" in sys.modules:
-        # Everything is closed by now. Prefect keeps the last exception's frames alive past the interpreter's end, and
-        # DuckDB's bindings would print a page of leaked objects for them.
-        os._exit(code)
-    sys.exit(code)
+    # Everything is closed by now. Prefect keeps the last exception's frames alive past the interpreter's end, for which DuckDB's
+    # bindings would print a page of leaked objects; and what was stopped may still hang in a thread.
+    os._exit(code)
 
 
 class _Terminated(BaseException):
@@ -243,31 +259,35 @@ class _Terminated(BaseException):
 
 def _terminate(number: int, frame: object) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _heard.append(_TERMINATED)
     raise _Terminated
 
 
-def _run() -> int:
-    from pairx_engine.errors import PairxError
+def _interrupt(number: int, frame: object) -> None:
+    _heard.append(_INTERRUPTED)
+    raise KeyboardInterrupt
 
-    stopped = "stopped; what is done is kept, run the same command to go on"
+
+def _run() -> int:
+    _heard.clear()
     try:
         app()
     except SystemExit as end:
-        if end.code == 130:
+        if end.code == _INTERRUPTED:
             # Typer turns Ctrl-C into this before anyone else hears of it.
-            return _say(stopped, 130)
+            return _say(_STOPPED, _INTERRUPTED)
         return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
-    except PairxError as error:
-        return _say(error, error.exit_code)
     except _Terminated:
-        return _say(stopped, 143)
+        return _say(_STOPPED, _TERMINATED)
     except BrokenPipeError:
         return 0
     except Exception as error:
-        if type(error).__module__.startswith(("duckdb", "_duckdb")):
-            return _say(f"{error}\n`pairx check` names damaged files; delete them and run again", 1)
-        traceback.print_exc()
-        return 1
+        if _heard and str(error) == "Query interrupted":
+            # DuckDB heard the signal in the midst of a query, and says so in its own way.
+            return _say(_STOPPED, _heard[-1])
+        from flows.messages import message_of
+
+        return _say(*message_of(error))
     return 0
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
+from duckdb import DuckDBPyConnection
 from rich.console import Console
 
 from flows.options import description
@@ -16,7 +18,9 @@ from schemas.catalogue import Catalogue, read_catalogue
 from schemas.errors import PairxError, SettingsError
 from schemas.settings import Settings, load_settings
 from schemas.sql_files import kinds_in_words, suspect_rules
-from tasks.console import Format, connect_analyst, describe, format_result, prompt, run_query
+from tasks.console import MEMORY, answer, connect_analyst, describe, prompt
+from tasks.query_results import Format, format_result
+from tasks.stoppable import TimeLimit, close, stoppable
 
 _OUT = Console(highlight=False, soft_wrap=True, markup=False)
 _ERR = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
@@ -86,17 +90,41 @@ def validate_catalogue(catalogue: str, root: str | None) -> None:
     )
 
 
-def ask(warehouse: str, query: str | None, output: str, tables: bool, run_id: str | None) -> None:
-    """Answer one query, describe the tables, or open the prompt."""
+def ask(
+    warehouse: str,
+    query: str | None,
+    output: str,
+    tables: bool,
+    run_id: str | None,
+    seconds: float | None,
+    memory: str,
+) -> None:
+    """Answer one query, describe the tables, or open the prompt.
+
+    `seconds` is what opening the warehouse and one query may take together, or in the prompt each statement.
+    """
     kind = _format(output)
     if tables:
         _print(describe(None, query))
         return
-    connection = connect_analyst(warehouse, run_id)
-    if query is None and sys.stdin.isatty():
-        prompt(connection, kind=kind)
-        return
-    _print(format_result(run_query(connection, sys.stdin.read() if query is None else query), kind))
+    limit = TimeLimit(seconds)
+    with _analyst(warehouse, run_id, memory, limit) as connection:
+        if query is None and sys.stdin.isatty():
+            prompt(connection, kind=kind, seconds=seconds)
+            return
+        for piece in answer(connection, sys.stdin.read() if query is None else query, kind, limit):
+            print(piece, end="")
+
+
+@contextmanager
+def _analyst(
+    warehouse: str, run_id: str | None = None, memory: str = MEMORY, limit: TimeLimit | None = None
+) -> Iterator[DuckDBPyConnection]:
+    connection = connect_analyst(warehouse, run_id, memory, limit=limit)
+    try:
+        yield connection
+    finally:
+        close(connection)
 
 
 def print_cookbook() -> None:
@@ -106,6 +134,27 @@ def print_cookbook() -> None:
     _print("\n\n".join(f"-- {title}\n{query};" for title, query in cookbook().items()))
 
 
+_SUSPECTS = """
+    SELECT
+        rank,
+        kind,
+        round(probability, 3) AS probability,
+        blamed_photo,
+        CASE
+            WHEN blamed_photo = photo_a THEN identity_a
+            WHEN blamed_photo = photo_b THEN identity_b
+            WHEN identity_a = identity_b OR proposed_name = identity_b THEN identity_a
+            WHEN proposed_name = identity_a THEN identity_b
+        END AS name,
+        proposed_name,
+        round(expected, 3) AS expected_share_so_far,
+        photo_a, identity_a, photo_b, identity_b, reason
+    FROM suspects
+    JOIN expected_precision USING (rank)
+    WHERE list_contains($kinds, kind)
+    ORDER BY if($by_kind, list_position($known, kind), 0), rank
+    LIMIT $top
+"""
 SUSPECT_ORDERS = ("probability", "kind")
 """What `pairx suspects` orders by."""
 
@@ -118,48 +167,27 @@ def print_suspects(warehouse: str, top: int, kinds: Sequence[str], order: str, o
             raise SettingsError(f"there is no kind of suspects {kind!r}", f"use {kinds_in_words()}")
     if order not in SUSPECT_ORDERS:
         raise SettingsError(f"suspects have no order {order!r}", f"use {' or '.join(SUSPECT_ORDERS)}")
-    connection = connect_analyst(warehouse)
-    found = connection.sql(
-        """
-        SELECT
-            rank,
-            kind,
-            round(probability, 3) AS probability,
-            blamed_photo,
-            CASE
-                WHEN blamed_photo = photo_a THEN identity_a
-                WHEN blamed_photo = photo_b THEN identity_b
-                WHEN identity_a = identity_b OR proposed_name = identity_b THEN identity_a
-                WHEN proposed_name = identity_a THEN identity_b
-            END AS name,
-            proposed_name,
-            round(expected, 3) AS expected_share_so_far,
-            photo_a, identity_a, photo_b, identity_b, reason
-        FROM suspects
-        JOIN expected_precision USING (rank)
-        WHERE list_contains($kinds, kind)
-        ORDER BY if($by_kind, list_position($known, kind), 0), rank
-        LIMIT $top
-        """,
-        params={
-            "kinds": list(kinds) or known,
-            "by_kind": order == "kind",
-            "known": known,
-            "top": top,
-        },
-    ).to_arrow_table()
+    with _analyst(warehouse) as connection:
+        found = stoppable(
+            connection,
+            lambda: connection.execute(
+                _SUSPECTS,
+                {"kinds": list(kinds) or known, "by_kind": order == "kind", "known": known, "top": top},
+            ).to_arrow_table(),
+            TimeLimit(),
+        )
     _print(format_result(found, _format(output)))
+
+
+_NEWEST = "SELECT run_id FROM runs WHERE status = 'finished' ORDER BY run_id DESC LIMIT 1"
 
 
 def newest_report(warehouse: str) -> None:
     """Address of the report of the newest finished run."""
     from tasks.warehouse import Warehouse
 
-    rows = (
-        connect_analyst(warehouse)
-        .execute("SELECT run_id FROM runs WHERE status = 'finished' ORDER BY run_id DESC LIMIT 1")
-        .fetchall()
-    )
+    with _analyst(warehouse) as connection:
+        rows = stoppable(connection, lambda: connection.execute(_NEWEST).fetchall(), TimeLimit())
     if not rows:
         raise PairxError(f"no run has finished in {warehouse}", "pairx run CATALOGUE --warehouse URL")
     _print(f"{Warehouse(warehouse).url}/reports/{rows[0][0]}.html")

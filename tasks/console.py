@@ -4,59 +4,96 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TextIO, get_args
+from typing import Any, TextIO, TypeVar, get_args
 
 import duckdb
 import pyarrow as pa
 
-from schemas.errors import PairxError
+from schemas.errors import PairxError, SettingsError, WarehouseError
 from schemas.snapshots import snapshot_folder
 from schemas.view_descriptions import describe_column, describe_view, view_sentences
 from schemas.views import NoFiles, Run, install_views
-from tasks.query_results import Format, QueryError, format_result
+from tasks.query_columns import in_plain_types
+from tasks.query_results import Format, QueryError, pieces
+from tasks.stoppable import LimitReached, TimeLimit, close, stoppable
 from tasks.warehouse import Warehouse
 
-_MEMORY = "2GB"
+T = TypeVar("T")
+MEMORY = "2GB"
+"""Memory of a query where nothing else is said."""
 _TEMPORARY = "20GB"
 _EXPLAIN = re.compile(r"\s*explain\b\s*(\(.*?\)|analyze\b)?(?P<inner>.*)", re.IGNORECASE | re.DOTALL)
 _READING_NODES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
 _VIEWS = "`.tables` lists the views and `.describe VIEW` their columns"
 _REPLACED = "newer runs have replaced the rows that were read: open the warehouse again"
+_OF_FILES = re.compile(r"^(IO Error|HTTP Error|Traceback)|\.parquet\b")
+_CHECK = "see that the storage answers; `pairx check` names damaged files"
+_MORE = "ask for less, such as fewer columns or a filter, or allow more with --memory-limit"
+_BATCH_ROWS = 50_000
+_COMMANDS = ".tables, .describe VIEW, .format table|csv|json, .timeout SECONDS|none, .quit"
 _READ_ONLY = "this connection only reads: use one SELECT, EXPLAIN, DESCRIBE, SHOW or SUMMARIZE"
 
 
 def connect_analyst(
-    url: str, run: Run = None, memory_limit: str = _MEMORY, materialise: bool = False
+    url: str,
+    run: Run = None,
+    memory_limit: str = MEMORY,
+    materialise: bool = False,
+    limit: TimeLimit | None = None,
 ) -> duckdb.DuckDBPyConnection:
     """A DuckDB connection that sees the warehouse's views and nothing else of the machine.
 
     What it answers comes as Arrow (``.sql(query).to_arrow_table()``) or, where pandas is installed (the extra `notebook`), as
     a data frame (``.sql(query).df()``).
-    `run` chooses whose fingerprints count, as in `install_views`; `materialise` computes the narrow views once. External
+    `run` chooses whose fingerprints count, as in `install_views`; `materialise` computes the narrow views once, within
+    `memory_limit`, which holds for every query, too, and within the time `limit`, which holds for this call. External
     access, extensions and Python variables are off, only the warehouse's files can be opened, and the configuration is
-    locked. Raises `NoWarehouse` when the URL holds none.
+    locked. Raises `NoWarehouse` when the URL holds none, `LimitReached` for want of memory or time, and `SettingsError` for
+    a memory limit that is none.
     """
     warehouse = Warehouse(url)
-    warehouse.require()
-    connection = duckdb.connect(":memory:")
-    try:
+    connection = _limited(memory_limit)
+
+    def open_views() -> None:
+        warehouse.require()
         install_views(connection, warehouse, run, materialise)
-        _lock(connection, warehouse, memory_limit)
+        _lock(connection, warehouse)
+
+    try:
+        stoppable(connection, open_views, limit or TimeLimit())
+    except duckdb.OutOfMemoryException as error:
+        close(connection)
+        raise _out_of_memory(error) from error
     except BaseException:
-        connection.close()
+        close(connection)
         raise
     return connection
 
 
-def _lock(connection: duckdb.DuckDBPyConnection, warehouse: Warehouse, memory_limit: str) -> None:
-    settings: dict[str, Any] = {
+def _limited(memory_limit: str) -> duckdb.DuckDBPyConnection:
+    """An empty connection that keeps to the limits from its first statement on."""
+    limits: dict[str, Any] = {
         "memory_limit": memory_limit,
-        "temp_directory": str(Path(tempfile.gettempdir()) / "pairx-sql"),
+        # DuckDB makes the folder when it first spills, and removes it when the connection is closed.
+        "temp_directory": str(Path(tempfile.gettempdir()) / f"pairx-sql-{os.getpid()}"),
         "max_temp_directory_size": _TEMPORARY,
+    }
+    try:
+        return duckdb.connect(":memory:", config=limits)
+    except duckdb.Error as error:
+        raise SettingsError(
+            f"{memory_limit!r} is no amount of memory: {error}", "write it as 500MB or 4GB"
+        ) from error
+
+
+def _lock(connection: duckdb.DuckDBPyConnection, warehouse: Warehouse) -> None:
+    settings: dict[str, Any] = {
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,
         "python_enable_replacements": False,
@@ -68,18 +105,62 @@ def _lock(connection: duckdb.DuckDBPyConnection, warehouse: Warehouse, memory_li
         connection.execute(f"SET {name} = ?", [value]).fetchall()
 
 
-def run_query(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
+def run_query(connection: duckdb.DuckDBPyConnection, sql: str, limit: TimeLimit | None = None) -> pa.Table:
     """Run one reading statement and return its rows.
 
-    Raises `QueryError` for anything but one SELECT (also as FROM, WITH, VALUES or TABLE), EXPLAIN of one, DESCRIBE, SHOW
-    or SUMMARIZE, and for queries that are wrong in themselves.
+    Values of types that Arrow or Python cannot hold come as DuckDB's text for them, as do all dates and times. Raises
+    `QueryError` for anything but one SELECT (also as FROM, WITH, VALUES or TABLE), EXPLAIN of one, DESCRIBE, SHOW or
+    SUMMARIZE, and for queries that are wrong in themselves; `LimitReached` for those that want more than they are allowed.
     """
-    _refuse_writing(connection, sql)
+    schema, batches = _run(connection, sql, limit or TimeLimit())
+    return pa.Table.from_batches(batches, schema)
+
+
+def answer(
+    connection: duckdb.DuckDBPyConnection, sql: str, kind: Format = "table", limit: TimeLimit | None = None
+) -> Iterator[str]:
+    """The rows of `run_query` as text, piece by piece: an answer of any size takes little memory."""
+    return pieces(*_run(connection, sql, limit or TimeLimit()), kind)
+
+
+def _run(
+    connection: duckdb.DuckDBPyConnection, sql: str, limit: TimeLimit
+) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+    def start() -> tuple[list[str], pa.RecordBatchReader]:
+        _refuse_writing(connection, sql)
+        found = connection.sql(sql)
+        return found.columns, in_plain_types(found).to_arrow_reader(_BATCH_ROWS)
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        while (batch := _in_words(connection, lambda: next(reader, None), limit)) is not None:
+            yield batch.rename_columns(names)
+
+    names, reader = _in_words(connection, start, limit)
+    # Two columns may have one name, which the query for plain types would change.
+    return pa.schema([f.with_name(n) for f, n in zip(reader.schema, names, strict=True)]), batches()
+
+
+def _in_words(connection: duckdb.DuckDBPyConnection, work: Callable[[], T], limit: TimeLimit) -> T:
+    """Do a part of a query; what goes wrong in it becomes an error with its cure."""
     try:
-        return connection.sql(sql).to_arrow_table()
-    except duckdb.Error as error:
-        replaced = isinstance(error, duckdb.IOException) and snapshot_folder("") in str(error)
-        raise QueryError(str(error), _REPLACED if replaced else _VIEWS) from error
+        return stoppable(connection, work, limit)
+    except (duckdb.Error, pa.ArrowException, OSError) as error:
+        text = str(
+            error
+        )  # Arrow's reader wraps DuckDB's errors in OSError, so that the text alone tells them apart
+        if text.startswith("Out of Memory"):
+            raise _out_of_memory(error) from error
+        if text.startswith("Permission Error") or not _OF_FILES.search(text):
+            raise QueryError(text, _VIEWS) from error
+        if snapshot_folder("") in text:
+            raise QueryError(text, _REPLACED) from error
+        # What a file system that is written in Python raises comes with its traceback; the last line says what it was.
+        why = text.strip().rpartition("\n")[2] if text.startswith("Traceback") else text
+        raise WarehouseError(f"the warehouse's files cannot be read: {why}", _CHECK) from error
+
+
+def _out_of_memory(error: Exception) -> LimitReached:
+    return LimitReached(f"the memory allowed is not enough: {str(error).partition(chr(10))[0]}", _MORE)
 
 
 def _refuse_writing(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
@@ -106,7 +187,10 @@ def _refuse_writing(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
 def _refuse_writing_inside(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
     """WITH may hold INSERT, DELETE and even COPY, so the syntax tree is searched: only reading nodes pass."""
     tree = connection.execute("SELECT json_serialize_sql(CAST(? AS VARCHAR))", [sql]).fetchall()[0][0]
-    parsed = json.loads(tree)
+    try:
+        parsed = json.loads(tree)
+    except RecursionError as error:
+        raise QueryError("the query is nested too deep", "break it into parts with WITH") from error
     if parsed["error"]:
         raise QueryError("the query holds something that is no plain SELECT, such as PIVOT", _READ_ONLY)
     writing = sorted(_node_types(parsed["statements"]) - _READING_NODES)
@@ -170,18 +254,21 @@ class Prompt:
         source: TextIO | None = None,
         sink: TextIO | None = None,
         kind: Format = "table",
+        seconds: float | None = None,
     ) -> None:
         self.connection = connection
         self.source = source
         self.sink = sink if sink is not None else sys.stdout
         self.kind: Format = kind
+        self.seconds = seconds
+        """What a statement may take."""
 
     def run(self) -> None:
         """Loop; errors are printed and the loop goes on. Ctrl-C drops the statement, Ctrl-D ends."""
         if self.source is None:
             with contextlib.suppress(ImportError):
                 import readline  # noqa: F401  # importing it gives input() line editing and a history
-        self._say("SQL ends with a semicolon; .tables  .describe VIEW  .format table|csv|json  .quit")
+        self._say(f"SQL ends with a semicolon; {_COMMANDS.replace(', ', '  ')}; Ctrl-C drops a statement")
         buffer = ""
         while True:
             try:
@@ -196,13 +283,14 @@ class Prompt:
                 buffer = f"{buffer}\n{line}" if buffer else line
                 if buffer.rstrip().endswith(";"):
                     statement, buffer = buffer, ""
-                    self._say(format_result(run_query(self.connection, statement), self.kind))
+                    limit = TimeLimit(self.seconds)
+                    for piece in answer(self.connection, statement, self.kind, limit):
+                        print(piece, end="", file=self.sink)
             except PairxError as error:
                 self._say(str(error))
             except KeyboardInterrupt:
-                self.connection.interrupt()
                 buffer = ""
-                self._say("")
+                self._say("\ndropped")
 
     def _line(self, mark: str) -> str | None:
         if self.source is None:
@@ -223,14 +311,23 @@ class Prompt:
                 self._say(describe(self.connection, view.rstrip(";")))
             case [".format", kind] if kind in get_args(Format):
                 self.kind = kind  # type: ignore[assignment]  # the guard has just checked it
+            case [".timeout", seconds]:
+                self.seconds = _seconds(seconds)
             case _:
-                raise QueryError(
-                    f"no command {' '.join(words)!r}",
-                    ".tables, .describe VIEW, .format table|csv|json, .quit",
-                )
+                raise QueryError(f"no command {' '.join(words)!r}", _COMMANDS)
 
     def _say(self, text: str) -> None:
         print(text, file=self.sink)
+
+
+def _seconds(text: str) -> float | None:
+    """A time limit as it is typed."""
+    if text == "none":
+        return None
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) < float("inf"):
+            return float(text)
+    raise QueryError(f"{text!r} is no number of seconds", ".timeout 60, or .timeout none")
 
 
 def prompt(
@@ -238,6 +335,7 @@ def prompt(
     source: TextIO | None = None,
     sink: TextIO | None = None,
     kind: Format = "table",
+    seconds: float | None = None,
 ) -> None:
-    """The interactive prompt; `source` and `sink` replace the terminal."""
-    Prompt(connection, source, sink, kind).run()
+    """The interactive prompt; `source` and `sink` replace the terminal, and no statement may take longer than `seconds`."""
+    Prompt(connection, source, sink, kind, seconds).run()

@@ -7,7 +7,7 @@ import io
 import json
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, Literal
@@ -20,6 +20,7 @@ Format = Literal["table", "csv", "json"]
 
 _SHOWN_ROWS = 200
 _SHOWN_CHARACTERS = 80
+_PORTION = 2000
 
 
 class QueryError(PairxError, ValueError):
@@ -29,27 +30,39 @@ class QueryError(PairxError, ValueError):
 
 
 def format_result(result: pa.Table, kind: Format = "table") -> str:
-    """The rows as an aligned table (the first 200 rows), as CSV with a header, or as a JSON array of objects.
+    """The rows of a table in memory as one text; see `pieces`."""
+    return "".join(pieces(result.schema, result.to_batches(), kind)).removesuffix("\n")
 
-    Lists become JSON inside CSV, bytes are shown by their number, and numbers that are not finite are null in JSON.
-    Raises `QueryError` for another format.
+
+def pieces(schema: pa.Schema, batches: Iterable[pa.RecordBatch], kind: Format = "table") -> Iterator[str]:
+    """The rows as an aligned table (the first 200 rows), as CSV with a header, or as a JSON array of objects, piece by piece.
+
+    Lists become JSON inside CSV, bytes are shown by their number, and numbers that are not finite are null in JSON. No more
+    than one batch and what a table shows is kept in memory. Raises `QueryError` for another format.
     """
-    formats: dict[str, Callable[[pa.Table], str]] = {"table": _as_table, "csv": _as_csv, "json": _as_json}
+    formats: dict[str, Callable[[pa.Schema, Iterable[pa.RecordBatch]], Iterator[str]]]
+    formats = {"table": _as_table, "csv": _as_csv, "json": _as_json}
     if kind not in formats:
         raise QueryError(f"no format {kind!r}", f"formats are {', '.join(formats)}")
-    return formats[kind](result)
+    return formats[kind](schema, batches)
 
 
-def _as_table(result: pa.Table) -> str:
-    if result.column_names == ["explain_key", "explain_value"]:
-        plans = result["explain_value"].to_pylist()
-        return "\n".join(_printable(line) for plan in plans for line in plan.splitlines())
-    rows = [[_cell(value) for value in row] for row in _rows(result.slice(0, _SHOWN_ROWS))]
-    names = [_printable(name) for name in result.column_names]
+def _as_table(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[str]:
+    if schema.names == ["explain_key", "explain_value"]:
+        for batch in batches:
+            for plan in batch["explain_value"].to_pylist():
+                yield from (f"{_printable(line)}\n" for line in plan.splitlines())
+        return
+    rows: list[list[str]] = []
+    count = 0
+    for batch in batches:
+        shown = batch.slice(0, _SHOWN_ROWS - len(rows))
+        rows += [[_cell(value) for value in row] for row in _rows(shown)]
+        count += batch.num_rows
+    names = [_printable(name) for name in schema.names]
     widths = [max(map(len, column)) for column in zip(names, *rows, strict=True)]
     right = [
-        pa.types.is_integer(t) or pa.types.is_floating(t) or pa.types.is_decimal(t)
-        for t in result.schema.types
+        pa.types.is_integer(t) or pa.types.is_floating(t) or pa.types.is_decimal(t) for t in schema.types
     ]
 
     def line(cells: list[str]) -> str:
@@ -58,34 +71,51 @@ def _as_table(result: pa.Table) -> str:
             cell.rjust(width) if number else cell.ljust(width) for cell, width, number in pairs
         ).rstrip()
 
-    lines = [line(names), "  ".join("-" * width for width in widths), *map(line, rows)]
-    hidden = result.num_rows - len(rows)
-    count = f"({result.num_rows} row{'' if result.num_rows == 1 else 's'}"
-    return "\n".join(
-        [*lines, f"{count}; {hidden} not shown, csv and json give all)" if hidden else f"{count})"]
-    )
+    hidden = count - len(rows)
+    last = f"({count} row{'' if count == 1 else 's'}"
+    last += f"; {hidden} not shown, csv and json give all)" if hidden else ")"
+    for text in (line(names), "  ".join("-" * width for width in widths), *map(line, rows), last):
+        yield f"{text}\n"
 
 
-def _as_csv(result: pa.Table) -> str:
+def _as_csv(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[str]:
+    yield _csv([schema.names])
+    for batch in batches:
+        for rows in _in_portions(batch):
+            yield _csv(
+                [json.dumps(v, ensure_ascii=False) if isinstance(v, list | dict) else v for v in row]
+                for row in rows
+            )
+
+
+def _csv(rows: Iterable[list[Any]]) -> str:
     buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(result.column_names)
-    for row in _rows(result):
-        writer.writerow([json.dumps(v, ensure_ascii=False) if isinstance(v, list | dict) else v for v in row])
-    return buffer.getvalue().rstrip("\n")
+    csv.writer(buffer, lineterminator="\n").writerows(rows)
+    return buffer.getvalue()
 
 
-def _as_json(result: pa.Table) -> str:
+def _as_json(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[str]:
     seen: Counter[str] = Counter()
     names = []
-    for name in result.column_names:
+    for name in schema.names:
         seen[name] += 1
         names.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
-    rows = [json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False) for row in _rows(result)]
-    return "[" + ",\n ".join(rows) + "]"
+    before = "["
+    for batch in batches:
+        for rows in _in_portions(batch):
+            texts = (json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False) for row in rows)
+            yield before + ",\n ".join(texts)
+            before = ",\n "
+    yield "]\n" if before != "[" else "[]\n"
 
 
-def _rows(result: pa.Table) -> list[list[Any]]:
+def _in_portions(batch: pa.RecordBatch) -> Iterator[list[list[Any]]]:
+    """The rows of a batch, a few at a time: between two portions a signal is heard."""
+    for first in range(0, batch.num_rows, _PORTION):
+        yield _rows(batch.slice(first, _PORTION))
+
+
+def _rows(result: pa.RecordBatch) -> list[list[Any]]:
     columns = [column.to_pylist() for column in result.columns]
     return [[_plain(value) for value in row] for row in zip(*columns, strict=True)]
 

@@ -4,16 +4,21 @@ import csv
 import io
 import itertools
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from schemas.errors import NoWarehouse, WarehouseError
+from schemas.errors import NoWarehouse, SettingsError, WarehouseError
 from schemas.view_descriptions import view_sentences
-from tasks.console import QueryError, connect_analyst, describe, format_result, prompt, run_query
+from tasks import console
+from tasks.console import answer, connect_analyst, describe, prompt, run_query
+from tasks.query_results import QueryError, format_result
+from tasks.stoppable import LimitReached, TimeLimit
 from tasks.warehouse import Warehouse
 from tests.toy_warehouse import Pair, Photo, Toy
 
@@ -95,6 +100,7 @@ def test_reading_statements_run(analyst: duckdb.DuckDBPyConnection, query: str) 
         "",
         "-- nothing",
         "SELEC 1",
+        "SELECT " + "1 + " * 900 + "1",
     ],
 )
 def test_everything_else_is_refused_and_changes_nothing(
@@ -236,6 +242,102 @@ def test_views_are_described_without_a_warehouse(analyst: duckdb.DuckDBPyConnect
         describe(None, "nonsense")
 
 
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("DATE '2026-01-02'", "2026-01-02"),
+        ("DATE '20000-01-01'", "20000-01-01"),
+        ("DATE '0044-01-01 (BC)'", "0044-01-01 (BC)"),
+        ("DATE '-infinity'", "-infinity"),
+        ("TIMESTAMP 'infinity'", "infinity"),
+        ("TIMESTAMPTZ '290000-01-01'", "290000-01-01 00:00:00+00"),
+        ("TIMESTAMP_NS '2020-01-01 00:00:00.123456789'", "2020-01-01 00:00:00.123456789"),
+        ("TIME '24:00:00'", "24:00:00"),
+        ("TIMETZ '12:00:00+02'", "12:00:00+02"),
+        ("INTERVAL 5 MONTH", "5 months"),
+        ("340282366920938463463374607431768211455::UHUGEINT", "340282366920938463463374607431768211455"),
+        ("170141183460469231731687303715884105727::HUGEINT", 170141183460469231731687303715884105727),
+        ("'101'::BIT", "101"),
+        ("union_value(a := DATE 'infinity')", "infinity"),
+        ("row(1, DATE 'infinity')", "(1, infinity)"),
+        ("{'a b': [DATE '20000-01-01'], 'c': 1}", {"a b": ["20000-01-01"], "c": 1}),
+        ("MAP {DATE 'infinity': [TIME '24:00:00']}", [["infinity", ["24:00:00"]]]),
+        ("[DATE '20000-01-01']::DATE[1]", ["20000-01-01"]),
+        ("'nan'::DOUBLE", None),
+        ("NULL::DATE", None),
+    ],
+)
+def test_values_that_python_cannot_hold_come_as_text_in_every_format(
+    analyst: duckdb.DuckDBPyConnection, value: str, said: object
+) -> None:
+    query = f"SELECT 1 AS v, {value} AS v"
+    assert json.loads("".join(answer(analyst, query, "json"))) == [{"v": 1, "v_2": said}]
+    plain = "" if said is None else said if isinstance(said, str | int) else json.dumps(said)
+    assert list(csv.reader("".join(answer(analyst, query, "csv")).splitlines())) == [
+        ["v", "v"],
+        ["1", str(plain)],
+    ]
+    assert f"\n1  {plain}\n".replace("  \n", "\n") in "".join(answer(analyst, query, "table"))
+
+
+def test_an_answer_of_many_batches_is_whole_in_every_format(analyst: duckdb.DuckDBPyConnection) -> None:
+    query = "SELECT range AS n FROM range(60001)"
+    assert run_query(analyst, query)["n"].to_pylist() == list(range(60001))
+    assert [row["n"] for row in json.loads("".join(answer(analyst, query, "json")))] == list(range(60001))
+    assert "".join(answer(analyst, query, "csv")).split() == ["n", *map(str, range(60001))]
+    assert "(60001 rows; 59801 not shown" in "".join(answer(analyst, query))
+
+
+ENDLESS = "SELECT count(*) FROM range(200000000) AS a, range(100000) AS b WHERE a.range * b.range % 7 = 3"
+
+
+def test_a_query_keeps_to_its_time_and_leaves_the_connection_usable(
+    analyst: duckdb.DuckDBPyConnection,
+) -> None:
+    with pytest.raises(LimitReached, match="no answer within 0.2 s"):
+        run_query(analyst, ENDLESS, TimeLimit(0.2))
+    assert run_query(analyst, "SELECT 1 AS a", TimeLimit(60)).to_pylist() == [{"a": 1}]
+
+
+def test_time_and_memory_limits_hold_for_what_views_compute(
+    folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def computes(query: str) -> None:
+        monkeypatch.setattr(console, "install_views", lambda connection, *_: connection.sql(query).fetchall())
+
+    computes(ENDLESS)
+    with pytest.raises(LimitReached, match="no answer within 0.2 s"):
+        connect_analyst(folder, limit=TimeLimit(0.2))
+    computes("SELECT len(list(range)) FROM range(100000000)")
+    with pytest.raises(LimitReached, match="memory allowed is not enough"):
+        connect_analyst(folder, memory_limit="20MB", materialise=True)
+    with pytest.raises(SettingsError, match="'lots' is no amount of memory"):
+        connect_analyst(folder, memory_limit="lots")
+
+
+def test_files_that_vanish_are_no_fault_of_the_query(tmp_path: Path) -> None:
+    connection = connect_analyst(toy().write(Warehouse(str(tmp_path / "w"))).url)
+    shutil.rmtree(tmp_path / "w")
+    with pytest.raises(WarehouseError, match="files cannot be read"):
+        run_query(connection, "FROM pairs")
+
+
+def test_an_outage_of_the_storage_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    MemoryFileSystem.store.clear()
+    toy().write(Warehouse("memory://console/outage"))
+    connection = connect_analyst("memory://console/outage")
+
+    def gone(*_: object, **__: object) -> None:
+        raise ConnectionError("the endpoint is gone")
+
+    monkeypatch.setattr(MemoryFileSystem, "_open", gone)
+    with pytest.raises(WarehouseError) as caught:
+        run_query(connection, "FROM pairs")
+    assert (
+        caught.value.message == "the warehouse's files cannot be read: ConnectionError: the endpoint is gone"
+    )
+
+
 def talk(connection: duckdb.DuckDBPyConnection, text: str) -> str:
     sink = io.StringIO()
     prompt(connection, io.StringIO(text), sink)
@@ -267,7 +369,7 @@ def test_the_prompt_runs_what_is_left_at_the_end_of_input(analyst: duckdb.DuckDB
 def test_ctrl_c_drops_the_statement_and_not_the_prompt(
     analyst: duckdb.DuckDBPyConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lines = iter(["SELECT 'dropped'", KeyboardInterrupt(), "SELECT 'kept' AS word;", EOFError()])
+    lines = iter(["SELECT 'unwanted'", KeyboardInterrupt(), "SELECT 'kept' AS word;", EOFError()])
 
     def line(_: str) -> str:
         found = next(lines)
@@ -279,7 +381,7 @@ def test_ctrl_c_drops_the_statement_and_not_the_prompt(
     sink = io.StringIO()
     prompt(analyst, None, sink)
     assert "kept" in sink.getvalue()
-    assert "dropped" not in sink.getvalue()
+    assert "unwanted" not in sink.getvalue()
 
 
 def test_answers_come_as_arrow_and_with_pandas_as_data_frames(analyst: duckdb.DuckDBPyConnection) -> None:
@@ -293,8 +395,8 @@ def test_a_failed_connection_is_closed(folder: str, monkeypatch: pytest.MonkeyPa
     opened: list[duckdb.DuckDBPyConnection] = []
     connect = duckdb.connect
 
-    def noted(database: str) -> duckdb.DuckDBPyConnection:
-        opened.append(connect(database))
+    def noted(database: str, config: dict[str, Any]) -> duckdb.DuckDBPyConnection:
+        opened.append(connect(database, config=config))
         return opened[-1]
 
     monkeypatch.setattr(duckdb, "connect", noted)
