@@ -292,7 +292,9 @@ def _run() -> int:
 
 
 def _say(message: object, code: int) -> int:
-    print(f"pairx: {message}", file=sys.stderr)
+    from schemas.foreign_text import printable_lines
+
+    print(printable_lines(f"pairx: {message}"), file=sys.stderr)
     return code
 
 

@@ -6,6 +6,7 @@ A further kind is a `ClusterKind` in a file of its own and its line in `KINDS`.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -19,6 +20,8 @@ from schemas.settings import Settings
 if TYPE_CHECKING:
     from prefect import Flow
 
+_PLACE = re.compile(r"([\w.-]+|\[[0-9A-Fa-f:.%\w]+\]):\d{1,5}/?")
+"""A host's name or address, the latter of IPv6 in brackets, and a port."""
 T = TypeVar("T")
 W = TypeVar("W")
 
@@ -89,9 +92,13 @@ def run_on_cluster(flow: Flow[[], T], settings: Settings, slot: ContextVar[W], w
 
 def _kind(wanted: str) -> ClusterKind:
     """The kind that answers to a name, or to the scheme of an address."""
-    scheme, mark, _ = wanted.partition("://")
+    scheme, mark, place = wanted.partition("://")
     for kind in KINDS:
         if scheme + mark in kind.words:
+            if mark and not _PLACE.fullmatch(place):
+                raise SettingsError(
+                    f"cluster {wanted!r} names no host and port", f"write it as {scheme}://HOST:PORT"
+                )
             return kind
     *others, last = ("auto", *(kind.usage.split()[0] for kind in KINDS))
     raise SettingsError(f"cluster {wanted!r} is not known", f"use {', '.join(others)} or {last}")

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 from duckdb import DuckDBPyConnection
-from rich.console import Console
 
 from flows.options import description
+from flows.terminal import PlainConsole
 from schemas.catalogue import Catalogue, read_catalogue
 from schemas.errors import PairxError, SettingsError
 from schemas.settings import Settings, load_settings
@@ -22,8 +22,8 @@ from tasks.console import MEMORY, answer, connect_analyst, describe, prompt
 from tasks.query_results import Format, format_result
 from tasks.stoppable import TimeLimit, close, stoppable
 
-_OUT = Console(highlight=False, soft_wrap=True, markup=False)
-_ERR = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+_OUT = PlainConsole()
+_ERR = PlainConsole(stderr=True)
 
 
 def run_catalogue(
@@ -183,14 +183,21 @@ _NEWEST = "SELECT run_id FROM runs WHERE status = 'finished' ORDER BY run_id DES
 
 
 def newest_report(warehouse: str) -> None:
-    """Address of the report of the newest finished run."""
+    """Address of the report of the newest finished run; `PairxError` where there is none."""
+    from tasks.run_log import report_path
     from tasks.warehouse import Warehouse
 
     with _analyst(warehouse) as connection:
         rows = stoppable(connection, lambda: connection.execute(_NEWEST).fetchall(), TimeLimit())
     if not rows:
         raise PairxError(f"no run has finished in {warehouse}", "pairx run CATALOGUE --warehouse URL")
-    _print(f"{Warehouse(warehouse).url}/reports/{rows[0][0]}.html")
+    place, path = Warehouse(warehouse), report_path(rows[0][0])
+    if not place.filesystem.exists(f"{place.root}/{path}"):
+        raise PairxError(
+            f"the report {path} of the newest finished run is gone from {place.url}",
+            "run again: a run writes its report also where nothing is new",
+        )
+    _OUT.print(f"{place.url}/{path}")
 
 
 def check_warehouse(warehouse: str) -> None:

@@ -9,15 +9,14 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
 from flows.server import prefect_server
+from flows.terminal import PlainConsole
 from schemas.errors import SettingsError
 from schemas.settings import Settings
 from tasks.console import connect_analyst
 from tasks.drawn_catalogue import write_drawn_catalogue
 
-_OUT = Console(highlight=False, soft_wrap=True, markup=False)
+_OUT = PlainConsole()
 
 
 @dataclass(frozen=True)

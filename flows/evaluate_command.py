@@ -9,9 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 import tasks  # noqa: F401  # settings learn from it what they may name
+from flows.terminal import PlainConsole
 from pairx_engine.local.registry import LOCAL_MATCHERS
 from schemas.catalogue import Catalogue, read_catalogue
 from schemas.errors import PairxError, SettingsError
@@ -21,8 +20,8 @@ if TYPE_CHECKING:
     from flows.evaluation import Evaluated, EvaluateOptions
     from tasks.evaluation.results import Statistic
 
-_OUT = Console(highlight=False, soft_wrap=True, markup=False)
-_ERR = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+_OUT = PlainConsole()
+_ERR = PlainConsole(stderr=True)
 _RUNS_CONCERN = ("figures", "cluster", "workers")
 """Settings of a stored run that say how it ran, not what it computed: an evaluation does not inherit them."""
 _BELONG_TO = {"model": ("model_revision", "resize", "layers"), "matcher": ("matcher_weights",)}

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
 from flows.notebook import explain
+from flows.terminal import PlainConsole
 from pairx_engine.chips import Box
 from pairx_engine.explanations import Trained, explanations
 from pairx_engine.figure import encode_png
 from schemas.errors import PairxError, SettingsError
 
-_OUT = Console(highlight=False, soft_wrap=True, markup=False)
+_OUT = PlainConsole()
 
 
 def explain_photos(

@@ -7,7 +7,6 @@ import sys
 import time
 from typing import Protocol
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -16,6 +15,8 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+from flows.terminal import PlainConsole
 
 _PLAIN_EVERY = 5.0
 
@@ -63,14 +64,14 @@ class Terminal:
     """A live bar on a terminal, a plain line every few seconds in a log file; both on standard error."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True, highlight=False)
+        self._console = PlainConsole(stderr=True)
         self._bar: Progress | None = None
         self._stage, self._unit, self._total, self._done = "", "", 0, 0
         self._begun = self._said = 0.0
 
     def notice(self, text: str) -> None:
         """Print it as a line of its own."""
-        self._console.print(text, style="yellow", markup=False, soft_wrap=True)
+        self._console.print(text, style="yellow")
 
     def begin(self, stage: str, items: int, unit: str) -> None:
         """Start the stage's line."""
@@ -115,5 +116,5 @@ class Terminal:
             self._bar = None
 
     def _say(self, text: str) -> None:
-        self._console.print(f"{self._stage:<9} {text}", soft_wrap=True, markup=False)
+        self._console.print(f"{self._stage:<9} {text}")
         sys.stderr.flush()

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import io
 import math
+import struct
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,12 +32,20 @@ Box = Sequence[float]
 ResizeBackend = Literal["pil", "opencv"]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "MPO")
+_DECODERS = tuple(form for form in FORMATS if form != "MPO")
+"""An MPO is opened as the JPEG that it begins as."""
 MAX_PIXELS = 178_956_970
+JPEG_PIXELS_PER_BYTE = 512
+"""A JPEG spends at least one bit on each block of 8 x 8 pixels, however plain the photo; whole white ones were seen to have 256
+pixels a byte. A file that ends sooner decodes all the same, grey where nothing was said, and at the size that it claims."""
+_BAND = 256
 PLAIN_CROP_BELOW = 0.1
 """|theta| in radians under which MiewID's training crops without turning; the same rule is applied here."""
 MIN_VISIBLE = 0.5
 """Share of a box that must lie inside the photo; detectors overshoot by a few pixels, wrong boxes by much more."""
 MIN_SIDE = 4
+MAX_CHIP_SIDE = 4096
+"""No model looks at more; what a config asks for is multiplied by the size of a batch."""
 CONVENTION = (
     "exif-upright; box xywh; +theta turns the photo counter-clockwise about the box centre; white outside; v1"
 )
@@ -57,10 +66,14 @@ class ChipSpec:
     resize: ResizeBackend = "pil"
 
     def __post_init__(self) -> None:
-        if len(self.size) != 2 or min(self.size) < 16:
-            raise ValueError(f"chip size must be (height, width) of at least 16 pixels, not {self.size}")
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise ValueError("mean and std need three channels each, and std must be positive")
+        if len(self.size) != 2 or not all(16 <= side <= MAX_CHIP_SIDE for side in self.size):
+            raise ValueError(
+                f"chip size must be (height, width) of 16 to {MAX_CHIP_SIDE} pixels, not {self.size}"
+            )
+        if len(self.mean) != 3 or len(self.std) != 3 or not all(0 < value < math.inf for value in self.std):
+            raise ValueError("mean and std need three channels each, and std must be positive and finite")
+        if not all(map(math.isfinite, self.mean)):
+            raise ValueError(f"mean must be finite, not {self.mean}")
         if self.resize not in ("pil", "opencv"):
             raise ValueError(f"resize must be 'pil' or 'opencv', not {self.resize!r}")
 
@@ -68,8 +81,9 @@ class ChipSpec:
 def decode_photo(data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
     """Decode a file's bytes into the upright photo, (H, W, 3) RGB uint8.
 
-    The picture's size is checked from the header before anything is decoded. Raises `PhotoError` with codes empty_file,
-    not_an_image, wrong_type, too_many_pixels, truncated or unreadable_file.
+    The picture's size is checked from the header before anything is decoded, and memory is bounded by it: twice the pixels at
+    four bytes while a picture is turned upright. Raises `PhotoError` with codes empty_file, not_an_image, wrong_type,
+    too_many_pixels, truncated or unreadable_file.
     """
     if not data:
         raise PhotoError("empty_file", "the file has no bytes")
@@ -79,35 +93,62 @@ def decode_photo(data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         warnings.simplefilter("ignore", UserWarning)
         image = _open(data)
-        if image.width * image.height > max_pixels:
-            raise PhotoError(
-                "too_many_pixels",
-                f"{image.width} x {image.height} pixels; the limit is {max_pixels} (setting max_pixels)",
-            )
+        _refuse_size(image, len(data), max_pixels)
         try:
             image.load()
             ImageOps.exif_transpose(image, in_place=True)
             return _as_rgb(image)
-        except PhotoError:
+        except (PhotoError, MemoryError):
             raise
-        except (OSError, SyntaxError, ValueError, EOFError) as error:
-            raise PhotoError(_damage(error), f"the picture breaks off or is damaged: {error}") from error
+        except Exception as error:  # a damaged picture breaks a decoder in as many ways as it has parts
+            raise PhotoError(
+                _damage(error), f"the picture breaks off or is damaged: {_said(error)}"
+            ) from error
 
 
 def _open(data: bytes) -> Image.Image:
     try:
-        image = Image.open(io.BytesIO(data))
+        # Only the decoders of these formats ever see the bytes.
+        return Image.open(io.BytesIO(data), formats=_DECODERS)
     except Image.DecompressionBombError as error:
         raise PhotoError("too_many_pixels", f"refused before decoding: {error}") from error
     except UnidentifiedImageError as error:
+        if other := _other_format(data):
+            raise PhotoError(
+                "wrong_type", f"format {other} is not accepted; convert the photo to JPEG or PNG"
+            ) from error
         raise PhotoError("not_an_image", "the bytes are no picture in any known format") from error
-    except (OSError, ValueError, SyntaxError) as error:
-        raise PhotoError(_damage(error), f"the picture's header could not be read: {error}") from error
-    if image.format not in FORMATS:
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise PhotoError(_damage(error), f"the picture's header could not be read: {_said(error)}") from error
+
+
+def _refuse_size(image: Image.Image, size: int, max_pixels: int) -> None:
+    pixels = image.width * image.height
+    if pixels > max_pixels:
         raise PhotoError(
-            "wrong_type", f"format {image.format} is not accepted; convert the photo to JPEG or PNG"
+            "too_many_pixels",
+            f"{image.width} x {image.height} pixels; the limit is {max_pixels} (setting max_pixels)",
         )
-    return image
+    if image.format in ("JPEG", "MPO") and pixels > JPEG_PIXELS_PER_BYTE * size:
+        raise PhotoError(
+            "truncated",
+            f"the header claims {image.width} x {image.height} pixels, more than {size} bytes of JPEG can hold",
+        )
+
+
+def _other_format(data: bytes) -> str | None:
+    """A format that is not accepted and begins like these bytes; none of them is parsed to tell."""
+    Image.init()
+    for name in Image.ID:
+        accept = Image.OPEN[name][1]
+        try:
+            if name not in FORMATS and accept is not None and accept(data[:16]):
+                return name
+        except (IndexError, struct.error):  # fewer bytes than the format's mark
+            continue
+    return None
 
 
 def _damage(error: Exception) -> str:
@@ -119,23 +160,36 @@ def _damage(error: Exception) -> str:
     )
 
 
+def _said(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
 def _as_rgb(image: Image.Image) -> Pixels:
+    if image.mode in ("I", "F"):
+        # Such numbers have no agreed white; a guess would give black or white chips without a word.
+        raise PhotoError(
+            "wrong_type", "grey values of 32 bits have no agreed range; convert the photo to 8 or 16 bits"
+        )
+    photo = np.empty((image.height, image.width, 3), dtype=np.uint8)
+    # Band by band: each conversion of a whole photo would be one more copy of it.
+    for top in range(0, image.height, _BAND):
+        bottom = min(top + _BAND, image.height)
+        photo[top:bottom] = _band_as_rgb(image.crop((0, top, image.width, bottom)))
+    return photo
+
+
+def _band_as_rgb(image: Image.Image) -> Pixels:
     if image.mode.startswith("I;16"):
         # Pillow clips 16-bit grey instead of scaling it, which turns most camera-trap infrared frames white.
         deep = np.asarray(image)
         grey = np.rint(deep / 257.0).astype(np.uint8)
         grey[deep == image.info.get("transparency", -1)] = 255
         return np.repeat(grey[..., None], 3, axis=2)
-    if image.mode in ("I", "F"):
-        # Such numbers have no agreed white; a guess would give black or white chips without a word.
-        raise PhotoError(
-            "wrong_type", "grey values of 32 bits have no agreed range; convert the photo to 8 or 16 bits"
-        )
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         ground = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
         image = Image.alpha_composite(ground, rgba)
-    return np.array(image if image.mode == "RGB" else image.convert("RGB"), dtype=np.uint8)
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"), dtype=np.uint8)
 
 
 def cut_photo(photo: Pixels, box: Box | None = None, theta: float = 0.0) -> Pixels:

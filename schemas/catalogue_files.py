@@ -1,7 +1,8 @@
 """From a table's file to columns of cells: CSV (every cell as text) or Parquet, local or behind a URL.
 
 CSV is UTF-8 with or without a byte order mark; its separator is whichever of comma, semicolon and tab occurs most in the
-header. Every cell stays text, so that an id `007` stays `007`. Rows whose cells are all empty are skipped.
+header. Every cell stays text, so that an id `007` stays `007`; an apostrophe that keeps a spreadsheet from taking a cell for a
+formula is no part of it (`'=A1` reads `=A1`). Rows whose cells are all empty are skipped.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from schemas.errors import CatalogueError, Problem
+from schemas.foreign_text import restored
 from schemas.paths import is_url, local_path, not_a_file
 
 CSV_SUFFIXES = (".csv", ".tsv", ".tab", ".txt")
@@ -147,8 +149,20 @@ def _csv_cells(source: str, data: bytes, wanted: Callable[[str], bool], problems
     places = [i for i, name in enumerate(header) if wanted(_key(name))]
     _refuse_twice([_key(header[i]) for i in places], problems)
     kept = pa.array(keep, pa.int64())
-    columns = {_key(header[i]): table.column(i).take(kept) for i in reversed(places)}
+    columns = {_key(header[i]): _as_written(table.column(i).take(kept)) for i in reversed(places)}
     return Cells(columns, [numbers[i] + first_row - 1 for i in keep], header)
+
+
+def _as_written(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The cells without the apostrophes that keep a spreadsheet from running them: CSV of ours has them, and that of others."""
+    texts = column.cast(pa.string())
+    quoted = pc.indices_nonzero(pc.starts_with(texts, "'")).to_pylist()
+    if not quoted:
+        return column
+    cells = texts.to_pylist()
+    for i in quoted:
+        cells[i] = restored(cells[i])
+    return pa.chunked_array([pa.array(cells, pa.string())])
 
 
 def decode(source: str, data: bytes, problems: list[Problem]) -> str:

@@ -21,6 +21,9 @@ PAIRS_PER_SHARD, PAIRS_PER_SHARD_ON_GPU = 96, 2000
 """Each photo of a shard is recorded once more, which larger shards save; smaller ones lose less when a run is stopped. On a CPU
 96 pairs take tens of seconds; a GPU should take as long for thousands."""
 
+MOST_BYTES = 1 << 20
+"""Larger files are refused unread: none is a file of settings."""
+
 
 class Offer(Protocol):
     """The names that a setting may have."""
@@ -37,9 +40,12 @@ OFFERS: dict[str, Offer] = {}
 
 
 class Settings(BaseModel):
-    """All settings of a run, in the order of the help. Each description is what the help and `pairx settings` print."""
+    """All settings of a run, in the order of the help. Each description is what the help and `pairx settings` print.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    Types are strict: `figures = true` is no 1 and `top_k = "5"` no number, but a slip of the pen.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     model: Annotated[str, Setting(MODEL)] = Field(
         "embedded",
@@ -51,6 +57,7 @@ class Settings(BaseModel):
     )
     layers: Annotated[tuple[str, ...], Setting(MODEL, option="--layer")] = Field(
         (),
+        strict=False,  # TOML has lists alone
         description="Layer to explain, e.g. backbone.blocks.3; repeat for several, the first one ranks. Default: the model's "
         "own. Early layers point exactly, late layers mean more.",
     )
@@ -197,6 +204,10 @@ def load_settings(toml: Path | None = None, overrides: Mapping[str, Any] | None 
         try:
             if (kind := not_a_file(str(toml))) and kind != "a folder":
                 raise SettingsError(f"{toml} is {kind}, no file", "name a TOML file")
+            if toml.stat().st_size > MOST_BYTES:
+                raise SettingsError(
+                    f"{toml} is larger than {MOST_BYTES >> 20} MiB", "name a file of settings"
+                )
             values.update(tomllib.loads(toml.read_text(encoding="utf-8")))
         except FileNotFoundError as error:
             raise SettingsError(
@@ -204,7 +215,9 @@ def load_settings(toml: Path | None = None, overrides: Mapping[str, Any] | None 
             ) from error
         except OSError as error:
             raise SettingsError(f"{toml} cannot be read: {error.strerror}") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except RecursionError as error:
+            raise SettingsError(f"{toml} is nested absurdly deep", "`pairx settings` prints one") from error
+        except ValueError as error:  # TOML or UTF-8, or a number of more digits than Python reads
             raise SettingsError(f"{toml} is not valid TOML: {error}") from error
     values.update({k: v for k, v in (overrides or {}).items() if v is not None})
     try:
@@ -218,7 +231,14 @@ def _explain(error: ValidationError, toml: Path | None) -> str:
     for problem in error.errors():
         name = ".".join(map(str, problem["loc"]))
         if problem["type"] == "extra_forbidden":
-            lines.append(f"  {name}: no such setting; known are {', '.join(sorted(Settings.model_fields))}")
+            lines.append(
+                f"  {name if name.isidentifier() and len(name) < 80 else _shown(name)}: no such setting; known are {', '.join(sorted(Settings.model_fields))}"
+            )
         else:
-            lines.append(f"  {name} = {problem['input']!r}: {problem['msg']}")
+            lines.append(f"  {name} = {_shown(problem['input'])}: {problem['msg']}")
     return "\n".join(lines)
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:79]}…"

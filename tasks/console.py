@@ -16,6 +16,7 @@ import duckdb
 import pyarrow as pa
 
 from schemas.errors import PairxError, SettingsError, WarehouseError
+from schemas.foreign_text import printable_lines
 from schemas.snapshots import snapshot_folder
 from schemas.view_descriptions import describe_column, describe_view, view_sentences
 from schemas.views import NoFiles, Run, install_views
@@ -317,7 +318,7 @@ class Prompt:
                 raise QueryError(f"no command {' '.join(words)!r}", _COMMANDS)
 
     def _say(self, text: str) -> None:
-        print(text, file=self.sink)
+        print(printable_lines(text), file=self.sink)
 
 
 def _seconds(text: str) -> float | None:

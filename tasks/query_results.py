@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections import Counter
@@ -15,6 +13,8 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from schemas.errors import PairxError
+from schemas.foreign_text import escaped_json, printable
+from tasks.csv_text import csv_lines
 
 Format = Literal["table", "csv", "json"]
 
@@ -37,8 +37,9 @@ def format_result(result: pa.Table, kind: Format = "table") -> str:
 def pieces(schema: pa.Schema, batches: Iterable[pa.RecordBatch], kind: Format = "table") -> Iterator[str]:
     """The rows as an aligned table (the first 200 rows), as CSV with a header, or as a JSON array of objects, piece by piece.
 
-    Lists become JSON inside CSV, bytes are shown by their number, and numbers that are not finite are null in JSON. No more
-    than one batch and what a table shows is kept in memory. Raises `QueryError` for another format.
+    Nothing that others have written steers the terminal or is a formula in the CSV. Lists become JSON inside CSV, bytes are
+    shown by their number, and numbers that are not finite are null in JSON. No more than one batch and what a table shows is
+    kept in memory. Raises `QueryError` for another format.
     """
     formats: dict[str, Callable[[pa.Schema, Iterable[pa.RecordBatch]], Iterator[str]]]
     formats = {"table": _as_table, "csv": _as_csv, "json": _as_json}
@@ -51,7 +52,7 @@ def _as_table(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[
     if schema.names == ["explain_key", "explain_value"]:
         for batch in batches:
             for plan in batch["explain_value"].to_pylist():
-                yield from (f"{_printable(line)}\n" for line in plan.splitlines())
+                yield from (f"{printable(line)}\n" for line in plan.splitlines())
         return
     rows: list[list[str]] = []
     count = 0
@@ -59,7 +60,7 @@ def _as_table(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[
         shown = batch.slice(0, _SHOWN_ROWS - len(rows))
         rows += [[_cell(value) for value in row] for row in _rows(shown)]
         count += batch.num_rows
-    names = [_printable(name) for name in schema.names]
+    names = [printable(name) for name in schema.names]
     widths = [max(map(len, column)) for column in zip(names, *rows, strict=True)]
     right = [
         pa.types.is_integer(t) or pa.types.is_floating(t) or pa.types.is_decimal(t) for t in schema.types
@@ -79,19 +80,10 @@ def _as_table(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[
 
 
 def _as_csv(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[str]:
-    yield _csv([schema.names])
+    yield csv_lines([schema.names])
     for batch in batches:
         for rows in _in_portions(batch):
-            yield _csv(
-                [json.dumps(v, ensure_ascii=False) if isinstance(v, list | dict) else v for v in row]
-                for row in rows
-            )
-
-
-def _csv(rows: Iterable[list[Any]]) -> str:
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows(rows)
-    return buffer.getvalue()
+            yield csv_lines(rows)
 
 
 def _as_json(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[str]:
@@ -104,7 +96,7 @@ def _as_json(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[s
     for batch in batches:
         for rows in _in_portions(batch):
             texts = (json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False) for row in rows)
-            yield before + ",\n ".join(texts)
+            yield before + ",\n ".join(map(escaped_json, texts))
             before = ",\n "
     yield "]\n" if before != "[" else "[]\n"
 
@@ -142,11 +134,6 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.4g}"
-    text = _printable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    text = printable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
     is_list = isinstance(value, list | dict) and len(text) > _SHOWN_CHARACTERS
     return f"{text[: _SHOWN_CHARACTERS - 1]}…" if is_list else text
-
-
-def _printable(text: str) -> str:
-    """Names and paths come from others: nothing in them may steer the terminal."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

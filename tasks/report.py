@@ -1,7 +1,7 @@
 """The run report: values in, one self-contained HTML file out.
 
 Nothing is fetched when the file is opened: pictures are data URIs, style and script are inline, and a content
-security policy forbids the rest. Every string of the catalogue goes through Jinja's autoescaping.
+security policy forbids the rest. Every string of the catalogue goes through the guard of `tasks.pages`.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 from PIL import Image
 
 from pairx_engine.figure.panels import MATCH_COLOURS, heat_colours
 from schemas.sql_files import suspect_rules
+from tasks.pages import page_environment
 from tasks.report_judgement import ReportJudgement, draw_reliability
 from tasks.report_scatter import ReportScatter, data_uri, draw_plots
 
@@ -149,14 +150,8 @@ def render_report(given: ReportInput) -> str:
 
 
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
+    return page_environment(
+        Path(__file__).parent,
         {
             "number": _number,
             "seconds": _seconds,
@@ -165,9 +160,8 @@ def _environment() -> Environment:
             "setting": _setting,
             "picture": _picture,
             "script_hash": _script_hash,
-        }
+        },
     )
-    return environment
 
 
 def _number(value: float | None, digits: int = 2) -> str:

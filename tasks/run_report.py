@@ -23,7 +23,7 @@ from tasks.report import (
 )
 from tasks.report_judgement import Estimate, ReportBin, ReportCandidates, ReportJudgement
 from tasks.report_scatter import ReportScatter
-from tasks.run_log import Balance, RunLog, StageLog, devices_of, versions
+from tasks.run_log import Balance, RunLog, StageLog, devices_of, report_path, versions
 
 _SHOWN_EXAMPLES = 3
 _SHOWN_ANSWERS = 3
@@ -64,8 +64,7 @@ def write_report(
             judgement=_judgement(connection),
         )
     )
-    path = f"reports/{log.run_id}.html"
-    return job.warehouse.write_file(path, page.encode()), counts
+    return job.warehouse.write_file(report_path(log.run_id), page.encode()), counts
 
 
 def _counts(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:

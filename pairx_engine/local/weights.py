@@ -6,12 +6,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from pairx_engine.errors import ModelError
 from pairx_engine.local.features import MissingWeightsError
-from pairx_engine.models.checkpoint import file_sha256, read_state
+from pairx_engine.models.checkpoint import file_sha256, read_state, unusable
 
 _SHOWN = 8
 
@@ -75,11 +74,7 @@ def load_into(network: nn.Module, loaded: Loaded, may_be_absent: str = "", may_b
                 more = " …" if len(names) > _SHOWN else ""
                 lines.append(f"  {title} ({len(names)}): {', '.join(names[:_SHOWN])}{more}")
         raise ModelError("\n".join(lines))
-    if bad := [
-        key for key, value in given.items() if value.is_floating_point() and not torch.isfinite(value).all()
-    ]:
-        raise ModelError(
-            f"{loaded.source} holds weights that are not finite, {bad[0]} among them; fetch it again"
-        )
+    if why := unusable(own, given):
+        raise ModelError(f"{loaded.source}: {why}; fetch it again")
     network.load_state_dict(given, strict=False)
     network.eval().requires_grad_(False)

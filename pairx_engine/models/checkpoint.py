@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from pairx_engine.errors import ModelError
 
@@ -83,7 +85,10 @@ def miewid_layout(state: State) -> dict[str, Tensor]:
 
 
 def load_strictly(network: nn.Module, state: State, source: str) -> None:
-    """Load every weight or refuse: `strict=False` is how random weights have passed for trained ones."""
+    """Load every weight or refuse: `strict=False` is how random weights have passed for trained ones.
+
+    Raises `ModelError` that lists what is missing, too many or of another shape, and for `unusable` weights.
+    """
     own = network.state_dict()
     missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     shapes = [
@@ -105,4 +110,43 @@ def load_strictly(network: nn.Module, state: State, source: str) -> None:
                     f"  {title} ({len(names)}): {', '.join(names[:_SHOWN])}{' …' if len(names) > _SHOWN else ''}"
                 )
         raise ModelError("\n".join(lines))
+    if why := unusable(own, state):
+        raise ModelError(f"{source}: {why}; fetch its weights again, in floating point")
     network.load_state_dict(dict(state), strict=True)
+
+
+def unusable(own: State, state: State) -> str | None:
+    """Why weights of the right shapes are none, as a clause: whole numbers for floating point, NaN, infinity; None if they are."""
+    for key, value in state.items():
+        if value.layout is not torch.strided or value.is_meta or value.is_quantized:
+            return f"weight {key} is no plain tensor"
+        if value.is_floating_point() != own[key].is_floating_point() or value.is_complex():
+            return f"weight {key} holds {str(value.dtype).removeprefix('torch.')} numbers"
+        if value.is_floating_point() and not bool(torch.isfinite(value.float()).all()):
+            return f"weight {key} holds numbers that are not finite"
+    return None
+
+
+@contextmanager
+def no_larger_than(state: State, source: str) -> Iterator[None]:
+    """A block that builds a network for these weights: one that has more of them than the file is refused before memory is taken.
+
+    A config is a few bytes and can ask for a network of any size; weights that fit it strictly are as large as it.
+    """
+    # A module may register parameters that it replaces while it is being built.
+    left = 2 * sum(value.numel() for value in state.values())
+
+    def count(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal left
+        left -= 0 if parameter is None else parameter.numel()
+        if left < 0:
+            raise ModelError(
+                f"the weights of {source} do not fit its architecture, which has far more of them; name the folder with the "
+                "matching config.json"
+            )
+
+    handle = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        handle.remove()

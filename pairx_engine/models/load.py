@@ -20,6 +20,7 @@ from pairx_engine.models.checkpoint import (
     is_miewid,
     load_strictly,
     miewid_layout,
+    no_larger_than,
     read_state,
 )
 from pairx_engine.models.miewid import PUBLISHED_BACKBONE, build_miewid
@@ -172,7 +173,8 @@ def _build(config: Mapping[str, Any], state: State, source: str, resize: str | N
 
 
 def _build_miewid(config: Mapping[str, Any], state: State, source: str, resize: str | None) -> _Built:
-    miewid = build_miewid(config)
+    with no_larger_than(state, source):
+        miewid = build_miewid(config)
     load_strictly(miewid, miewid_layout(state), source)
     chip = _chip(section(config, "input"), _MIEWID_SIZE, *_IMAGENET, resize)
     own = config.get("backbone")
@@ -183,7 +185,8 @@ def _build_miewid(config: Mapping[str, Any], state: State, source: str, resize: 
 
 def _build_timm(config: Mapping[str, Any], state: State, source: str, resize: str | None) -> _Built:
     description = describe_timm(config)
-    network = build_timm(description)
+    with no_larger_than(state, source):
+        network = build_timm(description)
     load_strictly(network, timm_layout(network, state), source)
     size = description.size or (224, 224)
     mean, std = description.mean or _IMAGENET[0], description.std or _IMAGENET[1]

@@ -112,6 +112,8 @@ def build_timm(description: TimmDescription) -> PooledFeatures:
     kwargs = {k: v for k, v in description.kwargs.items() if k not in _NOT_FROM_CONFIG}
     try:
         backbone = timm.create_model(name, pretrained=False, num_classes=0, **kwargs)
+    except ModelError:
+        raise
     except Exception as error:  # arguments reach the architecture's own code, which may fail in any way
         raise ModelError(f"timm cannot build {name!r} with {kwargs}: {error}") from error
     return PooledFeatures(backbone).eval()

@@ -1,8 +1,6 @@
 """The files of an evaluation: its page, its tables as Parquet and CSV, and the settings it recommends as TOML.
 
-Parquet holds every value as it is. CSV is for spreadsheets too, which take a text that begins with = + - or @ for a formula
-and may run it: such a text gets an apostrophe before it, which spreadsheets understand as "this is text". Numbers, also
-those that are a photo's id or an animal's name, stay as they are.
+Parquet holds every value as it is. CSV is for spreadsheets too: `schemas.foreign_text` says what becomes of texts in it.
 """
 
 from __future__ import annotations
@@ -10,7 +8,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -24,7 +21,9 @@ from pairx_engine.evaluation.choice import Candidate, Choice
 from pairx_engine.local.registry import LOCAL_MATCHERS
 from pairx_engine.presets import PRESETS
 from schemas.errors import PairxError
+from schemas.foreign_text import printable
 from schemas.settings import Settings, load_settings
+from tasks.csv_text import csv_lines
 from tasks.evaluation.page import render_evaluation
 from tasks.evaluation.results import SCORES, Evaluation, Statistic
 from tasks.shard_files import put_in_place
@@ -68,10 +67,6 @@ FAITHFULNESS = pa.schema(
 OPTIONAL = ("choice.parquet", "choice.csv", "chosen.toml", "faithfulness.csv")
 """Files that only some evaluations have."""
 
-_FORMULA = tuple("=+-@＝＋－＠")
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-_QUOTED = frozenset(',;|\t"\r\n')
-"""Separators of any locale: unquoted, the rest of a text would become a cell of its own."""
 _CARRIED = (
     "model",
     "model_revision",
@@ -120,7 +115,7 @@ def write_evaluation(
         contents |= _both("choice", _choice_table(evaluation.choice))
     if evaluation.faithfulness:
         faithfulness = _table(map(asdict, evaluation.faithfulness), FAITHFULNESS)
-        contents["faithfulness.csv"] = csv_text(faithfulness).encode()
+        contents["faithfulness.csv"] = _csv(faithfulness).encode()
     if chosen is not None:
         contents["chosen.toml"] = chosen.encode()
     contents["report.html"] = page
@@ -165,16 +160,6 @@ def read_statistics(folder: Path) -> list[Statistic]:
     except (pa.ArrowException, ValueError) as error:
         raise EvaluationFileError(f"{path} is no table of an evaluation: {error}", cure) from error
     return [Statistic(**_without_nan(row)) for row in typed.to_pylist()]
-
-
-def csv_text(table: pa.Table) -> str:
-    """The rows as CSV with a header: texts that a spreadsheet would run are neutralised (see above), numbers are exact.
-
-    Empty: null or NaN. Lists and structures are JSON, bytes are given by their number, times are ISO 8601.
-    """
-    rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
-    lines = [table.column_names, *rows]
-    return "".join(",".join(_cell(value) for value in line) + "\n" for line in lines)
 
 
 def settings_toml(choice: Choice, base: Settings) -> str:
@@ -233,7 +218,7 @@ def _evidence(choice: Choice) -> list[str]:
 
 def _line(text: str) -> str:
     """One line that may stand in a comment: nothing in it may end the comment or steer a terminal."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(text.split()))
+    return printable(" ".join(text.split()))
 
 
 def _differs(settings: Settings, name: str) -> bool:
@@ -286,33 +271,11 @@ def _without_nan(row: Mapping[str, Any]) -> dict[str, Any]:
     return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()}
 
 
+def _csv(table: pa.Table) -> str:
+    return csv_lines([table.column_names, *zip(*(c.to_pylist() for c in table.columns), strict=True)])
+
+
 def _both(name: str, table: pa.Table) -> dict[str, bytes]:
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
-    return {f"{name}.parquet": buffer.getvalue(), f"{name}.csv": csv_text(table).encode()}
-
-
-def _cell(value: object) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int | float):
-        return repr(value)
-    if isinstance(value, bytes):
-        return f"<{len(value)} bytes>"
-    if isinstance(value, Mapping) or (isinstance(value, Sequence) and not isinstance(value, str)):
-        return _text(json.dumps(value, ensure_ascii=False, default=str))
-    isoformat = getattr(value, "isoformat", None)
-    return _text(isoformat() if isoformat else str(value))
-
-
-def _text(text: str) -> str:
-    """A text as a cell: neutralised where a spreadsheet would run it, quoted where it holds a separator."""
-    # Some programs drop what is blank before they look for a formula, or drop a tab that they were given as protection.
-    runs = text.lstrip().startswith(_FORMULA) or text.startswith(("\t", "\r"))
-    if runs and not _NUMBER.fullmatch(text):
-        text = f"'{text}"
-    if text == "" or text != text.strip() or not _QUOTED.isdisjoint(text):
-        text = '"' + text.replace('"', '""') + '"'
-    return text
+    return {f"{name}.parquet": buffer.getvalue(), f"{name}.csv": _csv(table).encode()}

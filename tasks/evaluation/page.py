@@ -1,7 +1,7 @@
 """The page of `pairx evaluate`: an evaluation in, one self-contained HTML file out.
 
 As with the run report, nothing is fetched when the file is opened: pictures are data URIs and style is inline. There is no
-script at all, and a content security policy forbids everything else. Every string goes through Jinja's autoescaping.
+script at all, and a content security policy forbids everything else. Every string goes through the guard of `tasks.pages`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 from PIL import Image
 
 from pairx_engine.evaluation.choice import Choice
@@ -30,6 +30,7 @@ from tasks.evaluation.results import (
     Outlier,
     Statistic,
 )
+from tasks.pages import page_environment
 from tasks.report_scatter import data_uri, draw_plots
 
 MAX_OUTLIERS = 200
@@ -298,15 +299,15 @@ def _faithfulness_tables(rows: Sequence[FaithfulnessRow]) -> list[dict[str, Any]
 
 
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        number=_number, place=_place, setting=_setting, picture=_picture, z_sentences=_z_sentences
+    environment = page_environment(
+        Path(__file__).parent,
+        {
+            "number": _number,
+            "place": _place,
+            "setting": _setting,
+            "picture": _picture,
+            "z_sentences": _z_sentences,
+        },
     )
     environment.tests["undefined_number"] = _undefined
     return environment

@@ -44,6 +44,9 @@ def test_shards_are_larger_on_gpus(
 
 def test_addresses_pass_and_other_words_are_refused() -> None:
     assert resolve_kind("tcp://10.0.0.1:8786") == "tcp://10.0.0.1:8786"
+    for word in ("tcp://", "tls://host", "tcp://:8786", "tcp://a b:1", "tcp://host:port"):
+        with pytest.raises(SettingsError, match="names no host and port"):
+            resolve_kind(word)
     for word in ("slurm", "ftp://10.0.0.1:21", "tcp"):
         with pytest.raises(SettingsError, match=rf"'{word}'[\s\S]*use auto, local, cuda or tcp://HOST:PORT"):
             resolve_kind(word)

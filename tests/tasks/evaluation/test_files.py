@@ -7,8 +7,6 @@ import io
 import math
 import tomllib
 from dataclasses import replace
-from datetime import UTC, datetime
-from decimal import Decimal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,7 +18,6 @@ from schemas.errors import PairxError, SettingsError
 from schemas.settings import Settings, load_settings
 from tasks.evaluation.files import (
     EvaluationFileError,
-    csv_text,
     read_statistics,
     settings_toml,
     write_evaluation,
@@ -192,67 +189,6 @@ def test_choice_is_flat_in_order_and_says_which_is_which(tmp_path):
     assert [row["is_default"] for row in rows] == [False, True, False]
     assert [row["is_chosen"] for row in rows] == [row["is_best"] for row in rows] == [True, False, False]
     assert len(rows_of((tmp_path / "choice.csv").read_text())) == 3
-
-
-def cell_of(value):
-    """A value by the way of the CSV, as a program reads it."""
-    (row,) = rows_of(csv_text(pa.table({"a": ["first"], "b": [value], "c": ["last"]})))
-    assert (row["a"], row["c"]) == ("first", "last")
-    return row["b"]
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "=1+1", "=HYPERLINK(\"http://evil.example\",\"x\")", "+cmd|' /C calc'!A0", "-2+3+cmd|' /C calc'!A0", "@SUM(1)",
-        "\t=1", "\r=1", " =1", "\n=1", "＝1+1", "-", "=", "--1", "+1-1", "-1e", "@", "-٣",
-    ],
-)  # fmt: skip
-def test_a_text_that_a_spreadsheet_would_run_gets_an_apostrophe(text):
-    assert cell_of(text) == f"'{text}"
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "", "Ada", "a=b", "1-2", "-12", "+3.5", "-.5", "-1e-9", "'quoted'", 'say "no"', "a,b;c|d\te", "two\nlines", " padded ",
-        "Löwe 🦁", "x;=1+1",
-    ],
-)  # fmt: skip
-def test_other_texts_and_numbers_as_texts_stay_as_they_are(text):
-    assert cell_of(text) == text
-
-
-def test_a_separator_of_another_locale_does_not_free_the_rest_of_a_text():
-    assert '"x;=1+1"' in csv_text(pa.table({"a": ["x;=1+1"]}))
-    assert '"x\t=1+1"' in csv_text(pa.table({"a": ["x\t=1+1"]}))
-
-
-def test_column_names_and_lists_are_neutralised_too():
-    text = csv_text(pa.table({"=1+1": [["=1", "b"]]}))
-    assert text.splitlines()[0] == "'=1+1"
-    assert rows_of(text)[0]["'=1+1"] == '["=1", "b"]'
-
-
-def test_numbers_are_exact_and_never_touched():
-    values = [-0.1, 1e-300, -3.0, 0.1 + 0.2, math.inf]
-    text = csv_text(pa.table({"x": values, "n": [-1, 0, 1, 2**62, -(2**62)]}))
-    assert [float(row["x"]) for row in rows_of(text)] == values
-    assert [int(row["n"]) for row in rows_of(text)] == [-1, 0, 1, 2**62, -(2**62)]
-    assert "'" not in text
-
-
-def test_other_types_have_one_form():
-    table = pa.table(
-        {
-            "time": [datetime(2026, 1, 2, 3, 4, tzinfo=UTC)], "bytes": [b"abc"], "flag": [False], "none": pa.nulls(1),
-            "nan": [math.nan], "decimal": [Decimal("-1.50")], "struct": [{"k": 1}],
-        }
-    )  # fmt: skip
-    assert rows_of(csv_text(table)) == [
-        {"time": "2026-01-02T03:04:00+00:00", "bytes": "<3 bytes>", "flag": "false", "none": "", "nan": "",
-         "decimal": "-1.50", "struct": '{"k": 1}'}
-    ]  # fmt: skip
 
 
 def test_names_from_outside_are_neutralised_in_every_csv(tmp_path):

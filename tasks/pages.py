@@ -1,0 +1,38 @@
+"""What all pages have in common: templates that escape everything, and names that cannot change what stands beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from schemas.foreign_text import printable_lines
+
+
+def page_environment(folder: Path, filters: Mapping[str, Callable[..., Any]]) -> Environment:
+    """Templates of `folder` with some filters more, beside `name` for every text that comes from a catalogue.
+
+    Every text is escaped and without control characters and signs of writing direction, wherever it stands.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_plain,
+    )
+    environment.filters.update(filters, name=_name)
+    return environment
+
+
+def _plain(value: object) -> object:
+    return printable_lines(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _name(text: str | None) -> Markup:
+    """A name or an id, isolated: one that is written from right to left does not turn what follows it around."""
+    return Markup("<bdi>") + escape(printable_lines(text or "")) + Markup("</bdi>")
