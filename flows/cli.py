@@ -225,11 +225,27 @@ def report(
 @app.command()
 def check(
     warehouse: Annotated[str, typer.Option(help="Folder or fsspec URL of the tables.")] = "warehouse",
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Look at footers, sizes and the listing alone; read no rows.")
+    ] = False,
+    quarantine: Annotated[
+        bool,
+        typer.Option(
+            "--quarantine",
+            help="Move what is damaged, and what must go with it, to the folder quarantine/ of the warehouse; the next run computes "
+            "it again.",
+        ),
+    ] = False,
 ) -> None:
-    """Check every file of a warehouse and its snapshots: schema version, place, number of rows."""
-    from flows.commands import check_warehouse
+    """Check that a warehouse is what its runs wrote: every byte, every column, and what rows promise of each other.
 
-    check_warehouse(warehouse)
+    Bytes are compared with the digests that runs recorded. Of files that no run recorded (it was killed, or older than the record)
+    the page checksums and the footer's statistics are compared with the rows. Exit code 1 where anything was found, also if it was moved
+    aside.
+    """
+    from flows.check_command import check_warehouse
+
+    check_warehouse(warehouse, quick, quarantine)
 
 
 @app.command("settings")

@@ -200,19 +200,6 @@ def newest_report(warehouse: str) -> None:
     _OUT.print(f"{place.url}/{path}")
 
 
-def check_warehouse(warehouse: str) -> None:
-    """Check all files; raises `PairxError` that lists what is wrong, `NoWarehouse` where there are none."""
-    from tasks.snapshot import check_snapshots
-    from tasks.warehouse import Warehouse
-
-    place = Warehouse(warehouse)
-    place.require()
-    problems = [*place.check(), *check_snapshots(place)]
-    if problems:
-        raise PairxError("\n".join(f"{p.where}: {p.what}; {p.cure}" for p in problems))
-    _OUT.print("every file is readable, in its place and complete")
-
-
 def print_settings() -> None:
     """All settings with their defaults, as TOML."""
     for name, field in Settings.model_fields.items():

@@ -45,6 +45,7 @@ from tasks.evaluation.listing import LIST, list_fingerprint, list_shard_name, li
 from tasks.evaluation.results import Evaluation, FaithfulnessRow
 from tasks.evaluation.statistics import equal_cosine, measure, rank_outliers
 from tasks.evaluation.sweep import SWEEP, Sweep, plan_sweep, sweep_partition
+from tasks.file_record import recording
 from tasks.gallery import Gallery
 from tasks.job import Job, prepare_job
 from tasks.remaining import RunViews
@@ -136,7 +137,7 @@ def _process(
 ) -> Evaluated:
     log, stages = RunLog(job), StageRunner(job, reporter)
     run = RunOptions(retry_failed=options.retry_failed)
-    with RunViews(job, options.retry_failed) as views:
+    with recording(job.warehouse, log.run_id), RunViews(job, options.retry_failed) as views:
         if catalogue is not None:
             ingest_photos(catalogue, job, log, run, stages, views)
         gallery = embed_photos(job, log, stages, views)

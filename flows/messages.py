@@ -20,7 +20,10 @@ def message_of(error: BaseException) -> tuple[str, int]:
     if isinstance(error, PairxError):
         return str(error), error.exit_code
     if package in ("duckdb", "_duckdb"):
-        return f"{last_words(error)}\n  cure: `pairx check` names damaged files; delete them and run again", 1
+        return (
+            f"{last_words(error)}\n  cure: `pairx check` names damaged files, with --quarantine it moves them aside; then run again",
+            1,
+        )
     if package in _OF_STORAGE or isinstance(error, OSError):
         return f"files cannot be read or written: {last_words(error)}\n  cure: {_STORAGE}", 1
     if isinstance(error, MemoryError):

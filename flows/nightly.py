@@ -24,6 +24,7 @@ from schemas.settings import Settings, load_settings
 from schemas.stages import FLAG, JUDGE
 from tasks.draw import DRAW, plan_draw
 from tasks.embed import EMBED, plan_embed
+from tasks.file_record import recording
 from tasks.flag import flag
 from tasks.gallery import Gallery
 from tasks.ingest import INGEST, plan_ingest, withdraw, withdrawn_rows
@@ -125,8 +126,15 @@ def _process_work() -> RunSummary:
 
 
 def _process(catalogue: Catalogue, job: Job, options: RunOptions, reporter: Reporter) -> RunSummary:
-    """All stages, between two rows of the run log."""
+    """All stages, between two rows of the run log, and a record of the files."""
     log = RunLog(job)
+    with recording(job.warehouse, log.run_id):
+        return _process_logged(catalogue, job, log, options, reporter)
+
+
+def _process_logged(
+    catalogue: Catalogue, job: Job, log: RunLog, options: RunOptions, reporter: Reporter
+) -> RunSummary:
     log.write("started")
     stages = StageRunner(job, reporter)
     try:

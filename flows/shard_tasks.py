@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -22,6 +23,7 @@ from schemas.errors import AcceleratorFailure
 from tasks.job import Job
 from tasks.photo_files import refusing_photos
 from tasks.shards import Divisible, ShardResult, Stage
+from tasks.written import hearing
 
 _DEVICE_FAILED, _TIMED_OUT = 70, 75
 """Exit status of a worker process whose device died, or whose shard took too long: an internal software error, and a temporary
@@ -60,7 +62,9 @@ class Work:
                 _within(self.seconds, self.stage),
                 refusing_photos(self.refused) if self.refused else nullcontext(),
             ):
-                return self.work(self.job, self.shard)
+                with hearing() as written:
+                    result = self.work(self.job, self.shard)
+                return replace(result, written=tuple(written))
         except Exception as error:
             if isinstance(error, AcceleratorFailure) or device_failed(error):
                 why = f"a shard of {self.stage} is tried elsewhere, since the device failed: {error}"

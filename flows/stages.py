@@ -19,6 +19,7 @@ from schemas.errors import PairxError
 from tasks.job import Job
 from tasks.run_log import Balance, StageLog
 from tasks.shards import Divisible, ShardResult, Stage
+from tasks.written import pass_on
 
 S = TypeVar("S")
 R = TypeVar("R", bound=ShardResult)
@@ -146,7 +147,8 @@ class StageRunner:
             index, work = under_way.pop(future)
             shard = shards[index]
             try:
-                outcomes[(index,)] = future.result()
+                outcomes[(index,)] = result = future.result()
+                pass_on(result.written)
             except Exception as error:  # a dead worker, a bug, a lost disk: all end up in one message
                 if isinstance(shard, Divisible) and ended_its_workers(error, work):
                     deadly.append(Try((index,), shard, self._seconds))
@@ -184,7 +186,8 @@ class StageRunner:
             size = stage.size(one.shard)
             work = Work(stage, self._job, one.shard, one.seconds, one.refused)
             try:
-                outcomes[one.key] = attempt.submit(work).result()
+                outcomes[one.key] = result = attempt.submit(work).result()
+                pass_on(result.written)
             except Exception as error:
                 if one.refused is None and ended_its_workers(error, work):
                     left += reversed(one.parts(size)) if size > 1 else [replace(one, refused=_GIVEN_UP)]

@@ -17,6 +17,7 @@ import pyarrow as pa
 from schemas.columns import BOOL, F32, F64, I32, I64, LAYER, PAIR_KEY, STRING, Table, column, required
 from schemas.copy_tables import COPIES, HASHES
 from schemas.evaluation_tables import EVALUATION_TABLES
+from schemas.file_table import FILES
 from schemas.judgement_tables import JUDGEMENT_TABLES
 from schemas.retrieval_tables import NEIGHBOURS, PAIRS
 from schemas.review_tables import REVIEW_TABLES
@@ -367,7 +368,7 @@ RUNS = Table(
 )
 
 TABLES: dict[str, Table] = {
-    t.name: t for t in (*_OF_RUNS, FAILURES, RUNS, *EVALUATION_TABLES, *REVIEW_TABLES)
+    t.name: t for t in (*_OF_RUNS, FAILURES, RUNS, FILES, *EVALUATION_TABLES, *REVIEW_TABLES)
 }
 """Every table by its name."""
 

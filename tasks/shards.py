@@ -24,6 +24,7 @@ from schemas.stages import ALWAYS, StageFacts
 from schemas.tables import TABLES
 from tasks.job import Job, device_kind
 from tasks.shard_files import Rows
+from tasks.written import Written
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -43,6 +44,8 @@ class ShardResult:
     peak_bytes: int = 0
     device: str | None = None
     """Kind of the device that the engine computed on; none where it was not asked."""
+    written: tuple[Written, ...] = ()
+    """The files that the shard was committed by, for the run's record."""
 
 
 @runtime_checkable

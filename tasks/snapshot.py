@@ -1,4 +1,4 @@
-"""The snapshot of a run: what some views showed at its end, written in large sorted files, checked, and removed when it is old.
+"""The snapshot of a run: what some views showed at its end, written in large sorted files, and removed when it is old.
 
 Readers take it from the row of the finished run (`schemas.views`), so a half-written one is never read.
 """
@@ -6,35 +6,27 @@ Readers take it from the row of the finished run (`schemas.views`), so a half-wr
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import duckdb
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from schemas.errors import Problem
 from schemas.snapshots import (
     ROWS_PER_FILE,
     ROWS_PER_GROUP,
-    definition,
     snapshot_file,
     snapshot_folder,
     snapshot_views,
-    view_of_file,
     whole_snapshot,
 )
-from schemas.sql_files import view_files
-from schemas.view_graph import ViewGraph
-from schemas.views import NoFiles, install_views
 from tasks.shard_files import encode_rows, snapshot_footer_of
 from tasks.warehouse import Warehouse
 
 KEPT = 2
 """Snapshots that stay: the newest, and the one before it for those who opened the warehouse a run ago."""
 _ABANDONED = timedelta(days=1)
-_REMOVE = "delete its folder: the shards are read instead, and the next run writes it anew"
 
 
 @dataclass(frozen=True)
@@ -117,47 +109,3 @@ def _abandoned(warehouse: Warehouse, name: str) -> bool:
     except (FileNotFoundError, NotImplementedError):
         return False
     return bool(written) and datetime.now(UTC) - max(written) > _ABANDONED
-
-
-def check_snapshots(warehouse: Warehouse) -> list[Problem]:
-    """Files of snapshots that are unreadable, in the wrong place, lack rows, or have other columns than their view."""
-    expected = _schemas()
-    known = definition(ViewGraph(view_files()))
-    return [
-        problem
-        for name in warehouse.snapshots()
-        for problem in _problems(warehouse, name, expected if name.partition("-")[0] == known else {})
-    ]
-
-
-def _schemas() -> dict[str, pa.Schema]:
-    """View -> columns of its files in a snapshot made by this program."""
-    with duckdb.connect(":memory:") as connection:
-        install_views(connection, NoFiles())
-        return {name: connection.sql(f"FROM {name}").to_arrow_table().schema for name in snapshot_views()}
-
-
-def _problems(warehouse: Warehouse, name: str, expected: dict[str, pa.Schema]) -> Iterable[Problem]:
-    folder = f"{warehouse.root}/{snapshot_folder(name)}"
-    for path in sorted(map(str, warehouse.filesystem.ls(folder, detail=False))):
-        view = view_of_file(path)
-        if view is None:
-            continue
-        try:
-            with warehouse.filesystem.open(path, "rb") as stream:
-                file = pq.ParquetFile(stream)
-                rows, schema = file.metadata.num_rows, file.schema_arrow
-        except FileNotFoundError:
-            continue  # a run that finished just now removed it
-        except (pa.ArrowException, OSError) as error:
-            yield Problem("unreadable file", path, f"damaged: {error}", _REMOVE)
-            continue
-        footer = snapshot_footer_of(view, name, rows)
-        said = schema.metadata or {}
-        wrong = [key.decode() for key, value in footer.items() if said.get(key) != value]
-        if wrong:
-            yield Problem(
-                "wrong footer", path, f"its footer says something else of {', '.join(wrong)}", _REMOVE
-            )
-        elif view in expected and not schema.equals(expected[view]):
-            yield Problem("wrong columns", path, f"its columns are not those of the view {view}", _REMOVE)

@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
 
-from schemas.errors import NoWarehouse, Problem, WarehouseError
+from schemas.errors import NoWarehouse, WarehouseError
 from schemas.snapshots import SNAPSHOTS, snapshot_folder
 from schemas.storage import Storage, storage_at
 from schemas.storage_errors import refuse_secrets
@@ -37,18 +37,18 @@ from tasks.shard_files import (
     check_version,
     create_in_place,
     encode,
-    footer_of,
     put_in_place,
     typed_rows,
 )
+from tasks.written import wrote
 
 _NAME = re.compile(r"[a-z0-9_-]+")
 _ID_BYTES = 10
 _DAY = 86_400.0
 _READERS = 8
-_REPLACED = ("failures",)
-"""Tables with shards that are written anew when they are tried again; of all others the first file stays, whoever put it."""
-_REMOVE = "delete the file and run again: only its rows are computed anew"
+REPLACED = ("failures", "suspects")
+"""Tables with shards that a later run writes anew with other rows: what failed, what was suspect; of all others the first file stays."""
+_MOVE = "`pairx check --quarantine` moves it aside, and `pairx run` computes it again"
 
 
 def _hash(texts: Iterable[str]) -> str:
@@ -169,15 +169,18 @@ class Warehouse:
         be null can be left out. Raises `WarehouseError` for an unknown column, a value that does not fit, a null where none
         may be, and a key that occurs twice.
         """
-        path = f"{self.root}/{self.shard_path(table, fingerprint, shard)}"
+        path = self.shard_path(table, fingerprint, shard)
         typed = typed_rows(TABLES[table], rows)
         data = encode(TABLES[table], fingerprint, typed)
+        taken = True
         if self.is_local:
-            put_in_place(Path(path), data)
-        elif table in _REPLACED:
-            self.storage.put(path, data)
+            put_in_place(Path(self.root, path), data)
+        elif table in REPLACED:
+            self.storage.put(f"{self.root}/{path}", data)
         else:
-            self.storage.put_once(path, data)
+            taken = self.storage.put_once(f"{self.root}/{path}", data)
+        if taken:
+            wrote(path, data)
         return int(typed.num_rows)
 
     def read(
@@ -209,6 +212,7 @@ class Warehouse:
             put_in_place(Path(place), data)
         else:
             self.storage.put(place, data)
+        wrote(path, data)
         return self.storage.address(place)
 
     def create_file(self, path: str, data: bytes) -> bool:
@@ -222,7 +226,7 @@ class Warehouse:
     def files(self, table: str, fingerprint: str | None = None) -> list[str]:
         """Committed files of a table or of one of its partitions, sorted, as DuckDB opens them."""
         folder = f"{table}/*" if fingerprint is None else _partition(table, fingerprint)
-        return self._addresses(self._list(folder))
+        return self.addresses(self._list(folder))
 
     def snapshots(self) -> list[str]:
         """Names of all snapshots, whole or not, sorted."""
@@ -236,9 +240,10 @@ class Warehouse:
         filesystem, root = self._open()
         folder = f"{root}/{snapshot_folder(_checked('snapshot', name))}"
         filesystem.invalidate_cache(folder)
-        return self._addresses(sorted(path for path in _ls(filesystem, folder) if path.endswith(SUFFIX)))
+        return self.addresses(sorted(path for path in _ls(filesystem, folder) if path.endswith(SUFFIX)))
 
-    def _addresses(self, paths: Iterable[str]) -> list[str]:
+    def addresses(self, paths: Iterable[str]) -> list[str]:
+        """Paths of the warehouse's file system as DuckDB opens them."""
         if self.is_local:
             return [_without_wildcards(path) for path in paths]
         return [str(self.filesystem.unstrip_protocol(path)) for path in paths]
@@ -262,15 +267,6 @@ class Warehouse:
         install_stored_views(connection, self)
         return connection
 
-    def check(self) -> list[Problem]:
-        """Everything wrong with the files: unreadable, of another schema version, in the wrong place, rows missing."""
-        problems: list[Problem] = []
-        for table in TABLES:
-            paths = self._list(f"{table}/*")
-            with ThreadPoolExecutor(_READERS) as pool:
-                problems += [p for p in pool.map(lambda path, t=table: self._problem(t, path), paths) if p]
-        return problems
-
     def _list(self, folder: str) -> list[str]:
         """Sorted paths of the committed files in ``TABLE/fingerprint=F`` or ``TABLE/*``; temporary files do not count."""
         filesystem, root = self._open()
@@ -292,20 +288,21 @@ class Warehouse:
         # Row groups of heavy tables hold a few photos each; the filter skips the others by their statistics.
         wanted = None if photos is None else pc.field("photo_id").isin(sorted(photos))
         try:
-            with self._opened(path) as stream:
+            with self.opened(path) as stream:
                 stored = pq.read_schema(stream)
                 check_version(path, stored.metadata or {})
                 stream.seek(0)
                 # A file may be older than a column that may be null.
                 names = [f.name for f in columns if f.name in stored.names or not f.nullable]
-                found = pq.read_table(stream, columns=names, filters=wanted)
+                found = pq.read_table(stream, columns=names, filters=wanted, page_checksum_verification=True)
                 return found.replace_schema_metadata(None)
         except FileNotFoundError as error:
             raise WarehouseError(f"no shard at {path}", "run again: missing shards are computed") from error
         except (pa.ArrowException, OSError) as error:
-            raise WarehouseError(f"{path} is damaged: {error}", _REMOVE) from error
+            raise WarehouseError(f"{path} is damaged: {error}", _MOVE) from error
 
-    def _opened(self, path: str) -> IO[bytes]:
+    def opened(self, path: str) -> IO[bytes]:
+        """A file at a path of `filesystem`, to be read."""
         return open(path, "rb") if self.is_local else io.BytesIO(self.storage.get(path))
 
     def _refuse_newer(self) -> None:
@@ -317,29 +314,11 @@ class Warehouse:
     def _footer(self, path: str) -> tuple[dict[bytes, bytes], int]:
         """Key-value metadata and number of rows of a file."""
         try:
-            with self._opened(path) as stream:
+            with self.opened(path) as stream:
                 metadata = pq.ParquetFile(stream).metadata
                 return dict(metadata.metadata or {}), int(metadata.num_rows)
         except (pa.ArrowException, OSError) as error:
-            raise WarehouseError(f"{path} is damaged: {error}", _REMOVE) from error
-
-    def _problem(self, table: str, path: str) -> Problem | None:
-        try:
-            footer, rows = self._footer(path)
-        except WarehouseError as error:
-            return Problem("unreadable file", path, error.message, _REMOVE)
-        fingerprint = PurePosixPath(path).parent.name.removeprefix("fingerprint=")
-        expected = footer_of(table, fingerprint, rows)
-        wrong = [key.decode() for key, value in expected.items() if footer.get(key) != value]
-        if not wrong:
-            return None
-        said = ", ".join(
-            f"{key} = {footer.get(key.encode(), b'nothing').decode(errors='replace')}" for key in wrong
-        )
-        meant = ", ".join(f"{key} = {expected[key.encode()].decode()}" for key in wrong)
-        return Problem(
-            "wrong footer", path, f"the file says {said}, but its place and rows say {meant}", _REMOVE
-        )
+            raise WarehouseError(f"{path} is damaged: {error}", _MOVE) from error
 
 
 def _ls(filesystem: AbstractFileSystem, path: str) -> Iterator[str]:
@@ -347,8 +326,13 @@ def _ls(filesystem: AbstractFileSystem, path: str) -> Iterator[str]:
         yield from (str(p) for p in filesystem.ls(path, detail=False))
 
 
+def is_name(text: str) -> bool:
+    """Whether a fingerprint, a shard or a snapshot can be called so."""
+    return _NAME.fullmatch(text) is not None
+
+
 def _checked(what: str, name: str) -> str:
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise WarehouseError(f"{what} {name!r} is not a name", "use lower-case letters, digits, - and _ only")
     return name
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks.check.findings import check
 from tasks.warehouse import Warehouse
 from tests.flows.conftest import Finished
 from tests.flows.running import Command, command_line, run_arguments, still_there
@@ -62,7 +63,7 @@ class Runs:
         assert last.finish() == 0, last.text
         warehouse = Warehouse(str(self.warehouse))
         assert_same_rows(warehouse, undisturbed.warehouse)
-        assert warehouse.check() == []
+        assert not check(warehouse).problems
         return last.text
 
 

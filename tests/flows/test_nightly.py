@@ -15,7 +15,7 @@ from schemas.errors import CatalogueError, PairxError
 from schemas.snapshots import snapshot_views
 from schemas.stages import JUDGE
 from schemas.views import install_views
-from tasks.snapshot import check_snapshots
+from tasks.check.findings import check
 from tasks.warehouse import Warehouse
 from tests.flows.conftest import Finished
 from tests.flows.running import run_flow, shards_of
@@ -44,7 +44,7 @@ def test_the_first_run_is_complete_and_balanced(undisturbed: Finished, small: Pa
     assert all(shards_of(summary)[stage] > 0 for stage in ("ingest", "embed", "retrieve", "score", "draw"))
     codes = [row["code"] for row in rows_of(warehouse, "failures").values()]
     assert {code: codes.count(code) for code in codes} == BROKEN_CODES
-    assert warehouse.check() == []
+    assert not check(warehouse).problems
 
 
 def test_the_first_run_leaves_a_report_and_a_log(undisturbed: Finished) -> None:
@@ -87,7 +87,7 @@ def test_a_finished_run_is_read_from_its_snapshot_which_is_what_the_shards_say(u
         for name, rows in read.items():
             assert sorted(map(str, rows)) == sorted(map(str, connection.sql(f"FROM {name}").fetchall())), name
     assert len(read["suspects"]) == undisturbed.summary.counts["suspects"]
-    assert check_snapshots(warehouse) == []
+    assert not check(warehouse).problems
 
 
 def test_a_second_run_finds_nothing_to_do_also_as_the_deployable_flow_with_plain_values(

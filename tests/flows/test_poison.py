@@ -16,6 +16,7 @@ from distributed import Client, WorkerPlugin
 
 from flows import stages
 from flows.stages import Try
+from tasks.check.findings import check
 from tasks.warehouse import Warehouse
 from tests.flows.running import run_flow, shards_of
 from tests.small_catalogue import rewrite, rows_of
@@ -125,4 +126,4 @@ def test_one_photo_that_ends_its_workers_fails_alone(
         # The next night it is left alone, and costs nothing.
         again = run_flow(metadata, warehouse, scheduler, shard_minutes=minutes)
         assert set(shards_of(again).values()) == {0}
-    assert warehouse.check() == []
+    assert not check(warehouse).problems

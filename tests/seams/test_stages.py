@@ -25,6 +25,7 @@ from schemas.settings import Settings
 from schemas.stages import INGEST, STAGES, Failing, StageFacts, register_stage
 from schemas.tables import TABLES, register_table
 from schemas.views import install_views
+from tasks.check.findings import check
 from tasks.console import describe
 from tasks.job import Job, prepare_job
 from tasks.photo_files import read_bytes
@@ -142,7 +143,7 @@ def test_a_stage_is_seen_everywhere(small: Path, scheduler: str, tmp_path: Path)
     run_on_cluster(dim, settings, _WORK, job)
     assert ask(failure) == []
     assert ask("SELECT count(*), count(DISTINCT photo_id) FROM run_brightness") == [(len(readable),) * 2]
-    assert warehouse.check() == []
+    assert not check(warehouse).problems
 
 
 def test_a_table_alone_is_seen_everywhere(tmp_path: Path) -> None:
@@ -162,10 +163,10 @@ def test_a_table_alone_is_seen_everywhere(tmp_path: Path) -> None:
         for view in ("all_notes", "run_notes"):
             assert connection.execute(f"SELECT note FROM {view}").fetchall() == [("hello",)]
             assert "the text" in describe(connection, view)
-    assert warehouse.check() == []
+    assert not check(warehouse).problems
     path = Path(warehouse.root, warehouse.shard_path("notes", job.prints.of("notes"), "s"))
     path.write_bytes(path.read_bytes()[:-9])
-    assert [problem.kind for problem in warehouse.check()] == ["unreadable file"]
+    assert [problem.kind for problem in check(warehouse).problems] == ["unreadable file"]
     assert TABLES["notes"] is notes
 
 

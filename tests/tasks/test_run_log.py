@@ -12,6 +12,7 @@ import torch
 
 from pairx_engine.accelerator import describe
 from schemas.views import RUN_COLUMNS, install_views
+from tasks.check.findings import check
 from tasks.embed import embed_shard
 from tasks.ingest import ingest_shard
 from tasks.job import Job
@@ -161,7 +162,7 @@ def test_runs_stored_before_the_devices_were_known_are_read(job: Job, also_new: 
         assert found == ([None, ["cpu"]] if also_new else [None])
     stored = job.warehouse.read("runs", job.prints.suspects)
     assert stored.num_rows == 1 + also_new
-    assert job.warehouse.check() == []
+    assert not check(job.warehouse).problems
     with look(job, old.columns()) as (connection, _):
         assert unchanged(connection, job.prints.pairs, "s", 0)
 
@@ -183,4 +184,4 @@ def test_the_finished_job_balances(done: Stages) -> None:
 @pytest.mark.parametrize("state", [None, "s"])
 def test_log_rows_pass_the_tables_own_check(job: Job, state: str | None) -> None:
     RunLog(job).write("started", state)
-    assert job.warehouse.check() == []
+    assert not check(job.warehouse).problems

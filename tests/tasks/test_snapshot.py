@@ -22,9 +22,10 @@ from schemas.sql_files import view_files
 from schemas.view_graph import ViewGraph
 from schemas.views import Views, install_views
 from tasks import snapshot as module
+from tasks.check.findings import check
 from tasks.console import connect_analyst, run_query
 from tasks.query_results import QueryError
-from tasks.snapshot import check_snapshots, earlier_snapshots, remove_old_snapshots, write_snapshot
+from tasks.snapshot import earlier_snapshots, remove_old_snapshots, write_snapshot
 from tasks.warehouse import Warehouse
 from tests import toy_warehouse
 from tests.toy_warehouse import (
@@ -153,7 +154,7 @@ def test_a_snapshot_shows_what_the_shards_show_also_after_more_photos_and_other_
         names.append(finish(warehouse, len(names) + 1))
         assert shown(warehouse) == shown(warehouse, RUN) != before
     assert len(set(names)) == 3
-    assert check_snapshots(warehouse) == warehouse.check() == []
+    assert not check(warehouse, quick=True).problems
     assert warehouse.snapshots() == sorted(filter(None, names[1:]))  # the newest two
 
 
@@ -167,7 +168,7 @@ def test_the_views_of_the_product_show_the_same_rows_from_both(tmp_path: Path) -
     assert {"photos", "pairs", "pair_scores", "suspects"} <= snapshot_views().keys()
     assert all(found[view][1] for view in snapshot_views())
     assert found == shown(warehouse, RUN)
-    assert check_snapshots(warehouse) == []
+    assert not check(warehouse).problems
 
 
 def test_without_any_rows_the_snapshot_is_empty_and_typed(warehouse: Warehouse) -> None:
@@ -328,7 +329,9 @@ def test_check_finds_what_is_wrong_with_the_files(local: Warehouse) -> None:
     pq.write_table(table.drop_columns(["path"]), photos)
     kept = pq.read_table(ranked)
     pq.write_table(kept.replace_schema_metadata({**(kept.schema.metadata or {}), b"rows": b"99"}), ranked)
-    found = {Path(p.where).name.partition("-")[0]: (p.kind, p.what) for p in check_snapshots(local)}
+    found = {
+        Path(p.where).name.partition("-")[0]: (p.kind, p.what) for p in check(local, quick=True).problems
+    }
     assert {view: kind for view, (kind, _) in found.items()} == {
         "pairs": "unreadable file", "photos": "wrong columns", "suspects": "wrong footer"
     }  # fmt: skip

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from schemas.errors import NoWarehouse, WarehouseError
 from schemas.tables import SCHEMA_VERSION, TABLES
 from tasks import shard_files
+from tasks.check.findings import check
 from tasks.warehouse import Warehouse, pair_id, shard_name
 from tests.toy_warehouse import FINGERPRINTS, Pair, Photo, Toy
 
@@ -278,20 +279,20 @@ def test_a_newer_schema_version_is_refused_with_its_cure(local: Warehouse) -> No
     for reader in (lambda: local.read("embeddings", "f"), local.connect):
         with pytest.raises(WarehouseError, match=r"schema version 2[\s\S]*install a newer version"):
             reader()
-    assert [p.kind for p in local.check()] == ["wrong footer"]
+    assert [p.kind for p in check(local).problems] == ["wrong version"]
 
 
 def test_check_finds_what_is_wrong_with_the_files(local: Warehouse) -> None:
     for shard in ("good", "moved", "short", "torn", "alien"):
         local.write("embeddings", "f", shard, [ROW])
-    assert local.check() == []
+    assert not check(local, quick=True).problems
     folder = Path(local.url, "embeddings", "fingerprint=f")
     (folder.parent / "fingerprint=g").mkdir()
     (folder / "moved.parquet").rename(folder.parent / "fingerprint=g" / "moved.parquet")
     _rewrite(folder / "short.parquet", rows=b"7")
     _rewrite(folder / "alien.parquet", table=b"photos")
     (folder / "torn.parquet").write_bytes((folder / "torn.parquet").read_bytes()[:-40])
-    found = {Path(p.where).stem: (p.kind, p.what) for p in local.check()}
+    found = {Path(p.where).stem: (p.kind, p.what) for p in check(local, quick=True).problems}
     assert set(found) == {"moved", "short", "torn", "alien"}
     assert found["torn"][0] == "unreadable file"
     assert "rows = 7" in found["short"][1]

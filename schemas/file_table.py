@@ -1,0 +1,24 @@
+"""The table of digests: what each file was when a run wrote it, so that a check can tell whether it still is that."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from schemas.columns import I64, STRING, Table, column, required
+
+FILES_PARTITION = "all"
+"""Where all rows lie: files of every table and every setting are vouched for alike."""
+
+FILES = Table(
+    "files",
+    "one row per file that a run wrote or a check moved aside: what its bytes were; of a path the newest run counts",
+    ("path", "run_id", "digest"),
+    pa.schema(
+        [
+            required("path", STRING, "path below the warehouse's root"),
+            required("run_id", STRING, "run that wrote it, or the time of the check that moved it aside"),
+            column("bytes", I64, "its size; null when it was moved aside"),
+            column("digest", STRING, "BLAKE2b of all its bytes, 40 hex digits; null when it was moved aside"),
+        ]
+    ),
+)

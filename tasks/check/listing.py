@@ -1,0 +1,75 @@
+"""Every file of a warehouse by one listing, told apart by its place: shards, snapshots, reports, and Parquet files that no run put there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import PurePosixPath
+
+from schemas.snapshots import SNAPSHOTS, view_of_file
+from schemas.tables import TABLES
+from tasks.shard_files import SUFFIX
+from tasks.warehouse import Warehouse, is_name
+
+REPORTS = "reports"
+"""Folder of the pages that runs leave."""
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file: its path below the root, its size in bytes, and what its folders and its name say.
+
+    `place` is its table, or the folder of snapshots or reports; `partition` a fingerprint or the name of a snapshot.
+    """
+
+    path: str
+    size: int
+    place: str
+    partition: str
+    shard: str
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What lies in a warehouse, sorted by path: what is ours, and Parquet files in its tables' folders that are not."""
+
+    shards: tuple[StoredFile, ...]
+    snapshots: tuple[StoredFile, ...]
+    reports: tuple[StoredFile, ...]
+    strangers: tuple[StoredFile, ...]
+
+    @cached_property
+    def by_path(self) -> dict[str, StoredFile]:
+        """Every file that is ours by its path below the root."""
+        return {f.path: f for f in (*self.shards, *self.snapshots, *self.reports)}
+
+
+def list_files(warehouse: Warehouse) -> Listing:
+    """The files as they are now; temporary files and whatever else lies about are left out."""
+    root = warehouse.root
+    found: dict[str, list[StoredFile]] = {"shard": [], "snapshot": [], "report": [], "stranger": []}
+    for path, stored in sorted(warehouse.storage.find(root).items()):
+        file = placed(path.removeprefix(f"{root}/"), stored.size)
+        if kind := _kind(file):
+            found[kind].append(file)
+    return Listing(*(tuple(files) for files in found.values()))
+
+
+def placed(path: str, size: int = 0) -> StoredFile:
+    """The file at a path below the root, by what its path says."""
+    parts = PurePosixPath(path).parts
+    partition = parts[1].partition("=")[2] if len(parts) == 3 else ""
+    return StoredFile(path, size, parts[0], partition, PurePosixPath(path).stem)
+
+
+def _kind(file: StoredFile) -> str | None:
+    name = PurePosixPath(file.path).name
+    if file.place in TABLES:
+        if not name.endswith(SUFFIX) or name.startswith("."):
+            return None
+        ours = f"{file.place}/fingerprint={file.partition}/{name}" == file.path
+        return "shard" if ours and is_name(file.partition) and is_name(file.shard) else "stranger"
+    if file.place == SNAPSHOTS:
+        ours = f"{SNAPSHOTS}/snapshot={file.partition}/{name}" == file.path
+        return "snapshot" if ours and is_name(file.partition) and view_of_file(name) else None
+    return "report" if file.path == f"{REPORTS}/{name}" else None

@@ -1,0 +1,159 @@
+"""Files beside the record of the runs that wrote them: changed, gone, copied; and the record itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import pyarrow as pa
+
+from schemas.errors import WarehouseError
+from schemas.file_table import FILES_PARTITION
+from tasks.check.damage import Damage, cure_of
+from tasks.check.listing import Listing, StoredFile
+from tasks.check.one_file import UNREADABLE, damage_of
+from tasks.file_record import record_name
+from tasks.warehouse import REPLACED, Warehouse
+
+_MAY_GO = ("current", "reports")
+"""Folders whose files may be deleted by anybody: runs remove old snapshots themselves."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the newest run, or check, that knows of a path says of it: sizes and digests; none when it was moved aside."""
+
+    run_id: str
+    sizes: frozenset[int] = frozenset()
+    digests: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Record:
+    """All that runs recorded, by path; shards of the record itself that say something else than their name."""
+
+    entries: Mapping[str, Entry] = field(default_factory=dict)
+    forged: tuple[str, ...] = ()
+
+    @cached_property
+    def runs(self) -> frozenset[str]:
+        """Runs of which there is a record."""
+        return frozenset(entry.run_id for entry in self.entries.values())
+
+    @cached_property
+    def bereft(self) -> frozenset[str]:
+        """Tables and folders of which files were moved aside and have not come back: rows of theirs may be lost for good."""
+        return frozenset(path.partition("/")[0] for path, e in self.entries.items() if not e.digests)
+
+    @property
+    def moved_at(self) -> str:
+        """When a file was last moved aside that has not come back, as run ids tell time; nothing where all are there."""
+        return max((e.run_id for e in self.entries.values() if not e.digests), default="")
+
+
+def read_record(warehouse: Warehouse, shards: Iterable[StoredFile]) -> Record:
+    """The record of a warehouse: what can be read of it; what cannot is found by those who look at its files."""
+    newest: dict[str, tuple[str, set[int], set[str]]] = {}
+    forged: list[str] = []
+    for file in shards:
+        if file.place != "files":
+            continue
+        try:
+            rows = warehouse.read("files", FILES_PARTITION, [file.shard])
+        except (WarehouseError, *UNREADABLE):
+            continue
+        if record_name(rows) != file.shard:
+            forged.append(file.path)
+            continue
+        _take(rows, newest)
+    entries = {
+        path: Entry(run, frozenset(sizes), frozenset(digests))
+        for path, (run, sizes, digests) in newest.items()
+    }
+    return Record(entries, tuple(forged))
+
+
+def _take(rows: pa.Table, newest: dict[str, tuple[str, set[int], set[str]]]) -> None:
+    for row in rows.to_pylist():
+        known = newest.get(row["path"])
+        if known is None or row["run_id"] > known[0]:
+            known = newest[row["path"]] = (row["run_id"], set(), set())
+        if row["run_id"] == known[0] and row["digest"] is not None:
+            known[1].add(row["bytes"])
+            known[2].add(row["digest"])
+
+
+def strangers(listing: Listing) -> Iterator[Damage]:
+    """Parquet files in a table's folders that no run writes: plain readers of the folder take them for rows."""
+    for file in listing.strangers:
+        yield Damage(
+            "strange file",
+            file.path,
+            f"no run writes a file of this name into {file.place}, and whoever reads the whole folder takes it for rows",
+            "move it out of the warehouse, or let `pairx check --quarantine` do it",
+            (file.path,),
+        )
+
+
+def forged(record: Record, listing: Listing) -> Iterator[Damage]:
+    """Shards of the record whose rows are not those that their name is a hash of."""
+    for path in record.forged:
+        what = "digests in it were changed: its name is a hash of them, and of others than it holds"
+        yield damage_of(listing.by_path[path], "changed file", what)
+
+
+def gone(record: Record, listing: Listing) -> Iterator[Damage]:
+    """Files that a run wrote, that nobody moved aside, and that are not there any more."""
+    for path, entry in sorted(record.entries.items()):
+        place = path.partition("/")[0]
+        if entry.digests and path not in listing.by_path and place not in _MAY_GO:
+            yield Damage(
+                "missing file",
+                path,
+                f"run {entry.run_id} wrote it, and it is gone",
+                f"put it back from a copy, or else note that it is gone; {cure_of(place)}",
+                (path,),
+            )
+
+
+@dataclass(frozen=True)
+class Vouching:
+    """Tells of single files whether they are what their record says."""
+
+    record: Record
+    killed: frozenset[str]
+    """Runs that have started and left no record: they were killed, or are at work."""
+
+    @classmethod
+    def of(cls, record: Record, listing: Listing) -> Vouching:
+        """What the record of a warehouse with these files can tell."""
+        started = (f.shard for f in listing.shards if f.place == "runs" and f.shard.endswith("-started"))
+        return cls(record, frozenset(s.removesuffix("-started") for s in started) - record.runs)
+
+    def entry(self, file: StoredFile) -> Entry | None:
+        """What the record says of a file that must still be so.
+
+        None where it says nothing, and where a run of which there is no record may have replaced the file.
+        """
+        entry = self.record.entries.get(file.path)
+        if entry is None or not entry.digests:
+            return None
+        if file.place in REPLACED and any(run > entry.run_id for run in self.killed):
+            return None
+        return entry
+
+    def changed_size(self, file: StoredFile) -> Iterator[Damage]:
+        """A file of another size than was written."""
+        entry = self.entry(file)
+        if entry and file.size not in entry.sizes:
+            sizes = " or ".join(map(str, sorted(entry.sizes)))
+            yield damage_of(
+                file, "changed file", f"it has {file.size} bytes; run {entry.run_id} wrote {sizes}"
+            )
+
+    def changed(self, file: StoredFile, digest: str) -> Iterator[Damage]:
+        """A file of other bytes than were written."""
+        entry = self.entry(file)
+        if entry and digest not in entry.digests:
+            yield damage_of(file, "changed file", f"its bytes are not those that run {entry.run_id} wrote")

@@ -1,0 +1,65 @@
+"""What is written is heard: the size and digest of every file that goes into a warehouse, for the run to keep in `files`.
+
+A worker hears what its shard writes and sends that back with the shard's result; the driver hears this and what it writes itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+_DIGEST_BYTES = 20
+
+
+@dataclass(frozen=True)
+class Written:
+    """A file as it was written: its path below the warehouse's root, its size, and the digest of its bytes."""
+
+    path: str
+    bytes: int
+    digest: str
+
+
+_HEARD_BY: ContextVar[Callable[[Written], None] | None] = ContextVar(
+    "who hears of written files", default=None
+)
+
+
+def digest_of(data: Any) -> str:
+    """BLAKE2b of a buffer, 40 hex digits."""
+    return blake2b(data, digest_size=_DIGEST_BYTES).hexdigest()
+
+
+def wrote(path: str, data: bytes) -> None:
+    """Say that a file is in place; costs nothing where nobody hears it."""
+    if hear := _HEARD_BY.get():
+        hear(Written(path, len(data), digest_of(data)))
+
+
+def pass_on(written: Iterable[Written]) -> None:
+    """Say what somebody else has written."""
+    if hear := _HEARD_BY.get():
+        for file in written:
+            hear(file)
+
+
+@contextmanager
+def hearing() -> Iterator[list[Written]]:
+    """Collect what is written in the block, by this thread."""
+    heard: list[Written] = []
+    with heard_by(heard.append):
+        yield heard
+
+
+@contextmanager
+def heard_by(hear: Callable[[Written], None]) -> Iterator[None]:
+    """Tell of every file that this thread writes in the block."""
+    token = _HEARD_BY.set(hear)
+    try:
+        yield
+    finally:
+        _HEARD_BY.reset(token)
