@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from flows.prefect_api import require_answer
 from schemas.errors import PairxError, SettingsError
 
 _START_SECONDS = 90.0
@@ -50,10 +51,12 @@ def refuse_unreachable(cluster: str) -> None:
 def prefect_server() -> Iterator[str]:
     """Yield the API's URL: the configured one, or that of a server which lives as long as the block.
 
-    The environment carries the URL to worker processes. Raises `PairxError` when the server does not come up.
+    The environment carries the URL to worker processes. Raises `SettingsError` when the configured API does not answer, and
+    `PairxError` when the server does not come up.
     """
     configured = _configured()
     if configured:
+        require_answer(configured)
         yield configured
         return
     with tempfile.TemporaryDirectory(prefix="pairx-prefect-") as home:

@@ -1,24 +1,102 @@
 from __future__ import annotations
 
 import os
+import re
+import socket
 import subprocess
 import sys
+import threading
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from flows import server
+from flows.prefect_api import require_answer
 from flows.server import prefect_server
-from schemas.errors import PairxError
-from tests.flows.running import Command, command_line, environment, still_there
+from schemas.errors import PairxError, SettingsError
+from tests.flows.running import Command, command_line, environment, pairx, run_arguments, still_there
 
 
 def test_a_configured_server_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PREFECT_API_URL", "http://prefect.example:4200/api")
-    monkeypatch.setattr(server, "_start", lambda *_: pytest.fail("started another"))
-    with prefect_server() as url:
-        assert url == "http://prefect.example:4200/api"
+    with answering({"/api": (200, b"0")}) as address:
+        monkeypatch.setenv("PREFECT_API_URL", f"{address}/api")
+        monkeypatch.setattr(server, "_start", lambda *_: pytest.fail("started another"))
+        with prefect_server() as url:
+            assert url == f"{address}/api"
+
+
+@contextmanager
+def answering(answers: dict[str, tuple[int, bytes]]) -> Iterator[str]:
+    """An HTTP server on loopback: its answers to POST by the beginning of the path, 404 to all else."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            status, body = next((a for path, a in answers.items() if self.path.startswith(path)), (404, b""))
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_GET(self) -> None:
+            self.send_error(404)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
+        threading.Thread(target=listening.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{listening.server_port}"
+        listening.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/locked", "does not let us in (401)"),
+        ("/ill", "answers with an error (500)"),
+        ("/page", "is no Prefect API"),
+        ("/list", "is no Prefect API"),
+        ("/nothing", "is no Prefect API"),
+    ],
+)
+def test_what_answers_must_be_a_prefect_api_that_lets_us_in(path: str, said: str) -> None:
+    answers = {
+        "/locked": (401, b"{}"),
+        "/ill": (500, b"{}"),
+        "/page": (200, b"<html>"),
+        "/list": (200, b"[]"),
+    }
+    with answering(answers) as address, pytest.raises(SettingsError, match=re.escape(said)):
+        require_answer(address + path)
+
+
+@pytest.mark.parametrize(
+    "url", ["ftp://x/api", "nonsense", "http://", "http://h:99999/api", "http://[::1/api", "http://h:1 /api"]
+)
+def test_what_is_no_address_is_refused(url: str) -> None:
+    with pytest.raises(SettingsError, match="no address of an API"):
+        require_answer(url)
+
+
+@pytest.mark.parametrize("listens", [False, True], ids=["refuses", "hangs"])
+def test_an_api_that_is_dead_from_the_start_is_said_within_seconds(
+    small: Path, tmp_path: Path, listens: bool
+) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        if listens:
+            silent.listen()
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}/api"
+        arguments = run_arguments(small, tmp_path / "w")
+        ended = pairx(*arguments, PREFECT_API_URL=address.replace("//", "//me:secret@"))
+    assert ended.returncode == 2
+    assert f"pairx: the Prefect API at {address} does not answer" in ended.stderr
+    assert "unset PREFECT_API_URL" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert not (tmp_path / "w").exists()
 
 
 def test_the_servers_home_and_address_are_gone_afterwards_and_nothing_is_reported_home(
