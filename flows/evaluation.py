@@ -6,7 +6,6 @@ and measurements are tables of their own, and no view of the nightly run changes
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
@@ -29,6 +28,7 @@ from schemas.catalogue import Catalogue
 from schemas.errors import PairxError
 from schemas.failures import PASSING
 from schemas.settings import PAIRS_PER_SHARD, Settings
+from schemas.stored_settings import stored_settings
 from tasks.draw import DRAW, plan_draw
 from tasks.evaluation.candidates import default_candidate, sweep_of
 from tasks.evaluation.faithfulness import (
@@ -361,8 +361,9 @@ def settings_of_newest_run(warehouse: Warehouse) -> dict[str, Any]:
     """All settings of the newest finished run; none where no run has finished."""
     rows = (
         warehouse.connect()
-        .execute("SELECT settings FROM all_runs WHERE status = 'finished' ORDER BY run_id DESC LIMIT 1")
+        .execute(
+            "SELECT run_id, settings FROM all_runs WHERE status = 'finished' ORDER BY run_id DESC LIMIT 1"
+        )
         .fetchall()
     )
-    found: dict[str, Any] = json.loads(rows[0][0]) if rows else {}
-    return found
+    return stored_settings(*rows[0]) if rows else {}

@@ -9,7 +9,6 @@ a snapshot of some views, these read its files instead; the SQL files stay the d
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import Any, Protocol
@@ -22,6 +21,7 @@ from schemas.errors import WarehouseError
 from schemas.snapshots import definition, snapshot_name, whole_snapshot
 from schemas.sql_files import macro_texts, view_files
 from schemas.stage_views import failure_fingerprints, install_stages, sources_of_made_good
+from schemas.stored_settings import chosen, stored_settings
 from schemas.tables import FINGERPRINTS, TABLES
 from schemas.thresholds import THRESHOLDS
 from schemas.view_graph import ViewGraph
@@ -298,9 +298,8 @@ def _stored_run(connection: duckdb.DuckDBPyConnection, run_id: str | None) -> di
             raise WarehouseError(f"the warehouse has no run {run_id!r}", "SELECT run_id FROM runs lists them")
         return {}
     *values, text = rows[0]
-    settings = json.loads(text)
-    chosen = {name: settings.get(name, default) for name, default in FROM_SETTINGS.items()}
-    found = dict(zip(wanted, values, strict=True)) | chosen
+    found = dict(zip(wanted, values, strict=True))
+    found |= chosen(found["run_id"], stored_settings(found["run_id"], text), FROM_SETTINGS)
     if run_id is not None and _stored_run(connection, None)["run_id"] != run_id:
         found["snapshot"] = None
     return found

@@ -201,9 +201,12 @@ def unchanged(
         """
         SELECT 1 FROM all_runs
         WHERE status = 'finished' AND pairs_fingerprint = ? AND state = ?
-          AND CAST(counts ->> 'pairs' AS BIGINT) = (SELECT count(*) FROM pairs)
-          AND coalesce(CAST(counts ->> 'neighbours' AS BIGINT), 0) <= (SELECT count(*) FROM run_neighbours)
-          AND coalesce(CAST(settings ->> 'neighbours' AS INTEGER), 0) >= ?
+          AND CASE
+              WHEN json_valid(counts) AND json_valid(settings) THEN
+                  TRY_CAST(counts ->> 'pairs' AS BIGINT) = (SELECT count(*) FROM pairs)
+                  AND coalesce(TRY_CAST(counts ->> 'neighbours' AS BIGINT), 0) <= (SELECT count(*) FROM run_neighbours)
+                  AND coalesce(TRY_CAST(settings ->> 'neighbours' AS INTEGER), 0) >= ?
+          END
         LIMIT 1
         """,
         [pairs_fingerprint, state, neighbours],

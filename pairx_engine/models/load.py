@@ -150,6 +150,8 @@ def _read_config(path: Path | None) -> Mapping[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}") from error
+    except RecursionError as error:
+        raise ModelError(f"{path} is nested absurdly deep") from error
     except ValueError as error:
         raise ModelError(f"{path} is no JSON: {error}") from error
     if not isinstance(config, dict):
@@ -207,5 +209,5 @@ def _chip(described: Mapping[str, Any], size: Any, mean: Any, std: Any, resize: 
             tuple(map(float, described.get("std", std))),  # type: ignore[arg-type]
             resize or own,  # type: ignore[arg-type]
         )
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ModelError(f"config.json, key input: {error}") from error

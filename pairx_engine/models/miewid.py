@@ -61,7 +61,7 @@ def build_miewid(config: Mapping[str, Any] | None = None) -> MiewID:
     """
     config = config or {}
     described = config.get("backbone")
-    eps = float(config.get("pool", {}).get("eps", 1e-6)) if isinstance(config.get("pool"), Mapping) else 1e-6
+    eps = _eps(config.get("pool"))
     if not isinstance(described, Mapping):
         name = known_to_timm(str(config.get("model_name", PUBLISHED_BACKBONE)), "model_name")
         backbone = timm.create_model(name, pretrained=False, num_classes=0)
@@ -75,8 +75,27 @@ def build_miewid(config: Mapping[str, Any] | None = None) -> MiewID:
             act_layer=get_act_layer(str(described.get("act_layer", "SiLU")).lower()),
             norm_layer=nn.BatchNorm2d,
         )
-    except (KeyError, TypeError, ValueError, AttributeError, AssertionError) as error:
+    except (
+        LookupError,
+        TypeError,
+        ValueError,
+        ArithmeticError,
+        AttributeError,
+        AssertionError,
+        RuntimeError,
+    ) as error:
         raise ModelError(
             f"config.json describes no usable backbone: {error!r} (keys arch_def, stem_size, num_features)"
         ) from error
     return MiewID(backbone, int(described["num_features"]), eps)
+
+
+def _eps(pool: object) -> float:
+    """The least value that the pooling takes a power of."""
+    eps = pool.get("eps", 1e-6) if isinstance(pool, Mapping) else 1e-6
+    try:
+        if 0 < float(eps) < 1:
+            return float(eps)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise ModelError(f"config.json, key pool.eps: expected a small number above 0, found {eps!r}")

@@ -77,7 +77,7 @@ def describe_timm(config: Mapping[str, Any]) -> TimmDescription:
             None if chip.get("mean") is None else tuple(map(float, chip["mean"])),
             None if chip.get("std") is None else tuple(map(float, chip["std"])),
         )
-    except (TypeError, ValueError, IndexError) as error:
+    except (TypeError, ValueError, OverflowError, LookupError) as error:
         raise ModelError(
             f"config.json: {size_key}, mean and std must be lists of numbers, one per side or channel ({error})"
         ) from error

@@ -476,7 +476,7 @@ def test_a_view_keeps_the_aspect_and_has_the_wanted_long_side(height, width, lon
     ],
 )
 def test_a_chip_that_makes_no_sense_is_refused(bad):
-    with pytest.raises(ValueError, match=r"size|mean|resize"):
+    with pytest.raises(ValueError, match=r"size|mean|std|resize"):
         ChipSpec(**bad)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -165,6 +166,19 @@ def test_runs_stored_before_the_devices_were_known_are_read(job: Job, also_new: 
     assert not check(job.warehouse).problems
     with look(job, old.columns()) as (connection, _):
         assert unchanged(connection, job.prints.pairs, "s", 0)
+
+
+def test_a_run_whose_stored_texts_are_damaged_says_nothing_of_what_is_done(job: Job) -> None:
+    log = RunLog(job)
+    log.write("finished", "s", counts={"pairs": 0})
+    (path,) = Path(job.warehouse.root).glob("runs/*/*.parquet")
+    table = pq.read_table(path, partitioning=None)
+    for name in ("settings", "counts"):
+        place = table.schema.get_field_index(name)
+        table = table.set_column(place, table.schema.field(place), pa.array(["{broken"]))
+    pq.write_table(table, path)
+    with look(job, log.columns()) as (connection, _):
+        assert not unchanged(connection, job.prints.pairs, "s", 0)
 
 
 def test_versions_name_what_computes() -> None:
