@@ -14,6 +14,7 @@ import pytest
 
 from schemas.catalogue import Catalogue, read_catalogue
 from schemas.settings import Settings
+from schemas.sql_files import view_files
 from schemas.tables import TABLES
 from schemas.views import install_views
 from tasks.draw import DrawShard, draw_shard, plan_draw
@@ -80,6 +81,8 @@ COMPARED = (
     "suspects",
 )
 """Current views that two ways to the same catalogue must agree on."""
+EVERYTHING = tuple(name for name in view_files() if name in TABLES and name not in ("runs", "reviews"))
+"""All current views of tables that a run fills with what is no time of day."""
 _KEYS = {name: table.key for name, table in TABLES.items()} | {
     "photos": ("photo_id",),
     "neighbours": ("photo", "other"),

@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from tests.small_catalogue import TINY, read_small
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 _SECONDS = 180
+_MARK = "PAIRX_TEST_RUN"
 
 
 def run_flow(
@@ -55,31 +57,34 @@ def pairx(*arguments: object, **extra: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def run_arguments(metadata: Path, warehouse: Path) -> list[str]:
-    """Arguments of `pairx run` with the tiny settings."""
+def run_arguments(metadata: Path, warehouse: Path, **settings: Any) -> list[str]:
+    """Words behind `python` that make `pairx run` with the tiny settings, changed by `settings`."""
     toml = warehouse.with_suffix(".toml")
     warehouse.parent.mkdir(parents=True, exist_ok=True)
-    toml.write_text("".join(f"{k} = {v!r}\n".replace("'", '"') for k, v in TINY.items()), encoding="utf-8")
-    return ["run", str(metadata), "--warehouse", str(warehouse), "--settings", str(toml)]
+    chosen = {**TINY, **settings}
+    toml.write_text("".join(f"{k} = {v!r}\n".replace("'", '"') for k, v in chosen.items()), encoding="utf-8")
+    return ["-m", "flows.cli", "run", str(metadata), "--warehouse", str(warehouse), "--settings", str(toml)]
 
 
 @dataclass
 class Command:
-    """A `pairx` command that leads a process group of its own."""
+    """A Python process, mostly a `pairx` command, that leads a process group of its own; all that it starts bears its mark."""
 
     process: subprocess.Popen[bytes]
     log: Path
+    mark: str
 
     @classmethod
-    def start(cls, log: Path, arguments: list[str], server: str | None = None) -> Command:
-        """Start it; with the address of a Prefect `server` it starts none of its own."""
-        command = [sys.executable, "-m", "flows.cli", *arguments]
+    def start(cls, log: Path, words: Sequence[str], server: str | None = None, **extra: str) -> Command:
+        """Start it; with the address of a Prefect `server` it starts none of its own. `extra`: for its environment."""
+        mark = uuid.uuid4().hex
+        inherited = {**({"PREFECT_API_URL": server} if server else {}), **extra, _MARK: mark}
         with log.open("wb") as file:
             process = subprocess.Popen(
-                command, env=environment(**({"PREFECT_API_URL": server} if server else {})), stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-                start_new_session=True,
+                [sys.executable, *words], env=environment(**inherited),
+                stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
-        return cls(process, log)
+        return cls(process, log, mark)
 
     def wait_for(self, happened: Callable[[], bool]) -> None:
         """Wait until something is seen in the warehouse; fails when the command ends before."""
@@ -89,78 +94,52 @@ class Command:
             assert time.monotonic() < deadline, f"never happened:\n{self.text}"
             time.sleep(0.005)
 
-    def finish(self) -> int:
+    def finish(self, seconds: float = _SECONDS) -> int:
         """Wait for the end; the exit code."""
-        return self.process.wait(_SECONDS)
+        return self.process.wait(seconds)
+
+    def processes(self) -> list[int]:
+        """The command and all that it started, whoever is their parent now: their ids."""
+        entry = f"{_MARK}={self.mark}".encode()
+        return [pid for pid in _living() if entry in _read(pid, "environ").split(b"\0")]
+
+    def left(self, seconds: float = 20) -> list[str]:
+        """Command lines of those of its processes that still live after so many seconds."""
+        deadline = time.monotonic() + seconds
+        while (found := self.processes()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return [command_line(pid) for pid in found]
 
     def kill(self) -> None:
-        """SIGKILL to the whole group at once; fails when anything that it had started lives on."""
-        everyone = self.processes()
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(30)
-        left = still_there(everyone)
-        assert left == [], "processes were left behind"
-
-    def processes(self) -> dict[int, str]:
-        """The command and all that it started, by process id, with the time of their start."""
-        living = _processes()
-        return {
-            pid: living[pid][19]
-            for pid in (self.process.pid, *descendants(self.process.pid))
-            if pid in living
-        }
-
-    def clean_up(self) -> None:
-        """End whatever is left of a failed test."""
-        for pid in self.processes():
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        """SIGKILL to all of its processes."""
+        while found := self.processes():
+            for pid in found:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
         self.process.wait(30)
 
     @property
     def text(self) -> str:
-        return self.log.read_text(encoding="utf-8", errors="replace")[-4000:]
-
-
-def _stat(pid: int) -> list[str] | None:
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return text.rpartition(")")[2].split()
-
-
-def _processes() -> dict[int, list[str]]:
-    """State, parent, group … of every living process (no zombies)."""
-    found = {int(p.name): _stat(int(p.name)) for p in Path("/proc").iterdir() if p.name.isdigit()}
-    return {pid: stat for pid, stat in found.items() if stat is not None and stat[0] not in "ZX"}
-
-
-def still_there(processes: dict[int, str], seconds: float = 20) -> list[str]:
-    """Command lines of those processes (id: time of start) that still live after so many seconds."""
-    deadline = time.monotonic() + seconds
-    while True:
-        living = _processes()
-        left = [pid for pid, start in processes.items() if pid in living and living[pid][19] == start]
-        if not left or time.monotonic() > deadline:
-            return [command_line(pid) for pid in left]
-        time.sleep(0.05)
-
-
-def descendants(pid: int) -> list[int]:
-    """Living children of a process, their children, and so on."""
-    parents = {child: int(stat[1]) for child, stat in _processes().items()}
-    found: list[int] = []
-    level = [pid]
-    while level:
-        level = [child for child, parent in parents.items() if parent in level]
-        found += level
-    return found
+        """All that it said."""
+        return self.log.read_text(encoding="utf-8", errors="replace")
 
 
 def command_line(pid: int) -> str:
     """The words that a process was started with."""
+    return _read(pid, "cmdline").replace(b"\0", b" ").decode(errors="replace")
+
+
+def _living() -> list[int]:
+    """All processes but zombies."""
+    found = [int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit()]
+    return [
+        pid for pid in found if _read(pid, "stat").rpartition(b")")[2].split()[:1] not in ([], [b"Z"], [b"X"])
+    ]
+
+
+def _read(pid: int, file: str) -> bytes:
+    """A file of a process's folder in /proc; nothing where it ended or is another user's."""
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
+        return Path(f"/proc/{pid}/{file}").read_bytes()
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return b""

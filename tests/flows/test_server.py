@@ -18,7 +18,7 @@ from flows import server
 from flows.prefect_api import require_answer
 from flows.server import prefect_server
 from schemas.errors import PairxError, SettingsError
-from tests.flows.running import Command, command_line, environment, pairx, run_arguments, still_there
+from tests.flows.running import Command, command_line, environment, pairx, run_arguments
 
 
 def test_a_configured_server_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,20 +145,16 @@ with prefect_server():
 @pytest.mark.slow
 def test_the_server_ends_with_a_killed_driver(tmp_path: Path) -> None:
     """Nothing runs in a process that gets SIGKILL: the server itself has to notice."""
-    with (tmp_path / "out").open("wb") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-c", HOLDS_A_SERVER], env=environment(PREFECT_HOME=str(tmp_path)), stdout=out
-        )
-    holder = Command(process, tmp_path / "out")
+    holder = Command.start(tmp_path / "out", ["-c", HOLDS_A_SERVER], PREFECT_HOME=str(tmp_path))
     try:
         holder.wait_for(lambda: "up" in holder.text)
-        everyone = holder.processes()
-        assert any("prefect" in command_line(pid) for pid in everyone.keys() - {process.pid})
-        process.kill()
-        process.wait(10)
-        assert still_there(everyone) == []
+        others = {*holder.processes()} - {holder.process.pid}
+        assert any("prefect" in command_line(pid) for pid in others)
+        holder.process.kill()
+        holder.process.wait(10)
+        assert holder.left() == []
     finally:
-        holder.clean_up()
+        holder.kill()
 
 
 def test_a_server_that_dies_is_an_error_with_its_last_words(

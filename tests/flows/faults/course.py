@@ -1,0 +1,97 @@
+"""An undisturbed run on a dozen photos: what it commits, in which order and when. Moments of a strike are drawn from it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from tasks.drawn_catalogue import Planting, write_drawn_catalogue
+from tests.flows.running import Command, run_arguments
+from tests.small_catalogue import rewrite
+
+PHOTOS = 12
+SETTINGS: dict[str, Any] = {"workers": 2, "photos_per_shard": 3, "pairs_per_shard": 6, "n_pixel_maps": 1}
+"""Changes of the tiny settings: several shards in each stage, though there are few photos."""
+_ANIMALS = {"spots": 2}
+_PLANTING = Planting(wrong_name_share=0.0, unknown_share=0.1, copies=0, duplicates=1, broken=1)
+_NEVER_LAST = 3
+"""Files at the end of a run before which it is struck: there must be something left to disturb."""
+_MOST_BEFORE = 5
+
+
+def dozen_photos(folder: Path) -> Path:
+    """The table of a catalogue below `folder` of twelve photos of two animals; one is unknown, one broken, one a duplicate."""
+    metadata = folder / "metadata.csv"
+    if not metadata.exists():
+        write_drawn_catalogue(folder, 2, _ANIMALS, _PLANTING)
+    return rewrite(metadata, "dozen.csv", lambda rows: rows[:PHOTOS])
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When to strike: the run starts with the first `copied` files, and is struck `delay` seconds after there are `files`."""
+
+    copied: int
+    files: int
+    delay: float
+    table: str
+
+    def __str__(self) -> str:
+        return f"{self.delay:.2f} s after file {self.files}, of {self.table}"
+
+
+@dataclass(frozen=True)
+class Course:
+    """A finished run: its catalogue, its warehouse, and its files by the time at which they were committed."""
+
+    catalogue: Path
+    warehouse: Path
+    files: tuple[Path, ...]
+    seconds: tuple[float, ...]
+    settings: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, catalogue: Path, warehouse: Path, settings: Mapping[str, Any] = SETTINGS) -> Course:
+        """Read the order from the files' times."""
+        files = sorted((p for p in warehouse.rglob("*") if p.is_file()), key=lambda p: p.stat().st_mtime_ns)
+        seconds = tuple(p.stat().st_mtime for p in files)
+        return cls(catalogue, warehouse, tuple(p.relative_to(warehouse) for p in files), seconds, settings)
+
+    @classmethod
+    def run(cls, catalogue: Path, warehouse: Path, server: str, scheduler: str) -> Course:
+        """Let the command run undisturbed on a cluster that is there already; fails where it does."""
+        arguments = run_arguments(catalogue, warehouse, **SETTINGS, cluster=scheduler)
+        command = Command.start(warehouse.with_suffix(".log"), arguments, server)
+        assert command.finish() == 0, command.text
+        return cls.of(catalogue, warehouse)
+
+    def draw(self, rng: Random, share: float) -> Moment:
+        """The moment behind a share in [0, 1) of the files, somewhen before the next is due."""
+        last = len(self.files) - _NEVER_LAST
+        files = 1 + int(share * (last - 1))
+        gap = self.seconds[files] - self.seconds[files - 1]
+        copied = max(0, files - rng.randint(1, _MOST_BEFORE))
+        return Moment(copied, files, rng.uniform(0, gap), self.files[files - 1].parts[0])
+
+    def begin(self, warehouse: Path, files: int) -> None:
+        """Put the first files into another warehouse, as a run that was killed at that moment leaves them."""
+        warehouse.mkdir(parents=True, exist_ok=True)
+        for path in self.files[:files]:
+            (warehouse / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(self.warehouse / path, warehouse / path)
+
+    def bytes_of(self, files: Sequence[Path]) -> int:
+        """What they fill on a disk of pages."""
+        return sum(-(-(self.warehouse / path).stat().st_size // _PAGE) * _PAGE for path in files)
+
+
+_PAGE = 4096
+
+
+def committed(warehouse: Path, files: int) -> Callable[[], bool]:
+    """Whether so many files are in place; those that are being written do not count."""
+    return lambda: sum(path.suffix != ".part" for path in warehouse.rglob("*") if path.is_file()) >= files

@@ -1,0 +1,184 @@
+"""One fault at one moment: the run is struck, must end as it should, and the same command must then give an undisturbed run's rows."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from hashlib import blake2b
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from flows.server import prefect_server
+from schemas.settings import Settings
+from schemas.stages import STAGES
+from tests.flows.faults.course import SETTINGS, Course, committed, dozen_photos
+from tests.flows.faults.fault import Ends, Fault, Scene, Site
+from tests.flows.running import Command, pairx, run_arguments
+
+_GOLDEN = 0.6180339887498949
+_REPORTED = re.compile(rf"note: |({'|'.join(STAGES)}|report) *[ :]|(report|next): |[a-z]+ \d+ [=≠] |$")
+"""What a good run may print."""
+_TRACEBACK = re.compile(r'Traceback \(most recent call last\)|^ *File "[^"]+", line \d+', re.MULTILINE)
+_SECONDS = 240.0
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a trial: nothing in `fell` means that all held."""
+
+    fault: str
+    seed: int
+    fell: tuple[str, ...]
+    moment: str = ""
+    code: int | None = None
+    seconds: float = 0.0
+    """From the strike to the end of the command."""
+    said: str = ""
+
+    def row(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@contextmanager
+def site(folder: Path) -> Iterator[Site]:
+    """A Prefect server, two workers and an undisturbed run on twelve photos."""
+    from flows.cluster import dask_cluster
+
+    catalogue = dozen_photos(folder / "catalogue")
+    with prefect_server() as server, dask_cluster(Settings(cluster="local", workers=2)) as cluster:
+        warehouse = folder / "undisturbed" / "w"
+        if warehouse.exists():
+            shutil.rmtree(warehouse)
+        course = Course.run(catalogue, warehouse, server, cluster.address)
+        yield Site(folder, course, server, cluster.address)
+
+
+def conduct(fault: Fault, seed: int, site: Site) -> Result:
+    """Strike a run with a fault at the moment that belongs to the seed, and run it again."""
+    rng = Random(f"{fault.name} {seed}")
+    course = fault.course(site, rng)
+    moment = course.draw(rng, share_of(fault, seed))
+    folder = site.folder / f"{fault.name.replace(' ', '_')}_{seed}"
+    shutil.rmtree(folder, ignore_errors=True)
+    scene = Scene(site, rng, course, moment, folder, course.catalogue)
+    folder.mkdir(parents=True)
+    try:
+        return _Trial(fault, scene, seed).result()
+    finally:
+        if scene.command:
+            scene.command.kill()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def share_of(fault: Fault, seed: int) -> float:
+    """The place of the strike in the run's course: spread evenly by any number of seeds, and different for each fault."""
+    first = int.from_bytes(blake2b(fault.name.encode(), digest_size=4).digest()) / 2**32
+    return (first + seed * _GOLDEN) % 1
+
+
+class _Trial:
+    """One trial's steps; what does not hold is collected."""
+
+    def __init__(self, fault: Fault, scene: Scene, seed: int) -> None:
+        self.fault, self.scene, self.seed = fault, scene, seed
+        self.fell: list[str] = []
+
+    def result(self) -> Result:
+        code, seconds, said = None, 0.0, ""
+        with self.fault.around(self.scene):
+            try:
+                code, seconds, said = self._struck()
+                self.fault.mend(self.scene)
+                if code != 0:
+                    self._again()
+                self._compare()
+            except AssertionError as error:
+                self._fell(str(error))
+        return Result(
+            self.fault.name, self.seed, tuple(self.fell), str(self.scene.moment), code, seconds, said
+        )
+
+    def _fell(self, what: str) -> None:
+        self.fell.append(what[-3000:])
+
+    def _start(self, log: str, **settings: Any) -> Command:
+        scene = self.scene
+        chosen = {**SETTINGS, **scene.course.settings, **self.fault.settings(), **settings}
+        words = run_arguments(scene.catalogue, scene.warehouse, **chosen)
+        server = None if self.fault.own_server else scene.site.server
+        return Command.start(scene.folder / log, words, server, **scene.environment)
+
+    def _struck(self) -> tuple[int | None, float, str]:
+        scene, moment = self.scene, self.scene.moment
+        scene.course.begin(scene.warehouse, moment.copied)
+        cluster = "local" if self.fault.own_cluster else scene.site.scheduler
+        scene.command = self._start("struck.log", **{"cluster": cluster, **scene.settings})
+        self.fault.started(scene)
+        there = committed(scene.warehouse, moment.files)
+        if self.fault.strikes:
+            scene.command.wait_for(there)
+            time.sleep(moment.delay)
+        ends = self.fault.strike(scene)
+        begun = time.monotonic()
+        try:
+            code = scene.command.finish(ends.seconds)
+        except subprocess.TimeoutExpired:
+            self._fell(f"still ran {ends.seconds:.0f} s after the strike; it had said:\n{scene.command.text}")
+            scene.command.kill()
+            return None, ends.seconds, ""
+        seconds = time.monotonic() - begun
+        if left := scene.command.left():
+            self._fell(f"left behind: {left}")
+        scene.command.kill()
+        self._judge(ends, code, scene.command.text)
+        return code, seconds, message(scene.command.text)
+
+    def _judge(self, ends: Ends, code: int, text: str) -> None:
+        """The exit status, and one message, or none where the run went on or could say nothing any more."""
+        if code != ends.code:
+            self._fell(f"exit status {code} instead of {ends.code}; it said:\n{text}")
+            return
+        if _TRACEBACK.search(text):
+            self._fell(f"a traceback:\n{text}")
+        complaint = message(text)
+        if code < 0:
+            return
+        if others := strange(text.removesuffix(complaint)):
+            self._fell("said besides:\n" + "\n".join(others))
+        if code > 0 and not (complaint and re.search(ends.says, complaint)):
+            self._fell(f"no message that says {ends.says!r}:\n{text}")
+        if code == 0 and complaint:
+            self._fell(f"complained:\n{text}")
+
+    def _again(self) -> None:
+        """The same command, with the workers and the server that stay up."""
+        again = self._start("again.log", cluster=self.scene.site.scheduler)
+        code = again.finish(_SECONDS)
+        self._judge(Ends(0), code, again.text)
+
+    def _compare(self) -> None:
+        scene = self.scene
+        self.fault.compare(scene)
+        checked = pairx("check", "--warehouse", scene.warehouse)
+        if checked.returncode != 0:
+            self._fell(f"pairx check: {checked.stdout}{checked.stderr}")
+        visible = [p for p in scene.warehouse.rglob("*") if p.is_file() and not p.name.startswith(".")]
+        if torn := [str(p) for p in visible if p.suffix not in (".parquet", ".html")]:
+            self._fell(f"files that no reader should see: {torn}")
+
+
+def message(text: str) -> str:
+    """From the first line that `pairx` says of its failure to the end; nothing where it says none."""
+    found = re.search(r"^pairx: .*", text, re.MULTILINE | re.DOTALL)
+    return found.group() if found else ""
+
+
+def strange(text: str) -> list[str]:
+    """Lines that are none of a good run's."""
+    return [line for line in text.splitlines() if not _REPORTED.match(line)]
