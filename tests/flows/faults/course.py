@@ -21,6 +21,8 @@ _PLANTING = Planting(wrong_name_share=0.0, unknown_share=0.1, copies=0, duplicat
 _NEVER_LAST = 3
 """Files at the end of a run before which it is struck: there must be something left to disturb."""
 _MOST_BEFORE = 5
+_SECONDS = 600
+_PAGE = 4096
 
 
 def dozen_photos(folder: Path) -> Path:
@@ -66,8 +68,13 @@ class Course:
         """Let the command run undisturbed on a cluster that is there already; fails where it does."""
         arguments = run_arguments(catalogue, warehouse, **SETTINGS, cluster=scheduler)
         command = Command.start(warehouse.with_suffix(".log"), arguments, server)
-        assert command.finish() == 0, command.text
+        assert command.finish(_SECONDS) == 0, command.text
         return cls.of(catalogue, warehouse)
+
+    @property
+    def patience(self) -> float:
+        """Seconds after which a run that was struck is taken to hang: the machine may be slower now and then."""
+        return 60 + 4 * (self.seconds[-1] - self.seconds[0])
 
     def draw(self, rng: Random, share: float) -> Moment:
         """The moment behind a share in [0, 1) of the files, somewhen before the next is due."""
@@ -87,9 +94,6 @@ class Course:
     def bytes_of(self, files: Sequence[Path]) -> int:
         """What they fill on a disk of pages."""
         return sum(-(-(self.warehouse / path).stat().st_size // _PAGE) * _PAGE for path in files)
-
-
-_PAGE = 4096
 
 
 def committed(warehouse: Path, files: int) -> Callable[[], bool]:

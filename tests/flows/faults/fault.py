@@ -61,11 +61,10 @@ class Scene:
 
 @dataclass(frozen=True)
 class Ends:
-    """How the command must end: its exit status, what its one message must hold, and within how many seconds of the strike."""
+    """How the command must end, not too long after the strike: its exit status, and what its one message must hold."""
 
     code: int
     says: str = ""
-    seconds: float = 120.0
 
 
 class Fault(Protocol):

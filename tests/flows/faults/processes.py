@@ -78,7 +78,7 @@ class Interrupt(Fault):
     def strike(self, scene: Scene) -> Ends:
         number, code = scene.rng.choice([(signal.SIGINT, 130), (signal.SIGTERM, 143)])
         os.kill(scene.driver, number)
-        return Ends(code, STOPPED, 60)
+        return Ends(code, STOPPED)
 
 
 class PrefectServer(Fault):
@@ -89,7 +89,7 @@ class PrefectServer(Fault):
     def strike(self, scene: Scene) -> Ends:
         (server,) = scene.running("runpy.run_module")
         os.kill(server, signal.SIGKILL)
-        return Ends(1, "Prefect", 60)
+        return Ends(1, "Prefect")
 
 
 class Scheduler(Fault):

@@ -25,7 +25,6 @@ _GOLDEN = 0.6180339887498949
 _REPORTED = re.compile(rf"note: |({'|'.join(STAGES)}|report) *[ :]|(report|next): |[a-z]+ \d+ [=≠] |$")
 """What a good run may print."""
 _TRACEBACK = re.compile(r'Traceback \(most recent call last\)|^ *File "[^"]+", line \d+', re.MULTILINE)
-_SECONDS = 240.0
 
 
 @dataclass(frozen=True)
@@ -125,13 +124,14 @@ class _Trial:
             scene.command.wait_for(there)
             time.sleep(moment.delay)
         ends = self.fault.strike(scene)
+        patience = scene.course.patience
         begun = time.monotonic()
         try:
-            code = scene.command.finish(ends.seconds)
+            code = scene.command.finish(patience)
         except subprocess.TimeoutExpired:
-            self._fell(f"still ran {ends.seconds:.0f} s after the strike; it had said:\n{scene.command.text}")
+            self._fell(f"still ran {patience:.0f} s after the strike; it had said:\n{scene.command.text}")
             scene.command.kill()
-            return None, ends.seconds, ""
+            return None, patience, ""
         seconds = time.monotonic() - begun
         if left := scene.command.left():
             self._fell(f"left behind: {left}")
@@ -159,7 +159,7 @@ class _Trial:
     def _again(self) -> None:
         """The same command, with the workers and the server that stay up."""
         again = self._start("again.log", cluster=self.scene.site.scheduler)
-        code = again.finish(_SECONDS)
+        code = again.finish(self.scene.course.patience)
         self._judge(Ends(0), code, again.text)
 
     def _compare(self) -> None:
