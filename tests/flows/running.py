@@ -20,6 +20,8 @@ from tasks.warehouse import Warehouse
 from tests.small_catalogue import TINY, read_small
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+PAIRX = ("-m", "flows.cli")
+"""Words behind `python` that start the command."""
 _SECONDS = 180
 _MARK = "PAIRX_TEST_RUN"
 
@@ -46,7 +48,7 @@ def environment(**extra: str) -> dict[str, str]:
 
 def pairx(*arguments: object, **extra: str) -> subprocess.CompletedProcess[str]:
     """Run `pairx` to its end."""
-    command = [sys.executable, "-m", "flows.cli", *map(str, arguments)]
+    command = [sys.executable, *PAIRX, *map(str, arguments)]
     return subprocess.run(
         command,
         env=environment(**extra),
@@ -57,13 +59,16 @@ def pairx(*arguments: object, **extra: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def run_arguments(metadata: Path, warehouse: Path, **settings: Any) -> list[str]:
-    """Words behind `python` that make `pairx run` with the tiny settings, changed by `settings`."""
+def run_arguments(metadata: Path, warehouse: Path, address: str | None = None, **settings: Any) -> list[str]:
+    """Arguments of `pairx run` with the tiny settings, changed by `settings`; they lie beside the warehouse's folder.
+
+    `address`: where the warehouse is, if not in that folder.
+    """
     toml = warehouse.with_suffix(".toml")
     warehouse.parent.mkdir(parents=True, exist_ok=True)
     chosen = {**TINY, **settings}
     toml.write_text("".join(f"{k} = {v!r}\n".replace("'", '"') for k, v in chosen.items()), encoding="utf-8")
-    return ["-m", "flows.cli", "run", str(metadata), "--warehouse", str(warehouse), "--settings", str(toml)]
+    return ["run", str(metadata), "--warehouse", address or str(warehouse), "--settings", str(toml)]
 
 
 @dataclass
@@ -86,9 +91,9 @@ class Command:
             )  # fmt: skip
         return cls(process, log, mark)
 
-    def wait_for(self, happened: Callable[[], bool]) -> None:
-        """Wait until something is seen in the warehouse; fails when the command ends before."""
-        deadline = time.monotonic() + _SECONDS
+    def wait_for(self, happened: Callable[[], bool], seconds: float = _SECONDS) -> None:
+        """Wait until something is seen, in the warehouse for instance; fails when the command ends before."""
+        deadline = time.monotonic() + seconds
         while not happened():
             assert self.process.poll() is None, f"ended too early:\n{self.text}"
             assert time.monotonic() < deadline, f"never happened:\n{self.text}"

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from tasks.drawn_catalogue import Planting, write_drawn_catalogue
-from tests.flows.running import Command, run_arguments
 from tests.small_catalogue import rewrite
 
 PHOTOS = 12
@@ -21,7 +20,6 @@ _PLANTING = Planting(wrong_name_share=0.0, unknown_share=0.1, copies=0, duplicat
 _NEVER_LAST = 3
 """Files at the end of a run before which it is struck: there must be something left to disturb."""
 _MOST_BEFORE = 5
-_SECONDS = 600
 _PAGE = 4096
 
 
@@ -63,14 +61,6 @@ class Course:
         seconds = tuple(p.stat().st_mtime for p in files)
         return cls(catalogue, warehouse, tuple(p.relative_to(warehouse) for p in files), seconds, settings)
 
-    @classmethod
-    def run(cls, catalogue: Path, warehouse: Path, server: str, scheduler: str) -> Course:
-        """Let the command run undisturbed on a cluster that is there already; fails where it does."""
-        arguments = run_arguments(catalogue, warehouse, **SETTINGS, cluster=scheduler)
-        command = Command.start(warehouse.with_suffix(".log"), arguments, server)
-        assert command.finish(_SECONDS) == 0, command.text
-        return cls.of(catalogue, warehouse)
-
     @property
     def patience(self) -> float:
         """Seconds after which a run that was struck is taken to hang: the machine may be slower now and then."""
@@ -96,6 +86,6 @@ class Course:
         return sum(-(-(self.warehouse / path).stat().st_size // _PAGE) * _PAGE for path in files)
 
 
-def committed(warehouse: Path, files: int) -> Callable[[], bool]:
-    """Whether so many files are in place; those that are being written do not count."""
-    return lambda: sum(path.suffix != ".part" for path in warehouse.rglob("*") if path.is_file()) >= files
+def committed(warehouse: Path) -> int:
+    """Files in place; those that are being written do not count."""
+    return sum(path.suffix != ".part" for path in warehouse.rglob("*") if path.is_file())

@@ -1,4 +1,4 @@
-"""Where the warehouse lies: a disk that is full, one that cannot be written to any more, a folder that somebody removed."""
+"""Where the warehouse lies: a disk that is full, one that cannot be written to any more, a folder that somebody removed, a bucket out of reach."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 from tests.flows.faults.fault import Ends, Fault, Scene, remove
+from tests.object_store import BUCKET, Proxy, environment, forget_connections, proxy_before, s3_server
 
 _PLENTY = 256 << 20
 _SECONDS = 30
@@ -101,3 +104,53 @@ def may_mount() -> bool:
 
 def _mount(*words: str) -> bool:
     return subprocess.run(["mount", *words], capture_output=True).returncode == 0
+
+
+class ObjectStore(Fault):
+    name = "object store"
+    about = "a bucket's store does not answer any more"
+    own_cluster = True
+    proxy: Proxy
+
+    @contextmanager
+    def around(self, scene: Scene) -> Iterator[None]:
+        with s3_server() as store, proxy_before(store) as self.proxy:
+            where = environment(self.proxy.endpoint)
+            scene.environment |= where
+            with patch.dict(os.environ, where):
+                forget_connections()
+                try:
+                    yield
+                finally:
+                    forget_connections()
+
+    def address(self, scene: Scene) -> str:
+        return f"s3://{BUCKET}/w"
+
+    def begin(self, scene: Scene) -> None:
+        super().begin(scene)
+        self._files().put(f"{scene.warehouse}/", f"{BUCKET}/w/", recursive=True)
+        remove(scene.warehouse)
+        self.proxy.forget()
+
+    def committed(self, scene: Scene) -> int:
+        return scene.moment.copied + self.proxy.count()["PUT"]
+
+    def strike(self, scene: Scene) -> Ends:
+        self.proxy.fail(scene.rng.getrandbits(32), 1.0, [scene.rng.choice(["reset before", "503 SlowDown"])])
+        return Ends(1, "storage|store")
+
+    def mend(self, scene: Scene) -> None:
+        self.proxy.fail(0, 0.0)
+
+    def cluster_afterwards(self, scene: Scene) -> Mapping[str, Any]:
+        return {"cluster": "local", "workers": 1}  # the worker that stays up knows of no store
+
+    def fetch(self, scene: Scene) -> None:
+        self._files().get(f"{BUCKET}/w/", f"{scene.warehouse}/", recursive=True)
+
+    @staticmethod
+    def _files() -> Any:
+        import fsspec
+
+        return fsspec.filesystem("s3")

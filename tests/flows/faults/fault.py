@@ -11,19 +11,10 @@ from random import Random
 from typing import Any, Protocol
 
 from tasks.warehouse import Warehouse
-from tests.flows.faults.course import Course, Moment
+from tests.flows.faults.course import Course, Moment, committed
+from tests.flows.faults.site import Site
 from tests.flows.running import Command, command_line
 from tests.small_catalogue import EVERYTHING, assert_same_rows
-
-
-@dataclass(frozen=True)
-class Site:
-    """What all trials share: an undisturbed run, a Prefect server and a Dask cluster that stay up."""
-
-    folder: Path
-    course: Course
-    server: str
-    scheduler: str
 
 
 @dataclass
@@ -88,13 +79,25 @@ class Fault(Protocol):
         """Changes of the run's settings."""
         return {}
 
-    def course(self, site: Site, rng: Random) -> Course:
+    def course(self, site: Site) -> Course:
         """The undisturbed run whose rows the disturbed one must have in the end."""
         return site.course
 
     def around(self, scene: Scene) -> AbstractContextManager[None]:
         """What must be there before the run starts and gone in the end."""
         return nullcontext()
+
+    def address(self, scene: Scene) -> str:
+        """The warehouse as the command is told of it."""
+        return str(scene.warehouse)
+
+    def begin(self, scene: Scene) -> None:
+        """Put there what a run that was killed before has left."""
+        scene.course.begin(scene.warehouse, scene.moment.copied)
+
+    def committed(self, scene: Scene) -> int:
+        """Files that are there, whole."""
+        return committed(scene.warehouse)
 
     def started(self, scene: Scene) -> None:
         """Called as soon as the command's process is there."""
@@ -104,6 +107,13 @@ class Fault(Protocol):
 
     def mend(self, scene: Scene) -> None:
         """Take the cause away, so that the same command can go on."""
+
+    def cluster_afterwards(self, scene: Scene) -> Mapping[str, Any]:
+        """Where the same command runs when the cause is gone."""
+        return {"cluster": scene.site.scheduler}
+
+    def fetch(self, scene: Scene) -> None:
+        """Bring the tables to the folder where they are compared."""
 
     def compare(self, scene: Scene) -> None:
         """Fails where the warehouse shows other rows than the undisturbed run."""

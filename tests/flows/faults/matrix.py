@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.flows.faults.disks import Deleted, Full, ReadOnly
+from tests.flows.faults.disks import Deleted, Full, ObjectStore, ReadOnly
 from tests.flows.faults.fault import Fault
 from tests.flows.faults.photos import Poison
 from tests.flows.faults.processes import (
@@ -24,14 +24,15 @@ from tests.flows.faults.processes import (
     Scheduler,
     Worker,
 )
-from tests.flows.faults.trial import conduct, site
+from tests.flows.faults.site import site
+from tests.flows.faults.trial import conduct
 from tests.flows.running import REPOSITORY
 
 FAULTS: dict[str, Fault] = {
     fault.name: fault
     for fault in (
         *(Worker(), Memory(), Poison(), Group(), Driver(), Interrupt(), Scheduler(), PrefectServer()),
-        *(ReadOnly(), Full(), Deleted()),
+        *(ReadOnly(), Full(), Deleted(), ObjectStore()),
     )
 }
 SEEDS = 5

@@ -6,14 +6,14 @@ import csv
 import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from random import Random
 from typing import Any
 
 from tasks.warehouse import Warehouse
 from tests.flows.faults.course import Course
-from tests.flows.faults.fault import Ends, Fault, Scene, Site
+from tests.flows.faults.fault import Ends, Fault, Scene
 from tests.flows.faults.hooks import DEEDS, POISON
 from tests.flows.faults.processes import limit_memory
+from tests.flows.faults.site import Site
 from tests.small_catalogue import EVERYTHING, assert_same_rows, rewrite, rows_of
 
 GUILTY = "D00004"
@@ -31,7 +31,7 @@ class Poison(Fault):
     def settings(self) -> Mapping[str, Any]:
         return {"photos_per_shard": 2}
 
-    def course(self, site: Site, rng: Random) -> Course:
+    def course(self, site: Site) -> Course:
         """The run without the guilty photo, made once: all other rows must be its."""
         warehouse = site.folder / "without" / "w"
         catalogue = rewrite(
@@ -39,9 +39,7 @@ class Poison(Fault):
             "without.csv",
             lambda rows: [row for row in rows if row["image_id"] != GUILTY],
         )
-        if not warehouse.exists():
-            return Course.run(catalogue, warehouse, site.server, site.scheduler)
-        return Course.of(catalogue, warehouse)
+        return site.undisturbed(catalogue, warehouse)
 
     @contextmanager
     def around(self, scene: Scene) -> Iterator[None]:

@@ -11,9 +11,10 @@ import pytest
 from tests.flows.conftest import Finished
 from tests.flows.faults import matrix
 from tests.flows.faults.course import Course
-from tests.flows.faults.fault import Fault, Site
+from tests.flows.faults.fault import Fault
 from tests.flows.faults.matrix import FAULTS, SEEDS, main
-from tests.flows.faults.trial import Result, conduct, message, share_of, site, strange
+from tests.flows.faults.site import Site, site
+from tests.flows.faults.trial import Result, conduct, message, share_of, strange
 from tests.small_catalogue import TINY
 
 

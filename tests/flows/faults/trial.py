@@ -6,20 +6,15 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
-from pathlib import Path
 from random import Random
 from typing import Any
 
-from flows.server import prefect_server
-from schemas.settings import Settings
 from schemas.stages import STAGES
-from tests.flows.faults.course import SETTINGS, Course, committed, dozen_photos
-from tests.flows.faults.fault import Ends, Fault, Scene, Site
-from tests.flows.running import Command, pairx, run_arguments
+from tests.flows.faults.fault import Ends, Fault, Scene
+from tests.flows.faults.site import Site, command_here
+from tests.flows.running import PAIRX, Command, run_arguments
 
 _GOLDEN = 0.6180339887498949
 _REPORTED = re.compile(rf"note: |({'|'.join(STAGES)}|report) *[ :]|(report|next): |[a-z]+ \d+ [=≠] |$")
@@ -44,24 +39,10 @@ class Result:
         return asdict(self)
 
 
-@contextmanager
-def site(folder: Path) -> Iterator[Site]:
-    """A Prefect server, two workers and an undisturbed run on twelve photos."""
-    from flows.cluster import dask_cluster
-
-    catalogue = dozen_photos(folder / "catalogue")
-    with prefect_server() as server, dask_cluster(Settings(cluster="local", workers=2)) as cluster:
-        warehouse = folder / "undisturbed" / "w"
-        if warehouse.exists():
-            shutil.rmtree(warehouse)
-        course = Course.run(catalogue, warehouse, server, cluster.address)
-        yield Site(folder, course, server, cluster.address)
-
-
 def conduct(fault: Fault, seed: int, site: Site) -> Result:
     """Strike a run with a fault at the moment that belongs to the seed, and run it again."""
     rng = Random(f"{fault.name} {seed}")
-    course = fault.course(site, rng)
+    course = fault.course(site)
     moment = course.draw(rng, share_of(fault, seed))
     folder = site.folder / f"{fault.name.replace(' ', '_')}_{seed}"
     shutil.rmtree(folder, ignore_errors=True)
@@ -106,26 +87,32 @@ class _Trial:
     def _fell(self, what: str) -> None:
         self.fell.append(what[-3000:])
 
-    def _start(self, log: str, **settings: Any) -> Command:
+    def _words(self, **cluster: Any) -> list[str]:
         scene = self.scene
-        chosen = {**SETTINGS, **scene.course.settings, **self.fault.settings(), **settings}
-        words = run_arguments(scene.catalogue, scene.warehouse, **chosen)
+        chosen = {**scene.course.settings, **self.fault.settings(), **scene.settings, **cluster}
+        return run_arguments(scene.catalogue, scene.warehouse, self.fault.address(scene), **chosen)
+
+    def _start(self) -> Command:
+        scene = self.scene
+        if self.fault.own_cluster:
+            words = self._words(cluster="local", workers=scene.rng.choice([1, 2]))
+        else:
+            words = self._words(**{"cluster": scene.site.scheduler, **scene.settings})
         server = None if self.fault.own_server else scene.site.server
-        return Command.start(scene.folder / log, words, server, **scene.environment)
+        # Who has a server of their own sets for themselves how much Prefect logs.
+        extra = {"PREFECT_LOGGING_LEVEL": "WARNING", **scene.environment}
+        return Command.start(scene.folder / "struck.log", [*PAIRX, *words], server, **extra)
 
     def _struck(self) -> tuple[int | None, float, str]:
-        scene, moment = self.scene, self.scene.moment
-        scene.course.begin(scene.warehouse, moment.copied)
-        cluster = "local" if self.fault.own_cluster else scene.site.scheduler
-        scene.command = self._start("struck.log", **{"cluster": cluster, **scene.settings})
-        self.fault.started(scene)
-        there = committed(scene.warehouse, moment.files)
-        if self.fault.strikes:
-            scene.command.wait_for(there)
+        scene, fault, moment = self.scene, self.fault, self.scene.moment
+        fault.begin(scene)
+        scene.command = self._start()
+        fault.started(scene)
+        if fault.strikes:
+            scene.command.wait_for(lambda: fault.committed(scene) >= moment.files, scene.course.patience)
             time.sleep(moment.delay)
-        ends = self.fault.strike(scene)
-        patience = scene.course.patience
-        begun = time.monotonic()
+        ends = fault.strike(scene)
+        begun, patience = time.monotonic(), scene.course.patience
         try:
             code = scene.command.finish(patience)
         except subprocess.TimeoutExpired:
@@ -155,19 +142,20 @@ class _Trial:
             self._fell(f"no message that says {ends.says!r}:\n{text}")
         if code == 0 and complaint:
             self._fell(f"complained:\n{text}")
+        if "fault in the program" in complaint:
+            self._fell(f"an error that nobody foresaw: {complaint}")
 
     def _again(self) -> None:
-        """The same command, with the workers and the server that stay up."""
-        again = self._start("again.log", cluster=self.scene.site.scheduler)
-        code = again.finish(self.scene.course.patience)
-        self._judge(Ends(0), code, again.text)
+        """The same command, with the server and, where it can, the worker that stay up."""
+        self._judge(Ends(0), *command_here(self._words(**self.fault.cluster_afterwards(self.scene))))
 
     def _compare(self) -> None:
         scene = self.scene
+        self.fault.fetch(scene)
         self.fault.compare(scene)
-        checked = pairx("check", "--warehouse", scene.warehouse)
-        if checked.returncode != 0:
-            self._fell(f"pairx check: {checked.stdout}{checked.stderr}")
+        code, said = command_here(["check", "--warehouse", str(scene.warehouse)])
+        if code != 0:
+            self._fell(f"pairx check: {said}")
         visible = [p for p in scene.warehouse.rglob("*") if p.is_file() and not p.name.startswith(".")]
         if torn := [str(p) for p in visible if p.suffix not in (".parquet", ".html")]:
             self._fell(f"files that no reader should see: {torn}")

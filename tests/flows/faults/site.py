@@ -1,0 +1,60 @@
+"""What all trials share: a Prefect server and a worker that stay up, and undisturbed runs."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from unittest.mock import patch
+
+from flows import cli
+from flows.cluster import dask_cluster
+from flows.server import prefect_server
+from schemas.settings import Settings
+from tests.flows.faults.course import SETTINGS, Course, dozen_photos
+from tests.flows.running import run_arguments
+
+
+@dataclass(frozen=True)
+class Site:
+    """A folder for everything, an undisturbed run on all photos, the server's and the scheduler's address."""
+
+    folder: Path
+    course: Course
+    server: str
+    scheduler: str
+
+    def undisturbed(self, catalogue: Path, warehouse: Path) -> Course:
+        """The run on another catalogue, made once."""
+        return _undisturbed(catalogue, warehouse, self.scheduler)
+
+
+@contextmanager
+def site(folder: Path) -> Iterator[Site]:
+    """A site with an undisturbed run on twelve photos."""
+    catalogue = dozen_photos(folder / "catalogue")
+    with prefect_server() as server, dask_cluster(Settings(cluster="local", workers=1)) as cluster:
+        course = _undisturbed(catalogue, folder / "undisturbed" / "w", cluster.address)
+        yield Site(folder, course, server, cluster.address)
+
+
+def _undisturbed(catalogue: Path, warehouse: Path, scheduler: str) -> Course:
+    if not warehouse.exists():
+        words = run_arguments(catalogue, warehouse, **SETTINGS, cluster=scheduler)
+        code, text = command_here(words)
+        assert code == 0, text
+    return Course.of(catalogue, warehouse)
+
+
+def command_here(words: Sequence[str]) -> tuple[int, str]:
+    """The exit status of a `pairx` command and what it says, in this process, which has loaded everything already."""
+    said = io.StringIO()
+    with (
+        patch.object(sys, "argv", ["pairx", *words]),
+        redirect_stdout(said),
+        redirect_stderr(said),
+    ):
+        return cli._run(), said.getvalue()
