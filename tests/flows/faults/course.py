@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -67,12 +69,18 @@ class Course:
         return 60 + 4 * (self.seconds[-1] - self.seconds[0])
 
     def draw(self, rng: Random, share: float) -> Moment:
-        """The moment behind a share in [0, 1) of the files, somewhen before the next is due."""
-        last = len(self.files) - _NEVER_LAST
-        files = 1 + int(share * (last - 1))
-        gap = self.seconds[files] - self.seconds[files - 1]
-        copied = max(0, files - rng.randint(1, _MOST_BEFORE))
-        return Moment(copied, files, rng.uniform(0, gap), self.files[files - 1].parts[0])
+        """The moment at a share in [0, 1) of the run, whose length is measured half in files and half in seconds.
+
+        By seconds alone a strike would hardly ever meet files that are written one upon another, by files alone never the work
+        between them.
+        """
+        gaps = [later - earlier for earlier, later in pairwise(self.seconds)][:-_NEVER_LAST]
+        ends = list(accumulate((1 / len(gaps) + gap / sum(gaps)) / 2 for gap in gaps))
+        place = min(bisect_right(ends, share), len(gaps) - 1)
+        begin = ends[place - 1] if place else 0.0
+        part = (share - begin) / (ends[place] - begin)
+        copied = max(0, place + 1 - rng.randint(1, _MOST_BEFORE))
+        return Moment(copied, place + 1, gaps[place] * part, self.files[place].parts[0])
 
     def begin(self, warehouse: Path, files: int) -> None:
         """Put the first files into another warehouse, as a run that was killed at that moment leaves them."""
