@@ -67,6 +67,8 @@ class Fault(Protocol):
     """Whether the run must start its own Prefect server."""
     own_cluster: bool = False
     """Whether the run must start its own workers."""
+    workers: int = 1
+    """How many it then has: each costs seconds."""
 
     strikes: bool = True
     """Whether it comes at a moment; others are there from the start."""

@@ -95,7 +95,7 @@ class _Trial:
     def _start(self) -> Command:
         scene = self.scene
         if self.fault.own_cluster:
-            words = self._words(cluster="local", workers=scene.rng.choice([1, 2]))
+            words = self._words(cluster="local", workers=self.fault.workers)
         else:
             words = self._words(**{"cluster": scene.site.scheduler, **scene.settings})
         server = None if self.fault.own_server else scene.site.server
