@@ -59,7 +59,7 @@ class Course:
     @classmethod
     def of(cls, catalogue: Path, warehouse: Path, settings: Mapping[str, Any] = SETTINGS) -> Course:
         """Read the order from the files' times."""
-        files = sorted((p for p in warehouse.rglob("*") if p.is_file()), key=lambda p: p.stat().st_mtime_ns)
+        files = sorted(finished_files(warehouse), key=lambda p: p.stat().st_mtime_ns)
         seconds = tuple(p.stat().st_mtime for p in files)
         return cls(catalogue, warehouse, tuple(p.relative_to(warehouse) for p in files), seconds, settings)
 
@@ -94,6 +94,6 @@ class Course:
         return sum(-(-(self.warehouse / path).stat().st_size // _PAGE) * _PAGE for path in files)
 
 
-def committed(warehouse: Path) -> int:
-    """Files in place; those that are being written do not count."""
-    return sum(path.suffix != ".part" for path in warehouse.rglob("*") if path.is_file())
+def finished_files(warehouse: Path) -> list[Path]:
+    """Tables and reports; no file that is being written, and no lease."""
+    return [path for path in warehouse.rglob("*") if path.suffix in (".parquet", ".html")]

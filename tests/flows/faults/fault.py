@@ -11,7 +11,7 @@ from random import Random
 from typing import Any, Protocol
 
 from tasks.warehouse import Warehouse
-from tests.flows.faults.course import Course, Moment, committed
+from tests.flows.faults.course import Course, Moment, finished_files
 from tests.flows.faults.site import Site
 from tests.flows.running import Command, command_line
 from tests.small_catalogue import EVERYTHING, assert_same_rows
@@ -99,7 +99,7 @@ class Fault(Protocol):
 
     def committed(self, scene: Scene) -> int:
         """Files that are there, whole."""
-        return committed(scene.warehouse)
+        return len(finished_files(scene.warehouse))
 
     def started(self, scene: Scene) -> None:
         """Called as soon as the command's process is there."""

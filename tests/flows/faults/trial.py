@@ -12,6 +12,7 @@ from random import Random
 from typing import Any
 
 from schemas.stages import STAGES
+from tests.flows.faults.course import finished_files
 from tests.flows.faults.fault import Ends, Fault, Scene
 from tests.flows.faults.site import Site, command_here
 from tests.flows.running import PAIRX, Command, run_arguments
@@ -156,8 +157,9 @@ class _Trial:
         code, said = command_here(["check", "--warehouse", str(scene.warehouse)])
         if code != 0:
             self._fell(f"pairx check: {said}")
-        visible = [p for p in scene.warehouse.rglob("*") if p.is_file() and not p.name.startswith(".")]
-        if torn := [str(p) for p in visible if p.suffix not in (".parquet", ".html")]:
+        known = {*finished_files(scene.warehouse), *(scene.warehouse / "lease").glob("*")}
+        others = [p for p in scene.warehouse.rglob("*") if p.is_file() and p not in known]
+        if torn := [str(p) for p in others if not (p.name.startswith(".") and p.suffix == ".part")]:
             self._fell(f"files that no reader should see: {torn}")
 
 
