@@ -18,7 +18,7 @@ from flows import server
 from flows.prefect_api import require_answer
 from flows.server import prefect_server
 from schemas.errors import PairxError, SettingsError
-from tests.flows.running import Command, command_line, environment, pairx, run_arguments
+from tests.flows.running import Command, command_line, pairx, run_arguments
 
 
 def test_a_configured_server_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
