@@ -21,6 +21,7 @@ from prefect.context import FlowRunContext
 from pairx_engine.accelerator import device_failed
 from schemas.errors import AcceleratorFailure
 from tasks.job import Job
+from tasks.memory import within_memory
 from tasks.photo_files import refusing_photos
 from tasks.shards import Divisible, ShardResult, Stage
 from tasks.written import hearing
@@ -60,6 +61,7 @@ class Work:
         try:
             with (
                 _within(self.seconds, self.stage),
+                within_memory(_memory_of_a_thread()),
                 refusing_photos(self.refused) if self.refused else nullcontext(),
             ):
                 with hearing() as written:
@@ -91,6 +93,16 @@ def _within(seconds: float | None, stage: str) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
+
+
+def _memory_of_a_thread() -> int | None:
+    """Bytes at which this worker's nanny ends it, shared among its threads; None outside a worker, or where it has no limit."""
+    try:
+        worker = get_worker()
+    except ValueError:
+        return None
+    limit = worker.memory_manager.memory_limit
+    return limit // worker.state.nthreads if limit else None
 
 
 def _watched() -> bool:

@@ -170,12 +170,12 @@ class Engine:
         `state` is what the method has learned, if it must.
         """
         a, b = (
-            FigurePhoto(cut, chip_of(cut, self.model.chip), title)
+            FigurePhoto(chip_of(cut, self.model.chip), (cut.shape[1], cut.shape[0]), title)
             for cut, title in zip(cuts, titles, strict=True)
         )
         own = f"pairx_{self.recipe.preset}"
         if method not in (None, own):
-            return self._explain_otherwise((a, b), n_pixel_maps, n_lines, method, state)
+            return self._explain_otherwise((a, b), cuts, n_pixel_maps, n_lines, method, state)
         found = explain_with(self.explainer, self.model, (a.chip, b.chip), self.layers[0], n_pixel_maps)
         local = self.local_evidence(cuts)
         shown = Shown.of_finding(found.finding, (found.photos[0].pixels, found.photos[1].pixels))
@@ -193,7 +193,13 @@ class Engine:
         )
 
     def _explain_otherwise(
-        self, photos: tuple[FigurePhoto, FigurePhoto], k: int, n_lines: int, method: str, state: State | None
+        self,
+        photos: tuple[FigurePhoto, FigurePhoto],
+        cuts: tuple[Pixels, Pixels],
+        k: int,
+        n_lines: int,
+        method: str,
+        state: State | None,
     ) -> ExplainedPair:
         chips = [self.model.normalise([photo.chip])[0] for photo in photos]
         found = explain(method, self.subject(k), chips[0], chips[1], state)
@@ -201,7 +207,7 @@ class Engine:
         alike = cosine(seen[0].embedding, seen[1].embedding)
         scores = local = None
         if found.finding is not None:
-            local = self.local_evidence((photos[0].cut, photos[1].cut))
+            local = self.local_evidence(cuts)
             scores = found.finding.plausibility(local.matrix)
         return ExplainedPair(
             photos, alike, found.shown, found.arrays, method, scores, local, n_lines, self.explainer.notice

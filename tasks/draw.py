@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pairx_engine.chips import Pixels, chip_of
 from pairx_engine.explanations import Shown
 from pairx_engine.figure import FigurePhoto, draw_figure, encode_map, encode_png, encode_webp, figure_input
 from pairx_engine.finding import as_array
@@ -14,7 +13,7 @@ from schemas import stages
 from schemas.failures import Failure
 from tasks.finding_rows import stored_finding
 from tasks.job import Job, explainer_of, model_of
-from tasks.photo_files import CUTS
+from tasks.photo_files import VIEWS, Views
 from tasks.shards import ShardResult, Stage, Stopwatch, chunks, commit, or_failure
 from tasks.warehouse import shard_name
 
@@ -67,17 +66,18 @@ def draw_shard(job: Job, shard: DrawShard) -> ShardResult:
     for item in shard.items:
         pair_id, layer = item.key
         with or_failure(failures, "draw", pair_id, layer=layer):
-            cuts = [CUTS.cut(photo, job.settings.max_pixels) for photo in (item.photo_a, item.photo_b)]
+            spec, most = model_of(job).chip, job.settings.max_pixels
+            views = [VIEWS.views(photo, most, spec) for photo in (item.photo_a, item.photo_b)]
             with watch.in_engine():
-                rows.append(_draw(job, item, cuts))
+                rows.append(_draw(job, item, views))
     return commit(job, DRAW, shard.name, {"explanations": rows}, {"explanations": failures}, watch)
 
 
-def _draw(job: Job, item: DrawItem, cuts: list[Pixels]) -> dict[str, Any]:
+def _draw(job: Job, item: DrawItem, views: list[Views]) -> dict[str, Any]:
     model, finding = model_of(job), stored_finding(item.matches, item.relevances)
     a, b = (
-        FigurePhoto(cut, chip_of(cut, model.chip), _title(photo))
-        for cut, photo in zip(cuts, (item.photo_a, item.photo_b), strict=True)
+        FigurePhoto(view.pictures[0], view.cut_size, _title(photo))
+        for view, photo in zip(views, (item.photo_a, item.photo_b), strict=True)
     )
     # One photo at a time is normalised, as everywhere: a photo's pixels do not depend on its company.
     given = [model.normalise([photo.chip])[0] for photo in (a, b)]

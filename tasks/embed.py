@@ -11,18 +11,20 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from pairx_engine.chips import Pixels, chip_of, view_of
+from pairx_engine.chips import Pixels
 from pairx_engine.errors import PhotoError
 from pairx_engine.groups import filled, in_groups
 from pairx_engine.local.features import LocalFeatures
 from schemas import stages
 from schemas.failures import Failure, FailureCode
 from tasks.job import Job, matcher_of, model_of
-from tasks.photo_files import CUTS
+from tasks.memory import photos_at_once
+from tasks.photo_files import VIEWS
 from tasks.shards import ShardResult, Stage, Stopwatch, chunks, commit, or_failure
 from tasks.warehouse import shard_name
 
 Photo = Mapping[str, Any]
+Row = dict[str, Any]
 Key = tuple[str, str]
 """Photo id and chip id."""
 
@@ -71,29 +73,45 @@ def plan_embed(
 
 
 def embed_shard(job: Job, shard: EmbedShard) -> ShardResult:
-    """Embed and detect the photos of one shard and commit their rows, embeddings last."""
+    """Embed and detect the photos of one shard and commit their rows, embeddings last.
+
+    Of a photo only chip and view outlive its reading, and the chips of a few batches wait for the model.
+    """
     watch = Stopwatch()
-    unread: list[Failure] = []
-    cuts: dict[str, Pixels] = {}
+    spec, side, most = model_of(job).chip, job.settings.view_side, job.settings.max_pixels
+    unread, undetected, unembedded = list[Failure](), list[Failure](), list[Failure]()
+    keypoints, embeddings = list[Row](), list[Row]()
+    waiting: list[tuple[Photo, Pixels]] = []
+    at_once = _chips_at_once(job)
     for photo in shard.photos:
         with or_failure(unread, "embed", photo["photo_id"], chip_id=photo["chip_id"]):
-            cuts[photo["photo_id"]] = CUTS.cut(photo, job.settings.max_pixels)
-    wanted = {
-        "keypoints": [p for p in shard.photos if p["photo_id"] in cuts.keys() & shard.detect],
-        "embeddings": [p for p in shard.photos if p["photo_id"] in cuts.keys() & shard.embed],
-    }
-    failures: dict[str, list[Failure]] = {
-        "keypoints": [f for f in unread if f.item in shard.detect],
-        "embeddings": [f for f in unread if f.item in shard.embed],
-    }
+            chip, view = VIEWS.views(photo, most, spec, side).pictures
+            if photo["photo_id"] in shard.detect:
+                with watch.in_engine():
+                    keypoints += _detect(job, photo, view, undetected)
+            if photo["photo_id"] in shard.embed:
+                waiting.append((photo, chip))
+        if len(waiting) == at_once:
+            with watch.in_engine():
+                embeddings += _embed(job, waiting, unembedded)
+            waiting = []
     with watch.in_engine():
-        rows = {
-            "keypoints": _detect(job, wanted["keypoints"], cuts, failures["keypoints"]),
-            "embeddings": _embed(job, wanted["embeddings"], cuts, failures["embeddings"]),
-        }
+        embeddings += _embed(job, waiting, unembedded)
+    rows = {"keypoints": keypoints, "embeddings": embeddings}
+    failures = {
+        "keypoints": [f for f in unread if f.item in shard.detect] + undetected,
+        "embeddings": [f for f in unread if f.item in shard.embed] + unembedded,
+    }
     due = {"keypoints": shard.detect, "embeddings": shard.embed}
     tables = {table: found for table, found in rows.items() if due[table]}
     return commit(job, EMBED, shard.name, tables, failures, watch)
+
+
+def _chips_at_once(job: Job) -> int:
+    """Chips that wait for the model: whole batches, as many as memory allows, since a device works on one while the next is laid out."""
+    height, width = job.chip_size
+    size = job.batch_size
+    return max(1, photos_at_once(3 * height * width) // size) * size
 
 
 def embed_chips(job: Job, chips: list[Pixels]) -> NDArray[np.float32]:
@@ -114,15 +132,12 @@ def _forward(job: Job, chips: Sequence[Pixels], size: int) -> torch.Tensor:
         return embeddings[: len(chips)].float()
 
 
-def _embed(
-    job: Job, photos: list[Photo], cuts: Mapping[str, Pixels], failures: list[Failure]
-) -> list[dict[str, Any]]:
-    if not photos:
+def _embed(job: Job, given: Sequence[tuple[Photo, Pixels]], failures: list[Failure]) -> list[Row]:
+    if not given:
         return []
-    spec = model_of(job).chip
-    raw = embed_chips(job, [chip_of(cuts[p["photo_id"]], spec) for p in photos])
+    raw = embed_chips(job, [chip for _, chip in given])
     rows = []
-    for photo, vector in zip(photos, raw, strict=True):
+    for (photo, _), vector in zip(given, raw, strict=True):
         norm = float(np.linalg.norm(vector.astype(np.float64)))
         with or_failure(failures, "embed", photo["photo_id"], chip_id=photo["chip_id"]):
             if not np.isfinite(norm) or norm == 0:
@@ -134,18 +149,13 @@ def _embed(
     return rows
 
 
-def _detect(
-    job: Job, photos: list[Photo], cuts: Mapping[str, Pixels], failures: list[Failure]
-) -> list[dict[str, Any]]:
-    rows = []
-    for photo in photos:
-        with or_failure(failures, "embed", photo["photo_id"], chip_id=photo["chip_id"]):
-            view = view_of(cuts[photo["photo_id"]], job.settings.view_side)
-            rows.append(_keypoint_row(photo, matcher_of(job).extract(view)))
-    return rows
+def _detect(job: Job, photo: Photo, view: Pixels, failures: list[Failure]) -> list[Row]:
+    with or_failure(failures, "embed", photo["photo_id"], chip_id=photo["chip_id"]):
+        return [_keypoint_row(photo, matcher_of(job).extract(view))]
+    return []
 
 
-def _keypoint_row(photo: Photo, found: LocalFeatures) -> dict[str, Any]:
+def _keypoint_row(photo: Photo, found: LocalFeatures) -> Row:
     return {
         "photo_id": photo["photo_id"],
         "chip_id": photo["chip_id"],

@@ -1,4 +1,4 @@
-"""Photos as files: bytes from the catalogue's root, change stamps, and cuts kept for a while per process."""
+"""Photos as files: bytes from the catalogue's root, change stamps, and small views of their cuts, kept for a while per process."""
 
 from __future__ import annotations
 
@@ -7,18 +7,24 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from threading import Lock
+from typing import Any, TypeAlias
 
 import fsspec
 from fsspec.core import url_to_fs
 
-from pairx_engine.chips import Box, Pixels, cut_photo, decode_photo
+from pairx_engine.chips import Box, ChipSpec, Pixels, chip_of, cut_photo, decode_photo, view_of
 from pairx_engine.errors import PhotoError
 from schemas.errors import PathOutsideRoot
 from schemas.paths import is_url, not_a_file, safe_join
+from tasks.memory import share
 
-_CACHED_BYTES = 256 << 20
+Way: TypeAlias = ChipSpec | int
+"""How a cut is brought to size: to the chip of a model, or to a view with so many pixels on its long side."""
+_KEPT, _MOST_KEPT = 1 / 16, 256 << 20
+"""Share of a task's memory that views may take, and bytes beyond which more of them help nobody."""
 MOST_BYTES = 1 << 30
 """Larger files are refused unread: none is a photo."""
 _REFUSED: ContextVar[str | None] = ContextVar("why photos are refused", default=None)
@@ -108,33 +114,75 @@ def _stamp(info: Mapping[str, Any] | None) -> str | None:
     return f"{info.get('size')}:{changed}"
 
 
-class CutCache:
-    """Cuts of photos by chip id, least recently used first to go; a shard asks for each photo several times."""
+def read_cut(photo: Mapping[str, Any], max_pixels: int) -> Pixels:
+    """The cut of a `photos` row, (h, w, 3), decoded anew every time: it has all pixels of its photo, so make of it and let go.
 
-    def __init__(self, limit: int = _CACHED_BYTES) -> None:
+    Raises `PhotoError`, with code changed_file when the bytes are not those that were ingested.
+    """
+    data = read_bytes(photo["root"], photo["path"])
+    if hashlib.sha256(data).hexdigest() != photo["sha256"]:
+        raise PhotoError("changed_file", f"{photo['path']} changed since it was ingested; run again")
+    return cut_photo(decode_photo(data, max_pixels), photo["box"], photo["theta"])
+
+
+@dataclass(frozen=True)
+class Views:
+    """What was made of a cut: its own size (W, H), and a picture (h, w, 3) for each way that was asked for, in their order."""
+
+    cut_size: tuple[int, int]
+    pictures: tuple[Pixels, ...]
+
+
+class ViewCache:
+    """Small pictures made of photos' cuts, least recently used first to go; shards and stages ask for each several times.
+
+    Cuts themselves are never kept: one may take 500 MB, and no stage needs more of it than a chip or a view.
+    """
+
+    def __init__(self, limit: int | None = None) -> None:
         self._limit = limit
         self._held = 0
-        self._cuts: OrderedDict[str, Pixels] = OrderedDict()
+        self._views: OrderedDict[tuple[str, Way], Views] = OrderedDict()
+        self._lock = Lock()
 
-    def cut(self, photo: Mapping[str, Any], max_pixels: int) -> Pixels:
-        """The cut of a `photos` row, (h, w, 3).
+    def views(self, photo: Mapping[str, Any], max_pixels: int, *ways: Way) -> Views:
+        """The cut of a `photos` row in each of these ways; it is decoded at most once, and not where all are kept.
 
-        Raises `PhotoError`, with code changed_file when the bytes are not those that were ingested.
+        Raises `PhotoError` as `read_cut` does.
         """
         _refuse()
-        key = str(photo["chip_id"])
-        if key in self._cuts:
-            self._cuts.move_to_end(key)
-            return self._cuts[key]
-        data = read_bytes(photo["root"], photo["path"])
-        if hashlib.sha256(data).hexdigest() != photo["sha256"]:
-            raise PhotoError("changed_file", f"{photo['path']} changed since it was ingested; run again")
-        cut = cut_photo(decode_photo(data, max_pixels), photo["box"], photo["theta"])
-        self._cuts[key], self._held = cut, self._held + cut.nbytes
-        while self._held > self._limit and len(self._cuts) > 1:
-            self._held -= self._cuts.popitem(last=False)[1].nbytes
-        return cut
+        keys = [(str(photo["chip_id"]), way) for way in ways]
+        found = {key: kept for key in keys if (kept := self._kept(key)) is not None}
+        missing = [key for key in keys if key not in found]
+        if missing:
+            cut = read_cut(photo, max_pixels)
+            for key in missing:
+                found[key] = Views((cut.shape[1], cut.shape[0]), (_made(cut, key[1]),))
+                self._keep(key, found[key])
+        return Views(found[keys[0]].cut_size, tuple(found[key].pictures[0] for key in keys))
+
+    def chip(self, photo: Mapping[str, Any], max_pixels: int, spec: ChipSpec) -> Pixels:
+        """What a model sees of a `photos` row, (H, W, 3)."""
+        return self.views(photo, max_pixels, spec).pictures[0]
+
+    def _kept(self, key: tuple[str, Way]) -> Views | None:
+        with self._lock:
+            if key in self._views:
+                self._views.move_to_end(key)
+            return self._views.get(key)
+
+    def _keep(self, key: tuple[str, Way], made: Views) -> None:
+        limit = min(_MOST_KEPT, share(_KEPT)) if self._limit is None else self._limit
+        with self._lock:
+            if key not in self._views:
+                self._views[key], self._held = made, self._held + made.pictures[0].nbytes
+            while self._held > limit:
+                self._held -= self._views.popitem(last=False)[1].pictures[0].nbytes
 
 
-CUTS = CutCache()
-"""This process's cuts."""
+def _made(cut: Pixels, way: Way) -> Pixels:
+    return chip_of(cut, way) if isinstance(way, ChipSpec) else view_of(cut, way)
+
+
+VIEWS = ViewCache()
+"""This process's views."""

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from pairx_engine.chips import Pixels, chip_of
+from pairx_engine.chips import Pixels
 from pairx_engine.finding import Grids, match, pair_grids, weigh
 from pairx_engine.local.evidence import LocalEvidence, local_evidence
 from pairx_engine.local.features import LocalFeatures
@@ -21,7 +21,7 @@ from tasks.embed import stored_features
 from tasks.finding_rows import rows_of, signal_row
 from tasks.job import Job, explainer_of, matcher_of, model_of
 from tasks.pair_order import close_together, parts
-from tasks.photo_files import CUTS, SEEN_BY
+from tasks.photo_files import SEEN_BY, VIEWS
 from tasks.shards import ShardResult, Stage, Stopwatch, chunks, commit, or_failure
 from tasks.warehouse import shard_name
 
@@ -172,7 +172,7 @@ def _see(job: Job, shard: ScoreShard, lost: list[Failure], watch: Stopwatch) -> 
         chips: dict[str, Pixels] = {}
         for photo in photos:
             with or_failure(lost, "score", photo["photo_id"]):
-                chips[photo["photo_id"]] = chip_of(CUTS.cut(photo, job.settings.max_pixels), model.chip)
+                chips[photo["photo_id"]] = VIEWS.chip(photo, job.settings.max_pixels, model.chip)
 
         def see(ids: Sequence[str], chips: Mapping[str, Pixels] = chips) -> list[Seen]:
             # Normalised one by one: a photo's numbers do not depend on its company.

@@ -12,7 +12,7 @@ from schemas import stages
 from schemas.failures import Failure
 from tasks.job import Job
 from tasks.pair_order import close_together, parts
-from tasks.photo_files import CUTS, SEEN_BY
+from tasks.photo_files import SEEN_BY, read_cut
 from tasks.score import Pair, photos_of
 from tasks.shards import ShardResult, Stage, Stopwatch, commit, or_failure
 from tasks.warehouse import shard_name
@@ -56,7 +56,7 @@ def verify_shard(job: Job, shard: VerifyShard) -> ShardResult:
     pictures: dict[str, Picture] = {}
     for photo in shard.photos:
         with or_failure(lost, "verify", photo["photo_id"]):
-            pictures[photo["photo_id"]] = Picture.of(CUTS.cut(photo, job.settings.max_pixels))
+            pictures[photo["photo_id"]] = Picture.of(read_cut(photo, job.settings.max_pixels))
     reason = {failure.item: failure for failure in lost}
     chips = {photo["photo_id"]: photo["chip_id"] for photo in shard.photos}
     rows: list[dict[str, Any]] = []

@@ -11,10 +11,10 @@ from pairx_engine.figure.values import FigureInput, FigureSide, Pixels
 
 @dataclass(frozen=True)
 class FigurePhoto:
-    """A photo of a figure: the `cut` that its `chip` was stretched from, both (H, W, 3) uint8, and its title."""
+    """A photo of a figure: its `chip` (H, W, 3) uint8, the size (W, H) of the cut that it was stretched from, and its title."""
 
-    cut: Pixels
     chip: Pixels
+    cut_size: tuple[int, int]
     title: str
 
 
@@ -23,7 +23,7 @@ def figure_input(
 ) -> FigureInput:
     """Everything that the figure shows of an explained pair."""
     a, b = (
-        FigureSide(photo.chip, heat, points, pixels, photo.title, photo.cut.shape[1] / photo.cut.shape[0])
+        FigureSide(photo.chip, heat, points, pixels, photo.title, photo.cut_size[0] / photo.cut_size[1])
         for photo, heat, points, pixels in zip(photos, shown.heat, shown.points, shown.pixels, strict=True)
     )
     return FigureInput((a, b), shown.relevance, subtitle, n_lines, shown.matched)

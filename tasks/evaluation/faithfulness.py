@@ -11,7 +11,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from pairx_engine.chips import chip_of
 from pairx_engine.explanations import Subject, explanation_named, explanations
 from pairx_engine.faithfulness import Flipping, Translation, ValueRange, measure_pairs
 from pairx_engine.faithfulness import Pair as FaithfulPair
@@ -21,7 +20,7 @@ from schemas.fingerprints import fingerprint
 from tasks.evaluation.learning import Learned, state_of
 from tasks.evaluation.results import FaithfulnessRow
 from tasks.job import Job, model_of
-from tasks.photo_files import CUTS, SEEN_BY
+from tasks.photo_files import SEEN_BY, VIEWS
 from tasks.shards import ShardResult, Stage, Stopwatch, chunks, commit, or_failure
 from tasks.warehouse import shard_name
 
@@ -106,9 +105,9 @@ def faithfulness_shard(job: Job, shard: FaithfulnessShard) -> ShardResult:
     for pair in shard.pairs:
         with or_failure(failures, "faithfulness", pair["pair_id"]):
             chips = [
-                model.normalise(
-                    [chip_of(CUTS.cut(shard.photos[pair[side]], job.settings.max_pixels), model.chip)]
-                )[0]
+                model.normalise([VIEWS.chip(shard.photos[pair[side]], job.settings.max_pixels, model.chip)])[
+                    0
+                ]
                 for side in ("photo_a", "photo_b")
             ]
             with watch.in_engine():

@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from pairx_engine.chips import chip_of
 from pairx_engine.errors import EngineError, PhotoError
 from pairx_engine.explanations import State, Trained, explanation_named
 from schemas import stages
 from schemas.fingerprints import fingerprint
 from tasks.job import Job, engine_of, model_of
-from tasks.photo_files import CUTS, SEEN_BY
+from tasks.photo_files import SEEN_BY, VIEWS
 from tasks.shards import ShardResult, Stage, Stopwatch, commit
 from tasks.warehouse import shard_name
 
@@ -79,10 +78,10 @@ def _chips(job: Job, photos: Sequence[Photo]) -> Iterator[Tensor]:
     model = model_of(job)
     for photo in photos:
         try:
-            cut = CUTS.cut(photo, job.settings.max_pixels)
+            chip = VIEWS.chip(photo, job.settings.max_pixels, model.chip)
         except PhotoError:
             continue
-        yield model.normalise([chip_of(cut, model.chip)])[0]
+        yield model.normalise([chip])[0]
 
 
 def _row(shard: LearnShard, name: str, array: np.ndarray[Any, Any]) -> dict[str, Any]:

@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pairx_engine.chips import chip_of, view_of
 from pairx_engine.engine import matcher_identity
 from pairx_engine.errors import EngineError
 from pairx_engine.finding import Grids, Matched, Points, match, pair_grids, weigh
@@ -31,7 +30,7 @@ from schemas import stages
 from schemas.failures import Failure
 from schemas.fingerprints import sweep_fingerprint
 from tasks.job import Job, engine_of, model_of
-from tasks.photo_files import CUTS
+from tasks.photo_files import VIEWS
 from tasks.score import Pair, Photo, shard_of
 from tasks.shards import ShardResult, Stage, Stopwatch, chunks, commit, or_failure
 from tasks.warehouse import shard_name
@@ -113,7 +112,7 @@ class _Work:
         explainer = LayerExplainer(model.network, self.sweep.layers, precision=chosen.precision)
         for photo in self.shard.photos:
             with or_failure(self._of_photos, "sweep", photo["photo_id"]):
-                chip = chip_of(CUTS.cut(photo, chosen.max_pixels), model.chip)
+                chip, _ = VIEWS.views(photo, chosen.max_pixels, model.chip, chosen.view_side).pictures
                 with watch.in_engine():
                     self._seen[photo["photo_id"]] = explainer.see(model.normalise([chip])[0])
         self.pairs = [p for p in self.shard.pairs if p.photo_a in self._seen and p.photo_b in self._seen]
@@ -144,13 +143,12 @@ class _Work:
     def measure_residuals(self, name: str, weights: str | None, watch: Stopwatch) -> None:
         """Residuals of the matches at every layer, under the homographies of one local matcher."""
         matcher = engine_of(self.job).matcher_named(name, weights)
-        local: dict[str, LocalFeatures] = {}
+        chosen, local = self.job.settings, dict[str, LocalFeatures]()
         for photo in self.shard.photos:
             if photo["photo_id"] in self._seen:
                 with or_failure(self._of_photos, "sweep", photo["photo_id"]):
-                    cut = CUTS.cut(photo, self.job.settings.max_pixels)
+                    view = VIEWS.views(photo, chosen.max_pixels, chosen.view_side).pictures[0]
                     with watch.in_engine(), self._timed("extract", name):
-                        view = view_of(cut, self.job.settings.view_side)
                         local[photo["photo_id"]] = matcher.extract(view)
         with watch.in_engine():
             index = {}

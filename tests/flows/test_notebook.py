@@ -57,7 +57,7 @@ def test_pairx_by_name_is_what_it_is_by_default(pair: ExplainedPair, photos: tup
 
 def test_a_box_cuts_the_photo(photos: tuple[Path, Path]) -> None:
     found = explain(*photos, box_a=(10, 20, 60, 40), **HOW)
-    assert found.photos[0].cut.shape == (40, 60, 3)
+    assert found.photos[0].cut_size == (60, 40)
 
 
 def test_what_cannot_be_used_is_said(photos: tuple[Path, Path], tmp_path: Path) -> None:

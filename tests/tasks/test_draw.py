@@ -15,7 +15,7 @@ from pairx_engine.relevance import LayerExplainer
 from tasks import draw
 from tasks.draw import DrawShard, draw_shard, plan_draw
 from tasks.job import Job, model_of
-from tasks.photo_files import CutCache
+from tasks.photo_files import ViewCache
 from tasks.warehouse import Warehouse
 from tests.small_catalogue import Stages, files_of, views_of
 from tests.tasks.test_embed import cut_of
@@ -94,13 +94,13 @@ def test_a_lost_photo_is_a_failure_of_its_pair(
     items = done.draw[0].items
     lost = next(p["photo_id"] for p in (items[0].photo_a, items[0].photo_b))
 
-    class Leaky(CutCache):
-        def cut(self, photo: Any, max_pixels: int) -> Any:
+    class Leaky(ViewCache):
+        def views(self, photo: Any, max_pixels: int, *ways: Any) -> Any:
             if photo["photo_id"] == lost:
                 raise PhotoError("missing_file", "gone")
-            return super().cut(photo, max_pixels)
+            return super().views(photo, max_pixels, *ways)
 
-    monkeypatch.setattr(draw, "CUTS", Leaky())
+    monkeypatch.setattr(draw, "VIEWS", Leaky())
     result = draw_shard(elsewhere, DrawShard(items[:1]))
     assert (result.rows, result.failed) == (0, 1)
     (failure,) = elsewhere.warehouse.read("failures", elsewhere.prints.explanations).to_pylist()

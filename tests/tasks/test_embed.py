@@ -15,7 +15,7 @@ from tasks import embed
 from tasks.embed import embed_chips, embed_shard, plan_embed, stored_features
 from tasks.ingest import ingest_shard
 from tasks.job import Job, matcher_of, model_of
-from tasks.photo_files import CutCache
+from tasks.photo_files import ViewCache
 from tasks.warehouse import Warehouse
 from tests.poison import encoded
 from tests.small_catalogue import Stages, files_of, views_of
@@ -183,7 +183,7 @@ def test_a_device_that_dies_stores_nothing(job: Job, tmp_path: Path, monkeypatch
 def test_a_file_that_changed_after_ingest_fails_alone(
     job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embed, "CUTS", CutCache())
+    monkeypatch.setattr(embed, "VIEWS", ViewCache())
     stages = ingested(job, tmp_path, "a.jpg", "b.jpg", "c.jpg")
     (tmp_path / "b.jpg").write_bytes(encoded("PNG"))
     (tmp_path / "c.jpg").unlink()
@@ -209,7 +209,7 @@ def test_a_failure_ends_when_the_photo_is_embedded_after_all(
     job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A disk that was away for an hour: nothing about the photo changed, `--retry-failed` tries again."""
-    monkeypatch.setattr(embed, "CUTS", CutCache())
+    monkeypatch.setattr(embed, "VIEWS", ViewCache())
     stages = ingested(job, tmp_path, "a.jpg", "b.jpg")
     os.rename(tmp_path / "b.jpg", tmp_path / "away")
     embed_all(stages)

@@ -23,7 +23,7 @@ from tasks.draw import draw_shard
 from tasks.embed import embed_shard
 from tasks.ingest import ingest_shard
 from tasks.job import Job
-from tasks.photo_files import CUTS, cut_of_file, read_bytes, refusing_photos
+from tasks.photo_files import VIEWS, cut_of_file, read_bytes, refusing_photos
 from tasks.score import score_shard
 from tasks.shards import Divisible
 from tasks.verify import verify_shard
@@ -97,8 +97,8 @@ def test_items_that_are_given_up_become_failures_without_being_read(
 def test_photos_are_read_again_after_the_block(done: Stages) -> None:
     photo = next(p for p in done.photos().values() if p["chip_id"])
     with refusing_photos("no"), pytest.raises(PhotoError, match="no"):
-        CUTS.cut(photo, 10**8)
-    assert CUTS.cut(photo, 10**8).ndim == 3
+        VIEWS.views(photo, 10**8, 64)
+    assert VIEWS.views(photo, 10**8, 64).pictures[0].ndim == 3
     with pytest.raises(KeyError), refusing_photos("no"):
         raise KeyError
     assert read_bytes(photo["root"], photo["path"])

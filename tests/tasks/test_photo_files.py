@@ -9,10 +9,13 @@ import fsspec
 import numpy as np
 import pytest
 
-from pairx_engine.chips import MAX_PIXELS, cut_photo, decode_photo
+from pairx_engine.chips import MAX_PIXELS, ChipSpec, chip_of, cut_photo, decode_photo, view_of
 from pairx_engine.errors import PhotoError
-from tasks.photo_files import CutCache, read_bytes, stamps
+from tasks import photo_files
+from tasks.photo_files import ViewCache, read_bytes, read_cut, stamps
 from tests.poison import encoded
+
+SPEC = ChipSpec((16, 20))
 
 
 def row(root: Path, name: str, chip: str, box: list[float] | None = None) -> dict[str, Any]:
@@ -89,34 +92,57 @@ def test_stamps_of_a_store_come_from_one_listing() -> None:
     assert read_bytes("memory://stamped", "deep/a.jpg") == b"1234"
 
 
-def test_cuts_are_those_of_the_box_and_kept(tmp_path: Path) -> None:
+def test_views_are_those_of_the_cut_and_kept(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(encoded("PNG"))
-    cache, photo = CutCache(), row(tmp_path, "a.png", "c", [10.0, 5.0, 30.0, 20.0])
-    wanted = cut_photo(decode_photo(encoded("PNG")), (10, 5, 30, 20))
-    np.testing.assert_array_equal(cache.cut(photo, MAX_PIXELS), wanted)
-    (tmp_path / "a.png").unlink()
-    np.testing.assert_array_equal(cache.cut(photo, MAX_PIXELS), wanted)
+    cache, photo = ViewCache(), row(tmp_path, "a.png", "c", [10.0, 5.0, 30.0, 20.0])
+    cut = cut_photo(decode_photo(encoded("PNG")), (10, 5, 30, 20))
+    np.testing.assert_array_equal(read_cut(photo, MAX_PIXELS), cut)
+    for again in range(2):
+        found = cache.views(photo, MAX_PIXELS, SPEC, 24)
+        assert found.cut_size == (30, 20)
+        np.testing.assert_array_equal(found.pictures[0], chip_of(cut, SPEC))
+        np.testing.assert_array_equal(found.pictures[1], view_of(cut, 24))
+        if not again:
+            (tmp_path / "a.png").unlink()
+    np.testing.assert_array_equal(cache.chip(photo, MAX_PIXELS, SPEC), chip_of(cut, SPEC))
+    with pytest.raises(PhotoError, match=r"no file at a\.png"):
+        cache.views(photo, MAX_PIXELS, SPEC, 25)
 
 
-def test_the_least_recently_used_cuts_go_first(tmp_path: Path) -> None:
+def test_a_photo_is_decoded_once_for_all_that_is_made_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").write_bytes(encoded("PNG"))
+    decoded = []
+    monkeypatch.setattr(
+        photo_files, "decode_photo", lambda *given: (decoded.append(1), decode_photo(*given))[1]
+    )
+    ViewCache(0).views(row(tmp_path, "a", "a"), MAX_PIXELS, SPEC, 24, 30)
+    assert len(decoded) == 1
+
+
+def test_the_least_recently_used_views_go_first(tmp_path: Path) -> None:
     for name in "abc":
         (tmp_path / name).write_bytes(encoded("PNG"))
     a, b, c = (row(tmp_path, name, name) for name in "abc")
-    bytes_of_one = decode_photo(encoded("PNG")).nbytes
-    cache = CutCache(2 * bytes_of_one)
+    cache = ViewCache(2 * view_of(decode_photo(encoded("PNG")), 24).nbytes)
     for photo in (a, b, a, c):
-        cache.cut(photo, MAX_PIXELS)
+        cache.views(photo, MAX_PIXELS, 24)
     for name in "abc":
         (tmp_path / name).unlink()
-    cache.cut(a, MAX_PIXELS)
-    cache.cut(c, MAX_PIXELS)
+    cache.views(a, MAX_PIXELS, 24)
+    cache.views(c, MAX_PIXELS, 24)
     with pytest.raises(PhotoError, match="no file at b"):
-        cache.cut(b, MAX_PIXELS)
+        cache.views(b, MAX_PIXELS, 24)
 
 
-def test_one_cut_larger_than_the_limit_is_still_served(tmp_path: Path) -> None:
+def test_a_view_larger_than_the_limit_is_served_and_not_kept(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(encoded("PNG"))
-    assert CutCache(1).cut(row(tmp_path, "a", "a"), MAX_PIXELS).shape[2] == 3
+    cache, photo = ViewCache(1), row(tmp_path, "a", "a")
+    assert cache.views(photo, MAX_PIXELS, 24).pictures[0].shape[1] == 24
+    (tmp_path / "a").unlink()
+    with pytest.raises(PhotoError, match="no file at a"):
+        cache.views(photo, MAX_PIXELS, 24)
 
 
 def test_other_bytes_than_those_ingested_are_refused(tmp_path: Path) -> None:
@@ -124,5 +150,5 @@ def test_other_bytes_than_those_ingested_are_refused(tmp_path: Path) -> None:
     photo = row(tmp_path, "a", "a")
     (tmp_path / "a").write_bytes(encoded("PNG", "L"))
     with pytest.raises(PhotoError) as caught:
-        CutCache().cut(photo, MAX_PIXELS)
+        read_cut(photo, MAX_PIXELS)
     assert caught.value.code == "changed_file"

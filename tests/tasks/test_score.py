@@ -17,7 +17,7 @@ from pairx_engine.tuning import Tuning
 from tasks import score
 from tasks.embed import stored_features
 from tasks.job import Job, matcher_of, model_of
-from tasks.photo_files import CutCache
+from tasks.photo_files import ViewCache
 from tasks.score import Pair, plan_score, score_shard
 from tasks.shards import Stopwatch
 from tasks.warehouse import Warehouse
@@ -369,13 +369,13 @@ def test_a_lost_photo_fails_its_pairs_and_no_others(
     shard = done.score[0]
     lost = shard.pairs[0].photo_a
 
-    class Leaky(CutCache):
-        def cut(self, photo: Any, max_pixels: int) -> Any:
+    class Leaky(ViewCache):
+        def views(self, photo: Any, max_pixels: int, *ways: Any) -> Any:
             if photo["photo_id"] == lost:
                 raise PhotoError("changed_file", "it changed")
-            return super().cut(photo, max_pixels)
+            return super().views(photo, max_pixels, *ways)
 
-    monkeypatch.setattr(score, "CUTS", Leaky())
+    monkeypatch.setattr(score, "VIEWS", Leaky())
     result = score_shard(elsewhere, shard)
     failed = {p.pair_id for p in shard.pairs if lost in (p.photo_a, p.photo_b)}
     assert 0 < len(failed) < len(shard.pairs)

@@ -15,7 +15,7 @@ from pairx_engine.errors import PhotoError
 from pairx_engine.registration import Picture
 from tasks import verify
 from tasks.job import Job
-from tasks.photo_files import CUTS, CutCache
+from tasks.photo_files import read_cut
 from tasks.remaining import look
 from tasks.score import Pair
 from tasks.verify import VerifyShard, plan_verify, verify_shard
@@ -63,7 +63,7 @@ def test_every_candidate_has_a_row_that_comparing_the_pair_alone_gives(done: Sta
     photos = done.photos()
     for row in list(rows.values())[:6]:
         pictures = [
-            Picture.of(CUTS.cut(photos[row[photo]], done.job.settings.max_pixels))
+            Picture.of(read_cut(photos[row[photo]], done.job.settings.max_pixels))
             for photo in ("photo_a", "photo_b")
         ]
         found = verify_copy(*pictures)
@@ -88,13 +88,12 @@ def test_a_photo_that_changed_fails_its_pairs_alone(
     (shard, *_) = done.verify
     lost = shard.pairs[0].photo_a
 
-    class Broken(CutCache):
-        def cut(self, photo: Any, max_pixels: int) -> Any:
-            if photo["photo_id"] == lost:
-                raise PhotoError("changed_file", "it changed")
-            return super().cut(photo, max_pixels)
+    def broken(photo: Any, max_pixels: int) -> Any:
+        if photo["photo_id"] == lost:
+            raise PhotoError("changed_file", "it changed")
+        return read_cut(photo, max_pixels)
 
-    monkeypatch.setattr(verify, "CUTS", Broken())
+    monkeypatch.setattr(verify, "read_cut", broken)
     result = verify_shard(elsewhere, shard)
     failed = {p.pair_id for p in shard.pairs if lost in (p.photo_a, p.photo_b)}
     assert (result.rows, result.failed) == (len(shard.pairs) - len(failed), len(failed))

@@ -24,7 +24,7 @@ from tasks.evaluation.faithfulness import (
 )
 from tasks.evaluation.listing import list_shard, listed_pairs, plan_list
 from tasks.job import model_of
-from tasks.photo_files import CUTS
+from tasks.photo_files import read_cut
 from tests.small_catalogue import Stages
 
 PROTOCOL = Protocol(("pairx_conserving", "gradient", "random"), Flipping(n_steps=3))
@@ -58,7 +58,7 @@ def test_a_shard_stores_what_the_engine_measures(done: Stages, listed: pa.Table)
     subject = Subject(model.network, done.job.layers[0], done.job.settings.n_pixel_maps)
     for pair in pairs:
         chips = [
-            model.normalise([chip_of(CUTS.cut(photos[pair[side]], 10**8), model.chip)])[0]
+            model.normalise([chip_of(read_cut(photos[pair[side]], 10**8), model.chip)])[0]
             for side in ("photo_a", "photo_b")
         ]
         given = Pair(pair["pair_id"], *chips, similar=pair["correct"])

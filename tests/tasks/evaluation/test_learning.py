@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pairx_engine.chips import chip_of
 from pairx_engine.faithfulness import Flipping
 from tasks.evaluation.faithfulness import (
     Protocol,
@@ -21,7 +20,7 @@ from tasks.evaluation.faithfulness import (
 from tasks.evaluation.learning import LEARN, LearnShard, learn_shard, newest_state, plan_learning, state_of
 from tasks.evaluation.listing import list_shard, listed_pairs, plan_list
 from tasks.job import Job, model_of
-from tasks.photo_files import CUTS
+from tasks.photo_files import VIEWS
 from tasks.warehouse import Warehouse
 from tests.seams.toy_explanation import Unusual, registered  # noqa: F401  # a fixture
 from tests.small_catalogue import Stages
@@ -49,7 +48,7 @@ def test_what_is_learned_comes_back_as_it_was(done: Stages, shard: LearnShard, e
     result = learn_shard(elsewhere, shard)
     assert (result.stage, result.rows, result.failed) == ("learn", 1, 0)
     model = model_of(elsewhere)
-    chips = [model.normalise([chip_of(CUTS.cut(p, 10**8), model.chip)])[0].numpy() for p in shard.photos]
+    chips = [model.normalise([VIEWS.chip(p, 10**8, model.chip)])[0].numpy() for p in shard.photos]
     for state in (state_of(elsewhere, "unusual", shard.name), newest_state(elsewhere, "unusual")):
         assert state is not None
         np.testing.assert_allclose(state["mean"], np.mean(chips, axis=0), rtol=0, atol=1e-6)
@@ -61,7 +60,7 @@ def test_a_photo_that_cannot_be_read_is_left_out(shard: LearnShard, elsewhere: J
     )
     learn_shard(elsewhere, replace(shard, photos=lost))
     model = model_of(elsewhere)
-    chips = [model.normalise([chip_of(CUTS.cut(p, 10**8), model.chip)])[0].numpy() for p in shard.photos[1:]]
+    chips = [model.normalise([VIEWS.chip(p, 10**8, model.chip)])[0].numpy() for p in shard.photos[1:]]
     found = newest_state(elsewhere, "unusual")
     assert found is not None
     np.testing.assert_allclose(found["mean"], np.mean(chips, axis=0), rtol=0, atol=1e-6)

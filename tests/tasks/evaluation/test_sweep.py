@@ -15,7 +15,7 @@ from pairx_engine.relevance import LayerExplainer
 from tasks.evaluation import sweep as module
 from tasks.evaluation.sweep import Sweep, SweepShard, plan_sweep, sweep_partition, sweep_shard
 from tasks.job import Job
-from tasks.photo_files import CutCache
+from tasks.photo_files import ViewCache
 from tasks.score import Pair, ScoreShard, plan_score, score_shard
 from tasks.warehouse import Warehouse
 from tests.small_catalogue import Stages, views_of
@@ -148,7 +148,7 @@ def test_a_photo_that_changed_fails_its_pairs_and_no_other(
     photos = tuple({**p, "sha256": "0" * 64} if p["photo_id"] == lost else p for p in shard.photos)
     touched = {p.pair_id for p in shard.pairs if lost in (p.photo_a, p.photo_b)}
     assert 0 < len(touched) < len(shard.pairs)
-    monkeypatch.setattr(module, "CUTS", CutCache())
+    monkeypatch.setattr(module, "VIEWS", ViewCache())
     result = sweep_shard(job, replace(shard, photos=photos))
     assert {(f["stage"], f["item"], f["code"]) for f in failed(job, SMALL)} == {
         ("sweep", i, "changed_file") for i in touched

@@ -1,0 +1,63 @@
+"""How much memory a task may take, and what a process needs: the one place that says so.
+
+Of a photo with P pixels a process holds, one photo at a time:
+
+    file + 8 P bytes      while it is decoded (4 P in the decoder, 3 P as an array, another 4 P where EXIF turns it);
+    7 P bytes             while chip, view and hashes are made of its cut (3 P, and 4 P in the resizer); 3 P more where it is turned.
+
+Progressive JPEGs take up to 6 P more inside their decoder, WEBP 8 P. Then the cut is dropped, and what is left of the photo has
+the size of the model's input and of the matcher's view, however large the photo was. So the peak of a process is about
+
+    1 GB (interpreter, torch, a small model) + what the model adds + 10 bytes x P + the batch's activations
+    + 1/16 of the limit (views kept) + 1/4 of the limit (photos held at once)
+
+and does not grow with the number of photos in a shard, except by the shard's rows (0.3 MB of keypoints per photo).
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+
+_GIVEN: ContextVar[int | None] = ContextVar("bytes that this task may take", default=None)
+_CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+_HELD = 1 / 4
+
+
+@contextmanager
+def within_memory(limit: int | None) -> Iterator[None]:
+    """A block whose process is ended beyond so many bytes, as a worker's nanny does; None where nobody said so."""
+    token = _GIVEN.set(limit)
+    try:
+        yield
+    finally:
+        _GIVEN.reset(token)
+
+
+def memory_limit() -> int:
+    """Bytes that a task of this process may take: what its worker was given, or else what the process and its machine have."""
+    given = _GIVEN.get()
+    return _of_process() if given is None else min(given, _of_process())
+
+
+def share(part: float) -> int:
+    """Bytes of a part (0-1) of the limit."""
+    return int(part * memory_limit())
+
+
+def photos_at_once(bytes_of_one: int) -> int:
+    """How many photos may be held together in memory where each takes so many bytes; at least two, which make a pair."""
+    return max(2, share(_HELD) // max(1, bytes_of_one))
+
+
+def _of_process() -> int:
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if soft != resource.RLIM_INFINITY:
+        limits.append(soft)
+    told = [path.read_text(encoding="ascii").strip() for path in map(Path, _CGROUPS) if path.is_file()]
+    return min([*limits, *(int(text) for text in told if text.isdigit())])
