@@ -9,7 +9,6 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -27,6 +26,7 @@ from pairx_engine.memory import keep_freed_memory
 from pairx_engine.models import ReIdModel, load_model
 from pairx_engine.plausibility import Plausibility
 from pairx_engine.relevance import LayerExplainer
+from pairx_engine.seen import Seen
 from pairx_engine.starts import cosine
 
 
@@ -141,20 +141,20 @@ class Engine:
             reduction=chosen.reduction,
         )
 
-    def try_layers(self) -> None:
+    def try_layers(self) -> Seen:
         """Explain a grey chip once: a layer that cannot be explained must show before a night's photos are embedded.
 
-        Raises `ModelError`.
+        Returns what was seen of it. Raises `ModelError`.
         """
         model = self.model
-        chip = model.normalise([np.full((*model.chip.size, 3), 128, dtype=np.uint8)])
         try:
-            seen = self.explainer.see(chip[0])
+            seen = self.explainer.see(model.grey_chip())
             self.explainer.relevance(seen, seen.embedding[None])
         except (ValueError, RuntimeError) as error:
             raise ModelError(
                 f"{model.source} cannot be explained at {', '.join(self.layers)}: {error}"
             ) from error
+        return seen
 
     def explain(
         self,

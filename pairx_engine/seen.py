@@ -44,6 +44,11 @@ class Seen:
     kept: Kept | None = None
     place: int = 0
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes that chip, embedding and features take."""
+        return sum(tensor.nbytes for tensor in (self.chip, self.embedding, *self.features.values()))
+
 
 def pass_of(given: Sequence[Tensor | Seen]) -> Kept | None:
     """The recorded pass that these are all the chips of, in its order."""

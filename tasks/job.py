@@ -37,6 +37,8 @@ class Job:
     chip_size: tuple[int, int]
     notice: str | None = None
     """What the user should know about how this model is explained."""
+    seen_bytes: int = 0
+    """Bytes of what the model sees of a chip: the normalised chip, its embedding, the layers' features; 0 where no model was asked."""
 
     @property
     def recipe(self) -> Recipe:
@@ -61,7 +63,7 @@ def prepare_job(warehouse: Warehouse, settings: Settings) -> Job:
     """
     engine = _engine(recipe_of(settings), "cpu")
     model, matcher, layers = engine.model, engine.matcher, engine.layers
-    engine.try_layers()
+    seen = engine.try_layers()
     prints = fingerprints(
         settings,
         READER,
@@ -72,7 +74,14 @@ def prepare_job(warehouse: Warehouse, settings: Settings) -> Job:
         copies.identity(),
     )
     return Job(
-        warehouse, settings, prints, layers, model.weights_sha256, model.chip.size, engine.explainer.notice
+        warehouse,
+        settings,
+        prints,
+        layers,
+        model.weights_sha256,
+        model.chip.size,
+        engine.explainer.notice,
+        seen.nbytes,
     )
 
 

@@ -1,17 +1,15 @@
 """How much memory a task may take, and what a process needs: the one place that says so.
 
-Of a photo with P pixels a process holds, one photo at a time:
+Photos are decoded one at a time. Of one with P pixels a process holds at most, measured: 8 P bytes while it is decoded and a chip, a
+view and hashes are made of its cut (4 P in the decoder or the resizer, 3 P as an array, the rest a band that changes format); 12 P
+where EXIF turns it or the JPEG is progressive; 17 P of a WEBP. Then the cut is dropped. What is left has the size of the model's
+input and of the matcher's view, however large the photo was. So a process takes about
 
-    file + 8 P bytes      while it is decoded (4 P in the decoder, 3 P as an array, another 4 P where EXIF turns it);
-    7 P bytes             while chip, view and hashes are made of its cut (3 P, and 4 P in the resizer); 3 P more where it is turned.
+    1 GB (interpreter, torch, a small model) + the model and its passes + 8 to 17 bytes x P + the file
+    + 1/16 of the limit (views kept) + 1/4 of the limit (photos held at once) + rows that wait to be written
 
-Progressive JPEGs take up to 6 P more inside their decoder, WEBP 8 P. Then the cut is dropped, and what is left of the photo has
-the size of the model's input and of the matcher's view, however large the photo was. So the peak of a process is about
-
-    1 GB (interpreter, torch, a small model) + what the model adds + 10 bytes x P + the batch's activations
-    + 1/16 of the limit (views kept) + 1/4 of the limit (photos held at once)
-
-and does not grow with the number of photos in a shard, except by the shard's rows (0.3 MB of keypoints per photo).
+where P is that of the largest photo. Only the last term grows with a shard: 0.3 MB of keypoints for each of its photos. The chips
+that enter the network in one pass do not follow from the limit: how a sum is rounded may depend on their number.
 """
 
 from __future__ import annotations

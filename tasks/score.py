@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from schemas.failures import Failure
 from tasks.embed import stored_features
 from tasks.finding_rows import rows_of, signal_row
 from tasks.job import Job, explainer_of, matcher_of, model_of
+from tasks.memory import photos_at_once
 from tasks.pair_order import close_together, parts
 from tasks.photo_files import SEEN_BY, VIEWS
 from tasks.shards import ShardResult, Stage, Stopwatch, chunks, commit, or_failure
@@ -29,7 +31,10 @@ R = TypeVar("R")
 Photo = Mapping[str, Any]
 _MOST_PHOTOS = 2000
 """Photos in one shard. Of each a worker holds its features on the device (0.5 MB for MiewID's shape at 440 px: 152 x 28 x 28 in
-single precision), and its chip and its keypoints on the host (0.6 and 0.5 MB): 1 GB and 2.2 GB at most."""
+single precision), and its chip and its keypoints on the host (0.6 and 0.5 MB): 1 GB of a device at most. Of the host no more
+than `photos_at_once` allows: larger shards are scored in parts."""
+_BYTES_OF_A_KEYPOINT = 4 * (256 + 3)
+"""A descriptor in single precision, as long as they get, with its place and strength."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,26 @@ class Sight:
 def score_shard(job: Job, shard: ScoreShard) -> ShardResult:
     """Score the pairs of one shard and commit matches, relevances, signals and scores, in this order."""
     watch = Stopwatch()
+    tables: dict[str, list[dict[str, Any]]] = {name: [] for name in stages.SCORE.tables}
+    failures: list[Failure] = []
+    for pairs in parts(shard.pairs, len(shard.pairs), photos_at_once(bytes_of_a_photo(job, job.seen_bytes))):
+        part = replace(shard, pairs=tuple(pairs), photos=photos_of(pairs, shard.photos))
+        rows, failed = _scored(job, part, watch)
+        failures += failed
+        for table, some in rows.items():
+            tables[table] += some
+    return commit(job, SCORE, shard.name, tables, {"scores": failures}, watch)
+
+
+def bytes_of_a_photo(job: Job, seen_bytes: int) -> int:
+    """Bytes that a photo takes while it is held for its pairs: its chip, what the model sees of it, and its local features."""
+    return 3 * math.prod(job.chip_size) + seen_bytes + _BYTES_OF_A_KEYPOINT * job.settings.max_keypoints
+
+
+def _scored(
+    job: Job, shard: ScoreShard, watch: Stopwatch
+) -> tuple[dict[str, list[dict[str, Any]]], list[Failure]]:
+    """Rows by table, and failures of pairs, of as many photos as are held at once."""
     lost: list[Failure] = []
     seen = _see(job, shard, lost, watch)
     local = local_features(job, shard.photos, shard.keypoint_shards)
@@ -108,8 +133,7 @@ def score_shard(job: Job, shard: ScoreShard) -> ShardResult:
     with _on_threads(job, pairs, local) as evidence_of:
         with watch.in_engine():
             relevance = _relevances(job, pairs, seen, lost)
-        tables, failures = _rows(job, shard, pairs, seen, relevance, evidence_of, lost, watch)
-    return commit(job, SCORE, shard.name, tables, {"scores": failures}, watch)
+        return _rows(job, shard, pairs, seen, relevance, evidence_of, lost, watch)
 
 
 def _rows(

@@ -76,6 +76,10 @@ class ReIdModel:
         std = torch.tensor(self.chip.std, device=self.device).view(3, 1, 1)
         return (stacked - mean) / std
 
+    def grey_chip(self) -> Tensor:
+        """A chip that shows nothing (3, H, W), to try the network on."""
+        return self.normalise([np.full((*self.chip.size, 3), 128, dtype=np.uint8)])[0]
+
 
 def load_model(
     source: str | Path = EMBEDDED,

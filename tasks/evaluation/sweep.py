@@ -30,8 +30,10 @@ from schemas import stages
 from schemas.failures import Failure
 from schemas.fingerprints import sweep_fingerprint
 from tasks.job import Job, engine_of, model_of
+from tasks.memory import photos_at_once
+from tasks.pair_order import parts
 from tasks.photo_files import VIEWS
-from tasks.score import Pair, Photo, shard_of
+from tasks.score import Pair, Photo, bytes_of_a_photo, photos_of, shard_of
 from tasks.shards import ShardResult, Stage, Stopwatch, chunks, commit, or_failure
 from tasks.warehouse import shard_name
 
@@ -65,8 +67,8 @@ def plan_sweep(
     pairs: Sequence[Pair], photos: Mapping[str, Photo], sweep: Sweep, size: int
 ) -> list[SweepShard]:
     """Shards of pairs sorted by their photos: names tell what is done of a sweep, so that pairs must always fall alike."""
-    parts = chunks(sorted(pairs, key=lambda p: (p.photo_a, p.photo_b)), size)
-    return [SweepShard(s.pairs, s.photos, sweep) for s in (shard_of(part, photos, {}) for part in parts)]
+    chunked = chunks(sorted(pairs, key=lambda p: (p.photo_a, p.photo_b)), size)
+    return [SweepShard(s.pairs, s.photos, sweep) for s in (shard_of(part, photos, {}) for part in chunked)]
 
 
 def sweep_partition(job: Job, sweep: Sweep) -> str:
@@ -82,19 +84,27 @@ def sweep_shard(job: Job, shard: SweepShard) -> ShardResult:
     A pair of which a photo cannot be read has no rows. A variant that fails for a pair has no value, and a row in
     `failures`; one that the network does not allow, such as a preset on the general path, has no value only.
     """
-    watch, work = Stopwatch(), _Work(job, shard)
-    work.see(watch)
-    with watch.in_engine():
-        for layer in shard.sweep.layers:
-            work.measure_coverage(layer)
-    for name, weights in shard.sweep.matchers:
-        work.measure_residuals(name, weights, watch)
-    tables, failures = {"measurements": work.rows}, {"measurements": work.failures()}
-    return commit(job, SWEEP, shard.name, tables, failures, watch, sweep_partition(job, shard.sweep))
+    watch, sweep = Stopwatch(), shard.sweep
+    explainer = LayerExplainer(model_of(job).network, sweep.layers, precision=job.settings.precision)
+    rows: list[dict[str, Any]] = []
+    failures: list[Failure] = []
+    most = photos_at_once(bytes_of_a_photo(job, explainer.see(model_of(job).grey_chip()).nbytes))
+    for pairs in parts(shard.pairs, len(shard.pairs), most):
+        work = _Work(job, replace(shard, pairs=tuple(pairs), photos=photos_of(pairs, shard.photos)))
+        work.see(explainer, watch)
+        with watch.in_engine():
+            for layer in sweep.layers:
+                work.measure_coverage(layer)
+        for name, weights in sweep.matchers:
+            work.measure_residuals(name, weights, watch)
+        rows += work.rows
+        failures += work.failures()
+    tables, failed = {"measurements": rows}, {"measurements": failures}
+    return commit(job, SWEEP, shard.name, tables, failed, watch, sweep_partition(job, sweep))
 
 
 class _Work:
-    """What has been found out about one shard so far."""
+    """What has been found out so far about a shard, or about as many of its pairs as have their photos in memory at once."""
 
     def __init__(self, job: Job, shard: SweepShard) -> None:
         self.job, self.shard, self.sweep = job, shard, shard.sweep
@@ -106,10 +116,9 @@ class _Work:
         self._of_pairs: list[Failure] = []
         self._spent: dict[tuple[str, ...], float] = defaultdict(float)
 
-    def see(self, watch: Stopwatch) -> None:
+    def see(self, explainer: LayerExplainer, watch: Stopwatch) -> None:
         """One forward pass per photo, for all layers."""
         model, chosen = model_of(self.job), self.job.settings
-        explainer = LayerExplainer(model.network, self.sweep.layers, precision=chosen.precision)
         for photo in self.shard.photos:
             with or_failure(self._of_photos, "sweep", photo["photo_id"]):
                 chip, _ = VIEWS.views(photo, chosen.max_pixels, model.chip, chosen.view_side).pictures

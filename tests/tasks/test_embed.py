@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tasks import embed
 from tasks.embed import embed_chips, embed_shard, plan_embed, stored_features
 from tasks.ingest import ingest_shard
 from tasks.job import Job, matcher_of, model_of
+from tasks.memory import within_memory
 from tasks.photo_files import ViewCache
 from tasks.warehouse import Warehouse
 from tests.poison import encoded
@@ -254,6 +256,26 @@ def test_one_shard_twice_gives_the_same_bytes(done: Stages, tmp_path: Path) -> N
     again, first = files_of(job.warehouse), files_of(done.warehouse)
     assert {path.partition("/")[0] for path in again} >= {"photos", "embeddings", "keypoints"}
     assert again == {path: first[path] for path in again}
+
+
+def test_little_memory_gives_the_same_bytes(
+    done: Stages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chips wait for the model in groups of whole batches, and no view is kept."""
+    job = Job(**{**vars(done.job), "warehouse": Warehouse(str(tmp_path / "w"))})
+    job = replace(job, settings=job.settings.model_copy(update={"batch_size": 3}))
+    shard, wanted = done.embed[0], replace(job, warehouse=Warehouse(str(tmp_path / "wanted")))
+    embed_shard(wanted, shard)
+    waited, embed_all_at_once = [], embed.embed_chips
+    monkeypatch.setattr(embed, "VIEWS", ViewCache(0))
+    monkeypatch.setattr(
+        embed, "embed_chips", lambda of, chips: (waited.append(len(chips)), embed_all_at_once(of, chips))[1]
+    )
+    with within_memory(1):
+        embed_shard(job, shard)
+    assert len(waited) > 1
+    assert set(waited[:-1]) == {3}
+    assert files_of(job.warehouse) == files_of(wanted.warehouse)
 
 
 def test_a_shard_that_breaks_off_is_not_done(

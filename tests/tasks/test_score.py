@@ -17,6 +17,7 @@ from pairx_engine.tuning import Tuning
 from tasks import score
 from tasks.embed import stored_features
 from tasks.job import Job, matcher_of, model_of
+from tasks.memory import within_memory
 from tasks.photo_files import ViewCache
 from tasks.score import Pair, plan_score, score_shard
 from tasks.shards import Stopwatch
@@ -361,6 +362,16 @@ def test_in_company_too_a_failure_is_one_photos(
     failures = elsewhere.warehouse.read("failures", elsewhere.prints.scores).to_pylist()
     assert {(f["item"], f["code"]) for f in failures} == {(i, "internal_error") for i in failed}
     assert (result.rows, result.failed) == (len(shard.pairs) - len(failed), len(failed))
+
+
+def test_a_shard_scored_in_parts_for_want_of_memory_has_the_same_bytes(done: Stages, elsewhere: Job) -> None:
+    shard = done.score[0]
+    assert len(shard.photos) > 4
+    with within_memory(1):
+        score_shard(elsewhere, shard)
+    again, first = files_of(elsewhere.warehouse), files_of(done.warehouse)
+    assert {path.partition("/")[0] for path in again} >= {"matches", "relevances", "scores"}
+    assert again == {path: first[path] for path in again}
 
 
 def test_a_lost_photo_fails_its_pairs_and_no_others(

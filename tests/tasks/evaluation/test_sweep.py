@@ -15,6 +15,7 @@ from pairx_engine.relevance import LayerExplainer
 from tasks.evaluation import sweep as module
 from tasks.evaluation.sweep import Sweep, SweepShard, plan_sweep, sweep_partition, sweep_shard
 from tasks.job import Job
+from tasks.memory import within_memory
 from tasks.photo_files import ViewCache
 from tasks.score import Pair, ScoreShard, plan_score, score_shard
 from tasks.warehouse import Warehouse
@@ -139,6 +140,20 @@ def test_every_variant_has_one_row_per_pair(scored: ScoreShard, place: Callable[
                 for preset in sweep.presets for reduction in ("abs_of_sum", "signed_sum")
             }  # fmt: skip
             assert len(same) == 1, "both presets share their rules, and coverage takes magnitudes"
+
+
+def test_a_shard_swept_in_parts_for_want_of_memory_has_the_same_values(
+    shard: SweepShard, place: Callable[..., Job]
+) -> None:
+    whole, parts = place("whole"), place("parts")
+    sweep_shard(whole, shard)
+    with within_memory(1):
+        sweep_shard(parts, shard)
+
+    def values(job: Job) -> list[str]:
+        return sorted(repr({**row, "seconds": None}) for row in measured(job, SMALL))
+
+    assert values(parts) == values(whole)
 
 
 def test_a_photo_that_changed_fails_its_pairs_and_no_other(

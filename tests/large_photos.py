@@ -1,0 +1,107 @@
+"""A catalogue of large photos without boxes, and what processing it takes of a process's memory.
+
+`python -m tests.large_photos FOLDER PIXELS FEW MANY` prints, as JSON, by how many bytes the peak of one process grows in each stage
+when a shard holds MANY such photos instead of FEW.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from schemas.settings import Settings
+from tasks.evaluation.candidates import sweep_of
+from tasks.evaluation.faithfulness import Protocol, faithfulness_shard, plan_faithfulness
+from tasks.evaluation.sweep import plan_sweep, sweep_shard
+from tasks.job import prepare_job
+from tasks.score import Pair
+from tasks.shards import peak_bytes
+from tasks.warehouse import Warehouse
+from tests.small_catalogue import TINY, Stages, read_small
+
+_KINDS = 4
+
+
+def write_large_photos(folder: Path, count: int, pixels: int) -> Path:
+    """`metadata.csv` of JPEGs of about so many pixels, 3:2, two of each name.
+
+    There are a few pictures: smooth shapes with a camera's grain. Photos of one picture differ in what follows the JPEG's end.
+    """
+    (folder / "images").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    height = round((pixels / 1.5) ** 0.5)
+    width = round(1.5 * height)
+    grain = rng.integers(-6, 7, (height, width, 1), dtype=np.int16)
+    pictures = []
+    for _ in range(min(_KINDS, count)):
+        shapes = Image.fromarray(rng.integers(0, 256, (16, 24, 3), dtype=np.uint8))
+        smooth = np.asarray(shapes.resize((width, height), Image.Resampling.BICUBIC))
+        buffer = io.BytesIO()
+        Image.fromarray((smooth + grain).clip(0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=85)
+        pictures.append(buffer.getvalue())
+    lines = ["image_id,identity,path"]
+    for i in range(count):
+        (folder / "images" / f"{i:03}.jpg").write_bytes(pictures[i % len(pictures)] + b"%d" % i)
+        lines.append(f"p{i:03},n{i // 2},images/{i:03}.jpg")
+    metadata = folder / "metadata.csv"
+    metadata.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return metadata
+
+
+def peaks(metadata: Path, warehouse: Path, size: int) -> dict[str, int]:
+    """The process's peak after each stage, the catalogue's photos in one shard; those of an evaluation work on a few pairs."""
+    settings = Settings(**{**TINY, "photos_per_shard": size, "pairs_per_shard": 1000})
+    stages = Stages(prepare_job(Warehouse(str(warehouse)), settings), read_small(metadata))
+    found = {}
+    for name in ("ingest", "embed", "retrieve", "score", "verify", "judge", "flag", "draw"):
+        getattr(stages, f"_{name}")()
+        found[name] = peak_bytes()
+    job, photos = stages.job, stages.photos()
+    rows = job.warehouse.read("pairs", job.prints.pairs).to_pylist()[: size // 2]
+    pairs = [Pair(row["pair_id"], row["photo_a"], row["photo_b"]) for row in rows]
+    tried = sweep_of(job, (), {})
+    for shard in plan_sweep(pairs, photos, tried, size):
+        sweep_shard(job, shard)
+    found["sweep"] = peak_bytes()
+    listed = [{**vars(pair), "correct": i % 2 == 0} for i, pair in enumerate(pairs[: size // 4])]
+    for shard in plan_faithfulness(listed, photos, Protocol(methods=("gradient",))):
+        faithfulness_shard(job, shard)
+    found["faithfulness"] = peak_bytes()
+    return found
+
+
+def in_a_thread(work: Callable[[], Any]) -> None:
+    """Do it as a worker does, not on the main thread: memory comes from other arenas there. Its exception ends the process."""
+    failed: list[BaseException] = []
+
+    def whole() -> None:
+        try:
+            work()
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=whole)
+    thread.start()
+    thread.join()
+    if failed:
+        raise failed[0]
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    place, (wanted, few, many) = Path(sys.argv[1]), map(int, sys.argv[2:5])
+    seen: list[dict[str, int]] = []
+    for how_many in (few, many):
+        listed = write_large_photos(place / f"{how_many}", how_many, wanted)
+        in_a_thread(lambda: seen.append(peaks(listed, place / f"w{how_many}", how_many)))  # noqa: B023
+    last = list(seen[0].values())[-1]
+    print(json.dumps({stage: peak - last for stage, peak in seen[1].items()}))
