@@ -44,7 +44,9 @@ def test_the_first_run_is_complete_and_balanced(undisturbed: Finished, small: Pa
     assert all(shards_of(summary)[stage] > 0 for stage in ("ingest", "embed", "retrieve", "score", "draw"))
     codes = [row["code"] for row in rows_of(warehouse, "failures").values()]
     assert {code: codes.count(code) for code in codes} == BROKEN_CODES
-    assert not check(warehouse).problems
+    report = check(warehouse)
+    assert report.problems == ()
+    assert report.recorded == len(report.listing.by_path) - 1  # each file but the record itself
 
 
 def test_the_first_run_leaves_a_report_and_a_log(undisturbed: Finished) -> None:
@@ -97,7 +99,7 @@ def test_a_second_run_finds_nothing_to_do_also_as_the_deployable_flow_with_plain
     before = files_of(warehouse)
     report = nightly(str(small), warehouse.url, None, {**TINY, "cluster": scheduler})
     assert Path(report).is_file()
-    assert added(before, files_of(warehouse)) == {"runs": 2}
+    assert added(before, files_of(warehouse)) == {"files": 1, "runs": 2}
     (row,) = [r for r in rows_of_runs(warehouse) if r["run_id"] != undisturbed.summary.run_id]
     assert row["status"] == "finished"
     with pytest.raises(CatalogueError):
@@ -174,7 +176,7 @@ def test_another_top_k_keeps_embeddings_and_scores(
     counts = shards_of(summary)
     assert (counts["ingest"], counts["embed"], counts["retrieve"], counts["score"]) == (0, 0, 1, 0)
     assert added(before, files_of(warehouse)).keys() <= {
-        "pairs", "runs", "suspects", "explanations", "current", *JUDGE.tables
+        "pairs", "runs", "files", "suspects", "explanations", "current", *JUDGE.tables
     }  # fmt: skip
     assert summary.balances[1].planned < undisturbed.summary.balances[1].planned
     assert summary.balances[1].ok
@@ -192,7 +194,7 @@ def test_another_matcher_keeps_embeddings_and_pairs(
     assert counts["embed"] > 0
     # Other inliers can make other pairs candidates of copies.
     assert added(before, files_of(warehouse)).keys() - {"copies"} == {
-        "current", "keypoints", "matches", "relevances", "runs", "scores", "signals", "suspects", *JUDGE.tables
+        "current", "files", "keypoints", "matches", "relevances", "runs", "scores", "signals", "suspects", *JUDGE.tables
     }  # fmt: skip
     assert max(len(row["x"]) for row in rows_of(warehouse, "keypoints").values()) <= 64
     views = views_of(undisturbed.warehouse, ("keypoints", "pairs"))
