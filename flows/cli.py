@@ -298,13 +298,21 @@ def _run() -> int:
     except BrokenPipeError:
         return 0
     except Exception as error:
-        if _heard and str(error) == "Query interrupted":
-            # DuckDB heard the signal in the midst of a query, and says so in its own way.
+        if _heard and _of_a_signal(error):
             return _say(_STOPPED, _heard[-1])
         from flows.messages import message_of
 
         return _say(*message_of(error))
     return 0
+
+
+def _of_a_signal(error: BaseException | None) -> bool:
+    """Whether an error comes of a signal: on the way out something else failed, or DuckDB, in a query, said it in its own way."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt | _Terminated) or str(error) == "Query interrupted":
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _say(message: object, code: int) -> int:

@@ -79,13 +79,15 @@ def dask_cluster(settings: Settings) -> Iterator[Cluster]:
 
 
 def run_on_cluster(flow: Flow[[], T], settings: Settings, slot: ContextVar[W], work: W) -> T:
-    """Run a flow that takes no parameters on the cluster of the settings; it finds its work in `slot`."""
+    """Run a flow that takes no parameters on the cluster of the settings; it finds its work in `slot`; see `run_flow`."""
     from prefect_dask import DaskTaskRunner
+
+    from flows.reports import run_flow
 
     with dask_cluster(settings) as cluster:
         token = slot.set(work)
         try:
-            return flow.with_options(task_runner=DaskTaskRunner(address=cluster.address))()
+            return run_flow(flow.with_options(task_runner=DaskTaskRunner(address=cluster.address)))
         finally:
             slot.reset(token)
 

@@ -21,6 +21,7 @@ from prefect import flow
 from flows.cluster import pairs_per_shard, run_on_cluster
 from flows.nightly import RunOptions, embed_photos, ingest_photos
 from flows.progress import Reporter
+from flows.reports import outcome_kept
 from flows.stages import StageRunner
 from pairx_engine.evaluation.choice import Choice, ScoreSettings, choose
 from pairx_engine.evaluation.separation import DEFAULT, Binning
@@ -125,7 +126,7 @@ def evaluate(
 @flow(name="pairx-evaluate")
 def process() -> Evaluated:
     """All steps on the flow's task runner; see `flows.nightly.process` for why it takes nothing."""
-    return _process_work()
+    return outcome_kept(_process_work)
 
 
 def _process_work() -> Evaluated:

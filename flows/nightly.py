@@ -17,6 +17,7 @@ from prefect import flow
 
 from flows.cluster import pairs_per_shard, run_on_cluster
 from flows.progress import Reporter, Silent
+from flows.reports import outcome_kept
 from flows.stages import StageRunner
 from schemas.catalogue import Catalogue, read_catalogue
 from schemas.errors import PairxError
@@ -118,7 +119,7 @@ def process() -> RunSummary:
     It takes no parameters and refers to functions only: Prefect sends a flow's parameters to its server as JSON, and the
     flow itself, with all that its code refers to, to every worker.
     """
-    return _process_work()
+    return outcome_kept(_process_work)
 
 
 def _process_work() -> RunSummary:

@@ -13,14 +13,16 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 from flows.prefect_api import require_answer
 from schemas.errors import PairxError, SettingsError
 
-_START_SECONDS = 90.0
+_START_SECONDS = 240.0
+"""Its own code alone takes ten; a busy machine stretches that."""
 _SERVE = """
 import os, runpy, sys, threading
 threading.Thread(target=lambda: (sys.stdin.buffer.read(), os._exit(0)), daemon=True).start()
@@ -31,10 +33,20 @@ runpy.run_module("prefect", run_name="__main__", alter_sys=True)
 _QUIET = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
-    "PREFECT_LOGGING_LEVEL": "WARNING",
-    "PREFECT_LOGGING_TO_API_ENABLED": "false",
     "PREFECT_CLI_PROMPT": "false",
 }
+_OF_A_RUN = {
+    # A run needs no Prefect to be right: what is not answered soon is done without.
+    "PREFECT_CLIENT_MAX_RETRIES": "1",
+    "PREFECT_API_REQUEST_TIMEOUT": "10",
+    # Asked once, before anything starts. Each new worker process would ask again, and fail where the API died meanwhile.
+    "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false",
+    # One message for the user is enough; Prefect's own, in every process, would come before it with tracebacks.
+    "PREFECT_LOGGING_LEVEL": "CRITICAL",
+    "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
+    "PREFECT_LOGGING_TO_API_ENABLED": "false",
+}
+"""Settings of Prefect in the processes of a run; what the environment says goes before them."""
 
 
 def refuse_unreachable(cluster: str) -> None:
@@ -54,33 +66,56 @@ def prefect_server() -> Iterator[str]:
     The environment carries the URL to worker processes. Raises `SettingsError` when the configured API does not answer, and
     `PairxError` when the server does not come up.
     """
-    configured = _configured()
-    if configured:
-        require_answer(configured)
-        yield configured
-        return
-    with tempfile.TemporaryDirectory(prefix="pairx-prefect-") as home:
-        port = _free_port()
-        url = f"http://127.0.0.1:{port}/api"
-        ours = {**_QUIET, "PREFECT_HOME": home, "PREFECT_API_URL": url}
-        before = {key: os.environ.get(key) for key in ours}
-        os.environ.update(ours)
-        process = _start(port, Path(home) / "server.log")
-        try:
-            _wait_until_healthy(process, url, Path(home) / "server.log")
-            from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
-
-            with temporary_settings(updates={PREFECT_API_URL: url, PREFECT_HOME: Path(home)}):
+    with _environment({key: value for key, value in _OF_A_RUN.items() if key not in os.environ}):
+        configured = _configured()
+        if configured:
+            require_answer(configured)
+            with _settings(_OF_A_RUN):
+                yield configured
+            return
+        with tempfile.TemporaryDirectory(prefix="pairx-prefect-") as home:
+            port = _free_port()
+            url = f"http://127.0.0.1:{port}/api"
+            places = {"PREFECT_HOME": home, "PREFECT_API_URL": url}
+            with (
+                _environment(_QUIET | places),
+                _serving(port, url, Path(home)),
+                _settings(_OF_A_RUN | places),
+            ):
                 yield url
-        finally:
-            process.terminate()
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            for key, value in before.items():
-                os.environ.pop(key, None) if value is None else os.environ.__setitem__(key, value)
+
+
+@contextmanager
+def _environment(ours: Mapping[str, str]) -> Iterator[None]:
+    before = {key: os.environ.get(key) for key in ours}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            os.environ.pop(key, None) if value is None else os.environ.__setitem__(key, value)
+
+
+def _settings(names: Iterable[str]) -> AbstractContextManager[Any]:
+    """Prefect's settings as the environment has them now: it may have been imported before."""
+    from prefect import settings
+
+    return settings.temporary_settings(updates={getattr(settings, name): os.environ[name] for name in names})
+
+
+@contextmanager
+def _serving(port: int, url: str, home: Path) -> Iterator[None]:
+    process = _start(port, home / "server.log")
+    try:
+        _wait_until_healthy(process, url, home / "server.log")
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def _configured() -> str | None:
@@ -103,7 +138,8 @@ def _free_port() -> int:
 def _start(port: int, log: Path) -> subprocess.Popen[bytes]:
     # The run has no schedules to keep and no one looks at its page: neither services nor dashboard.
     options = ["--host", "127.0.0.1", "--port", str(port), "--no-ui", "--no-services"]
-    environment = {k: v for k, v in os.environ.items() if k != "PREFECT_API_URL"}
+    environment = {k: v for k, v in os.environ.items() if k not in ("PREFECT_API_URL", *_OF_A_RUN)}
+    environment["PREFECT_LOGGING_LEVEL"] = "WARNING"
     with log.open("wb") as file:
         return subprocess.Popen(  # noqa: S603 - a fixed command of this interpreter
             [sys.executable, "-c", _SERVE, "server", "start", *options],

@@ -8,12 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Generic, TypeVar
-from uuid import UUID
 
-from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 from prefect.futures import as_completed
 
 from flows.progress import Reporter
+from flows.reports import Reports
 from flows.shard_tasks import Work, ended_its_workers, process_shard
 from schemas.errors import PairxError
 from tasks.job import Job
@@ -59,18 +58,13 @@ class Try(Generic[S]):
         ]
 
 
-def _progress_artifact(stage: str) -> UUID:
-    artifact = create_progress_artifact(0.0, key=f"pairx-{stage}")
-    assert isinstance(artifact, UUID)  # a coroutine only where the flow is asynchronous
-    return artifact
-
-
 class StageRunner:
     """Runs stages one after another inside a flow and keeps their logs."""
 
     def __init__(self, job: Job, reporter: Reporter) -> None:
         self._job = job
         self._reporter = reporter
+        self._reports = Reports()
         self._seconds = 60 * job.settings.shard_minutes
         self.logs: list[StageLog] = []
 
@@ -119,7 +113,7 @@ class StageRunner:
         lines = ["| stage | shards | rows | failed | seconds |", "| --- | --- | --- | --- | --- |"]
         lines += [f"| {s.stage} | {s.shards} | {s.rows} | {s.failed} | {s.seconds:.1f} |" for s in self.logs]
         text = "\n".join([*(f"- {balance}" for balance in sums), f"- report: `{report}`", "", *lines])
-        create_markdown_artifact(key="pairx-run", markdown=text, description="PAIR-X nightly run")
+        self._reports.summary("pairx-run", text, "PAIR-X nightly run")
 
     def _collect(self, stage: Stage[S, R], shards: Sequence[S]) -> tuple[list[R], list[BaseException]]:
         """Submit all shards and take their results as they finish; results come back in the shards' order."""
@@ -132,7 +126,7 @@ class StageRunner:
             retry_jitter_factor=1,
         )
         waiting = iter(enumerate(shards))
-        artifact, said = _progress_artifact(stage.name), time.monotonic()
+        artifact, said = self._reports.begin(f"pairx-{stage.name}"), time.monotonic()
         outcomes: dict[Key, R] = {}
         errors: list[BaseException] = []
         deadly: list[Try[S]] = []
@@ -157,11 +151,11 @@ class StageRunner:
             self._reporter.advance(stage.size(shard))
             done = len(outcomes) + len(errors)
             if time.monotonic() - said > _ARTIFACT_EVERY or done == len(shards):
-                update_progress_artifact(artifact, 100.0 * done / len(shards))
+                self._reports.progress(artifact, 100.0 * done / len(shards))
                 said = time.monotonic()
         if deadly:
             self._isolate(stage, attempt, deadly, outcomes, errors)
-            update_progress_artifact(artifact, 100.0)
+            self._reports.progress(artifact, 100.0)
         return [outcomes[key] for key in sorted(outcomes)], errors
 
     def _isolate(
