@@ -107,20 +107,26 @@ def ask(
     if tables:
         _print(describe(None, query))
         return
+    if query is None and not sys.stdin.isatty():
+        query = sys.stdin.read()
     limit = TimeLimit(seconds)
-    with _analyst(warehouse, run_id, memory, limit) as connection:
-        if query is None and sys.stdin.isatty():
+    with _analyst(warehouse, query, run_id, memory, limit) as connection:
+        if query is None:
             prompt(connection, kind=kind, seconds=seconds)
             return
-        for piece in answer(connection, sys.stdin.read() if query is None else query, kind, limit):
+        for piece in answer(connection, query, kind, limit):
             print(piece, end="")
 
 
 @contextmanager
 def _analyst(
-    warehouse: str, run_id: str | None = None, memory: str = MEMORY, limit: TimeLimit | None = None
+    warehouse: str,
+    query: str | None,
+    run_id: str | None = None,
+    memory: str = MEMORY,
+    limit: TimeLimit | None = None,
 ) -> Iterator[DuckDBPyConnection]:
-    connection = connect_analyst(warehouse, run_id, memory, limit=limit)
+    connection = connect_analyst(warehouse, run_id, memory, limit=limit, query=query)
     try:
         yield connection
     finally:
@@ -159,6 +165,29 @@ SUSPECT_ORDERS = ("probability", "kind")
 """What `pairx suspects` orders by."""
 
 
+_SUSPECTS = """
+SELECT
+    rank,
+    kind,
+    round(probability, 3) AS probability,
+    blamed_photo,
+    CASE
+        WHEN blamed_photo = photo_a THEN identity_a
+        WHEN blamed_photo = photo_b THEN identity_b
+        WHEN identity_a = identity_b OR proposed_name = identity_b THEN identity_a
+        WHEN proposed_name = identity_a THEN identity_b
+    END AS name,
+    proposed_name,
+    round(expected, 3) AS expected_share_so_far,
+    photo_a, identity_a, photo_b, identity_b, reason
+FROM suspects
+JOIN expected_precision USING (rank)
+WHERE list_contains($kinds, kind)
+ORDER BY if($by_kind, list_position($known, kind), 0), rank
+LIMIT $top
+"""
+
+
 def print_suspects(warehouse: str, top: int, kinds: Sequence[str], order: str, output: str) -> None:
     """The first suspects, of some kinds if wanted; `SettingsError` for an unknown kind or order."""
     known = list(suspect_rules())
@@ -167,7 +196,7 @@ def print_suspects(warehouse: str, top: int, kinds: Sequence[str], order: str, o
             raise SettingsError(f"there is no kind of suspects {kind!r}", f"use {kinds_in_words()}")
     if order not in SUSPECT_ORDERS:
         raise SettingsError(f"suspects have no order {order!r}", f"use {' or '.join(SUSPECT_ORDERS)}")
-    with _analyst(warehouse) as connection:
+    with _analyst(warehouse, _SUSPECTS) as connection:
         found = stoppable(
             connection,
             lambda: connection.execute(
@@ -179,7 +208,7 @@ def print_suspects(warehouse: str, top: int, kinds: Sequence[str], order: str, o
     _print(format_result(found, _format(output)))
 
 
-_NEWEST = "SELECT run_id FROM runs WHERE status = 'finished' ORDER BY run_id DESC LIMIT 1"
+_NEWEST = "SELECT run_id FROM current_run WHERE status = 'finished'"
 
 
 def newest_report(warehouse: str) -> None:
@@ -187,7 +216,7 @@ def newest_report(warehouse: str) -> None:
     from tasks.run_log import report_path
     from tasks.warehouse import Warehouse
 
-    with _analyst(warehouse) as connection:
+    with _analyst(warehouse, _NEWEST) as connection:
         rows = stoppable(connection, lambda: connection.execute(_NEWEST).fetchall(), TimeLimit())
     if not rows:
         raise PairxError(f"no run has finished in {warehouse}", "pairx run CATALOGUE --warehouse URL")

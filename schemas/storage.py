@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, TypeVar
+from inspect import signature
+from typing import Any, TypeVar, cast
 
 from fsspec.config import conf
 from fsspec.core import url_to_fs
@@ -73,16 +74,22 @@ class Storage:
         """Whether the files are those of this machine."""
         return isinstance(self.filesystem, LocalFileSystem)
 
-    def probe(self, writing: str | None = None) -> None:
-        """See within seconds whether the store can be used: raises `NoStorage` where it cannot be reached or refuses us.
+    def probe(self, writing: str | None = None) -> set[str]:
+        """See within seconds whether the store can be used; returns the names of what lies right below the root.
 
-        `writing` names a file that is put and removed again, to see that this is allowed, too.
+        Raises `NoStorage` where it cannot be reached or refuses us. `writing` names a file that is put and removed again, to see that this is allowed, too.
         """
         patience = {"timeout": _PROBE_SECONDS} if self.filesystem.async_impl else {}
         self.filesystem.invalidate_cache(self.root)
+        found: list[str] = []
         try:
             with suppress(FileNotFoundError):  # nothing is there yet
-                self._tried("list", self.root, lambda: self.filesystem.ls(self.root, **patience), quick=True)
+                found = self._tried(
+                    "list",
+                    self.root,
+                    lambda: self.filesystem.ls(self.root, detail=False, **patience),
+                    quick=True,
+                )
             if writing is not None:
                 self._tried(
                     "write", writing, lambda: self.filesystem.pipe_file(writing, b"", **patience), quick=True
@@ -92,10 +99,15 @@ class Storage:
                 )
         except StorageError as error:
             raise NoStorage(error.message, error.cure) from error
+        return set(map(_name, found))
 
     def get(self, path: str, start: int = 0, end: int | None = None) -> bytes:
-        """The bytes of a file, or of its range [start, end), by one request."""
+        """The bytes of a file, of its range [start, end), or, with a negative start, of its end, by one request."""
         return self._tried("read", path, lambda: bytes(self.filesystem.cat_file(path, start=start, end=end)))
+
+    def size(self, path: str) -> int:
+        """The bytes of a file."""
+        return self._tried("read", path, lambda: int(self.filesystem.size(path)))
 
     def put(self, path: str, data: bytes) -> None:
         """Put a file whole, over what is there."""
@@ -114,12 +126,28 @@ class Storage:
         return self.put_once(path, data) or self.get(path) == data
 
     def find(self, folder: str) -> dict[str, Stored]:
-        """All files below a folder, at any depth, by path: one request per thousand. None where there is no such folder."""
+        """All files below a folder, at any depth, by path: one request per thousand. None where there is no such folder.
+
+        On this machine only names are looked at, and sizes are -1.
+        """
+        if self.is_local:
+            return {f"{at}/{name}": Stored(-1, "") for at, _, names in os.walk(folder) for name in names}
         try:
             found = self._tried("list", folder, lambda: self._find(folder))
         except FileNotFoundError:
             return {}
         return {str(path): Stored(int(info.get("size") or 0), _tag(info)) for path, info in found.items()}
+
+    def names(self, folder: str) -> set[str]:
+        """Names of what lies right in a folder."""
+
+        def attempt() -> list[str]:
+            self.filesystem.invalidate_cache(folder)
+            return list(self.filesystem.ls(folder, detail=False))
+
+        with suppress(FileNotFoundError, NotADirectoryError):
+            return {_name(path) for path in self._tried("list", folder, attempt)}
+        return set()
 
     def remove(self, paths: Sequence[str]) -> None:
         """Remove files; one that is gone already is no error."""
@@ -147,8 +175,13 @@ class Storage:
 
     def _find(self, folder: str) -> Mapping[str, Mapping[str, Any]]:
         self.filesystem.invalidate_cache(folder)
-        found: Mapping[str, Mapping[str, Any]] = self.filesystem.find(folder, detail=True)
-        return found
+        parent, _, name = folder.rpartition("/")
+        if parent and "prefix" in signature(self.filesystem.find).parameters:
+            # Asked for a folder that is not there, these clients would send two requests more, to see whether it is a file.
+            found = self.filesystem.find(parent, detail=True, prefix=f"{name}/")
+        else:
+            found = self.filesystem.find(folder, detail=True)
+        return cast("Mapping[str, Mapping[str, Any]]", found)
 
     def _remove(self, paths: Sequence[str]) -> None:
         with suppress(FileNotFoundError):
@@ -183,6 +216,10 @@ def _options(url: str) -> dict[str, Any]:
     ours = _OPTIONS.get("s3" if protocol == "s3a" else protocol, {})
     theirs = conf.get(protocol, {})
     return {name: {**values, **theirs.get(name, {})} for name, values in ours.items()}
+
+
+def _name(path: str) -> str:
+    return path.rstrip("/").rpartition("/")[2]
 
 
 def _tag(info: Mapping[str, Any]) -> str:

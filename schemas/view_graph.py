@@ -74,16 +74,20 @@ def _parser() -> duckdb.DuckDBPyConnection:
     return duckdb.connect(":memory:", config={"threads": 1})
 
 
+def syntax_tree(query: str) -> dict[str, Any]:
+    """What DuckDB's parser makes of a query, whatever it names: `error`, and `statements` if there is none."""
+    rows = _parser().cursor().execute("SELECT json_serialize_sql(CAST(? AS VARCHAR))", [query]).fetchall()
+    tree: dict[str, Any] = json.loads(rows[0][0])
+    return tree
+
+
 @lru_cache(maxsize=256)
 def relations(name: str, query: str) -> Counter[str]:
     """Views and tables that a query reads, and how often; names that it gives to parts of itself are not among them.
 
     Raises `SettingsError` for what is not one SELECT; `name` is what its message calls the query.
     """
-    text = (
-        _parser().cursor().execute("SELECT json_serialize_sql(CAST(? AS VARCHAR))", [query]).fetchall()[0][0]
-    )
-    parsed = json.loads(text)
+    parsed = syntax_tree(query)
     if parsed["error"] or len(parsed["statements"]) != 1:
         raise SettingsError(
             f"{name}.sql is not one SELECT: {parsed.get('error_message', 'several statements')}",

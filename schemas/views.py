@@ -10,6 +10,7 @@ a snapshot of some views, these read its files instead; the SQL files stay the d
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from itertools import chain
 from pathlib import PurePosixPath
 from typing import Any, Protocol
 
@@ -69,18 +70,18 @@ _READ = """
     FROM read_parquet(?, filename = true, union_by_name = true, hive_types = {'fingerprint': VARCHAR})
 """
 """Without `hive_types` a fingerprint of digits alone would come out as a number."""
-_READ_SNAPSHOT = "FROM read_parquet(?, hive_partitioning = false)"
+READ_SNAPSHOT = "FROM read_parquet(?, hive_partitioning = false)"
 _RELATIONS = """
     SELECT view_name, 'VIEW' FROM duckdb_views() WHERE NOT internal
     UNION ALL SELECT table_name, 'TABLE' FROM duckdb_tables() WHERE NOT internal
 """
 
 
-class Store(Protocol):
-    """What the views need of a warehouse."""
+class Files(Protocol):
+    """A look at the files of a store."""
 
-    def files(self, table: str) -> list[str]:
-        """Committed files of a table, as DuckDB opens them; each lies in the folder ``fingerprint=F`` of its partition."""
+    def files(self, tables: Collection[str]) -> dict[str, list[str]]:
+        """Table -> its files committed by now, as DuckDB opens them; each lies in the folder ``fingerprint=F`` of its partition."""
 
     def attach(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Let the connection open those files."""
@@ -88,13 +89,27 @@ class Store(Protocol):
     def snapshot(self, name: str) -> list[str]:
         """All files in a snapshot's folder, as DuckDB opens them; none where there is no such folder."""
 
+    def ready(self, files: Iterable[str]) -> None:
+        """Hear that these files are about to be read; raises `WarehouseError` for those of a newer version of the program."""
+
+
+class Store(Protocol):
+    """What the views need of a warehouse."""
+
+    def inventory(self) -> Files:
+        """Look at its files."""
+
 
 class NoFiles:
     """A store without a file, to describe the views when there is no warehouse at hand."""
 
-    def files(self, table: str) -> list[str]:
+    def inventory(self) -> Files:
+        """Itself."""
+        return self
+
+    def files(self, tables: Collection[str]) -> dict[str, list[str]]:
         """No file of any table."""
-        return []
+        return {table: [] for table in tables}
 
     def attach(self, connection: duckdb.DuckDBPyConnection) -> None:
         """There is nothing to open."""
@@ -102,6 +117,9 @@ class NoFiles:
     def snapshot(self, name: str) -> list[str]:
         """No file of any snapshot."""
         return []
+
+    def ready(self, files: Iterable[str]) -> None:
+        """There is nothing to read."""
 
 
 Run = str | Mapping[str, Any] | None
@@ -115,9 +133,12 @@ def partitions() -> dict[str, tuple[str, ...]]:
 
 def install_stored_views(connection: duckdb.DuckDBPyConnection, store: Store) -> None:
     """Create ``all_TABLE`` for every table: every committed row of every fingerprint, with `fingerprint` and `shard`."""
-    store.attach(connection)
-    for name in TABLES:
-        _install_stored(connection, "all", name, store.files(name))
+    look = store.inventory()
+    look.attach(connection)
+    found = look.files(TABLES)
+    look.ready(chain.from_iterable(found.values()))
+    for name, files in found.items():
+        install_rows(connection, "all", name, files)
 
 
 def install_views(
@@ -139,7 +160,7 @@ class Views:
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, store: Store) -> None:
         self._connection = connection
-        self._store = store
+        self._store = store.inventory()
         self._graph = ViewGraph(view_files())
         self._written = set(TABLES)
         self._files: dict[str, list[str]] = {}
@@ -173,24 +194,25 @@ class Views:
         to create one takes about as long as to plan its query. Raises `WarehouseError` for an unknown run.
         """
         if self._current is None:
-            _install_macros(self._connection)
+            install_macros(self._connection)
             self._store.attach(self._connection)
             self._kinds = dict(self._connection.execute(_RELATIONS).fetchall())
-        listed = {name: self._store.files(name) for name in TABLES if name in self._written}
+        listed = self._store.files([name for name in TABLES if name in self._written])
         moved = {name for name, files in listed.items() if files != self._files.get(name)}
+        self._store.ready(path for name in moved for path in listed[name])
         for name in moved:
-            _install_stored(self._connection, "all", name, listed[name])
+            install_rows(self._connection, "all", name, listed[name])
         files = self._files | listed
-        current = dict(run) if isinstance(run, Mapping) else _stored_run(self._connection, run)
+        current = dict(run) if isinstance(run, Mapping) else stored_run(self._connection, run)
         snapshot = self._files_of(current.get("snapshot"))
         if current and not snapshot:
             current["snapshot"] = None
         changed = {f"{level}_{name}" for level in ("all", "run") for name in self._written}
         if current != self._current:
-            _install_current_run(self._connection, current)
+            install_current_run(self._connection, current)
             changed.add("current_run")
         for name, prints in partitions().items():
-            before, now = (_partitions(columns or {}, prints) for columns in (self._current, current))
+            before, now = (run_partitions(columns or {}, prints) for columns in (self._current, current))
             if name in moved or before != now:
                 paths = [
                     path for part in now for path in files[name] if PurePosixPath(path).parent.name == part
@@ -200,7 +222,7 @@ class Views:
                         f"CREATE OR REPLACE VIEW run_{name} AS FROM all_{name}"
                     ).fetchall()
                 else:
-                    _install_stored(self._connection, "run", name, paths)
+                    install_rows(self._connection, "run", name, paths)
                 self._run_files[name] = paths
                 changed.add(f"run_{name}")
         if self._current is None:
@@ -224,7 +246,10 @@ class Views:
         """View -> files of a snapshot; none unless it is whole and was made by the same SQL."""
         if snapshot is None or snapshot.partition("-")[0] != definition(self._graph):
             return {}
-        return whole_snapshot(self._store.snapshot(snapshot))
+        found = whole_snapshot(self._store.snapshot(snapshot))
+        if found != self._snapshot:
+            self._store.ready(chain.from_iterable(found.values()))
+        return found
 
     def _install(
         self,
@@ -253,19 +278,20 @@ class Views:
         query, as_table = form
         kind = "TABLE" if as_table else "VIEW"
         if files:
-            self._connection.sql(_READ_SNAPSHOT, params=[files]).create_view(name)
+            self._connection.sql(READ_SNAPSHOT, params=[files]).create_view(name)
         else:
             self._connection.execute(f"CREATE {kind} {name} AS {query}").fetchall()
         self._kinds[name], self._forms[name] = kind, form
 
 
-def _partitions(current: Mapping[str, Any], prints: Iterable[str]) -> list[str]:
+def run_partitions(current: Mapping[str, Any], prints: Iterable[str]) -> list[str]:
     """Folders of the rows that a run stores under some of its fingerprints."""
     found = (current.get(f"{name}_fingerprint") for name in prints)
     return [f"fingerprint={fingerprint}" for fingerprint in dict.fromkeys(found) if fingerprint]
 
 
-def _install_macros(connection: duckdb.DuckDBPyConnection) -> None:
+def install_macros(connection: duckdb.DuckDBPyConnection) -> None:
+    """Create the thresholds and macros that the SQL files use."""
     for name, number in THRESHOLDS.items():
         connection.execute(f"CREATE OR REPLACE MACRO {name}() AS {number!r}").fetchall()
     for text in macro_texts():
@@ -273,11 +299,12 @@ def _install_macros(connection: duckdb.DuckDBPyConnection) -> None:
             connection.execute(statement).fetchall()
 
 
-def _install_stored(connection: duckdb.DuckDBPyConnection, level: str, table: str, paths: list[str]) -> None:
+def install_rows(connection: duckdb.DuckDBPyConnection, level: str, table: str, paths: list[str]) -> None:
+    """Create ``all_TABLE`` or ``run_TABLE`` over these files."""
     _stored(connection, TABLES[table], paths).create_view(f"{level}_{table}", replace=True)
 
 
-def _stored_run(connection: duckdb.DuckDBPyConnection, run_id: str | None) -> dict[str, Any]:
+def stored_run(connection: duckdb.DuckDBPyConnection, run_id: str | None) -> dict[str, Any]:
     """The columns of `current_run` from the runs table; empty when there is no run at all.
 
     A snapshot is what the newest finished run saw: for an earlier run, the rows under its settings are looked up among all
@@ -300,12 +327,13 @@ def _stored_run(connection: duckdb.DuckDBPyConnection, run_id: str | None) -> di
     *values, text = rows[0]
     found = dict(zip(wanted, values, strict=True))
     found |= chosen(found["run_id"], stored_settings(found["run_id"], text), FROM_SETTINGS)
-    if run_id is not None and _stored_run(connection, None)["run_id"] != run_id:
+    if run_id is not None and stored_run(connection, None)["run_id"] != run_id:
         found["snapshot"] = None
     return found
 
 
-def _install_current_run(connection: duckdb.DuckDBPyConnection, current: Mapping[str, Any]) -> None:
+def install_current_run(connection: duckdb.DuckDBPyConnection, current: Mapping[str, Any]) -> None:
+    """Create the table `current_run` with its one row, or none."""
     unknown = sorted(set(current) - set(RUN_COLUMNS))
     if unknown:
         raise WarehouseError(

@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO, TypeVar, get_args
 
@@ -20,6 +20,7 @@ from schemas.foreign_text import printable_lines
 from schemas.snapshots import snapshot_folder
 from schemas.view_descriptions import describe_column, describe_view, view_sentences
 from schemas.views import NoFiles, Run, install_views
+from schemas.wanted_views import install_wanted, views_of
 from tasks.query_columns import in_plain_types
 from tasks.query_results import Format, QueryError, pieces
 from tasks.stoppable import LimitReached, TimeLimit, close, stoppable
@@ -47,23 +48,29 @@ def connect_analyst(
     memory_limit: str = MEMORY,
     materialise: bool = False,
     limit: TimeLimit | None = None,
+    query: str | None = None,
 ) -> duckdb.DuckDBPyConnection:
     """A DuckDB connection that sees the warehouse's views and nothing else of the machine.
 
     What it answers comes as Arrow (``.sql(query).to_arrow_table()``) or, where pandas is installed (the extra `notebook`), as
     a data frame (``.sql(query).df()``).
     `run` chooses whose fingerprints count, as in `install_views`; `materialise` computes the narrow views once, within
-    `memory_limit`, which holds for every query, too, and within the time `limit`, which holds for this call. External
+    `memory_limit`, which holds for every query, too, and within the time `limit`, which holds for this call. With a `query` the
+    connection serves to ask this alone: only the views that it reads need be there, and only their files are looked at. External
     access, extensions and Python variables are off, only the warehouse's files can be opened, and the configuration is
     locked. Raises `NoWarehouse` when the URL holds none, `LimitReached` for want of memory or time, and `SettingsError` for
     a memory limit that is none.
     """
     warehouse = Warehouse(url)
     connection = _limited(memory_limit)
+    wanted = views_of(query) if query is not None else None
 
     def open_views() -> None:
         warehouse.require()
-        install_views(connection, warehouse, run, materialise)
+        if wanted is None or isinstance(run, Mapping):
+            install_views(connection, warehouse, run, materialise)
+        else:
+            install_wanted(connection, warehouse, wanted, run)
         _lock(connection, warehouse)
 
     try:

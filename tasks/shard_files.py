@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import IO, Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,6 +20,7 @@ from schemas.tables import SCHEMA_VERSION
 Rows: TypeAlias = pa.Table | Sequence[Mapping[str, Any]]
 
 SUFFIX = ".parquet"
+REMOVE = "delete the file and run again: only its rows are computed anew"
 TEMPORARY = ".part"
 """Suffix of a file that is being written: no reader takes it for a shard."""
 
@@ -116,6 +117,20 @@ def _footer(**values: str | int) -> dict[bytes, bytes]:
         key.encode(): str(value).encode()
         for key, value in ({"schema_version": SCHEMA_VERSION} | values).items()
     }
+
+
+def read_footer(path: str, stream: IO[bytes] | io.RawIOBase) -> tuple[dict[bytes, bytes], int]:
+    """Key-value metadata and number of rows of a file; raises `WarehouseError` where it is damaged."""
+    try:
+        metadata = pq.ParquetFile(stream).metadata
+        return dict(metadata.metadata or {}), int(metadata.num_rows)
+    except (pa.ArrowException, OSError) as error:
+        raise damaged(path, error) from error
+
+
+def damaged(path: str, error: Exception) -> WarehouseError:
+    """What to say of a file that cannot be read."""
+    return WarehouseError(f"{path} is damaged: {error}", REMOVE)
 
 
 def check_version(path: str, footer: Mapping[bytes, bytes]) -> None:

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import io
 import os
-import re
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
@@ -30,25 +28,28 @@ from schemas.storage import Storage, storage_at
 from schemas.storage_errors import refuse_secrets
 from schemas.tables import TABLES
 from schemas.views import install_stored_views
+from tasks.cached_files import CachedFiles
+from tasks.inventory import NAME, Inventory, addresses, committed
 from tasks.shard_files import (
+    REMOVE,
     SUFFIX,
     TEMPORARY,
     Rows,
     check_version,
     create_in_place,
+    damaged,
     encode,
     put_in_place,
+    read_footer,
     typed_rows,
 )
 from tasks.written import wrote
 
-_NAME = re.compile(r"[a-z0-9_-]+")
 _ID_BYTES = 10
 _DAY = 86_400.0
 _READERS = 8
 REPLACED = ("failures", "suspects")
-"""Tables with shards that a later run writes anew with other rows: what failed, what was suspect; of all others the first file stays."""
-_MOVE = "`pairx check --quarantine` moves it aside, and `pairx run` computes it again"
+"""Tables with shards that a later run writes anew with other rows: what failed, what was suspect."""
 
 
 def _hash(texts: Iterable[str]) -> str:
@@ -105,9 +106,6 @@ class Warehouse:
         """Whether the warehouse is a folder of this machine."""
         return self.storage.is_local
 
-    def _open(self) -> tuple[AbstractFileSystem, str]:
-        return self.storage.filesystem, self.storage.root
-
     def shard_path(self, table: str, fingerprint: str, shard: str) -> str:
         """Path of a shard below the warehouse's root.
 
@@ -117,9 +115,9 @@ class Warehouse:
 
     def require(self) -> None:
         """Raise `NoWarehouse` unless some table holds a committed file, `NoStorage` where the store refuses to tell."""
-        if not self.is_local:
-            self.storage.probe()
-        if not any(self.files(table) for table in TABLES):
+        # A store has no empty folders.
+        there = any(map(self.files, TABLES)) if self.is_local else TABLES.keys() & self.storage.probe()
+        if not there:
             raise NoWarehouse(self.url)
 
     def prepare(self) -> int:
@@ -153,14 +151,20 @@ class Warehouse:
 
     def exists(self, table: str, fingerprint: str, shard: str) -> bool:
         """Whether the shard is committed."""
-        filesystem, root = self._open()
-        path = f"{root}/{self.shard_path(table, fingerprint, shard)}"
-        filesystem.invalidate_cache(path.rpartition("/")[0])
-        return bool(filesystem.exists(path))
+        path = f"{self.root}/{self.shard_path(table, fingerprint, shard)}"
+        if self.is_local:
+            return Path(path).exists()
+        try:
+            self.storage.get(
+                path, 0, 1
+            )  # many clients ask twice, and list a folder, before they say that a file is not there
+        except FileNotFoundError:
+            return False
+        return True
 
     def shards(self, table: str, fingerprint: str) -> set[str]:
         """Names of all committed shards of a partition, by one listing."""
-        return {PurePosixPath(path).stem for path in self._list(_partition(table, fingerprint))}
+        return {PurePosixPath(path).stem for path in self._partition_files(table, fingerprint)}
 
     def write(self, table: str, fingerprint: str, shard: str, rows: Rows) -> int:
         """Commit a shard and return its number of rows; none is a valid number and marks the shard as done.
@@ -225,41 +229,37 @@ class Warehouse:
 
     def files(self, table: str, fingerprint: str | None = None) -> list[str]:
         """Committed files of a table or of one of its partitions, sorted, as DuckDB opens them."""
-        folder = f"{table}/*" if fingerprint is None else _partition(table, fingerprint)
-        return self.addresses(self._list(folder))
+        found = (
+            committed(self.storage, [table])[table]
+            if fingerprint is None
+            else self._partition_files(table, fingerprint)
+        )
+        return addresses(self.storage, found)
+
+    def _partition_files(self, table: str, fingerprint: str) -> list[str]:
+        listed = self.storage.find(f"{self.root}/{_partition(table, fingerprint)}")
+        paths = sorted(path for path in listed if path.endswith(SUFFIX))
+        return [path for path in paths if NAME.fullmatch(PurePosixPath(path).stem)]
 
     def snapshots(self) -> list[str]:
         """Names of all snapshots, whole or not, sorted."""
-        filesystem, root = self._open()
-        filesystem.invalidate_cache(f"{root}/{SNAPSHOTS}")
-        folders = (PurePosixPath(path).name.partition("=") for path in _ls(filesystem, f"{root}/{SNAPSHOTS}"))
-        return sorted(name for kind, _, name in folders if kind == "snapshot" and _NAME.fullmatch(name))
+        folders = (name.partition("=") for name in self.storage.names(f"{self.root}/{SNAPSHOTS}"))
+        return sorted(name for kind, _, name in folders if kind == "snapshot" and NAME.fullmatch(name))
 
     def snapshot(self, name: str) -> list[str]:
         """All files in a snapshot's folder, sorted, as DuckDB opens them; `schemas.snapshots` tells whether it is whole."""
-        filesystem, root = self._open()
-        folder = f"{root}/{snapshot_folder(_checked('snapshot', name))}"
-        filesystem.invalidate_cache(folder)
-        return self.addresses(sorted(path for path in _ls(filesystem, folder) if path.endswith(SUFFIX)))
+        found = self.storage.find(f"{self.root}/{snapshot_folder(_checked('snapshot', name))}")
+        return addresses(self.storage, sorted(path for path in found if path.endswith(SUFFIX)))
 
-    def addresses(self, paths: Iterable[str]) -> list[str]:
-        """Paths of the warehouse's file system as DuckDB opens them."""
-        if self.is_local:
-            return [_without_wildcards(path) for path in paths]
-        return [str(self.filesystem.unstrip_protocol(path)) for path in paths]
+    def inventory(self) -> Inventory:
+        """A look at all files, for views to read."""
+        return Inventory(self.storage)
 
     def locations(self) -> list[str]:
         """Folders that a locked DuckDB connection must be allowed to read."""
-        filesystem, root = self._open()
-        if self.is_local:
-            return [f"{root}/", f"{_without_wildcards(root)}/"]
-        return [f"{filesystem.unstrip_protocol(root)}/"]
-
-    def attach(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Let a DuckDB connection open the warehouse's files; raises `WarehouseError` for files of a newer version."""
-        self._refuse_newer()
-        if not self.is_local:
-            connection.register_filesystem(self.filesystem)
+        return [
+            f"{place}/" for place in {self.storage.address(self.root), *addresses(self.storage, [self.root])}
+        ]
 
     def connect(self) -> duckdb.DuckDBPyConnection:
         """A new in-memory DuckDB connection with the views ``all_TABLE`` over every committed row."""
@@ -267,28 +267,12 @@ class Warehouse:
         install_stored_views(connection, self)
         return connection
 
-    def _list(self, folder: str) -> list[str]:
-        """Sorted paths of the committed files in ``TABLE/fingerprint=F`` or ``TABLE/*``; temporary files do not count."""
-        filesystem, root = self._open()
-        table, _, partition = folder.partition("/")
-        filesystem.invalidate_cache(f"{root}/{table}")
-        if partition == "*":
-            parts = [PurePosixPath(p).name for p in _ls(filesystem, f"{root}/{table}")]
-            partitions = sorted(p for p in parts if p.startswith("fingerprint=") and _NAME.fullmatch(p[12:]))
-        else:
-            partitions = [partition]
-        found: list[str] = []
-        for name in partitions:
-            filesystem.invalidate_cache(f"{root}/{table}/{name}")
-            paths = [p for p in _ls(filesystem, f"{root}/{table}/{name}") if p.endswith(SUFFIX)]
-            found += sorted(p for p in paths if _NAME.fullmatch(PurePosixPath(p).stem))
-        return found
 
     def _read_file(self, path: str, columns: pa.Schema, photos: Collection[str] | None) -> pa.Table:
         # Row groups of heavy tables hold a few photos each; the filter skips the others by their statistics.
         wanted = None if photos is None else pc.field("photo_id").isin(sorted(photos))
         try:
-            with self.opened(path) as stream:
+            with self.opened(path, whole=photos is None) as stream:
                 stored = pq.read_schema(stream)
                 check_version(path, stored.metadata or {})
                 stream.seek(0)
@@ -299,36 +283,18 @@ class Warehouse:
         except FileNotFoundError as error:
             raise WarehouseError(f"no shard at {path}", "run again: missing shards are computed") from error
         except (pa.ArrowException, OSError) as error:
-            raise WarehouseError(f"{path} is damaged: {error}", _MOVE) from error
+            raise damaged(path, error) from error
 
-    def opened(self, path: str) -> IO[bytes]:
-        """A file at a path of `filesystem`, to be read."""
-        return open(path, "rb") if self.is_local else io.BytesIO(self.storage.get(path))
-
-    def _refuse_newer(self) -> None:
-        """One footer per partition: the schema version is part of the fingerprint, so its files share one version."""
-        last = {path.rpartition("/")[0]: path for table in TABLES for path in self._list(f"{table}/*")}
-        with ThreadPoolExecutor(_READERS) as pool:
-            list(pool.map(lambda path: check_version(path, self._footer(path)[0]), last.values()))
-
-    def _footer(self, path: str) -> tuple[dict[bytes, bytes], int]:
-        """Key-value metadata and number of rows of a file."""
-        try:
-            with self.opened(path) as stream:
-                metadata = pq.ParquetFile(stream).metadata
-                return dict(metadata.metadata or {}), int(metadata.num_rows)
-        except (pa.ArrowException, OSError) as error:
-            raise WarehouseError(f"{path} is damaged: {error}", _MOVE) from error
-
-
-def _ls(filesystem: AbstractFileSystem, path: str) -> Iterator[str]:
-    with suppress(FileNotFoundError, NotADirectoryError):
-        yield from (str(p) for p in filesystem.ls(path, detail=False))
+    def opened(self, path: str, whole: bool = False) -> IO[bytes] | io.RawIOBase:
+        """A file at a path of `filesystem`, to be read: in ranges, or `whole` by one request."""
+        if self.is_local:
+            return open(path, "rb")
+        return io.BytesIO(self.storage.get(path)) if whole else CachedFiles(self.storage).open(path)
 
 
 def is_name(text: str) -> bool:
     """Whether a fingerprint, a shard or a snapshot can be called so."""
-    return _NAME.fullmatch(text) is not None
+    return NAME.fullmatch(text) is not None
 
 
 def _checked(what: str, name: str) -> str:
@@ -341,11 +307,6 @@ def _partition(table: str, fingerprint: str) -> str:
     if table not in TABLES:
         raise WarehouseError(f"there is no table {table!r}", f"tables are {', '.join(TABLES)}")
     return f"{table}/fingerprint={_checked('fingerprint', fingerprint)}"
-
-
-def _without_wildcards(path: str) -> str:
-    """The path as a pattern that matches itself alone: DuckDB expands wildcards in every path that it is given."""
-    return re.sub(r"([*?\[])", r"[\1]", path)
 
 
 def _age(path: Path) -> float:

@@ -60,7 +60,7 @@ def s3_server() -> Iterator[str]:
     try:
         endpoint = f"http://127.0.0.1:{port}"
         _wait_for(process, endpoint)
-        make_bucket(endpoint, BUCKET)
+        client_of(endpoint).create_bucket(Bucket=BUCKET)
         yield endpoint
     finally:
         process.kill()
@@ -80,18 +80,17 @@ def _wait_for(process: subprocess.Popen[bytes], endpoint: str) -> None:
     raise AssertionError("the S3 server does not answer")
 
 
-def make_bucket(endpoint: str, name: str) -> None:
-    """Make a bucket; this server takes unsigned requests for what is in the default region."""
+def client_of(endpoint: str) -> Any:
+    """A plain client of the store, as its owner has one."""
     import botocore.session
 
-    client = botocore.session.Session().create_client(
+    return botocore.session.Session().create_client(
         "s3",
         region_name="us-east-1",
         endpoint_url=endpoint,
         aws_access_key_id="tester",
         aws_secret_access_key="no-secret-at-all",
     )
-    client.create_bucket(Bucket=name)
 
 
 def forget_connections() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from schemas.failures import Failure, FailureCode
 from schemas.sql_files import view_files
 from schemas.tables import TABLES
 from schemas.views import Views, install_views, partitions
+from tasks.inventory import Inventory
 from tasks.warehouse import Warehouse
 from tests.toy_warehouse import (
     FINGERPRINTS,
@@ -40,22 +41,20 @@ TIME = datetime(2026, 5, 1, tzinfo=UTC)
 PHOTOS, PAIRS = ("photos", "embeddings", "keypoints"), ("pairs", "matches", "relevances", "scores")
 
 
-class Listing:
+class Listing(Inventory):
     """A warehouse that notes which tables are listed."""
 
     def __init__(self, warehouse: Warehouse) -> None:
+        super().__init__(warehouse.storage)
         self.warehouse = warehouse
         self.listed: list[str] = []
 
-    def files(self, table: str) -> list[str]:
-        self.listed.append(table)
-        return self.warehouse.files(table)
+    def inventory(self) -> Listing:
+        return self
 
-    def attach(self, connection: duckdb.DuckDBPyConnection) -> None:
-        self.warehouse.attach(connection)
-
-    def snapshot(self, name: str) -> list[str]:
-        return self.warehouse.snapshot(name)
+    def files(self, tables: Collection[str]) -> dict[str, list[str]]:
+        self.listed += tables
+        return super().files(tables)
 
 
 def contents(connection: duckdb.DuckDBPyConnection) -> dict[str, list[str]]:

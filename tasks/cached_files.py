@@ -1,0 +1,150 @@
+"""A store's files as DuckDB reads them: each is asked for once, whole where it is small, and by its end and the ranges that are wanted.
+
+DuckDB opens every file again whenever it plans a query, and asks each time for its size, its age and its footer. Files of a warehouse stay as
+they are, so the answers are kept: a file costs one request, whatever is asked of it, or one more per range where it is large.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from threading import Lock
+from typing import Any
+from zlib import crc32
+
+from fsspec import AbstractFileSystem
+
+from schemas.storage import Storage, Stored
+
+WHOLE, END = 256 << 10, 64 << 10
+"""Files up to so many bytes are read whole; of larger ones as many from the end, where Parquet says what is where."""
+_KEPT_BYTES = 256 << 20
+_AT_ONCE = 16
+
+
+class CachedFiles(AbstractFileSystem):
+    """A read-only fsspec file system over a store. Paths may be given as URLs."""
+
+    cachable = False
+
+    def __init__(self, storage: Storage, kept_bytes: int = _KEPT_BYTES) -> None:
+        super().__init__()
+        self.protocol = storage.filesystem.protocol
+        self._storage = storage
+        self._known: dict[str, Stored] = {}
+        self._ends: OrderedDict[str, bytes] = OrderedDict()
+        self._held, self._most = 0, kept_bytes
+        self._lock = Lock()
+
+    def expect(self, listed: Mapping[str, Stored]) -> None:
+        """Take files as a listing shows them: their sizes need not be asked for, and what was kept of a replaced one is dropped."""
+        for path in [path for path, stored in listed.items() if self._known.get(path, stored) != stored]:
+            self._drop(path)
+        self._known.update(listed)
+
+    def fetch(self, paths: Iterable[str]) -> None:
+        """Fetch small listed files, and the ends of large ones, many at once, up to what can be kept."""
+        room, wanted = self._most - self._held, []
+        for path in paths:
+            if path not in self._ends:
+                room -= _part(self._known[path].size)
+                wanted += [path] if room > 0 else []
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            list(pool.map(self._end, wanted))
+
+    def read(self, path: str, start: int, end: int) -> bytes:
+        """Bytes [start, end) of a file."""
+        kept = self._end(path)
+        begins = self._known[path].size - len(kept)
+        return kept[start - begins : end - begins] if start >= begins else self._storage.get(path, start, end)
+
+    def open(self, path: str, mode: str = "rb", **_: Any) -> io.RawIOBase:
+        """A file to read from."""
+        if mode != "rb":
+            raise PermissionError("files are read only")
+        place = self._strip(path)
+        self._end(place)
+        return _File(self, place, self._known[place].size)
+
+    def info(self, path: str, **_: Any) -> dict[str, Any]:
+        """Name and size, as listed."""
+        place = self._strip(path)
+        if place not in self._known:
+            self._end(place)
+        return {"name": place, "size": self._known[place].size, "type": "file"}
+
+    def modified(self, path: str) -> datetime:
+        """A time that changes with the file: DuckDB keeps bytes of files whose time stays."""
+        self.info(path)
+        return datetime.fromtimestamp(crc32(self._known[self._strip(path)].tag.encode()), UTC)
+
+    def glob(self, path: str, **_: Any) -> list[str]:
+        """The path itself: names of shards hold no wildcards."""
+        return [self._strip(path)]
+
+    def exists(self, path: str, **_: Any) -> bool:
+        """Whether the file was listed."""
+        return self._strip(path) in self._known
+
+    def unstrip_protocol(self, name: str) -> str:
+        """The path as a URL."""
+        return self._storage.address(self._strip(name))
+
+    def _strip(self, path: str) -> str:
+        return str(self._storage.filesystem._strip_protocol(path))
+
+    def _end(self, path: str) -> bytes:
+        """The end of a file, the whole of a small one; from the store where it is not kept."""
+        with self._lock:
+            if path in self._ends:
+                self._ends.move_to_end(path)
+                return self._ends[path]
+        stored = self._known.get(path)
+        if stored is None:
+            data = self._storage.get(path, -WHOLE)
+            size = len(data) if len(data) < WHOLE else self._storage.size(path)
+            self._known[path] = Stored(size, "")
+        else:
+            data = self._storage.get(path, stored.size - _part(stored.size))
+        with self._lock:
+            self._held += len(data) - len(self._ends.get(path, b""))
+            self._ends[path] = data
+            while self._held > self._most and len(self._ends) > 1:
+                self._held -= len(self._ends.popitem(last=False)[1])
+        return data
+
+    def _drop(self, path: str) -> None:
+        with self._lock:
+            self._held -= len(self._ends.pop(path, b""))
+
+
+def _part(size: int) -> int:
+    """How much of a file's end is fetched at first."""
+    return size if size <= WHOLE else END
+
+
+class _File(io.RawIOBase):
+    def __init__(self, files: CachedFiles, path: str, size: int) -> None:
+        self._files, self._path, self._size, self._place = files, path, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._place
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._place = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._size}[whence]
+        return self._place
+
+    def read(self, size: int = -1) -> bytes:
+        end = self._size if size < 0 else min(self._place + size, self._size)
+        data = self._files.read(self._path, self._place, end) if end > self._place else b""
+        self._place += len(data)
+        return data

@@ -1,0 +1,112 @@
+"""What a warehouse holds when a reader looks at it: the committed files of each table, by as few listings as will do.
+
+``TABLE/fingerprint=F/SHARD.parquet``; whatever else lies in the folder does not count.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+import duckdb
+
+from schemas.snapshots import SNAPSHOTS, snapshot_folder
+from schemas.storage import Storage, Stored
+from schemas.tables import TABLES
+from tasks.cached_files import CachedFiles
+from tasks.shard_files import SUFFIX, check_version, read_footer
+
+NAME = re.compile(r"[a-z0-9_-]+")
+"""What fingerprints, shards and snapshots may be called."""
+OTHER_FOLDERS = (SNAPSHOTS, "reports", "lease")
+"""What a warehouse holds besides its tables."""
+_SHARD = re.compile(rf"([a-z_]+)/fingerprint={NAME.pattern}/{NAME.pattern}{re.escape(SUFFIX)}")
+_AT_ONCE = 8
+_FEW = 4
+"""So many tables are listed one by one; of more, everything is."""
+
+
+def committed(storage: Storage, tables: Collection[str]) -> dict[str, dict[str, Stored]]:
+    """Table -> its committed files by path, sorted."""
+    if len(tables) <= _FEW or storage.is_local or not storage.probe() <= {*TABLES, *OTHER_FOLDERS}:
+        # Also where a bucket holds other things: listing all of them could cost more than one listing per table.
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            folders = list(pool.map(lambda table: storage.find(f"{storage.root}/{table}"), tables))
+        listed = {path: stored for folder in folders for path, stored in folder.items()}
+    else:
+        listed = storage.find(storage.root)
+    found: dict[str, dict[str, Stored]] = {table: {} for table in tables}
+    for path in sorted(listed):
+        match = _SHARD.fullmatch(path.removeprefix(f"{storage.root}/"))
+        if match and match[1] in found:
+            found[match[1]][path] = listed[path]
+    return found
+
+
+class Inventory:
+    """One reader's look at a warehouse: implements `schemas.views.Files`. Files are listed anew whenever they are asked for.
+
+    Raises `WarehouseError` for files of a newer version of the program.
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._cache = None if storage.is_local else CachedFiles(storage)
+        self._paths: dict[str, str] = {}
+        """File as DuckDB opens it -> its path."""
+        self._known: set[str] = set()
+        """Partitions whose version has been looked at."""
+
+    def attach(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Let a DuckDB connection open the files."""
+        if self._cache is not None:
+            connection.register_filesystem(self._cache)
+
+    def files(self, tables: Collection[str]) -> dict[str, list[str]]:
+        """Table -> its committed files, sorted, as DuckDB opens them."""
+        return {table: self._listed(files) for table, files in committed(self._storage, tables).items()}
+
+    def snapshot(self, name: str) -> list[str]:
+        """All files in a snapshot's folder, sorted, as DuckDB opens them; none for what is no name."""
+        if not NAME.fullmatch(name):
+            return []
+        found = self._storage.find(f"{self._storage.root}/{snapshot_folder(name)}")
+        return self._listed({path: found[path] for path in sorted(found) if path.endswith(SUFFIX)})
+
+    def ready(self, files: Iterable[str]) -> None:
+        """Fetch what DuckDB will ask of these files, many at once, and refuse those of a newer version.
+
+        One footer per partition tells: the schema version is part of the fingerprint, so its files share one version.
+        """
+        paths = [self._paths[file] for file in files]
+        if self._cache is not None:
+            self._cache.fetch(paths)
+        last = {path.rpartition("/")[0]: path for path in paths}
+        new = {folder: path for folder, path in last.items() if folder not in self._known}
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            list(pool.map(lambda path: check_version(path, self._footer(path)), new.values()))
+        self._known |= new.keys()
+
+    def _listed(self, found: Mapping[str, Stored]) -> list[str]:
+        if self._cache is not None:
+            self._cache.expect(found)
+        shown = addresses(self._storage, found)
+        self._paths.update(zip(shown, found, strict=True))
+        return shown
+
+    def _footer(self, path: str) -> Mapping[bytes, bytes]:
+        with open(path, "rb") if self._cache is None else self._cache.open(path) as stream:
+            return read_footer(path, stream)[0]
+
+
+def addresses(storage: Storage, paths: Iterable[str]) -> list[str]:
+    """Paths as DuckDB opens them: it expands wildcards in every path that it is given."""
+    if storage.is_local:
+        return [without_wildcards(path) for path in paths]
+    return [storage.address(path) for path in paths]
+
+
+def without_wildcards(path: str) -> str:
+    """The path as a pattern that matches itself alone."""
+    return re.sub(r"([*?\[])", r"[\1]", path)
