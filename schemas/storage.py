@@ -113,24 +113,20 @@ class Storage:
         """Put a file whole, over what is there."""
         self._tried("write", path, lambda: self.filesystem.pipe_file(path, data))
 
-    def put_once(self, path: str, data: bytes) -> bool:
-        """Put a file whole unless there is one; returns whether the store took it.
-
-        Exact where the store knows conditional puts (If-None-Match of S3); where it refuses them it is asked before. False
-        is also what is heard when an earlier try arrived and its answer was lost.
-        """
-        return self._tried("write", path, lambda: self._put_once(path, data))
-
     def create(self, path: str, data: bytes) -> bool:
-        """Put a file unless there is one; returns whether it holds this data now, be it by a twin that put the same."""
-        return self.put_once(path, data) or self.get(path) == data
+        """Put a file unless there is one; returns whether it holds this data now, be it by a twin that put the same.
 
-    def find(self, folder: str) -> dict[str, Stored]:
+        Exact where the store knows conditional puts (If-None-Match of S3); where it refuses them it is asked before.
+        """
+        # A file that is there may be our own: of an earlier try whose answer was lost.
+        return self._tried("write", path, lambda: self._create(path, data)) or self.get(path) == data
+
+    def find(self, folder: str, sizes: bool = True) -> dict[str, Stored]:
         """All files below a folder, at any depth, by path: one request per thousand. None where there is no such folder.
 
-        On this machine only names are looked at, and sizes are -1.
+        Without `sizes` those of files of this machine are -1, for there each costs a look of its own.
         """
-        if self.is_local:
+        if self.is_local and not sizes:
             return {f"{at}/{name}": Stored(-1, "") for at, _, names in os.walk(folder) for name in names}
         try:
             found = self._tried("list", folder, lambda: self._find(folder))
@@ -158,7 +154,7 @@ class Storage:
         """A path of the file system as a URL; a path of this machine stays one."""
         return path if self.is_local else str(self.filesystem.unstrip_protocol(path))
 
-    def _put_once(self, path: str, data: bytes) -> bool:
+    def _create(self, path: str, data: bytes) -> bool:
         try:
             self.filesystem.pipe_file(path, data, mode="create")
         except FileExistsError:

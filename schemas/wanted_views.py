@@ -40,10 +40,16 @@ def views_of(query: str) -> set[str] | None:
     """The views and tables that a query reads; None where that cannot be told, or where it asks which ones there are."""
     try:
         named = {name.lower() for name in relations("the query", query)}
-    except SettingsError:
+        plain = all(map(_is_plain, _parts(syntax_tree(query))))
+    except (
+        SettingsError,
+        RecursionError,
+        ValueError,
+        duckdb.Error,
+    ):  # whoever runs it will say what is wrong
         return None
     ours = {"current_run", *view_files(), *_rows_of("all", TABLES), *_rows_of("run", partitions())}
-    return named if named <= ours and all(map(_is_plain, _parts(syntax_tree(query)))) else None
+    return named if plain and named <= ours else None
 
 
 def _is_plain(part: dict[str, Any]) -> bool:

@@ -1,7 +1,8 @@
 """A store's files as DuckDB reads them: each is asked for once, whole where it is small, and by its end and the ranges that are wanted.
 
-DuckDB opens every file again whenever it plans a query, and asks each time for its size, its age and its footer. Files of a warehouse stay as
-they are, so the answers are kept: a file costs one request, whatever is asked of it, or one more per range where it is large.
+DuckDB opens every file again whenever it plans a query, and asks each time for its size, its age and its footer. A warehouse's files stay as
+they are, but for shards that are tried again, which a listing shows. So the answers are kept: a file costs one request, whatever is
+asked of it, or one more per range where it is large.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import io
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime
 from threading import Lock
 from typing import Any
@@ -17,11 +19,11 @@ from zlib import crc32
 
 from fsspec import AbstractFileSystem
 
+from schemas.errors import StorageError
 from schemas.storage import Storage, Stored
 
 WHOLE, END = 256 << 10, 64 << 10
 """Files up to so many bytes are read whole; of larger ones as many from the end, where Parquet says what is where."""
-_KEPT_BYTES = 256 << 20
 _AT_ONCE = 16
 
 
@@ -29,14 +31,16 @@ class CachedFiles(AbstractFileSystem):
     """A read-only fsspec file system over a store. Paths may be given as URLs."""
 
     cachable = False
+    most_kept = 256 << 20
+    """Bytes that are kept; what was not asked for longest goes first."""
 
-    def __init__(self, storage: Storage, kept_bytes: int = _KEPT_BYTES) -> None:
+    def __init__(self, storage: Storage) -> None:
         super().__init__()
         self.protocol = storage.filesystem.protocol
         self._storage = storage
         self._known: dict[str, Stored] = {}
         self._ends: OrderedDict[str, bytes] = OrderedDict()
-        self._held, self._most = 0, kept_bytes
+        self._held = 0
         self._lock = Lock()
 
     def expect(self, listed: Mapping[str, Stored]) -> None:
@@ -47,13 +51,17 @@ class CachedFiles(AbstractFileSystem):
 
     def fetch(self, paths: Iterable[str]) -> None:
         """Fetch small listed files, and the ends of large ones, many at once, up to what can be kept."""
-        room, wanted = self._most - self._held, []
+        room, wanted = self.most_kept - self._held, []
         for path in paths:
             if path not in self._ends:
                 room -= _part(self._known[path].size)
                 wanted += [path] if room > 0 else []
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            list(pool.map(self._end, wanted))
+            list(pool.map(self._try_to_fetch, wanted))
+
+    def _try_to_fetch(self, path: str) -> None:
+        with suppress(FileNotFoundError):  # removed since it was listed: whoever reads it will say so
+            self._end(path)
 
     def read(self, path: str, start: int, end: int) -> bytes:
         """Bytes [start, end) of a file."""
@@ -112,7 +120,7 @@ class CachedFiles(AbstractFileSystem):
         with self._lock:
             self._held += len(data) - len(self._ends.get(path, b""))
             self._ends[path] = data
-            while self._held > self._most and len(self._ends) > 1:
+            while self._held > self.most_kept and len(self._ends) > 1:
                 self._held -= len(self._ends.popitem(last=False)[1])
         return data
 
@@ -145,6 +153,9 @@ class _File(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         end = self._size if size < 0 else min(self._place + size, self._size)
-        data = self._files.read(self._path, self._place, end) if end > self._place else b""
+        try:
+            data = self._files.read(self._path, self._place, end) if end > self._place else b""
+        except StorageError as error:  # to DuckDB and Arrow a file is a file, with errors of one line
+            raise OSError(error.message) from error
         self._place += len(data)
         return data

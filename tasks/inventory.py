@@ -19,7 +19,7 @@ from tasks.shard_files import SUFFIX, check_version, read_footer
 
 NAME = re.compile(r"[a-z0-9_-]+")
 """What fingerprints, shards and snapshots may be called."""
-OTHER_FOLDERS = (SNAPSHOTS, "reports", "lease")
+OTHER_FOLDERS = (SNAPSHOTS, "reports", "lease", "quarantine")
 """What a warehouse holds besides its tables."""
 _SHARD = re.compile(rf"([a-z_]+)/fingerprint={NAME.pattern}/{NAME.pattern}{re.escape(SUFFIX)}")
 _AT_ONCE = 8
@@ -32,7 +32,9 @@ def committed(storage: Storage, tables: Collection[str]) -> dict[str, dict[str, 
     if len(tables) <= _FEW or storage.is_local or not storage.probe() <= {*TABLES, *OTHER_FOLDERS}:
         # Also where a bucket holds other things: listing all of them could cost more than one listing per table.
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            folders = list(pool.map(lambda table: storage.find(f"{storage.root}/{table}"), tables))
+            folders = list(
+                pool.map(lambda table: storage.find(f"{storage.root}/{table}", sizes=False), tables)
+            )
         listed = {path: stored for folder in folders for path, stored in folder.items()}
     else:
         listed = storage.find(storage.root)
@@ -71,7 +73,7 @@ class Inventory:
         """All files in a snapshot's folder, sorted, as DuckDB opens them; none for what is no name."""
         if not NAME.fullmatch(name):
             return []
-        found = self._storage.find(f"{self._storage.root}/{snapshot_folder(name)}")
+        found = self._storage.find(f"{self._storage.root}/{snapshot_folder(name)}", sizes=False)
         return self._listed({path: found[path] for path in sorted(found) if path.endswith(SUFFIX)})
 
     def ready(self, files: Iterable[str]) -> None:

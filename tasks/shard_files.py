@@ -20,7 +20,7 @@ from schemas.tables import SCHEMA_VERSION
 Rows: TypeAlias = pa.Table | Sequence[Mapping[str, Any]]
 
 SUFFIX = ".parquet"
-REMOVE = "delete the file and run again: only its rows are computed anew"
+REMOVE = "`pairx check --quarantine` moves it aside, and `pairx run` computes it again"
 TEMPORARY = ".part"
 """Suffix of a file that is being written: no reader takes it for a shard."""
 

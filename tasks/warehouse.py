@@ -31,7 +31,6 @@ from schemas.views import install_stored_views
 from tasks.cached_files import CachedFiles
 from tasks.inventory import NAME, Inventory, addresses, committed
 from tasks.shard_files import (
-    REMOVE,
     SUFFIX,
     TEMPORARY,
     Rows,
@@ -40,7 +39,6 @@ from tasks.shard_files import (
     damaged,
     encode,
     put_in_place,
-    read_footer,
     typed_rows,
 )
 from tasks.written import wrote
@@ -176,15 +174,11 @@ class Warehouse:
         path = self.shard_path(table, fingerprint, shard)
         typed = typed_rows(TABLES[table], rows)
         data = encode(TABLES[table], fingerprint, typed)
-        taken = True
         if self.is_local:
             put_in_place(Path(self.root, path), data)
-        elif table in REPLACED:
-            self.storage.put(f"{self.root}/{path}", data)
         else:
-            taken = self.storage.put_once(f"{self.root}/{path}", data)
-        if taken:
-            wrote(path, data)
+            self.storage.put(f"{self.root}/{path}", data)
+        wrote(path, data)
         return int(typed.num_rows)
 
     def read(
@@ -237,7 +231,7 @@ class Warehouse:
         return addresses(self.storage, found)
 
     def _partition_files(self, table: str, fingerprint: str) -> list[str]:
-        listed = self.storage.find(f"{self.root}/{_partition(table, fingerprint)}")
+        listed = self.storage.find(f"{self.root}/{_partition(table, fingerprint)}", sizes=False)
         paths = sorted(path for path in listed if path.endswith(SUFFIX))
         return [path for path in paths if NAME.fullmatch(PurePosixPath(path).stem)]
 
@@ -248,7 +242,7 @@ class Warehouse:
 
     def snapshot(self, name: str) -> list[str]:
         """All files in a snapshot's folder, sorted, as DuckDB opens them; `schemas.snapshots` tells whether it is whole."""
-        found = self.storage.find(f"{self.root}/{snapshot_folder(_checked('snapshot', name))}")
+        found = self.storage.find(f"{self.root}/{snapshot_folder(_checked('snapshot', name))}", sizes=False)
         return addresses(self.storage, sorted(path for path in found if path.endswith(SUFFIX)))
 
     def inventory(self) -> Inventory:
@@ -266,7 +260,6 @@ class Warehouse:
         connection = duckdb.connect(":memory:")
         install_stored_views(connection, self)
         return connection
-
 
     def _read_file(self, path: str, columns: pa.Schema, photos: Collection[str] | None) -> pa.Table:
         # Row groups of heavy tables hold a few photos each; the filter skips the others by their statistics.

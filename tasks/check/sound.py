@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from tempfile import TemporaryDirectory
 
 import duckdb
 
+from schemas.storage import Stored
 from schemas.views import install_stored_views
-from tasks.check.listing import Listing
+from tasks.cached_files import CachedFiles
+from tasks.check.listing import Listing, StoredFile
+from tasks.inventory import addresses
 from tasks.warehouse import Warehouse
 
 _MEMORY = "2GB"
@@ -24,20 +27,33 @@ class Sound:
     listing: Listing
     rotten: Collection[str]
 
-    def files(self, table: str) -> list[str]:
-        """Sound files of a table, as DuckDB opens them."""
-        paths = (f.path for f in self.listing.shards if f.place == table and f.path not in self.rotten)
-        return self.warehouse.addresses(f"{self.warehouse.root}/{path}" for path in paths)
+    def inventory(self) -> Sound:
+        """Itself: it does not change."""
+        return self
+
+    def files(self, tables: Collection[str]) -> dict[str, list[str]]:
+        """Table -> its sound files, as DuckDB opens them."""
+        return {table: self._shown(f for f in self.listing.shards if f.place == table) for table in tables}
 
     def snapshot(self, name: str) -> list[str]:
         """Sound files of a snapshot, as DuckDB opens them."""
-        paths = (f.path for f in self.listing.snapshots if f.partition == name and f.path not in self.rotten)
-        return self.warehouse.addresses(f"{self.warehouse.root}/{path}" for path in paths)
+        return self._shown(f for f in self.listing.snapshots if f.partition == name)
+
+    def ready(self, files: Iterable[str]) -> None:
+        """All of them have been read before."""
 
     def attach(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Let the connection open those files; whether they are too new was asked before."""
         if not self.warehouse.is_local:
-            connection.register_filesystem(self.warehouse.filesystem)
+            cache = CachedFiles(self.warehouse.storage)
+            cache.expect({self._path(f): Stored(f.size, "") for f in self.listing.by_path.values()})
+            connection.register_filesystem(cache)
+
+    def _shown(self, files: Iterable[StoredFile]) -> list[str]:
+        return addresses(self.warehouse.storage, [self._path(f) for f in files if f.path not in self.rotten])
+
+    def _path(self, file: StoredFile) -> str:
+        return f"{self.warehouse.root}/{file.path}"
 
     @contextmanager
     def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:

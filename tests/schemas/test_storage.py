@@ -65,7 +65,7 @@ def test_of_many_who_create_one_file_one_succeeds(storage: Storage) -> None:
         made = list(pool.map(lambda n: storage.create(path, b"%d" % n), range(24)))
     [winner] = [n for n, ours in enumerate(made) if ours]
     assert storage.get(path) == b"%d" % winner
-    assert not storage.put_once(path, b"later")
+    assert not storage.create(path, b"later")
     assert storage.create(path, b"%d" % winner)
 
 
