@@ -195,7 +195,6 @@ def _score(
     shards = plan_score(unscored, left.photos_of(unscored), keypoints_in, pairs_per_shard(job.settings))
     stages.run(SCORE, shards, "all listed pairs have scores")
     stages.run(SIGNALS, plan_signals(signals, keypoints_in), "all listed pairs have signals")
-    views.after(SCORE, SIGNALS)
 
 
 def _measure(
@@ -216,7 +215,6 @@ def _measure(
     wanted = ranked[: options.figures]
     undrawn = plan_draw(found.undrawn(wanted, photos))
     stages.run(DRAW, undrawn, "figures of the outliers")
-    views.after(DRAW)
     figures = ListedPairs(views.look(log.columns())[0], job, listed).figures(wanted)
     choice = _choose(job, sweep, photos, listed, options, stages) if sweep else None
     faithful = _faithfulness(job, gallery, photos, listed, options, stages) if options.faithfulness else []

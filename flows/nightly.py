@@ -22,7 +22,6 @@ from flows.stages import StageRunner
 from schemas.catalogue import Catalogue, read_catalogue
 from schemas.errors import PairxError
 from schemas.settings import Settings, load_settings
-from schemas.stages import FLAG, JUDGE
 from tasks.draw import DRAW, plan_draw
 from tasks.embed import EMBED, plan_embed
 from tasks.file_record import recording
@@ -159,7 +158,6 @@ def ingest_photos(
     shards = plan_ingest(catalogue, known, size, options.retry_failed)
     note = f"; {withdrawn} withdrawn" if withdrawn else ""
     stages.run(INGEST, shards, f"{len(catalogue.entries)} photos listed{note}")
-    views.after(INGEST)
 
 
 def embed_photos(job: Job, log: RunLog, stages: StageRunner, views: RunViews) -> Gallery:
@@ -174,7 +172,6 @@ def embed_photos(job: Job, log: RunLog, stages: StageRunner, views: RunViews) ->
         size,
     )
     stages.run(EMBED, to_embed, f"{len(present)} photos in the catalogue")
-    views.after(EMBED)
     return views.look(log.columns(), wanted=BEFORE_JUDGING)[1].gallery()
 
 
@@ -192,7 +189,6 @@ def _process_pairs(job: Job, log: RunLog, gallery: Gallery, stages: StageRunner,
         f"{len(gallery.photo_ids)} photos to compare",
         finish=partial(_commit_candidates, job, gallery, left, stored),
     )
-    views.after(RETRIEVE)
 
     _, left = views.look(log.columns(gallery.state), ("photos", "pairs"), BEFORE_JUDGING)
     unscored = left.unscored()
@@ -202,18 +198,15 @@ def _process_pairs(job: Job, log: RunLog, gallery: Gallery, stages: StageRunner,
     without_signals = plan_signals(left.without_signals(), keypoints_in)
     stages.run(SCORE, to_score, "all pairs have scores")
     stages.run(SIGNALS, without_signals, "all scored pairs have signals")
-    views.after(SCORE, SIGNALS)
 
     _, left = views.look(log.columns(gallery.state), ("photos", "pairs"), BEFORE_JUDGING)
     unverified = left.unverified()
     to_verify = plan_verify(unverified, left.photos_of(unverified), pairs_per_shard(job.settings))
     stages.run(VERIFY, to_verify, "pairs that may be one picture")
-    views.after(VERIFY)
 
     connection, _ = views.look(log.columns(gallery.state), KEPT, READ)
     with stages.alone("judge") as note:
         note(f"names of {judge(job, connection, gallery.state)} photos")
-    views.after(JUDGE)
     connection, left = views.look(log.columns(gallery.state), keep=True)
     with stages.alone("flag") as note:
         note(f"{flag(job, connection, gallery.state)} suspects;")
@@ -221,7 +214,6 @@ def _process_pairs(job: Job, log: RunLog, gallery: Gallery, stages: StageRunner,
         note(str(snapshot))
     to_draw = plan_draw(left.undrawn(job.settings.figures))
     stages.run(DRAW, to_draw, "figures of the first suspects")
-    views.after(FLAG, DRAW)
     return snapshot.name
 
 

@@ -45,10 +45,18 @@ _INSTALL = "give a path, or install the fsspec package of that protocol: pip ins
 
 @dataclass(frozen=True)
 class Stored:
-    """A file as a listing shows it: its bytes, and a tag that changes when the file is replaced."""
+    """A file as a listing shows it, or as it was written: its size in bytes, and a tag that changes when the file is replaced.
+
+    A tag begins with what it is, such as ``ETag:``; tags of two kinds say nothing of each other.
+    """
 
     size: int
     tag: str
+
+    def may_be(self, other: Stored) -> bool:
+        """Whether nothing tells them apart."""
+        (kind, _, mine), (other_kind, _, its) = self.tag.partition(":"), other.tag.partition(":")
+        return self.size == other.size and (kind != other_kind or mine == its)
 
 
 class Storage:
@@ -220,4 +228,4 @@ def _name(path: str) -> str:
 
 def _tag(info: Mapping[str, Any]) -> str:
     names = ("ETag", "etag", "mtime", "LastModified", "updated", "created")
-    return next((str(info[name]) for name in names if name in info), "")
+    return next((f"{name}:{info[name]}" for name in names if name in info), "")

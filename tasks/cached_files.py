@@ -45,8 +45,9 @@ class CachedFiles(AbstractFileSystem):
 
     def expect(self, listed: Mapping[str, Stored]) -> None:
         """Take files as a listing shows them: their sizes need not be asked for, and what was kept of a replaced one is dropped."""
-        for path in [path for path, stored in listed.items() if self._known.get(path, stored) != stored]:
-            self._drop(path)
+        for path, stored in listed.items():
+            if not stored.may_be(self._known.get(path, stored)):
+                self._drop(path)
         self._known.update(listed)
 
     def fetch(self, paths: Iterable[str]) -> None:

@@ -16,6 +16,7 @@ from schemas.storage import Storage, Stored
 from schemas.tables import TABLES
 from tasks.cached_files import CachedFiles
 from tasks.shard_files import SUFFIX, check_version, read_footer
+from tasks.written import Written
 
 NAME = re.compile(r"[a-z0-9_-]+")
 """What fingerprints, shards and snapshots may be called."""
@@ -29,6 +30,9 @@ _FEW = 4
 
 def committed(storage: Storage, tables: Collection[str]) -> dict[str, dict[str, Stored]]:
     """Table -> its committed files by path, sorted."""
+    found: dict[str, dict[str, Stored]] = {table: {} for table in tables}
+    if not tables:
+        return found
     if len(tables) <= _FEW or storage.is_local or not storage.probe() <= {*TABLES, *OTHER_FOLDERS}:
         # Also where a bucket holds other things: listing all of them could cost more than one listing per table.
         with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -38,7 +42,6 @@ def committed(storage: Storage, tables: Collection[str]) -> dict[str, dict[str, 
         listed = {path: stored for folder in folders for path, stored in folder.items()}
     else:
         listed = storage.find(storage.root)
-    found: dict[str, dict[str, Stored]] = {table: {} for table in tables}
     for path in sorted(listed):
         match = _SHARD.fullmatch(path.removeprefix(f"{storage.root}/"))
         if match and match[1] in found:
@@ -100,6 +103,45 @@ class Inventory:
     def _footer(self, path: str) -> Mapping[bytes, bytes]:
         with open(path, "rb") if self._cache is None else self._cache.open(path) as stream:
             return read_footer(path, stream)[0]
+
+
+class Followed(Inventory):
+    """A run's look at its warehouse: each table is listed once, and from then on the run says what it writes.
+
+    So a listing is not repeated after every stage. What others write, or a worker that died, is seen once all is listed again.
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        super().__init__(storage)
+        self._found: dict[str, dict[str, Stored]] = {}
+        self._heard: set[str] = set()
+
+    def inventory(self) -> Followed:
+        """Itself."""
+        return self
+
+    def hear(self, file: Written) -> None:
+        """A file has been written."""
+        table = file.path.partition("/")[0]
+        if table in TABLES:
+            self._heard.add(table)
+        if table in self._found:
+            path = f"{self._storage.root}/{file.path}"
+            self._found[table][path] = Stored(file.bytes, f"digest:{file.digest}")
+
+    def news(self) -> set[str]:
+        """Tables that were written to since this was asked last."""
+        heard, self._heard = self._heard, set()
+        return heard
+
+    def forget(self) -> None:
+        """List everything again when it is asked for."""
+        self._found.clear()
+
+    def files(self, tables: Collection[str]) -> dict[str, list[str]]:
+        """Table -> its committed files, sorted, as DuckDB opens them."""
+        self._found |= committed(self._storage, [table for table in tables if table not in self._found])
+        return {table: self._listed(dict(sorted(self._found[table].items()))) for table in tables}
 
 
 def addresses(storage: Storage, paths: Iterable[str]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Self
 
 import duckdb
@@ -19,11 +19,13 @@ from schemas.views import Views
 from tasks.draw import DrawItem
 from tasks.embed import Key
 from tasks.gallery import Gallery
+from tasks.inventory import Followed
 from tasks.job import Job
 from tasks.photo_files import SEEN_BY
 from tasks.score import Pair
 from tasks.signals import ScoredPair
 from tasks.snapshot import Snapshot, write_snapshot
+from tasks.written import heard_by
 
 Photo = Mapping[str, Any]
 _GIVEN_UP = """
@@ -250,25 +252,25 @@ def without_signals_among(
 class RunViews:
     """The views of a run in one connection for all its questions; a context manager that closes the connection.
 
-    The views are installed by the first question. Before each later one only the tables that were written since are listed
-    again, and only what comes from them is computed again.
+    The views are installed by the first question, which lists the warehouse. Before each later one only tables are looked at to which
+    this thread or its shards have written since, and only what comes from them is computed again.
     """
 
     def __init__(self, job: Job, retry_failed: bool = False) -> None:
         self._job = job
         self._retry = retry_failed
         self._connection = duckdb.connect(":memory:")
-        self._views = Views(self._connection, job.warehouse)
+        self._files = Followed(job.warehouse.storage)
+        self._views = Views(self._connection, self._files)
+        self._open = ExitStack()
 
     def __enter__(self) -> Self:
+        self._open.callback(self._connection.close)
+        self._open.enter_context(heard_by(self._files.hear))
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._connection.close()
-
-    def after(self, *stages: StageFacts) -> None:
-        """Say that these stages may have committed shards since the last question."""
-        self._views.wrote({"failures", *(table for stage in stages for table in stage.tables)})
+        self._open.close()
 
     def look(
         self,
@@ -281,6 +283,7 @@ class RunViews:
         Those in `keep`, or with True all narrow ones, are computed once; with `wanted` no others but those are there. The
         connection is the same every time: read what an answer holds before the next question.
         """
+        self._views.wrote(self._files.news())
         self._views.refresh(current, keep, wanted)
         return self._connection, Remaining(self._connection, self._job, self._retry)
 

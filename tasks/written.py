@@ -24,8 +24,8 @@ class Written:
     digest: str
 
 
-_HEARD_BY: ContextVar[Callable[[Written], None] | None] = ContextVar(
-    "who hears of written files", default=None
+_HEARD_BY: ContextVar[tuple[Callable[[Written], None], ...]] = ContextVar(
+    "who hears of written files", default=()
 )
 
 
@@ -36,14 +36,16 @@ def digest_of(data: Any) -> str:
 
 def wrote(path: str, data: bytes) -> None:
     """Say that a file is in place; costs nothing where nobody hears it."""
-    if hear := _HEARD_BY.get():
-        hear(Written(path, len(data), digest_of(data)))
+    if all_ears := _HEARD_BY.get():
+        file = Written(path, len(data), digest_of(data))
+        for hear in all_ears:
+            hear(file)
 
 
 def pass_on(written: Iterable[Written]) -> None:
     """Say what somebody else has written."""
-    if hear := _HEARD_BY.get():
-        for file in written:
+    for file in written:
+        for hear in _HEARD_BY.get():
             hear(file)
 
 
@@ -57,8 +59,8 @@ def hearing() -> Iterator[list[Written]]:
 
 @contextmanager
 def heard_by(hear: Callable[[Written], None]) -> Iterator[None]:
-    """Tell of every file that this thread writes in the block."""
-    token = _HEARD_BY.set(hear)
+    """Tell of every file that this thread writes in the block, besides those who hear of it already."""
+    token = _HEARD_BY.set((*_HEARD_BY.get(), hear))
     try:
         yield
     finally:

@@ -12,7 +12,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from schemas.stages import FLAG, SCORE, STAGES
+from schemas.stages import STAGES
 from tasks.flag import flag
 from tasks.job import Job
 from tasks.remaining import RunViews
@@ -64,16 +64,13 @@ class Judged:
 def judged_views(job: Job, state: str) -> Iterator[duckdb.DuckDBPyConnection]:
     """The views of a state whose pairs are scored, after the stages that follow from names: judge and flag, as each night."""
     with RunViews(job) as views:
-        views.after(SCORE)
         current = RunLog(job).columns(state)
         connection, _ = views.look(current, keep=True)
         # Whatever a night does between scores and suspects goes here, in its order.
         if JUDGE in STAGES:
             import_module("tasks.judge").judge(job, connection, state)
-            views.after(STAGES[JUDGE])
             connection, _ = views.look(current, keep=True)
         flag(job, connection, state)
-        views.after(FLAG)
         yield connection
 
 

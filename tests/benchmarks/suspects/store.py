@@ -25,7 +25,6 @@ from tasks.ingest import INGEST, ingest_shard, plan_ingest
 from tasks.job import Job, prepare_job
 from tasks.remaining import RunViews, look
 from tasks.retrieve import (
-    RETRIEVE,
     commit_neighbours,
     commit_pairs,
     keep_gallery,
@@ -124,7 +123,6 @@ def retrieve(job: Job) -> tuple[str, list[Pair]]:
         found = [retrieve_shard(job, shard) for shard in plan_retrieve(gallery)]
         commit_neighbours(job, gallery, new_neighbours(gallery, found, left.stored_neighbours(gallery)))
         commit_pairs(job, new_pairs(job, gallery, found, stored))
-        views.after(RETRIEVE)
         _, left = views.look(RunLog(job).columns(gallery.state), ("photos", "pairs"))
         return gallery.state, left.unscored()
 
