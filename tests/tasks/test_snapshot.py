@@ -346,8 +346,9 @@ def test_the_prompt_of_the_analyst_reads_it_and_nothing_else_new(warehouse: Ware
         assert connection.sql("SELECT snapshot IS NOT NULL FROM current_run").fetchall() == [(True,)]
         assert connection.sql("SELECT count(*) FROM photos").fetchall() == [(len(HERD),)]
         remove_old_snapshots(warehouse, ["other", "another", *warehouse.snapshots()])
-        with pytest.raises(QueryError, match="open the warehouse again"):
-            run_query(connection, "SELECT * FROM photos")
+        if warehouse.is_local:  # small files of a store have been fetched when they were opened
+            with pytest.raises(QueryError, match="open the warehouse again"):
+                run_query(connection, "SELECT * FROM photos")
     with connect_analyst(warehouse.url) as connection:
         ranks = [row[0] for row in connection.sql("SELECT rank FROM suspects LIMIT 20").fetchall()]
         assert ranks == list(range(1, len(ranks) + 1))
