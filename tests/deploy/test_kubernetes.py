@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.resources
 import shutil
 import subprocess
+from importlib.util import find_spec
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import jsonpatch
@@ -100,13 +101,17 @@ def test_it_is_what_kubernetes_allows(objects):
             validate.validate(known, validate.latest_version(), strict=True)
 
 
-@BOTH
-def test_the_cluster_is_what_the_dask_operator_allows(objects):
-    pytest.importorskip("dask_kubernetes", reason="the operator's schema comes with dask-kubernetes")
-    charts = importlib.resources.files("dask_kubernetes") / "operator" / "deployment" / "helm"
-    text = (charts / "dask-kubernetes-operator" / "crds" / "daskcluster.yaml").read_text(encoding="utf-8")
+def test_the_cluster_is_what_the_dask_operator_allows():
+    found = find_spec("dask_kubernetes")
+    if found is None:
+        pytest.skip("the operator's schema comes with dask-kubernetes")
+    (place,) = found.submodule_search_locations
+    charts = Path(place, "operator", "deployment", "helm", "dask-kubernetes-operator")
+    text = (charts / "crds" / "daskcluster.yaml").read_text(encoding="utf-8")
     (version,) = yaml.load(text, yaml.CSafeLoader)["spec"]["versions"]  # a long file
-    jsonschema.validate(named(objects, "DaskCluster", "pairx"), version["schema"]["openAPIV3Schema"])
+    operator = jsonschema.Draft202012Validator(version["schema"]["openAPIV3Schema"])
+    for objects in OBJECTS.values():
+        assert not [error.message for error in operator.iter_errors(named(objects, "DaskCluster", "pairx"))]
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
