@@ -96,7 +96,7 @@ def decode_photo(data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
         _refuse_size(image, len(data), max_pixels)
         try:
             image.load()
-            ImageOps.exif_transpose(image, in_place=True)
+            _turn_upright(image)
             return _as_rgb(image)
         except (PhotoError, MemoryError):
             raise
@@ -104,6 +104,15 @@ def decode_photo(data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
             raise PhotoError(
                 _damage(error), f"the picture breaks off or is damaged: {_said(error)}"
             ) from error
+
+
+def _turn_upright(image: Image.Image) -> None:
+    try:
+        ImageOps.exif_transpose(image, in_place=True)
+    except MemoryError:
+        raise
+    except Exception:  # metadata that cannot be read turn nothing, and are no damage to the picture
+        return
 
 
 def _open(data: bytes) -> Image.Image:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import fsspec
@@ -27,6 +27,7 @@ CSV_SUFFIXES = (".csv", ".tsv", ".tab", ".txt")
 PARQUET_SUFFIXES = (".parquet", ".pq", ".parq")
 EXCEL_SUFFIXES = (".xlsx", ".xls", ".xlsm", ".ods")
 _SEPARATORS = ",;\t"
+_SHOWN_COLUMNS, _SHOWN_LETTERS = 40, 60
 _ARROW_MAX_BLOCK = 2**31 - 1
 
 Origin = Callable[[int], tuple[str, str]]
@@ -53,6 +54,16 @@ class Cells:
         for name, column in self.columns.items():
             if len(column) != len(self.rows):
                 raise ValueError(f"column {name} has {len(column)} cells for {len(self.rows)} rows")
+
+
+def columns_in_words(header: Sequence[str]) -> str:
+    """The names of a file's columns for a message: the first of them, each cut where it is long."""
+    shown = [
+        name if len(name) <= _SHOWN_LETTERS else f"{name[: _SHOWN_LETTERS - 1]}…"
+        for name in header[:_SHOWN_COLUMNS]
+    ]
+    more = f" and {len(header) - len(shown)} more" if len(header) > len(shown) else ""
+    return ", ".join(shown) + more if any(header) else "without names"
 
 
 def suffix_of(source: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,8 +20,8 @@ from fsspec.config import conf
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from schemas.errors import NoStorage, StorageError
-from schemas.paths import is_url
+from schemas.errors import NoStorage, StorageError, WarehouseError
+from schemas.paths import is_url, not_a_file
 from schemas.storage_errors import code_of, explained, is_final, is_missing, is_unreachable, masked
 
 T = TypeVar("T")
@@ -135,7 +135,7 @@ class Storage:
         Without `sizes` those of files of this machine are -1, for there each costs a look of its own.
         """
         if self.is_local and not sizes:
-            return {f"{at}/{name}": Stored(-1, "") for at, _, names in os.walk(folder) for name in names}
+            return dict.fromkeys(_files_below(folder), Stored(-1, ""))
         try:
             found = self._tried("list", folder, lambda: self._find(folder))
         except FileNotFoundError:
@@ -229,3 +229,34 @@ def _name(path: str) -> str:
 def _tag(info: Mapping[str, Any]) -> str:
     names = ("ETag", "etag", "mtime", "LastModified", "updated", "created")
     return next((f"{name}:{info[name]}" for name in names if name in info), "")
+
+
+def _files_below(folder: str) -> Iterator[str]:
+    """Paths of all files below a local folder; links to folders are not followed.
+
+    Raises `WarehouseError` for a pipe, a socket or a device: who reads one may wait for ever.
+    """
+    pending = [folder]
+    while pending:
+        try:
+            entries = list(os.scandir(pending.pop()))
+        except OSError:
+            continue  # no such folder, or gone in the meantime
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                pending.append(entry.path)
+            elif entry.is_file():
+                yield entry.path
+            elif not entry.is_dir():
+                _refuse_special(entry.path)
+                yield entry.path
+
+
+def _refuse_special(path: str) -> None:
+    try:
+        kind = not_a_file(path)
+    except OSError:
+        return  # a link to nothing, which is told where it is opened
+    if kind:
+        cure = "remove it: no run of this program makes such a thing"
+        raise WarehouseError(f"{path} is {kind}, no file", cure)

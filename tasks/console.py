@@ -176,11 +176,13 @@ def _refuse_writing(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
         statements = duckdb.extract_statements(sql)
     except duckdb.Error as error:
         raise QueryError(str(error)) from error
+    except TypeError as error:  # half a character, which no text can hold
+        raise QueryError("the query is not valid Unicode") from error
     if len(statements) != 1:
         raise QueryError(
             f"one statement at a time, not {len(statements)}", "give one; run several one after another"
         )
-    kind = statements[0].type
+    kind = _kind(statements[0])
     if kind == duckdb.StatementType.EXPLAIN:
         explained = _EXPLAIN.fullmatch(sql)
         if explained is None:
@@ -190,6 +192,13 @@ def _refuse_writing(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
         raise QueryError(f"{kind.name} statements are refused", _READ_ONLY)
     else:
         _refuse_writing_inside(connection, sql)
+
+
+def _kind(statement: duckdb.Statement) -> duckdb.StatementType:
+    try:
+        return statement.type
+    except ValueError as error:  # the parser knows more kinds of statements than its bindings
+        raise QueryError("this kind of statement is refused", _READ_ONLY) from error
 
 
 def _refuse_writing_inside(connection: duckdb.DuckDBPyConnection, sql: str) -> None:

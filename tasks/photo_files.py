@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -55,12 +56,11 @@ def read_bytes(root: str, path: str) -> bytes:
     _refuse()
     try:
         address = safe_join(root, path)
-        if not is_url(address) and (kind := not_a_file(address)):
-            raise PhotoError("unreadable_file", f"{path} is {kind}, no file")
+        if not is_url(address):
+            _refuse_others(address, path)
         with fsspec.open(address, "rb") as file:
             data = bytes(file.read(MOST_BYTES + 1))
-        if len(data) > MOST_BYTES:
-            raise PhotoError("unreadable_file", f"{path} is larger than {MOST_BYTES >> 20} MiB")
+        _refuse_large(len(data), path)
         return data
     except PhotoError:
         raise
@@ -72,11 +72,22 @@ def read_bytes(root: str, path: str) -> bytes:
         raise PhotoError("unreadable_file", f"{path} could not be read: {error}") from error
 
 
+def _refuse_others(address: str, path: str) -> None:
+    """Refuse, unread, what is no file and what is too large for a photo; `OSError` where nothing is there."""
+    if kind := not_a_file(address):
+        raise PhotoError("unreadable_file", f"{path} is {kind}, no file")
+    _refuse_large(os.path.getsize(address), path)
+
+
+def _refuse_large(size: int, path: str) -> None:
+    if size > MOST_BYTES:
+        raise PhotoError("unreadable_file", f"{path} is larger than {MOST_BYTES >> 20} MiB")
+
+
 def cut_of_file(path: Path, box: Box | None, max_pixels: int) -> Pixels:
     """The cut (H, W, 3) of one photo file beside any catalogue; raises `PhotoError` that names the file."""
     try:
-        if kind := not_a_file(str(path)):
-            raise PhotoError("unreadable_file", f"{path} is {kind}, no file")
+        _refuse_others(str(path), str(path))
         data = path.read_bytes()
     except OSError as error:
         raise PhotoError("missing_file", f"{path} cannot be read: {error.strerror}") from error

@@ -102,7 +102,7 @@ def load_model(
 
 
 def _locate(source: str, revision: str | None) -> tuple[Path | None, Path]:
-    folder = EMBEDDED_FOLDER if source == EMBEDDED else Path(source).expanduser()
+    folder = EMBEDDED_FOLDER if source == EMBEDDED else _path(source)
     if folder.is_dir():
         weights = next((folder / name for name in _WEIGHT_FILES if (folder / name).is_file()), None)
         if weights is None:
@@ -117,6 +117,16 @@ def _locate(source: str, revision: str | None) -> tuple[Path | None, Path]:
             f"no model at {source!r}: name an existing folder, a weights file, or a hub id like owner/name"
         )
     return _fetch(source, revision or PINNED_REVISIONS.get(source))
+
+
+def _path(source: str) -> Path:
+    """The source as a path, whether anything is there or not; `ModelError` for what can be none."""
+    try:
+        path = Path(source).expanduser()
+        path.exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ModelError(f"no model at {source[:120]!r}: {error.__class__.__name__}") from error
+    return path
 
 
 def _fetch(hub_id: str, revision: str | None) -> tuple[Path | None, Path]:
@@ -186,7 +196,7 @@ def _build_miewid(config: Mapping[str, Any], state: State, source: str, resize: 
     own = config.get("backbone")
     described = own if isinstance(own, Mapping) else config.get("model_name", PUBLISHED_BACKBONE)
     architecture = f"miewid:{json.dumps(described, sort_keys=True)}:eps={miewid.eps}"
-    return miewid, chip, str(config.get("explain_layer", _MIEWID_LAYER)), architecture
+    return miewid, chip, _layer(config) or _MIEWID_LAYER, architecture
 
 
 def _build_timm(config: Mapping[str, Any], state: State, source: str, resize: str | None) -> _Built:
@@ -197,9 +207,16 @@ def _build_timm(config: Mapping[str, Any], state: State, source: str, resize: st
     size = description.size or (224, 224)
     mean, std = description.mean or _IMAGENET[0], description.std or _IMAGENET[1]
     chip = _chip({"resize": section(config, "input").get("resize")}, size, mean, std, resize)
-    layer = config.get("explain_layer") or layer_to_explain(network, chip.size)
+    layer = _layer(config) or layer_to_explain(network, chip.size)
     kwargs = json.dumps(dict(description.kwargs), sort_keys=True)
     return network, chip, layer, f"timm:{description.name}:{kwargs}"
+
+
+def _layer(config: Mapping[str, Any]) -> str | None:
+    layer = config.get("explain_layer")
+    if layer is None or isinstance(layer, str):
+        return layer
+    raise ModelError(f"config.json, key explain_layer: expected the name of a layer, found {layer!r}")
 
 
 def _chip(described: Mapping[str, Any], size: Any, mean: Any, std: Any, resize: str | None) -> ChipSpec:

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from schemas.catalogue_columns import known
-from schemas.catalogue_files import read_cells
+from schemas.catalogue_files import columns_in_words, read_cells
 from schemas.errors import CatalogueError, PathOutsideRoot, Problem
 from schemas.formats.sheet import Counts, Layout, Sheet, Sighting, index_ids, is_video, texts_of, to_sheet
 from schemas.paths import safe_join
@@ -132,7 +132,7 @@ def _read_table(folder: str, name: str, path: str, problems: list[Problem]) -> _
         table = _Table(path, columns, cells.rows)
         for column in REQUIRED[name]:
             if column not in columns:
-                what = f"there is none; the columns are {', '.join(cells.header)}"
+                what = f"there is none; the columns are {columns_in_words(cells.header)}"
                 found.append(
                     Problem("missing column", f"header, column {column}", what, "export it as Camtrap DP 1.0")
                 )

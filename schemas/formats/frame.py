@@ -6,7 +6,7 @@ What its frames hold besides (`segmentation`, `keypoints`, `position`, `video`, 
 from __future__ import annotations
 
 from schemas.catalogue_columns import ALIASES, REQUIRED, WANTED, find_column
-from schemas.catalogue_files import Cells
+from schemas.catalogue_files import Cells, columns_in_words
 from schemas.errors import Problem
 from schemas.formats.sheet import Sheet
 
@@ -22,7 +22,7 @@ def read_frame(cells: Cells, problems: list[Problem]) -> Sheet:
     """The table as it is; missing columns and missing rows are problems."""
     for meaning in REQUIRED:
         if find_column(cells, meaning) is None:
-            what = f"there is none; the columns are {', '.join(cells.header) or 'none at all'}"
+            what = f"there is none; the columns are {columns_in_words(cells.header)}"
             cure = f"add or rename a column (read are {', '.join(ALIASES[meaning])})"
             problems.append(Problem("missing column", f"header, column {meaning}", what, cure))
     if not cells.rows:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from urllib.parse import parse_qs, urlsplit
 
 from schemas.catalogue_columns import known
-from schemas.catalogue_files import Cells
+from schemas.catalogue_files import Cells, columns_in_words
 from schemas.errors import Problem
 from schemas.formats.sheet import Counts, Layout, Sheet, Sighting, is_video, texts_of, to_sheet
 
@@ -53,7 +53,7 @@ def read_wildbook(cells: Cells, problems: list[Problem]) -> Sheet:
     table = _Table(texts, len(cells.rows))
     identity = next((name for name in IDENTITY if name.lower() in texts), None)
     if identity is None:
-        what = f"there is none; the columns are {', '.join(cells.header)}"
+        what = f"there is none; the columns are {columns_in_words(cells.header)}"
         cure = f"export a column that names the animal (read are {', '.join(IDENTITY)}), empty where it is unknown"
         problems.append(Problem("missing column", "header, column identity", what, cure))
     sightings: list[Sighting] = []
