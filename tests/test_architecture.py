@@ -209,7 +209,7 @@ def test_the_top_level_holds_six_folders_and_what_tools_demand():
 
 def test_tests_mirror_the_tree():
     folders = {p.relative_to(ROOT / "tests").parts[0] for p in (ROOT / "tests").rglob("test_*.py")}
-    assert folders <= {*PACKAGES, "benchmarks", "deploy", "gpu", "seams", Path(__file__).name}
+    assert folders <= {*PACKAGES, "benchmarks", "deploy", "gpu", "hostile", "seams", Path(__file__).name}
     for package in ("pairx_engine", "schemas", "tasks"):
         assert list((ROOT / "tests" / package).glob("test_*.py")), package
 
