@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from flows.cli_evaluate import evaluate
-from flows.options import Config, SettingsCommand
+from flows.options import WAIT, Config, SettingsCommand
 from schemas.setting import MODEL
 from schemas.sql_files import suspect_rules
 
@@ -25,7 +25,7 @@ app = typer.Typer(
     name="pairx",
     help="PAIR-X for whole catalogues: explain every retrieved pair of animal photos, store the evidence as Parquet, "
     "rank the suspect matches. Exit codes: 0 done, 1 the work failed (what is done is kept; run again), 2 bad input, "
-    "130 or 143 stopped by hand (run again to go on).",
+    "3 another run is at work on the warehouse, 130 or 143 stopped by hand (run again to go on).",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -71,6 +71,7 @@ def run(
             "--retry-failed", help="Try failed photos and pairs again, though nothing about them changed."
         ),
     ] = False,
+    wait: Annotated[bool, typer.Option("--wait", help=WAIT)] = False,
 ) -> None:
     """Process a catalogue: embed new photos, pair them, score and rank; only what is new costs anything.
 
@@ -78,7 +79,9 @@ def run(
     """
     from flows.commands import run_catalogue
 
-    run_catalogue(catalogue, warehouse, root, settings, context.obj, dry_run, withdraw_missing, retry_failed)
+    run_catalogue(
+        catalogue, warehouse, root, settings, context.obj, dry_run, withdraw_missing, retry_failed, wait
+    )
 
 
 app.command(cls=SettingsCommand)(evaluate)

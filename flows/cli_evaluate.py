@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flows.options import Config
+from flows.options import WAIT, Config
 
 _MEASURING, _CHOOSING, _FAITHFUL = "Measuring", "Choosing settings", "Faithfulness"
 
@@ -44,6 +44,7 @@ def evaluate(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try failed photos and pairs again.")
     ] = False,
+    wait: Annotated[bool, typer.Option("--wait", help=WAIT)] = False,
     per_photo: Annotated[
         int,
         typer.Option(
@@ -161,5 +162,15 @@ def evaluate(
         {"superpixel": superpixel, "n_steps": steps, "share": share, "fill": fill},
     )  # fmt: skip
     evaluate_catalogue(
-        catalogue, warehouse, root, out, name, tuple(beside or ()), settings, context.obj, asked, dry_run
+        catalogue,
+        warehouse,
+        root,
+        out,
+        name,
+        tuple(beside or ()),
+        settings,
+        context.obj,
+        asked,
+        dry_run,
+        wait,
     )

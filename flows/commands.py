@@ -35,6 +35,7 @@ def run_catalogue(
     dry_run: bool,
     withdraw_missing: bool,
     retry_failed: bool,
+    wait: bool,
 ) -> None:
     """Check the catalogue and the settings, then print the plan or do the work."""
     settings = load_settings(toml, given)
@@ -50,29 +51,33 @@ def run_catalogue(
         return
     from flows.cluster import resolve_kind
     from flows.server import prefect_server, refuse_unreachable
+    from tasks.lease import at_work
     from tasks.warehouse import Warehouse
 
     refuse_unreachable(resolve_kind(settings.cluster))
-    Warehouse(warehouse).prepare()
-    with prefect_server():
+    place = Warehouse(warehouse)
+    place.prepare()
+    with at_work(place, "pairx run", wait, _note) as lease, prefect_server():
         # One message for the user is enough; Prefect would log the same error with its traceback first.
         logging.getLogger("prefect").setLevel(logging.CRITICAL)
         from flows.nightly import RunOptions, run
         from flows.progress import Terminal
 
-        summary = run(
-            read, Warehouse(warehouse), settings, RunOptions(withdraw_missing, retry_failed), Terminal()
-        )
+        summary = run(read, lease, settings, RunOptions(withdraw_missing, retry_failed), Terminal())
     for balance in summary.balances:
         _OUT.print(str(balance))
     _OUT.print(f"report: {summary.report}")
     _OUT.print(f"next:   pairx suspects --warehouse {warehouse}   or   pairx sql --warehouse {warehouse}")
 
 
+def _note(text: str) -> None:
+    _ERR.print(f"note: {text}", style="yellow")
+
+
 def _read(catalogue: str, root: str | None) -> Catalogue:
     read = read_catalogue(catalogue, root)
     for warning in read.warnings:
-        _ERR.print(f"note: {warning}", style="yellow")
+        _note(warning)
     return read
 
 

@@ -15,6 +15,8 @@ from schemas.errors import SettingsError
 from schemas.settings import Settings
 from tasks.console import connect_analyst
 from tasks.drawn_catalogue import write_drawn_catalogue
+from tasks.lease import at_work
+from tasks.warehouse import Warehouse
 
 _OUT = PlainConsole()
 
@@ -69,18 +71,17 @@ def run_demo(out: Path, seed: int, top: int, workers: int | None) -> None:
             f"{drawn.photos} photos of {drawn.animals} drawn animals in {catalogue}; planted: {planted}"
         )
     warehouse = out / "warehouse"
-    with prefect_server():
+    with at_work(Warehouse(str(warehouse)), "pairx demo") as lease, prefect_server():
         logging.getLogger("prefect").setLevel(logging.CRITICAL)
         from flows.nightly import RunOptions, run
         from flows.progress import Terminal
         from schemas.catalogue import read_catalogue
         from tasks.run_report import EMBEDDED_NOTICE
-        from tasks.warehouse import Warehouse
 
         settings = Settings(workers=workers)
         summary = run(
             read_catalogue(str(catalogue / "metadata.csv")),
-            Warehouse(str(warehouse)),
+            lease,
             settings,
             RunOptions(),
             Terminal(),

@@ -75,6 +75,7 @@ def evaluate_catalogue(
     given: Mapping[str, Any],
     asked: Asked,
     dry_run: bool,
+    wait: bool,
 ) -> None:
     """Check everything that was given, then print the plan, or evaluate and write the folder."""
     from tasks.evaluation.files import read_statistics
@@ -86,7 +87,7 @@ def evaluate_catalogue(
     if dry_run:
         _print_plan(read, warehouse, chosen, options)
         return
-    _write(_evaluate(read, warehouse, chosen, options), others, out, chosen, options.matchers)
+    _write(_evaluate(read, warehouse, chosen, options, wait), others, out, chosen, options.matchers)
 
 
 def _read(catalogue: str | None, root: str | None) -> Catalogue | None:
@@ -94,8 +95,12 @@ def _read(catalogue: str | None, root: str | None) -> Catalogue | None:
         return None
     read = read_catalogue(catalogue, root)
     for warning in read.warnings:
-        _ERR.print(f"note: {warning}", style="yellow")
+        _note(warning)
     return read
+
+
+def _note(text: str) -> None:
+    _ERR.print(f"note: {text}", style="yellow")
 
 
 def _settings(warehouse: str, toml: Path | None, given: Mapping[str, Any], stored_photos: bool) -> Settings:
@@ -209,20 +214,22 @@ def _print_plan(read: Catalogue | None, warehouse: str, chosen: Settings, option
 
 
 def _evaluate(
-    read: Catalogue | None, warehouse: str, chosen: Settings, options: EvaluateOptions
+    read: Catalogue | None, warehouse: str, chosen: Settings, options: EvaluateOptions, wait: bool
 ) -> Evaluated:
     from flows.cluster import resolve_kind
     from flows.server import prefect_server, refuse_unreachable
+    from tasks.lease import at_work
     from tasks.warehouse import Warehouse
 
     refuse_unreachable(resolve_kind(chosen.cluster))
-    Warehouse(warehouse).prepare()
-    with prefect_server():
+    place = Warehouse(warehouse)
+    place.prepare()
+    with at_work(place, "pairx evaluate", wait, _note) as lease, prefect_server():
         logging.getLogger("prefect").setLevel(logging.CRITICAL)
         from flows.evaluation import evaluate as evaluate_photos
         from flows.progress import Terminal
 
-        return evaluate_photos(read, Warehouse(warehouse), chosen, options, Terminal())
+        return evaluate_photos(read, lease, chosen, options, Terminal())
 
 
 def _write(

@@ -49,6 +49,7 @@ from tasks.evaluation.sweep import SWEEP, Sweep, plan_sweep, sweep_partition
 from tasks.file_record import recording
 from tasks.gallery import Gallery
 from tasks.job import Job, prepare_job
+from tasks.lease import Lease
 from tasks.remaining import RunViews
 from tasks.retrieve import Candidates, keep_gallery
 from tasks.run_log import Balance, RunLog
@@ -98,14 +99,14 @@ class Evaluated:
     balance: Balance
 
 
-_WORK: ContextVar[tuple[Catalogue | None, Job, EvaluateOptions, Sweep | None, Reporter]] = ContextVar(
+_WORK: ContextVar[tuple[Catalogue | None, Job, Lease, EvaluateOptions, Sweep | None, Reporter]] = ContextVar(
     "evaluation"
 )
 
 
 def evaluate(
     catalogue: Catalogue | None,
-    warehouse: Warehouse,
+    lease: Lease,
     settings: Settings,
     options: EvaluateOptions,
     reporter: Reporter,
@@ -114,13 +115,12 @@ def evaluate(
 
     Raises `PairxError` where there is nothing to evaluate, `EngineError` for a layer or matcher that cannot be tried.
     """
-    warehouse.prepare()
-    job = prepare_job(warehouse, settings)
+    job = prepare_job(lease.warehouse, settings)
     if job.notice:
         reporter.notice(job.notice)
     # What cannot be tried must show before hours of work, not after.
     sweep = sweep_of(job, options.layers, options.matchers) if options.choose else None
-    return run_on_cluster(process, settings, _WORK, (catalogue, job, options, sweep, reporter))
+    return run_on_cluster(process, settings, _WORK, (catalogue, job, lease, options, sweep, reporter))
 
 
 @flow(name="pairx-evaluate")
@@ -134,9 +134,14 @@ def _process_work() -> Evaluated:
 
 
 def _process(
-    catalogue: Catalogue | None, job: Job, options: EvaluateOptions, sweep: Sweep | None, reporter: Reporter
+    catalogue: Catalogue | None,
+    job: Job,
+    lease: Lease,
+    options: EvaluateOptions,
+    sweep: Sweep | None,
+    reporter: Reporter,
 ) -> Evaluated:
-    log, stages = RunLog(job), StageRunner(job, reporter)
+    log, stages = RunLog(job), StageRunner(job, reporter, lease.check)
     run = RunOptions(retry_failed=options.retry_failed)
     with recording(job.warehouse, log.run_id), RunViews(job, options.retry_failed) as views:
         if catalogue is not None:

@@ -7,10 +7,10 @@ stages, so a run that is killed anywhere goes on where it was.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 from prefect import flow
@@ -30,7 +30,8 @@ from tasks.gallery import Gallery
 from tasks.ingest import INGEST, plan_ingest, withdraw, withdrawn_rows
 from tasks.job import Job, prepare_job
 from tasks.judge import KEPT, READ, judge
-from tasks.remaining import BEFORE_JUDGING, Remaining, RunViews
+from tasks.lease import Lease, at_work
+from tasks.remaining import BEFORE_JUDGING, RunViews
 from tasks.retrieve import (
     RETRIEVE,
     Retrieved,
@@ -41,7 +42,7 @@ from tasks.retrieve import (
     new_pairs,
     plan_retrieve,
 )
-from tasks.run_log import Balance, RunLog, StageLog, balances, unchanged
+from tasks.run_log import Balance, RunLog, StageLog, balances, refuse_all_failed, unchanged
 from tasks.run_report import write_report
 from tasks.score import SCORE, plan_score
 from tasks.signals import SIGNALS, plan_signals
@@ -58,7 +59,9 @@ class RunOptions:
     retry_failed: bool = False
 
 
-_WORK: ContextVar[tuple[Catalogue, Job, RunOptions, Reporter]] = ContextVar("work of the current process")
+_WORK: ContextVar[tuple[Catalogue, Job, Lease, RunOptions, Reporter]] = ContextVar(
+    "work of the current process"
+)
 
 
 @dataclass(frozen=True)
@@ -81,34 +84,36 @@ def nightly(
     settings: Mapping[str, Any] | None = None,
     withdraw_missing: bool = False,
     retry_failed: bool = False,
+    wait: bool = False,
 ) -> str:
     """Process a catalogue into a warehouse; the deployable entry point. Returns the report's address.
 
-    `settings` holds any of `schemas.settings.Settings`. Raises `PairxError` when the catalogue, the settings or the model
-    cannot be used (before any work) or when the counts do not balance (after it).
+    `settings` holds any of `schemas.settings.Settings`; `wait` lets it wait for another run on the warehouse. Raises `PairxError` when
+    the catalogue, the settings or the model cannot be used, or the warehouse is busy (before any work), or when the counts do not
+    balance (after it).
     """
-    summary = run(
+    read, place, chosen = (
         read_catalogue(catalogue, root),
         Warehouse(warehouse),
         load_settings(overrides=settings),
-        RunOptions(withdraw_missing, retry_failed),
     )
-    return summary.report
+    place.prepare()
+    with at_work(place, "pairx-nightly", wait, Silent().notice) as lease:
+        return run(read, lease, chosen, RunOptions(withdraw_missing, retry_failed)).report
 
 
 def run(
     catalogue: Catalogue,
-    warehouse: Warehouse,
+    lease: Lease,
     settings: Settings,
     options: RunOptions,
     reporter: Reporter | None = None,
 ) -> RunSummary:
-    """Process a catalogue on the cluster that the settings name; see `nightly`."""
-    warehouse.prepare()
-    job, reporter = prepare_job(warehouse, settings), reporter or Silent()
+    """Process a catalogue on the cluster that the settings name, into the warehouse of the lease; see `nightly`."""
+    job, reporter = prepare_job(lease.warehouse, settings), reporter or Silent()
     if job.notice:
         reporter.notice(job.notice)
-    return run_on_cluster(process, settings, _WORK, (catalogue, job, options, reporter))
+    return run_on_cluster(process, settings, _WORK, (catalogue, job, lease, options, reporter))
 
 
 @flow(name="pairx-process")
@@ -125,26 +130,32 @@ def _process_work() -> RunSummary:
     return _process(*_WORK.get())
 
 
-def _process(catalogue: Catalogue, job: Job, options: RunOptions, reporter: Reporter) -> RunSummary:
+def _process(
+    catalogue: Catalogue, job: Job, lease: Lease, options: RunOptions, reporter: Reporter
+) -> RunSummary:
     """All stages, between two rows of the run log, and a record of the files."""
     log = RunLog(job)
     with recording(job.warehouse, log.run_id):
-        return _process_logged(catalogue, job, log, options, reporter)
+        return _process_logged(catalogue, job, lease, log, options, reporter)
 
 
 def _process_logged(
-    catalogue: Catalogue, job: Job, log: RunLog, options: RunOptions, reporter: Reporter
+    catalogue: Catalogue, job: Job, lease: Lease, log: RunLog, options: RunOptions, reporter: Reporter
 ) -> RunSummary:
     log.write("started")
-    stages = StageRunner(job, reporter)
+    stages = StageRunner(job, reporter, lease.check)
     try:
         with RunViews(job, options.retry_failed) as views:
             ingest_photos(catalogue, job, log, options, stages, views)
             gallery = embed_photos(job, log, stages, views)
-            snapshot = _process_pairs(job, log, gallery, stages, views)
-            return _finish(job, log, gallery, snapshot, stages, views)
+            retrieved, snapshot = _process_pairs(job, log, gallery, stages, views)
+            sums = _count(catalogue, log, gallery, retrieved, views, lease)
+            return _finish(job, log, gallery, snapshot, sums, stages, views)
     except BaseException as error:
-        log.write("failed", stages=stages.logs, message=f"{type(error).__name__}: {error}")
+        if lost := lease.lost():
+            raise lost from error
+        with suppress(Exception):  # what ends the run may be the warehouse; that error counts
+            log.write("failed", stages=stages.logs, message=f"{type(error).__name__}: {error}")
         raise
 
 
@@ -175,20 +186,28 @@ def embed_photos(job: Job, log: RunLog, stages: StageRunner, views: RunViews) ->
     return views.look(log.columns(), wanted=BEFORE_JUDGING)[1].gallery()
 
 
-def _process_pairs(job: Job, log: RunLog, gallery: Gallery, stages: StageRunner, views: RunViews) -> str:
-    """Retrieve, score, verify, judge, flag and draw; returns the name of the snapshot of what is current then."""
+def _process_pairs(
+    job: Job, log: RunLog, gallery: Gallery, stages: StageRunner, views: RunViews
+) -> tuple[int, str]:
+    """Retrieve, score, verify, judge, flag and draw; returns the number of pairs ever retrieved, and the name of the snapshot of
+    what is current then.
+    """
     connection, left = views.look(log.columns(), wanted=BEFORE_JUDGING)
     stored = left.stored_pairs()
     done = unchanged(connection, job.prints.pairs, gallery.state, job.settings.neighbours)
     shards = [] if done or len(gallery.photo_ids) < 2 else plan_retrieve(gallery)
     if shards:
         keep_gallery(job, gallery)
-    stages.run(
-        RETRIEVE,
-        shards,
-        f"{len(gallery.photo_ids)} photos to compare",
-        finish=partial(_commit_candidates, job, gallery, left, stored),
-    )
+    retrieved = len(stored)
+
+    def store(found: Sequence[Retrieved]) -> int:
+        nonlocal retrieved
+        commit_neighbours(job, gallery, new_neighbours(gallery, found, left.stored_neighbours(gallery)))
+        new = commit_pairs(job, new_pairs(job, gallery, found, stored))
+        retrieved += new
+        return new
+
+    stages.run(RETRIEVE, shards, f"{len(gallery.photo_ids)} photos to compare", finish=store)
 
     _, left = views.look(log.columns(gallery.state), ("photos", "pairs"), BEFORE_JUDGING)
     unscored = left.unscored()
@@ -214,24 +233,35 @@ def _process_pairs(job: Job, log: RunLog, gallery: Gallery, stages: StageRunner,
         note(str(snapshot))
     to_draw = plan_draw(left.undrawn(job.settings.figures))
     stages.run(DRAW, to_draw, "figures of the first suspects")
-    return snapshot.name
+    return retrieved, snapshot.name
 
 
-def _commit_candidates(
-    job: Job, gallery: Gallery, left: Remaining, stored: set[str], found: Sequence[Retrieved]
-) -> int:
-    """Commit what was found and is not stored; returns the number of new pairs, which come last."""
-    commit_neighbours(job, gallery, new_neighbours(gallery, found, left.stored_neighbours(gallery)))
-    return commit_pairs(job, new_pairs(job, gallery, found, stored))
+def _count(
+    catalogue: Catalogue, log: RunLog, gallery: Gallery, retrieved: int, views: RunViews, lease: Lease
+) -> tuple[Balance, ...]:
+    """Look at the whole warehouse once more, and count. Raises `PairxError` where it is not what this run left."""
+    lease.confirm()
+    connection, _ = views.look(log.columns(gallery.state), keep=True)
+    if gone := views.vanished():
+        raise PairxError(
+            f"{len(gone)} files of the warehouse vanished while the run was at work; the first: {gone[0]}",
+            "find out who removes them, then run again: what is missing is computed anew",
+        )
+    return tuple(balances(connection, [e.photo_id for e in catalogue.entries], retrieved))
 
 
 def _finish(
-    job: Job, log: RunLog, gallery: Gallery, snapshot: str, stages: StageRunner, views: RunViews
+    job: Job,
+    log: RunLog,
+    gallery: Gallery,
+    snapshot: str,
+    sums: Sequence[Balance],
+    stages: StageRunner,
+    views: RunViews,
 ) -> RunSummary:
-    """Check that nothing was lost, write the report and close the run."""
+    """Write the report, refuse to call a success what is none, and close the run."""
     connection, _ = views.look(log.columns(gallery.state), keep=True)
     with stages.alone("report") as note:
-        sums = tuple(balances(connection))
         report, counts = write_report(job, log, connection, sums, stages.logs)
         note(report)
     if not all(s.ok for s in sums):
@@ -239,7 +269,8 @@ def _finish(
             "the counts do not balance: " + "; ".join(map(str, sums)),
             "run again: only what is missing is computed; a failure that repeats is in the log above",
         )
+    refuse_all_failed(sums, stages.logs)
     log.write("finished", gallery.state, stages.logs, counts, snapshot=snapshot)
     remove_old_snapshots(job.warehouse, [snapshot, *earlier_snapshots(connection)])
     stages.publish(report, sums)
-    return RunSummary(log.run_id, report, counts, sums, tuple(stages.logs), log.started)
+    return RunSummary(log.run_id, report, counts, tuple(sums), tuple(stages.logs), log.started)

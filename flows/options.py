@@ -27,6 +27,8 @@ Config = Annotated[
     ),
 ]
 
+WAIT = "Where another run is at work on the warehouse, wait until it has finished. Default: say who it is and end with 3."
+
 
 class SettingsCommand(TyperCommand):
     """A command with settings among its options; what was given of them is its context's `obj`, None where it was not.

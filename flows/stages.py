@@ -34,6 +34,14 @@ Key = tuple[int, ...]
 
 
 @dataclass(frozen=True)
+class Broken:
+    """A shard, or a part of one, that could not be processed, and why."""
+
+    items: int
+    error: BaseException
+
+
+@dataclass(frozen=True)
 class Try(Generic[S]):
     """A shard that ended its workers, or a part of one: its place among all results, and the seconds that it may take."""
 
@@ -59,12 +67,13 @@ class Try(Generic[S]):
 
 
 class StageRunner:
-    """Runs stages one after another inside a flow and keeps their logs."""
+    """Runs stages one after another inside a flow and keeps their logs; `check` is called before each and raises to end the run."""
 
-    def __init__(self, job: Job, reporter: Reporter) -> None:
+    def __init__(self, job: Job, reporter: Reporter, check: Callable[[], None] = lambda: None) -> None:
         self._job = job
         self._reporter = reporter
         self._reports = Reports()
+        self._check = check
         self._seconds = 60 * job.settings.shard_minutes
         self.logs: list[StageLog] = []
 
@@ -79,28 +88,33 @@ class StageRunner:
 
         Shards are independent: when one fails for good, the others go on, and the error is raised at the end.
         """
+        self._check()
         begun = time.perf_counter()
         items = sum(map(stage.size, shards))
         self._reporter.begin(stage.name, items, stage.unit)
         try:
-            outcomes, errors = self._collect(stage, shards)
-            folded = finish(outcomes) if finish and outcomes and not errors else None
+            outcomes, broken = self._collect(stage, shards)
+            folded = finish(outcomes) if finish and outcomes and not broken else None
         except BaseException:
             self._reporter.abort()
             raise
-        log = StageLog.of(stage.name, outcomes, time.perf_counter() - begun)
+        lost = sum(b.items for b in broken)
+        log = StageLog.of(stage.name, outcomes, time.perf_counter() - begun, items, lost)
         self.logs.append(log)
-        self._reporter.end(self._note(log, f"{items} {stage.unit}", folded, context))
-        if errors:
+        self._reporter.end(self._note(log, stage.unit, folded, context))
+        if broken:
+            error = broken[0].error
             raise PairxError(
-                f"{stage.name}: {len(errors)} of {len(shards)} shards failed; the first: {type(errors[0]).__name__}: {errors[0]}",
+                f"{stage.name}: {lost} of {items} {stage.unit} were not processed, for {len(broken)} of {len(shards)} shards broke off; "
+                f"the first: {type(error).__name__}: {error}",
                 "what is done is kept; mend the cause and run again",
-            ) from errors[0]
+            ) from error
         return outcomes
 
     @contextmanager
     def alone(self, stage: str) -> Iterator[Callable[[str], None]]:
         """Time a stage that the driver does itself; the block gets a function that takes the stage's closing note."""
+        self._check()
         begun = time.perf_counter()
         notes: list[str] = []
         self._reporter.begin(stage, 0, "")
@@ -115,7 +129,7 @@ class StageRunner:
         text = "\n".join([*(f"- {balance}" for balance in sums), f"- report: `{report}`", "", *lines])
         self._reports.summary("pairx-run", text, "PAIR-X nightly run")
 
-    def _collect(self, stage: Stage[S, R], shards: Sequence[S]) -> tuple[list[R], list[BaseException]]:
+    def _collect(self, stage: Stage[S, R], shards: Sequence[S]) -> tuple[list[R], list[Broken]]:
         """Submit all shards and take their results as they finish; results come back in the shards' order."""
         if not shards:
             return [], []
@@ -128,7 +142,7 @@ class StageRunner:
         waiting = iter(enumerate(shards))
         artifact, said = self._reports.begin(f"pairx-{stage.name}"), time.monotonic()
         outcomes: dict[Key, R] = {}
-        errors: list[BaseException] = []
+        broken: list[Broken] = []
         deadly: list[Try[S]] = []
         under_way: dict[Any, tuple[int, Work]] = {}
         while True:
@@ -147,16 +161,16 @@ class StageRunner:
                 if isinstance(shard, Divisible) and ended_its_workers(error, work):
                     deadly.append(Try((index,), shard, self._seconds))
                     continue
-                errors.append(error)
+                broken.append(Broken(stage.size(shard), error))
             self._reporter.advance(stage.size(shard))
-            done = len(outcomes) + len(errors)
+            done = len(outcomes) + len(broken)
             if time.monotonic() - said > _ARTIFACT_EVERY or done == len(shards):
                 self._reports.progress(artifact, 100.0 * done / len(shards))
                 said = time.monotonic()
         if deadly:
-            self._isolate(stage, attempt, deadly, outcomes, errors)
+            self._isolate(stage, attempt, deadly, outcomes, broken)
             self._reports.progress(artifact, 100.0)
-        return [outcomes[key] for key in sorted(outcomes)], errors
+        return [outcomes[key] for key in sorted(outcomes)], broken
 
     def _isolate(
         self,
@@ -164,7 +178,7 @@ class StageRunner:
         attempt: Any,
         deadly: Sequence[Try[S]],
         outcomes: dict[Key, R],
-        errors: list[BaseException],
+        broken: list[Broken],
     ) -> None:
         """Find what ended the workers: cut each shard in halves, down to the item that does so alone, which is given up.
 
@@ -186,13 +200,14 @@ class StageRunner:
                 if one.refused is None and ended_its_workers(error, work):
                     left += reversed(one.parts(size)) if size > 1 else [replace(one, refused=_GIVEN_UP)]
                     continue
-                errors.append(error)
+                broken.append(Broken(size, error))
             self._reporter.advance(size)
 
     @staticmethod
-    def _note(log: StageLog, items: str, folded: int | None, context: str) -> str:
-        if not log.shards:
+    def _note(log: StageLog, unit: str, folded: int | None, context: str) -> str:
+        if not log.items:
             return f"nothing new; {context}"
         failed = f", {log.failed} failed" if log.failed else ""
+        lost = f", {log.lost} not processed" if log.lost else ""
         new = f", {folded} new pairs" if folded is not None else ""
-        return f"{items} in {log.shards} shards{failed}{new}"
+        return f"{log.done} of {log.items} {unit} in {log.shards} shards{failed}{lost}{new}"

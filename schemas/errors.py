@@ -44,6 +44,36 @@ class NoStorage(StorageError):
     exit_code = 2
 
 
+class WarehouseBusy(WarehouseError):
+    """Another run is at work on the warehouse."""
+
+    exit_code = 3
+
+    def __init__(self, url: str, owner: str) -> None:
+        super().__init__(
+            f"{url} is busy: {owner}",
+            "run again when it has finished, or with --wait; one that was killed is followed by itself, on another machine after minutes",
+        )
+        self._given = (url, owner)
+
+    def __reduce__(self) -> tuple[type[WarehouseBusy], tuple[str, str]]:
+        return type(self), self._given
+
+
+class LeaseLost(WarehouseError):
+    """The warehouse is no longer this run's to write to, or no longer there."""
+
+    def __init__(self, url: str, why: str) -> None:
+        super().__init__(
+            f"{url} was taken from this run while it was at work: {why}",
+            "see what became of it, then run again: only what is missing is computed",
+        )
+        self._given = (url, why)
+
+    def __reduce__(self) -> tuple[type[LeaseLost], tuple[str, str]]:
+        return type(self), self._given
+
+
 class AcceleratorFailure(PairxError):
     """The device of a process failed in a way that only a new process can mend; nothing of the shard was stored."""
 

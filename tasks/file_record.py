@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 
 import pyarrow as pa
 
+from schemas.errors import LeaseLost
 from schemas.file_table import FILES, FILES_PARTITION
 from tasks.warehouse import Warehouse, shard_name
 from tasks.written import Written, heard_by
@@ -35,6 +36,8 @@ def recording(warehouse: Warehouse, run_id: str) -> Iterator[None]:
     try:
         with heard_by(hear):
             yield
+    except LeaseLost:
+        raise  # what was written is gone, or not this run's to speak of
     except BaseException:
         with suppress(Exception):  # what stopped the run is what its user should hear of
             keep()

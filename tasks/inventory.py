@@ -134,6 +134,11 @@ class Followed(Inventory):
         heard, self._heard = self._heard, set()
         return heard
 
+    def vanished(self) -> list[str]:
+        """Files that were listed or written and are not there any more, sorted; their tables are listed again for it."""
+        now = committed(self._storage, list(self._found))
+        return sorted(path for table, known in self._found.items() for path in known.keys() - now[table].keys())
+
     def forget(self) -> None:
         """List everything again when it is asked for."""
         self._found.clear()

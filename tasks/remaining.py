@@ -272,6 +272,10 @@ class RunViews:
     def __exit__(self, *_: object) -> None:
         self._open.close()
 
+    def vanished(self) -> list[str]:
+        """Files that were listed or written since the first question and are not there any more, sorted."""
+        return self._files.vanished()
+
     def look(
         self,
         current: Mapping[str, Any],

@@ -13,7 +13,7 @@ from typing import Any
 
 import duckdb
 
-from schemas.errors import WarehouseError
+from schemas.errors import PairxError, WarehouseError
 from schemas.stages import ITEM_KEYS, STAGES, StageFacts
 from schemas.tables import TABLES
 from schemas.views import FROM_SETTINGS
@@ -26,6 +26,7 @@ _PACKAGES = (
 )  # fmt: skip
 
 _RUN_ID = re.compile(r"[a-z0-9-]{1,64}")
+_NO_ACCIDENT = 5
 
 
 def versions() -> dict[str, str]:
@@ -41,7 +42,10 @@ def versions() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class StageLog:
-    """What one stage did in this run: shards and rows now written, wall seconds, seconds of work and of engine."""
+    """What one stage did in this run: shards and rows now written, wall seconds, seconds of work and of engine.
+
+    `items` were to be processed; `failed` of them have a row in `failures`, `lost` of them have not, for their shards broke off.
+    """
 
     stage: str
     shards: int = 0
@@ -53,9 +57,18 @@ class StageLog:
     peak_bytes: int = 0
     devices: tuple[str, ...] = ()
     """Kinds of the devices that computed, sorted."""
+    items: int = 0
+    lost: int = 0
+
+    @property
+    def done(self) -> int:
+        """Items that came through."""
+        return max(0, self.items - self.failed - self.lost)
 
     @classmethod
-    def of(cls, stage: str, results: Sequence[ShardResult], seconds: float) -> StageLog:
+    def of(
+        cls, stage: str, results: Sequence[ShardResult], seconds: float, items: int = 0, lost: int = 0
+    ) -> StageLog:
         """Sum the results of a stage's shards."""
         return cls(
             stage,
@@ -67,6 +80,8 @@ class StageLog:
             sum(r.engine_seconds for r in results),
             max((r.peak_bytes for r in results), default=0),
             tuple(sorted({r.device for r in results if r.device})),
+            items,
+            lost,
         )
 
 
@@ -107,9 +122,48 @@ class Balance:
         return f"{self.name} {self.planned} {sign} {self.done_as} {self.done} + failed {self.failed}"
 
 
-def balances(connection: duckdb.DuckDBPyConnection) -> list[Balance]:
-    """The sum of every stage that is counted, over the photos or pairs that are current, counted in the tables themselves."""
-    return [_balance(connection, stage) for stage in STAGES.values() if stage.counted_as]
+def balances(connection: duckdb.DuckDBPyConnection, listed: Sequence[str], retrieved: int) -> list[Balance]:
+    """Whether nothing was lost: the catalogue that was read, the pairs that were ever retrieved, and each stage that is counted.
+
+    `listed` are the ids of the catalogue's photos and `retrieved` the number of pairs that this run found stored or stored itself: counts
+    from outside the tables, which would not tell that all rows of something are gone. The stages are counted over the photos or pairs
+    that are current, in the tables.
+    """
+    stages = [_balance(connection, stage) for stage in STAGES.values() if stage.counted_as]
+    return [_taken_in(connection, listed), *stages, _kept(connection, retrieved)]
+
+
+def _taken_in(connection: duckdb.DuckDBPyConnection, listed: Sequence[str]) -> Balance:
+    done, failed = connection.execute(
+        """
+        SELECT count(*) FILTER (f.item IS NULL), count(f.item)
+        FROM photos LEFT JOIN (SELECT DISTINCT item FROM failures WHERE stage = 'ingest') AS f ON f.item = photo_id
+        WHERE list_contains($listed, photo_id)
+        """,
+        {"listed": list(listed)},
+    ).fetchall()[0]
+    return Balance("catalogue", len(listed), done, "taken in", failed)
+
+
+def _kept(connection: duckdb.DuckDBPyConnection, retrieved: int) -> Balance:
+    stored = connection.execute("SELECT count(DISTINCT pair_id) FROM run_pairs").fetchall()[0][0]
+    return Balance("retrieved", retrieved, stored, "stored", 0)
+
+
+def refuse_all_failed(sums: Sequence[Balance], stages: Sequence[StageLog]) -> None:
+    """Raise `PairxError` where everything failed: all there is of something, or a whole night's worth of one stage.
+
+    A few new photos that all fail may be an accident; many are a folder that is not there, a disk, a setting.
+    """
+    nothing = [f"none of {s.planned} {s.name} could be {s.done_as}" for s in sums if s.failed and not s.done]
+    nothing += [
+        f"{log.stage}: all {log.items} failed" for log in stages if log.failed >= max(log.items, _NO_ACCIDENT)
+    ]
+    if nothing:
+        raise PairxError(
+            "; ".join(nothing),
+            '`pairx sql "SELECT * FROM failures"` and the report tell why; mend the cause, then run again with --retry-failed',
+        )
 
 
 def _balance(connection: duckdb.DuckDBPyConnection, stage: StageFacts) -> Balance:

@@ -16,6 +16,7 @@ from typing import Any
 
 from flows.nightly import RunOptions, RunSummary, run
 from schemas.settings import Settings
+from tasks.lease import at_work
 from tasks.warehouse import Warehouse
 from tests.small_catalogue import TINY, read_small
 
@@ -31,7 +32,9 @@ def run_flow(
 ) -> RunSummary:
     """One run of the flow with the tiny settings, changed by `settings`."""
     chosen = Settings(**{**TINY, "cluster": cluster, **settings})
-    return run(read_small(metadata), warehouse, chosen, options or RunOptions())
+    warehouse.prepare()
+    with at_work(warehouse, "test") as lease:
+        return run(read_small(metadata), lease, chosen, options or RunOptions())
 
 
 def shards_of(summary: RunSummary) -> dict[str, int]:

@@ -14,18 +14,20 @@ import pytest
 
 from flows import cli
 from flows.evaluate_command import _dataset, _settings
-from flows.evaluation import Evaluated, EvaluateOptions, evaluate, settings_of_newest_run
-from flows.progress import Silent
+from flows.evaluation import Evaluated, EvaluateOptions, settings_of_newest_run
+from flows.evaluation import evaluate as evaluate_under
+from flows.progress import Reporter, Silent
 from pairx_engine.errors import EngineError
 from pairx_engine.explanations import explanations
 from pairx_engine.faithfulness import Flipping
-from schemas.catalogue import read_catalogue
+from schemas.catalogue import Catalogue, read_catalogue
 from schemas.errors import PairxError
 from schemas.settings import Settings, load_settings
 from tasks.check.findings import check
 from tasks.console import connect_analyst
 from tasks.evaluation.faithfulness import Protocol
 from tasks.evaluation.results import ALL_SCORES, OWN_SCORES
+from tasks.lease import at_work
 from tasks.warehouse import Warehouse
 from tests.flows.conftest import Finished
 from tests.small_catalogue import TINY, rewrite
@@ -51,6 +53,17 @@ class Heard(Silent):
 
     def begin(self, stage: str, items: int, unit: str) -> None:
         self.stages[stage] = items
+
+
+def evaluate(
+    catalogue: Catalogue | None,
+    warehouse: Warehouse,
+    settings: Settings,
+    options: EvaluateOptions,
+    heard: Reporter,
+) -> Evaluated:
+    with at_work(warehouse, "test") as lease:
+        return evaluate_under(catalogue, lease, settings, options, heard)
 
 
 def files(warehouse: Warehouse) -> set[str]:

@@ -141,7 +141,9 @@ def test_what_cannot_be_cut_and_other_errors_end_the_stage_with_all_else_done(
 ) -> None:
     shards = [Whole((0, 1)), Shard((2, 3)), Shard((4, 5, 6)), Shard((7,))]
     cluster = Cluster({0, 5}, {3})
-    with pytest.raises(PairxError, match="2 of 4 shards failed") as caught:
+    with pytest.raises(
+        PairxError, match="2 of 8 items were not processed, for 2 of 4 shards broke off"
+    ) as caught:
         on(cluster).run(TOY, shards, "")  # type: ignore[arg-type]
     assert "KilledWorker" in str(caught.value)
     assert cluster.given_up == [5]
@@ -154,5 +156,5 @@ def test_only_what_can_be_cut_has_a_time_limit() -> None:
 
 
 def test_an_item_that_ends_its_workers_unread_is_an_error(on: Callable[[Cluster], StageRunner]) -> None:
-    with pytest.raises(PairxError, match="1 of 1 shards failed; the first: KilledWorker"):
+    with pytest.raises(PairxError, match="1 of 1 shards broke off; the first: KilledWorker"):
         on(Cluster({1}, immortal=True)).run(TOY, [Shard((0, 1))], "")

@@ -223,12 +223,12 @@ def test_a_broken_shard_stops_the_run_with_a_cure_and_keeps_the_rest(
     """A file stands where a partition's folder must be: every score shard fails for good, all before is kept."""
     warehouse = undisturbed.unscored(tmp_path / "w")
     (tmp_path / "w" / "scores").write_bytes(b"")
-    with pytest.raises(PairxError, match="score: .* shards failed") as caught:
+    with pytest.raises(PairxError, match="score: .* shards broke off") as caught:
         run_flow(small, warehouse, scheduler, retries=0)
     assert "run again" in str(caught.value)
     row = max(rows_of_runs(warehouse), key=lambda run: run["run_id"])
     assert row["status"] == "failed"
-    assert "shards failed" in row["message"]
+    assert "shards broke off" in row["message"]
     (tmp_path / "w" / "scores").unlink()
     summary = run_flow(small, warehouse, scheduler)
     counts = shards_of(summary)

@@ -12,13 +12,23 @@ import pytest
 import torch
 
 from pairx_engine.accelerator import describe
+from schemas.errors import PairxError
 from schemas.views import RUN_COLUMNS, install_views
 from tasks.check.findings import check
 from tasks.embed import embed_shard
 from tasks.ingest import ingest_shard
 from tasks.job import Job
 from tasks.remaining import look
-from tasks.run_log import Balance, RunLog, StageLog, balances, devices_of, unchanged, versions
+from tasks.run_log import (
+    Balance,
+    RunLog,
+    StageLog,
+    balances,
+    devices_of,
+    refuse_all_failed,
+    unchanged,
+    versions,
+)
 from tasks.shards import ShardResult
 from tasks.warehouse import Warehouse
 from tests.small_catalogue import Stages
@@ -34,10 +44,12 @@ PAIRS = [Pair("a", "b", 0.9), Pair("a", "c", 0.3), Pair("b", "c", 0.2)]
 UNREADABLE = {"stage": "ingest", "item": "d", "code": "truncated", "message": "breaks off", "revision": 0}
 
 
-def sums(warehouse: Warehouse) -> dict[str, Balance]:
+def sums(
+    warehouse: Warehouse, listed: tuple[str, ...] = ("a", "b", "c", "d"), retrieved: int = 3
+) -> dict[str, Balance]:
     connection = duckdb.connect()
     install_views(connection, warehouse)
-    return {b.name: b for b in balances(connection)}
+    return {b.name: b for b in balances(connection, listed, retrieved)}
 
 
 def runs(job: Job) -> list[tuple[Any, ...]]:
@@ -50,6 +62,8 @@ def test_sums_that_add_up(tmp_path: Path) -> None:
     found = sums(Toy(PHOTOS, PAIRS, failures=[UNREADABLE]).write(Warehouse(str(tmp_path))))
     assert found["photos"] == Balance("photos", 4, 3, "embedded", 1)
     assert found["pairs"] == Balance("pairs", 3, 3, "scored", 0)
+    assert found["catalogue"] == Balance("catalogue", 4, 3, "taken in", 1)
+    assert found["retrieved"] == Balance("retrieved", 3, 3, "stored", 0)
     assert all(b.ok for b in found.values())
     assert str(found["photos"]) == "photos 4 = embedded 3 + failed 1"
 
@@ -74,7 +88,44 @@ def test_a_pair_that_vanished_shows_and_one_that_failed_does_not(tmp_path: Path)
 
 
 def test_sums_of_an_empty_warehouse_are_zero(tmp_path: Path) -> None:
-    assert all(b.ok and b.planned == 0 for b in sums(Warehouse(str(tmp_path))).values())
+    assert all(b.ok and b.planned == 0 for b in sums(Warehouse(str(tmp_path)), (), 0).values())
+
+
+def test_what_is_gone_from_all_tables_shows_against_what_came_from_outside(tmp_path: Path) -> None:
+    found = sums(Warehouse(str(tmp_path)))
+    assert str(found["catalogue"]) == "catalogue 4 ≠ taken in 0 + failed 0"
+    assert str(found["retrieved"]) == "retrieved 3 ≠ stored 0 + failed 0"
+    others = {name for name, balance in found.items() if balance.ok}
+    assert others == found.keys() - {"catalogue", "retrieved"}
+
+
+def test_photos_that_other_catalogues_brought_do_not_count_for_this_one(tmp_path: Path) -> None:
+    warehouse = Toy(PHOTOS, PAIRS, failures=[UNREADABLE]).write(Warehouse(str(tmp_path)))
+    assert sums(warehouse, ("a", "new"))["catalogue"] == Balance("catalogue", 2, 1, "taken in", 0)
+
+
+FINE = Balance("photos", 4, 1, "embedded", 3)
+
+
+@pytest.mark.parametrize(
+    ("sums", "stages", "words"),
+    [
+        ([FINE, Balance("pairs", 9, 0, "scored", 9)], [], "none of 9 pairs could be scored"),
+        ([Balance("photos", 1, 0, "embedded", 1)], [], "none of 1 photos could be embedded"),
+        ([FINE], [StageLog("embed", failed=7, items=7)], "embed: all 7 failed"),
+        ([FINE], [StageLog("embed", failed=4, items=4)], None),
+        ([FINE], [StageLog("embed", failed=7, items=8)], None),
+        ([FINE, Balance("pairs", 0, 0, "scored", 0)], [StageLog("score")], None),
+    ],
+)
+def test_where_all_failed_there_is_no_success(
+    sums: list[Balance], stages: list[StageLog], words: str | None
+) -> None:
+    if words is None:
+        refuse_all_failed(sums, stages)
+    else:
+        with pytest.raises(PairxError, match=words):
+            refuse_all_failed(sums, stages)
 
 
 def test_a_run_is_written_at_its_start_and_its_end(job: Job) -> None:
@@ -123,6 +174,7 @@ def test_stage_logs_sum_their_shards() -> None:
     log = StageLog.of("embed", shards, 9.0)
     assert log == StageLog("embed", 2, 7, 1, 9.0, 3.0, 2.0, 300)
     assert StageLog.of("embed", [], 0.1).peak_bytes == 0
+    assert StageLog.of("embed", shards, 9.0, 12, 3).done == 8
 
 
 def test_a_run_names_the_devices_that_computed(job: Job) -> None:
@@ -189,7 +241,11 @@ def test_versions_name_what_computes() -> None:
 
 def test_the_finished_job_balances(done: Stages) -> None:
     with look(done.job, done.columns()) as (connection, _):
-        found = {b.name: b for b in balances(connection)}
+        ids, pairs = (
+            [row[0] for row in connection.execute(query).fetchall()]
+            for query in ("SELECT photo_id FROM photos", "SELECT DISTINCT pair_id FROM run_pairs")
+        )
+        found = {b.name: b for b in balances(connection, ids, len(pairs))}
     assert all(b.ok for b in found.values())
     assert found["photos"].failed == 6
     assert found["pairs"].planned > 40
