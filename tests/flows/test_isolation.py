@@ -142,7 +142,7 @@ def test_what_cannot_be_cut_and_other_errors_end_the_stage_with_all_else_done(
     shards = [Whole((0, 1)), Shard((2, 3)), Shard((4, 5, 6)), Shard((7,))]
     cluster = Cluster({0, 5}, {3})
     with pytest.raises(
-        PairxError, match="2 of 8 items were not processed, for 2 of 4 shards broke off"
+        PairxError, match="4 of 8 items were not processed, for 2 of 4 shards broke off"
     ) as caught:
         on(cluster).run(TOY, shards, "")  # type: ignore[arg-type]
     assert "KilledWorker" in str(caught.value)
