@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from rich.console import Console
 from rich.progress import (
@@ -19,6 +19,7 @@ from schemas.errors import SHOWN_PER_KIND, PairxError
 from tasks.check.damage import Damage
 from tasks.check.findings import Advance, Report, check
 from tasks.check.quarantine import move_aside
+from tasks.lease import at_work
 from tasks.warehouse import Warehouse
 
 _OUT = Console(highlight=False, soft_wrap=True, markup=False)
@@ -31,10 +32,15 @@ def check_warehouse(url: str, quick: bool, quarantine: bool) -> None:
     """
     warehouse = Warehouse(url)
     warehouse.require()
-    with _progress() as (begin, advance):
+    with (
+        at_work(warehouse, "pairx check --quarantine") if quarantine else nullcontext(),
+        _progress() as (begin, advance),
+    ):
         report = check(warehouse, quick, begin, advance)
+        moved = (
+            move_aside(warehouse, report.listing, report.problems) if quarantine and report.problems else {}
+        )
     if report.problems:
-        moved = move_aside(warehouse, report.listing, report.problems) if quarantine else {}
         raise PairxError("\n".join([_listed(report.problems), *_moved(moved)]))
     looked = "footers and sizes are" if quick else "every byte and every row is"
     _OUT.print(f"{looked} as it should be: {_counted(report)}")

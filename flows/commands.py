@@ -51,19 +51,21 @@ def run_catalogue(
         return
     from flows.cluster import resolve_kind
     from flows.server import prefect_server, refuse_unreachable
+    from tasks.job import prepare_job
     from tasks.lease import at_work
     from tasks.warehouse import Warehouse
 
     refuse_unreachable(resolve_kind(settings.cluster))
     place = Warehouse(warehouse)
     place.prepare()
+    job = prepare_job(place, settings)
     with at_work(place, "pairx run", wait, _note) as lease, prefect_server():
         # One message for the user is enough; Prefect would log the same error with its traceback first.
         logging.getLogger("prefect").setLevel(logging.CRITICAL)
         from flows.nightly import RunOptions, run
         from flows.progress import Terminal
 
-        summary = run(read, lease, settings, RunOptions(withdraw_missing, retry_failed), Terminal())
+        summary = run(read, job, lease, RunOptions(withdraw_missing, retry_failed), Terminal())
     for balance in summary.balances:
         _OUT.print(str(balance))
     _OUT.print(f"report: {summary.report}")

@@ -15,6 +15,7 @@ from schemas.errors import SettingsError
 from schemas.settings import Settings
 from tasks.console import connect_analyst
 from tasks.drawn_catalogue import write_drawn_catalogue
+from tasks.job import prepare_job
 from tasks.lease import at_work
 from tasks.warehouse import Warehouse
 
@@ -71,21 +72,16 @@ def run_demo(out: Path, seed: int, top: int, workers: int | None) -> None:
             f"{drawn.photos} photos of {drawn.animals} drawn animals in {catalogue}; planted: {planted}"
         )
     warehouse = out / "warehouse"
-    with at_work(Warehouse(str(warehouse)), "pairx demo") as lease, prefect_server():
+    job = prepare_job(Warehouse(str(warehouse)), Settings(workers=workers))
+    with at_work(job.warehouse, "pairx demo") as lease, prefect_server():
         logging.getLogger("prefect").setLevel(logging.CRITICAL)
         from flows.nightly import RunOptions, run
         from flows.progress import Terminal
         from schemas.catalogue import read_catalogue
         from tasks.run_report import EMBEDDED_NOTICE
 
-        settings = Settings(workers=workers)
-        summary = run(
-            read_catalogue(str(catalogue / "metadata.csv")),
-            lease,
-            settings,
-            RunOptions(),
-            Terminal(),
-        )
+        read = read_catalogue(str(catalogue / "metadata.csv"))
+        summary = run(read, job, lease, RunOptions(), Terminal())
     for balance in summary.balances:
         _OUT.print(str(balance))
     _print_suspects(warehouse, Truth.read(catalogue / "truth.csv"), top)

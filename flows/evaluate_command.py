@@ -218,18 +218,20 @@ def _evaluate(
 ) -> Evaluated:
     from flows.cluster import resolve_kind
     from flows.server import prefect_server, refuse_unreachable
+    from tasks.job import prepare_job
     from tasks.lease import at_work
     from tasks.warehouse import Warehouse
 
     refuse_unreachable(resolve_kind(chosen.cluster))
     place = Warehouse(warehouse)
     place.prepare()
+    job = prepare_job(place, chosen)
     with at_work(place, "pairx evaluate", wait, _note) as lease, prefect_server():
         logging.getLogger("prefect").setLevel(logging.CRITICAL)
         from flows.evaluation import evaluate as evaluate_photos
         from flows.progress import Terminal
 
-        return evaluate_photos(read, lease, chosen, options, Terminal())
+        return evaluate_photos(read, job, lease, options, Terminal())
 
 
 def _write(

@@ -28,7 +28,7 @@ from pairx_engine.evaluation.separation import DEFAULT, Binning
 from schemas.catalogue import Catalogue
 from schemas.errors import PairxError
 from schemas.failures import PASSING
-from schemas.settings import PAIRS_PER_SHARD, Settings
+from schemas.settings import PAIRS_PER_SHARD
 from schemas.stored_settings import stored_settings
 from tasks.draw import DRAW, plan_draw
 from tasks.evaluation.candidates import default_candidate, sweep_of
@@ -48,7 +48,7 @@ from tasks.evaluation.statistics import equal_cosine, measure, rank_outliers
 from tasks.evaluation.sweep import SWEEP, Sweep, plan_sweep, sweep_partition
 from tasks.file_record import recording
 from tasks.gallery import Gallery
-from tasks.job import Job, prepare_job
+from tasks.job import Job
 from tasks.lease import Lease
 from tasks.remaining import RunViews
 from tasks.retrieve import Candidates, keep_gallery
@@ -106,8 +106,8 @@ _WORK: ContextVar[tuple[Catalogue | None, Job, Lease, EvaluateOptions, Sweep | N
 
 def evaluate(
     catalogue: Catalogue | None,
+    job: Job,
     lease: Lease,
-    settings: Settings,
     options: EvaluateOptions,
     reporter: Reporter,
 ) -> Evaluated:
@@ -115,12 +115,11 @@ def evaluate(
 
     Raises `PairxError` where there is nothing to evaluate, `EngineError` for a layer or matcher that cannot be tried.
     """
-    job = prepare_job(lease.warehouse, settings)
     if job.notice:
         reporter.notice(job.notice)
     # What cannot be tried must show before hours of work, not after.
     sweep = sweep_of(job, options.layers, options.matchers) if options.choose else None
-    return run_on_cluster(process, settings, _WORK, (catalogue, job, lease, options, sweep, reporter))
+    return run_on_cluster(process, job.settings, _WORK, (catalogue, job, lease, options, sweep, reporter))
 
 
 @flow(name="pairx-evaluate")

@@ -21,7 +21,7 @@ from flows.reports import outcome_kept
 from flows.stages import StageRunner
 from schemas.catalogue import Catalogue, read_catalogue
 from schemas.errors import PairxError
-from schemas.settings import Settings, load_settings
+from schemas.settings import load_settings
 from tasks.draw import DRAW, plan_draw
 from tasks.embed import EMBED, plan_embed
 from tasks.file_record import recording
@@ -42,7 +42,15 @@ from tasks.retrieve import (
     new_pairs,
     plan_retrieve,
 )
-from tasks.run_log import Balance, RunLog, StageLog, balances, refuse_all_failed, unchanged
+from tasks.run_log import (
+    Balance,
+    RunLog,
+    StageLog,
+    balances,
+    balances_with_outside,
+    refuse_all_failed,
+    unchanged,
+)
 from tasks.run_report import write_report
 from tasks.score import SCORE, plan_score
 from tasks.signals import SIGNALS, plan_signals
@@ -92,28 +100,25 @@ def nightly(
     the catalogue, the settings or the model cannot be used, or the warehouse is busy (before any work), or when the counts do not
     balance (after it).
     """
-    read, place, chosen = (
-        read_catalogue(catalogue, root),
-        Warehouse(warehouse),
-        load_settings(overrides=settings),
-    )
+    read, place = read_catalogue(catalogue, root), Warehouse(warehouse)
     place.prepare()
+    job = prepare_job(place, load_settings(overrides=settings))
     with at_work(place, "pairx-nightly", wait, Silent().notice) as lease:
-        return run(read, lease, chosen, RunOptions(withdraw_missing, retry_failed)).report
+        return run(read, job, lease, RunOptions(withdraw_missing, retry_failed)).report
 
 
 def run(
     catalogue: Catalogue,
+    job: Job,
     lease: Lease,
-    settings: Settings,
     options: RunOptions,
     reporter: Reporter | None = None,
 ) -> RunSummary:
-    """Process a catalogue on the cluster that the settings name, into the warehouse of the lease; see `nightly`."""
-    job, reporter = prepare_job(lease.warehouse, settings), reporter or Silent()
+    """Process a catalogue on the cluster that the settings name, under a lease on the job's warehouse; see `nightly`."""
+    reporter = reporter or Silent()
     if job.notice:
         reporter.notice(job.notice)
-    return run_on_cluster(process, settings, _WORK, (catalogue, job, lease, options, reporter))
+    return run_on_cluster(process, job.settings, _WORK, (catalogue, job, lease, options, reporter))
 
 
 @flow(name="pairx-process")
@@ -247,7 +252,8 @@ def _count(
             f"{len(gone)} files of the warehouse vanished while the run was at work; the first: {gone[0]}",
             "find out who removes them, then run again: what is missing is computed anew",
         )
-    return tuple(balances(connection, [e.photo_id for e in catalogue.entries], retrieved))
+    taken_in, kept = balances_with_outside(connection, [e.photo_id for e in catalogue.entries], retrieved)
+    return (taken_in, *balances(connection), kept)
 
 
 def _finish(

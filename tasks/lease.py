@@ -1,7 +1,7 @@
 """One writer at a time: a lease on a warehouse that names its owner, beats while it is held, and is taken over from the dead.
 
-``lease/N.json`` below the root; N counts those who had the warehouse, and the highest N has it now. Who follows makes file N + 1. That asks of
-a store no more than to make a file only where there is none, and to list a folder. A second writer would do no harm to the rows, for
+``lease/N.json`` below the root; N counts those who had the warehouse, and the highest N has it now, or had it last. Who follows makes file
+N + 1. That asks of a store no more than to make a file only where there is none, and to list a folder. A second writer would do no harm to the rows, for
 the same shard has the same bytes whoever writes it; it would cost the work twice, and remove snapshots that the first one counts on.
 """
 
@@ -90,7 +90,7 @@ class Lease:
         return None
 
     def release(self) -> None:
-        """Say that the warehouse is free. A folder that held nothing but the lease is removed."""
+        """Say that the warehouse is free."""
         self._end.set()
         self._thread.join()
         with contextlib.suppress(
@@ -98,7 +98,6 @@ class Lease:
         ):  # a store that is out must not hide why the run ends; the lease goes stale
             if self._look():
                 self._say(over=True)
-                _remove_if_alone(self.warehouse, self._turn)
 
     def _keep(self) -> None:
         while not self._end.wait(BEAT):
@@ -109,7 +108,8 @@ class Lease:
     def _look(self) -> bool:
         """Whether the lease is still ours."""
         turns = _turns(self.warehouse)
-        if self._turn not in turns:
+        said = _owner(_read(self.warehouse, self._turn)) if self._turn in turns else None
+        if said is None or said.token != self._owner.token:
             self._lost = "its lease is gone, and perhaps all else that was in it"
         elif max(turns) > self._turn:
             self._lost = "another run, which heard nothing of this one for minutes, has taken it over"
@@ -188,9 +188,8 @@ def _claim(warehouse: Warehouse, turn: int, command: str) -> Lease | None:
     if not warehouse.create_file(_path(turn), _bytes(owner)):
         return None
     turns = _turns(warehouse)
-    if (
-        max(turns, default=0) > turn
-    ):  # this process slept while others came, went and removed the files before theirs
+    # While this process slept, others may have come, gone, and removed the files before theirs.
+    if max(turns, default=0) > turn:
         _remove(warehouse, turn)
         return None
     for old in turns:
@@ -231,16 +230,6 @@ def _path(turn: int) -> str:
 
 def _remove(warehouse: Warehouse, turn: int) -> None:
     warehouse.storage.remove([f"{warehouse.root}/{_path(turn)}"])
-
-
-def _remove_if_alone(warehouse: Warehouse, turn: int) -> None:
-    """A run that was refused leaves no folder behind at a mistyped place."""
-    root = Path(warehouse.root)
-    if warehouse.is_local and [p.name for p in root.iterdir()] == [FOLDER]:
-        _remove(warehouse, turn)
-        with contextlib.suppress(OSError):  # somebody has put something there
-            (root / FOLDER).rmdir()
-            root.rmdir()
 
 
 @cache

@@ -122,15 +122,19 @@ class Balance:
         return f"{self.name} {self.planned} {sign} {self.done_as} {self.done} + failed {self.failed}"
 
 
-def balances(connection: duckdb.DuckDBPyConnection, listed: Sequence[str], retrieved: int) -> list[Balance]:
-    """Whether nothing was lost: the catalogue that was read, the pairs that were ever retrieved, and each stage that is counted.
+def balances(connection: duckdb.DuckDBPyConnection) -> list[Balance]:
+    """The sum of every stage that is counted, over the photos or pairs that are current, counted in the tables themselves."""
+    return [_balance(connection, stage) for stage in STAGES.values() if stage.counted_as]
 
-    `listed` are the ids of the catalogue's photos and `retrieved` the number of pairs that this run found stored or stored itself: counts
-    from outside the tables, which would not tell that all rows of something are gone. The stages are counted over the photos or pairs
-    that are current, in the tables.
+
+def balances_with_outside(
+    connection: duckdb.DuckDBPyConnection, listed: Sequence[str], retrieved: int
+) -> list[Balance]:
+    """Sums of what the tables hold against what a run knows from elsewhere: the tables alone do not tell that all rows are gone.
+
+    `listed` are the ids of the catalogue's photos, `retrieved` is the number of pairs that the run found stored or stored itself.
     """
-    stages = [_balance(connection, stage) for stage in STAGES.values() if stage.counted_as]
-    return [_taken_in(connection, listed), *stages, _kept(connection, retrieved)]
+    return [_taken_in(connection, listed), _kept(connection, retrieved)]
 
 
 def _taken_in(connection: duckdb.DuckDBPyConnection, listed: Sequence[str]) -> Balance:

@@ -16,6 +16,7 @@ from typing import Any
 
 from flows.nightly import RunOptions, RunSummary, run
 from schemas.settings import Settings
+from tasks.job import prepare_job
 from tasks.lease import at_work
 from tasks.warehouse import Warehouse
 from tests.small_catalogue import TINY, read_small
@@ -33,8 +34,9 @@ def run_flow(
     """One run of the flow with the tiny settings, changed by `settings`."""
     chosen = Settings(**{**TINY, "cluster": cluster, **settings})
     warehouse.prepare()
+    job = prepare_job(warehouse, chosen)
     with at_work(warehouse, "test") as lease:
-        return run(read_small(metadata), lease, chosen, options or RunOptions())
+        return run(read_small(metadata), job, lease, options or RunOptions())
 
 
 def shards_of(summary: RunSummary) -> dict[str, int]:

@@ -27,6 +27,7 @@ from tasks.check.findings import check
 from tasks.console import connect_analyst
 from tasks.evaluation.faithfulness import Protocol
 from tasks.evaluation.results import ALL_SCORES, OWN_SCORES
+from tasks.job import prepare_job
 from tasks.lease import at_work
 from tasks.warehouse import Warehouse
 from tests.flows.conftest import Finished
@@ -63,7 +64,7 @@ def evaluate(
     heard: Reporter,
 ) -> Evaluated:
     with at_work(warehouse, "test") as lease:
-        return evaluate_under(catalogue, lease, settings, options, heard)
+        return evaluate_under(catalogue, prepare_job(warehouse, settings), lease, options, heard)
 
 
 def files(warehouse: Warehouse) -> set[str]:

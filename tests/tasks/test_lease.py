@@ -18,7 +18,6 @@ from schemas.errors import LeaseLost, WarehouseBusy
 from tasks import lease as module
 from tasks.lease import Lease, at_work
 from tasks.warehouse import Warehouse
-from tests.toy_warehouse import Photo, Toy
 
 _DIES_WITH_IT = """
 import os, sys
@@ -70,7 +69,6 @@ def test_the_second_is_told_who_is_at_work_and_follows_when_that_is_over(warehou
     ):
         pass
     assert busy.value.exit_code == 3
-    warehouse.write_file("reports/something.html", b"")
     with at_work(warehouse, "pairx run") as lease:
         lease.confirm()
 
@@ -221,25 +219,19 @@ def test_one_that_slept_while_others_came_and_went_does_not_begin(warehouse: War
     assert module._turns(warehouse) == [5]
 
 
+def test_the_same_turn_of_another_is_another(warehouse: Warehouse) -> None:
+    with at_work(warehouse, "pairx run") as lease:
+        say(warehouse, turn=1)
+        with pytest.raises(LeaseLost):
+            lease.confirm()
+    assert said(warehouse)["host"] == "elsewhere"
+
+
 def test_old_files_go_with_the_next_turn(warehouse: Warehouse) -> None:
-    warehouse.write_file("reports/something.html", b"")
     for _ in range(3):
         with at_work(warehouse, "pairx run"):
             pass
     assert module._turns(warehouse) == [3]
-
-
-def test_a_folder_that_held_nothing_else_is_removed(tmp_path: Path) -> None:
-    with at_work(Warehouse(str(tmp_path / "mistyped")), "pairx run"):
-        pass
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_folder_that_holds_rows_stays(tmp_path: Path) -> None:
-    warehouse = Warehouse(str(tmp_path / "w"))
-    with at_work(warehouse, "pairx run"):
-        Toy([Photo("a", "A")], []).write(warehouse)
-    assert warehouse.files("photos")
 
 
 def test_a_store_that_is_out_hides_no_error(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ from tasks.run_log import (
     RunLog,
     StageLog,
     balances,
+    balances_with_outside,
     devices_of,
     refuse_all_failed,
     unchanged,
@@ -49,7 +50,7 @@ def sums(
 ) -> dict[str, Balance]:
     connection = duckdb.connect()
     install_views(connection, warehouse)
-    return {b.name: b for b in balances(connection, listed, retrieved)}
+    return {b.name: b for b in (*balances_with_outside(connection, listed, retrieved), *balances(connection))}
 
 
 def runs(job: Job) -> list[tuple[Any, ...]]:
@@ -245,7 +246,8 @@ def test_the_finished_job_balances(done: Stages) -> None:
             [row[0] for row in connection.execute(query).fetchall()]
             for query in ("SELECT photo_id FROM photos", "SELECT DISTINCT pair_id FROM run_pairs")
         )
-        found = {b.name: b for b in balances(connection, ids, len(pairs))}
+        sums = (*balances(connection), *balances_with_outside(connection, ids, len(pairs)))
+        found = {b.name: b for b in sums}
     assert all(b.ok for b in found.values())
     assert found["photos"].failed == 6
     assert found["pairs"].planned > 40

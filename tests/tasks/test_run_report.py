@@ -50,7 +50,7 @@ def written(done: Stages, tmp_path_factory: pytest.TempPathFactory) -> tuple[str
             job,
             log,
             connection,
-            balances(connection, [], 0),
+            balances(connection),
             [StageLog("embed", 2, seconds=1.5, devices=("cpu, torch 2.15.0", "NVIDIA H100"))],
         )
     return address, counts, Path(address).read_text(encoding="utf-8")
