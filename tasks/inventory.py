@@ -137,7 +137,9 @@ class Followed(Inventory):
     def vanished(self) -> list[str]:
         """Files that were listed or written and are not there any more, sorted; their tables are listed again for it."""
         now = committed(self._storage, list(self._found))
-        return sorted(path for table, known in self._found.items() for path in known.keys() - now[table].keys())
+        return sorted(
+            path for table, known in self._found.items() for path in known.keys() - now[table].keys()
+        )
 
     def forget(self) -> None:
         """List everything again when it is asked for."""

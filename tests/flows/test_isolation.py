@@ -89,6 +89,16 @@ class Cluster:
         return work.work(work.job, work.shard)
 
 
+class Unreported:
+    """No Prefect, no reports."""
+
+    def begin(self, key: str) -> None:
+        return None
+
+    def progress(self, artifact: None, percent: float) -> None:
+        return None
+
+
 @pytest.fixture
 def on(monkeypatch: pytest.MonkeyPatch) -> Callable[[Cluster], StageRunner]:
     return lambda cluster: runner(cluster, monkeypatch)
@@ -97,8 +107,7 @@ def on(monkeypatch: pytest.MonkeyPatch) -> Callable[[Cluster], StageRunner]:
 def runner(cluster: Cluster, patch: pytest.MonkeyPatch) -> StageRunner:
     patch.setattr(module, "process_shard", cluster)
     patch.setattr(module, "as_completed", lambda futures: iter(futures))
-    patch.setattr(module, "_progress_artifact", lambda stage: None)
-    patch.setattr(module, "update_progress_artifact", lambda *_: None)
+    patch.setattr(module, "Reports", Unreported)
     return StageRunner(Job(Settings()), Silent())  # type: ignore[arg-type]
 
 
