@@ -121,9 +121,7 @@ def test_a_run_computes_again_what_was_moved_aside(done: Stages, tmp_path: Path)
         for table in ("photos", "keypoints", "matches", "copies", "judges", "suspects", "explanations")
     ]  # fmt: skip
     for path in hurt:
-        data = bytearray(before[path])
-        data[len(data) // 3] ^= 16
-        Path(warehouse.root, path).write_bytes(data)
+        Path(warehouse.root, path).write_bytes(before[path][:-20])
     look, found = look_at_files(warehouse)
     assert {d.where for d in found} == set(hurt)
     move_aside(warehouse, look.listing, found)
