@@ -1,7 +1,7 @@
 """A catalogue of large photos without boxes, and what processing it takes of a process's memory.
 
-`python -m tests.large_photos FOLDER PIXELS FEW MANY` prints, as JSON, by how many bytes the peak of one process grows in each stage
-when a shard holds MANY such photos instead of FEW.
+`python -m tests.large_photos FOLDER PIXELS FEW MANY [all]` prints, as JSON, by how many bytes the peak of one process grows in each
+stage when a shard holds MANY such photos instead of FEW; without `all` in the stages that read every photo.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from tasks.warehouse import Warehouse
 from tests.small_catalogue import TINY, Stages, read_small
 
 _KINDS = 4
+_READING = ("ingest", "embed", "retrieve", "score", "verify")
+_LATER = ("judge", "flag", "draw")
 
 
 def write_large_photos(folder: Path, count: int, pixels: int) -> Path:
@@ -57,14 +59,16 @@ def write_large_photos(folder: Path, count: int, pixels: int) -> Path:
     return metadata
 
 
-def peaks(metadata: Path, warehouse: Path, size: int) -> dict[str, int]:
+def peaks(metadata: Path, warehouse: Path, size: int, every: bool) -> dict[str, int]:
     """The process's peak after each stage, the catalogue's photos in one shard; those of an evaluation work on a few pairs."""
     settings = Settings(**{**TINY, "photos_per_shard": size, "pairs_per_shard": 1000})
     stages = Stages(prepare_job(Warehouse(str(warehouse)), settings), read_small(metadata))
     found = {}
-    for name in ("ingest", "embed", "retrieve", "score", "verify", "judge", "flag", "draw"):
+    for name in (*_READING, *(_LATER if every else ())):
         getattr(stages, f"_{name}")()
         found[name] = peak_bytes()
+    if not every:
+        return found
     job, photos = stages.job, stages.photos()
     rows = job.warehouse.read("pairs", job.prints.pairs).to_pylist()[: size // 2]
     pairs = [Pair(row["pair_id"], row["photo_a"], row["photo_b"]) for row in rows]
@@ -98,10 +102,10 @@ def in_a_thread(work: Callable[[], Any]) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    place, (wanted, few, many) = Path(sys.argv[1]), map(int, sys.argv[2:5])
+    place, (wanted, few, many), every = Path(sys.argv[1]), map(int, sys.argv[2:5]), "all" in sys.argv[5:]
     seen: list[dict[str, int]] = []
     for how_many in (few, many):
         listed = write_large_photos(place / f"{how_many}", how_many, wanted)
-        in_a_thread(lambda: seen.append(peaks(listed, place / f"w{how_many}", how_many)))  # noqa: B023
+        in_a_thread(lambda: seen.append(peaks(listed, place / f"w{how_many}", how_many, every)))  # noqa: B023
     last = list(seen[0].values())[-1]
     print(json.dumps({stage: peak - last for stage, peak in seen[1].items()}))

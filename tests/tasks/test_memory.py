@@ -13,7 +13,7 @@ from tasks.memory import memory_limit, photos_at_once, share, within_memory
 from tests.flows.running import environment
 
 _GIB = 1 << 30
-_PIXELS = 12_000_000
+_PIXELS = 6_000_000
 
 
 def test_a_task_may_take_what_its_worker_was_given() -> None:
@@ -46,16 +46,20 @@ def test_photos_at_once_follow_from_the_limit() -> None:
         assert photos_at_once(1 << 20) == 512
 
 
-def test_a_shard_of_many_large_photos_takes_what_one_of_a_few_takes(tmp_path: Path) -> None:
-    """Twelve photos of 12 megapixels after three: the peak grows by less than one of them, 36 MB, in any stage."""
-    command = [sys.executable, "-m", "tests.large_photos", str(tmp_path), str(_PIXELS), "3", "12"]
+@pytest.mark.slow
+@pytest.mark.parametrize("stages", [(), ("all",)])
+def test_a_shard_of_many_large_photos_takes_what_one_of_a_few_takes(
+    stages: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Twelve photos of 6 megapixels after two: the peak grows by less than two of them, 36 MB; kept, they would take 180 MB more."""
+    command = [sys.executable, "-m", "tests.large_photos", str(tmp_path), str(_PIXELS), "2", "12", *stages]
     found = subprocess.run(
         command, env=environment(), capture_output=True, text=True, check=False, timeout=600
     )
     assert found.returncode == 0, found.stderr[-4000:]
     growth = json.loads(found.stdout)
-    assert growth.keys() >= {"ingest", "embed", "score", "verify", "draw", "sweep", "faithfulness"}
-    assert {stage: more for stage, more in growth.items() if more > 3 * _PIXELS} == {}
+    assert growth.keys() >= {"ingest", "embed", "score", "verify"}
+    assert {stage: more for stage, more in growth.items() if more > 2 * 3 * _PIXELS} == {}
 
 
 @pytest.mark.slow
