@@ -1,7 +1,8 @@
 """A catalogue of large photos without boxes, and what processing it takes of a process's memory.
 
-`python -m tests.large_photos FOLDER PIXELS FEW MANY [all]` prints, as JSON, by how many bytes the peak of one process grows in each
-stage when a shard holds MANY such photos instead of FEW; without `all` in the stages that read every photo.
+`python -m tests.large_photos FOLDER FEW MANY [all]` prints, as JSON, by how many bytes the peak of one process grows in each stage
+that reads every photo when it goes on from a catalogue of few photos to one of many; with `all`, in every stage. Another process
+must have written them: pixels that are drawn here would hide what the stages take.
 """
 
 from __future__ import annotations
@@ -102,10 +103,11 @@ def in_a_thread(work: Callable[[], Any]) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    place, (wanted, few, many), every = Path(sys.argv[1]), map(int, sys.argv[2:5]), "all" in sys.argv[5:]
+    place, every = Path(sys.argv[1]), "all" in sys.argv[4:]
     seen: list[dict[str, int]] = []
-    for how_many in (few, many):
-        listed = write_large_photos(place / f"{how_many}", how_many, wanted)
-        in_a_thread(lambda: seen.append(peaks(listed, place / f"w{how_many}", how_many, every)))  # noqa: B023
+    for name in sys.argv[2:4]:
+        listed = Path(name)
+        size = len(listed.read_text(encoding="utf-8").splitlines()) - 1
+        in_a_thread(lambda: seen.append(peaks(listed, place / f"w{size}", size, every)))  # noqa: B023
     last = list(seen[0].values())[-1]
     print(json.dumps({stage: peak - last for stage, peak in seen[1].items()}))

@@ -11,6 +11,7 @@ import pytest
 
 from tasks.memory import memory_limit, photos_at_once, share, within_memory
 from tests.flows.running import environment
+from tests.large_photos import write_large_photos
 
 _GIB = 1 << 30
 _PIXELS = 6_000_000
@@ -52,7 +53,8 @@ def test_a_shard_of_many_large_photos_takes_what_one_of_a_few_takes(
     stages: tuple[str, ...], tmp_path: Path
 ) -> None:
     """Twelve photos of 6 megapixels after two: the peak grows by less than two of them, 36 MB; kept, they would take 180 MB more."""
-    command = [sys.executable, "-m", "tests.large_photos", str(tmp_path), str(_PIXELS), "2", "12", *stages]
+    catalogues = [str(write_large_photos(tmp_path / f"{count}", count, _PIXELS)) for count in (2, 12)]
+    command = [sys.executable, "-m", "tests.large_photos", str(tmp_path), *catalogues, *stages]
     found = subprocess.run(
         command, env=environment(), capture_output=True, text=True, check=False, timeout=600
     )
@@ -74,7 +76,6 @@ def test_64_photos_of_24_megapixels_fit_into_a_worker_of_4_gib(
     from tasks.evaluation.faithfulness import Protocol
     from tasks.warehouse import Warehouse
     from tests.flows.running import run_flow, shards_of
-    from tests.large_photos import write_large_photos
     from tests.small_catalogue import TINY, read_small
 
     monkeypatch.setattr(cluster_kinds, "memory_limit", lambda workers: 4 * _GIB)
