@@ -7,6 +7,7 @@ import tempfile
 import traceback
 
 from pairx_engine.errors import PairxError
+from schemas.storage_errors import masked
 
 _STORAGE = "see that the storage answers, has space and lets you write; what is done is kept: run the same command again"
 _FAULT = "this is a fault in the program; its details are in {path}. What is done is kept"
@@ -33,7 +34,7 @@ def message_of(error: BaseException) -> tuple[str, int]:
 
 def last_words(error: BaseException) -> str:
     """The text of an error; of one that carries a traceback in its text, as DuckDB's may, the last line."""
-    text = str(error).strip() or type(error).__name__
+    text = masked(str(error).strip()) or type(error).__name__
     return text.rpartition("\n")[2] if text.startswith("Traceback") else text
 
 
