@@ -30,6 +30,7 @@ from schemas.formats import frame
 from schemas.formats.detection import catalogue_file, read_sheet
 from schemas.formats.sheet import join_places
 from schemas.paths import PhotoRoot, check_relative, is_url, local_path
+from schemas.storage_errors import masked, refuse_secrets
 
 _DOWNLOAD = "download the photos and give their paths below the catalogue's root; photos behind single URLs are not read"
 
@@ -93,17 +94,19 @@ def read_catalogue(source: str, root: str | None = None) -> Catalogue:
     """Read a catalogue of any format from a file or from the folder that holds it, local or behind an fsspec URL.
 
     Paths are relative to `root`, by default the folder of the file. Raises `CatalogueError` that lists everything that is
-    wrong: missing columns, doubled or empty ids, paths that leave the root, bad boxes and rotations, rows of wrong length.
+    wrong: missing columns, doubled or empty ids, paths that leave the root, bad boxes and rotations, rows of wrong length. Raises
+    `NoStorage` for a root with a password in it, for it would be stored with every photo.
     """
     problems: list[Problem] = []
     _refuse_chained(source, root)
     file = catalogue_file(source)
     place = _photo_root(file, root)
+    refuse_secrets(place)
     sheet = read_sheet(file, problems)
     entries, notes = _read_entries(sheet.cells, place, problems)
     if problems:
         # One bad cell can belong to several photos, such as all of an event.
-        raise CatalogueError(source, dict.fromkeys(problems))
+        raise CatalogueError(masked(source), dict.fromkeys(problems))
     entries.sort(key=lambda entry: entry.photo_id)
     return Catalogue(place, tuple(entries), (*sheet.notes, *notes, *remarks(entries)), sheet.format)
 

@@ -13,15 +13,16 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
-from schemas.errors import CatalogueError, Problem
+from schemas.errors import CatalogueError, Problem, StorageError
 from schemas.foreign_text import restored
 from schemas.paths import is_url, local_path, not_a_file
+from schemas.storage import storage_at
+from schemas.storage_errors import masked
 
 CSV_SUFFIXES = (".csv", ".tsv", ".tab", ".txt")
 PARQUET_SUFFIXES = (".parquet", ".pq", ".parq")
@@ -95,7 +96,7 @@ def read_cells(source: str, wanted: Callable[[str], bool], problems: list[Proble
 
 def hopeless(source: str, kind: str, what: str, cure: str) -> CatalogueError:
     """The error for a file in which nothing further can be checked."""
-    return CatalogueError(source, [Problem(kind, "the file", what, cure)])
+    return CatalogueError(masked(source), [Problem(kind, "the file", masked(what), cure)])
 
 
 def read_bytes(source: str) -> bytes:
@@ -108,9 +109,8 @@ def read_bytes(source: str) -> bytes:
                 raise hopeless(source, "no such file", f"it is {kind}, no file", cure)
             with open(place, "rb") as file:
                 return file.read()
-        system, path = fsspec.url_to_fs(source)
-        content = system.cat_file(path)
-        return content if isinstance(content, bytes) else bytes(content)
+        storage = storage_at(source)
+        return storage.get(storage.root)
     except CatalogueError:
         raise
     except FileNotFoundError as error:
@@ -119,10 +119,8 @@ def read_bytes(source: str) -> bytes:
         raise hopeless(
             source, "no such file", "it is a folder", "name the file in it, e.g. metadata.csv"
         ) from error
-    except (ImportError, ValueError) as error:
-        raise hopeless(
-            source, "unreadable file", str(error), "install the file system's package, or copy the file"
-        ) from error
+    except StorageError as error:
+        raise hopeless(source, "unreadable file", error.message, error.cure or cure) from error
     except Exception as error:  # remote file systems raise classes of their own, e.g. for missing credentials
         raise hopeless(source, "unreadable file", f"{type(error).__name__}: {error}", cure) from error
 

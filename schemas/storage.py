@@ -158,6 +158,10 @@ class Storage:
         if paths:
             self._tried("delete", paths[0], lambda: self._remove(paths))
 
+    def path(self, url: str) -> str:
+        """The path of a file whose URL is given."""
+        return str(self.filesystem._strip_protocol(url))
+
     def address(self, path: str) -> str:
         """A path of the file system as a URL; a path of this machine stays one."""
         return path if self.is_local else str(self.filesystem.unstrip_protocol(path))

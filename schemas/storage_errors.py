@@ -85,9 +85,23 @@ def is_final(error: BaseException) -> bool:
     """Whether asking again cannot help."""
     return (
         isinstance(error, FileNotFoundError | FileExistsError | PermissionError | IsADirectoryError)
-        or code_of(error) in _BAD_CREDENTIALS
+        or code_of(error) in _BAD_CREDENTIALS | {"InvalidRange"}
         or not _NO_CREDENTIALS.isdisjoint(_kinds(error))
         or "Invalid endpoint" in str(error)
+    )
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether the store failed, and not what was asked of it."""
+    code = code_of(error)
+    ill = code in ("InternalError", "ServiceUnavailable", "SlowDown", "NoSuchBucket") or (
+        code or ""
+    ).startswith("5")
+    return (
+        ill
+        or is_unreachable(error)
+        or code in _BAD_CREDENTIALS
+        or not _NO_CREDENTIALS.isdisjoint(_kinds(error))
     )
 
 

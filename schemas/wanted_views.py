@@ -30,8 +30,8 @@ from schemas.views import (
     stored_run,
 )
 
-_ENOUGH_RUNS = 4
-"""So many of the last finished runs are read to find the newest: their names sort them by their starts, and what counts is the end."""
+_ENOUGH_RUNS = 2
+"""So many of the last finished runs, of which two hardly overlap, are read to find the newest: their names sort them by their starts, and what counts is the end."""
 _PLAIN_FUNCTIONS = frozenset({"unnest", "range", "generate_series"})
 """Functions that make a table of their arguments alone."""
 

@@ -103,7 +103,7 @@ class CachedFiles(AbstractFileSystem):
         return self._storage.address(self._strip(name))
 
     def _strip(self, path: str) -> str:
-        return str(self._storage.filesystem._strip_protocol(path))
+        return self._storage.path(path)
 
     def _end(self, path: str) -> bytes:
         """The end of a file, the whole of a small one; from the store where it is not kept."""

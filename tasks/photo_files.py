@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,13 +14,12 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, TypeAlias
 
-import fsspec
-from fsspec.core import url_to_fs
-
 from pairx_engine.chips import Box, ChipSpec, Pixels, chip_of, cut_photo, decode_photo, view_of
 from pairx_engine.errors import PhotoError
-from schemas.errors import PathOutsideRoot
-from schemas.paths import is_url, not_a_file, safe_join
+from schemas.errors import PathOutsideRoot, StorageError
+from schemas.paths import is_url, local_path, not_a_file, safe_join
+from schemas.storage import storage_at
+from schemas.storage_errors import is_outage
 from tasks.memory import share
 
 Way: TypeAlias = ChipSpec | int
@@ -56,10 +56,13 @@ def read_bytes(root: str, path: str) -> bytes:
     _refuse()
     try:
         address = safe_join(root, path)
-        if not is_url(address):
+        if is_url(address):
+            storage = storage_at(root)
+            data = storage.get(storage.path(address), 0, MOST_BYTES + 1)
+        else:
             _refuse_others(address, path)
-        with fsspec.open(address, "rb") as file:
-            data = bytes(file.read(MOST_BYTES + 1))
+            with open(address, "rb") as file:
+                data = file.read(MOST_BYTES + 1)
         _refuse_large(len(data), path)
         return data
     except PhotoError:
@@ -68,6 +71,10 @@ def read_bytes(root: str, path: str) -> bytes:
         raise PhotoError("path_outside_root", str(error)) from error
     except FileNotFoundError as error:
         raise PhotoError("missing_file", f"no file at {path}") from error
+    except StorageError as error:
+        if error.__cause__ is None or is_outage(error.__cause__):
+            raise  # that is no fault of the photo: the shard is tried again
+        raise PhotoError("unreadable_file", f"{path} could not be read: {error.message}") from error
     except (OSError, ValueError) as error:
         raise PhotoError("unreadable_file", f"{path} could not be read: {error}") from error
 
@@ -99,30 +106,21 @@ def cut_of_file(path: Path, box: Box | None, max_pixels: int) -> Pixels:
 
 def stamps(root: str, paths: Sequence[str]) -> list[str | None]:
     """Size and change time of each file, None where there is none: enough to see that a file changed without reading it."""
-    filesystem, base = url_to_fs(root)
     if is_url(root):
         # One recursive listing costs an object store far less than one request per photo.
-        filesystem.invalidate_cache()
-        found = filesystem.find(base, detail=True)
-        return [_stamp(found.get(f"{base.rstrip('/')}/{path}")) for path in paths]
-    return [_stamp(_info(filesystem, f"{base}/{path}")) for path in paths]
+        storage = storage_at(root)
+        found = storage.find(storage.root)
+        listed = (found.get(f"{storage.root}/{path}") for path in paths)
+        return [f"{file.size}:{file.tag.partition(':')[2]}" if file else None for file in listed]
+    return [_local_stamp(f"{local_path(root)}/{path}") for path in paths]
 
 
-def _info(filesystem: Any, path: str) -> Mapping[str, Any] | None:
+def _local_stamp(path: str) -> str | None:
     try:
-        info: Mapping[str, Any] = filesystem.info(path)
-        return info
+        found = os.stat(path)
     except OSError:
         return None
-
-
-def _stamp(info: Mapping[str, Any] | None) -> str | None:
-    if info is None or info.get("type") == "directory":
-        return None
-    changed = next(
-        (info[k] for k in ("mtime", "ETag", "etag", "LastModified", "updated", "created") if k in info), ""
-    )
-    return f"{info.get('size')}:{changed}"
+    return None if stat.S_ISDIR(found.st_mode) else f"{found.st_size}:{found.st_mtime}"
 
 
 def read_cut(photo: Mapping[str, Any], max_pixels: int) -> Pixels:
