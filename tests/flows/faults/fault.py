@@ -52,10 +52,14 @@ class Scene:
 
 @dataclass(frozen=True)
 class Ends:
-    """How the command must end, not too long after the strike: its exit status, and what its one message must hold."""
+    """How the command must end, not too long after the strike: its exit status, and what its one message must hold.
+
+    `notices`: what lines may begin with that a run prints which goes on.
+    """
 
     code: int
     says: str = ""
+    notices: str = "$"
 
 
 class Fault(Protocol):

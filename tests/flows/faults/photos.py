@@ -12,7 +12,7 @@ from tasks.warehouse import Warehouse
 from tests.flows.faults.course import Course
 from tests.flows.faults.fault import Ends, Fault, Scene
 from tests.flows.faults.hooks import DEEDS, POISON
-from tests.flows.faults.processes import limit_memory
+from tests.flows.faults.processes import REPLACED, limit_memory
 from tests.flows.faults.site import Site
 from tests.small_catalogue import EVERYTHING, assert_same_rows, rewrite, rows_of
 
@@ -58,7 +58,7 @@ class Poison(Fault):
         limit_memory(scene.driver)
 
     def strike(self, scene: Scene) -> Ends:
-        return Ends(0)
+        return Ends(0, notices=REPLACED)
 
     def compare(self, scene: Scene) -> None:
         found, wanted = Warehouse(str(scene.warehouse)), Warehouse(str(scene.course.warehouse))

@@ -18,7 +18,9 @@ from tests.flows.running import environment
 KILLED = -signal.SIGKILL
 STOPPED = r"stopped; what is done is kept"
 MEMORY_OF_ALL_WORKERS = 3 << 30
-_SECONDS = 60
+REPLACED = r"[\d:.]+ \| WARNING +\| distributed\.(nanny|worker\.memory) - "
+"""Dask's words about a worker that it ends or starts anew."""
+_SECONDS = 300
 
 
 class Worker(Fault):
@@ -29,7 +31,7 @@ class Worker(Fault):
 
     def strike(self, scene: Scene) -> Ends:
         os.kill(scene.rng.choice(_some_workers(scene)), signal.SIGKILL)
-        return Ends(0)
+        return Ends(0, notices=REPLACED)
 
 
 class Memory(Fault):
@@ -47,7 +49,7 @@ class Memory(Fault):
 
     def strike(self, scene: Scene) -> Ends:
         os.kill(scene.rng.choice(_some_workers(scene)), signal.SIGUSR1)
-        return Ends(0)
+        return Ends(0, notices=REPLACED)
 
 
 class Group(Fault):

@@ -137,7 +137,7 @@ class _Trial:
         complaint = message(text)
         if code < 0:
             return
-        if others := strange(text.removesuffix(complaint)):
+        if others := strange(text.removesuffix(complaint), ends.notices):
             self._fell("said besides:\n" + "\n".join(others))
         if code > 0 and not (complaint and re.search(ends.says, complaint)):
             self._fell(f"no message that says {ends.says!r}:\n{text}")
@@ -169,6 +169,6 @@ def message(text: str) -> str:
     return found.group() if found else ""
 
 
-def strange(text: str) -> list[str]:
-    """Lines that are none of a good run's."""
-    return [line for line in text.splitlines() if not _REPORTED.match(line)]
+def strange(text: str, notices: str = "$") -> list[str]:
+    """Lines that are none of a good run's, and none of the notices that are expected."""
+    return [line for line in text.splitlines() if not (_REPORTED.match(line) or re.match(notices, line))]
