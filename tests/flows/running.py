@@ -23,7 +23,7 @@ from tests.small_catalogue import TINY, read_small
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAIRX = ("-m", "flows.cli")
-"""Words behind `python` that start the command."""
+"""Words behind `python` that start `pairx`."""
 _SECONDS = 180
 _MARK = "PAIRX_TEST_RUN"
 
@@ -85,13 +85,20 @@ class Command:
     mark: str
 
     @classmethod
-    def start(cls, log: Path, words: Sequence[str], server: str | None = None, **extra: str) -> Command:
+    def start(
+        cls,
+        log: Path,
+        words: Sequence[str],
+        server: str | None = None,
+        program: Sequence[str] = PAIRX,
+        **extra: str,
+    ) -> Command:
         """Start it; with the address of a Prefect `server` it starts none of its own. `extra`: for its environment."""
         mark = uuid.uuid4().hex
         inherited = {**({"PREFECT_API_URL": server} if server else {}), **extra, _MARK: mark}
         with log.open("wb") as file:
             process = subprocess.Popen(
-                [sys.executable, *words], env=environment(**inherited),
+                [sys.executable, *program, *words], env=environment(**inherited),
                 stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
         return cls(process, log, mark)

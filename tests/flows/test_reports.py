@@ -123,7 +123,7 @@ def test_a_run_finishes_though_its_api_dies_in_the_midst(small: Path, tmp_path: 
             api.die(how)
             assert command.finish() == 0, command.text
         finally:
-            command.clean_up()
+            command.kill()
     assert command.text.count("does not answer any more") == 1
     assert "Traceback" not in command.text
     assert "ERROR" not in command.text
