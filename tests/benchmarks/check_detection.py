@@ -69,7 +69,7 @@ def _or_none(read: Callable[[], Any]) -> Any:
 
 def _same(one: pa.Table | None, other: pa.Table) -> bool:
     # To Arrow NaN is not NaN, so bytes are compared.
-    return one is not None and _bytes(one) == _bytes(other)
+    return one is not None and _bytes(one) == _or_none(lambda: _bytes(other))
 
 
 def _bytes(rows: pa.Table) -> bytes:
