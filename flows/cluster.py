@@ -7,18 +7,23 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, TypeVar
 
 from flows.cluster_gpus import Gpus
 from flows.cluster_kinds import Cluster, ClusterKind, Elsewhere, Processes
+from flows.cluster_kubernetes import Kubernetes
+from flows.cluster_slurm import Slurm
+from flows.server import refuse_unreachable
 from schemas.errors import SettingsError
-from schemas.settings import Settings
+from schemas.settings import PAIRS_PER_SHARD_ON_GPU, Settings
 
 if TYPE_CHECKING:
     from prefect import Flow
+
+    from tasks.job import Job
 
 _PLACE = re.compile(r"([\w.-]+|\[[0-9A-Fa-f:.%\w]+\]):\d{1,5}/?")
 """A host's name or address, the latter of IPv6 in brackets, and a port."""
@@ -33,7 +38,7 @@ _DYING = {
     "distributed.deploy.lost-worker-timeout": "10 minutes",
 }
 """What becomes of workers that die in a cluster that is started here."""
-KINDS: list[ClusterKind] = [Processes(), Gpus(), Elsewhere()]
+KINDS: list[ClusterKind] = [Processes(), Gpus(), Slurm(), Kubernetes(), Elsewhere()]
 """All kinds, as the help lists them; `auto` takes the last one that fits this machine."""
 
 
@@ -43,25 +48,44 @@ def offered() -> str:
     return f"auto (default: the GPUs where torch sees any, else the CPU), {', '.join(others)}, or {last}."
 
 
-def resolve_kind(wanted: str) -> str:
-    """`auto` becomes the name of the kind that fits this machine; other values are checked.
+def resolve_kind(settings: Settings) -> str:
+    """The cluster that the settings mean: `auto` becomes the name of the kind that fits this machine; other values are checked.
 
-    Raises `SettingsError` for a name or scheme that no kind answers to.
+    Raises `SettingsError` for a name or scheme that no kind answers to, and for one that does not compute on the device of the
+    settings.
     """
+    wanted, device = settings.cluster, settings.device
     if wanted == "auto":
-        return next(kind.words[0] for kind in reversed(KINDS) if kind.fits())
-    _kind(wanted)
+        fitting = (
+            kind.words[0] for kind in reversed(KINDS) if kind.fits() and device in ("auto", *kind.devices)
+        )
+        # Where none fits, the first that could says what it lacks.
+        return next(fitting, None) or next(kind.words[0] for kind in KINDS if device in kind.devices)
+    devices = _kind(wanted).devices
+    if device not in ("auto", *devices):
+        raise SettingsError(
+            f"cluster {wanted!r} computes on {devices[0]!r}, not on {device!r}",
+            "leave out --device, or use another --cluster",
+        )
     return wanted
+
+
+def require_reachable(settings: Settings) -> None:
+    """Raise `SettingsError` for a cluster that cannot be meant, or whose workers could not reach a server that a run starts."""
+    wanted = resolve_kind(settings)
+    if _kind(wanted).foreign:
+        refuse_unreachable(wanted)
 
 
 def worker_count(settings: Settings) -> int:
     """Worker processes that a cluster started here has: as set, or what its kind takes by default."""
-    return settings.workers or _kind(resolve_kind(settings.cluster)).workers()
+    return settings.workers or _kind(resolve_kind(settings)).workers()
 
 
 def pairs_per_shard(settings: Settings) -> int:
     """Pairs scored in one task: as set, or else by the kind of cluster. What is done is told by rows, so any size goes on."""
-    return settings.pairs_per_shard or _kind(resolve_kind(settings.cluster)).pairs_per_shard
+    by_kind = _kind(resolve_kind(settings)).pairs_per_shard
+    return settings.pairs_per_shard or (PAIRS_PER_SHARD_ON_GPU if settings.device == "cuda" else by_kind)
 
 
 @contextmanager
@@ -72,24 +96,39 @@ def dask_cluster(settings: Settings) -> Iterator[Cluster]:
     """
     import dask
 
-    wanted = resolve_kind(settings.cluster)
+    wanted = resolve_kind(settings)
     logging.getLogger("distributed").setLevel(logging.WARNING)
     with dask.config.set(_DYING), _kind(wanted).start(wanted, settings) as cluster:
         yield cluster
 
 
-def run_on_cluster(flow: Flow[[], T], settings: Settings, slot: ContextVar[W], work: W) -> T:
-    """Run a flow that takes no parameters on the cluster of the settings; it finds its work in `slot`; see `run_flow`."""
-    from prefect_dask import DaskTaskRunner
+def run_on_cluster(
+    flow: Flow[[], T], job: Job, slot: ContextVar[W], work: W, photos: Iterable[tuple[str, str]] = ()
+) -> T:
+    """Run a flow that takes no parameters on the cluster of the job's settings; it finds its work in `slot`; see `run_flow`.
 
+    Workers that were not started here are looked at first: raises `PairxError` where they differ from this process, or cannot see
+    the warehouse or the first of `photos`, by root and path, that this process can read.
+    """
     from flows.reports import run_flow
+    from flows.shard_runner import ShardRunner
 
-    with dask_cluster(settings) as cluster:
+    with dask_cluster(job.settings) as cluster, _equal(cluster, job, photos):
         token = slot.set(work)
         try:
-            return run_flow(flow.with_options(task_runner=DaskTaskRunner(address=cluster.address)))
+            return run_flow(flow.with_options(task_runner=ShardRunner(cluster)))
         finally:
             slot.reset(token)
+
+
+def _equal(cluster: Cluster, job: Job, photos: Iterable[tuple[str, str]]) -> AbstractContextManager[None]:
+    """Processes that were started from this one share all with it."""
+    if not _kind(resolve_kind(job.settings)).foreign:
+        return nullcontext()
+    from flows.preflight import equal_workers
+    from tasks.surroundings import readable_photo
+
+    return equal_workers(cluster, job, readable_photo(photos))
 
 
 def _kind(wanted: str) -> ClusterKind:
@@ -97,7 +136,7 @@ def _kind(wanted: str) -> ClusterKind:
     scheme, mark, place = wanted.partition("://")
     for kind in KINDS:
         if scheme + mark in kind.words:
-            if mark and not _PLACE.fullmatch(place):
+            if isinstance(kind, Elsewhere) and not _PLACE.fullmatch(place):
                 raise SettingsError(
                     f"cluster {wanted!r} names no host and port", f"write it as {scheme}://HOST:PORT"
                 )

@@ -9,9 +9,11 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from flows.cluster_kinds import (
+    GPU,
     LOOPBACK,
     VISIBLE,
     Cluster,
+    Device,
     memory_limit,
     sharing_the_cores,
     stopped_in_the_end,
@@ -31,6 +33,8 @@ class Gpus:
     words: tuple[str, ...] = ("cuda",)
     usage = "cuda (GPUs)"
     pairs_per_shard = PAIRS_PER_SHARD_ON_GPU
+    devices: tuple[Device, ...] = ("cuda",)
+    foreign = False
 
     def fits(self) -> bool:
         """Where torch sees a GPU."""
@@ -48,7 +52,8 @@ class Gpus:
                 "cluster 'cuda' needs a CUDA device and torch sees none", "use --cluster local"
             )
         shared = count > len(names) or not _has_dask_cuda()
-        return stopped_in_the_end(_sharing_gpus(names, count) if shared else _by_dask_cuda(count), wanted)
+        cluster = _sharing_gpus(names, count) if shared else _by_dask_cuda(count)
+        return stopped_in_the_end(cluster, wanted, "cuda")
 
 
 def _by_dask_cuda(count: int) -> Any:
@@ -56,7 +61,11 @@ def _by_dask_cuda(count: int) -> Any:
 
     with sharing_the_cores(count):
         return LocalCUDACluster(
-            n_workers=count, threads_per_worker=1, host=LOOPBACK, dashboard_address=f"{LOOPBACK}:0"
+            n_workers=count,
+            threads_per_worker=1,
+            host=LOOPBACK,
+            dashboard_address=f"{LOOPBACK}:0",
+            resources={GPU: 1},
         )
 
 
@@ -70,6 +79,7 @@ def _sharing_gpus(names: Sequence[str], count: int) -> Any:
         "host": LOOPBACK,
         "silence_logs": logging.ERROR,
         "memory_limit": memory_limit(count),
+        "resources": {GPU: 1},
     }
     # Nannies live in this process and start side by side, so what differs between workers is set in the worker itself,
     # which happens before anything there asks for a device.

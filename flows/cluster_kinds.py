@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from schemas.errors import PairxError
+from schemas.errors import PairxError, SettingsError
 from schemas.settings import PAIRS_PER_SHARD, Settings
 
+if TYPE_CHECKING:
+    from distributed import Client
+
 LOOPBACK = "127.0.0.1"
+Device = Literal["cpu", "cuda"]
+GPU = "GPU"
+"""The resource that a worker declares for each GPU that it may use: ``dask worker ADDRESS --nthreads 1 --resources GPU=1``."""
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+PATIENCE_KEY, _PATIENCE = "distributed.scheduler.no-workers-timeout", "1 hour"
+"""Where Dask's configuration says how long work may be without workers, and what null means there."""
+_TO_CLOSE = 60.0
+"""Seconds in which a cluster must have closed; nannies kill their workers long before."""
 _BYTES_PER_WORKER = 3 << 30
 """Memory that a worker may want: torch, a model, and one shard's photos and keypoints."""
 _WORKER_ENVIRONMENT = {
@@ -24,11 +35,14 @@ _WORKER_ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class Cluster:
-    """A running cluster: the scheduler's address, what kind it is and how many workers it has."""
+    """A running cluster: the scheduler's address, what kind it is, how many workers it has and what they compute on."""
 
     address: str
     kind: str
     workers: int
+    device: Device = "cpu"
+    security: Any = None
+    """Certificates with which a client comes in; None where Dask's configuration says all."""
 
 
 class ClusterKind(Protocol):
@@ -39,6 +53,10 @@ class ClusterKind(Protocol):
     """What the help says: the word, and behind it what it means."""
     pairs_per_shard: int
     """Pairs in one task where the settings do not say."""
+    devices: tuple[Device, ...]
+    """What its workers can compute on."""
+    foreign: bool
+    """Whether workers may be other installations on other machines, which are looked at before they are given work."""
 
     def fits(self) -> bool:
         """Whether `auto` may take it on this machine."""
@@ -59,6 +77,8 @@ class Processes:
     words: tuple[str, ...] = ("local",)
     usage = "local (CPU)"
     pairs_per_shard = PAIRS_PER_SHARD
+    devices: tuple[Device, ...] = ("cpu",)
+    foreign = False
 
     def fits(self) -> bool:
         """Every machine has a CPU."""
@@ -90,11 +110,13 @@ class Processes:
 
 
 class Elsewhere:
-    """Any scheduler by its address: Kubernetes, dask-jobqueue, Coiled; it is used and left running."""
+    """Any scheduler by its address, whoever started it and its workers; it is used and left running."""
 
     words: tuple[str, ...] = ("tcp://", "tls://", "ws://", "wss://")
     usage = "tcp://HOST:PORT of a Dask scheduler"
     pairs_per_shard = PAIRS_PER_SHARD
+    devices: tuple[Device, ...] = ("cpu", "cuda")
+    foreign = True
 
     def fits(self) -> bool:
         """Never: only an address says where."""
@@ -106,50 +128,110 @@ class Elsewhere:
 
     @contextmanager
     def start(self, wanted: str, settings: Settings) -> Iterator[Cluster]:
-        """The cluster at the address, with the workers that it has."""
-        from distributed import Client
-
+        """The cluster at the address, with the workers that it has; on GPUs where these declare any."""
         try:
-            with Client(wanted, timeout="20s") as client:
-                count = len(client.scheduler_info(n_workers=-1)["workers"])
+            with client_of(Cluster(wanted, "external", 0)) as client:
+                workers = client.scheduler_info(n_workers=-1)["workers"]
         except (OSError, TimeoutError) as error:
             raise PairxError(
                 f"no Dask scheduler answers at {wanted}: {error}", "check the address and the network"
             ) from error
-        if not count:
+        if not workers:
             raise PairxError(f"the scheduler at {wanted} has no workers", "start workers, then run again")
-        yield Cluster(wanted, "external", count)
+        with_gpu = sum(GPU in worker["resources"] for worker in workers.values())
+        if settings.device == "cuda" and not with_gpu:
+            raise SettingsError(
+                f"device 'cuda' needs workers that declare the resource {GPU}, and none of the {len(workers)} workers of "
+                f"{wanted} does",
+                f"start them with `dask worker {wanted} --nthreads 1 --resources {GPU}=1`, or use --device cpu",
+            )
+        device: Device = "cuda" if with_gpu and settings.device != "cpu" else "cpu"
+        yield Cluster(wanted, "external", len(workers), device)
 
 
 @contextmanager
-def stopped_in_the_end(cluster: Any, kind: str) -> Iterator[Cluster]:
-    """A Dask cluster, stopped after the block; workers that are slow to die do not make a finished run a failed one."""
-    finished = False
+def client_of(cluster: Cluster) -> Iterator[Client]:
+    """A client of the cluster, which is nobody's default; that it cannot say good-bye in the end is no error."""
+    from distributed import Client
+
+    client = Client(cluster.address, timeout="20s", security=cluster.security, set_as_default=False)
+    try:
+        yield client
+    finally:
+        with suppress(OSError, TimeoutError):
+            client.close()
+
+
+@contextmanager
+def stopped_in_the_end(cluster: Any, kind: str, device: Device = "cpu") -> Iterator[Cluster]:
+    """A Dask cluster, stopped after the block; one that does not close in time makes no finished run a failed one."""
     nanny = logging.getLogger("distributed.nanny")
     level = nanny.level
+    workers = len(getattr(cluster, "workers", ()))
     try:
-        with cluster:
-            yield Cluster(cluster.scheduler_address, kind, len(cluster.workers))
-            finished = True
-            # On a busy machine a worker takes seconds to end; that it is ended for good is no news.
-            nanny.setLevel(logging.ERROR)
-    except TimeoutError:
-        if not finished:
-            raise
-        # They have been sent SIGKILL by then: on a busy machine it takes a while to tear down gigabytes.
-        logging.getLogger(__name__).warning("some worker processes took long to end")
+        yield Cluster(cluster.scheduler_address, kind, workers, device, getattr(cluster, "security", None))
     finally:
+        # On a busy machine a worker takes seconds to end; that it is ended for good is no news.
+        nanny.setLevel(logging.ERROR)
+        why = _not_closed(cluster)
+        if why and (left := _left_of(cluster)):
+            logging.getLogger("pairx").warning(
+                "the cluster did not close: %s. These may be left: %s", why, left
+            )
         nanny.setLevel(level)
+
+
+def _not_closed(cluster: Any) -> str | None:
+    """Close a cluster, within its time; what went wrong, if anything."""
+    failed: list[str] = []
+
+    def close() -> None:
+        try:
+            cluster.__exit__(None, None, None)
+        except (
+            BaseException
+        ) as error:  # of nannies, of a site's commands, of an API: no work depends on it any more
+            failed.append(f"{type(error).__name__} {error}".strip())
+
+    closing = threading.Thread(target=close, name="close the cluster", daemon=True)
+    closing.start()
+    closing.join(_TO_CLOSE)
+    return f"it takes longer than {_TO_CLOSE:.0f} s" if closing.is_alive() else next(iter(failed), None)
+
+
+def _left_of(cluster: Any) -> str:
+    """What may still be there of a cluster: its scheduler in this process, other processes, jobs, or the whole of one elsewhere."""
+    if not hasattr(cluster, "workers"):
+        return f"cluster {cluster.name}"
+    found = []
+    for worker in cluster.workers.values():
+        if pid := getattr(worker, "pid", None):
+            found.append(f"process {pid}")
+        elif job := getattr(worker, "job_id", None):
+            found.append(f"job {job}")
+    return ", ".join(found)
 
 
 def sharing_the_cores(workers: int) -> AbstractContextManager[Any]:
     """A block in which so many workers can be spawned; each gets its share of the cores as threads."""
     import dask
 
-    each = str(max(1, cores() // workers))
-    threads = {f"{name}_NUM_THREADS": each for name in ("OMP", "MKL", "OPENBLAS")}
+    environment = thread_environment(max(1, cores() // workers))
     # Only what is set before a worker is spawned reaches its C library.
-    return dask.config.set({"distributed.nanny.pre-spawn-environ": threads | _WORKER_ENVIRONMENT})
+    return dask.config.set({"distributed.nanny.pre-spawn-environ": environment})
+
+
+def thread_environment(threads: int) -> dict[str, str]:
+    """Environment of a worker process whose libraries may use so many threads."""
+    return {f"{name}_NUM_THREADS": str(threads) for name in ("OMP", "MKL", "OPENBLAS")} | _WORKER_ENVIRONMENT
+
+
+def patience() -> float:
+    """Seconds that work may wait for workers: as Dask's configuration says, or else an hour."""
+    import dask
+    from dask.utils import parse_timedelta
+
+    return float(parse_timedelta(dask.config.get(PATIENCE_KEY) or _PATIENCE))
 
 
 def cores() -> int:

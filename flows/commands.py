@@ -49,13 +49,13 @@ def run_catalogue(
 
         print_plan(read, warehouse, settings, retry_failed, _OUT)
         return
-    from flows.cluster import resolve_kind
-    from flows.server import prefect_server, refuse_unreachable
+    from flows.cluster import require_reachable
+    from flows.server import prefect_server
     from tasks.job import prepare_job
     from tasks.lease import at_work
     from tasks.warehouse import Warehouse
 
-    refuse_unreachable(resolve_kind(settings.cluster))
+    require_reachable(settings)
     place = Warehouse(warehouse)
     place.prepare()
     job = prepare_job(place, settings)

@@ -14,6 +14,7 @@ from flows.terminal import PlainConsole
 from pairx_engine.local.registry import LOCAL_MATCHERS
 from schemas.catalogue import Catalogue, read_catalogue
 from schemas.errors import PairxError, SettingsError
+from schemas.paths import local_path
 from schemas.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def _matchers(given: Sequence[str]) -> dict[str, str | None]:
         name, _, folder = text.partition("=")
         if name not in LOCAL_MATCHERS:
             raise SettingsError(f"matcher {name!r} is not known", f"use {', '.join(LOCAL_MATCHERS)}")
-        found[name] = folder or None
+        found[name] = local_path(folder) if folder else None
     return found
 
 
@@ -216,13 +217,13 @@ def _print_plan(read: Catalogue | None, warehouse: str, chosen: Settings, option
 def _evaluate(
     read: Catalogue | None, warehouse: str, chosen: Settings, options: EvaluateOptions, wait: bool
 ) -> Evaluated:
-    from flows.cluster import resolve_kind
-    from flows.server import prefect_server, refuse_unreachable
+    from flows.cluster import require_reachable
+    from flows.server import prefect_server
     from tasks.job import prepare_job
     from tasks.lease import at_work
     from tasks.warehouse import Warehouse
 
-    refuse_unreachable(resolve_kind(chosen.cluster))
+    require_reachable(chosen)
     place = Warehouse(warehouse)
     place.prepare()
     job = prepare_job(place, chosen)

@@ -119,7 +119,8 @@ def evaluate(
         reporter.notice(job.notice)
     # What cannot be tried must show before hours of work, not after.
     sweep = sweep_of(job, options.layers, options.matchers) if options.choose else None
-    return run_on_cluster(process, job.settings, _WORK, (catalogue, job, lease, options, sweep, reporter))
+    photos = ((catalogue.root, entry.path) for entry in catalogue.entries) if catalogue else ()
+    return run_on_cluster(process, job, _WORK, (catalogue, job, lease, options, sweep, reporter), photos)
 
 
 @flow(name="pairx-evaluate")

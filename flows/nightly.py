@@ -118,7 +118,8 @@ def run(
     reporter = reporter or Silent()
     if job.notice:
         reporter.notice(job.notice)
-    return run_on_cluster(process, job.settings, _WORK, (catalogue, job, lease, options, reporter))
+    photos = ((catalogue.root, entry.path) for entry in catalogue.entries)
+    return run_on_cluster(process, job, _WORK, (catalogue, job, lease, options, reporter), photos)
 
 
 @flow(name="pairx-process")

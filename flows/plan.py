@@ -106,7 +106,7 @@ def print_plan(
     )
     # Its nearest few of each new photo; those that match well besides are not known yet.
     to_verify = unverified + min(pairs, new * FEW_COPIES)
-    kind = resolve_kind(settings.cluster)
+    kind = resolve_kind(settings)
     workers = worker_count(settings)
     costs = measure(job)
     total = (

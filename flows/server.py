@@ -14,7 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +50,12 @@ _OF_A_RUN = {
 
 
 def refuse_unreachable(cluster: str) -> None:
-    """Raise `SettingsError` when workers on other machines would have to reach a server that listens on loopback only."""
+    """Raise `SettingsError` when workers on other machines would have to reach a server that listens on loopback only.
+
+    `cluster` is the address of its scheduler, or a name where there is none yet.
+    """
     host = cluster.partition("://")[2].rpartition(":")[0]
-    if host and host not in ("127.0.0.1", "localhost", "[::1]") and not _configured():
+    if host not in ("127.0.0.1", "localhost", "[::1]") and not _configured():
         raise SettingsError(
             f"the workers of {cluster} cannot reach a Prefect server that this run would start for itself",
             "start one that they can reach with `prefect server start --host 0.0.0.0` and set PREFECT_API_URL",
@@ -73,7 +76,7 @@ def prefect_server() -> Iterator[str]:
             with _settings(_OF_A_RUN):
                 yield configured
             return
-        with tempfile.TemporaryDirectory(prefix="pairx-prefect-") as home:
+        with tempfile.TemporaryDirectory(prefix="pairx-prefect-", ignore_cleanup_errors=True) as home:
             port = _free_port()
             url = f"http://127.0.0.1:{port}/api"
             places = {"PREFECT_HOME": home, "PREFECT_API_URL": url}
@@ -115,7 +118,8 @@ def _serving(port: int, url: str, home: Path) -> Iterator[None]:
             process.wait(10)
         except subprocess.TimeoutExpired:
             process.kill()
-            process.wait()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(10)
 
 
 def _configured() -> str | None:

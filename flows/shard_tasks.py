@@ -16,8 +16,8 @@ from distributed import get_worker
 from distributed.scheduler import KilledWorker
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from prefect.context import FlowRunContext
 
+from flows.shard_runner import running_on
 from pairx_engine.accelerator import device_failed
 from schemas.errors import AcceleratorFailure
 from tasks.job import Job
@@ -37,7 +37,7 @@ _TO_BE_HEARD = 0.5
 class Work:
     """One shard and what to do with it, closed to view: Prefect and Dask search any collection they know for futures.
 
-    `seconds`: how long a shard that can be cut may take on a worker that a nanny restarts. `refused`: why none of its photos is
+    `on_device`: whether it needs the run's device. `seconds`: how long a shard that can be cut may take on a worker that a nanny restarts. `refused`: why none of its photos is
     read any more; its items become failures with these words.
     """
 
@@ -46,6 +46,7 @@ class Work:
     ) -> None:
         self.stage, self.job, self.shard = stage.name, job, shard
         self.work: Callable[[Job, Any], ShardResult] = stage.work
+        self.on_device = stage.on_device
         # What cannot be cut could only be ended over and over.
         self.seconds = seconds if isinstance(shard, Divisible) else None
         self.refused = refused
@@ -73,7 +74,7 @@ class Work:
                 if _watched():
                     get_worker().log_event(_TOPIC, self.token)
                     time.sleep(_TO_BE_HEARD)
-                    _end_process(why, _DEVICE_FAILED)
+                    end_process(why, _DEVICE_FAILED)
             if device_failed(error) and not isinstance(error, AcceleratorFailure):
                 raise AcceleratorFailure(f"{self.stage}: {error}") from error
             raise
@@ -86,7 +87,7 @@ def _within(seconds: float | None, stage: str) -> Iterator[None]:
         yield
         return
     why = f"a shard of {stage} took longer than {seconds:.0f} s"
-    timer = threading.Timer(seconds, _end_process, (why, _TIMED_OUT))
+    timer = threading.Timer(seconds, end_process, (why, _TIMED_OUT))
     timer.daemon = True
     timer.start()
     try:
@@ -113,8 +114,8 @@ def _watched() -> bool:
         return False
 
 
-def _end_process(why: str, status: int) -> None:
-    """End this process at once: no clean-up, for whatever still asks something of a device or a dead disk would hang."""
+def end_process(why: str, status: int) -> None:
+    """End this worker's process at once: no clean-up, for whatever still asks something of a device or a dead disk would hang."""
     print(f"pairx: worker process {os.getpid()} ends; {why}", file=sys.stderr, flush=True)
     os._exit(status)
 
@@ -129,7 +130,5 @@ def ended_its_workers(error: BaseException, work: Work) -> bool:
     """Whether work failed because every worker that had it died, and not for want of a device."""
     if not isinstance(error, KilledWorker):
         return False
-    context = FlowRunContext.get()
-    client = getattr(context.task_runner, "client", None) if context else None
-    told = client.get_events(_TOPIC) if client is not None else ()
+    told = running_on().client.get_events(_TOPIC)
     return all(token != work.token for _, token in told)

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
+from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
-
-from prefect.futures import as_completed
 
 from flows.progress import Reporter
 from flows.reports import Reports
+from flows.shard_runner import running_on
 from flows.shard_tasks import Work, ended_its_workers, process_shard
 from schemas.errors import PairxError
 from tasks.job import Job
@@ -26,6 +26,8 @@ _ARTIFACT_EVERY = 5.0
 _AHEAD = 64
 """Shards handed to the cluster at once: more than its workers, and never a whole catalogue's worth of them."""
 _LEAST_SECONDS = 60.0
+_LOOK_EVERY = 5.0
+"""Seconds after which a run that waits for work asks whether its cluster is still there."""
 _GIVEN_UP = (
     "every worker process that was given this alone died, or ran past `shard_minutes`; the log of the workers may say why. "
     "--retry-failed tries it again"
@@ -145,19 +147,23 @@ class StageRunner:
         broken: list[Broken] = []
         deadly: list[Try[S]] = []
         under_way: dict[Any, tuple[int, Work]] = {}
+        finished: SimpleQueue[Any] = SimpleQueue()
         while True:
             for index, shard in islice(waiting, _AHEAD - len(under_way)):
                 work = Work(stage, self._job, shard, self._seconds)
-                under_way[attempt.submit(work)] = index, work
+                future = attempt.submit(work)
+                future.add_done_callback(finished.put)
+                under_way[future] = index, work
             if not under_way:
                 break
-            future = next(as_completed(list(under_way)))
+            future = self._next(finished)
             index, work = under_way.pop(future)
             shard = shards[index]
             try:
                 outcomes[(index,)] = result = future.result()
                 pass_on(result.written)
             except Exception as error:  # a dead worker, a bug, a lost disk: all end up in one message
+                running_on().look()
                 if isinstance(shard, Divisible) and ended_its_workers(error, work):
                     deadly.append(Try((index,), shard, self._seconds))
                     continue
@@ -171,6 +177,15 @@ class StageRunner:
             self._isolate(stage, attempt, deadly, outcomes, broken)
             self._reports.progress(artifact, 100.0)
         return [outcomes[key] for key in sorted(outcomes)], broken
+
+    def _next(self, finished: SimpleQueue[Any]) -> Any:
+        """The next future that is finished; raises `PairxError` when the cluster is gone meanwhile."""
+        while True:
+            try:
+                return finished.get(timeout=_LOOK_EVERY)
+            except Empty:
+                if said := running_on().look():
+                    self._reporter.notice(said)
 
     def _isolate(
         self,
@@ -194,9 +209,12 @@ class StageRunner:
             size = stage.size(one.shard)
             work = Work(stage, self._job, one.shard, one.seconds, one.refused)
             try:
-                outcomes[one.key] = result = attempt.submit(work).result()
+                finished: SimpleQueue[Any] = SimpleQueue()
+                attempt.submit(work).add_done_callback(finished.put)
+                outcomes[one.key] = result = self._next(finished).result()
                 pass_on(result.written)
             except Exception as error:
+                running_on().look()
                 if one.refused is None and ended_its_workers(error, work):
                     left += reversed(one.parts(size)) if size > 1 else [replace(one, refused=_GIVEN_UP)]
                     continue

@@ -147,11 +147,17 @@ class Settings(BaseModel):
     cluster: Annotated[str, Setting(RUNNING)] = Field(
         "auto", description="Where the work is done; the kinds of clusters say how they are named."
     )
+    device: Annotated[Literal["auto", "cpu", "cuda"], Setting(RUNNING)] = Field(
+        "auto",
+        description="Device that workers compute on: cpu, cuda, or auto (default: the one of the cluster; on Slurm and "
+        "Kubernetes the CPU). With cuda every task asks for a worker that declares the resource GPU.",
+    )
     workers: Annotated[int | None, Setting(RUNNING)] = Field(
         None,
         ge=1,
         le=1024,
-        description="Worker processes. Default: one per core or GPU; more than there are GPUs share them.",
+        description="Worker processes. Default: one per core or GPU; more than there are GPUs share them. Jobs on Slurm and "
+        "pods on Kubernetes have to be counted.",
     )
     batch_size: int | None = Field(
         None, ge=1, le=4096, description="Chips per forward. Default: 8 on CPU, 64 on GPU."

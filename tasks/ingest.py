@@ -130,4 +130,4 @@ def withdraw(job: Job, rows: Sequence[Mapping[str, Any]]) -> int:
     return commit(job, INGEST, name, {"photos": table}).rows
 
 
-INGEST = Stage.of(stages.INGEST, ingest_shard, lambda shard: len(shard.entries))
+INGEST = Stage.of(stages.INGEST, ingest_shard, lambda shard: len(shard.entries), on_device=False)

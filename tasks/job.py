@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, fields, replace
 from functools import cache, lru_cache
+from pathlib import Path
 
 import torch
 
@@ -14,10 +15,11 @@ from pairx_engine.chips import CONVENTION, DECODER
 from pairx_engine.engine import Engine, Recipe
 from pairx_engine.errors import ModelError
 from pairx_engine.local.features import LocalMatcher
-from pairx_engine.models import ReIdModel
+from pairx_engine.models import EMBEDDED, ReIdModel
 from pairx_engine.relevance import LayerExplainer
 from schemas.errors import AcceleratorFailure
 from schemas.fingerprints import Fingerprints, fingerprints
+from schemas.paths import local_path
 from schemas.settings import Settings
 from tasks.warehouse import Warehouse
 
@@ -59,8 +61,14 @@ def recipe_of(settings: Settings) -> Recipe:
 def prepare_job(warehouse: Warehouse, settings: Settings) -> Job:
     """Load model and matcher once to learn what they are, resolve the layers, and derive the fingerprints.
 
-    Raises `ModelError` for a model or layer that cannot be used, before any work starts.
+    Paths of weights become absolute: workers have current folders of their own. Raises `ModelError` for a model or layer that cannot be used, before any work starts.
     """
+    settings = settings.model_copy(
+        update={
+            "model": absolute(settings.model),
+            "matcher_weights": settings.matcher_weights and absolute(settings.matcher_weights),
+        }
+    )
     engine = _engine(recipe_of(settings), "cpu")
     model, matcher, layers = engine.model, engine.matcher, engine.layers
     seen = engine.try_layers()
@@ -83,6 +91,11 @@ def prepare_job(warehouse: Warehouse, settings: Settings) -> Job:
         engine.explainer.notice,
         seen.nbytes,
     )
+
+
+def absolute(place: str) -> str:
+    """A file or folder that exists, from the root of the file system; any other name, such as a hub id, as it is."""
+    return local_path(place) if place != EMBEDDED and Path(place).expanduser().exists() else place
 
 
 @cache
@@ -112,13 +125,18 @@ def device_kind() -> str:
 
 def engine_of(job: Job) -> Engine:
     """This process's engine; refuses weights other than those that the run was fingerprinted with."""
-    engine = _engine(job.recipe, str(device()))
+    engine = engine_on(job, str(device()))
     if engine.model.weights_sha256 != job.weights_sha256:
         raise ModelError(
             f"the weights of {job.settings.model} on this machine differ from those that the run started with; "
             "give every worker the same file and start again"
         )
     return engine
+
+
+def engine_on(job: Job, on: str) -> Engine:
+    """This process's engine on a device, whatever weights it finds."""
+    return _engine(job.recipe, on)
 
 
 def model_of(job: Job) -> ReIdModel:
@@ -128,7 +146,7 @@ def model_of(job: Job) -> ReIdModel:
 
 def matcher_of(job: Job) -> LocalMatcher:
     """This process's local matcher; needs no model."""
-    return _engine(job.recipe, str(device())).matcher
+    return engine_on(job, str(device())).matcher
 
 
 def explainer_of(job: Job) -> LayerExplainer:

@@ -60,16 +60,20 @@ class Divisible(Protocol):
 class Stage(StageFacts, Generic[S, R]):
     """A stage with its work: what a worker does with one shard, and how many items a shard holds.
 
-    `work` is a function of a module, so that a worker finds it there.
+    `work` is a function of a module, so that a worker finds it there. `on_device` is whether it computes on the run's device: on
+    GPUs its shards go to workers that declare one.
     """
 
     work: Callable[[Job, S], R]
     size: Callable[[S], int]
+    on_device: bool = True
 
     @classmethod
-    def of(cls, facts: StageFacts, work: Callable[[Job, S], R], size: Callable[[S], int]) -> Stage[S, R]:
+    def of(
+        cls, facts: StageFacts, work: Callable[[Job, S], R], size: Callable[[S], int], on_device: bool = True
+    ) -> Stage[S, R]:
         """Bind the facts of a stage to its work."""
-        return Stage(**vars(facts), work=work, size=size)
+        return Stage(**vars(facts), work=work, size=size, on_device=on_device)
 
 
 @dataclass

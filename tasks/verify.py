@@ -91,4 +91,4 @@ def _row(pair: Pair, chips: Mapping[str, str], found: CopyVerdict) -> dict[str, 
     }
 
 
-VERIFY = Stage.of(stages.VERIFY, verify_shard, lambda shard: len(shard.pairs))
+VERIFY = Stage.of(stages.VERIFY, verify_shard, lambda shard: len(shard.pairs), on_device=False)

@@ -21,8 +21,10 @@ def test_auto_takes_the_gpus_where_there_are_any(
 ) -> None:
     monkeypatch.setattr(cluster_gpus, "_gpus", lambda: gpus)
     monkeypatch.setattr(cluster_gpus, "_has_dask_cuda", lambda: dask_cuda)
-    assert resolve_kind("auto") == kind
-    assert resolve_kind("local") == "local"
+    assert resolve_kind(Settings()) == kind
+    assert resolve_kind(Settings(cluster="local")) == "local"
+    assert resolve_kind(Settings(device="cpu")) == "local"
+    assert resolve_kind(Settings(device="cuda")) == "cuda"
 
 
 @pytest.mark.parametrize(
@@ -43,13 +45,21 @@ def test_shards_are_larger_on_gpus(
 
 
 def test_addresses_pass_and_other_words_are_refused() -> None:
-    assert resolve_kind("tcp://10.0.0.1:8786") == "tcp://10.0.0.1:8786"
     for word in ("tcp://", "tls://host", "tcp://:8786", "tcp://a b:1", "tcp://host:port"):
         with pytest.raises(SettingsError, match="names no host and port"):
-            resolve_kind(word)
-    for word in ("slurm", "ftp://10.0.0.1:21", "tcp"):
-        with pytest.raises(SettingsError, match=rf"'{word}'[\s\S]*use auto, local, cuda or tcp://HOST:PORT"):
-            resolve_kind(word)
+            resolve_kind(Settings(cluster=word))
+    for place in ("tcp://10.0.0.1:8786", "slurm", "kubernetes"):
+        assert resolve_kind(Settings(cluster=place)) == place
+    known = "auto, local, cuda, slurm, kubernetes or tcp://HOST:PORT"
+    for word in ("pbs", "ftp://10.0.0.1:21", "tcp"):
+        with pytest.raises(SettingsError, match=rf"'{word}'[\s\S]*use {known}"):
+            resolve_kind(Settings(cluster=word))
+
+
+@pytest.mark.parametrize(("cluster", "device"), [("local", "cuda"), ("cuda", "cpu")])
+def test_a_cluster_that_has_no_such_device_is_refused(cluster: str, device: str) -> None:
+    with pytest.raises(SettingsError, match=rf"cluster '{cluster}' computes on .*, not on '{device}'"):
+        resolve_kind(Settings(cluster=cluster, device=device))
 
 
 def test_a_silent_scheduler_is_an_error_with_a_cure(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from distributed.scheduler import KilledWorker
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flows import shard_tasks
 from flows import stages as module
 from flows.progress import Silent
 from flows.shard_tasks import Work
@@ -57,6 +58,9 @@ TOY = Stage.of(StageFacts("toy", "items", ()), done, lambda shard: len(shard.ite
 class Future:
     def __init__(self, act: Callable[[], Any]) -> None:
         self.act = act
+
+    def add_done_callback(self, heard: Callable[[Future], None]) -> None:
+        heard(self)
 
     def result(self) -> Any:
         return self.act()
@@ -106,7 +110,9 @@ def on(monkeypatch: pytest.MonkeyPatch) -> Callable[[Cluster], StageRunner]:
 
 def runner(cluster: Cluster, patch: pytest.MonkeyPatch) -> StageRunner:
     patch.setattr(module, "process_shard", cluster)
-    patch.setattr(module, "as_completed", lambda futures: iter(futures))
+    dask = SimpleNamespace(look=lambda: None, client=SimpleNamespace(get_events=lambda topic: ()))
+    for asking in (module, shard_tasks):
+        patch.setattr(asking, "running_on", lambda: dask)
     patch.setattr(module, "Reports", Unreported)
     return StageRunner(Job(Settings()), Silent())  # type: ignore[arg-type]
 

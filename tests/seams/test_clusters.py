@@ -23,6 +23,8 @@ class Toy:
     words = ("toy://",)
     usage = "toy://NAME in this process"
     pairs_per_shard = 7
+    devices = ("cpu",)
+    foreign = False
 
     def fits(self) -> bool:
         return False
@@ -45,7 +47,7 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_its_address_is_a_setting_and_says_how_the_work_is_cut() -> None:
-    assert resolve_kind(TOY) == TOY
+    assert resolve_kind(Settings(cluster=TOY)) == TOY
     assert worker_count(Settings(cluster=TOY)) == 3
     assert pairs_per_shard(Settings(cluster=TOY)) == 7
     assert pairs_per_shard(Settings(cluster=TOY, pairs_per_shard=5)) == 5
@@ -66,10 +68,12 @@ def test_the_help_offers_it(command: str) -> None:
 
 
 def test_whoever_errs_is_told_of_it() -> None:
-    with pytest.raises(SettingsError, match="use auto, local, cuda, tcp://HOST:PORT or toy://NAME"):
-        resolve_kind("slurm")
+    with pytest.raises(
+        SettingsError, match="use auto, local, cuda, slurm, kubernetes, tcp://HOST:PORT or toy://NAME"
+    ):
+        resolve_kind(Settings(cluster="pbs"))
 
 
 def test_auto_takes_it_where_it_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Toy, "fits", lambda self: True)
-    assert resolve_kind("auto") == "toy://"
+    assert resolve_kind(Settings()) == "toy://"

@@ -120,7 +120,7 @@ def test_a_stage_is_seen_everywhere(small: Path, scheduler: str, tmp_path: Path)
 
     # A photo is away for a while: it fails, everything else goes on.
     lost.rename(tmp_path / "away")
-    report = run_on_cluster(dim, settings, _WORK, job)
+    report = run_on_cluster(dim, job, _WORK, job)
     wanted = {
         i: decode_photo((metadata.parent / p["path"]).read_bytes()).mean()
         for i, p in readable.items()
@@ -140,7 +140,7 @@ def test_a_stage_is_seen_everywhere(small: Path, scheduler: str, tmp_path: Path)
 
     # It is back: the failure is made good, and nothing is measured twice.
     (tmp_path / "away").rename(lost)
-    run_on_cluster(dim, settings, _WORK, job)
+    run_on_cluster(dim, job, _WORK, job)
     assert ask(failure) == []
     assert ask("SELECT count(*), count(DISTINCT photo_id) FROM run_brightness") == [(len(readable),) * 2]
     assert not check(warehouse).problems

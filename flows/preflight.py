@@ -1,0 +1,174 @@
+"""Workers are looked at before they are given work: one that differs is refused, at the start or when it joins in mid-run."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from distributed import Client, Worker, WorkerPlugin
+
+from flows.cluster_kinds import GPU, Cluster, Device, client_of
+from flows.shard_tasks import end_process
+from schemas.errors import PairxError
+from tasks.job import Job
+from tasks.surroundings import SAME_VERSIONS, Fact, Sight, token_in, versions
+
+_TO_ANSWER, _TO_LOOK = 30.0, 180.0
+"""Seconds in which a worker must say that it is there; and in which it has imported what computes, loaded the model and read a photo. A
+disk that hangs must not hold up a night for ever."""
+_TO_BE_HEARD = 3.0
+_DIFFERS = 78
+"""Exit status of a worker process that joined and differs: a configuration error, in sysexits.h."""
+_SHOWN = 8
+"""Workers whose differences a message spells out."""
+Differences = list[tuple[str, str]]
+"""What differs in a worker, and the cure."""
+
+
+@contextmanager
+def equal_workers(cluster: Cluster, job: Job, photo: tuple[str, str] | None) -> Iterator[None]:
+    """A block in which all workers of the cluster compute with and see the same as this process.
+
+    Raises `PairxError` that says which workers differ and how; one that joins within the block and differs ends before it is
+    given work. `photo` is the root and path of one that workers must be able to read.
+    """
+    with token_in(job.warehouse) as token, client_of(cluster) as client:
+        gate = Gate(Sight(job, token, photo), cluster.device)
+        # First what any Python can be asked, then what needs our package, then what needs equal packages.
+        for function, judge, seconds in (
+            (platform.python_version, _of_python, _TO_ANSWER),
+            (versions, _of_versions, _TO_LOOK),
+            (gate.differences, _of_sight, _TO_LOOK),
+        ):
+            answers = _ask(client, function, seconds)
+            _refuse(client, cluster, {who: judge(said) for who, said in answers.items()})
+        name = f"pairx-{token}"
+        client.register_plugin(gate, name=name)
+        try:
+            yield
+        finally:
+            with suppress(Exception):  # a scheduler that died has forgotten it
+                client.unregister_worker_plugin(name)
+
+
+class Gate(WorkerPlugin):
+    """Stands in every worker that joins: one that differs ends, and its nanny with it, before it takes up any work."""
+
+    def __init__(self, sight: Sight, device: Device) -> None:
+        self._sight, self._device, self._versions = sight, device, versions()
+        kinds: tuple[Device, ...] = ("cpu", "cuda") if device == "cuda" else ("cpu",)
+        self._expected = {kind: sight.expected(kind) for kind in kinds}
+
+    async def setup(self, worker: Worker) -> None:
+        """Let the worker in, or end it. Dask waits for this before a worker hears of its first task."""
+        differing = differences(self._versions, versions()) or await self.differences(worker)
+        if not differing:
+            return
+        why = "; ".join(f"{what} (cure: {cure})" for what, cure in differing)
+        # What was meant for it goes to others, and nobody holds its end against them.
+        await worker.scheduler.unregister(
+            address=worker.contact_address, expected=True, stimulus_id="pairx-differs"
+        )
+        if worker.nanny is not None:
+            # A nanny that has just begun does not listen yet; it gives up by itself when its first worker ends.
+            with suppress(OSError, TimeoutError):
+                await asyncio.wait_for(_send_home(worker), _TO_BE_HEARD)
+        end_process(f"it differs from the run: {why}", _DIFFERS)
+
+    async def differences(self, dask_worker: Worker) -> Differences:
+        """What this worker sees differently."""
+        declares = GPU in dask_worker.state.total_resources
+        on: Device = "cuda" if self._device == "cuda" and declares else "cpu"
+        try:
+            seen = await asyncio.wait_for(asyncio.to_thread(self._sight.seen, on), _TO_LOOK - _TO_ANSWER)
+        except TimeoutError:
+            return [
+                (
+                    f"it has not loaded the model and read a photo within {_TO_LOOK - _TO_ANSWER:.0f} s",
+                    "see its disks",
+                )
+            ]
+        return differences(self._expected[on], seen)
+
+
+async def _send_home(worker: Worker) -> None:
+    """Tell a worker's nanny not to start another one."""
+    async with worker.rpc(worker.nanny) as nanny:
+        await nanny.close_gracefully(reason="pairx-differs")
+
+
+def differences(expected: Sequence[Fact], seen: Sequence[Fact]) -> Differences:
+    """What is not as expected, among what was seen at all."""
+    found = {fact.what: fact.value for fact in seen}
+    return [
+        (f"{fact.what} is {found[fact.what]}, not {fact.value}", fact.cure)
+        for fact in expected
+        if found.get(fact.what, fact.value) != fact.value
+    ]
+
+
+def _of_python(said: Any) -> Differences:
+    if isinstance(said, Exception):
+        return [(f"it does not answer: {type(said).__name__}: {said}", "see its log")]
+    here, there = (version.rpartition(".")[0] for version in (platform.python_version(), said))
+    return [] if here == there else [(f"Python is {there}, not {here}", SAME_VERSIONS)]
+
+
+def _of_versions(said: Any) -> Differences:
+    if isinstance(said, Exception):
+        return [(f"this package is not there, or not whole: {type(said).__name__}: {said}", SAME_VERSIONS)]
+    return differences(versions(), said)
+
+
+def _of_sight(said: Any) -> Differences:
+    return (
+        [(f"it cannot look: {type(said).__name__}: {said}", "see its log")]
+        if isinstance(said, Exception)
+        else said
+    )
+
+
+def _ask(client: Client, function: Callable[..., Any], seconds: float) -> Mapping[str, Any]:
+    """What each worker answers, by its address; the error where it cannot."""
+    try:
+        return client.run(function, on_error="return", callback_timeout=seconds)
+    except TimeoutError:
+        silent = [address for address in _workers(client) if _is_silent(client, address)]
+        raise PairxError(
+            f"workers do not answer within {seconds:.0f} s: {', '.join(silent) or 'one that has left by now'}",
+            "end them, or wait until they are free; then run again",
+        ) from None
+
+
+def _is_silent(client: Client, address: str) -> bool:
+    try:
+        client.run(platform.python_version, workers=[address], callback_timeout=2)
+    except Exception:  # whatever keeps it from answering
+        return True
+    return False
+
+
+def _workers(client: Client) -> Mapping[str, Any]:
+    return client.scheduler_info(n_workers=-1)["workers"]
+
+
+def _refuse(client: Client, cluster: Cluster, found: Mapping[str, Differences]) -> None:
+    """Raise `PairxError` if any worker differs."""
+    differing = {who: what for who, what in found.items() if what}
+    if not differing:
+        return
+    workers = _workers(client)
+    names = {who: f"{who} ({worker['name']})" for who, worker in workers.items() if worker["name"] != who}
+    lines = [
+        f"  {names.get(who, who)}: {'; '.join(text for text, _ in what)}" for who, what in differing.items()
+    ]
+    more = [f"  and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
+    cures = dict.fromkeys(cure for what in differing.values() for _, cure in what)
+    raise PairxError(
+        f"{len(differing)} of {len(found)} workers of {cluster.address} differ from this process, so nothing was started:\n"
+        + "\n".join([*lines[:_SHOWN], *more]),
+        "; ".join(cures),
+    )

@@ -1,0 +1,75 @@
+"""Prefect's task runner on Dask for shards: GPUs are asked for where they are declared, and a cluster that is gone ends the run."""
+
+from __future__ import annotations
+
+import time
+from contextlib import nullcontext, suppress
+from typing import Any
+
+import dask
+from prefect.context import FlowRunContext
+from prefect_dask import DaskTaskRunner
+
+from flows.cluster_kinds import GPU, PATIENCE_KEY, Cluster, patience
+from schemas.errors import PairxError
+
+_KEPT = "what is done is kept; see why, then run again"
+
+
+class ShardRunner(DaskTaskRunner):
+    """Gives shards to the workers of a cluster; on GPUs each takes one of those that its worker declares."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        super().__init__(address=cluster.address, client_kwargs={"security": cluster.security})
+        self._on = cluster
+        self._alone_since: float | None = None
+
+    def duplicate(self) -> ShardRunner:
+        """Another one on the same cluster; Prefect makes one for each run of a flow."""
+        return type(self)(self._on)
+
+    def __exit__(self, *error: Any) -> None:
+        """Take leave of the scheduler; that it does not answer changes nothing about what was done."""
+        with suppress(OSError, TimeoutError):
+            super().__exit__(*error)
+
+    def submit(
+        self, task: Any, parameters: dict[str, Any], wait_for: Any = None, dependencies: Any = None
+    ) -> Any:
+        """Submit the task of one `Work`; raises `PairxError` when the scheduler is gone."""
+        self._require_scheduler()
+        needs_gpu = self._on.device == "cuda" and parameters["work"].on_device
+        with dask.annotate(resources={GPU: 1}) if needs_gpu else nullcontext():
+            return super().submit(task, parameters, wait_for, dependencies)
+
+    def look(self) -> str | None:
+        """To be asked every few seconds while work is waited for: words for the user where there has come to be no worker.
+
+        Raises `PairxError` when the scheduler is gone, or when there has been no worker for longer than work may wait.
+        """
+        self._require_scheduler()
+        workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
+        if any(self._on.device == "cpu" or GPU in worker["resources"] for worker in workers):
+            self._alone_since = None
+            return None
+        first, self._alone_since = self._alone_since is None, self._alone_since or time.monotonic()
+        most = patience()
+        if time.monotonic() - self._alone_since > most:
+            raise PairxError(
+                f"the cluster at {self._on.address} has had no worker for {most:.0f} s",
+                f"{_KEPT}. To wait longer set {PATIENCE_KEY} in Dask's configuration",
+            )
+        return f"the cluster has no worker left; waiting for one, {most:.0f} s at most" if first else None
+
+    def _require_scheduler(self) -> None:
+        if self.client.status != "running":
+            raise PairxError(f"the Dask scheduler at {self._on.address} is gone", _KEPT)
+
+
+def running_on() -> ShardRunner:
+    """The runner of the flow that asks."""
+    context = FlowRunContext.get()
+    runner = context.task_runner if context else None
+    if not isinstance(runner, ShardRunner):
+        raise RuntimeError("stages run inside a flow on a cluster: see flows.cluster.run_on_cluster")
+    return runner
