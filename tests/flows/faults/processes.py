@@ -18,7 +18,7 @@ from tests.flows.running import environment
 KILLED = -signal.SIGKILL
 STOPPED = r"stopped; what is done is kept"
 MEMORY_OF_ALL_WORKERS = 3 << 30
-REPLACED = r"[\d:.]+ \| WARNING +\| distributed\.(nanny|worker\.memory) - "
+REPLACED = r"[\d:.]+ \| WARNING +\| distributed\.(nanny|worker)[\w.]* - "
 """Dask's words about a worker that it ends or starts anew."""
 _SECONDS = 300
 
