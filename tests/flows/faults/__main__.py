@@ -8,9 +8,7 @@ import sys
 from tests.flows.faults.matrix import main
 
 if __name__ == "__main__":
-    for number in (
-        signal.SIGINT,
-        signal.SIGTERM,
-    ):  # so that servers, workers and disks are taken down, also behind `nohup`
-        signal.signal(number, signal.default_int_handler)
+    # So that servers, workers and disks are taken down, also behind `nohup`.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())
