@@ -85,20 +85,13 @@ class Command:
     mark: str
 
     @classmethod
-    def start(
-        cls,
-        log: Path,
-        words: Sequence[str],
-        server: str | None = None,
-        program: Sequence[str] = PAIRX,
-        **extra: str,
-    ) -> Command:
+    def start(cls, log: Path, words: Sequence[str], server: str | None = None, **extra: str) -> Command:
         """Start it; with the address of a Prefect `server` it starts none of its own. `extra`: for its environment."""
         mark = uuid.uuid4().hex
         inherited = {**({"PREFECT_API_URL": server} if server else {}), **extra, _MARK: mark}
         with log.open("wb") as file:
             process = subprocess.Popen(
-                [sys.executable, *program, *words], env=environment(**inherited),
+                [sys.executable, *words], env=environment(**inherited),
                 stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
         return cls(process, log, mark)

@@ -22,7 +22,7 @@ from prefect.settings import (
 from flows.reports import Reports, outcome_kept, run_flow
 from schemas.errors import PairxError, WarehouseError
 from tests.flows.prefect_stand_in import Death, StandIn, stand_in
-from tests.flows.running import Command, run_arguments
+from tests.flows.running import PAIRX, Command, run_arguments
 
 DEATHS = get_args(Death)
 SOON = 30
@@ -117,7 +117,7 @@ def test_an_api_that_is_dead_before_the_work_begins_ends_the_run_in_words(api: S
 @pytest.mark.parametrize("how", DEATHS)
 def test_a_run_finishes_though_its_api_dies_in_the_midst(small: Path, tmp_path: Path, how: Death) -> None:
     with stand_in() as api:
-        command = Command.start(tmp_path / "log", run_arguments(small, tmp_path / "w"), api.url)
+        command = Command.start(tmp_path / "log", [*PAIRX, *run_arguments(small, tmp_path / "w")], api.url)
         try:
             command.wait_for(lambda: any((tmp_path / "w" / "photos").glob("*/*.parquet")))
             api.die(how)

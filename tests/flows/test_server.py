@@ -145,7 +145,7 @@ with prefect_server():
 @pytest.mark.slow
 def test_the_server_ends_with_a_killed_driver(tmp_path: Path) -> None:
     """Nothing runs in a process that gets SIGKILL: the server itself has to notice."""
-    holder = Command.start(tmp_path / "out", ["-c", HOLDS_A_SERVER], program=(), PREFECT_HOME=str(tmp_path))
+    holder = Command.start(tmp_path / "out", ["-c", HOLDS_A_SERVER], PREFECT_HOME=str(tmp_path))
     try:
         holder.wait_for(lambda: "up" in holder.text)
         others = {*holder.processes()} - {holder.process.pid}

@@ -5,15 +5,12 @@ from __future__ import annotations
 import os
 import resource
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
+from tests.flows import dask_processes
 from tests.flows.faults.fault import Ends, Fault, Scene
-from tests.flows.running import environment
 
 KILLED = -signal.SIGKILL
 STOPPED = r"stopped; what is done is kept"
@@ -98,35 +95,22 @@ class PrefectServer(Fault):
 class Scheduler(Fault):
     name = "scheduler"
     about = "SIGKILL to a scheduler that was started by hand"
-    process: subprocess.Popen[bytes]
+    by_hand: dask_processes.Site
 
     @contextmanager
     def around(self, scene: Scene) -> Iterator[None]:
-        place = scene.folder / "scheduler.json"
-        words = ["--scheduler-file", str(place), "--no-dashboard"]
-        self.process = self._start(scene, "scheduler", *words, "--host", "127.0.0.1", "--port", "0")
-        workers = self._start(
-            scene, "worker", *words, "--nworkers", "2", "--nthreads", "1", "--death-timeout", "60"
-        )
+        self.by_hand = dask_processes.Site(scene.folder, scene.site.server)
         try:
-            scene.settings["cluster"] = _address(place)
+            self.by_hand.scheduler()
+            self.by_hand.ready_worker("one")
+            scene.settings["cluster"] = self.by_hand.address
             yield
         finally:
-            for process in (self.process, workers):
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait(30)
-
-    def _start(self, scene: Scene, kind: str, *words: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", f"distributed.cli.dask_{kind}", *words]
-        with (scene.folder / f"{kind}.log").open("wb") as log:
-            return subprocess.Popen(
-                command, env=environment(PREFECT_API_URL=scene.site.server), cwd=scene.folder,
-                stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True,
-            )  # fmt: skip
+            self.by_hand.close()
 
     def strike(self, scene: Scene) -> Ends:
-        self.process.kill()
-        return Ends(1, "scheduler")
+        self.by_hand.started[0].kill()
+        return Ends(1, "the Dask scheduler at .* is gone")
 
 
 def limit_memory(driver: int) -> None:
@@ -139,16 +123,3 @@ def _some_workers(scene: Scene) -> list[int]:
     while not (found := scene.workers()):
         assert time.monotonic() < deadline, "the run has no workers"
     return found
-
-
-def _address(place: Path) -> str:
-    """Wait until a scheduler with workers has said where it is."""
-    from distributed import Client
-
-    deadline = time.monotonic() + _SECONDS
-    while not place.exists():
-        assert time.monotonic() < deadline, "the scheduler did not start"
-        time.sleep(0.05)
-    with Client(scheduler_file=str(place), timeout=_SECONDS) as client:
-        client.wait_for_workers(2, _SECONDS)
-        return str(client.scheduler.address)

@@ -15,7 +15,7 @@ from schemas.stages import STAGES
 from tests.flows.faults.course import finished_files
 from tests.flows.faults.fault import Ends, Fault, Scene
 from tests.flows.faults.site import Site, command_here
-from tests.flows.running import Command, run_arguments
+from tests.flows.running import PAIRX, Command, run_arguments
 
 _GOLDEN = 0.6180339887498949
 _REPORTED = re.compile(rf"note: |({'|'.join(STAGES)}|report) *[ :]|(report|next): |[a-z]+ \d+ [=≠] |$")
@@ -102,7 +102,7 @@ class _Trial:
         server = None if self.fault.own_server else scene.site.server
         # Who has a server of their own sets for themselves how much Prefect logs.
         extra = {"PREFECT_LOGGING_LEVEL": "WARNING", **scene.environment}
-        return Command.start(scene.folder / "struck.log", words, server, **extra)
+        return Command.start(scene.folder / "struck.log", [*PAIRX, *words], server, **extra)
 
     def _struck(self) -> tuple[int | None, float, str]:
         scene, fault, moment = self.scene, self.fault, self.scene.moment
