@@ -76,7 +76,7 @@ class Machine:
             )
         self._running[container.name] = process
         _wait_for(lambda: _network(process.pid) != _network(os.getpid()))
-        cable = f"to{self._addresses[container.name].rpartition('.')[2]}"
+        cable = self._cable(container.name)
         self._in_switch(
             "ip", "link", "add", cable, "type", "veth", "peer", "name", "eth0", "netns", str(process.pid)
         )
@@ -108,6 +108,8 @@ class Machine:
         process = self._running.pop(name)
         process.kill()
         process.wait()
+        # It goes with the container's network, but not at once, and one of that name may start again.
+        subprocess.run([*self._switched(), "ip", "link", "delete", self._cable(name)], capture_output=True)
 
     def log(self, name: str) -> str:
         """What a container has printed."""
@@ -118,7 +120,13 @@ class Machine:
         return json.dumps(dataclasses.asdict(container) | {"address": address, "hosts": hosts}).encode()
 
     def _in_switch(self, *command: str) -> None:
-        subprocess.run(["nsenter", "--net", f"--target={self._switch.pid}", *command], check=True)
+        subprocess.run([*self._switched(), *command], check=True)
+
+    def _switched(self) -> list[str]:
+        return ["nsenter", "--net", f"--target={self._switch.pid}"]
+
+    def _cable(self, name: str) -> str:
+        return f"to{self._addresses[name].rpartition('.')[2]}"
 
 
 def why_not() -> str | None:

@@ -156,14 +156,21 @@ class Stack:
             self.start_well(container, check)
         return container
 
-    def finish(self, container: Container, seconds: float = SECONDS) -> str:
-        """Start a container that ends by itself, successfully; returns what it printed."""
+    def finish(self, container: Container, again: int = 0) -> str:
+        """Start a container that ends by itself, successfully, or is started again so often; returns what it printed."""
         self.machine.start(container)
-        code = self.machine.ended(container.name, seconds)
+        code = self.machine.ended(container.name, SECONDS)
+        self.machine.stop(container.name)
+        if code and again:
+            return self.finish(container, again - 1)
         said = self.machine.log(container.name)
         assert code == 0, f"{container.name} ended with {code}: {said[-3000:]}"
-        self.machine.stop(container.name)
         return said
+
+    def finish_service(self, name: str, whole: dict[str, Any]) -> str:
+        """Start a compose service that ends by itself, again as often as it says where it fails."""
+        often = whole["services"][name]["restart"].removeprefix("on-failure:")
+        return self.finish(self.of_compose(name, whole), int(often))
 
 
 @contextmanager

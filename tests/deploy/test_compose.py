@@ -129,6 +129,7 @@ def test_workers_and_runs_meet_at_the_scheduler_and_see_the_same_files(files):
     address = f"tcp://scheduler:{scheduler['port']}"
     assert worker["scheduler"] == address
     assert run["cluster"] == address
+    assert run["wait"]
     given = dict(word.split("=", 1) for word in parse(found["schedule"]["command"])["param"])
     assert json.loads(given["settings"]) == {"cluster": address}
     assert (given["catalogue"], given["warehouse"]) == (run["catalogue"], run["warehouse"])

@@ -25,7 +25,7 @@ def test_services_are_well_and_a_run_ends_well(tmp_path):
         for name in STAYING:
             running = services.start_service(name, whole)
         for name in ("bucket", "run"):
-            services.finish(services.of_compose(name, whole))
+            services.finish_service(name, whole)
         suspects = ["pairx", "suspects", "--warehouse", WAREHOUSE, "--format", "csv"]
         told = services.machine.execute(running, suspects, SECONDS)
         assert told.returncode == 0, told.stderr
@@ -38,7 +38,7 @@ def test_prefect_starts_a_night_that_ends_well(tmp_path):
         for name in (*STAYING, "nights"):
             running = services.start_service(name, whole)
         for name in ("bucket", "schedule"):
-            services.finish(services.of_compose(name, whole))
+            services.finish_service(name, whole)
         (deployment,) = load("prefect.yaml")["deployments"]
         now = ["prefect", "deployment", "run", f"pairx-nightly/{deployment['name']}"]
         told = services.machine.execute(running, now, SECONDS)

@@ -261,6 +261,7 @@ def test_workers_and_the_run_meet_at_the_operators_service(objects):
     run = one_container(objects, "run")
     found = parse(run["args"])
     assert found["cluster"] == f"tcp://pairx-scheduler:{listens['port']}"
+    assert found["wait"]
     asked = f"'http://pairx-scheduler:{ports(scheduler)['http-dashboard']}{scheduler['livenessProbe']['httpGet']['path']}'"
     assert asked in run["livenessProbe"]["exec"]["command"][-1]
     for place in (found["catalogue"], found["warehouse"]):
@@ -303,16 +304,11 @@ def test_the_nightly_run_is_the_run_and_never_meets_itself(objects):
     assert night["schedule"] == deployment["schedules"][0]["cron"]
 
 
-def test_only_bad_input_is_not_tried_again():
-    from schemas.errors import CatalogueError, SettingsError
-
-    rules = named(OBJECTS["kubernetes"], "Job", "pairx-run")["spec"]["podFailurePolicy"]["rules"]
-    (codes,) = [rule["onExitCodes"] for rule in rules if rule["action"] == "FailJob"]
-    assert codes["values"] == [SettingsError.exit_code] == [CatalogueError.exit_code]
-    assert (
-        named(OBJECTS["kubernetes"], "Job", "pairx-run")["spec"]["template"]["spec"]["restartPolicy"]
-        == "Never"
-    )
+def test_a_run_that_ends_early_is_followed_by_another():
+    job = named(OBJECTS["kubernetes"], "Job", "pairx-run")["spec"]
+    assert job["backoffLimit"] > 0
+    assert [rule["action"] for rule in job["podFailurePolicy"]["rules"]] == ["Ignore"]
+    assert job["template"]["spec"]["restartPolicy"] == "Never"
 
 
 # ---------------------------------------------------------------------------------------------- network
