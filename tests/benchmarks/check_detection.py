@@ -73,6 +73,7 @@ def _same(one: pa.Table | None, other: pa.Table) -> bool:
 
 
 def _bytes(rows: pa.Table) -> bytes:
+    rows = pa.table(rows.columns, names=rows.column_names)  # what columns mean in words is no value
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, rows.schema) as writer:
         writer.write_table(rows.combine_chunks())
