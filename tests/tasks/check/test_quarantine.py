@@ -111,10 +111,13 @@ def test_what_cannot_be_computed_again_is_told_apart(tmp_path: Path, table: str,
     assert words in found[0].cure
 
 
+@pytest.mark.slow  # the whole job once more, if only in parts
 def test_a_run_computes_again_what_was_moved_aside(done: Stages, tmp_path: Path) -> None:
     """Damage in every stage of the real job: heavy and narrow rows, photos, a judgement, a figure."""
-    warehouse = Warehouse(str(shutil.copytree(done.job.warehouse.root, tmp_path / "w")))
-    RunLog(replace(done.job, warehouse=warehouse)).write("started")
+    whole = Warehouse(str(shutil.copytree(done.job.warehouse.root, tmp_path / "whole")))
+    assert done.gallery is not None
+    RunLog(replace(done.job, warehouse=whole)).write("started", done.gallery.state)
+    warehouse = Warehouse(str(shutil.copytree(whole.root, tmp_path / "w")))
     before = {path: data for path, data in files_of(warehouse).items() if not path.startswith("runs/")}
     hurt = [
         max(path for path in before if path.startswith(f"{table}/"))
@@ -132,5 +135,5 @@ def test_a_run_computes_again_what_was_moved_aside(done: Stages, tmp_path: Path)
     assert {path for path in hurt if again.get(path) != before[path]} <= {
         p for p in hurt if p.startswith("copies/")
     }
-    assert_same_rows(warehouse, done.job.warehouse)
+    assert_same_rows(warehouse, whole)
     assert check(warehouse).problems == ()
