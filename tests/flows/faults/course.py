@@ -19,6 +19,8 @@ SETTINGS: dict[str, Any] = {"workers": 2, "photos_per_shard": 3, "pairs_per_shar
 """Changes of the tiny settings: several shards in each stage, though there are few photos."""
 _ANIMALS = {"spots": 2}
 _PLANTING = Planting(wrong_name_share=0.0, unknown_share=0.1, copies=0, duplicates=1, broken=1)
+FINISHED = (".parquet", ".html")
+"""Suffixes of tables and reports: not of a file that is being written, nor of a lease."""
 _NEVER_LAST = 3
 """Files at the end of a run before which it is struck: there must be something left to disturb."""
 _MOST_BEFORE = 5
@@ -95,5 +97,5 @@ class Course:
 
 
 def finished_files(warehouse: Path) -> list[Path]:
-    """Tables and reports; no file that is being written, and no lease."""
-    return [path for path in warehouse.rglob("*") if path.suffix in (".parquet", ".html")]
+    """Tables and reports below a folder."""
+    return [path for path in warehouse.rglob("*") if path.suffix in FINISHED]
