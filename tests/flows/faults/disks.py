@@ -130,7 +130,8 @@ class ObjectStore(Fault):
 
     def begin(self, scene: Scene) -> None:
         super().begin(scene)
-        self._files().put(f"{scene.warehouse}/", f"{BUCKET}/w/", recursive=True)
+        if scene.moment.copied:
+            self._files().put(f"{scene.warehouse}/", f"{BUCKET}/w/", recursive=True)
         remove(scene.warehouse)
         self.proxy.forget()
 
