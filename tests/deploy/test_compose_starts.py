@@ -12,6 +12,12 @@ from tests.deploy.started import SECONDS, catalogue, stack
 pytestmark = pytest.mark.slow
 
 WAREHOUSE = "s3://pairx/warehouse"
+PLANNED = """
+import json, os, urllib.request as u
+ask = u.Request(os.environ["PREFECT_API_URL"] + "/flow_runs/count", b"{}", {"content-type": "application/json"})
+raise SystemExit(json.load(u.urlopen(ask, timeout=30)) == 0)
+"""
+"""Fails until Prefect has planned the first nights."""
 STAYING = ("database", "store", "prefect", "scheduler", "worker")
 
 
@@ -39,6 +45,10 @@ def test_prefect_starts_a_night_that_ends_well(tmp_path):
             running = services.start_service(name, whole)
         for name in ("bucket", "schedule"):
             services.finish_service(name, whole)
+        end = time.monotonic() + SECONDS
+        while services.machine.execute(running, ["python", "-c", PLANNED], SECONDS).returncode:
+            assert time.monotonic() < end, services.machine.log("prefect")[-3000:]
+            time.sleep(5)
         (deployment,) = load("prefect.yaml")["deployments"]
         now = ["prefect", "deployment", "run", f"pairx-nightly/{deployment['name']}"]
         told = services.machine.execute(running, now, SECONDS)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import inspect
 
-from tests.deploy.deploy_files import load
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from tests.deploy.deploy_files import PROJECT, constraints, load
 
 
 def test_it_names_a_flow_and_parameters_that_the_flow_accepts():
@@ -44,3 +47,11 @@ def test_it_runs_once_every_night():
     assert hour.isdigit()
     assert days == ["*", "*", "*"]
     assert deployment["concurrency_limit"] == 1
+
+
+def test_prefect_has_a_database_library_with_which_it_plans_runs():
+    pinned = constraints()["SQLAlchemy"]
+    assert Requirement(
+        next(d for d in PROJECT["project"]["dependencies"] if d.startswith("sqlalchemy"))
+    ).specifier.contains(pinned)
+    assert Version(pinned) < Version("2.1"), "Prefect 3.8 fails to insert scheduled runs with it"
