@@ -107,7 +107,7 @@ CLUSTERS = (
 @pytest.mark.parametrize("cluster", CLUSTERS, ids=ascii)
 def test_what_names_no_cluster_is_refused_before_anything_starts(cluster: str) -> None:
     with pytest.raises(SettingsError, match="cluster"):
-        resolve_kind(Settings(cluster=cluster).cluster)
+        resolve_kind(Settings(cluster=cluster))
 
 
 def test_what_a_toml_file_may_say_is_read(tmp_path: Path) -> None:
