@@ -165,20 +165,30 @@ def client_of(cluster: Cluster) -> Iterator[Client]:
 @contextmanager
 def stopped_in_the_end(cluster: Any, kind: str, device: Device = "cpu") -> Iterator[Cluster]:
     """A Dask cluster, stopped after the block; one that does not close in time makes no finished run a failed one."""
-    nanny = logging.getLogger("distributed.nanny")
-    level = nanny.level
     workers = len(getattr(cluster, "workers", ()))
     try:
         yield Cluster(cluster.scheduler_address, kind, workers, device, getattr(cluster, "security", None))
     finally:
-        # On a busy machine a worker takes seconds to end; that it is ended for good is no news.
-        nanny.setLevel(logging.ERROR)
-        why = _not_closed(cluster)
+        with _without_news_of_the_end():
+            why = _not_closed(cluster)
         if why and (left := _left_of(cluster)):
             logging.getLogger("pairx").warning(
                 "the cluster did not close: %s. These may be left: %s", why, left
             )
-        nanny.setLevel(level)
+
+
+@contextmanager
+def _without_news_of_the_end() -> Iterator[None]:
+    """A block in which Dask does not log what the closing of a cluster raises here anyway, nor that a worker is ended for good."""
+    loggers = [logging.getLogger(name) for name in ("distributed.nanny", "tornado.application")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _not_closed(cluster: Any) -> str | None:
