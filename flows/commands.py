@@ -220,7 +220,7 @@ _NEWEST = "SELECT run_id FROM current_run WHERE status = 'finished'"
 
 def newest_report(warehouse: str) -> None:
     """Address of the report of the newest finished run; `PairxError` where there is none."""
-    from tasks.run_log import report_path
+    from tasks.pages import report_path
     from tasks.warehouse import Warehouse
 
     with _analyst(warehouse, _NEWEST) as connection:

@@ -1,7 +1,8 @@
-"""What all pages have in common: templates that escape everything, and names that cannot change what stands beside them."""
+"""What all pages have in common: templates that escape everything, names that cannot change what stands beside them, and a place."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,10 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from schemas.errors import WarehouseError
 from schemas.foreign_text import printable_lines
+
+_RUN_ID = re.compile(r"[a-z0-9-]{1,64}")
 
 
 def page_environment(folder: Path, filters: Mapping[str, Callable[..., Any]]) -> Environment:
@@ -36,3 +40,15 @@ def _plain(value: object) -> object:
 def _name(text: str | None) -> Markup:
     """A name or an id, isolated: one that is written from right to left does not turn what follows it around."""
     return Markup("<bdi>") + escape(printable_lines(text or "")) + Markup("</bdi>")
+
+
+def report_path(run_id: str) -> str:
+    """Where the report of a run lies below the warehouse's root.
+
+    Raises `WarehouseError` for what is no run's id: a table that others have written to must not lead elsewhere.
+    """
+    if not _RUN_ID.fullmatch(run_id):
+        raise WarehouseError(
+            f"{run_id!r} is no id of a run", "the table `runs` was tampered with: pairx check"
+        )
+    return f"reports/{run_id}.html"

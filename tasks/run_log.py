@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,7 +12,7 @@ from typing import Any
 
 import duckdb
 
-from schemas.errors import PairxError, WarehouseError
+from schemas.errors import PairxError
 from schemas.stages import ITEM_KEYS, STAGES, StageFacts
 from schemas.tables import TABLES
 from schemas.views import FROM_SETTINGS
@@ -25,7 +24,6 @@ _PACKAGES = (
     "pyarrow", "duckdb", "prefect", "dask", "distributed",
 )  # fmt: skip
 
-_RUN_ID = re.compile(r"[a-z0-9-]{1,64}")
 _NO_ACCIDENT = 5
 
 
@@ -83,18 +81,6 @@ class StageLog:
             items,
             lost,
         )
-
-
-def report_path(run_id: str) -> str:
-    """Where the report of a run lies below the warehouse's root.
-
-    Raises `WarehouseError` for what is no run's id: a table that others have written to must not lead elsewhere.
-    """
-    if not _RUN_ID.fullmatch(run_id):
-        raise WarehouseError(
-            f"{run_id!r} is no id of a run", "the table `runs` was tampered with: pairx check"
-        )
-    return f"reports/{run_id}.html"
 
 
 def devices_of(stages: Sequence[StageLog]) -> list[str]:

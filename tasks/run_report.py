@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.job import Job
+from tasks.pages import report_path
 from tasks.report import (
     MAX_SUSPECTS,
     ReportBalance,
@@ -23,7 +24,7 @@ from tasks.report import (
 )
 from tasks.report_judgement import Estimate, ReportBin, ReportCandidates, ReportJudgement
 from tasks.report_scatter import ReportScatter
-from tasks.run_log import Balance, RunLog, StageLog, devices_of, report_path, versions
+from tasks.run_log import Balance, RunLog, StageLog, devices_of, versions
 
 _SHOWN_EXAMPLES = 3
 _SHOWN_ANSWERS = 3
