@@ -42,7 +42,11 @@ def on_a_worker(
         codes.append(code)
         raise Ended
 
-    worker = SimpleNamespace(nanny=nanny, log_event=lambda topic, message: heard.append((topic, message)))
+    worker = SimpleNamespace(
+        nanny=nanny,
+        log_event=lambda topic, message: heard.append((topic, message)),
+        memory_manager=SimpleNamespace(memory_limit=None),
+    )
     monkeypatch.setattr(shard_tasks, "get_worker", lambda: worker)
     monkeypatch.setattr(shard_tasks.os, "_exit", end)
     return codes
