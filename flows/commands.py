@@ -50,7 +50,7 @@ def run_catalogue(
         print_plan(read, warehouse, settings, retry_failed, _OUT)
         return
     from flows.cluster import require_reachable
-    from flows.server import prefect_server
+    from flows.server import prefect_server, require_api
     from tasks.job import prepare_job
     from tasks.lease import at_work
     from tasks.warehouse import Warehouse
@@ -59,6 +59,7 @@ def run_catalogue(
     place = Warehouse(warehouse)
     place.prepare()
     job = prepare_job(place, settings)
+    require_api()
     with at_work(place, "pairx run", wait, _note) as lease, prefect_server():
         # One message for the user is enough; Prefect would log the same error with its traceback first.
         logging.getLogger("prefect").setLevel(logging.CRITICAL)

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.server import prefect_server
+from flows.server import prefect_server, require_api
 from flows.terminal import PlainConsole
 from schemas.errors import SettingsError
 from schemas.settings import Settings
@@ -73,6 +73,7 @@ def run_demo(out: Path, seed: int, top: int, workers: int | None) -> None:
         )
     warehouse = out / "warehouse"
     job = prepare_job(Warehouse(str(warehouse)), Settings(workers=workers))
+    require_api()
     with at_work(job.warehouse, "pairx demo") as lease, prefect_server():
         logging.getLogger("prefect").setLevel(logging.CRITICAL)
         from flows.nightly import RunOptions, run

@@ -218,7 +218,7 @@ def _evaluate(
     read: Catalogue | None, warehouse: str, chosen: Settings, options: EvaluateOptions, wait: bool
 ) -> Evaluated:
     from flows.cluster import require_reachable
-    from flows.server import prefect_server
+    from flows.server import prefect_server, require_api
     from tasks.job import prepare_job
     from tasks.lease import at_work
     from tasks.warehouse import Warehouse
@@ -227,6 +227,7 @@ def _evaluate(
     place = Warehouse(warehouse)
     place.prepare()
     job = prepare_job(place, chosen)
+    require_api()
     with at_work(place, "pairx evaluate", wait, _note) as lease, prefect_server():
         logging.getLogger("prefect").setLevel(logging.CRITICAL)
         from flows.evaluation import evaluate as evaluate_photos

@@ -62,6 +62,12 @@ def refuse_unreachable(cluster: str) -> None:
         )
 
 
+def require_api() -> None:
+    """Raise `SettingsError` when a Prefect API is configured and does not answer: before a run takes the warehouse for itself."""
+    if configured := _configured():
+        require_answer(configured)
+
+
 @contextmanager
 def prefect_server() -> Iterator[str]:
     """Yield the API's URL: the configured one, or that of a server which lives as long as the block.
