@@ -199,6 +199,10 @@ def test_the_deployment_is_the_one_of_the_prefect_file_in_the_pool_that_is_serve
     assert parse(found["nights"]["command"])["work_pool_name"] == deployment["work_pool"]["name"]
 
 
+def test_the_store_reports_to_nobody():
+    assert "-master.telemetry=false" in services()["store"]["command"]
+
+
 def test_volumes_that_are_named_exist():
     whole = compose(VARIABLES)
     used = {v.split(":")[0] for s in whole["services"].values() for v in s.get("volumes", ())}
