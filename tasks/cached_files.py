@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -24,6 +24,8 @@ from schemas.storage import Storage, Stored
 
 WHOLE, END = 256 << 10, 64 << 10
 """Files up to so many bytes are read whole; of larger ones as many from the end, where Parquet says what is where."""
+BLOCK = 4 << 20
+"""Smaller ranges are read with what lies about them, for a column's pages are asked for one after another."""
 _AT_ONCE = 16
 
 
@@ -39,22 +41,34 @@ class CachedFiles(AbstractFileSystem):
         self.protocol = storage.filesystem.protocol
         self._storage = storage
         self._known: dict[str, Stored] = {}
-        self._ends: OrderedDict[str, bytes] = OrderedDict()
+        self._pieces: OrderedDict[tuple[str, int], bytes] = OrderedDict()
+        """Ends of files under -1, and blocks of large ones under their numbers."""
         self._held = 0
         self._lock = Lock()
 
+    @property
+    def name(self) -> str:
+        """What DuckDB calls it."""
+        return self.protocol if isinstance(self.protocol, str) else str(self.protocol[0])
+
     def expect(self, listed: Mapping[str, Stored]) -> None:
         """Take files as a listing shows them: their sizes need not be asked for, and what was kept of a replaced one is dropped."""
-        for path, stored in listed.items():
-            if not stored.may_be(self._known.get(path, stored)):
-                self._drop(path)
+        self.drop(
+            {path for path, stored in listed.items() if not stored.may_be(self._known.get(path, stored))}
+        )
         self._known.update(listed)
+
+    def drop(self, paths: Collection[str]) -> None:
+        """Forget what was kept of files that have been written anew."""
+        with self._lock:
+            for piece in [piece for piece in self._pieces if piece[0] in paths] if paths else ():
+                self._held -= len(self._pieces.pop(piece))
 
     def fetch(self, paths: Iterable[str]) -> None:
         """Fetch small listed files, and the ends of large ones, many at once, up to what can be kept."""
         room, wanted = self.most_kept - self._held, []
         for path in paths:
-            if path not in self._ends:
+            if (path, -1) not in self._pieces:
                 room -= _part(self._known[path].size)
                 wanted += [path] if room > 0 else []
         with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -68,7 +82,13 @@ class CachedFiles(AbstractFileSystem):
         """Bytes [start, end) of a file."""
         kept = self._end(path)
         begins = self._known[path].size - len(kept)
-        return kept[start - begins : end - begins] if start >= begins else self._storage.get(path, start, end)
+        if start >= begins:
+            return kept[start - begins : end - begins]
+        if end - start >= BLOCK:
+            return self._storage.get(path, start, end)
+        first, last = start // BLOCK, (end - 1) // BLOCK
+        blocks = b"".join(self._block(path, number) for number in range(first, last + 1))
+        return blocks[start - first * BLOCK : end - first * BLOCK]
 
     def open(self, path: str, mode: str = "rb", **_: Any) -> io.RawIOBase:
         """A file to read from."""
@@ -107,27 +127,33 @@ class CachedFiles(AbstractFileSystem):
 
     def _end(self, path: str) -> bytes:
         """The end of a file, the whole of a small one; from the store where it is not kept."""
-        with self._lock:
-            if path in self._ends:
-                self._ends.move_to_end(path)
-                return self._ends[path]
-        stored = self._known.get(path)
-        if stored is None:
-            data = self._storage.get(path, -WHOLE)
-            size = len(data) if len(data) < WHOLE else self._storage.size(path)
-            self._known[path] = Stored(size, "")
-        else:
-            data = self._storage.get(path, stored.size - _part(stored.size))
-        with self._lock:
-            self._held += len(data) - len(self._ends.get(path, b""))
-            self._ends[path] = data
-            while self._held > self.most_kept and len(self._ends) > 1:
-                self._held -= len(self._ends.popitem(last=False)[1])
-        return data
+        if (data := self._kept((path, -1))) is not None:
+            return data
+        if stored := self._known.get(path):
+            return self._keep((path, -1), self._storage.get(path, stored.size - _part(stored.size)))
+        data = self._storage.get(path, -WHOLE)
+        self._known[path] = Stored(len(data) if len(data) < WHOLE else self._storage.size(path), "")
+        return self._keep((path, -1), data)
 
-    def _drop(self, path: str) -> None:
+    def _block(self, path: str, number: int) -> bytes:
+        if (data := self._kept((path, number))) is not None:
+            return data
+        end = min((number + 1) * BLOCK, self._known[path].size)
+        return self._keep((path, number), self._storage.get(path, number * BLOCK, end))
+
+    def _kept(self, piece: tuple[str, int]) -> bytes | None:
         with self._lock:
-            self._held -= len(self._ends.pop(path, b""))
+            if piece in self._pieces:
+                self._pieces.move_to_end(piece)
+            return self._pieces.get(piece)
+
+    def _keep(self, piece: tuple[str, int], data: bytes) -> bytes:
+        with self._lock:
+            self._held += len(data) - len(self._pieces.get(piece, b""))
+            self._pieces[piece] = data
+            while self._held > self.most_kept and len(self._pieces) > 1:
+                self._held -= len(self._pieces.popitem(last=False)[1])
+        return data
 
 
 def _part(size: int) -> int:

@@ -127,6 +127,8 @@ class Followed(Inventory):
             self._heard.add(table)
         if table in self._found:
             path = f"{self._storage.root}/{file.path}"
+            if self._cache is not None:
+                self._cache.drop({path})
             self._found[table][path] = Stored(file.bytes, f"digest:{file.digest}")
 
     def news(self) -> set[str]:
@@ -140,10 +142,6 @@ class Followed(Inventory):
         return sorted(
             path for table, known in self._found.items() for path in known.keys() - now[table].keys()
         )
-
-    def forget(self) -> None:
-        """List everything again when it is asked for."""
-        self._found.clear()
 
     def files(self, tables: Collection[str]) -> dict[str, list[str]]:
         """Table -> its committed files, sorted, as DuckDB opens them."""

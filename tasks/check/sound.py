@@ -44,8 +44,11 @@ class Sound:
 
     def attach(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Let the connection open those files; whether they are too new was asked before."""
-        if not self.warehouse.is_local:
-            cache = CachedFiles(self.warehouse.storage)
+        if self.warehouse.is_local:
+            return
+        cache = CachedFiles(self.warehouse.storage)
+        # The views of the newest run come into a connection that has those of all rows.
+        if not connection.filesystem_is_registered(cache.name):
             cache.expect({self._path(f): Stored(f.size, "") for f in self.listing.by_path.values()})
             connection.register_filesystem(cache)
 

@@ -12,6 +12,7 @@ import pytest
 from schemas.catalogue import Catalogue
 from schemas.tables import TABLES
 from schemas.views import Views
+from tasks.check.findings import check
 from tasks.console import connect_analyst, run_query
 from tasks.snapshot import write_snapshot
 from tasks.warehouse import Warehouse
@@ -55,6 +56,8 @@ def test_a_query_costs_a_few_requests_and_answers_as_on_this_machine(store: Prox
         assert found.equals(run_query(connect_analyst(here.url), query)), query
         assert len(store.requests) <= QUERY_REQUESTS, (query, store.requests)
         assert store.count()["HEAD"] == 0, (query, store.requests)
+    here_found, there_found = (check(warehouse).problems for warehouse in (here, there))
+    assert [(p.kind, p.where) for p in there_found] == [(p.kind, p.where) for p in here_found]
 
 
 def test_a_query_through_failing_requests_answers_the_same(
