@@ -12,10 +12,14 @@ from pairx_engine.local.features import MissingWeightsError
 from schemas.errors import (
     AcceleratorFailure,
     CatalogueError,
+    LeaseLost,
+    NoStorage,
     NoWarehouse,
     PathOutsideRoot,
     Problem,
     SettingsError,
+    StorageError,
+    WarehouseBusy,
     WarehouseError,
 )
 from tasks.evaluation.files import EvaluationFileError
@@ -47,9 +51,13 @@ EXIT_CODES = {
     EvaluationFileError: 2,
     WarehouseError: 1,
     NoWarehouse: 2,
+    WarehouseBusy: 3,
+    LeaseLost: 1,
+    StorageError: 1,
+    NoStorage: 2,
     AcceleratorFailure: 1,
 }
-"""Of every error that a command may end with: 2 for what it was given, 1 for work that failed."""
+"""Of every error that a command may end with: 2 for what it was given, 1 for work that failed, 3 for a warehouse that another has."""
 
 
 def descendants(family: type[PairxError]) -> set[type[PairxError]]:
