@@ -100,9 +100,7 @@ class _Trial:
         else:
             words = self._words(**{"cluster": scene.site.scheduler, **scene.settings})
         server = None if self.fault.own_server else scene.site.server
-        # Who has a server of their own sets for themselves how much Prefect logs.
-        extra = {"PREFECT_LOGGING_LEVEL": "WARNING", **scene.environment}
-        return Command.start(scene.folder / "struck.log", [*PAIRX, *words], server, **extra)
+        return Command.start(scene.folder / "struck.log", [*PAIRX, *words], server, **scene.environment)
 
     def _struck(self) -> tuple[int | None, float, str]:
         scene, fault, moment = self.scene, self.fault, self.scene.moment
@@ -134,6 +132,7 @@ class _Trial:
             return
         if _TRACEBACK.search(text):
             self._fell(f"a traceback:\n{text}")
+            return
         complaint = message(text)
         if code < 0:
             return
