@@ -70,10 +70,14 @@ def resolve_kind(settings: Settings) -> str:
     return wanted
 
 
-def require_reachable(settings: Settings) -> None:
-    """Raise `SettingsError` for a cluster that cannot be meant, or whose workers could not reach a server that a run starts."""
+def require_cluster(settings: Settings) -> None:
+    """Raise `SettingsError` for a cluster that cannot be meant or had here, or whose workers could not reach a server that a run
+    starts.
+    """
     wanted = resolve_kind(settings)
-    if _kind(wanted).foreign:
+    kind = _kind(wanted)
+    kind.require(settings)
+    if kind.foreign:
         refuse_unreachable(wanted)
 
 
@@ -97,8 +101,10 @@ def dask_cluster(settings: Settings) -> Iterator[Cluster]:
     import dask
 
     wanted = resolve_kind(settings)
+    kind = _kind(wanted)
+    kind.require(settings)
     logging.getLogger("distributed").setLevel(logging.WARNING)
-    with dask.config.set(_DYING), _kind(wanted).start(wanted, settings) as cluster:
+    with dask.config.set(_DYING), kind.start(wanted, settings) as cluster:
         yield cluster
 
 

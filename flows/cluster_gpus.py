@@ -44,13 +44,17 @@ class Gpus:
         """One per GPU."""
         return max(1, len(_gpus()))
 
-    def start(self, wanted: str, settings: Settings) -> AbstractContextManager[Cluster]:
-        """Workers that each see one GPU."""
-        names, count = _gpus(), settings.workers or self.workers()
-        if not names:
+    def require(self, settings: Settings) -> None:
+        """Raise `SettingsError` without a GPU, and for more workers on one than its memory holds."""
+        if not (names := _gpus()):
             raise SettingsError(
                 "cluster 'cuda' needs a CUDA device and torch sees none", "use --cluster local"
             )
+        _check_memory(names, settings.workers or self.workers())
+
+    def start(self, wanted: str, settings: Settings) -> AbstractContextManager[Cluster]:
+        """Workers that each see one GPU."""
+        names, count = _gpus(), settings.workers or self.workers()
         shared = count > len(names) or not _has_dask_cuda()
         cluster = _sharing_gpus(names, count) if shared else _by_dask_cuda(count)
         return stopped_in_the_end(cluster, wanted, "cuda")
@@ -73,7 +77,6 @@ def _sharing_gpus(names: Sequence[str], count: int) -> Any:
     """Plain workers, each of which sees one GPU; several may see the same one, as far as its memory allows 6 GB each."""
     from distributed import Nanny, Scheduler, SpecCluster
 
-    _check_memory(names, count)
     options = {
         "nthreads": 1,
         "host": LOOPBACK,

@@ -49,8 +49,6 @@ class ClusterKind(Protocol):
     """A way to have workers, chosen by one of its `words`: a name, or the scheme of an address such as ``tcp://``."""
 
     words: tuple[str, ...]
-    usage: str
-    """What the help says: the word, and behind it what it means."""
     pairs_per_shard: int
     """Pairs in one task where the settings do not say."""
     devices: tuple[Device, ...]
@@ -58,16 +56,23 @@ class ClusterKind(Protocol):
     foreign: bool
     """Whether workers may be other installations on other machines, which are looked at before they are given work."""
 
+    @property
+    def usage(self) -> str:
+        """What the help says: the word, and behind it what it means."""
+
     def fits(self) -> bool:
         """Whether `auto` may take it on this machine."""
 
     def workers(self) -> int:
         """Workers where the settings do not say."""
 
-    def start(self, wanted: str, settings: Settings) -> AbstractContextManager[Cluster]:
-        """A cluster for the length of a block; `wanted` is the name or the address.
+    def require(self, settings: Settings) -> None:
+        """Raise `SettingsError` where this machine cannot have such workers; nothing is started for the answer."""
 
-        Raises `SettingsError` where this machine cannot have it, `PairxError` where a scheduler does not answer.
+    def start(self, wanted: str, settings: Settings) -> AbstractContextManager[Cluster]:
+        """A cluster for the length of a block, once `require` has let it; `wanted` is the name or the address.
+
+        Raises `PairxError` where a scheduler does not answer, `SettingsError` where its workers are not those that are wanted.
         """
 
 
@@ -89,6 +94,9 @@ class Processes:
         from distributed.system import MEMORY_LIMIT
 
         return max(1, min(cores(), int(MEMORY_LIMIT // _BYTES_PER_WORKER)))
+
+    def require(self, settings: Settings) -> None:
+        """Every machine can have processes."""
 
     def start(self, wanted: str, settings: Settings) -> AbstractContextManager[Cluster]:
         """One-threaded processes that see no GPU."""
@@ -125,6 +133,9 @@ class Elsewhere:
     def workers(self) -> int:
         """A guess for the plan, without asking the scheduler: as many as this machine would have."""
         return Processes().workers()
+
+    def require(self, settings: Settings) -> None:
+        """Only the scheduler can say."""
 
     @contextmanager
     def start(self, wanted: str, settings: Settings) -> Iterator[Cluster]:

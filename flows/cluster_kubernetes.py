@@ -17,38 +17,32 @@ from typing import Any
 from uuid import uuid4
 
 from flows.cluster_kinds import GPU, Cluster, Device, stopped_in_the_end
-from flows.cluster_remote import asked_device, or_install, uncounted, wait_for_a_worker
+from flows.cluster_remote import Hired, asked_device, or_install, wait_for_a_worker
 from schemas.errors import PairxError, SettingsError
-from schemas.settings import PAIRS_PER_SHARD, Settings
+from schemas.settings import Settings
 
 _GPU_LIMIT = "nvidia.com/gpu"
 _DASK_IMAGE = "ghcr.io/dask/dask"
 """Dask's own image, the default of its configuration: it does not hold this package."""
 
 
-class Kubernetes:
+class Kubernetes(Hired):
     """One pod for each worker, on one GPU if these are wanted; the scheduler is a pod, too."""
 
     words: tuple[str, ...] = ("kubernetes",)
-    usage = "kubernetes (pods by Dask's operator)"
-    pairs_per_shard = PAIRS_PER_SHARD
-    devices: tuple[Device, ...] = ("cpu", "cuda")
-    foreign = True
+    unit = "pods"
 
-    def fits(self) -> bool:
-        """Never: pods are made only where they are asked for."""
-        return False
-
-    def workers(self) -> int:
-        """Raises `SettingsError`: pods are paid for, so their number is the user's to say."""
-        raise uncounted("kubernetes", "pods")
+    def require(self, settings: Settings) -> None:
+        """Raise `SettingsError` without dask-kubernetes, a number of pods, and a manifest or an image of ours."""
+        super().require(settings)
+        cluster_spec(settings.workers or self.workers(), asked_device(settings))
 
     @contextmanager
     def start(self, wanted: str, settings: Settings) -> Iterator[Cluster]:
         """A `DaskCluster` resource, deleted in the end; the block begins when the first worker has come."""
-        with or_install("kubernetes"):
-            from dask_kubernetes.operator import KubeCluster
-            from dask_kubernetes.operator.kubecluster.kubecluster import CreateMode
+        from dask_kubernetes.operator import KubeCluster
+        from dask_kubernetes.operator.kubecluster.kubecluster import CreateMode
+
         count, device = settings.workers or self.workers(), asked_device(settings)
         spec = cluster_spec(count, device)
         try:

@@ -7,7 +7,38 @@ from contextlib import contextmanager
 
 from flows.cluster_kinds import PATIENCE_KEY, Cluster, Device, client_of, patience
 from schemas.errors import PairxError, SettingsError
-from schemas.settings import Settings
+from schemas.settings import PAIRS_PER_SHARD, Settings
+
+
+class Hired:
+    """What kinds have in common whose workers are started for a run on other machines, and are paid for or accounted for there."""
+
+    words: tuple[str, ...]
+    unit: str
+    """What a worker is there."""
+    pairs_per_shard = PAIRS_PER_SHARD
+    devices: tuple[Device, ...] = ("cpu", "cuda")
+    foreign = True
+
+    @property
+    def usage(self) -> str:
+        """For the help."""
+        return f"{self.words[0]} ({self.unit})"
+
+    def fits(self) -> bool:
+        """Never: they are started only where they are asked for."""
+        return False
+
+    def workers(self) -> int:
+        """Raises `SettingsError`: their number is the user's to say."""
+        raise SettingsError(
+            f"cluster {self.words[0]!r} has to be told how many {self.unit} to start", "name it: --workers N"
+        )
+
+    def require(self, settings: Settings) -> None:
+        """Raise `SettingsError` without a number of them."""
+        if not settings.workers:
+            self.workers()
 
 
 @contextmanager
@@ -20,11 +51,6 @@ def or_install(extra: str) -> Iterator[None]:
             f"cluster {extra!r} needs a package that is not installed: {error}",
             f"pip install -c deploy/constraints.txt '.[{extra}]'",
         ) from error
-
-
-def uncounted(kind: str, what: str) -> SettingsError:
-    """The error of a kind that has no number of workers of its own."""
-    return SettingsError(f"cluster {kind!r} has to be told how many {what} to start", "name it: --workers N")
 
 
 def asked_device(settings: Settings) -> Device:

@@ -15,9 +15,9 @@ from dataclasses import replace
 from typing import Any
 
 from flows.cluster_kinds import GPU, Cluster, Device, stopped_in_the_end, thread_environment
-from flows.cluster_remote import asked_device, or_install, uncounted, wait_for_a_worker
+from flows.cluster_remote import Hired, asked_device, or_install, wait_for_a_worker
 from schemas.errors import PairxError, SettingsError
-from schemas.settings import PAIRS_PER_SHARD, Settings
+from schemas.settings import Settings
 
 _MEMORY = "4 GiB"
 """Of a job where the site's configuration names none: what a worker may want, and its nanny."""
@@ -25,33 +25,28 @@ _SUBMITTED_WITH = ("--gres", "--gpus")
 """Directives by which a site's own configuration may ask for GPUs already."""
 
 
-class Slurm:
+class Slurm(Hired):
     """One job for each worker: a process with one thread of tasks, on one GPU if these are wanted."""
 
     words: tuple[str, ...] = ("slurm",)
-    usage = "slurm (jobs)"
-    pairs_per_shard = PAIRS_PER_SHARD
-    devices: tuple[Device, ...] = ("cpu", "cuda")
-    foreign = True
+    unit = "jobs"
 
-    def fits(self) -> bool:
-        """Never: jobs are submitted only where they are asked for."""
-        return False
-
-    def workers(self) -> int:
-        """Raises `SettingsError`: jobs are accounted for, so their number is the user's to say."""
-        raise uncounted("slurm", "jobs")
-
-    @contextmanager
-    def start(self, wanted: str, settings: Settings) -> Iterator[Cluster]:
-        """So many jobs; the block begins when the first has started, and the others join when Slurm starts them."""
+    def require(self, settings: Settings) -> None:
+        """Raise `SettingsError` without dask-jobqueue, without sbatch, and without a number of jobs."""
+        super().require(settings)
         with or_install("slurm"):
-            from dask_jobqueue import SLURMCluster
+            import dask_jobqueue  # noqa: F401
         if shutil.which("sbatch") is None:
             raise SettingsError(
                 "cluster 'slurm' needs the command sbatch, which is not on the PATH",
                 "run on a node from which jobs are submitted, or use another cluster",
             )
+
+    @contextmanager
+    def start(self, wanted: str, settings: Settings) -> Iterator[Cluster]:
+        """So many jobs; the block begins when the first has started, and the others join when Slurm starts them."""
+        from dask_jobqueue import SLURMCluster
+
         count, device = settings.workers or self.workers(), asked_device(settings)
         cluster = SLURMCluster(**job_options(device))
         with stopped_in_the_end(cluster, wanted, device) as found:

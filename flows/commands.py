@@ -49,13 +49,13 @@ def run_catalogue(
 
         print_plan(read, warehouse, settings, retry_failed, _OUT)
         return
-    from flows.cluster import require_reachable
+    from flows.cluster import require_cluster
     from flows.server import prefect_server, require_api
     from tasks.job import prepare_job
     from tasks.lease import at_work
     from tasks.warehouse import Warehouse
 
-    require_reachable(settings)
+    require_cluster(settings)
     place = Warehouse(warehouse)
     place.prepare()
     job = prepare_job(place, settings)
@@ -148,31 +148,8 @@ def print_cookbook() -> None:
     _print("\n\n".join(f"-- {title}\n{query};" for title, query in cookbook().items()))
 
 
-_SUSPECTS = """
-    SELECT
-        rank,
-        kind,
-        round(probability, 3) AS probability,
-        blamed_photo,
-        CASE
-            WHEN blamed_photo = photo_a THEN identity_a
-            WHEN blamed_photo = photo_b THEN identity_b
-            WHEN identity_a = identity_b OR proposed_name = identity_b THEN identity_a
-            WHEN proposed_name = identity_a THEN identity_b
-        END AS name,
-        proposed_name,
-        round(expected, 3) AS expected_share_so_far,
-        photo_a, identity_a, photo_b, identity_b, reason
-    FROM suspects
-    JOIN expected_precision USING (rank)
-    WHERE list_contains($kinds, kind)
-    ORDER BY if($by_kind, list_position($known, kind), 0), rank
-    LIMIT $top
-"""
 SUSPECT_ORDERS = ("probability", "kind")
 """What `pairx suspects` orders by."""
-
-
 _SUSPECTS = """
 SELECT
     rank,
@@ -207,9 +184,14 @@ def print_suspects(warehouse: str, top: int, kinds: Sequence[str], order: str, o
     with _analyst(warehouse, _SUSPECTS) as connection:
         found = stoppable(
             connection,
-            lambda: connection.execute(
+            lambda: connection.sql(
                 _SUSPECTS,
-                {"kinds": list(kinds) or known, "by_kind": order == "kind", "known": known, "top": top},
+                params={
+                    "kinds": list(kinds) or known,
+                    "by_kind": order == "kind",
+                    "known": known,
+                    "top": top,
+                },
             ).to_arrow_table(),
             TimeLimit(),
         )

@@ -217,13 +217,13 @@ def _print_plan(read: Catalogue | None, warehouse: str, chosen: Settings, option
 def _evaluate(
     read: Catalogue | None, warehouse: str, chosen: Settings, options: EvaluateOptions, wait: bool
 ) -> Evaluated:
-    from flows.cluster import require_reachable
+    from flows.cluster import require_cluster
     from flows.server import prefect_server, require_api
     from tasks.job import prepare_job
     from tasks.lease import at_work
     from tasks.warehouse import Warehouse
 
-    require_reachable(chosen)
+    require_cluster(chosen)
     place = Warehouse(warehouse)
     place.prepare()
     job = prepare_job(place, chosen)

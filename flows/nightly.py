@@ -15,7 +15,7 @@ from typing import Any
 
 from prefect import flow
 
-from flows.cluster import pairs_per_shard, run_on_cluster
+from flows.cluster import pairs_per_shard, require_cluster, run_on_cluster
 from flows.progress import Reporter, Silent
 from flows.reports import outcome_kept
 from flows.stages import StageRunner
@@ -100,9 +100,14 @@ def nightly(
     the catalogue, the settings or the model cannot be used, or the warehouse is busy (before any work), or when the counts do not
     balance (after it).
     """
-    read, place = read_catalogue(catalogue, root), Warehouse(warehouse)
+    read, place, chosen = (
+        read_catalogue(catalogue, root),
+        Warehouse(warehouse),
+        load_settings(overrides=settings),
+    )
+    require_cluster(chosen)
     place.prepare()
-    job = prepare_job(place, load_settings(overrides=settings))
+    job = prepare_job(place, chosen)
     with at_work(place, "pairx-nightly", wait, Silent().notice) as lease:
         return run(read, job, lease, RunOptions(withdraw_missing, retry_failed)).report
 

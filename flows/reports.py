@@ -7,7 +7,10 @@ API in the foreground is here: artifacts, and a flow's last state.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
@@ -26,7 +29,9 @@ T = TypeVar("T")
 _LOG = logging.getLogger("pairx")
 _said: set[str] = set()
 """Addresses that have been said to be dead."""
-_ENDED: ContextVar[list[Any]] = ContextVar("what the function of the flow that runs returned or raised")
+_ENDED: ContextVar[tuple[list[Any], Any]] = ContextVar(
+    "what the function of the flow that runs returned or raised, and who handled SIGTERM before the flow"
+)
 
 
 class Reports:
@@ -62,14 +67,29 @@ class Reports:
 
 def outcome_kept(work: Callable[[], T]) -> T:
     """Do a flow's work; what comes of it is kept for `run_flow`, which called the flow."""
-    ended = _ENDED.get()
+    ended, handler = _ENDED.get()
     try:
-        result = work()
+        with _sigterm_goes_to(handler):
+            result = work()
     except BaseException as error:
         ended.append(error)
         raise
     ended.append(result)
     return result
+
+
+@contextmanager
+def _sigterm_goes_to(handler: Any) -> Iterator[None]:
+    """A block in which SIGTERM is heard by who heard it before the flow: Prefect puts a handler and an exception of its own there."""
+    if threading.current_thread() is not threading.main_thread() or handler is None:
+        yield
+        return
+    of_prefect = signal.signal(signal.SIGTERM, handler)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGTERM) == handler:  # one that has heard it may be deaf from then on
+            signal.signal(signal.SIGTERM, of_prefect)
 
 
 def run_flow(flow: Flow[[], T]) -> T:
@@ -78,7 +98,7 @@ def run_flow(flow: Flow[[], T]) -> T:
     Raises `PairxError` when Prefect fails before the work begins.
     """
     ended: list[Any] = []
-    token = _ENDED.set(ended)
+    token = _ENDED.set((ended, signal.getsignal(signal.SIGTERM)))
     try:
         return flow()
     except BaseException as error:

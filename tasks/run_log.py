@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -108,9 +108,13 @@ class Balance:
         return f"{self.name} {self.planned} {sign} {self.done_as} {self.done} + failed {self.failed}"
 
 
-def balances(connection: duckdb.DuckDBPyConnection) -> list[Balance]:
-    """The sum of every stage that is counted, over the photos or pairs that are current, counted in the tables themselves."""
-    return [_balance(connection, stage) for stage in STAGES.values() if stage.counted_as]
+def balances(connection: duckdb.DuckDBPyConnection, ran: Collection[str] | None = None) -> list[Balance]:
+    """The sum of every stage that is counted, over the photos or pairs that are current, counted in the tables themselves.
+
+    With `ran`, of those stages only.
+    """
+    counted = (stage for stage in STAGES.values() if stage.counted_as)
+    return [_balance(connection, stage) for stage in counted if ran is None or stage.name in ran]
 
 
 def balances_with_outside(

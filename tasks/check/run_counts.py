@@ -64,7 +64,11 @@ def unbalanced(
 
     if any(run > newest["run_id"] for run in (*record.runs, *killed, record.moved_at)):
         return
-    for balance in balances(connection):
+    try:
+        ran = json.loads(newest["stages"] or "null")
+    except ValueError:
+        ran = None
+    for balance in balances(connection, ran if isinstance(ran, dict) else None):
         if not balance.ok:
             yield _of_run(
                 newest, "unbalanced counts", f"of its rows not all are there any more: {balance}", _RUN_AGAIN

@@ -15,7 +15,7 @@ from typing import Any
 import dask
 import pytest
 
-from flows.cluster import dask_cluster, require_reachable, worker_count
+from flows.cluster import dask_cluster, require_cluster, worker_count
 from schemas.errors import PairxError, SettingsError
 from schemas.settings import Settings
 from tasks.warehouse import Warehouse
@@ -163,14 +163,14 @@ def test_without_sbatch_or_the_package_it_says_so(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_prefect_server_that_jobs_can_reach_is_needed(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    site: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
     with pytest.raises(SettingsError, match=r"workers of slurm cannot reach[\s\S]*PREFECT_API_URL"):
-        require_reachable(Settings(cluster="slurm", workers=1))
+        require_cluster(Settings(cluster="slurm", workers=1))
     monkeypatch.setenv("PREFECT_API_URL", "http://login:4200/api")
-    require_reachable(Settings(cluster="slurm", workers=1))
+    require_cluster(Settings(cluster="slurm", workers=1))
 
 
 def test_what_slurm_says_against_the_jobs_is_the_error(site: Path) -> None:

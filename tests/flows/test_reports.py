@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -101,6 +102,32 @@ def test_what_ended_the_work_is_raised_though_the_api_is_dead(api: StandIn, erro
     with pytest.raises(type(error)) as caught:
         run_flow(process)
     assert caught.value is error
+
+
+@pytest.mark.parametrize("alive", [True, False], ids=["alive", "dead"])
+def test_sigterm_is_heard_by_who_heard_it_before_the_flow(api: StandIn, alive: bool) -> None:
+    class Terminated(BaseException):
+        pass
+
+    def terminate(*_: object) -> None:
+        raise Terminated
+
+    def work() -> None:
+        if not alive:
+            api.die("refuses")
+        signal.raise_signal(signal.SIGTERM)
+
+    @flow
+    def process() -> None:
+        outcome_kept(work)
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        with pytest.raises(Terminated):
+            run_flow(process)
+        assert signal.getsignal(signal.SIGTERM) is terminate
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_an_api_that_is_dead_before_the_work_begins_ends_the_run_in_words(api: StandIn) -> None:

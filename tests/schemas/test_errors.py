@@ -24,6 +24,7 @@ from schemas.errors import (
 )
 from tasks.evaluation.files import EvaluationFileError
 from tasks.query_results import QueryError
+from tasks.stoppable import LimitReached
 
 
 @pytest.mark.parametrize("family", [SettingsError, WarehouseError])
@@ -56,6 +57,7 @@ EXIT_CODES = {
     StorageError: 1,
     NoStorage: 2,
     AcceleratorFailure: 1,
+    LimitReached: 1,
 }
 """Of every error that a command may end with: 2 for what it was given, 1 for work that failed, 3 for a warehouse that another has."""
 

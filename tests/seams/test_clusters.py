@@ -32,6 +32,9 @@ class Toy:
     def workers(self) -> int:
         return 3
 
+    def require(self, settings: Settings) -> None:
+        pass
+
     @contextmanager
     def start(self, wanted: str, settings: Settings) -> Iterator[Cluster]:
         from distributed import LocalCluster
