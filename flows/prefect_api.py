@@ -7,7 +7,8 @@ from uuid import UUID
 
 from schemas.errors import SettingsError
 
-_SECONDS = 5.0
+_SECONDS = 15.0
+"""A server with other work on its machine may take several."""
 _NO_RUN = {"flow_runs": {"id": {"any_": [str(UUID(int=0))]}}}
 _WITHOUT = (
     "or do without: unset PREFECT_API_URL (`prefect config unset PREFECT_API_URL` where a profile sets it), and the run "

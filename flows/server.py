@@ -24,12 +24,18 @@ from schemas.errors import PairxError, SettingsError
 _START_SECONDS = 240.0
 """Its own code alone takes ten; a busy machine stretches that."""
 _SERVE = """
-import os, runpy, sys, threading
-threading.Thread(target=lambda: (sys.stdin.buffer.read(), os._exit(0)), daemon=True).start()
+import os, runpy, shutil, sys, threading
+
+def end_with_the_run():
+    sys.stdin.buffer.read()
+    shutil.rmtree(os.environ["PREFECT_HOME"], ignore_errors=True)
+    os._exit(0)
+
+threading.Thread(target=end_with_the_run, daemon=True).start()
 sys.argv[0] = "prefect"
 runpy.run_module("prefect", run_name="__main__", alter_sys=True)
 """
-"""The server ends when its standard input does: with the run, however the run ends."""
+"""The server ends when its standard input does: with the run, however the run ends; and its folder with it."""
 _QUIET = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",

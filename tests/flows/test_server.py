@@ -144,15 +144,20 @@ with prefect_server():
 
 @pytest.mark.slow
 def test_the_server_ends_with_a_killed_driver(tmp_path: Path) -> None:
-    """Nothing runs in a process that gets SIGKILL: the server itself has to notice."""
-    holder = Command.start(tmp_path / "out", ["-c", HOLDS_A_SERVER], PREFECT_HOME=str(tmp_path))
+    """Nothing runs in a process that gets SIGKILL: the server itself has to notice, and to clear up."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    places = {"PREFECT_HOME": str(tmp_path), "TMPDIR": str(temporary)}
+    holder = Command.start(tmp_path / "out", ["-c", HOLDS_A_SERVER], **places)
     try:
         holder.wait_for(lambda: "up" in holder.text)
         others = {*holder.processes()} - {holder.process.pid}
         assert any("prefect" in command_line(pid) for pid in others)
+        assert list(temporary.glob("pairx-prefect-*"))
         holder.process.kill()
         holder.process.wait(10)
         assert holder.left() == []
+        assert not list(temporary.glob("pairx-prefect-*"))
     finally:
         holder.kill()
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ from tasks.job import Job, matcher_of, model_of
 from tasks.memory import within_memory
 from tasks.photo_files import ViewCache
 from tasks.warehouse import Warehouse
+from tests.large_photos import write_large_photos
 from tests.poison import encoded
-from tests.small_catalogue import Stages, files_of, views_of
+from tests.small_catalogue import Stages, files_of, read_small, views_of
 from tests.tasks.test_ingest import age, catalogue_of, photo_rows
 
 
@@ -296,3 +298,24 @@ def test_a_shard_that_breaks_off_is_not_done(
     monkeypatch.undo()
     embed_shard(job, done.embed[0])
     assert job.warehouse.shards("embeddings", job.prints.embeddings) == {done.embed[0].name}
+
+
+def test_of_many_large_photos_one_is_in_memory_at_a_time(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Arrays of eight photos without boxes take as much as those of two, but for less than a single photo's pixels."""
+    monkeypatch.setattr(embed, "VIEWS", ViewCache(0))
+    pixels, peaks = 1_500_000, []
+    stages = Stages(job, read_small(write_large_photos(tmp_path / "large", 8, pixels)))
+    stages._ingest()
+    (shard,) = plan_embed(list(stages.photos().values()), set(), set(), 8)
+    embed_shard(job, shard.part(slice(0, 1)))  # what is loaded once is loaded
+    for count in (2, 8):
+        tracemalloc.start()
+        try:
+            embed_shard(job, shard.part(slice(0, count)))
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+    assert 3 * pixels < peaks[0] < 30 * pixels, "arrays are traced, and nothing hides them"
+    assert peaks[1] - peaks[0] < 3 * pixels
