@@ -17,12 +17,9 @@ Values of the forward pass are the network's own, bit for bit: the rules act on 
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from timm.layers import EffectiveSEModule, SEModule
@@ -30,23 +27,13 @@ from timm.models._efficientnet_blocks import SqueezeExcite
 from torch import Tensor, nn
 from torchvision.ops import SqueezeExcitation  # type: ignore[import-untyped]
 from zennit.composites import EpsilonPlus
-from zennit.core import Composite, Hook, ParamMod, collect_leaves
+from zennit.core import Composite, Hook, ParamMod
 from zennit.rules import Epsilon, ZPlus
-from zennit.types import BatchNorm, ConvolutionTranspose, Linear
 
-from pairx_engine.presets import Reduction
+from pairx_engine.batch_norms import fold_batch_norm, following_batch_norms
+from pairx_engine.locking import exclusive, state_of
 
 SQUEEZE_EXCITE = (SqueezeExcite, SEModule, EffectiveSEModule, SqueezeExcitation)
-
-
-def reduce_channels(channels: Tensor, reduction: Reduction) -> Tensor:
-    """Signed channel relevances (..., C, h, w) to one number per cell (..., h, w)."""
-    if reduction == "sum_of_abs":
-        return channels.abs().sum(dim=-3)
-    total = channels.sum(dim=-3)
-    if reduction == "positive_sum":
-        return total.clamp(min=0)
-    return total.abs() if reduction == "abs_of_sum" else total
 
 
 class _CopyToSignal(torch.autograd.Function):
@@ -103,43 +90,6 @@ class _FoldedBatchNorm(ParamMod):
             module.weight, module.bias = weight, bias
 
 
-def fold_batch_norm(linear: Any, batch_norm: Any) -> tuple[Tensor, Tensor]:
-    """Weight and bias of the one layer that equals `linear` followed by `batch_norm` in evaluation mode."""
-    weight: Tensor = linear.weight.detach()
-    scale = batch_norm_scale(batch_norm)
-    own_bias = 0.0 if linear.bias is None else linear.bias.detach()
-    bias: Tensor = (own_bias - batch_norm.running_mean) * scale
-    if batch_norm.bias is not None:
-        bias = bias + batch_norm.bias.detach()
-    shape = [1] * weight.ndim
-    shape[1 if isinstance(linear, ConvolutionTranspose) else 0] = -1
-    return weight * scale.view(shape), bias
-
-
-def batch_norm_scale(batch_norm: Any) -> Tensor:
-    """What a batch norm multiplies each channel by in evaluation mode (C,)."""
-    scale: Tensor = (batch_norm.running_var + batch_norm.eps).rsqrt()
-    return scale if batch_norm.weight is None else scale * batch_norm.weight.detach()
-
-
-def following_batch_norms(network: nn.Module) -> dict[nn.Module, nn.Module]:
-    """Linear or convolution leaves to the batch-norm leaf that comes next in the module tree.
-
-    Leaves only, as in zennit: a `BatchNormAct2d` has children and is therefore not one. Batch norms without running
-    statistics cannot be folded and are left out.
-    """
-    pairs: dict[nn.Module, nn.Module] = {}
-    previous: nn.Module | None = None
-    for leaf in collect_leaves(network):
-        foldable = isinstance(leaf, BatchNorm) and getattr(leaf, "running_var", None) is not None
-        if foldable and previous is not None and isinstance(previous, Linear):
-            width = getattr(previous, "out_channels", None) or previous.out_features
-            if width == leaf.num_features:
-                pairs[previous] = leaf
-        previous = leaf
-    return pairs
-
-
 def _composite(network: nn.Module) -> Composite:
     base = EpsilonPlus(layer_map=[(SQUEEZE_EXCITE, SignalOnly())])
     folds = following_batch_norms(network)
@@ -154,51 +104,6 @@ def _composite(network: nn.Module) -> Composite:
     return Composite(module_map=rule_of)
 
 
-@dataclass
-class _State:
-    lock: Any = field(default_factory=threading.RLock)
-    composite: Composite | None = None
-
-
-_STATES: WeakKeyDictionary[nn.Module, _State] = WeakKeyDictionary()
-_STATES_LOCK = threading.Lock()
-
-
-def _state_of(network: nn.Module) -> _State:
-    with _STATES_LOCK:
-        return _STATES.setdefault(network, _State())
-
-
-@contextmanager
-def exclusive(network: nn.Module) -> Iterator[None]:
-    """Hold the network for this thread, in evaluation mode and with frozen parameters; restore both afterwards.
-
-    Re-entrant within a thread; other threads wait. Networks that share modules under different roots are not covered.
-    """
-    state = _state_of(network)
-    with state.lock:
-        training = [module for module in network.modules() if module.training]
-        learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        try:
-            for module in training:
-                module.training = False
-            for parameter in learning:
-                parameter.requires_grad_(False)
-            yield
-        finally:
-            for module in training:
-                module.training = True
-            for parameter in learning:
-                parameter.requires_grad_(True)
-            _forget_tensors(state)
-
-
-def _forget_tensors(state: _State) -> None:
-    # Hooks keep each layer's input, and a handle per layer and forward; while rules stay open both would pile up.
-    for hook in [] if state.composite is None else list(state.composite.hook_refs):
-        hook.remove()
-
-
 @contextmanager
 def lrp_rules(network: nn.Module) -> Iterator[None]:
     """Within the context, gradients of the network's output are LRP relevances (rules in the module's docstring).
@@ -207,16 +112,22 @@ def lrp_rules(network: nn.Module) -> Iterator[None]:
     open over many calls saves their registration. The network is left as it was found, also after an exception: no
     hooks, the same parameters, `requires_grad` and training flags.
     """
-    state = _state_of(network)
+    state = state_of(network)
     with exclusive(network):
-        if state.composite is not None:
+        if state.at_release is not None:
             yield
             return
         composite = _composite(network)
         try:
-            state.composite = composite
+            state.at_release = lambda: _forget_tensors(composite)
             composite.register(network)
             yield
         finally:
-            state.composite = None
+            state.at_release = None
             composite.remove()
+
+
+def _forget_tensors(composite: Composite) -> None:
+    # Hooks keep each layer's input, and a handle per layer and forward; while rules stay open both would pile up.
+    for hook in list(composite.hook_refs):
+        hook.remove()

@@ -6,10 +6,13 @@ Settings, the command line, sweeps and errors offer what `PRESETS` holds.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from pairx_engine.errors import EngineError
 from pairx_engine.registry import Registry
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Reduction = Literal["abs_of_sum", "signed_sum", "sum_of_abs", "positive_sum"]
 REDUCTIONS: tuple[Reduction, ...] = get_args(Reduction)
@@ -65,3 +68,13 @@ def preset_named(name: str, reduction: str | None = None) -> Preset:
 def presets_by(rules: str) -> list[str]:
     """Names of the presets that propagate by a set of rules."""
     return [preset.name for preset in PRESETS.values() if preset.rules == rules]
+
+
+def reduce_channels(channels: Tensor, reduction: Reduction) -> Tensor:
+    """Signed channel relevances (..., C, h, w) to one number per cell (..., h, w)."""
+    if reduction == "sum_of_abs":
+        return channels.abs().sum(dim=-3)
+    total = channels.sum(dim=-3)
+    if reduction == "positive_sum":
+        return total.clamp(min=0)
+    return total.abs() if reduction == "abs_of_sum" else total

@@ -23,8 +23,7 @@ from torch import Tensor, nn
 
 from pairx_engine.errors import EngineError
 from pairx_engine.groups import filled, first_of_each, in_groups, of_photo, rows, together
-from pairx_engine.lrp import reduce_channels
-from pairx_engine.presets import GENERAL, Reduction, preset_named, presets_by
+from pairx_engine.presets import GENERAL, Reduction, preset_named, presets_by, reduce_channels
 from pairx_engine.propagation.fast import FastPath, PullAbove, PullBelow, Pulls
 from pairx_engine.propagation.general import GeneralPath
 from pairx_engine.propagation.graphs import GraphedPath

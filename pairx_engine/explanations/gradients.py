@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pairx_engine.explanations.seam import Explained, State, Subject
-from pairx_engine.lrp import exclusive
+from pairx_engine.locking import exclusive
 from pairx_engine.propagation.precision import FULL, tensor_cores
 from pairx_engine.starts import SMALLEST_NORM
 

@@ -20,8 +20,7 @@ from torch.nn import functional
 from pairx_engine.errors import EngineError
 from pairx_engine.explanations.seam import Explained, Shown, State, Subject
 from pairx_engine.finding import as_array, find, grids_by_reduction
-from pairx_engine.lrp import reduce_channels
-from pairx_engine.presets import PRESETS
+from pairx_engine.presets import PRESETS, reduce_channels
 from pairx_engine.propagation.window import whole
 from pairx_engine.relevance import LayerExplainer, Seen
 from pairx_engine.starts import starts_of

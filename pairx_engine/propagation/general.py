@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from pairx_engine.errors import EngineError
-from pairx_engine.lrp import exclusive, lrp_rules
+from pairx_engine.locking import exclusive
+from pairx_engine.lrp import lrp_rules
 from pairx_engine.propagation.fast import PullAbove, PullBelow
 from pairx_engine.propagation.window import Window, move, whole
 

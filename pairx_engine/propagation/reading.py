@@ -14,7 +14,8 @@ from timm.layers.activations import Sigmoid
 from torch import Tensor, nn
 from zennit.types import BatchNorm, Linear
 
-from pairx_engine.lrp import SQUEEZE_EXCITE, following_batch_norms
+from pairx_engine.batch_norms import following_batch_norms
+from pairx_engine.lrp import SQUEEZE_EXCITE
 from pairx_engine.propagation.precision import Precision
 from pairx_engine.propagation.trace import CHIP, Step, Trace, Value, activation_within
 from pairx_engine.tuning import Layout

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pairx_engine.lrp import batch_norm_scale, fold_batch_norm
+from pairx_engine.batch_norms import batch_norm_scale, fold_batch_norm
 from pairx_engine.propagation.precision import Precision
 from pairx_engine.tuning import Layout
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
+from pairx_engine.batch_norms import fold_batch_norm
 from pairx_engine.errors import EngineError
-from pairx_engine.lrp import fold_batch_norm
 from pairx_engine.presets import PRESETS
 from pairx_engine.propagation.conserving import ConservingConv
 from pairx_engine.propagation.convolution import (
