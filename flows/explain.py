@@ -10,9 +10,9 @@ import numpy as np
 
 from flows.notebook import explain
 from flows.terminal import PlainConsole
-from pairx_engine.chips import Box
 from pairx_engine.explanations import Trained, explanations
 from pairx_engine.figure import encode_png
+from pairx_engine.photo.chips import Box
 from schemas.errors import PairxError, SettingsError
 
 _OUT = PlainConsole()

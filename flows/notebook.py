@@ -16,9 +16,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pairx_engine.chips import Box
 from pairx_engine.engine import Engine, ExplainedPair
 from pairx_engine.explanations import Trained, explanation_named
+from pairx_engine.photo.chips import Box
 from schemas.settings import load_settings
 from tasks.console import connect_analyst as open_warehouse
 from tasks.evaluation.learning import newest_state

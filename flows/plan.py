@@ -12,8 +12,8 @@ import torch
 from rich.console import Console
 
 from flows.cluster import pairs_per_shard, resolve_kind, worker_count
-from pairx_engine.chips import chip_of, view_of
-from pairx_engine.matching import mutual_matches
+from pairx_engine.pair.matching import mutual_matches
+from pairx_engine.photo.chips import chip_of, view_of
 from schemas.catalogue import Catalogue
 from schemas.settings import Settings
 from schemas.stages import JUDGE

@@ -18,7 +18,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from flows.shard_runner import running_on
-from pairx_engine.accelerator import device_failed
+from pairx_engine.device.accelerator import device_failed
 from schemas.errors import AcceleratorFailure
 from tasks.job import Job
 from tasks.memory import within_memory

@@ -12,22 +12,22 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
-from pairx_engine.chips import Pixels, chip_of, view_of
+from pairx_engine.device.memory import keep_freed_memory
 from pairx_engine.errors import ModelError
-from pairx_engine.explain import explain_with
 from pairx_engine.explanations import State, Subject, explain
 from pairx_engine.explanations.seam import Shown
 from pairx_engine.figure import FigurePhoto, draw_figure, encode_png, figure_input, score_line
-from pairx_engine.homography import Method
 from pairx_engine.local.evidence import LocalEvidence, local_evidence
 from pairx_engine.local.features import Identity, LocalMatcher
+from pairx_engine.local.homography import Method
 from pairx_engine.local.registry import load_local_matcher
-from pairx_engine.memory import keep_freed_memory
 from pairx_engine.models import ReIdModel, load_model
-from pairx_engine.plausibility import Plausibility
-from pairx_engine.relevance import LayerExplainer
-from pairx_engine.seen import Seen
-from pairx_engine.starts import cosine
+from pairx_engine.pair.explain import explain_with
+from pairx_engine.pair.plausibility import Plausibility
+from pairx_engine.photo.chips import Pixels, chip_of, view_of
+from pairx_engine.relevance.explainer import LayerExplainer
+from pairx_engine.relevance.seen import Seen
+from pairx_engine.relevance.starts import cosine
 
 
 @dataclass(frozen=True)

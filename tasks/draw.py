@@ -8,7 +8,7 @@ from typing import Any
 
 from pairx_engine.explanations import Shown
 from pairx_engine.figure import FigurePhoto, draw_figure, encode_map, encode_png, encode_webp, figure_input
-from pairx_engine.finding import as_array
+from pairx_engine.pair.finding import as_array
 from schemas import stages
 from schemas.failures import Failure
 from tasks.finding_rows import stored_finding

@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from pairx_engine.drawn.animal import (
+from pairx_engine.toy.animal import (
     CATALOGUE_ANIMALS,
     FLANKS,
     SPECIES,

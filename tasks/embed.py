@@ -11,10 +11,10 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from pairx_engine.chips import Pixels
+from pairx_engine.device.groups import filled, in_groups
 from pairx_engine.errors import PhotoError
-from pairx_engine.groups import filled, in_groups
 from pairx_engine.local.features import LocalFeatures
+from pairx_engine.photo.chips import Pixels
 from schemas import stages
 from schemas.failures import Failure, FailureCode
 from tasks.job import Job, matcher_of, model_of

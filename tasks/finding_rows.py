@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from pairx_engine.corroboration import corroboration
-from pairx_engine.finding import Finding, Side
 from pairx_engine.local.evidence import LocalEvidence
-from pairx_engine.plausibility import Plausibility
+from pairx_engine.pair.corroboration import corroboration
+from pairx_engine.pair.finding import Finding, Side
+from pairx_engine.pair.plausibility import Plausibility
 
 Row = Mapping[str, Any]
 _SIDES = "ab"

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pairx_engine.perceptual_hash import orientations_or_upright
-from pairx_engine.topk import PhotoKeys
+from pairx_engine.photo.perceptual_hash import orientations_or_upright
+from pairx_engine.retrieval.topk import PhotoKeys
 from tasks.warehouse import shard_name
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from pairx_engine.chips import cut_photo, decode_photo
-from pairx_engine.perceptual_hash import orientation_hashes
+from pairx_engine.photo.chips import cut_photo, decode_photo
+from pairx_engine.photo.perceptual_hash import orientation_hashes
 from schemas import stages
 from schemas.catalogue import Catalogue, CatalogueEntry
 from schemas.failures import Failure

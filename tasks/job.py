@@ -9,14 +9,14 @@ from pathlib import Path
 
 import torch
 
-from pairx_engine import copies
-from pairx_engine.accelerator import describe, settle
-from pairx_engine.chips import CONVENTION, DECODER
+from pairx_engine.copies import verification as copies
+from pairx_engine.device.accelerator import describe, settle
 from pairx_engine.engine import Engine, Recipe
 from pairx_engine.errors import ModelError
 from pairx_engine.local.features import LocalMatcher
 from pairx_engine.models import EMBEDDED, ReIdModel
-from pairx_engine.relevance import LayerExplainer
+from pairx_engine.photo.chips import CONVENTION, DECODER
+from pairx_engine.relevance.explainer import LayerExplainer
 from schemas.errors import AcceleratorFailure
 from schemas.fingerprints import Fingerprints, fingerprints
 from schemas.paths import local_path

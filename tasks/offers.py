@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pairx_engine.local.registry import LOCAL_MATCHERS
-from pairx_engine.presets import PRESETS
+from pairx_engine.relevance.presets import PRESETS
 from schemas.settings import OFFERS
 
 OFFERS["preset"] = PRESETS

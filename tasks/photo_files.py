@@ -14,8 +14,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, TypeAlias
 
-from pairx_engine.chips import Box, ChipSpec, Pixels, chip_of, cut_photo, decode_photo, view_of
 from pairx_engine.errors import PhotoError
+from pairx_engine.photo.chips import Box, ChipSpec, Pixels, chip_of, cut_photo, decode_photo, view_of
 from schemas.errors import PathOutsideRoot, StorageError
 from schemas.paths import is_url, local_path, not_a_file, safe_join
 from schemas.storage import storage_at

@@ -13,9 +13,9 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from pairx_engine.near_identical import near_identical as copies_by_hash
-from pairx_engine.perceptual_hash import hash_distances, least_distances
-from pairx_engine.topk import Block, Neighbours, PairRule, cosines, exact_top_k
+from pairx_engine.photo.perceptual_hash import hash_distances, least_distances
+from pairx_engine.retrieval.near_identical import near_identical as copies_by_hash
+from pairx_engine.retrieval.topk import Block, Neighbours, PairRule, cosines, exact_top_k
 from schemas import stages
 from schemas.settings import Settings
 from schemas.stages import StageFacts

@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 
 import torch
 
-from pairx_engine.chips import Pixels
-from pairx_engine.finding import Grids, match, pair_grids, weigh
 from pairx_engine.local.evidence import LocalEvidence, local_evidence
 from pairx_engine.local.features import LocalFeatures
-from pairx_engine.relevance import Seen
+from pairx_engine.pair.finding import Grids, match, pair_grids, weigh
+from pairx_engine.photo.chips import Pixels
+from pairx_engine.relevance.explainer import Seen
 from schemas import stages
 from schemas.failures import Failure
 from tasks.embed import stored_features

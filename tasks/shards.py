@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
-from pairx_engine.accelerator import device_failed, out_of_memory
+from pairx_engine.device.accelerator import device_failed, out_of_memory
 from pairx_engine.errors import PairxError, PhotoError
 from schemas.errors import AcceleratorFailure
 from schemas.failures import Failure, FailureCode

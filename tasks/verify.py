@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pairx_engine.copies import CopyVerdict, verify_copy
-from pairx_engine.registration import Picture
+from pairx_engine.copies.registration import Picture
+from pairx_engine.copies.verification import CopyVerdict, verify_copy
 from schemas import stages
 from schemas.failures import Failure
 from tasks.job import Job

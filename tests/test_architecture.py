@@ -37,19 +37,28 @@ MUST_NOT_IMPORT = {
     "tasks": {"prefect", "prefect_dask", "dask", "distributed", "dask_cuda"},
     "flows": set(),
 }
-WITHIN_THE_ENGINE = {
-    "drawn": set(),
-    "embedded": {"drawn", "models"},
-    "evaluation": set(),
-    "explanations": {"propagation"},
-    "faithfulness": {"explanations", "propagation"},
-    "figure": {"explanations"},
-    "judgement": set(),
-    "local": {"models"},
-    "models": set(),
-    "propagation": {"models"},
-}
-"""Which sub-packages of the engine each of them may import; its single modules lie between them, in a direction too."""
+ROOMS_OF_THE_ENGINE = (
+    "errors",
+    "registry",
+    "device",
+    "photo",
+    "models",
+    "retrieval",
+    "relevance",
+    "local",
+    "pair",
+    "copies",
+    "explanations",
+    "faithfulness",
+    "figure",
+    "judgement",
+    "evaluation",
+    "engine",
+    "toy",
+)
+"""Folders and single modules of the engine: each imports only those before it."""
+TOYS = {"pairx_engine.toy": ("tasks.drawn_catalogue",)}
+"""What only a demonstration needs, and who may import it."""
 HEAVY = {"torch", "timm", "kornia", "zennit", "cv2", "prefect", "distributed", "dask", "matplotlib"}
 """What the command line must start without."""
 TOP_LEVEL = {*PACKAGES, "tests", "deploy", "pyproject.toml", "README.md", "LICENSE", ".gitignore", ".ci"}
@@ -117,7 +126,7 @@ def cycle(graph):
 
 def test_there_are_modules_to_look_at():
     assert {name.split(".")[0] for name in PATHS} == set(PACKAGES)
-    assert "torch" in imports("pairx_engine.relevance")
+    assert "torch" in imports("pairx_engine.relevance.explainer")
     assert "tasks.warehouse" in imports("flows.commands") - imports("flows.commands", at_start=True)
     assert cycle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c"]
 
@@ -138,22 +147,28 @@ def test_whoever_reads_settings_knows_what_they_may_name():
             assert name.startswith("tasks.") or any(within(n, ["tasks"]) for n in imports(name)), name
 
 
-def part(name):
-    """A sub-package of the engine, or a single module at its top."""
+def room(name):
+    """A folder of a package, or a single module at its top."""
     return ".".join(name.split(".")[:2])
 
 
-def test_the_parts_of_the_engine_have_a_direction():
-    graph = {}
-    for name in PATHS:
-        if name.startswith("pairx_engine."):
-            others = {part(n) for n in imports(name) if n.startswith("pairx_engine.")}
-            graph.setdefault(part(name), set()).update(others - {part(name)})
-    packages = {f"pairx_engine.{folder}": folder for folder in WITHIN_THE_ENGINE}
-    assert {part(n) for n in PATHS if n.count(".") == 2 and n.startswith("pairx_engine.")} == set(packages)
-    found = {packages[n]: {packages[m] for m in graph[n] if m in packages} for n in packages}
-    assert {n: wrong for n in found if (wrong := found[n] - WITHIN_THE_ENGINE[n])} == {}
-    assert cycle(graph) == []
+def test_the_rooms_of_the_engine_have_an_order():
+    order = [f"pairx_engine.{name}" for name in ROOMS_OF_THE_ENGINE]
+    inside = [name for name in PATHS if name.startswith("pairx_engine.")]
+    assert {room(name) for name in inside} == set(order)
+    for name in inside:
+        before = set(order[: order.index(room(name)) + 1])
+        assert {n for n in imports(name) if within(n, ["pairx_engine"]) and room(n) not in before} == set(), (
+            name
+        )
+
+
+def test_toys_are_for_the_demonstration():
+    for toy, users in TOYS.items():
+        found = {
+            name for name in PATHS if any(within(n, [toy]) for n in imports(name)) and not within(name, [toy])
+        }
+        assert found == set(users)
 
 
 def test_no_modules_import_each_other():

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from pairx_engine.device.tuning import SCORES_AT_ONCE
 from pairx_engine.evaluation.pairs import LabelledPairs
-from pairx_engine.tuning import SCORES_AT_ONCE
 
 FEWEST_LIKE_PAIRS = 10
 """Fewer say too little about a spread."""

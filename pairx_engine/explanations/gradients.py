@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from pairx_engine.explanations.seam import Explained, State, Subject
-from pairx_engine.locking import exclusive
-from pairx_engine.propagation.precision import FULL, tensor_cores
-from pairx_engine.starts import SMALLEST_NORM
+from pairx_engine.relevance.locking import exclusive
+from pairx_engine.relevance.precision import FULL, tensor_cores
+from pairx_engine.relevance.starts import SMALLEST_NORM
 
 
 @dataclass(frozen=True)

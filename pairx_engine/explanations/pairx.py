@@ -19,11 +19,11 @@ from torch.nn import functional
 
 from pairx_engine.errors import EngineError
 from pairx_engine.explanations.seam import Explained, Shown, State, Subject
-from pairx_engine.finding import as_array, find, grids_by_reduction
-from pairx_engine.presets import PRESETS, reduce_channels
-from pairx_engine.propagation.window import whole
-from pairx_engine.relevance import LayerExplainer, Seen
-from pairx_engine.starts import starts_of
+from pairx_engine.pair.finding import as_array, find, grids_by_reduction
+from pairx_engine.relevance.explainer import LayerExplainer, Seen
+from pairx_engine.relevance.presets import PRESETS, reduce_channels
+from pairx_engine.relevance.starts import starts_of
+from pairx_engine.relevance.window import whole
 
 Explain = Callable[[LayerExplainer, Subject, Tensor, Tensor], Explained]
 

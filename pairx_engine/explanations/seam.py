@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pairx_engine.errors import EngineError
-from pairx_engine.finding import Finding, Grids, Points, as_array
-from pairx_engine.relevance import LayerExplainer, find_layer
+from pairx_engine.pair.finding import Finding, Grids, Points, as_array
+from pairx_engine.relevance.explainer import LayerExplainer, find_layer
 
 Maps = tuple[Tensor, Tensor]
 """A pixel map (H, W) of either chip, in arbitrary units, larger where the pixel counts for more."""

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pairx_engine.blur import gaussian_blur
-from pairx_engine.chips import ChipSpec
 from pairx_engine.errors import EngineError
+from pairx_engine.explanations.blur import gaussian_blur
+from pairx_engine.photo.chips import ChipSpec
 
 Fill = Literal["noise", "mean", "blur"]
 FILLS: tuple[Fill, ...] = get_args(Fill)

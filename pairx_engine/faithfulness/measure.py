@@ -15,7 +15,7 @@ from pairx_engine.explanations import Maps, State, Subject, explain
 from pairx_engine.faithfulness.continuity import ExplainPair, Translation, continuity
 from pairx_engine.faithfulness.fills import ValueRange
 from pairx_engine.faithfulness.pixel_flipping import Embed, Flipping, FlippingCurve, Order, flip
-from pairx_engine.locking import exclusive
+from pairx_engine.relevance.locking import exclusive
 
 MEASURES = (
     "auc_most",

@@ -24,8 +24,8 @@ from torch.nn import functional
 
 from pairx_engine.errors import EngineError
 from pairx_engine.faithfulness.fills import FILLS, Fill, ValueRange, fill_chip
-from pairx_engine.propagation.precision import FULL, tensor_cores
-from pairx_engine.starts import SMALLEST_NORM
+from pairx_engine.relevance.precision import FULL, tensor_cores
+from pairx_engine.relevance.starts import SMALLEST_NORM
 
 Embed = Callable[[Tensor], Tensor]
 Order = Literal["most", "least"]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pairx_engine.homography import (
+from pairx_engine.local.features import LocalFeatures, LocalMatcher
+from pairx_engine.local.homography import (
     Method,
     NoHomography,
     estimate_homography,
@@ -15,7 +16,6 @@ from pairx_engine.homography import (
     rescale_points,
     within,
 )
-from pairx_engine.local.features import LocalFeatures, LocalMatcher
 
 Points = NDArray[np.float64]
 

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pairx_engine.chips import ChipSpec, Pixels
 from pairx_engine.errors import ModelError
 from pairx_engine.models.checkpoint import (
     State,
@@ -25,9 +24,10 @@ from pairx_engine.models.checkpoint import (
 )
 from pairx_engine.models.miewid import PUBLISHED_BACKBONE, build_miewid
 from pairx_engine.models.timm_model import build_timm, describe_timm, layer_to_explain, section, timm_layout
+from pairx_engine.photo.chips import ChipSpec, Pixels
 
 EMBEDDED = "embedded"
-EMBEDDED_FOLDER = Path(__file__).resolve().parent.parent / "embedded"
+EMBEDDED_FOLDER = Path(__file__).resolve().parent / "embedded"
 PINNED_REVISIONS = {"conservationxlabs/miewid-msv3": "4f1d7f2b521149e5fe34bb85f377248ce9971a7d"}
 _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 _MIEWID_SIZE = (440, 440)

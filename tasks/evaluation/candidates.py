@@ -13,8 +13,8 @@ from torch import Tensor
 from pairx_engine.engine import matcher_identity
 from pairx_engine.errors import EngineError
 from pairx_engine.local.registry import LOCAL_MATCHERS
-from pairx_engine.presets import PRESETS, REDUCTIONS, preset_named
-from pairx_engine.relevance import LayerExplainer
+from pairx_engine.relevance.explainer import LayerExplainer
+from pairx_engine.relevance.presets import PRESETS, REDUCTIONS, preset_named
 from schemas.settings import Settings
 from tasks.evaluation.sweep import Sweep
 from tasks.job import Job, model_of

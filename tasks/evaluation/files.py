@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from pairx_engine.evaluation.choice import Candidate, Choice
 from pairx_engine.local.registry import LOCAL_MATCHERS
-from pairx_engine.presets import PRESETS
+from pairx_engine.relevance.presets import PRESETS
 from schemas.errors import PairxError
 from schemas.foreign_text import printable
 from schemas.settings import Settings, load_settings

@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 
 from pairx_engine.engine import matcher_identity
 from pairx_engine.errors import EngineError
-from pairx_engine.finding import Grids, Matched, Points, match, pair_grids, weigh
-from pairx_engine.homography import Method, NoHomography, estimate_homography, rescale
 from pairx_engine.local.features import LocalFeatures
-from pairx_engine.plausibility import inverted_residual_mean, residuals
-from pairx_engine.presets import Reduction, preset_named
-from pairx_engine.relevance import LayerExplainer, Seen
+from pairx_engine.local.homography import Method, NoHomography, estimate_homography, rescale
+from pairx_engine.pair.finding import Grids, Matched, Points, match, pair_grids, weigh
+from pairx_engine.pair.plausibility import inverted_residual_mean, residuals
+from pairx_engine.relevance.explainer import LayerExplainer, Seen
+from pairx_engine.relevance.presets import Reduction, preset_named
 from schemas import stages
 from schemas.failures import Failure
 from schemas.fingerprints import sweep_fingerprint

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from pairx_engine.chips import chip_of, cut_photo, decode_photo
-from pairx_engine.drawn.animal import SPECIES, Animal, Encounter, Shot, draw_photo
 from pairx_engine.models import ReIdModel, build_miewid, load_model
 from pairx_engine.models.timm_model import build_timm, describe_timm
+from pairx_engine.photo.chips import chip_of, cut_photo, decode_photo
+from pairx_engine.toy.animal import SPECIES, Animal, Encounter, Shot, draw_photo
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 CALIBRATION_PHOTOS = 16

@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pairx_engine.matching import match_relevance, mutual_matches
-from pairx_engine.plausibility import match_coverage
-from pairx_engine.relevance import LayerExplainer, Seen
-from pairx_engine.starts import starts_of
-from pairx_engine.tuning import Task, tuning_for
+from pairx_engine.device.tuning import Task, tuning_for
+from pairx_engine.pair.matching import match_relevance, mutual_matches
+from pairx_engine.pair.plausibility import match_coverage
+from pairx_engine.relevance.explainer import LayerExplainer, Seen
+from pairx_engine.relevance.starts import starts_of
 from tests.benchmarks.not_available import NotAvailable
 from tests.benchmarks.published_way import Cells, Explained, Scored
 

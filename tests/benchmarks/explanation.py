@@ -22,7 +22,7 @@ from pathlib import Path
 
 import torch
 
-from pairx_engine.propagation.precision import PRECISIONS
+from pairx_engine.relevance.precision import PRECISIONS
 from tests.benchmarks.agreement import Pair, compare
 from tests.benchmarks.cases import CASES, SHARED, Case, prepare_once
 from tests.benchmarks.measuring import all_cores

@@ -21,7 +21,7 @@ from torch._vmap_internals import _vmap
 
 from pairx_engine.models import build_miewid
 from pairx_engine.models.timm_model import build_timm, describe_timm
-from pairx_engine.relevance import LayerExplainer
+from pairx_engine.relevance.explainer import LayerExplainer
 from tests.benchmarks.cases import _CONFIGS
 
 FAKE = FakeTensorMode(allow_non_fake_inputs=False)

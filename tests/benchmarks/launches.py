@@ -22,10 +22,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pairx_engine.presets import PRESETS
-from pairx_engine.propagation.precision import PRECISIONS
-from pairx_engine.relevance import LayerExplainer, Seen
-from pairx_engine.starts import starts_of
+from pairx_engine.relevance.explainer import LayerExplainer, Seen
+from pairx_engine.relevance.precision import PRECISIONS
+from pairx_engine.relevance.presets import PRESETS
+from pairx_engine.relevance.starts import starts_of
 from tests.benchmarks.fake_gpu import default_size, fake_chips, fake_explainer
 from tests.benchmarks.launch_counter import Answer, ConvShape, Counts, counted, nothing_unusual
 

@@ -1,6 +1,6 @@
 """The general zennit path written the way the published PAIR-X code is: the yardstick of the benchmark.
 
-What it shares with our engine are the LRP rules (`pairx_engine.lrp.lrp_rules`), so that the two agree in every number;
+What it shares with our engine are the LRP rules (`pairx_engine.relevance.hooks.lrp_rules`), so that the two agree in every number;
 what it keeps of the published code is its structure:
 
 * six forwards of the whole network per pair: for each photo a plain one, one under the rules for the relevance at the
@@ -25,8 +25,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pairx_engine.lrp import SQUEEZE_EXCITE, lrp_rules
-from pairx_engine.plausibility import match_coverage
+from pairx_engine.pair.plausibility import match_coverage
+from pairx_engine.relevance.hooks import SQUEEZE_EXCITE, lrp_rules
 
 Cells = NDArray[np.int64]
 

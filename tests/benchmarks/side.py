@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pairx_engine.accelerator import settle
-from pairx_engine.memory import keep_freed_memory
+from pairx_engine.device.accelerator import settle
+from pairx_engine.device.memory import keep_freed_memory
 from tests.benchmarks.agreement import Pair
 from tests.benchmarks.cases import load
 from tests.benchmarks.engine_way import EngineWay

@@ -8,8 +8,8 @@ import torch
 from torch.nn import functional
 
 from pairx_engine.models import load_model
-from pairx_engine.presets import PRESETS
-from pairx_engine.propagation.precision import PRECISIONS
+from pairx_engine.relevance.precision import PRECISIONS
+from pairx_engine.relevance.presets import PRESETS
 from tests.benchmarks import launches
 from tests.benchmarks.fake_gpu import fake_chips, fake_explainer, gradients
 from tests.benchmarks.launch_counter import counted, layout_of

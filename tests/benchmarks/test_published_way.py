@@ -11,8 +11,8 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from pairx_engine.explain import explain_pair
 from pairx_engine.models import load_model
+from pairx_engine.pair.explain import explain_pair
 from tests.benchmarks.agreement import compare, rank_correlation, relative_error, top_overlap
 from tests.benchmarks.cases import prepare
 from tests.benchmarks.published_way import PublishedWay, Scored

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from pairx_engine.topk import Block, PairRule, PhotoKeys, exact_top_k
+from pairx_engine.retrieval.topk import Block, PairRule, PhotoKeys, exact_top_k
 from schemas.settings import Settings
 from tests.gpu.findings import Findings
 from tests.gpu.part import Task

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pairx_engine.accelerator import settle
+from pairx_engine.device.accelerator import settle
 from pairx_engine.models import load_model
-from pairx_engine.relevance import LayerExplainer, Seen
+from pairx_engine.relevance.explainer import LayerExplainer, Seen
 from tests.benchmarks.agreement import Agreement, compare, relative_error
 from tests.benchmarks.engine_way import EngineWay
 from tests.benchmarks.published_way import Explained

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from pairx_engine.accelerator import settle
-from pairx_engine.relevance import LayerExplainer
+from pairx_engine.device.accelerator import settle
+from pairx_engine.relevance.explainer import LayerExplainer
 from tests.benchmarks.engine_way import explainer_with
 from tests.benchmarks.measuring import seconds
 from tests.benchmarks.not_available import NotAvailable

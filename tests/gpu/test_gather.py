@@ -71,7 +71,7 @@ def test_a_packed_set_holds_the_same_wheels(tmp_path: Path) -> None:
 
 
 def test_the_folder_has_project_photos_weights_and_goldens(gathered: Path, shared: Path) -> None:
-    for name in ("pyproject.toml", "tests/gpu/check.py", "pairx_engine/embedded/model.safetensors"):
+    for name in ("pyproject.toml", "tests/gpu/check.py", "pairx_engine/models/embedded/model.safetensors"):
         assert (gathered / "project" / name).read_bytes() == (ROOT / name).read_bytes()
     there = gathered / "shared"
     assert {p.name for p in (there / "goldens").iterdir()} == {p.name for p in (shared / "goldens").iterdir()}

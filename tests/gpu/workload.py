@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pairx_engine.accelerator import settle
+from pairx_engine.device.accelerator import settle
 from pairx_engine.models import ReIdModel
 from tests.benchmarks.cases import load, prepare_once
 from tests.benchmarks.measuring import PeakMemory, seconds

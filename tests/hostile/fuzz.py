@@ -22,8 +22,8 @@ import pyarrow.parquet as pq
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from pairx_engine.chips import cut_photo, decode_photo
 from pairx_engine.errors import PhotoError
+from pairx_engine.photo.chips import cut_photo, decode_photo
 from schemas.boxes import make_box, parse_number, parse_numbers, to_pixels
 from schemas.catalogue import Catalogue, read_catalogue
 from schemas.catalogue_columns import ALIASES, iso_date

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pairx_engine.chips import MAX_PIXELS, cut_photo, decode_photo
 from pairx_engine.errors import PhotoError
+from pairx_engine.photo.chips import MAX_PIXELS, cut_photo, decode_photo
 from schemas.failures import FailureCode
 from tasks.photo_files import read_bytes
 from tests.poison import encoded

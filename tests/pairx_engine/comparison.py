@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from pairx_engine.presets import preset_named, reduce_channels
+from pairx_engine.relevance.presets import preset_named, reduce_channels
 
 EXACT, SINGLE = 1e-10, 1e-5
 """Largest errors in double and in single precision, relative to the largest value of the same map."""

@@ -2,7 +2,7 @@
 
 Both ways run the whole network once, with its own values, on a graph whose gradient is the relevance:
 
-* the rules of `published` and `paper` are zennit's, as hooks (`pairx_engine.lrp`, proved against the published code);
+* the rules of `published` and `paper` are zennit's, as hooks (`pairx_engine.relevance.hooks`, proved against the published code);
 * the rules of `conserving` are written here as stand-ins. A stand-in has the value of what it replaces and, as a function
   of its inputs, the slopes that the rule wants: ``value.detach() + sum_i share_i (A_i - A_i.detach())`` gives R share_i
   to A_i, whatever the value is made from. Modules get theirs by forward hooks, sums and the like by a function mode.
@@ -20,8 +20,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 from torchvision.ops import SqueezeExcitation
 
-from pairx_engine.lrp import lrp_rules
 from pairx_engine.models.miewid import GeneralisedMeanPool
+from pairx_engine.relevance.hooks import lrp_rules
 
 GATED = (SqueezeExcite, SEModule, EffectiveSEModule, SqueezeExcitation)
 ACTIVATION_MODULES = ("torch.nn.modules.activation", "timm.layers.activations")

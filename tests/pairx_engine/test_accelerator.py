@@ -9,8 +9,8 @@ import sys
 import pytest
 import torch
 
-from pairx_engine import accelerator
-from pairx_engine.accelerator import describe, device_failed, out_of_memory, settle
+from pairx_engine.device import accelerator
+from pairx_engine.device.accelerator import describe, device_failed, out_of_memory, settle
 
 ADVICE = (
     "\nCUDA kernel errors might be asynchronously reported at some other API call, so the stacktrace below might be "
@@ -113,7 +113,7 @@ def test_a_torch_without_a_class_for_it_is_understood_by_the_message(monkeypatch
 
 SWITCHES = """
 import os, torch, warnings
-from pairx_engine.accelerator import settle
+from pairx_engine.device.accelerator import settle
 settle(torch.device({device!r}))
 print([
     torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32,

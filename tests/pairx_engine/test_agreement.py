@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pairx_engine.agreement import FEWEST, FLOOR, gradient_correlation, gradients, tile_correlations
+from pairx_engine.copies.agreement import FEWEST, FLOOR, gradient_correlation, gradients, tile_correlations
 
 
 def pictures(seed, height=45, width=62, count=2):

@@ -16,8 +16,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pairx_engine import chips
-from pairx_engine.chips import (
+from pairx_engine.errors import PhotoError
+from pairx_engine.models import load_model
+from pairx_engine.photo import chips
+from pairx_engine.photo.chips import (
     MIN_SIDE,
     PLAIN_CROP_BELOW,
     ChipSpec,
@@ -28,8 +30,6 @@ from pairx_engine.chips import (
     view_of,
     visible_share,
 )
-from pairx_engine.errors import PhotoError
-from pairx_engine.models import load_model
 from schemas.boxes import to_pixels
 from tests import poison
 

@@ -8,14 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from pairx_engine.device.tuning import CPU, Tuning
 from pairx_engine.errors import EngineError
-from pairx_engine.propagation import conserving, convolution, tape
-from pairx_engine.propagation.company import by_photo, joined, times
-from pairx_engine.propagation.convolution import Geometry
-from pairx_engine.propagation.rules import Unsettled
-from pairx_engine.propagation.window import Window
-from pairx_engine.relevance import LayerExplainer
-from pairx_engine.tuning import CPU, Tuning
+from pairx_engine.relevance import tape
+from pairx_engine.relevance.company import by_photo, joined, times
+from pairx_engine.relevance.explainer import LayerExplainer
+from pairx_engine.relevance.rules import conserving, convolution
+from pairx_engine.relevance.rules.base import Unsettled
+from pairx_engine.relevance.rules.convolution import Geometry
+from pairx_engine.relevance.window import Window
 from tests.pairx_engine.small_networks import BLOCKS, CHIP, random_chip, small_network
 
 GPU_LIKE = Tuning(3, 2, 4, None, None, windows=False, forward="contiguous", pull="channels_last")

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 from pairx_engine.models.miewid import GeneralisedMeanPool
-from pairx_engine.presets import preset_named
-from pairx_engine.propagation.fast import FastPath
-from pairx_engine.propagation.precision import precision_named
-from pairx_engine.propagation.window import whole
-from pairx_engine.relevance import LayerExplainer
-from pairx_engine.starts import cosine_shares, starts_of
+from pairx_engine.relevance.explainer import LayerExplainer
+from pairx_engine.relevance.fast import FastPath
+from pairx_engine.relevance.precision import precision_named
+from pairx_engine.relevance.presets import preset_named
+from pairx_engine.relevance.starts import cosine_shares, starts_of
+from pairx_engine.relevance.window import whole
 from tests.pairx_engine.slow_relevance import slow_relevance
 from tests.pairx_engine.small_networks import (
     BLOCKS,

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pairx_engine.chips import cut_photo
-from pairx_engine.copies import MIN_AGREEMENT, MIN_WEAKEST, identity, verify_copy
-from pairx_engine.drawn.animal import Animal, Encounter, Shot, draw_photo
-from pairx_engine.perceptual_hash import orientation_hashes
-from pairx_engine.registration import Picture
-from pairx_engine.similarity import inverse
+from pairx_engine.copies.registration import Picture
+from pairx_engine.copies.similarity import inverse
+from pairx_engine.copies.verification import MIN_AGREEMENT, MIN_WEAKEST, identity, verify_copy
+from pairx_engine.photo.chips import cut_photo
+from pairx_engine.photo.perceptual_hash import orientation_hashes
+from pairx_engine.toy.animal import Animal, Encounter, Shot, draw_photo
 
 
 def turned_by_ten(pixels):

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pairx_engine.corroboration import agreeing, cells_of, correlation, corroboration, relative_relevance
-from pairx_engine.finding import Finding, Side
 from pairx_engine.local.evidence import LocalEvidence
-from pairx_engine.matching import cell_points
+from pairx_engine.pair.corroboration import agreeing, cells_of, correlation, corroboration, relative_relevance
+from pairx_engine.pair.finding import Finding, Side
+from pairx_engine.pair.matching import cell_points
 
 CHIP = (120, 160)
 WARP = np.array([[0.9, 0.1, 12.0], [-0.08, 1.05, -6.0], [2e-4, -1e-4, 1.0]])

@@ -16,9 +16,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pairx_engine.chips import ChipSpec, chip_of, cut_photo
-from pairx_engine.drawn import body
-from pairx_engine.drawn.animal import (
+from pairx_engine.models.miewid import build_miewid
+from pairx_engine.photo.chips import ChipSpec, chip_of, cut_photo
+from pairx_engine.toy import body, train
+from pairx_engine.toy.animal import (
     CATALOGUE_ANIMALS,
     FLANKS,
     SPECIES,
@@ -29,10 +30,8 @@ from pairx_engine.drawn.animal import (
     draw_photo,
     skin,
 )
-from pairx_engine.drawn.coat import paint, smooth_noise
-from pairx_engine.drawn.figure import draw_figure
-from pairx_engine.embedded import train
-from pairx_engine.models.miewid import build_miewid
+from pairx_engine.toy.coat import paint, smooth_noise
+from pairx_engine.toy.figure import draw_figure
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = SPECIES["stripes"].build
@@ -47,7 +46,7 @@ def posed(neck: float, head: float, stride: float) -> body.Pose:
 
 PHOTO_HASH = """
 import hashlib
-from pairx_engine.drawn.animal import Animal, Encounter, Shot, draw_photo
+from pairx_engine.toy.animal import Animal, Encounter, Shot, draw_photo
 photo = draw_photo(Animal(7, "spots"), Encounter(1), Shot(0, "right"))
 print(hashlib.sha256(photo.pixels.tobytes() + repr(photo.box).encode()).hexdigest())
 """

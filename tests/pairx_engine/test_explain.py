@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch import nn
 
-from pairx_engine.chips import ChipSpec
-from pairx_engine.explain import explain_pair
 from pairx_engine.models import ReIdModel
-from pairx_engine.presets import REDUCTIONS
-from pairx_engine.relevance import LayerExplainer
-from pairx_engine.starts import cosine_start
+from pairx_engine.pair.explain import explain_pair
+from pairx_engine.photo.chips import ChipSpec
+from pairx_engine.relevance.explainer import LayerExplainer
+from pairx_engine.relevance.presets import REDUCTIONS
+from pairx_engine.relevance.starts import cosine_start
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ from torchvision.models.mobilenetv3 import InvertedResidualConfig
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from pairx_engine.models.miewid import build_miewid
-from pairx_engine.relevance import LayerExplainer
-from pairx_engine.starts import cosine_shares, cosine_start
+from pairx_engine.relevance.explainer import LayerExplainer
+from pairx_engine.relevance.starts import cosine_shares, cosine_start
 from tests.pairx_engine.comparison import (
     CELLS,
     EXACT,

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pairx_engine.explain import explain_pair
 from pairx_engine.models import load_model
+from pairx_engine.pair.explain import explain_pair
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 GOLDENS = sorted((SHARED / "goldens").glob("*.npz"))

@@ -6,12 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from pairx_engine.device.tuning import Tuning
 from pairx_engine.errors import EngineError
-from pairx_engine.propagation import convolution, tape
-from pairx_engine.propagation.fast import FastPath
-from pairx_engine.propagation.graphs import GraphedPath
-from pairx_engine.relevance import LayerExplainer
-from pairx_engine.tuning import Tuning
+from pairx_engine.relevance import tape
+from pairx_engine.relevance.explainer import LayerExplainer
+from pairx_engine.relevance.fast import FastPath
+from pairx_engine.relevance.graphs import GraphedPath
+from pairx_engine.relevance.rules import convolution
 from tests.pairx_engine.small_networks import random_chip, small_network
 
 GRAPHED = Tuning(2, 2, 4, None, None, windows=False, forward="contiguous", pull=None, graphs=False)

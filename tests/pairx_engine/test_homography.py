@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from pairx_engine.homography import (
+from pairx_engine.local.homography import (
     MIN_INLIERS,
     Homography,
     NoHomography,

@@ -4,8 +4,8 @@ import timm
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pairx_engine.propagation.layout import channels_last, is_channels_last, laid_out_like
-from pairx_engine.relevance import LayerExplainer
+from pairx_engine.relevance.explainer import LayerExplainer
+from pairx_engine.relevance.layout import channels_last, is_channels_last, laid_out_like
 
 LAYERS = ["blocks.1", "blocks.3"]
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from pairx_engine.homography import transform
 from pairx_engine.local.evidence import LocalEvidence, local_evidence
 from pairx_engine.local.features import LocalFeatures
+from pairx_engine.local.homography import transform
 
 SHIFT = np.array([[1.0, 0.02, 8.0], [-0.01, 1.0, 5.0], [0.0, 0.0, 1.0]])
 CHIP = (120, 160)

@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 from kornia.feature import ALIKED, DISK, LightGlue
 from safetensors.torch import load_file, save_file
 
-from pairx_engine.chips import decode_photo, view_of
 from pairx_engine.errors import ModelError
-from pairx_engine.homography import Homography, estimate_homography, rescale_points, transform
 from pairx_engine.local.features import LocalFeatures, MissingWeightsError, strongest_features
+from pairx_engine.local.homography import Homography, estimate_homography, rescale_points, transform
 from pairx_engine.local.registry import LOCAL_MATCHERS, load_local_matcher
 from pairx_engine.local.sift import (
     SiftMatcher,
@@ -24,6 +23,7 @@ from pairx_engine.local.sift import (
     root_sift,
 )
 from pairx_engine.local.superpoint import SuperPoint, sample, suppress
+from pairx_engine.photo.chips import decode_photo, view_of
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 needs_models = pytest.mark.skipif(

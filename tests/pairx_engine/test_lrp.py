@@ -13,10 +13,10 @@ from torchvision.ops import SqueezeExcitation
 from zennit.canonizers import SequentialMergeBatchNorm
 from zennit.composites import EpsilonPlus
 
-from pairx_engine.batch_norms import fold_batch_norm, following_batch_norms
-from pairx_engine.lrp import lrp_rules
-from pairx_engine.presets import PRESETS, REDUCTIONS, Preset, preset_named, reduce_channels
-from pairx_engine.relevance import LayerExplainer
+from pairx_engine.relevance.batch_norms import fold_batch_norm, following_batch_norms
+from pairx_engine.relevance.explainer import LayerExplainer
+from pairx_engine.relevance.hooks import lrp_rules
+from pairx_engine.relevance.presets import PRESETS, REDUCTIONS, Preset, preset_named, reduce_channels
 
 STABILIZER = 1e-6
 

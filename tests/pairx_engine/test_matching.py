@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from pairx_engine import matching
-from pairx_engine.matching import Matches, cell_points, match_relevance, mutual_matches
+from pairx_engine.pair import matching
+from pairx_engine.pair.matching import Matches, cell_points, match_relevance, mutual_matches
 
 SIDES = st.integers(1, 5)
 

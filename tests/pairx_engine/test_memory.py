@@ -9,7 +9,7 @@ import pytest
 SCRIPT = """
 import resource, sys
 
-from pairx_engine.memory import keep_freed_memory
+from pairx_engine.device.memory import keep_freed_memory
 assert sys.argv[1] == "default" or keep_freed_memory()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(20):

@@ -14,13 +14,13 @@ import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
 
-from pairx_engine.chips import chip_of
 from pairx_engine.errors import EngineError, ModelError
-from pairx_engine.explain import explain_pair
 from pairx_engine.models import EMBEDDED, build_miewid, load_model
 from pairx_engine.models.load import EMBEDDED_FOLDER, PINNED_REVISIONS
 from pairx_engine.models.timm_model import TimmDescription, build_timm, layer_to_explain
-from pairx_engine.relevance import LayerExplainer
+from pairx_engine.pair.explain import explain_pair
+from pairx_engine.photo.chips import chip_of
+from pairx_engine.relevance.explainer import LayerExplainer
 from schemas.settings import Settings
 from tasks.job import prepare_job
 from tasks.warehouse import Warehouse

@@ -7,10 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pairx_engine.propagation.precision import PRECISIONS, Precision
-from pairx_engine.propagation.window import Window, whole, without_light_edges
-from pairx_engine.relevance import LayerExplainer
-from pairx_engine.tuning import WINDOW_STEP
+from pairx_engine.device.tuning import WINDOW_STEP
+from pairx_engine.relevance.explainer import LayerExplainer
+from pairx_engine.relevance.precision import PRECISIONS, Precision
+from pairx_engine.relevance.window import Window, whole, without_light_edges
 
 LAYER, SHARE = "blocks.3", 0.05
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
+from pairx_engine.device.tuning import tuning_for
 from pairx_engine.models import load_model
-from pairx_engine.relevance import LayerExplainer
-from pairx_engine.starts import starts_of
-from pairx_engine.tuning import tuning_for
+from pairx_engine.relevance.explainer import LayerExplainer
+from pairx_engine.relevance.starts import starts_of
 from tests.benchmarks.fake_gpu import DEVICE, fake_chips, fake_explainer
 from tests.benchmarks.launch_counter import Counts, counted
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image, ImageFilter
 
-from pairx_engine.perceptual_hash import (
+from pairx_engine.photo.perceptual_hash import (
     difference_hash,
     hash_distances,
     least_distances,

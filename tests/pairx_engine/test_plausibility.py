@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pairx_engine.plausibility import (
+from pairx_engine.pair.plausibility import (
     RESIDUAL_FLOOR,
     Plausibility,
     inverted_residual_mean,

@@ -6,11 +6,11 @@ import torch
 from scipy.stats import spearmanr
 
 from pairx_engine.errors import EngineError
-from pairx_engine.explain import explain_pair
 from pairx_engine.models import load_model
-from pairx_engine.propagation.precision import PRECISIONS, Precision, precision_named, tensor_cores
-from pairx_engine.propagation.weights import product
-from pairx_engine.relevance import LayerExplainer
+from pairx_engine.pair.explain import explain_pair
+from pairx_engine.relevance.explainer import LayerExplainer
+from pairx_engine.relevance.precision import PRECISIONS, Precision, precision_named, tensor_cores
+from pairx_engine.relevance.rules.weights import product
 from tests.pairx_engine.small_networks import random_chip
 
 SHORT = ("bfloat16", "float16")

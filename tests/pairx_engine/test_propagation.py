@@ -10,11 +10,17 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from pairx_engine.batch_norms import fold_batch_norm
+from pairx_engine.device.tuning import WINDOW_SIZES
 from pairx_engine.errors import EngineError
-from pairx_engine.presets import PRESETS
-from pairx_engine.propagation.conserving import ConservingConv
-from pairx_engine.propagation.convolution import (
+from pairx_engine.relevance.batch_norms import fold_batch_norm
+from pairx_engine.relevance.explainer import LayerExplainer
+from pairx_engine.relevance.fast import FastPath
+from pairx_engine.relevance.layout import channels_last
+from pairx_engine.relevance.precision import PRECISIONS
+from pairx_engine.relevance.presets import PRESETS
+from pairx_engine.relevance.rules.base import settled
+from pairx_engine.relevance.rules.conserving import ConservingConv
+from pairx_engine.relevance.rules.convolution import (
     CANCELLATION,
     MANY_SUMMANDS,
     ConvRecording,
@@ -22,15 +28,9 @@ from pairx_engine.propagation.convolution import (
     ZPlus,
     signs,
 )
-from pairx_engine.propagation.fast import FastPath
-from pairx_engine.propagation.layout import channels_last
-from pairx_engine.propagation.precision import PRECISIONS
-from pairx_engine.propagation.published import PUBLISHED
-from pairx_engine.propagation.rules import settled
-from pairx_engine.propagation.trace import CHIP, Untraceable, trace
-from pairx_engine.propagation.window import Window, cut, fitted, move, whole
-from pairx_engine.relevance import LayerExplainer
-from pairx_engine.tuning import WINDOW_SIZES
+from pairx_engine.relevance.rules.published import PUBLISHED
+from pairx_engine.relevance.trace import CHIP, Untraceable, trace
+from pairx_engine.relevance.window import Window, cut, fitted, move, whole
 from tests.pairx_engine.small_networks import random_chip
 
 SIZE = 9

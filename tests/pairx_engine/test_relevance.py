@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from pairx_engine.groups import in_groups
-from pairx_engine.lrp import lrp_rules
-from pairx_engine.presets import REDUCTIONS, preset_named
-from pairx_engine.propagation.tape import Tape
-from pairx_engine.relevance import LayerExplainer
-from pairx_engine.starts import cosine_shares, cosine_start
-from pairx_engine.starts import starts_of as starts_of_preset
-from pairx_engine.tuning import CPU
+from pairx_engine.device.groups import in_groups
+from pairx_engine.device.tuning import CPU
+from pairx_engine.relevance.explainer import LayerExplainer
+from pairx_engine.relevance.hooks import lrp_rules
+from pairx_engine.relevance.presets import REDUCTIONS, preset_named
+from pairx_engine.relevance.starts import cosine_shares, cosine_start
+from pairx_engine.relevance.starts import starts_of as starts_of_preset
+from pairx_engine.relevance.tape import Tape
 
 
 class Residual(nn.Module):

@@ -10,9 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pairx_engine.local.sift import SiftMatcher, mutual_ratio_matches
-from pairx_engine.perceptual_hash import oriented
-from pairx_engine.similarity import (
+from pairx_engine.copies.similarity import (
     after,
     by_local_features,
     in_centres,
@@ -23,6 +21,8 @@ from pairx_engine.similarity import (
     shape_of,
     whole_onto_whole,
 )
+from pairx_engine.local.sift import SiftMatcher, mutual_ratio_matches
+from pairx_engine.photo.perceptual_hash import oriented
 
 
 def coat(seed, height=180, width=240):

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from pairx_engine.errors import EngineError
-from pairx_engine.relevance import LayerExplainer
+from pairx_engine.relevance.explainer import LayerExplainer
 from tests.pairx_engine.comparison import CELLS, EXACT, beyond, errors_of, found_by, wanted_of
 from tests.pairx_engine.slow_relevance import slow_relevance
 from tests.pairx_engine.small_networks import random_chip, randomise

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pairx_engine.topk import Neighbours, PairRule, PhotoKeys, exact_top_k
+from pairx_engine.retrieval.topk import Neighbours, PairRule, PhotoKeys, exact_top_k
 
 N = 40
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")

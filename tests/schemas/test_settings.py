@@ -9,10 +9,10 @@ from pydantic import ValidationError
 
 import tasks  # noqa: F401  # settings learn from it what they may name
 from flows.options import description
-from pairx_engine.chips import MAX_PIXELS
-from pairx_engine.homography import Method
+from pairx_engine.local.homography import Method
 from pairx_engine.local.registry import LOCAL_MATCHERS
-from pairx_engine.presets import PRESETS, REDUCTIONS
+from pairx_engine.photo.chips import MAX_PIXELS
+from pairx_engine.relevance.presets import PRESETS, REDUCTIONS
 from schemas.errors import SettingsError
 from schemas.settings import Settings, load_settings
 

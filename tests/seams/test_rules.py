@@ -15,13 +15,13 @@ from torch.nn import functional
 
 from flows.options import description
 from pairx_engine.errors import EngineError
-from pairx_engine.presets import PRESETS, Preset, preset_named
-from pairx_engine.propagation.conserving import CONSERVING
-from pairx_engine.propagation.published import PUBLISHED
-from pairx_engine.propagation.rows import RuleSet, of_type, passing
-from pairx_engine.propagation.rule_sets import RULE_SETS
-from pairx_engine.relevance import LayerExplainer
-from pairx_engine.starts import STARTS, starts_of
+from pairx_engine.relevance.explainer import LayerExplainer
+from pairx_engine.relevance.presets import PRESETS, Preset, preset_named
+from pairx_engine.relevance.rules.conserving import CONSERVING
+from pairx_engine.relevance.rules.published import PUBLISHED
+from pairx_engine.relevance.rules.rows import RuleSet, of_type, passing
+from pairx_engine.relevance.rules.rule_sets import RULE_SETS
+from pairx_engine.relevance.starts import STARTS, starts_of
 from schemas.errors import SettingsError
 from schemas.settings import Settings, load_settings
 from tasks.evaluation.candidates import default_candidate, sweep_of
@@ -193,7 +193,7 @@ def test_a_sweep_tries_it(toy, tmp_path):
 
 def test_the_command_line_offers_it():
     code = (
-        "from pairx_engine.presets import PRESETS, Preset; "
+        "from pairx_engine.relevance.presets import PRESETS, Preset; "
         "PRESETS.register(Preset('toy', 'signed_sum', about='knows Twice')); from flows.cli import main; main()"
     )
     shown = subprocess.run(

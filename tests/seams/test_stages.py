@@ -18,7 +18,7 @@ from prefect import flow
 from flows.cluster import run_on_cluster
 from flows.progress import Silent
 from flows.stages import StageRunner
-from pairx_engine.chips import decode_photo
+from pairx_engine.photo.chips import decode_photo
 from schemas.columns import F64, STRING, Table, required
 from schemas.failures import Failure
 from schemas.settings import Settings

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import settings as tries
 from hypothesis import strategies as st
 
-from pairx_engine.topk import PairRule
+from pairx_engine.retrieval.topk import PairRule
 from schemas import views
 from schemas.settings import Settings
 from schemas.sql_files import view_files

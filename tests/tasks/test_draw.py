@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pairx_engine.chips import chip_of
 from pairx_engine.errors import PhotoError
 from pairx_engine.figure.encoding import decode_map
-from pairx_engine.relevance import LayerExplainer
+from pairx_engine.photo.chips import chip_of
+from pairx_engine.relevance.explainer import LayerExplainer
 from tasks import draw
 from tasks.draw import DrawShard, draw_shard, plan_draw
 from tasks.job import Job, model_of

@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pairx_engine.chips import cut_photo, decode_photo
-from pairx_engine.drawn.animal import Photo
 from pairx_engine.errors import PhotoError
+from pairx_engine.photo.chips import cut_photo, decode_photo
+from pairx_engine.toy.animal import Photo
 from tasks.drawn_catalogue import (
     BROKEN_KINDS,
     DEFAULT_ANIMALS,

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from pairx_engine.chips import chip_of, cut_photo, decode_photo, view_of
+from pairx_engine.photo.chips import chip_of, cut_photo, decode_photo, view_of
 from schemas.errors import AcceleratorFailure
 from tasks import embed
 from tasks.embed import embed_chips, embed_shard, plan_embed, stored_features

@@ -9,8 +9,8 @@ import fsspec
 import numpy as np
 import pytest
 
-from pairx_engine.chips import MAX_PIXELS, ChipSpec, chip_of, cut_photo, decode_photo, view_of
 from pairx_engine.errors import PhotoError
+from pairx_engine.photo.chips import MAX_PIXELS, ChipSpec, chip_of, cut_photo, decode_photo, view_of
 from tasks import photo_files
 from tasks.photo_files import ViewCache, read_bytes, read_cut, stamps
 from tests.poison import encoded

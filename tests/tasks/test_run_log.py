@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from pairx_engine.accelerator import describe
+from pairx_engine.device.accelerator import describe
 from schemas.errors import PairxError
 from schemas.views import RUN_COLUMNS, install_views
 from tasks.check.findings import check

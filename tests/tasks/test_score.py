@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pairx_engine.chips import chip_of
+from pairx_engine.device.tuning import Tuning
 from pairx_engine.errors import PhotoError
-from pairx_engine.explain import explain_pair
-from pairx_engine.homography import NoHomography, estimate_homography, rescale
-from pairx_engine.plausibility import plausibility
-from pairx_engine.relevance import LayerExplainer
-from pairx_engine.tuning import Tuning
+from pairx_engine.local.homography import NoHomography, estimate_homography, rescale
+from pairx_engine.pair.explain import explain_pair
+from pairx_engine.pair.plausibility import plausibility
+from pairx_engine.photo.chips import chip_of
+from pairx_engine.relevance.explainer import LayerExplainer
 from tasks import score
 from tasks.embed import stored_features
 from tasks.job import Job, matcher_of, model_of
@@ -314,7 +314,7 @@ def test_a_shard_that_breaks_off_is_not_done(
 def in_company(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Three photos at a time, as on a GPU; the sizes of the groups that were recorded."""
     together = Tuning(3, 4, 2, None, None, windows=False, forward="contiguous", pull=None)
-    monkeypatch.setattr("pairx_engine.relevance.tuning_for", lambda *_: together)
+    monkeypatch.setattr("pairx_engine.relevance.explainer.tuning_for", lambda *_: together)
     recorded: list[int] = []
     relevances = LayerExplainer.relevances
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from pairx_engine.copies import verify_copy
+from pairx_engine.copies.registration import Picture
+from pairx_engine.copies.verification import verify_copy
 from pairx_engine.errors import PhotoError
-from pairx_engine.registration import Picture
 from tasks import verify
 from tasks.job import Job
 from tasks.photo_files import read_cut

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pairx_engine.chips import cut_photo, decode_photo
+from pairx_engine.photo.chips import cut_photo, decode_photo
 from schemas.boxes import Box
 from tests.benchmarks.suspects.photos import words
 from tests.benchmarks.suspects.planting import another_name, swappable

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from pairx_engine.chips import ChipSpec
 from pairx_engine.errors import EngineError
-from pairx_engine.explain import explain_pair
 from pairx_engine.explanations import Subject, explanation_named, explanations
 from pairx_engine.models import ReIdModel
-from pairx_engine.presets import PRESETS
-from pairx_engine.relevance import LayerExplainer
-from pairx_engine.starts import starts_of
+from pairx_engine.pair.explain import explain_pair
+from pairx_engine.photo.chips import ChipSpec
+from pairx_engine.relevance.explainer import LayerExplainer
+from pairx_engine.relevance.presets import PRESETS
+from pairx_engine.relevance.starts import starts_of
 from tests.pairx_engine.small_networks import CHIP, random_chip, small_network
 
 BLOCK = "timm InvertedResidual with gate"

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from pairx_engine.chips import ChipSpec
 from pairx_engine.errors import EngineError
 from pairx_engine.faithfulness.fills import FILLS, ValueRange, fill_chip, gaussian_blur
 from pairx_engine.faithfulness.pixel_flipping import (
@@ -20,6 +19,7 @@ from pairx_engine.faithfulness.pixel_flipping import (
     superpixel_ranks,
     superpixel_sums,
 )
+from pairx_engine.photo.chips import ChipSpec
 from tests.pairx_engine.small_networks import random_chip, small_network
 
 VALUES = ValueRange((-2.0, -1.0, -1.5), (2.0, 3.0, 2.5))

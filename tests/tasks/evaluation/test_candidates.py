@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from pairx_engine.local.features import MissingWeightsError
-from pairx_engine.presets import PRESETS, REDUCTIONS
+from pairx_engine.relevance.presets import PRESETS, REDUCTIONS
 from tasks.evaluation.candidates import FEWEST_CELLS, default_candidate, neighbouring_layers, sweep_of
 from tasks.job import model_of
 from tests.small_catalogue import Stages

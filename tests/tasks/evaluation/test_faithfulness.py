@@ -11,9 +11,9 @@ import pyarrow as pa
 import pytest
 import torch
 
-from pairx_engine.chips import chip_of
 from pairx_engine.explanations import Subject
 from pairx_engine.faithfulness import Flipping, Pair, Translation, ValueRange, measure_pairs
+from pairx_engine.photo.chips import chip_of
 from tasks.evaluation.faithfulness import (
     Protocol,
     choose_pairs,

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pairx_engine.evaluation.bootstrap import Interval
-from pairx_engine.presets import PRESETS, REDUCTIONS
+from pairx_engine.relevance.presets import PRESETS, REDUCTIONS
 from schemas.errors import PairxError, SettingsError
 from schemas.settings import Settings, load_settings
 from tasks.evaluation.files import (

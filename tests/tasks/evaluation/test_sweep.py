@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pairx_engine.errors import EngineError
-from pairx_engine.relevance import LayerExplainer
+from pairx_engine.relevance.explainer import LayerExplainer
 from tasks.evaluation import sweep as module
 from tasks.evaluation.sweep import Sweep, SweepShard, plan_sweep, sweep_partition, sweep_shard
 from tasks.job import Job

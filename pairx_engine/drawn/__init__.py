@@ -1,1 +1,0 @@
-"""Drawn animals: made-up quadrupeds whose coats tell them apart, for demonstrations, tests and training."""

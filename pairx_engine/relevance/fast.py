@@ -1,0 +1,195 @@
+"""The fast path: a network compiled into steps with rules, one forward per chip, many starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from pairx_engine.device.tuning import Layout
+from pairx_engine.errors import EngineError
+from pairx_engine.relevance.layout import laid_out
+from pairx_engine.relevance.precision import Precision
+from pairx_engine.relevance.presets import GENERAL, Preset, presets_by
+from pairx_engine.relevance.reading import Reading
+from pairx_engine.relevance.rules.base import Answers, Rule
+from pairx_engine.relevance.rules.rows import RuleSet
+from pairx_engine.relevance.rules.rule_sets import RULE_SETS
+from pairx_engine.relevance.tape import Ledger, Recorder, Tape
+from pairx_engine.relevance.trace import CHIP, Untraceable, trace
+from pairx_engine.relevance.window import Window
+
+_MEASURES = (getattr, Tensor.size, Tensor.dim, Tensor.numel)
+"""What tells a map's shape: whole numbers, which carry no relevance."""
+
+
+class PullAbove(Protocol):
+    """Relevance of the embedding, (S, D), to the channels of each layer (S, C, h, w).
+
+    Of several photos recorded together the first's starts come first, and all have as many.
+    """
+
+    def __call__(self, starts: Tensor) -> dict[str, Tensor]:
+        """Pull all starts at once."""
+
+
+class PullBelow(Protocol):
+    """Relevance of a layer, (S, C, h', w') in a window of its map, to the chips' pixels (S, 3, H, W)."""
+
+    def __call__(self, layer: str, starts: Tensor, held: Window) -> Tensor:
+        """Pull all starts at once."""
+
+
+@dataclass(frozen=True)
+class Pulls:
+    """Both halves of one recorded forward pass. Holds the terms of every step: hundreds of megabytes for a large model."""
+
+    above: PullAbove
+    below: PullBelow
+
+
+class FastPath:
+    """Forward passes and relevances of one network at some layers, without touching the network.
+
+    `forward` and `pull` say how maps lie in memory on the way up and down (None: as the forward pass leaves them).
+    Raises `Untraceable` for a network, or a layer, that cannot be read into known steps, and `EngineError` where the
+    preset has no rule for a step. What is changed in the network afterwards is noticed by `stale`.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        layers: Sequence[str],
+        preset: Preset,
+        precision: Precision,
+        forward: Layout = "channels_last",
+        pull: Layout | None = None,
+    ) -> None:
+        chosen = RULE_SETS.named(preset.rules)
+        self.trace = trace(network, chosen.whole)
+        self.precision = precision
+        self.layout = forward
+        self.layers = {name: self._value_of(name) for name in layers}
+        rules = _rules(Reading(self.trace, precision, pull, chosen.ruled), chosen, preset.name)
+        self._recorder = Recorder(self.trace, rules, precision, {CHIP, *self.layers.values()})
+        self._above = self.trace.depending_on(set(self.layers.values()))
+        unused = [n for n, v in self.layers.items() if self.trace.result not in self.trace.depending_on({v})]
+        if unused:
+            raise EngineError(f"the embedding does not depend on {', '.join(unused)}; choose other layers")
+        self._entries = self._lowest()
+        self._parts = list(network.modules())
+        self._stamp = self._versions()
+
+    @property
+    def stale(self) -> bool:
+        """Whether a parameter or buffer was changed or moved since, or any of them or a module replaced."""
+        return self._stamp != self._versions()
+
+    def forward(self, chip: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Embeddings (N, D) and features (N, C, h, w) by layer of chips (N, 3, H, W)."""
+        wanted = set(self.layers.values())
+        values = self._recorder.run(laid_out(chip, self.layout), wanted, self.trace.result)
+        return values[self.trace.result], {name: values[value] for name, value in self.layers.items()}
+
+    def record(self, chip: Tensor, answers: Answers | None = None) -> tuple[Tensor, dict[str, Tensor], Pulls]:
+        """As `forward`, keeping the terms of every step: relevance can be pulled to the layers and from them to the pixels.
+
+        `answers` says what to assume where numbers are not to be waited for.
+        """
+        everything = self.trace.depending_on({CHIP})
+        wanted = set(self.layers.values())
+        values, tape = self._recorder.record(
+            {CHIP: laid_out(chip, self.layout)}, self.trace.result, everything, wanted, answers
+        )
+        features = {name: values[value] for name, value in self.layers.items()}
+        pulls = Pulls(self._above_pull(tape, values[self.trace.result]), self._below_pull(tape))
+        return values[self.trace.result], features, pulls
+
+    def record_above(
+        self, chip: Tensor, features: dict[str, Tensor], answers: Answers | None = None
+    ) -> PullAbove:
+        """Record the chips' forward pass above their layers, whose features are known."""
+        known = {CHIP: laid_out(chip, self.layout)} if self._entries is None else {}
+        for name in self._entries or ():
+            known[self.layers[name]] = laid_out(features[name], self.layout)
+        values, tape = self._recorder.record(known, self.trace.result, self._above, answers=answers)
+        return self._above_pull(tape, values[self.trace.result])
+
+    def record_below(
+        self, chip: Tensor, layer: str, answers: Answers | None = None
+    ) -> tuple[Tensor, PullBelow]:
+        """Record the chips' forward pass up to a layer; also returns the layer's features (N, C, h, w)."""
+        value = self.layers[layer]
+        everything = self.trace.depending_on({CHIP})
+        values, tape = self._recorder.record(
+            {CHIP: laid_out(chip, self.layout)}, value, everything, answers=answers
+        )
+        return values[value], self._below_pull(tape)
+
+    def _above_pull(self, tape: Tape, embedding: Tensor) -> PullAbove:
+        def pull(starts: Tensor, ledger: Ledger | None = None) -> dict[str, Tensor]:
+            if starts.shape[1:] != embedding.shape[1:]:
+                raise EngineError(
+                    f"starts have shape {tuple(starts.shape)}, embeddings {tuple(embedding.shape)}"
+                )
+            found = tape.pull(self.trace.result, starts, None, set(self.layers.values()), ledger)
+            return {name: found[value] for name, value in self.layers.items()}
+
+        return pull
+
+    def _below_pull(self, tape: Tape) -> PullBelow:
+        def pull(layer: str, starts: Tensor, held: Window, ledger: Ledger | None = None) -> Tensor:
+            return tape.pull(self.layers[layer], laid_out(starts, self.layout), held, {CHIP}, ledger)[CHIP]
+
+        return pull
+
+    def _value_of(self, layer: str) -> int:
+        values = self.trace.outputs.get(layer, ())
+        if len(values) != 1:
+            raise Untraceable(
+                f"layer {layer} {'runs more than once' if values else 'lies inside a single step, or does not run'}"
+            )
+        return values[0]
+
+    def _lowest(self) -> tuple[str, ...] | None:
+        """The layers that the part above can start from; None if something passes around them, from the chip on."""
+        values = self.layers
+        lowest = tuple(
+            name
+            for name, value in values.items()
+            if not any(
+                value in self.trace.depending_on({other}) for other in values.values() if other != value
+            )
+        )
+        known = {values[name] for name in lowest}
+        return None if CHIP in self.trace.leading_to(self.trace.result, known) else lowest
+
+    def _versions(self) -> list[int]:
+        # Read from the modules' own tables: walking down from the network by name takes three times as long.
+        stamp: list[int] = []
+        for module in self._parts:
+            stamp.extend(map(id, module._modules.values()))
+            for held in (*module._parameters.values(), *module._buffers.values()):
+                if held is not None:
+                    stamp += (id(held), held.data_ptr(), 0 if held.is_inference() else held._version)
+        return stamp
+
+
+def _rules(reading: Reading, rules: RuleSet, preset: str) -> dict[int, Rule]:
+    """Rules of all steps that relevance can pass."""
+    found: dict[int, Rule] = {}
+    for step in reading.trace.steps:
+        if step.index not in reading.carrying or step.call in _MEASURES:
+            continue
+        place = reading.at(step)
+        rule = rules.rule_of(place)
+        if rule is None:
+            what = type(step.module).__name__ if step.module is not None else place.name
+            raise EngineError(
+                f"preset {preset} has no rule for {what} (step {step.name}); "
+                f"choose {' or '.join(presets_by(GENERAL))}"
+            )
+        found[step.index] = rule
+    return found

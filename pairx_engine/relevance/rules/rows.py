@@ -1,0 +1,121 @@
+"""Rules as rows: which steps a rule fits, and how it is made. Of a set's rows the first that fits a step gives its rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from timm.layers import Conv2dSame
+from torch import nn
+from zennit.types import Activation, AvgPool, BatchNorm, Linear
+
+from pairx_engine.relevance.hooks import SQUEEZE_EXCITE
+from pairx_engine.relevance.reading import Place
+from pairx_engine.relevance.rules.base import Pass, Plain, Rule
+from pairx_engine.relevance.trace import Untraceable
+
+Fits = Callable[[Place], bool]
+Make = Callable[[Place], Rule]
+Types = tuple[type[nn.Module], ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A kind of steps and their rule. Modules of the types `whole`, subclasses included, are one step each.
+
+    So are torch's own modules in any case; all others are read into what they call. `make` may refuse with `Untraceable`.
+    """
+
+    fits: Fits
+    make: Make
+    whole: Types = ()
+
+
+@dataclass(frozen=True)
+class RuleSet:
+    """Rows in the order in which they are asked, under the name that presets know them by.
+
+    Where no row fits a step, the network cannot be explained by these rules.
+    """
+
+    name: str
+    rows: tuple[Row, ...]
+    about: str = ""
+
+    @property
+    def whole(self) -> Types:
+        """Module types that are one step."""
+        return tuple(kind for row in self.rows for kind in row.whole)
+
+    @property
+    def ruled(self) -> Types:
+        """Those of them with a rule other than their gradient."""
+        return tuple(kind for row in self.rows if row.make is not plain for kind in row.whole)
+
+    def rule_of(self, place: Place) -> Rule | None:
+        """The rule of a step; None where no row fits."""
+        for row in self.rows:
+            if row.fits(place):
+                return row.make(place)
+        return None
+
+
+def of_type(types: Types, make: Make) -> Row:
+    """Modules of some types, subclasses included, each kept whole."""
+    return Row(lambda at: isinstance(at.module, types), make, types)
+
+
+def passing(at: Place) -> Rule:
+    """Relevance passes."""
+    return Pass()
+
+
+def plain(at: Place) -> Rule:
+    """The ordinary gradient."""
+    return Plain()
+
+
+def refused(because: Callable[[Place], str]) -> Make:
+    """No rule at all: the network cannot be read into steps that are known."""
+
+    def make(at: Place) -> Rule:
+        raise Untraceable(f"its step {at.step.name} {because(at)}")
+
+    return make
+
+
+_SEVERAL = ("chunk", "split", "split_with_sizes", "tensor_split", "unbind")
+
+FIRST = (
+    Row(
+        lambda at: at.name in _SEVERAL or isinstance(at.module, nn.MultiheadAttention),
+        refused(lambda at: "gives several tensors"),
+    ),
+    # Gates included: all relevance goes to the signal. A `BatchNormAct2d` is a batch norm as a whole.
+    of_type((*SQUEEZE_EXCITE, Activation, BatchNorm), passing),
+    Row(lambda at: at.is_identity, passing),
+    Row(
+        lambda at: isinstance(at.module, (Linear, AvgPool)) and at.is_shared,
+        refused(lambda at: "is one of several that share a layer"),
+    ),
+)
+"""What every set begins with."""
+
+
+def layers(convolution: Make, linear: Make) -> tuple[Row, ...]:
+    """Rows of the layers with weights; those that are not known to compute what their type says are refused."""
+    return (
+        Row(lambda at: is_known_convolution(at.module), convolution),
+        Row(lambda at: type(at.module) is nn.Linear, linear),
+        of_type((Linear,), refused(lambda at: f"is a {type(at.module).__name__}")),
+    )
+
+
+def is_known_convolution(module: Any) -> bool:
+    """Whether a module convolves exactly as its type says; subclasses may do anything to their weights."""
+    return (
+        type(module) in (nn.Conv2d, Conv2dSame)
+        and module.padding_mode == "zeros"
+        and not isinstance(module.padding, str)
+    )

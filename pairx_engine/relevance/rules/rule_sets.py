@@ -1,0 +1,9 @@
+"""The sets of rules that presets propagate by. A new one is an entry here, or registered from anywhere."""
+
+from __future__ import annotations
+
+from pairx_engine.registry import Registry
+from pairx_engine.relevance.rules.conserving import CONSERVING
+from pairx_engine.relevance.rules.published import PUBLISHED
+
+RULE_SETS = Registry("set of rules", [PUBLISHED, CONSERVING])

@@ -1,0 +1,216 @@
+"""The forward pass of one chip or several with the terms of every rule on the way, and relevance pulled through it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from pairx_engine.relevance.flow import Flow, Recorded
+from pairx_engine.relevance.folding import folded
+from pairx_engine.relevance.precision import FULL, Precision, tensor_cores
+from pairx_engine.relevance.rules.base import Answers, Pass, Recording, Rule, Unsettled, settled
+from pairx_engine.relevance.trace import CHIP, Step, Trace, Untraceable, no_grad_needed
+from pairx_engine.relevance.window import Window, whole
+
+Ledger = dict[str, Tensor]
+
+
+@runtime_checkable
+class Leaking(Protocol):
+    """A recording that may keep relevance for itself."""
+
+    def left(self, relevance: Tensor, held: Window | None) -> Tensor:
+        """What stays at this step, per start (P,)."""
+
+
+_Passed = tuple[Recorded, frozenset[int]]
+"""A recorded step that relevance passes, and those of its inputs that it goes on to."""
+
+
+@dataclass(frozen=True)
+class Tape:
+    """Recorded steps in the order of the forward pass, and the maps' extents by value."""
+
+    recorded: tuple[Recorded, ...]
+    extents: Mapping[int, Window]
+    precision: Precision
+    _paths: dict[tuple[int, frozenset[int]], tuple[_Passed, ...]] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
+
+    def pull(
+        self,
+        source: int,
+        relevance: Tensor,
+        held: Window | None,
+        wanted: Collection[int],
+        ledger: Ledger | None = None,
+    ) -> dict[int, Tensor]:
+        """Relevance (P, ...) of the values `wanted`, whole, from that of the value `source` in the window `held`.
+
+        With a `ledger`, what each step keeps for itself (P,) is written there under the step's name. What a short format
+        leaves out at the edges of a receptive field (`Precision.negligible`) is in neither.
+        """
+        path = self._path(source, frozenset(wanted))
+        flow = Flow(self.extents, frozenset(wanted))
+        flow.start(source, relevance.to(self.precision.relevance or relevance.dtype), held)
+        negligible = self._negligible(path, relevance, held, self.extents.get(source))
+        with torch.inference_mode(False), torch.no_grad(), tensor_cores(self.precision):
+            for item, reads in path:
+                if item.step.index not in flow.at:
+                    # Nothing came down: a step above has no gradient.
+                    continue
+                if negligible and len(reads) > 1:
+                    flow.drop_light_edges(item, negligible)
+                given, window, windows = flow.take(item)
+                if ledger is not None and isinstance(item.recording, Leaking):
+                    ledger[item.step.name] = item.recording.left(given, window)
+                pulled = item.recording.pull(given, window, windows)
+                for value, part in zip(item.inputs, pulled, strict=True):
+                    if part is not None and value in reads:
+                        flow.add(value, part, item)
+        return {value: flow.relevance_of(value) for value in wanted if value in flow.at}
+
+    def _negligible(
+        self, path: Sequence[_Passed], relevance: Tensor, held: Window | None, extent: Window | None
+    ) -> float:
+        """Share of the relevance that may be left out at each place where branches meet; zero where maps are pulled whole.
+
+        One start alone: what is left out must not depend on others. Beside a CPU, looking would cost more than it spares.
+        """
+        if held is None or held == extent or len(relevance) > 1 or relevance.device.type != "cpu":
+            return 0.0
+        return self.precision.negligible / max(1, sum(len(reads) > 1 for _, reads in path))
+
+    def _path(self, source: int, wanted: frozenset[int]) -> tuple[_Passed, ...]:
+        """Steps from the source down to the wanted values, each with those of its inputs that lead on to a wanted one."""
+        if (source, wanted) not in self._paths:
+            recorded = self._without_passing({source, *wanted})
+            leading = set(wanted)
+            for item in recorded:
+                if any(value in leading for value in item.inputs):
+                    leading.add(item.step.index)
+            reached, path = {source}, []
+            for item in reversed(recorded):
+                reads = frozenset(value for value in item.inputs if value in leading)
+                if item.step.index in reached and reads:
+                    path.append((item, reads))
+                    reached |= reads
+            self._paths[source, wanted] = tuple(path)
+        return self._paths[source, wanted]
+
+    def _without_passing(self, kept: set[int]) -> list[Recorded]:
+        """The steps less those that hand relevance on as it is, what they give renamed to what they read."""
+        names: dict[int, int] = {}
+        steps = []
+        for item in self.recorded:
+            inputs = tuple(names.get(value, value) for value in item.inputs)
+            index = item.step.index
+            # A step may also stretch what it reads.
+            same = self.extents.get(index) == self.extents.get(inputs[0])
+            if type(item.recording) is Pass and same and index not in kept:
+                names[index] = inputs[0]
+            else:
+                steps.append(replace(item, inputs=inputs))
+        return steps
+
+
+@dataclass
+class Recorder:
+    """Runs a trace's steps, recording those that relevance will be pulled through."""
+
+    trace: Trace
+    rules: Mapping[int, Rule]
+    precision: Precision
+    fixed: Collection[int]
+    """Values where relevance may be handed in or out."""
+    _last_read: dict[int, int] = field(init=False)
+    _alive: set[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._alive = self.trace.depending_on({CHIP})
+        self._last_read = {value: step.index for step in self.trace.steps for value in step.reads}
+
+    def record(
+        self,
+        known: Mapping[int, Tensor],
+        until: int,
+        carrying: Collection[int],
+        keep: Collection[int] = (),
+        answers: Answers | None = None,
+    ) -> tuple[dict[int, Tensor], Tape]:
+        """Run from the known values to the value `until`; steps that read a value in `carrying` are recorded.
+
+        Also returns the values `keep` and `until`. `answers` says what to assume where numbers are not to be waited for.
+        """
+        kept: dict[int, Tensor] = {}
+        with torch.inference_mode(False):
+            known = {i: v.clone() if v.is_inference() else v for i, v in known.items()}
+        needed = self.trace.leading_to(until, set(known))
+        values: dict[int, Any] = {**self.trace.constants, **known}
+        recorded: list[tuple[Step, tuple[int, ...], Recording | Unsettled]] = []
+        extents = {index: whole(v) for index, v in known.items() if v.ndim == 4}
+        with torch.inference_mode(False), torch.no_grad(), tensor_cores(FULL):
+            for step in self.trace.steps:
+                if step.index not in needed or step.index in known:
+                    continue
+                # All inputs, also those that relevance is not wanted of: a sum's shares depend on every summand.
+                inputs = tuple(i for i in step.reads if i in self._alive and not no_grad_needed(values[i]))
+                if step.index in self.rules and any(i in carrying for i in inputs):
+                    output, recording = self.rules[step.index].record(
+                        _runner(step, values, inputs), [values[i] for i in inputs]
+                    )
+                    # A CPU answers at once; a GPU would have to be waited for.
+                    recorded.append((step, inputs, recording if _on_gpu(output) else settled([recording])[0]))
+                else:
+                    output = step.run(values)
+                values[step.index] = output
+                if step.index in keep or step.index == until:
+                    kept[step.index] = output
+                if isinstance(output, Tensor) and output.ndim == 4:
+                    extents[step.index] = whole(output)
+                self._forget(step, values)
+            recordings = settled([recording for *_, recording in recorded], answers)
+            made = folded(
+                {step.index: recording for (step, *_), recording in zip(recorded, recordings, strict=True)},
+                {step.index: inputs for step, inputs, _ in recorded},
+                {*keep, *known, until, *self.fixed},
+            )
+        finished = tuple(Recorded(step, inputs, made[step.index]) for step, inputs, _ in recorded)
+        return kept, Tape(finished, extents, self.precision)
+
+    def run(self, chip: Tensor, keep: Collection[int], until: int) -> dict[int, Tensor]:
+        """Run from chips (N, 3, H, W) without recording; returns the values `keep` and `until`."""
+        values: dict[int, Any] = {**self.trace.constants, CHIP: chip}
+        kept: dict[int, Tensor] = {}
+        with torch.no_grad(), tensor_cores(FULL):
+            for step in self.trace.steps:
+                values[step.index] = step.run(values)
+                if step.index in keep or step.index == until:
+                    kept[step.index] = values[step.index]
+                self._forget(step, values)
+        return kept
+
+    def _forget(self, step: Step, values: dict[int, Any]) -> None:
+        for value in step.reads:
+            if self._last_read[value] == step.index:
+                values.pop(value, None)
+
+
+def _on_gpu(value: object) -> bool:
+    return isinstance(value, Tensor) and value.is_cuda
+
+
+def _runner(step: Step, values: Mapping[int, Any], inputs: tuple[int, ...]) -> Callable[..., Tensor]:
+    def run(*given: Tensor) -> Tensor:
+        output = step.run({**values, **dict(zip(inputs, given, strict=True))})
+        if no_grad_needed(output):
+            raise Untraceable(f"its step {step.name} gives no tensor of floating-point numbers")
+        tensor: Tensor = output
+        return tensor
+
+    return run
