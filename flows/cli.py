@@ -14,7 +14,7 @@ import typer
 from flows.cli_evaluate import evaluate
 from flows.options import WAIT, Config, SettingsCommand
 from schemas.setting import MODEL
-from schemas.sql_files import suspect_rules
+from schemas.sql.files import suspect_rules
 
 _INTERRUPTED, _TERMINATED = 130, 143
 _STOPPED = "stopped; what is done is kept, run the same command to go on"

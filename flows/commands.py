@@ -14,10 +14,10 @@ from duckdb import DuckDBPyConnection
 
 from flows.options import description
 from flows.terminal import PlainConsole
-from schemas.catalogue import Catalogue, read_catalogue
+from schemas.catalogue.reader import Catalogue, read_catalogue
 from schemas.errors import PairxError, SettingsError
 from schemas.settings import Settings, load_settings
-from schemas.sql_files import kinds_in_words, suspect_rules
+from schemas.sql.files import kinds_in_words, suspect_rules
 from tasks.console import MEMORY, answer, connect_analyst, describe, prompt
 from tasks.query_results import Format, format_result
 from tasks.stoppable import TimeLimit, close, stoppable
@@ -143,7 +143,7 @@ def _analyst(
 
 def print_cookbook() -> None:
     """Ready-made queries with their titles."""
-    from schemas.cookbook import cookbook
+    from schemas.sql.cookbook import cookbook
 
     _print("\n\n".join(f"-- {title}\n{query};" for title, query in cookbook().items()))
 

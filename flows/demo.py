@@ -78,7 +78,7 @@ def run_demo(out: Path, seed: int, top: int, workers: int | None) -> None:
         logging.getLogger("prefect").setLevel(logging.CRITICAL)
         from flows.nightly import RunOptions, run
         from flows.progress import Terminal
-        from schemas.catalogue import read_catalogue
+        from schemas.catalogue.reader import read_catalogue
         from tasks.run_report import EMBEDDED_NOTICE
 
         read = read_catalogue(str(catalogue / "metadata.csv"))

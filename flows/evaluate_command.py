@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import tasks  # noqa: F401  # settings learn from it what they may name
 from flows.terminal import PlainConsole
 from pairx_engine.local.registry import LOCAL_MATCHERS
-from schemas.catalogue import Catalogue, read_catalogue
+from schemas.catalogue.reader import Catalogue, read_catalogue
 from schemas.errors import PairxError, SettingsError
 from schemas.paths import local_path
 from schemas.settings import Settings, load_settings

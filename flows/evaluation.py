@@ -25,7 +25,7 @@ from flows.reports import outcome_kept
 from flows.stages import StageRunner
 from pairx_engine.evaluation.choice import Choice, ScoreSettings, choose
 from pairx_engine.evaluation.separation import DEFAULT, Binning
-from schemas.catalogue import Catalogue
+from schemas.catalogue.reader import Catalogue
 from schemas.errors import PairxError
 from schemas.failures import PASSING
 from schemas.settings import PAIRS_PER_SHARD

@@ -19,7 +19,7 @@ from flows.cluster import pairs_per_shard, require_cluster, run_on_cluster
 from flows.progress import Reporter, Silent
 from flows.reports import outcome_kept
 from flows.stages import StageRunner
-from schemas.catalogue import Catalogue, read_catalogue
+from schemas.catalogue.reader import Catalogue, read_catalogue
 from schemas.errors import PairxError
 from schemas.settings import load_settings
 from tasks.draw import DRAW, plan_draw

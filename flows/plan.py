@@ -14,7 +14,7 @@ from rich.console import Console
 from flows.cluster import pairs_per_shard, resolve_kind, worker_count
 from pairx_engine.pair.matching import mutual_matches
 from pairx_engine.photo.chips import chip_of, view_of
-from schemas.catalogue import Catalogue
+from schemas.catalogue.reader import Catalogue
 from schemas.settings import Settings
 from schemas.stages import JUDGE
 from schemas.thresholds import FEW_COPIES

@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from schemas.judgement_tables import JUDGE_VERSION
 from schemas.settings import Settings
-from schemas.signal_tables import SIGNALS_VERSION
-from schemas.tables import SCHEMA_VERSION, TABLES
+from schemas.tables.judgement import JUDGE_VERSION
+from schemas.tables.registry import SCHEMA_VERSION, TABLES
+from schemas.tables.signals import SIGNALS_VERSION
 
 _LENGTH = 16
 

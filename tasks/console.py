@@ -17,10 +17,10 @@ import pyarrow as pa
 
 from schemas.errors import PairxError, SettingsError, WarehouseError
 from schemas.foreign_text import printable_lines
-from schemas.snapshots import snapshot_folder
-from schemas.view_descriptions import describe_column, describe_view, view_sentences
-from schemas.views import NoFiles, Run, install_views
-from schemas.wanted_views import install_wanted, views_of
+from schemas.views.descriptions import describe_column, describe_view, view_sentences
+from schemas.views.install import NoFiles, Run, install_views
+from schemas.views.snapshots import snapshot_folder
+from schemas.views.wanted import install_wanted, views_of
 from tasks.query_columns import in_plain_types
 from tasks.query_results import Format, QueryError, pieces
 from tasks.stoppable import LimitReached, TimeLimit, close, stoppable

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 import pyarrow as pa
 
 from schemas.errors import LeaseLost
-from schemas.file_table import FILES, FILES_PARTITION
+from schemas.tables.files import FILES, FILES_PARTITION
 from tasks.warehouse import Warehouse, shard_name
 from tasks.written import Written, heard_by
 

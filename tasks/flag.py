@@ -5,7 +5,7 @@ from __future__ import annotations
 import duckdb
 
 from schemas.stages import FLAG
-from schemas.tables import SUSPECTS
+from schemas.tables.registry import SUSPECTS
 from tasks.job import Job
 from tasks.shards import commit
 from tasks.warehouse import shard_name

@@ -12,9 +12,9 @@ import pyarrow as pa
 from pairx_engine.photo.chips import cut_photo, decode_photo
 from pairx_engine.photo.perceptual_hash import orientation_hashes
 from schemas import stages
-from schemas.catalogue import Catalogue, CatalogueEntry
+from schemas.catalogue.reader import Catalogue, CatalogueEntry
 from schemas.failures import Failure
-from schemas.tables import PHOTOS
+from schemas.tables.registry import PHOTOS
 from tasks.job import Job
 from tasks.photo_files import read_bytes, stamps
 from tasks.shards import ShardResult, Stage, chunks, commit, or_failure

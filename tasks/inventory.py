@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import duckdb
 
-from schemas.snapshots import SNAPSHOTS, snapshot_folder
 from schemas.storage import Storage, Stored
-from schemas.tables import TABLES
+from schemas.tables.registry import TABLES
+from schemas.views.snapshots import SNAPSHOTS, snapshot_folder
 from tasks.cached_files import CachedFiles
 from tasks.shard_files import SUFFIX, check_version, read_footer
 from tasks.written import Written
@@ -50,7 +50,7 @@ def committed(storage: Storage, tables: Collection[str]) -> dict[str, dict[str, 
 
 
 class Inventory:
-    """One reader's look at a warehouse: implements `schemas.views.Files`. Files are listed anew whenever they are asked for.
+    """One reader's look at a warehouse: implements `schemas.views.install.Files`. Files are listed anew whenever they are asked for.
 
     Raises `WarehouseError` for files of a newer version of the program.
     """

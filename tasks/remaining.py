@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from pairx_engine.figure import score_line
 from schemas.failures import PASSING
 from schemas.stages import DRAW, SCORE, SIGNALS, VERIFY, StageFacts, stage_that_fills
-from schemas.tables import GALLERIES
-from schemas.views import Views
+from schemas.tables.registry import GALLERIES
+from schemas.views.install import Views
 from tasks.draw import DrawItem
 from tasks.embed import Key
 from tasks.gallery import Gallery

@@ -23,7 +23,7 @@ from jinja2 import Environment
 from PIL import Image
 
 from pairx_engine.figure.panels import MATCH_COLOURS, heat_colours
-from schemas.sql_files import suspect_rules
+from schemas.sql.files import suspect_rules
 from tasks.pages import page_environment
 from tasks.report_judgement import ReportJudgement, draw_reliability
 from tasks.report_scatter import ReportScatter, data_uri, draw_plots

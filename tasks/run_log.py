@@ -14,8 +14,8 @@ import duckdb
 
 from schemas.errors import PairxError
 from schemas.stages import ITEM_KEYS, STAGES, StageFacts
-from schemas.tables import TABLES
-from schemas.views import FROM_SETTINGS
+from schemas.tables.registry import TABLES
+from schemas.views.install import FROM_SETTINGS
 from tasks.job import Job
 from tasks.shards import ShardResult, peak_bytes
 

@@ -13,9 +13,9 @@ from typing import IO, Any, TypeAlias
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from schemas.columns import Table
 from schemas.errors import WarehouseError
-from schemas.tables import SCHEMA_VERSION
+from schemas.tables.columns import Table
+from schemas.tables.registry import SCHEMA_VERSION
 
 Rows: TypeAlias = pa.Table | Sequence[Mapping[str, Any]]
 
@@ -51,7 +51,7 @@ def typed_rows(table: Table, rows: Rows) -> pa.Table:
             typed = pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise WarehouseError(
-            f"rows do not fit table {table.name}: {error}", "see schemas/tables.py"
+            f"rows do not fit table {table.name}: {error}", "see schemas/tables/registry.py"
         ) from error
     _refuse_nulls_and_twins(table, typed)
     return typed.combine_chunks()

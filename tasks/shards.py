@@ -21,7 +21,7 @@ from pairx_engine.errors import PairxError, PhotoError
 from schemas.errors import AcceleratorFailure
 from schemas.failures import Failure, FailureCode
 from schemas.stages import ALWAYS, StageFacts
-from schemas.tables import TABLES
+from schemas.tables.registry import TABLES
 from tasks.job import Job, device_kind
 from tasks.shard_files import Rows
 from tasks.written import Written

@@ -1,6 +1,6 @@
 """The snapshot of a run: what some views showed at its end, written in large sorted files, and removed when it is old.
 
-Readers take it from the row of the finished run (`schemas.views`), so a half-written one is never read.
+Readers take it from the row of the finished run (`schemas.views.install`), so a half-written one is never read.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 import duckdb
 import pyarrow as pa
 
-from schemas.snapshots import (
+from schemas.views.snapshots import (
     ROWS_PER_FILE,
     ROWS_PER_GROUP,
     snapshot_file,

@@ -23,11 +23,11 @@ import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
 
 from schemas.errors import NoWarehouse, WarehouseError
-from schemas.snapshots import SNAPSHOTS, snapshot_folder
 from schemas.storage import Storage, storage_at
 from schemas.storage_errors import refuse_secrets
-from schemas.tables import TABLES
-from schemas.views import install_stored_views
+from schemas.tables.registry import TABLES
+from schemas.views.install import install_stored_views
+from schemas.views.snapshots import SNAPSHOTS, snapshot_folder
 from tasks.cached_files import CachedFiles
 from tasks.inventory import NAME, Inventory, addresses, committed
 from tasks.shard_files import (
@@ -241,7 +241,7 @@ class Warehouse:
         return sorted(name for kind, _, name in folders if kind == "snapshot" and NAME.fullmatch(name))
 
     def snapshot(self, name: str) -> list[str]:
-        """All files in a snapshot's folder, sorted, as DuckDB opens them; `schemas.snapshots` tells whether it is whole."""
+        """All files in a snapshot's folder, sorted, as DuckDB opens them; `schemas.views.snapshots` tells whether it is whole."""
         found = self.storage.find(f"{self.root}/{snapshot_folder(_checked('snapshot', name))}", sizes=False)
         return addresses(self.storage, sorted(path for path in found if path.endswith(SUFFIX)))
 

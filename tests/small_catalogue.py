@@ -12,11 +12,11 @@ import duckdb
 import numpy as np
 import pytest
 
-from schemas.catalogue import Catalogue, read_catalogue
+from schemas.catalogue.reader import Catalogue, read_catalogue
 from schemas.settings import Settings
-from schemas.sql_files import view_files
-from schemas.tables import TABLES
-from schemas.views import install_views
+from schemas.sql.files import view_files
+from schemas.tables.registry import TABLES
+from schemas.views.install import install_views
 from tasks.draw import DrawShard, draw_shard, plan_draw
 from tasks.drawn_catalogue import Planting, write_drawn_catalogue
 from tasks.embed import EmbedShard, embed_shard, plan_embed

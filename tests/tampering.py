@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from schemas.tables import TABLES
+from schemas.tables.registry import TABLES
 from tasks.shard_files import encode
 
 Deed = Callable[[Path, Path], Path]

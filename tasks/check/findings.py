@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 import duckdb
 import pyarrow as pa
 
-from schemas.snapshots import SNAPSHOTS
 from schemas.stages import STAGES
-from schemas.tables import TABLES
+from schemas.tables.registry import TABLES
+from schemas.views.snapshots import SNAPSHOTS
 from tasks.check import one_file, records, relations, run_counts
 from tasks.check.damage import Damage
 from tasks.check.listing import REPORTS, Listing, StoredFile, list_files

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PurePosixPath
 
-from schemas.snapshots import SNAPSHOTS, view_of_file
-from schemas.tables import TABLES
+from schemas.tables.registry import TABLES
+from schemas.views.snapshots import SNAPSHOTS, view_of_file
 from tasks.shard_files import SUFFIX
 from tasks.warehouse import Warehouse, is_name
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas.errors import WarehouseError
-from schemas.tables import TABLES
+from schemas.tables.registry import TABLES
 from tasks.check.damage import Damage, cure_of
 from tasks.check.listing import StoredFile
 from tasks.shard_files import check_version, encode_rows, footer_of

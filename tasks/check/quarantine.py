@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 
 from schemas.stages import STAGES, StageFacts
-from schemas.tables import FINGERPRINTS, TABLES
+from schemas.tables.registry import FINGERPRINTS, TABLES
 from tasks.check.damage import Damage
 from tasks.check.listing import Listing, StoredFile, placed
 from tasks.check.sound import Sound

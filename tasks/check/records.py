@@ -9,7 +9,7 @@ from functools import cached_property
 import pyarrow as pa
 
 from schemas.errors import WarehouseError
-from schemas.file_table import FILES_PARTITION
+from schemas.tables.files import FILES_PARTITION
 from tasks.check.damage import Damage, cure_of
 from tasks.check.listing import Listing, StoredFile
 from tasks.check.one_file import UNREADABLE, damage_of

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import duckdb
 
-from schemas.tables import TABLES
+from schemas.tables.registry import TABLES
 from tasks.check.damage import Damage, cure_of
 
 CHIP_A, CHIP_B = ("photo_a", "chip_a"), ("photo_b", "chip_b")

@@ -8,7 +8,7 @@ from typing import Any
 
 import duckdb
 
-from schemas.tables import TABLES
+from schemas.tables.registry import TABLES
 from tasks.check.damage import Damage, cure_of
 from tasks.check.records import Record
 

@@ -8,10 +8,10 @@ from functools import cached_property
 import duckdb
 import pyarrow as pa
 
-from schemas.snapshots import definition, snapshot_views, view_of_file, whole_snapshot
-from schemas.sql_files import view_files
-from schemas.view_graph import ViewGraph
-from schemas.views import NoFiles, Views, install_views
+from schemas.sql.files import view_files
+from schemas.views.graph import ViewGraph
+from schemas.views.install import NoFiles, Views, install_views
+from schemas.views.snapshots import definition, snapshot_views, view_of_file, whole_snapshot
 from tasks.check.damage import MOVE_AND_RUN, Damage
 from tasks.check.listing import StoredFile
 from tasks.check.one_file import Expected

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 import duckdb
 
 from schemas.storage import Stored
-from schemas.views import install_stored_views
+from schemas.views.install import install_stored_views
 from tasks.cached_files import CachedFiles
 from tasks.check.listing import Listing, StoredFile
 from tasks.inventory import addresses

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pairx_engine.retrieval.topk import PairRule
 from schemas import stages
 from schemas.fingerprints import fingerprint
-from schemas.tables import TABLES
+from schemas.tables.registry import TABLES
 from tasks.gallery import Gallery
 from tasks.job import Job
 from tasks.retrieve import Candidates, RetrieveShard, nearest, pair_rules, plan_retrieve

@@ -20,7 +20,7 @@ from jinja2 import Environment
 from PIL import Image
 
 from pairx_engine.evaluation.choice import Choice
-from schemas.paper_table import PAPER_DIFFERS, PAPER_SOURCE, paper_row
+from tasks.evaluation.paper_table import PAPER_DIFFERS, PAPER_SOURCE, paper_row
 from tasks.evaluation.results import (
     ALL_SCORES,
     OWN_SCORES,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from schemas.tables import TABLES
+from schemas.tables.registry import TABLES
 
 
 def seconds(files: list[Path], verify: bool) -> float:

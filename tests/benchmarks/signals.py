@@ -22,7 +22,7 @@ from pairx_engine.evaluation.pairs import LabelledPairs
 from pairx_engine.evaluation.separation import auc, auc_at_equal_cosine
 from schemas.failures import Failure
 from schemas.settings import load_settings
-from schemas.signal_tables import SIGNALS
+from schemas.tables.signals import SIGNALS
 from tasks.evaluation.statistics import equal_cosine
 from tasks.job import prepare_job
 from tasks.remaining import look

@@ -24,7 +24,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from schemas.views import RUN_COLUMNS, Views
+from schemas.views.install import RUN_COLUMNS, Views
 from tasks.console import connect_analyst
 from tasks.snapshot import write_snapshot
 from tasks.warehouse import Warehouse, pair_id

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from schemas.catalogue import read_catalogue
+from schemas.catalogue.reader import read_catalogue
 from tests.benchmarks.suspects import copies
 from tests.benchmarks.suspects.copies import KINDS, TWO, Source, distorted, planted_bursts, planted_copies
 

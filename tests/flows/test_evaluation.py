@@ -20,7 +20,7 @@ from flows.progress import Reporter, Silent
 from pairx_engine.errors import EngineError
 from pairx_engine.explanations import explanations
 from pairx_engine.faithfulness import Flipping
-from schemas.catalogue import Catalogue, read_catalogue
+from schemas.catalogue.reader import Catalogue, read_catalogue
 from schemas.errors import PairxError
 from schemas.settings import Settings, load_settings
 from tasks.check.findings import check

@@ -12,9 +12,9 @@ import pytest
 
 from flows.nightly import RunOptions, nightly
 from schemas.errors import CatalogueError, PairxError
-from schemas.snapshots import snapshot_views
 from schemas.stages import JUDGE
-from schemas.views import install_views
+from schemas.views.install import install_views
+from schemas.views.snapshots import snapshot_views
 from tasks.check.findings import check
 from tasks.warehouse import Warehouse
 from tests.flows.conftest import Finished

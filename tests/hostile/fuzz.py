@@ -24,12 +24,12 @@ from hypothesis import strategies as st
 
 from pairx_engine.errors import PhotoError
 from pairx_engine.photo.chips import cut_photo, decode_photo
-from schemas.boxes import make_box, parse_number, parse_numbers, to_pixels
-from schemas.catalogue import Catalogue, read_catalogue
-from schemas.catalogue_columns import ALIASES, iso_date
+from schemas.catalogue.boxes import make_box, parse_number, parse_numbers, to_pixels
+from schemas.catalogue.cells import ALIASES, iso_date
+from schemas.catalogue.formats.camtrap_dp import READ
+from schemas.catalogue.reader import Catalogue, read_catalogue
 from schemas.errors import CatalogueError, PathOutsideRoot, SettingsError
 from schemas.foreign_text import neutralised, printable, restored
-from schemas.formats.camtrap_dp import READ
 from schemas.paths import check_relative
 from schemas.settings import Settings, load_settings
 from tests.poison import encoded

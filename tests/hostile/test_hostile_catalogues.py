@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from schemas.catalogue import Catalogue, read_catalogue
+from schemas.catalogue.reader import Catalogue, read_catalogue
 from schemas.errors import CatalogueError
 
 ROW = {"image_id": "a", "identity": "Ada", "path": "a.jpg"}

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from pairx_engine.figure import FigureInput, FigureSide, draw_figure
-from schemas.catalogue import read_catalogue
+from schemas.catalogue.reader import read_catalogue
 from schemas.errors import CatalogueError
 from schemas.foreign_text import restored
 from tasks.pages import page_environment

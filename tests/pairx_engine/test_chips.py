@@ -30,7 +30,7 @@ from pairx_engine.photo.chips import (
     view_of,
     visible_share,
 )
-from schemas.boxes import to_pixels
+from schemas.catalogue.boxes import to_pixels
 from tests import poison
 
 EXIF_ORIENTATION = 0x0112

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.boxes import looks_relative, make_box, parse_number, parse_numbers, to_pixels
+from schemas.catalogue.boxes import looks_relative, make_box, parse_number, parse_numbers, to_pixels
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False, width=64)
 SHARE = st.floats(0.01, 1.0)

@@ -17,8 +17,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from schemas.catalogue import Catalogue, CatalogueEntry, read_catalogue
-from schemas.catalogue_columns import ALIASES, MAX_LENGTH, iso_date
+from schemas.catalogue.cells import ALIASES, MAX_LENGTH, iso_date
+from schemas.catalogue.reader import Catalogue, CatalogueEntry, read_catalogue
 from schemas.errors import CatalogueError, Problem
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"

@@ -8,8 +8,8 @@ from typing import Any
 import duckdb
 import pytest
 
-from schemas.cookbook import cookbook
 from schemas.failures import Failure, FailureCode
+from schemas.sql.cookbook import cookbook
 from tasks.console import connect_analyst, run_query
 from tasks.warehouse import Warehouse
 from tests.toy_warehouse import FINGERPRINTS, Pair, Photo, Toy, pair_key
@@ -75,7 +75,7 @@ def _judge(warehouse: Warehouse, photos: dict[str, Photo], pairs: list[Pair]) ->
 
 
 def test_there_are_enough_queries_with_titles_of_their_own() -> None:
-    text = (Path(__file__).resolve().parents[2] / "schemas" / "cookbook.sql").read_text()
+    text = (Path(__file__).resolve().parents[2] / "schemas" / "sql" / "cookbook.sql").read_text()
     assert len(cookbook()) == text.count(";\n") >= 8
     assert all(title and not title.startswith("SELECT") and query for title, query in cookbook().items())
 

@@ -9,7 +9,7 @@ import pytest
 
 from schemas import stages
 from schemas.failures import FAILURE_MEANINGS, MAX_MESSAGE, Failure, FailureCode
-from schemas.tables import FAILURES
+from schemas.tables.registry import FAILURES
 
 
 def test_every_code_has_a_meaning_of_one_line() -> None:

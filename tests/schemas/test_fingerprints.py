@@ -16,11 +16,11 @@ from pairx_engine.local.registry import load_local_matcher
 from pairx_engine.models import load_model
 from pairx_engine.models.load import EMBEDDED_FOLDER
 from schemas import fingerprints as module
-from schemas.evaluation_tables import EVALUATION_TABLES
 from schemas.fingerprints import Fingerprints, fingerprint, fingerprints, sweep_fingerprint
 from schemas.setting import Setting, Table
 from schemas.settings import Settings
-from schemas.tables import FINGERPRINTS, TABLES
+from schemas.tables.evaluation import EVALUATION_TABLES
+from schemas.tables.registry import FINGERPRINTS, TABLES
 
 ALL = {
     "photos", "embeddings", "keypoints", "pairs", "scores", "signals", "explanations", "suspects", "judgements", "copies",

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.catalogue import read_catalogue
+from schemas.catalogue.reader import read_catalogue
 from schemas.foreign_text import escaped_json, neutralised, printable, printable_lines, restored
 from tasks.csv_text import csv_lines
 

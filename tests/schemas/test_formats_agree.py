@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from schemas.catalogue import read_catalogue
-from schemas.catalogue_columns import UNKNOWN, known
+from schemas.catalogue.cells import UNKNOWN, known
+from schemas.catalogue.reader import read_catalogue
 from schemas.errors import CatalogueError
 
 SIZE = 1000

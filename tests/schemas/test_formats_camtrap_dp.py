@@ -9,7 +9,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from schemas.catalogue import CatalogueEntry, read_catalogue
+from schemas.catalogue.reader import CatalogueEntry, read_catalogue
 from schemas.errors import CatalogueError
 
 DEPLOYMENTS = ["deploymentID", "locationID", "latitude", "longitude", "deploymentStart", "deploymentEnd"]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from schemas.catalogue import CatalogueEntry, read_catalogue
+from schemas.catalogue.reader import CatalogueEntry, read_catalogue
 from schemas.errors import CatalogueError
 
 CATEGORIES = [
@@ -225,7 +225,7 @@ def test_a_doubled_key_is_refused(coco, tmp_path):
 
 def test_a_file_too_large_to_parse_is_refused(coco, monkeypatch):
     source = coco([image("i1")], [animal(1, "i1")])
-    monkeypatch.setattr("schemas.formats.json_text.MAX_BYTES", 100)
+    monkeypatch.setattr("schemas.catalogue.formats.json_text.MAX_BYTES", 100)
     assert refused(source) == [("too large", "the file")]
 
 

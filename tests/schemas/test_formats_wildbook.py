@@ -6,7 +6,7 @@ import csv
 
 import pytest
 
-from schemas.catalogue import CatalogueEntry, read_catalogue
+from schemas.catalogue.reader import CatalogueEntry, read_catalogue
 from schemas.errors import CatalogueError
 
 EXPORT = [

@@ -13,9 +13,9 @@ import duckdb
 import pytest
 
 from schemas.failures import Failure, FailureCode
-from schemas.sql_files import view_files
-from schemas.tables import TABLES
-from schemas.views import Views, install_views, partitions
+from schemas.sql.files import view_files
+from schemas.tables.registry import TABLES
+from schemas.views.install import Views, install_views, partitions
 from tasks.inventory import Inventory
 from tasks.warehouse import Warehouse
 from tests.toy_warehouse import (

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.review_tables import REVIEW_PARTITION, REVIEWS, VERDICTS, WITHDRAWN, Review
-from schemas.sql_files import view_files
-from schemas.views import install_views
+from schemas.sql.files import view_files
+from schemas.tables.reviews import REVIEW_PARTITION, REVIEWS, VERDICTS, WITHDRAWN, Review
+from schemas.views.install import install_views
 from tasks.warehouse import Warehouse, pair_id
 from tests.toy_warehouse import Photo, Toy, write_photos
 

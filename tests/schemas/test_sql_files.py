@@ -5,11 +5,11 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from schemas import sql_files
 from schemas.errors import SettingsError
-from schemas.sql_files import RULE_COLUMNS, suspect_rules, view_files
+from schemas.sql import files as sql_files
+from schemas.sql.files import RULE_COLUMNS, suspect_rules, view_files
 from schemas.thresholds import THRESHOLDS
-from schemas.view_graph import ViewGraph
+from schemas.views.graph import ViewGraph
 from tasks.console import connect_analyst
 from tasks.warehouse import Warehouse
 from tests.toy_warehouse import Toy

@@ -12,9 +12,9 @@ import duckdb
 import numpy as np
 import pytest
 
-from schemas.tables import TABLES
+from schemas.tables.registry import TABLES
 from schemas.thresholds import CERTAIN_COPY, LISTED, SUSPICIOUS
-from schemas.views import install_views
+from schemas.views.install import install_views
 from tasks.warehouse import Warehouse
 from tests.toy_warehouse import FINGERPRINTS, Pair, Photo, Toy, pair_key, write_judgement
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from schemas.errors import WarehouseError
 from schemas.failures import Failure, FailureCode
-from schemas.sql_files import view_files
-from schemas.tables import TABLES
-from schemas.view_descriptions import describe_column, describe_view, view_sentences
-from schemas.views import RUN_COLUMNS, install_views, partitions
+from schemas.sql.files import view_files
+from schemas.tables.registry import TABLES
+from schemas.views.descriptions import describe_column, describe_view, view_sentences
+from schemas.views.install import RUN_COLUMNS, install_views, partitions
 from tasks.warehouse import Warehouse
 from tests.toy_warehouse import (
     FINGERPRINTS,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from schemas import sql_files
+from schemas.sql import files as sql_files
 from tasks.console import connect_analyst, describe, run_query
 from tasks.warehouse import Warehouse
 from tests.toy_warehouse import Photo, Toy

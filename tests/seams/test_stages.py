@@ -19,12 +19,12 @@ from flows.cluster import run_on_cluster
 from flows.progress import Silent
 from flows.stages import StageRunner
 from pairx_engine.photo.chips import decode_photo
-from schemas.columns import F64, STRING, Table, required
 from schemas.failures import Failure
 from schemas.settings import Settings
 from schemas.stages import INGEST, STAGES, Failing, StageFacts, register_stage
-from schemas.tables import TABLES, register_table
-from schemas.views import install_views
+from schemas.tables.columns import F64, STRING, Table, required
+from schemas.tables.registry import TABLES, register_table
+from schemas.views.install import install_views
 from tasks.check.findings import check
 from tasks.console import describe
 from tasks.job import Job, prepare_job

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from schemas import sql_files
 from schemas.errors import SettingsError
+from schemas.sql import files as sql_files
 from tasks.console import connect_analyst, describe
 from tasks.warehouse import Warehouse
 from tests.tasks.test_report import page, suspect

@@ -14,10 +14,10 @@ from hypothesis import settings as tries
 from hypothesis import strategies as st
 
 from pairx_engine.retrieval.topk import PairRule
-from schemas import views
 from schemas.settings import Settings
-from schemas.sql_files import view_files
-from schemas.tables import GALLERIES
+from schemas.sql.files import view_files
+from schemas.tables.registry import GALLERIES
+from schemas.views import install as views
 from tasks import references
 from tasks.gallery import Gallery
 from tasks.job import Job, prepare_job

@@ -14,7 +14,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from schemas.errors import NoWarehouse, SettingsError, WarehouseError
-from schemas.view_descriptions import view_sentences
+from schemas.views.descriptions import view_sentences
 from tasks import console
 from tasks.console import answer, connect_analyst, describe, prompt, run_query
 from tasks.query_results import QueryError, format_result

@@ -13,11 +13,11 @@ import duckdb
 import pytest
 
 from pairx_engine.errors import PhotoError
-from schemas.catalogue_files import read_bytes as read_catalogue_bytes
+from schemas.catalogue.table_files import read_bytes as read_catalogue_bytes
 from schemas.errors import CatalogueError, SettingsError
 from schemas.failures import PASSING, FailureCode
 from schemas.settings import load_settings
-from schemas.views import install_stored_views
+from schemas.views.install import install_stored_views
 from tasks import photo_files
 from tasks.draw import draw_shard
 from tasks.embed import embed_shard

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from schemas.catalogue import Catalogue, read_catalogue
+from schemas.catalogue.reader import Catalogue, read_catalogue
 from schemas.failures import FailureCode
 from tasks.ingest import chip_id, ingest_shard, plan_ingest, withdraw, withdrawn_rows
 from tasks.job import Job

@@ -13,7 +13,7 @@ import torch
 
 from pairx_engine import engine
 from schemas.errors import AcceleratorFailure
-from schemas.tables import GALLERIES
+from schemas.tables.registry import GALLERIES
 from tasks import job as module
 from tasks import retrieve
 from tasks.gallery import Gallery

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from schemas.review_tables import REVIEW_PARTITION, WITHDRAWN, Review
 from schemas.stages import JUDGE
-from schemas.view_graph import relations
+from schemas.tables.reviews import REVIEW_PARTITION, WITHDRAWN, Review
+from schemas.views.graph import relations
 from tasks import judge as module
 from tasks.job import Job
 from tasks.judge import judge

@@ -16,7 +16,7 @@ from pairx_engine.judgement.judge import judge_evidence
 from schemas.fingerprints import Fingerprints
 from schemas.settings import Settings
 from schemas.stages import JUDGE
-from schemas.tables import GALLERIES, TABLES
+from schemas.tables.registry import GALLERIES, TABLES
 from tasks.gallery import Gallery
 from tasks.job import Job
 from tasks.judge import _keyed, _tables, _without_misnamed, judge

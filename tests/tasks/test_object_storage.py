@@ -9,9 +9,9 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from schemas.catalogue import Catalogue
-from schemas.tables import TABLES
-from schemas.views import Views
+from schemas.catalogue.reader import Catalogue
+from schemas.tables.registry import TABLES
+from schemas.views.install import Views
 from tasks.check.findings import check
 from tasks.console import connect_analyst, run_query
 from tasks.snapshot import write_snapshot

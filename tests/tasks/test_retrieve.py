@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pairx_engine.retrieval.topk import PairRule, PhotoKeys
 from schemas.settings import Settings
-from schemas.tables import GALLERIES
+from schemas.tables.registry import GALLERIES
 from tasks import retrieve
 from tasks.gallery import Gallery
 from tasks.job import Job

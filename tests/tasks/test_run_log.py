@@ -13,7 +13,7 @@ import torch
 
 from pairx_engine.device.accelerator import describe
 from schemas.errors import PairxError
-from schemas.views import RUN_COLUMNS, install_views
+from schemas.views.install import RUN_COLUMNS, install_views
 from tasks.check.findings import check
 from tasks.embed import embed_shard
 from tasks.ingest import ingest_shard

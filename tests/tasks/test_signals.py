@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from schemas.signal_tables import SIGNALS as TABLE
+from schemas.tables.signals import SIGNALS as TABLE
 from tasks import signals
 from tasks.job import Job
 from tasks.remaining import look

@@ -16,11 +16,12 @@ import pyarrow.parquet as pq
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from schemas import snapshots, sql_files
-from schemas.snapshots import snapshot_folder, snapshot_views, whole_snapshot
-from schemas.sql_files import view_files
-from schemas.view_graph import ViewGraph
-from schemas.views import Views, install_views
+from schemas.sql import files as sql_files
+from schemas.sql.files import view_files
+from schemas.views import snapshots
+from schemas.views.graph import ViewGraph
+from schemas.views.install import Views, install_views
+from schemas.views.snapshots import snapshot_folder, snapshot_views, whole_snapshot
 from tasks import snapshot as module
 from tasks.check.findings import check
 from tasks.console import connect_analyst, run_query

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.errors import NoWarehouse, WarehouseError
-from schemas.tables import SCHEMA_VERSION, TABLES
+from schemas.tables.registry import SCHEMA_VERSION, TABLES
 from tasks import shard_files
 from tasks.check.findings import check
 from tasks.warehouse import Warehouse, pair_id, shard_name

@@ -20,7 +20,7 @@ import numpy as np
 import tasks.offers  # noqa: F401  # what settings may name
 from pairx_engine.judgement.judge import Judged, judge_evidence
 from pairx_engine.judgement.pair_model import FREE
-from schemas.catalogue import read_catalogue
+from schemas.catalogue.reader import read_catalogue
 from schemas.settings import load_settings
 from tasks.judge_evidence import CatalogueEvidence, evidence_of
 from tasks.remaining import Remaining

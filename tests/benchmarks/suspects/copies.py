@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pairx_engine.photo.chips import cut_photo, decode_photo
-from schemas.boxes import Box
+from schemas.catalogue.boxes import Box
 from tests.benchmarks.suspects.photos import words
 from tests.benchmarks.suspects.planting import another_name, swappable
 

@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 
 import torch
 
-from schemas.catalogue import Catalogue
+from schemas.catalogue.reader import Catalogue
 from schemas.settings import Settings
 from schemas.stages import STAGES
-from schemas.tables import TABLES
+from schemas.tables.registry import TABLES
 from tasks.embed import embed_shard, plan_embed
 from tasks.ingest import INGEST, ingest_shard, plan_ingest
 from tasks.job import Job, prepare_job

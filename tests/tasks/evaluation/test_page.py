@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from pairx_engine.evaluation.bootstrap import Interval
-from schemas.paper_table import PAPER_DIFFERS
 from tasks.evaluation.page import MAX_OUTLIERS, headline, render_evaluation, z_in_words
+from tasks.evaluation.paper_table import PAPER_DIFFERS
 from tasks.evaluation.results import ALL_SCORES, OWN_SCORES, SCORES
 from tasks.report_scatter import ReportScatter
 from tests.tasks.evaluation.drawn_evaluation import (

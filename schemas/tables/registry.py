@@ -14,16 +14,16 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from schemas.columns import BOOL, F32, F64, I32, I64, LAYER, PAIR_KEY, STRING, Table, column, required
-from schemas.copy_tables import COPIES, HASHES
-from schemas.evaluation_tables import EVALUATION_TABLES
-from schemas.file_table import FILES
-from schemas.judgement_tables import JUDGEMENT_TABLES
-from schemas.retrieval_tables import NEIGHBOURS, PAIRS
-from schemas.review_tables import REVIEW_TABLES
-from schemas.signal_tables import SIGNALS
-from schemas.sql_files import kinds_in_words
+from schemas.sql.files import kinds_in_words
 from schemas.stages import STAGES
+from schemas.tables.columns import BOOL, F32, F64, I32, I64, LAYER, PAIR_KEY, STRING, Table, column, required
+from schemas.tables.copies import COPIES, HASHES
+from schemas.tables.evaluation import EVALUATION_TABLES
+from schemas.tables.files import FILES
+from schemas.tables.judgement import JUDGEMENT_TABLES
+from schemas.tables.retrieval import NEIGHBOURS, PAIRS
+from schemas.tables.reviews import REVIEW_TABLES
+from schemas.tables.signals import SIGNALS
 
 SCHEMA_VERSION = 1
 """Raised whenever a column changes its meaning; part of every fingerprint and of every file's metadata."""

@@ -5,10 +5,10 @@ What its frames hold besides (`segmentation`, `keypoints`, `position`, `video`, 
 
 from __future__ import annotations
 
-from schemas.catalogue_columns import ALIASES, REQUIRED, WANTED, find_column
-from schemas.catalogue_files import Cells, columns_in_words
+from schemas.catalogue.cells import ALIASES, REQUIRED, WANTED, find_column
+from schemas.catalogue.formats.sheet import Sheet
+from schemas.catalogue.table_files import Cells, columns_in_words
 from schemas.errors import Problem
-from schemas.formats.sheet import Sheet
 
 FORMAT = "wildlife-datasets"
 

@@ -14,12 +14,10 @@ from typing import Any
 import duckdb
 
 from schemas.errors import SettingsError
-from schemas.snapshots import definition, whole_snapshot
-from schemas.sql_files import view_files
-from schemas.stage_views import install_stages, sources_of_made_good
-from schemas.tables import TABLES
-from schemas.view_graph import ViewGraph, relations, syntax_tree
-from schemas.views import (
+from schemas.sql.files import view_files
+from schemas.tables.registry import TABLES
+from schemas.views.graph import ViewGraph, relations, syntax_tree
+from schemas.views.install import (
     READ_SNAPSHOT,
     Store,
     install_current_run,
@@ -29,6 +27,8 @@ from schemas.views import (
     run_partitions,
     stored_run,
 )
+from schemas.views.snapshots import definition, whole_snapshot
+from schemas.views.stages import install_stages, sources_of_made_good
 
 _ENOUGH_RUNS = 2
 """So many of the last finished runs, of which two hardly overlap, are read to find the newest: their names sort them by their starts, and what counts is the end."""

@@ -12,7 +12,7 @@ from typing import Any
 import duckdb
 
 from schemas.errors import SettingsError
-from schemas.sql_files import SqlFile
+from schemas.sql.files import SqlFile
 
 
 class ViewGraph:

@@ -1,13 +1,13 @@
 """What the views and their columns mean, in the words that `pairx sql` prints.
 
-Stored columns are described once, in `schemas/tables.py`, and computed ones in the header of the view that computes them.
+Stored columns are described once, in `schemas/tables/registry.py`, and computed ones in the header of the view that computes them.
 """
 
 from __future__ import annotations
 
-from schemas.sql_files import view_files
-from schemas.tables import TABLES
-from schemas.view_graph import ViewGraph
+from schemas.sql.files import view_files
+from schemas.tables.registry import TABLES
+from schemas.views.graph import ViewGraph
 
 _CURRENT_RUN = "one row: the run whose fingerprints all views look at"
 _OF_CURRENT_RUN = {

@@ -12,14 +12,14 @@ from typing import Any
 
 import fsspec
 
-from schemas.catalogue_files import hopeless, read_bytes, read_cells, suffix_of
+from schemas.catalogue.formats.camtrap_dp import read_camtrap_dp
+from schemas.catalogue.formats.coco import read_coco
+from schemas.catalogue.formats.frame import is_frame_column, read_frame
+from schemas.catalogue.formats.json_text import parse_json
+from schemas.catalogue.formats.sheet import Sheet
+from schemas.catalogue.formats.wildbook import is_wildbook, is_wildbook_column, read_wildbook
+from schemas.catalogue.table_files import hopeless, read_bytes, read_cells, suffix_of
 from schemas.errors import Problem
-from schemas.formats.camtrap_dp import read_camtrap_dp
-from schemas.formats.coco import read_coco
-from schemas.formats.frame import is_frame_column, read_frame
-from schemas.formats.json_text import parse_json
-from schemas.formats.sheet import Sheet
-from schemas.formats.wildbook import is_wildbook, is_wildbook_column, read_wildbook
 from schemas.paths import is_url, local_path
 
 IN_FOLDERS = ("datapackage.json", "metadata.csv", "metadata.parquet")

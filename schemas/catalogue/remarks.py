@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from schemas.boxes import Box
+from schemas.catalogue.boxes import Box
 
 _SHOWN = 3
 _MANY_UNKNOWN = 0.5

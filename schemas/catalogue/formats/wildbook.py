@@ -12,10 +12,10 @@ import re
 from collections.abc import Sequence
 from urllib.parse import parse_qs, urlsplit
 
-from schemas.catalogue_columns import known
-from schemas.catalogue_files import Cells, columns_in_words
+from schemas.catalogue.cells import known
+from schemas.catalogue.formats.sheet import Counts, Layout, Sheet, Sighting, is_video, texts_of, to_sheet
+from schemas.catalogue.table_files import Cells, columns_in_words
 from schemas.errors import Problem
-from schemas.formats.sheet import Counts, Layout, Sheet, Sighting, is_video, texts_of, to_sheet
 
 FORMAT = "Wildbook"
 IDENTITY = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from schemas.columns import I64, STRING, Table, column, required
+from schemas.tables.columns import I64, STRING, Table, column, required
 
 FILES_PARTITION = "all"
 """Where all rows lie: files of every table and every setting are vouched for alike."""

@@ -1,6 +1,6 @@
 """A catalogue of photos: the value that all stages work from, and its reader.
 
-Four formats are read (`schemas.formats`), and checked by one validator, here: frames in the convention of wildlife-datasets,
+Four formats are read (`schemas.catalogue.formats`), and checked by one validator, here: frames in the convention of wildlife-datasets,
 Camtrap DP, COCO Camera Traps, and Wildbook's spreadsheets. A missing photo file is no problem of the catalogue: it fails
 alone, later.
 """
@@ -12,8 +12,8 @@ import os
 from collections import defaultdict
 from dataclasses import dataclass
 
-from schemas.boxes import Box, make_box, to_pixels
-from schemas.catalogue_columns import (
+from schemas.catalogue.boxes import Box, make_box, to_pixels
+from schemas.catalogue.cells import (
     ALIASES,
     Column,
     find_column,
@@ -23,12 +23,12 @@ from schemas.catalogue_columns import (
     read_names,
     refuse_long,
 )
-from schemas.catalogue_files import Cells
-from schemas.catalogue_remarks import remarks
+from schemas.catalogue.formats import frame
+from schemas.catalogue.formats.detection import catalogue_file, read_sheet
+from schemas.catalogue.formats.sheet import join_places
+from schemas.catalogue.remarks import remarks
+from schemas.catalogue.table_files import Cells
 from schemas.errors import CatalogueError, PathOutsideRoot, Problem
-from schemas.formats import frame
-from schemas.formats.detection import catalogue_file, read_sheet
-from schemas.formats.sheet import join_places
 from schemas.paths import PhotoRoot, check_relative, is_url, local_path
 from schemas.storage_errors import masked, refuse_secrets
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import duckdb
 
 from schemas.stages import ITEM_KEYS, STAGES, StageFacts
-from schemas.tables import TABLES
+from schemas.tables.registry import TABLES
 
 
 def failure_fingerprints() -> tuple[str, ...]:

@@ -17,10 +17,19 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from schemas.catalogue_columns import known
-from schemas.catalogue_files import columns_in_words, read_cells
+from schemas.catalogue.cells import known
+from schemas.catalogue.formats.sheet import (
+    Counts,
+    Layout,
+    Sheet,
+    Sighting,
+    index_ids,
+    is_video,
+    texts_of,
+    to_sheet,
+)
+from schemas.catalogue.table_files import columns_in_words, read_cells
 from schemas.errors import CatalogueError, PathOutsideRoot, Problem
-from schemas.formats.sheet import Counts, Layout, Sheet, Sighting, index_ids, is_video, texts_of, to_sheet
 from schemas.paths import safe_join
 
 FORMAT = "Camtrap DP"

@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from schemas.columns import F64, I32, STRING, Table, column, required
+from schemas.tables.columns import F64, I32, STRING, Table, column, required
 
 REVIEW_PARTITION = "all"
 VERDICTS: Mapping[str, tuple[str, ...]] = {

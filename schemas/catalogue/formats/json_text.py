@@ -9,7 +9,7 @@ import json
 from collections import Counter
 from typing import Any
 
-from schemas.catalogue_files import decode, hopeless
+from schemas.catalogue.table_files import decode, hopeless
 from schemas.errors import Problem
 
 MAX_BYTES = 1 << 30

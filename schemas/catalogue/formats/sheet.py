@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
-from schemas.catalogue_columns import Column, known, read_names
-from schemas.catalogue_files import Cells, Origin
+from schemas.catalogue.cells import Column, known, read_names
+from schemas.catalogue.table_files import Cells, Origin
 from schemas.errors import Problem
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".m4v", ".mkv", ".mpg", ".mpeg", ".wmv", ".webm", ".asf", ".3gp")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from schemas.columns import F32, I32, PAIR_KEY, STRING, Table, column, required
-from schemas.copy_tables import LEAST_HASH_DISTANCE
+from schemas.tables.columns import F32, I32, PAIR_KEY, STRING, Table, column, required
+from schemas.tables.copies import LEAST_HASH_DISTANCE
 
 NEIGHBOURS = Table(
     "neighbours",

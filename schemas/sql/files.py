@@ -25,7 +25,7 @@ from importlib.resources.abc import Traversable
 
 from schemas.errors import SettingsError
 
-FOLDERS: list[Traversable] = [files("schemas") / "sql"]
+FOLDERS: list[Traversable] = [files("schemas.sql")]
 """Folders with ``views/``, ``suspects/`` and ``macros.sql``, each of which may be absent. Add one to add views and rules."""
 RULE_COLUMNS = (
     "subject_kind",
@@ -131,7 +131,7 @@ def _parse(name: str, place: str, text: str) -> SqlFile:
         found = _LINE.fullmatch(line)
         if found is None:
             raise SettingsError(
-                f"{place}: the header has the line {line!r}", "schemas/sql_files.py says what may stand"
+                f"{place}: the header has the line {line!r}", "schemas/sql/files.py says what may stand"
             )
         if found["column"]:
             columns[found["column"]] = found["text"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from schemas.columns import F32, I32, LAYER, PAIR_KEY, Table, column
+from schemas.tables.columns import F32, I32, LAYER, PAIR_KEY, Table, column
 
 SIGNALS_VERSION = 1
 """Raised whenever a signal is added or its equation changes (`pairx_engine/pair/corroboration.py`); part of the fingerprint."""

@@ -13,9 +13,9 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from schemas.fingerprints import fingerprint
-from schemas.sql_files import macro_texts, view_files
+from schemas.sql.files import macro_texts, view_files
 from schemas.thresholds import THRESHOLDS
-from schemas.view_graph import ViewGraph
+from schemas.views.graph import ViewGraph
 
 SNAPSHOTS = "current"
 """Folder of all snapshots in a warehouse."""

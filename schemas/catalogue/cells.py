@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.boxes import (
+from schemas.catalogue.boxes import (
     PIXEL_COLUMNS,
     RELATIVE_COLUMNS,
     Box,
@@ -25,7 +25,7 @@ from schemas.boxes import (
     parse_number,
     parse_numbers,
 )
-from schemas.catalogue_files import Cells, Origin
+from schemas.catalogue.table_files import Cells, Origin
 from schemas.errors import Problem
 
 ALIASES: dict[str, tuple[str, ...]] = {

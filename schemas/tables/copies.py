@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from schemas.columns import BOOL, F32, F64, I32, PAIR_KEY, STRING, Table, column, required
+from schemas.tables.columns import BOOL, F32, F64, I32, PAIR_KEY, STRING, Table, column, required
 
 HASHES = (
     column(

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from schemas.catalogue_columns import known
+from schemas.catalogue.cells import known
+from schemas.catalogue.formats.json_text import records, to_text
+from schemas.catalogue.formats.sheet import Counts, Layout, Sheet, Sighting, index_ids, is_video, to_sheet
 from schemas.errors import Problem
-from schemas.formats.json_text import records, to_text
-from schemas.formats.sheet import Counts, Layout, Sheet, Sighting, index_ids, is_video, to_sheet
 
 FORMAT = "COCO Camera Traps"
 IDENTITY = ("identity", "individual_id", "individual", "name", "individual_uuid", "individual_ids")

@@ -17,15 +17,15 @@ from typing import Any, Protocol
 import duckdb
 import pyarrow as pa
 
-from schemas.columns import Table
 from schemas.errors import WarehouseError
-from schemas.snapshots import definition, snapshot_name, whole_snapshot
-from schemas.sql_files import macro_texts, view_files
-from schemas.stage_views import failure_fingerprints, install_stages, sources_of_made_good
+from schemas.sql.files import macro_texts, view_files
 from schemas.stored_settings import chosen, stored_settings
-from schemas.tables import FINGERPRINTS, TABLES
+from schemas.tables.columns import Table
+from schemas.tables.registry import FINGERPRINTS, TABLES
 from schemas.thresholds import THRESHOLDS
-from schemas.view_graph import ViewGraph
+from schemas.views.graph import ViewGraph
+from schemas.views.snapshots import definition, snapshot_name, whole_snapshot
+from schemas.views.stages import failure_fingerprints, install_stages, sources_of_made_good
 
 RUN_COLUMNS: dict[str, str] = {
     "run_id": "VARCHAR",

@@ -8,7 +8,9 @@ from importlib.resources import files
 def cookbook() -> dict[str, str]:
     """Title -> SQL; a query's title is the comment above it."""
     found = {}
-    for block in files("schemas").joinpath("cookbook.sql").read_text(encoding="utf-8").strip().split("\n\n"):
+    for block in (
+        files("schemas.sql").joinpath("cookbook.sql").read_text(encoding="utf-8").strip().split("\n\n")
+    ):
         title, _, query = block.partition("\n")
         found[title.removeprefix("-- ")] = query.rstrip(";")
     return found

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from schemas.columns import BOOL, F64, I32, I64, PAIR_KEY, STRING, Table, column, required
+from schemas.tables.columns import BOOL, F64, I32, I64, PAIR_KEY, STRING, Table, column, required
 
 JUDGE_VERSION = 2
 """Raised whenever the same evidence would be judged otherwise; part of the fingerprint of judgements."""
