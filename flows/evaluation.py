@@ -50,11 +50,12 @@ from tasks.file_record import recording
 from tasks.gallery import Gallery
 from tasks.job import Job
 from tasks.lease import Lease
+from tasks.pairs import Pair
 from tasks.remaining import RunViews
 from tasks.retrieve import Candidates, keep_gallery
 from tasks.run_log import Balance, RunLog
 from tasks.run_report import EMBEDDED_NOTICE
-from tasks.score import SCORE, Pair, plan_score
+from tasks.score import SCORE, plan_score
 from tasks.shards import commit
 from tasks.signals import SIGNALS, plan_signals
 from tasks.warehouse import Warehouse

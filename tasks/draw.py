@@ -13,28 +13,13 @@ from schemas import stages
 from schemas.failures import Failure
 from tasks.finding_rows import stored_finding
 from tasks.job import Job, explainer_of, model_of
+from tasks.pairs import DrawItem
 from tasks.photo_files import VIEWS, Views
 from tasks.shards import ShardResult, Stage, Stopwatch, chunks, commit, or_failure
 from tasks.warehouse import shard_name
 
 Row = Mapping[str, Any]
 _PAIRS_PER_SHARD = 4
-
-
-@dataclass(frozen=True)
-class DrawItem:
-    """One pair and layer to draw: its rows of matches and relevances, its photos, and the line of scores below the title."""
-
-    matches: Row
-    relevances: Row
-    photo_a: Row
-    photo_b: Row
-    subtitle: str
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """Pair id and layer."""
-        return self.matches["pair_id"], self.matches["layer"]
 
 
 @dataclass(frozen=True)

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
 from pairx_engine.device.groups import filled, in_groups
 from pairx_engine.errors import PhotoError
-from pairx_engine.local.features import LocalFeatures
 from pairx_engine.photo.chips import Pixels
 from schemas import stages
 from schemas.failures import Failure, FailureCode
 from tasks.job import Job, matcher_of, model_of
+from tasks.keypoints import keypoint_row
 from tasks.memory import photos_at_once
+from tasks.pairs import Key, Photo
 from tasks.photo_files import VIEWS
 from tasks.shards import ShardResult, Stage, Stopwatch, chunks, commit, or_failure
 from tasks.warehouse import shard_name
 
-Photo = Mapping[str, Any]
 Row = dict[str, Any]
-Key = tuple[str, str]
-"""Photo id and chip id."""
 
 
 @dataclass(frozen=True)
@@ -151,41 +148,8 @@ def _embed(job: Job, given: Sequence[tuple[Photo, Pixels]], failures: list[Failu
 
 def _detect(job: Job, photo: Photo, view: Pixels, failures: list[Failure]) -> list[Row]:
     with or_failure(failures, "embed", photo["photo_id"], chip_id=photo["chip_id"]):
-        return [_keypoint_row(photo, matcher_of(job).extract(view))]
+        return [keypoint_row(photo, matcher_of(job).extract(view))]
     return []
-
-
-def _keypoint_row(photo: Photo, found: LocalFeatures) -> Row:
-    return {
-        "photo_id": photo["photo_id"],
-        "chip_id": photo["chip_id"],
-        "view_width": found.view_size[0],
-        "view_height": found.view_size[1],
-        "x": found.points[:, 0],
-        "y": found.points[:, 1],
-        "score": found.scores,
-        "dimension": found.descriptors.shape[1],
-        "descriptors": found.descriptors.astype(np.float16).ravel(),
-    }
-
-
-def stored_features(table: pa.Table) -> Iterator[tuple[Key, LocalFeatures]]:
-    """The stored features of `keypoints` rows, as the matcher expects them, with photo id and chip id.
-
-    Lists stay Arrow buffers until they are arrays: a photo has a hundred thousand numbers.
-    """
-    plain = {
-        name: table[name].to_pylist()
-        for name in ("photo_id", "chip_id", "view_width", "view_height", "dimension")
-    }
-    lists = {name: table[name].combine_chunks() for name in ("x", "y", "score", "descriptors")}
-    for i in range(table.num_rows):
-        x, y, score, flat = (lists[name][i].values.to_numpy(zero_copy_only=False) for name in lists)
-        points = np.stack([x, y], axis=1).astype(np.float32)
-        descriptors = np.asarray(flat, dtype=np.float32).reshape(len(points), plain["dimension"][i])
-        size = (plain["view_width"][i], plain["view_height"][i])
-        scores = np.array(score, dtype=np.float32)
-        yield (plain["photo_id"][i], plain["chip_id"][i]), LocalFeatures(points, descriptors, scores, size)
 
 
 EMBED = Stage.of(stages.EMBED, embed_shard, lambda shard: len(shard.photos))

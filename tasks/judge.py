@@ -26,8 +26,8 @@ from tasks.gallery import Gallery
 from tasks.job import Job
 from tasks.judge_evidence import CatalogueEvidence, evidence_of
 from tasks.remaining import Remaining
-from tasks.retrieve import vectors_of
 from tasks.shards import commit
+from tasks.vectors import vectors_of
 from tasks.warehouse import pair_id, shard_name
 
 _FEWEST_NAMES = 2

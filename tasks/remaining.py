@@ -16,18 +16,14 @@ from schemas.failures import PASSING
 from schemas.stages import DRAW, SCORE, SIGNALS, VERIFY, StageFacts, stage_that_fills
 from schemas.tables.registry import GALLERIES
 from schemas.views.install import Views
-from tasks.draw import DrawItem
-from tasks.embed import Key
 from tasks.gallery import Gallery
 from tasks.inventory import Followed
 from tasks.job import Job
+from tasks.pairs import DrawItem, Key, Pair, Photo, ScoredPair
 from tasks.photo_files import SEEN_BY
-from tasks.score import Pair
-from tasks.signals import ScoredPair
 from tasks.snapshot import Snapshot, write_snapshot
 from tasks.written import heard_by
 
-Photo = Mapping[str, Any]
 _GIVEN_UP = """
     SELECT item, chip_id, fingerprint FROM run_failures
     WHERE stage = $stage AND NOT $retry AND NOT list_contains($passing, code)

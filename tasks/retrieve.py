@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import blake2b
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pairx_engine.photo.perceptual_hash import hash_distances, least_distances
 from pairx_engine.retrieval.near_identical import near_identical as copies_by_hash
-from pairx_engine.retrieval.topk import Block, Neighbours, PairRule, cosines, exact_top_k
+from pairx_engine.retrieval.topk import Neighbours, PairRule, cosines, exact_top_k
 from schemas import stages
 from schemas.settings import Settings
 from schemas.stages import StageFacts
@@ -24,10 +24,10 @@ from tasks.gallery import Gallery
 from tasks.job import Job, device
 from tasks.references import reference_pairs
 from tasks.shards import ShardResult, Stage, Stopwatch, commit
+from tasks.vectors import blocks_of, tensors_of
 from tasks.warehouse import Warehouse, pair_id, shard_name
 
 _QUERIES_PER_TASK = 8192
-_BLOCK = 8192
 _PAIRS_PER_FILE = 50_000
 _NEIGHBOURS_PER_FILE = 500_000
 
@@ -120,9 +120,9 @@ def _search(
 ) -> dict[str, Neighbours]:
     gallery = _kept_gallery(job.warehouse, job.prints.of("galleries"), shard.state)
     rows = np.arange(shard.first, shard.last)
-    queries = _vectors(job, gallery, rows).to(device())
+    queries = tensors_of(job, gallery, rows).to(device())
     with watch.in_engine():
-        return exact_top_k(queries, rows, lambda: _blocks(job, gallery), gallery.keys, dict(rules))
+        return exact_top_k(queries, rows, lambda: blocks_of(job, gallery), gallery.keys, dict(rules))
 
 
 def _candidates(
@@ -144,51 +144,6 @@ def _places(query: NDArray[np.int64]) -> NDArray[np.int64]:
     """Place, from 1, of each candidate of its query; a query's candidates stand together, best first."""
     first = np.flatnonzero(np.diff(query, prepend=-1))
     return np.arange(1, len(query) + 1) - np.repeat(first, np.diff(first, append=len(query)))
-
-
-def _blocks(job: Job, gallery: Gallery) -> Iterator[Block]:
-    """The gallery's vectors, file by file, gathered into blocks of a few thousand; memory stays bounded."""
-    rows: list[NDArray[np.int64]] = []
-    vectors: list[torch.Tensor] = []
-    held = 0
-    for name in sorted(job.warehouse.shards("embeddings", job.prints.embeddings)):
-        table = job.warehouse.read(
-            "embeddings", job.prints.embeddings, [name], ["photo_id", "chip_id", "embedding"]
-        )
-        keys = zip(table["photo_id"].to_pylist(), table["chip_id"].to_pylist(), strict=True)
-        at = np.array([gallery.rows.get(key, -1) for key in keys], dtype=np.int64)
-        if not (at >= 0).any():
-            continue
-        rows.append(at[at >= 0])
-        vectors.append(_matrix(table["embedding"])[torch.from_numpy(at >= 0)])
-        held += len(rows[-1])
-        if held >= _BLOCK:
-            yield np.concatenate(rows), torch.cat(vectors)
-            rows, vectors, held = [], [], 0
-    if held:
-        yield np.concatenate(rows), torch.cat(vectors)
-
-
-def _matrix(column: pa.ChunkedArray) -> torch.Tensor:
-    array = column.combine_chunks()
-    flat = array.flatten().to_numpy(zero_copy_only=False)
-    return torch.from_numpy(np.array(flat, dtype=np.float16).reshape(len(array), -1))
-
-
-def _vectors(job: Job, gallery: Gallery, rows: NDArray[np.int64]) -> torch.Tensor:
-    """Stored vectors (len(rows), D) of gallery rows, in that order."""
-    place = {int(row): i for i, row in enumerate(rows)}
-    found: torch.Tensor | None = None
-    for columns, vectors in _blocks(job, gallery):
-        mask = np.isin(columns, rows)
-        if found is None:
-            found = torch.empty(len(rows), vectors.shape[1], dtype=vectors.dtype)
-        found[torch.tensor([place[int(c)] for c in columns[mask]], dtype=torch.int64)] = vectors[
-            torch.from_numpy(mask)
-        ]
-    if found is None:
-        raise ValueError("none of these photos has an embedding")
-    return found
 
 
 def new_pairs(job: Job, gallery: Gallery, candidates: Iterable[Retrieved], stored: set[str]) -> pa.Table:
@@ -239,18 +194,11 @@ def near_identical(gallery: Gallery, rule: PairRule, limit: int) -> list[tuple[i
     return copies_by_hash(gallery.orientation_hashes, gallery.keys, rule, NEAR_IDENTICAL_BITS, limit)
 
 
-def vectors_of(job: Job, gallery: Gallery, rows: NDArray[np.int64]) -> NDArray[np.float16]:
-    """Stored embeddings (len(rows), D) of gallery rows, in that order; (0, 0) of none, whose D nobody knows."""
-    if not len(rows):
-        return np.empty((0, 0), dtype=np.float16)
-    return _vectors(job, gallery, rows).numpy()
-
-
 def _cosines(job: Job, gallery: Gallery, pairs: list[tuple[int, int]]) -> list[float]:
     if not pairs:
         return []
     rows = np.unique(np.array(pairs))
-    vectors = _vectors(job, gallery, rows)
+    vectors = tensors_of(job, gallery, rows)
     first, second = (torch.from_numpy(np.searchsorted(rows, np.array(pairs)[:, i])) for i in (0, 1))
     return [float(v) for v in cosines(vectors[first], vectors[second])]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -11,39 +11,30 @@ from typing import Any, TypeVar
 
 import torch
 
-from pairx_engine.local.evidence import LocalEvidence, local_evidence
+from pairx_engine.local.evidence import LocalEvidence
 from pairx_engine.local.features import LocalFeatures
 from pairx_engine.pair.finding import Grids, match, pair_grids, weigh
 from pairx_engine.photo.chips import Pixels
 from pairx_engine.relevance.explainer import Seen
 from schemas import stages
 from schemas.failures import Failure
-from tasks.embed import stored_features
 from tasks.finding_rows import rows_of, signal_row
 from tasks.job import Job, explainer_of, matcher_of, model_of
+from tasks.keypoints import evidence_between, local_features
 from tasks.memory import photos_at_once
 from tasks.pair_order import close_together, parts
+from tasks.pairs import Pair, Photo, photos_of
 from tasks.photo_files import SEEN_BY, VIEWS
 from tasks.shards import ShardResult, Stage, Stopwatch, chunks, commit, or_failure
 from tasks.warehouse import shard_name
 
 R = TypeVar("R")
-Photo = Mapping[str, Any]
 _MOST_PHOTOS = 2000
 """Photos in one shard. Of each a worker holds its features on the device (0.5 MB for MiewID's shape at 440 px: 152 x 28 x 28 in
 single precision), and its chip and its keypoints on the host (0.6 and 0.5 MB): 1 GB of a device at most. Of the host no more
 than `photos_at_once` allows: larger shards are scored in parts."""
 _BYTES_OF_A_KEYPOINT = 4 * (256 + 3)
 """A descriptor in single precision, as long as they get, with its place and strength."""
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A pair to score: its id and the ids of its photos."""
-
-    pair_id: str
-    photo_a: str
-    photo_b: str
 
 
 @dataclass(frozen=True)
@@ -63,12 +54,6 @@ class ScoreShard:
         """Some of the pairs, with their photos."""
         pairs = self.pairs[items]
         return replace(self, pairs=pairs, photos=photos_of(pairs, self.photos))
-
-
-def photos_of(pairs: Sequence[Pair], photos: Sequence[Photo]) -> tuple[Photo, ...]:
-    """Those of the photos that any of the pairs is of."""
-    needed = {i for p in pairs for i in (p.photo_a, p.photo_b)}
-    return tuple(photo for photo in photos if photo["photo_id"] in needed)
 
 
 def plan_score(
@@ -245,27 +230,6 @@ def _in_company(
     else:
         for photo in photos:
             yield from _in_company([photo], work, lost)
-
-
-def local_features(
-    job: Job, photos: Iterable[Photo], keypoint_shards: Iterable[str]
-) -> dict[str, LocalFeatures]:
-    """The stored features of photos' chips by photo id, from those shards; photos that have none are left out."""
-    wanted = {(p["photo_id"], p["chip_id"]) for p in photos}
-    table = job.warehouse.read(
-        "keypoints", job.prints.keypoints, keypoint_shards, photos={photo for photo, _ in wanted}
-    )
-    return {key[0]: features for key, features in stored_features(table) if key in wanted}
-
-
-def evidence_between(job: Job, a: LocalFeatures | None, b: LocalFeatures | None) -> LocalEvidence:
-    """What the job's local matcher says of two photos' stored features; nothing where either has none."""
-    if a is None or b is None:
-        return LocalEvidence(0, None, None, "no_keypoints")
-    chosen = job.settings
-    return local_evidence(
-        matcher_of(job), a, b, job.chip_size, chosen.homography, chosen.homography_threshold
-    )
 
 
 def _score(

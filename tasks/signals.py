@@ -18,21 +18,10 @@ from schemas import stages
 from schemas.failures import Failure
 from tasks.finding_rows import Row, signal_row, stored_finding
 from tasks.job import Job
-from tasks.score import evidence_between, local_features
+from tasks.keypoints import evidence_between, local_features
+from tasks.pairs import ScoredPair
 from tasks.shards import ShardResult, Stage, Stopwatch, commit, or_failure
 from tasks.warehouse import shard_name
-
-
-@dataclass(frozen=True)
-class ScoredPair:
-    """A pair whose rows lie in one score shard, `scored_in`."""
-
-    pair_id: str
-    photo_a: str
-    photo_b: str
-    chip_a: str
-    chip_b: str
-    scored_in: str
 
 
 @dataclass(frozen=True)

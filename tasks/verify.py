@@ -12,12 +12,11 @@ from schemas import stages
 from schemas.failures import Failure
 from tasks.job import Job
 from tasks.pair_order import close_together, parts
+from tasks.pairs import Pair, Photo, photos_of
 from tasks.photo_files import SEEN_BY, read_cut
-from tasks.score import Pair, photos_of
 from tasks.shards import ShardResult, Stage, Stopwatch, commit, or_failure
 from tasks.warehouse import shard_name
 
-Photo = Mapping[str, Any]
 _MOST_PHOTOS = 500
 """Photos in one shard: what is worked out of each, a megabyte, is kept for all of its pairs."""
 

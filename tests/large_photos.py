@@ -24,7 +24,7 @@ from tasks.evaluation.candidates import sweep_of
 from tasks.evaluation.faithfulness import Protocol, faithfulness_shard, plan_faithfulness
 from tasks.evaluation.sweep import plan_sweep, sweep_shard
 from tasks.job import prepare_job
-from tasks.score import Pair
+from tasks.pairs import Pair
 from tasks.shards import peak_bytes
 from tasks.warehouse import Warehouse
 from tests.small_catalogue import TINY, Stages, read_small

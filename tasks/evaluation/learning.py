@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -15,11 +15,11 @@ from pairx_engine.explanations import State, Trained, explanation_named
 from schemas import stages
 from schemas.fingerprints import fingerprint
 from tasks.job import Job, engine_of, model_of
+from tasks.pairs import Photo
 from tasks.photo_files import SEEN_BY, VIEWS
 from tasks.shards import ShardResult, Stage, Stopwatch, commit
 from tasks.warehouse import shard_name
 
-Photo = Mapping[str, Any]
 Learned = tuple[tuple[str, str], ...]
 """Methods that have learned, each with the shard of `learned` that holds what."""
 

@@ -32,8 +32,9 @@ from schemas.fingerprints import sweep_fingerprint
 from tasks.job import Job, engine_of, model_of
 from tasks.memory import photos_at_once
 from tasks.pair_order import parts
+from tasks.pairs import Pair, Photo, photos_of
 from tasks.photo_files import VIEWS
-from tasks.score import Pair, Photo, bytes_of_a_photo, photos_of, shard_of
+from tasks.score import bytes_of_a_photo, shard_of
 from tasks.shards import ShardResult, Stage, Stopwatch, chunks, commit, or_failure
 from tasks.warehouse import shard_name
 

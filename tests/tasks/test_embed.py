@@ -14,9 +14,10 @@ import torch
 from pairx_engine.photo.chips import chip_of, cut_photo, decode_photo, view_of
 from schemas.errors import AcceleratorFailure
 from tasks import embed
-from tasks.embed import embed_chips, embed_shard, plan_embed, stored_features
+from tasks.embed import embed_chips, embed_shard, plan_embed
 from tasks.ingest import ingest_shard
 from tasks.job import Job, matcher_of, model_of
+from tasks.keypoints import stored_features
 from tasks.memory import within_memory
 from tasks.photo_files import ViewCache
 from tasks.warehouse import Warehouse

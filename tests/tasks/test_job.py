@@ -16,6 +16,7 @@ from schemas.errors import AcceleratorFailure
 from schemas.tables.registry import GALLERIES
 from tasks import job as module
 from tasks import retrieve
+from tasks import vectors as vectors_module
 from tasks.gallery import Gallery
 from tasks.job import Job, device, matcher_of, model_of
 from tasks.retrieve import keep_gallery, plan_retrieve, retrieve_shard
@@ -54,7 +55,8 @@ def test_retrieval_settles_the_device_though_it_loads_no_model(
     gallery = Gallery(pa.Table.from_pylist(rows, schema=GALLERIES.schema))
     keep_gallery(job, gallery)
     vectors = torch.eye(3, 4).half() + 0.1
-    monkeypatch.setattr(retrieve, "_blocks", lambda *_: iter([(np.arange(3), vectors)]))
+    for reader in (retrieve, vectors_module):
+        monkeypatch.setattr(reader, "blocks_of", lambda *_: iter([(np.arange(3), vectors)]))
     (shard,) = plan_retrieve(gallery)
     assert len(retrieve_shard(job, shard).query) == 6
     assert settled == [torch.device("cpu")]

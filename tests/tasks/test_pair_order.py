@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.pair_order import close_together, parts
-from tasks.score import Pair
+from tasks.pairs import Pair
 
 
 def pairs_of(edges: Any) -> list[Pair]:

@@ -14,6 +14,7 @@ from pairx_engine.retrieval.topk import PairRule, PhotoKeys
 from schemas.settings import Settings
 from schemas.tables.registry import GALLERIES
 from tasks import retrieve
+from tasks import vectors as vectors_module
 from tasks.gallery import Gallery
 from tasks.job import Job
 from tasks.remaining import look
@@ -74,7 +75,7 @@ def test_the_current_view_ranks_what_brute_force_ranks(
 ) -> None:
     """Two tasks, small blocks, restrictions: through retrieval and the view, pairs are those of the definition."""
     monkeypatch.setattr(retrieve, "_QUERIES_PER_TASK", 16)
-    monkeypatch.setattr(retrieve, "_BLOCK", 8)
+    monkeypatch.setattr(vectors_module, "_BLOCK", 8)
     monkeypatch.setattr(retrieve, "_PAIRS_PER_FILE", 20)
     assert done.gallery is not None
     settings = done.job.settings.model_copy(update=rules)

@@ -15,11 +15,12 @@ from pairx_engine.pair.plausibility import plausibility
 from pairx_engine.photo.chips import chip_of
 from pairx_engine.relevance.explainer import LayerExplainer
 from tasks import score
-from tasks.embed import stored_features
 from tasks.job import Job, matcher_of, model_of
+from tasks.keypoints import stored_features
 from tasks.memory import within_memory
+from tasks.pairs import Pair
 from tasks.photo_files import ViewCache
-from tasks.score import Pair, plan_score, score_shard
+from tasks.score import plan_score, score_shard
 from tasks.shards import Stopwatch
 from tasks.warehouse import Warehouse
 from tests.small_catalogue import Stages, files_of, views_of

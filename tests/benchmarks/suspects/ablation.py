@@ -24,7 +24,7 @@ from schemas.catalogue.reader import read_catalogue
 from schemas.settings import load_settings
 from tasks.judge_evidence import CatalogueEvidence, evidence_of
 from tasks.remaining import Remaining
-from tasks.retrieve import vectors_of
+from tasks.vectors import vectors_of
 from tests.benchmarks.cases import SHARED
 from tests.benchmarks.suspects.judged import judged_views
 from tests.benchmarks.suspects.measures import average_precision

@@ -14,7 +14,7 @@ from schemas.catalogue.reader import Catalogue, read_catalogue
 from schemas.settings import load_settings
 from tasks.drawn_catalogue import Planting, write_drawn_catalogue
 from tasks.job import Job
-from tasks.score import Pair
+from tasks.pairs import Pair
 from tests.benchmarks.suspects.assess import Measured, assess
 from tests.benchmarks.suspects.copies import Extra, planted_bursts, planted_copies, source_of, write_extras
 from tests.benchmarks.suspects.judged import judge

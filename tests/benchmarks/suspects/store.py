@@ -23,6 +23,7 @@ from schemas.tables.registry import TABLES
 from tasks.embed import embed_shard, plan_embed
 from tasks.ingest import INGEST, ingest_shard, plan_ingest
 from tasks.job import Job, prepare_job
+from tasks.pairs import Pair, ScoredPair
 from tasks.remaining import RunViews, look
 from tasks.retrieve import (
     commit_neighbours,
@@ -34,9 +35,9 @@ from tasks.retrieve import (
     retrieve_shard,
 )
 from tasks.run_log import RunLog
-from tasks.score import Pair, plan_score, score_shard
+from tasks.score import plan_score, score_shard
 from tasks.shards import ShardResult, commit
-from tasks.signals import ScoredPair, plan_signals, signal_shard
+from tasks.signals import plan_signals, signal_shard
 from tasks.verify import plan_verify, verify_shard
 from tasks.warehouse import Warehouse
 

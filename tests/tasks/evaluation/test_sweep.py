@@ -16,8 +16,9 @@ from tasks.evaluation import sweep as module
 from tasks.evaluation.sweep import Sweep, SweepShard, plan_sweep, sweep_partition, sweep_shard
 from tasks.job import Job
 from tasks.memory import within_memory
+from tasks.pairs import Pair
 from tasks.photo_files import ViewCache
-from tasks.score import Pair, ScoreShard, plan_score, score_shard
+from tasks.score import ScoreShard, plan_score, score_shard
 from tasks.warehouse import Warehouse
 from tests.small_catalogue import Stages, views_of
 
