@@ -19,8 +19,8 @@ from schemas.errors import SHOWN_PER_KIND, PairxError
 from tasks.check.damage import Damage
 from tasks.check.findings import Advance, Report, check
 from tasks.check.quarantine import move_aside
-from tasks.lease import at_work
-from tasks.warehouse import Warehouse
+from tasks.store.lease import at_work
+from tasks.store.warehouse import Warehouse
 
 _OUT = Console(highlight=False, soft_wrap=True, markup=False)
 

@@ -95,7 +95,7 @@ def demo(
     workers: Annotated[int | None, typer.Option(help="Worker processes. Default: one per core.")] = None,
 ) -> None:
     """Draw a catalogue with planted errors, run the whole nightly job on it and show what it found."""
-    from flows.demo import run_demo
+    from flows.demo.run import run_demo
 
     run_demo(out, seed, top, workers)
 

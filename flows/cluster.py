@@ -132,7 +132,7 @@ def _equal(cluster: Cluster, job: Job, photos: Iterable[tuple[str, str]]) -> Abs
     if not _kind(resolve_kind(job.settings)).foreign:
         return nullcontext()
     from flows.preflight import equal_workers
-    from tasks.surroundings import readable_photo
+    from tasks.runs.surroundings import readable_photo
 
     return equal_workers(cluster, job, readable_photo(photos))
 

@@ -18,9 +18,9 @@ from schemas.catalogue.reader import Catalogue, read_catalogue
 from schemas.errors import PairxError, SettingsError
 from schemas.settings import Settings, load_settings
 from schemas.sql.files import kinds_in_words, suspect_rules
-from tasks.console import MEMORY, answer, connect_analyst, describe, prompt
-from tasks.query_results import Format, format_result
-from tasks.stoppable import TimeLimit, close, stoppable
+from tasks.sql.console import MEMORY, answer, connect_analyst, describe, prompt
+from tasks.sql.results import Format, format_result
+from tasks.sql.stoppable import TimeLimit, close, stoppable
 
 _OUT = PlainConsole()
 _ERR = PlainConsole(stderr=True)
@@ -41,7 +41,7 @@ def run_catalogue(
     settings = load_settings(toml, given)
     read = _read(catalogue, root)
     if settings.model == "embedded":
-        from tasks.run_report import EMBEDDED_NOTICE
+        from tasks.runs.report import EMBEDDED_NOTICE
 
         _ERR.print(f"note: {EMBEDDED_NOTICE}\n", style="yellow")
     if dry_run:
@@ -52,8 +52,8 @@ def run_catalogue(
     from flows.cluster import require_cluster
     from flows.server import prefect_server, require_api
     from tasks.job import prepare_job
-    from tasks.lease import at_work
-    from tasks.warehouse import Warehouse
+    from tasks.store.lease import at_work
+    from tasks.store.warehouse import Warehouse
 
     require_cluster(settings)
     place = Warehouse(warehouse)
@@ -203,8 +203,8 @@ _NEWEST = "SELECT run_id FROM current_run WHERE status = 'finished'"
 
 def newest_report(warehouse: str) -> None:
     """Address of the report of the newest finished run; `PairxError` where there is none."""
-    from tasks.pages import report_path
-    from tasks.warehouse import Warehouse
+    from tasks.pages.base import report_path
+    from tasks.store.warehouse import Warehouse
 
     with _analyst(warehouse, _NEWEST) as connection:
         rows = stoppable(connection, lambda: connection.execute(_NEWEST).fetchall(), TimeLimit())

@@ -19,7 +19,7 @@ from schemas.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from flows.evaluation import Evaluated, EvaluateOptions
-    from tasks.evaluation.results import Statistic
+    from tasks.pages.evaluation_values import Statistic
 
 _OUT = PlainConsole()
 _ERR = PlainConsole(stderr=True)
@@ -106,7 +106,7 @@ def _note(text: str) -> None:
 
 def _settings(warehouse: str, toml: Path | None, given: Mapping[str, Any], stored_photos: bool) -> Settings:
     from flows.evaluation import settings_of_newest_run
-    from tasks.warehouse import Warehouse
+    from tasks.store.warehouse import Warehouse
 
     place = Warehouse(warehouse)
     if stored_photos:
@@ -189,9 +189,9 @@ def _print_plan(read: Catalogue | None, warehouse: str, chosen: Settings, option
     from flows.cluster import worker_count
     from flows.plan import duration, measure
     from tasks.job import prepare_job
-    from tasks.remaining import look
-    from tasks.run_log import RunLog
-    from tasks.warehouse import Warehouse
+    from tasks.runs.log import RunLog
+    from tasks.runs.remaining import look
+    from tasks.store.warehouse import Warehouse
 
     job = prepare_job(Warehouse(warehouse), chosen)
     with look(job, RunLog(job).columns()) as (_, left):
@@ -220,8 +220,8 @@ def _evaluate(
     from flows.cluster import require_cluster
     from flows.server import prefect_server, require_api
     from tasks.job import prepare_job
-    from tasks.lease import at_work
-    from tasks.warehouse import Warehouse
+    from tasks.store.lease import at_work
+    from tasks.store.warehouse import Warehouse
 
     require_cluster(chosen)
     place = Warehouse(warehouse)

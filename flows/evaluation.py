@@ -30,7 +30,6 @@ from schemas.errors import PairxError
 from schemas.failures import PASSING
 from schemas.settings import PAIRS_PER_SHARD
 from schemas.stored_settings import stored_settings
-from tasks.draw import DRAW, plan_draw
 from tasks.evaluation.candidates import default_candidate, sweep_of
 from tasks.evaluation.faithfulness import (
     FAITHFULNESS,
@@ -43,22 +42,23 @@ from tasks.evaluation.faithfulness import (
 from tasks.evaluation.gather import ListedPairs, scatter_of
 from tasks.evaluation.learning import LEARN, Learned, learned_partition, plan_learning
 from tasks.evaluation.listing import LIST, list_fingerprint, list_shard_name, listed_pairs, plan_list
-from tasks.evaluation.results import Evaluation, FaithfulnessRow
 from tasks.evaluation.statistics import equal_cosine, measure, rank_outliers
 from tasks.evaluation.sweep import SWEEP, Sweep, plan_sweep, sweep_partition
-from tasks.file_record import recording
 from tasks.gallery import Gallery
 from tasks.job import Job
-from tasks.lease import Lease
+from tasks.pages.evaluation_values import Evaluation, FaithfulnessRow
 from tasks.pairs import Pair
-from tasks.remaining import RunViews
-from tasks.retrieve import Candidates, keep_gallery
-from tasks.run_log import Balance, RunLog
-from tasks.run_report import EMBEDDED_NOTICE
-from tasks.score import SCORE, plan_score
+from tasks.runs.log import Balance, RunLog
+from tasks.runs.remaining import RunViews
+from tasks.runs.report import EMBEDDED_NOTICE
 from tasks.shards import commit
-from tasks.signals import SIGNALS, plan_signals
-from tasks.warehouse import Warehouse
+from tasks.stages.draw import DRAW, plan_draw
+from tasks.stages.retrieve import Candidates, keep_gallery
+from tasks.stages.score import SCORE, plan_score
+from tasks.stages.signals import SIGNALS, plan_signals
+from tasks.store.file_record import recording
+from tasks.store.lease import Lease
+from tasks.store.warehouse import Warehouse
 
 Photos = Mapping[str, Mapping[str, Any]]
 _LISTED_OUTLIERS = 1000

@@ -22,17 +22,25 @@ from flows.stages import StageRunner
 from schemas.catalogue.reader import Catalogue, read_catalogue
 from schemas.errors import PairxError
 from schemas.settings import load_settings
-from tasks.draw import DRAW, plan_draw
-from tasks.embed import EMBED, plan_embed
-from tasks.file_record import recording
-from tasks.flag import flag
 from tasks.gallery import Gallery
-from tasks.ingest import INGEST, plan_ingest, withdraw, withdrawn_rows
 from tasks.job import Job, prepare_job
-from tasks.judge import KEPT, READ, judge
-from tasks.lease import Lease, at_work
-from tasks.remaining import BEFORE_JUDGING, RunViews
-from tasks.retrieve import (
+from tasks.runs.log import (
+    Balance,
+    RunLog,
+    StageLog,
+    balances,
+    balances_with_outside,
+    refuse_all_failed,
+    unchanged,
+)
+from tasks.runs.remaining import BEFORE_JUDGING, RunViews
+from tasks.runs.report import write_report
+from tasks.stages.draw import DRAW, plan_draw
+from tasks.stages.embed import EMBED, plan_embed
+from tasks.stages.flag import flag
+from tasks.stages.ingest import INGEST, plan_ingest, withdraw, withdrawn_rows
+from tasks.stages.judge import KEPT, READ, judge
+from tasks.stages.retrieve import (
     RETRIEVE,
     Retrieved,
     commit_neighbours,
@@ -42,21 +50,13 @@ from tasks.retrieve import (
     new_pairs,
     plan_retrieve,
 )
-from tasks.run_log import (
-    Balance,
-    RunLog,
-    StageLog,
-    balances,
-    balances_with_outside,
-    refuse_all_failed,
-    unchanged,
-)
-from tasks.run_report import write_report
-from tasks.score import SCORE, plan_score
-from tasks.signals import SIGNALS, plan_signals
-from tasks.snapshot import earlier_snapshots, remove_old_snapshots
-from tasks.verify import VERIFY, plan_verify
-from tasks.warehouse import Warehouse
+from tasks.stages.score import SCORE, plan_score
+from tasks.stages.signals import SIGNALS, plan_signals
+from tasks.stages.verify import VERIFY, plan_verify
+from tasks.store.file_record import recording
+from tasks.store.lease import Lease, at_work
+from tasks.store.snapshot import earlier_snapshots, remove_old_snapshots
+from tasks.store.warehouse import Warehouse
 
 
 @dataclass(frozen=True)

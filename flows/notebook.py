@@ -20,11 +20,11 @@ from pairx_engine.engine import Engine, ExplainedPair
 from pairx_engine.explanations import Trained, explanation_named
 from pairx_engine.photo.chips import Box
 from schemas.settings import load_settings
-from tasks.console import connect_analyst as open_warehouse
 from tasks.evaluation.learning import newest_state
 from tasks.job import device, prepare_job, recipe_of
 from tasks.photo_files import cut_of_file
-from tasks.warehouse import Warehouse
+from tasks.sql.console import connect_analyst as open_warehouse
+from tasks.store.warehouse import Warehouse
 
 __all__ = ["ExplainedPair", "explain", "open_warehouse"]
 

@@ -18,14 +18,14 @@ from schemas.catalogue.reader import Catalogue
 from schemas.settings import Settings
 from schemas.stages import JUDGE
 from schemas.thresholds import FEW_COPIES
-from tasks.embed import EMBED, plan_embed
-from tasks.ingest import INGEST, plan_ingest
 from tasks.job import Job, explainer_of, matcher_of, model_of, prepare_job
-from tasks.remaining import look
-from tasks.run_log import RunLog
-from tasks.score import SCORE
-from tasks.verify import VERIFY
-from tasks.warehouse import Warehouse
+from tasks.runs.log import RunLog
+from tasks.runs.remaining import look
+from tasks.stages.embed import EMBED, plan_embed
+from tasks.stages.ingest import INGEST, plan_ingest
+from tasks.stages.score import SCORE
+from tasks.stages.verify import VERIFY
+from tasks.store.warehouse import Warehouse
 
 _PARTNERS = 4
 _DISTINCT = 0.55

@@ -14,7 +14,7 @@ from flows.cluster_kinds import GPU, Cluster, Device, client_of
 from flows.shard_tasks import end_process
 from schemas.errors import PairxError
 from tasks.job import Job
-from tasks.surroundings import SAME_VERSIONS, Fact, Sight, token_in, versions
+from tasks.runs.surroundings import SAME_VERSIONS, Fact, Sight, token_in, versions
 
 _TO_ANSWER, _TO_LOOK = 30.0, 180.0
 """Seconds in which a worker must say that it is there; and in which it has imported what computes, loaded the model and read a photo. A

@@ -24,7 +24,7 @@ from tasks.job import Job
 from tasks.memory import within_memory
 from tasks.photo_files import refusing_photos
 from tasks.shards import Divisible, ShardResult, Stage
-from tasks.written import hearing
+from tasks.store.written import hearing
 
 _DEVICE_FAILED, _TIMED_OUT = 70, 75
 """Exit status of a worker process whose device died, or whose shard took too long: an internal software error, and a temporary

@@ -16,9 +16,9 @@ from flows.shard_runner import running_on
 from flows.shard_tasks import Work, ended_its_workers, process_shard
 from schemas.errors import PairxError
 from tasks.job import Job
-from tasks.run_log import Balance, StageLog
+from tasks.runs.log import Balance, StageLog
 from tasks.shards import Divisible, ShardResult, Stage
-from tasks.written import pass_on
+from tasks.store.written import pass_on
 
 S = TypeVar("S")
 R = TypeVar("R", bound=ShardResult)

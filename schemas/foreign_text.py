@@ -5,7 +5,7 @@
   before it, which spreadsheets understand as "this is text". Numbers stay as they are, also as a photo's id or an animal's
   name. The reader of catalogues takes that apostrophe away again (`restored`), so that what was written as CSV reads as it was.
 
-Pages have their own guard, `tasks.pages`; SQL gets texts as parameters alone.
+Pages have their own guard, `tasks.pages.base`; SQL gets texts as parameters alone.
 """
 
 from __future__ import annotations

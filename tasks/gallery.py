@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pairx_engine.photo.perceptual_hash import orientations_or_upright
 from pairx_engine.retrieval.topk import PhotoKeys
-from tasks.warehouse import shard_name
+from tasks.store.warehouse import shard_name
 
 
 @dataclass(frozen=True, eq=False)

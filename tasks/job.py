@@ -21,7 +21,7 @@ from schemas.errors import AcceleratorFailure
 from schemas.fingerprints import Fingerprints, fingerprints
 from schemas.paths import local_path
 from schemas.settings import Settings
-from tasks.warehouse import Warehouse
+from tasks.store.warehouse import Warehouse
 
 READER = {"decoder": DECODER, "convention": CONVENTION, "hash": "difference-64"}
 _CPU_BATCH, _GPU_BATCH = 8, 64

@@ -23,8 +23,8 @@ from schemas.failures import Failure, FailureCode
 from schemas.stages import ALWAYS, StageFacts
 from schemas.tables.registry import TABLES
 from tasks.job import Job, device_kind
-from tasks.shard_files import Rows
-from tasks.written import Written
+from tasks.store.shard_files import Rows
+from tasks.store.written import Written
 
 T = TypeVar("T")
 S = TypeVar("S")

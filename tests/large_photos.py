@@ -26,7 +26,7 @@ from tasks.evaluation.sweep import plan_sweep, sweep_shard
 from tasks.job import prepare_job
 from tasks.pairs import Pair
 from tasks.shards import peak_bytes
-from tasks.warehouse import Warehouse
+from tasks.store.warehouse import Warehouse
 from tests.small_catalogue import TINY, Stages, read_small
 
 _KINDS = 4

@@ -12,21 +12,22 @@ import duckdb
 import numpy as np
 import pytest
 
+from flows.demo.catalogue import Planting, write_drawn_catalogue
 from schemas.catalogue.reader import Catalogue, read_catalogue
 from schemas.settings import Settings
 from schemas.sql.files import view_files
 from schemas.tables.registry import TABLES
 from schemas.views.install import install_views
-from tasks.draw import DrawShard, draw_shard, plan_draw
-from tasks.drawn_catalogue import Planting, write_drawn_catalogue
-from tasks.embed import EmbedShard, embed_shard, plan_embed
-from tasks.flag import flag
 from tasks.gallery import Gallery
-from tasks.ingest import IngestShard, ingest_shard, plan_ingest
 from tasks.job import Job, prepare_job
-from tasks.judge import judge
-from tasks.remaining import look
-from tasks.retrieve import (
+from tasks.runs.log import RunLog
+from tasks.runs.remaining import look
+from tasks.stages.draw import DrawShard, draw_shard, plan_draw
+from tasks.stages.embed import EmbedShard, embed_shard, plan_embed
+from tasks.stages.flag import flag
+from tasks.stages.ingest import IngestShard, ingest_shard, plan_ingest
+from tasks.stages.judge import judge
+from tasks.stages.retrieve import (
     commit_neighbours,
     commit_pairs,
     keep_gallery,
@@ -35,10 +36,9 @@ from tasks.retrieve import (
     plan_retrieve,
     retrieve_shard,
 )
-from tasks.run_log import RunLog
-from tasks.score import ScoreShard, plan_score, score_shard
-from tasks.verify import VerifyShard, plan_verify, verify_shard
-from tasks.warehouse import Warehouse
+from tasks.stages.score import ScoreShard, plan_score, score_shard
+from tasks.stages.verify import VerifyShard, plan_verify, verify_shard
+from tasks.store.warehouse import Warehouse
 
 ANIMALS = {"spots": 2, "stripes": 2, "blotches": 2}
 PLANTING = Planting(wrong_name_share=0.06, unknown_share=0.06, copies=1, duplicates=1, broken=6)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas.tables.registry import TABLES
-from tasks.shard_files import encode
+from tasks.store.shard_files import encode
 
 Deed = Callable[[Path, Path], Path]
 """Done to a warehouse's root, with the root of another one at hand; returns the file to be named."""

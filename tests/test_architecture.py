@@ -37,27 +37,53 @@ MUST_NOT_IMPORT = {
     "tasks": {"prefect", "prefect_dask", "dask", "distributed", "dask_cuda"},
     "flows": set(),
 }
-ROOMS_OF_THE_ENGINE = (
-    "errors",
-    "registry",
-    "device",
-    "photo",
-    "models",
-    "retrieval",
-    "relevance",
-    "local",
-    "pair",
-    "copies",
-    "explanations",
-    "faithfulness",
-    "figure",
-    "judgement",
-    "evaluation",
-    "engine",
-    "toy",
-)
-"""Folders and single modules of the engine: each imports only those before it."""
-TOYS = {"pairx_engine.toy": ("tasks.drawn_catalogue",)}
+ROOMS = {
+    "pairx_engine": (
+        *(
+            "errors",
+            "registry",
+            "device",
+            "photo",
+            "models",
+            "retrieval",
+            "relevance",
+            "local",
+            "pair",
+            "copies",
+        ),
+        *("explanations", "faithfulness", "figure", "judgement", "evaluation", "engine", "toy"),
+    ),
+    "schemas": (
+        *(
+            "errors",
+            "failures",
+            "foreign_text",
+            "thresholds",
+            "paths",
+            "storage_errors",
+            "storage",
+            "setting",
+            "settings",
+        ),
+        *("stored_settings", "stages", "sql", "catalogue", "tables", "fingerprints", "views"),
+    ),
+    "tasks": (
+        *(
+            "offers",
+            "memory",
+            "pairs",
+            "pair_order",
+            "finding_rows",
+            "store",
+            "gallery",
+            "job",
+            "photo_files",
+        ),
+        *("keypoints", "vectors", "shards", "sql", "pages", "runs", "check", "stages", "evaluation"),
+    ),
+}
+"""Folders and single modules of each package: a room imports only those before it."""
+TOYS = {"pairx_engine.toy": ("flows.demo.catalogue",)}
 """What only a demonstration needs, and who may import it."""
 HEAVY = {"torch", "timm", "kornia", "zennit", "cv2", "prefect", "distributed", "dask", "matplotlib"}
 """What the command line must start without."""
@@ -127,7 +153,7 @@ def cycle(graph):
 def test_there_are_modules_to_look_at():
     assert {name.split(".")[0] for name in PATHS} == set(PACKAGES)
     assert "torch" in imports("pairx_engine.relevance.explainer")
-    assert "tasks.warehouse" in imports("flows.commands") - imports("flows.commands", at_start=True)
+    assert "tasks.store.warehouse" in imports("flows.commands") - imports("flows.commands", at_start=True)
     assert cycle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c"]
 
 
@@ -152,15 +178,29 @@ def room(name):
     return ".".join(name.split(".")[:2])
 
 
-def test_the_rooms_of_the_engine_have_an_order():
-    order = [f"pairx_engine.{name}" for name in ROOMS_OF_THE_ENGINE]
-    inside = [name for name in PATHS if name.startswith("pairx_engine.")]
+@pytest.mark.parametrize("package", ROOMS)
+def test_rooms_have_an_order(package):
+    order = [f"{package}.{name}" for name in ROOMS[package]]
+    inside = [name for name in PATHS if name.startswith(f"{package}.")]
     assert {room(name) for name in inside} == set(order)
     for name in inside:
         before = set(order[: order.index(room(name)) + 1])
-        assert {n for n in imports(name) if within(n, ["pairx_engine"]) and room(n) not in before} == set(), (
+        assert {n for n in imports(name) if n.startswith(f"{package}.") and room(n) not in before} == set(), (
             name
         )
+
+
+def test_stages_do_not_know_each_other():
+    inside = [name for name in PATHS if within(name, ["tasks.stages"])]
+    stages = {name for name in inside if "= Stage.of(" in PATHS[name].read_text(encoding="utf-8")}
+    assert {f"tasks.stages.{name}" for name in ("ingest", "embed", "score", "draw")} < stages
+    assert {name: found for name in stages if (found := imports(name) & (stages - {name}))} == {}
+
+
+def test_pages_know_values():
+    for name in PATHS:
+        if within(name, ["tasks.pages"]):
+            assert not {n.split(".")[0] for n in imports(name)} & {"duckdb", "pyarrow", "fsspec"}, name
 
 
 def test_toys_are_for_the_demonstration():

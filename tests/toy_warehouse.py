@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tasks.warehouse import Warehouse, pair_id, shard_name
+from tasks.store.warehouse import Warehouse, pair_id, shard_name
 
 FINGERPRINTS = {
     "photos": "00a1",

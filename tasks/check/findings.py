@@ -20,8 +20,8 @@ from tasks.check.one_file import UNREADABLE, Expected, damage_of, expected_of, o
 from tasks.check.records import Vouching, read_record
 from tasks.check.snapshot_files import SnapshotPlaces, not_what_shards_show, views_of_newest_run
 from tasks.check.sound import Sound
-from tasks.warehouse import REPLACED, Warehouse
-from tasks.written import digest_of
+from tasks.store.warehouse import REPLACED, Warehouse
+from tasks.store.written import digest_of
 
 OF_FOOTERS = (one_file.newer, one_file.footer, one_file.columns)
 """Questions to a file whose footer could be read; the first that finds something is the last that is asked."""

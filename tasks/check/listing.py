@@ -8,8 +8,8 @@ from pathlib import PurePosixPath
 
 from schemas.tables.registry import TABLES
 from schemas.views.snapshots import SNAPSHOTS, view_of_file
-from tasks.shard_files import SUFFIX
-from tasks.warehouse import Warehouse, is_name
+from tasks.store.shard_files import SUFFIX
+from tasks.store.warehouse import Warehouse, is_name
 
 REPORTS = "reports"
 """Folder of the pages that runs leave."""

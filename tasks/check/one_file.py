@@ -15,7 +15,7 @@ from schemas.errors import WarehouseError
 from schemas.tables.registry import TABLES
 from tasks.check.damage import Damage, cure_of
 from tasks.check.listing import StoredFile
-from tasks.shard_files import check_version, encode_rows, footer_of
+from tasks.store.shard_files import check_version, encode_rows, footer_of
 
 UNREADABLE = (pa.ArrowException, OSError, UnicodeDecodeError)
 """What reading damaged Parquet raises."""

@@ -13,8 +13,8 @@ from schemas.tables.registry import FINGERPRINTS, TABLES
 from tasks.check.damage import Damage
 from tasks.check.listing import Listing, StoredFile, placed
 from tasks.check.sound import Sound
-from tasks.file_record import keep_record
-from tasks.warehouse import Warehouse
+from tasks.store.file_record import keep_record
+from tasks.store.warehouse import Warehouse
 
 QUARANTINE = "quarantine"
 """Folder below the root that files are moved to, under the paths that they had; nobody reads it."""

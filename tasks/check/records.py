@@ -13,8 +13,8 @@ from schemas.tables.files import FILES_PARTITION
 from tasks.check.damage import Damage, cure_of
 from tasks.check.listing import Listing, StoredFile
 from tasks.check.one_file import UNREADABLE, damage_of
-from tasks.file_record import record_name
-from tasks.warehouse import REPLACED, Warehouse
+from tasks.store.file_record import record_name
+from tasks.store.warehouse import REPLACED, Warehouse
 
 _MAY_GO = ("current", "reports")
 """Folders whose files may be deleted by anybody: runs remove old snapshots themselves."""

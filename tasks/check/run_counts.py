@@ -60,7 +60,7 @@ def unbalanced(
 
     The connection has its views.
     """
-    from tasks.run_log import balances  # beside the run's own log lies all that a run needs, torch too
+    from tasks.runs.log import balances  # beside the run's own log lies all that a run needs, torch too
 
     if any(run > newest["run_id"] for run in (*record.runs, *killed, record.moved_at)):
         return

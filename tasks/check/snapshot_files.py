@@ -16,7 +16,7 @@ from tasks.check.damage import MOVE_AND_RUN, Damage
 from tasks.check.listing import StoredFile
 from tasks.check.one_file import Expected
 from tasks.check.sound import Sound
-from tasks.shard_files import snapshot_footer_of
+from tasks.store.shard_files import snapshot_footer_of
 
 _COUNTED = ("photos", "pairs", "failures")
 """Views that the sums of a run are counted in."""

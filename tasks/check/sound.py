@@ -11,10 +11,10 @@ import duckdb
 
 from schemas.storage import Stored
 from schemas.views.install import install_stored_views
-from tasks.cached_files import CachedFiles
 from tasks.check.listing import Listing, StoredFile
-from tasks.inventory import addresses
-from tasks.warehouse import Warehouse
+from tasks.store.cached_files import CachedFiles
+from tasks.store.inventory import addresses
+from tasks.store.warehouse import Warehouse
 
 _MEMORY = "2GB"
 

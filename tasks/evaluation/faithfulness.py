@@ -18,11 +18,11 @@ from schemas import stages
 from schemas.failures import Failure
 from schemas.fingerprints import fingerprint
 from tasks.evaluation.learning import Learned, state_of
-from tasks.evaluation.results import FaithfulnessRow
 from tasks.job import Job, model_of
+from tasks.pages.evaluation_values import FaithfulnessRow
 from tasks.photo_files import SEEN_BY, VIEWS
 from tasks.shards import ShardResult, Stage, Stopwatch, chunks, commit, or_failure
-from tasks.warehouse import shard_name
+from tasks.store.warehouse import shard_name
 
 _PAIRS_PER_SHARD = 2
 

@@ -23,10 +23,10 @@ from pairx_engine.relevance.presets import PRESETS
 from schemas.errors import PairxError
 from schemas.foreign_text import printable
 from schemas.settings import Settings, load_settings
-from tasks.csv_text import csv_lines
-from tasks.evaluation.page import render_evaluation
-from tasks.evaluation.results import SCORES, Evaluation, Statistic
-from tasks.shard_files import put_in_place
+from tasks.pages.evaluation import render_evaluation
+from tasks.pages.evaluation_values import SCORES, Evaluation, Statistic
+from tasks.sql.csv_text import csv_lines
+from tasks.store.shard_files import put_in_place
 
 _TEXTS, _COUNTS = pa.string(), pa.int64()
 STATISTICS = pa.schema(

@@ -10,13 +10,13 @@ import numpy as np
 import pyarrow as pa
 
 from pairx_engine.figure import score_line
-from tasks.evaluation.results import ALL_SCORES, OWN_SCORES, SCORES, Outlier
 from tasks.evaluation.statistics import ScoredList
 from tasks.job import Job
+from tasks.pages.evaluation_values import ALL_SCORES, OWN_SCORES, SCORES, Outlier
+from tasks.pages.scatter import ReportScatter
 from tasks.pairs import DrawItem, Pair, ScoredPair
 from tasks.photo_files import SEEN_BY
-from tasks.remaining import unscored_among, without_signals_among
-from tasks.report_scatter import ReportScatter
+from tasks.runs.remaining import unscored_among, without_signals_among
 
 _SCORED = """
     SELECT * FROM run_scores WHERE layer = $layer

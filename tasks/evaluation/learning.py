@@ -18,7 +18,7 @@ from tasks.job import Job, engine_of, model_of
 from tasks.pairs import Photo
 from tasks.photo_files import SEEN_BY, VIEWS
 from tasks.shards import ShardResult, Stage, Stopwatch, commit
-from tasks.warehouse import shard_name
+from tasks.store.warehouse import shard_name
 
 Learned = tuple[tuple[str, str], ...]
 """Methods that have learned, each with the shard of `learned` that holds what."""

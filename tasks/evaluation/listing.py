@@ -21,9 +21,9 @@ from schemas.fingerprints import fingerprint
 from schemas.tables.registry import TABLES
 from tasks.gallery import Gallery
 from tasks.job import Job
-from tasks.retrieve import Candidates, RetrieveShard, nearest, pair_rules, plan_retrieve
 from tasks.shards import Stage
-from tasks.warehouse import pair_id, shard_name
+from tasks.stages.retrieve import Candidates, RetrieveShard, nearest, pair_rules, plan_retrieve
+from tasks.store.warehouse import pair_id, shard_name
 
 
 @dataclass(frozen=True)

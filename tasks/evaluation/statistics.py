@@ -22,7 +22,7 @@ from pairx_engine.evaluation.separation import (
     auc_at_equal_cosine,
     separation,
 )
-from tasks.evaluation.results import SCORES, Outlier, Statistic
+from tasks.pages.evaluation_values import SCORES, Outlier, Statistic
 
 Values = NDArray[np.float64]
 MOST_COSINES, PAIRS_PER_COSINE = 40, 20

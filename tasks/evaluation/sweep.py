@@ -34,9 +34,9 @@ from tasks.memory import photos_at_once
 from tasks.pair_order import parts
 from tasks.pairs import Pair, Photo, photos_of
 from tasks.photo_files import VIEWS
-from tasks.score import bytes_of_a_photo, shard_of
 from tasks.shards import ShardResult, Stage, Stopwatch, chunks, commit, or_failure
-from tasks.warehouse import shard_name
+from tasks.stages.score import bytes_of_a_photo, shard_of
+from tasks.store.warehouse import shard_name
 
 
 @dataclass(frozen=True)

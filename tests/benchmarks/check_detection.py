@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 
 from tasks.check.findings import Look, of_files, of_listing, of_rows
 from tasks.check.records import Record, Vouching
-from tasks.warehouse import Warehouse
+from tasks.store.warehouse import Warehouse
 from tests.tampering import TAMPERINGS
 
 CHECKS = ("check", "without a record", "--quick")

@@ -25,10 +25,10 @@ from schemas.settings import load_settings
 from schemas.tables.signals import SIGNALS
 from tasks.evaluation.statistics import equal_cosine
 from tasks.job import prepare_job
-from tasks.remaining import look
-from tasks.run_log import RunLog
-from tasks.signals import plan_signals, signal_rows
-from tasks.warehouse import Warehouse
+from tasks.runs.log import RunLog
+from tasks.runs.remaining import look
+from tasks.stages.signals import plan_signals, signal_rows
+from tasks.store.warehouse import Warehouse
 
 STORED = ("n_matches", "match_coverage", "inverted_residual_mean", "n_inliers", "n_local_matches")
 NAMES = tuple(f.name for f in SIGNALS.schema if f.name not in ("pair_id", "photo_a", "photo_b", "layer"))

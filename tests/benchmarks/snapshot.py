@@ -25,9 +25,9 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.views.install import RUN_COLUMNS, Views
-from tasks.console import connect_analyst
-from tasks.snapshot import write_snapshot
-from tasks.warehouse import Warehouse, pair_id
+from tasks.sql.console import connect_analyst
+from tasks.store.snapshot import write_snapshot
+from tasks.store.warehouse import Warehouse, pair_id
 
 PRINTS = {
     f"{name}_fingerprint": "f"

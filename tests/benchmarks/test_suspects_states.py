@@ -8,7 +8,7 @@ import pytest
 from schemas.fingerprints import Fingerprints
 from schemas.settings import Settings
 from tasks.job import Job
-from tasks.warehouse import Warehouse
+from tasks.store.warehouse import Warehouse
 from tests.benchmarks.suspects.assess import BEFORE, JUDGEMENT, SUSPECTS, assess, is_error
 from tests.benchmarks.suspects.before import ranked_before
 from tests.benchmarks.suspects.copies import Extra, Source

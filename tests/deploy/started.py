@@ -193,7 +193,7 @@ def _tool(name: str) -> str | None:
 
 def catalogue(folder: Path) -> Path:
     """A small drawn catalogue that everyone may read."""
-    from tasks.drawn_catalogue import Planting, write_drawn_catalogue
+    from flows.demo.catalogue import Planting, write_drawn_catalogue
 
     write_drawn_catalogue(folder, 3, {"spots": 1, "stripes": 1}, Planting(0, 0, 0, 0, 0))
     listed = (folder / "metadata.csv").read_text(encoding="utf-8").splitlines()

@@ -15,7 +15,7 @@ from tests.small_catalogue import small_catalogue, temporary
 
 if TYPE_CHECKING:
     from flows.nightly import RunSummary
-    from tasks.warehouse import Warehouse
+    from tasks.store.warehouse import Warehouse
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -55,7 +55,7 @@ class Finished:
 
     def copy(self, folder: Path) -> Warehouse:
         """A warehouse with the same files."""
-        from tasks.warehouse import Warehouse
+        from tasks.store.warehouse import Warehouse
 
         return Warehouse(str(shutil.copytree(self.warehouse.root, folder)))
 
@@ -70,7 +70,7 @@ class Finished:
 @pytest.fixture(scope="session")
 def undisturbed(small: Path, scheduler: str, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """The small catalogue in one go; read only."""
-    from tasks.warehouse import Warehouse
+    from tasks.store.warehouse import Warehouse
     from tests.flows.running import run_flow
 
     warehouse = Warehouse(str(tmp_path_factory.mktemp("undisturbed") / "w"))

@@ -17,8 +17,8 @@ from typing import Any
 from flows.nightly import RunOptions, RunSummary, run
 from schemas.settings import Settings
 from tasks.job import prepare_job
-from tasks.lease import at_work
-from tasks.warehouse import Warehouse
+from tasks.store.lease import at_work
+from tasks.store.warehouse import Warehouse
 from tests.small_catalogue import TINY, read_small
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -18,7 +18,7 @@ import pytest
 from flows.cluster import dask_cluster, require_cluster, worker_count
 from schemas.errors import PairxError, SettingsError
 from schemas.settings import Settings
-from tasks.warehouse import Warehouse
+from tasks.store.warehouse import Warehouse
 from tests.flows.conftest import Finished
 from tests.flows.running import REPOSITORY, run_flow
 from tests.small_catalogue import assert_same_rows

@@ -88,7 +88,7 @@ def die_in_the_third_pair(marker: str) -> int:
     """Runs in a worker: from now on the third pair that it scores finds the device dead. Returns the process id."""
     import os
 
-    from tasks import score
+    from tasks.stages import score
 
     evidence, pairs = score.evidence_between, iter(range(1_000_000))
 

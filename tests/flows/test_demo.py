@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from flows import demo
-from flows.demo import Truth, run_demo
+from flows.demo import run as demo
+from flows.demo.run import Truth, run_demo
 from schemas.errors import PairxError
 from tests.flows.conftest import Finished
 

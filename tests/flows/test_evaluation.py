@@ -24,12 +24,12 @@ from schemas.catalogue.reader import Catalogue, read_catalogue
 from schemas.errors import PairxError
 from schemas.settings import Settings, load_settings
 from tasks.check.findings import check
-from tasks.console import connect_analyst
 from tasks.evaluation.faithfulness import Protocol
-from tasks.evaluation.results import ALL_SCORES, OWN_SCORES
 from tasks.job import prepare_job
-from tasks.lease import at_work
-from tasks.warehouse import Warehouse
+from tasks.pages.evaluation_values import ALL_SCORES, OWN_SCORES
+from tasks.sql.console import connect_analyst
+from tasks.store.lease import at_work
+from tasks.store.warehouse import Warehouse
 from tests.flows.conftest import Finished
 from tests.small_catalogue import TINY, rewrite
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from distributed import Client
 
-from tasks.warehouse import Warehouse
+from tasks.store.warehouse import Warehouse
 from tests.flows.conftest import Finished
 from tests.flows.dask_processes import Site, changed_source
 from tests.flows.running import PAIRX, Command, command_line, run_arguments

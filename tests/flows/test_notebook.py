@@ -13,7 +13,7 @@ from PIL import Image
 from flows.notebook import ExplainedPair, explain, open_warehouse
 from pairx_engine.errors import EngineError, PhotoError
 from schemas.errors import SettingsError
-from tasks.console import connect_analyst
+from tasks.sql.console import connect_analyst
 
 HOW = {"layers": ("backbone.blocks.3",), "n_pixel_maps": 2}
 

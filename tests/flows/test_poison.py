@@ -17,7 +17,7 @@ from distributed import Client, WorkerPlugin
 from flows import stages
 from flows.stages import Try
 from tasks.check.findings import check
-from tasks.warehouse import Warehouse
+from tasks.store.warehouse import Warehouse
 from tests.flows.running import run_flow, shards_of
 from tests.small_catalogue import rewrite, rows_of
 
@@ -95,9 +95,9 @@ def test_parts_of_a_try_are_in_order_and_have_their_share_of_the_time() -> None:
 @pytest.mark.parametrize(
     ("module", "deed", "stage"),
     [
-        pytest.param("tasks.ingest", "die", "ingest", marks=pytest.mark.slow),
+        pytest.param("tasks.stages.ingest", "die", "ingest", marks=pytest.mark.slow),
         pytest.param("tasks.photo_files", "die", "embed", marks=pytest.mark.slow),
-        pytest.param("tasks.ingest", "hang", "ingest", marks=pytest.mark.slow),
+        pytest.param("tasks.stages.ingest", "hang", "ingest", marks=pytest.mark.slow),
     ],
 )
 def test_one_photo_that_ends_its_workers_fails_alone(

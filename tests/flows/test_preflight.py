@@ -20,7 +20,7 @@ from flows.preflight import equal_workers
 from schemas.errors import PairxError, SettingsError
 from schemas.settings import Settings
 from tasks.job import Job, prepare_job
-from tasks.warehouse import Warehouse
+from tasks.store.warehouse import Warehouse
 from tests.small_catalogue import TINY
 
 
@@ -70,14 +70,14 @@ def test_a_worker_like_this_process_passes_and_every_later_one_is_looked_at(
 
 def test_a_worker_with_other_versions_is_refused_with_both(cluster: Cluster, job: Job) -> None:
     def change() -> None:
-        from tasks import surroundings
+        from tasks.runs import surroundings
 
         surroundings._kept = surroundings._version, surroundings.source  # type: ignore[attr-defined]
         surroundings._version = lambda package: "0.1" if package == "timm" else surroundings._kept[0](package)  # type: ignore[attr-defined]
         surroundings.source = lambda: "cafe"  # type: ignore[assignment]
 
     def undo() -> None:
-        from tasks import surroundings
+        from tasks.runs import surroundings
 
         surroundings._version, surroundings.source = surroundings._kept  # type: ignore[attr-defined]
 
@@ -93,15 +93,18 @@ def test_a_worker_without_this_package_is_refused(cluster: Cluster, job: Job) ->
     def change() -> None:
         import sys
 
-        sys.modules["kept"], sys.modules["tasks.surroundings"] = sys.modules["tasks.surroundings"], None  # type: ignore[assignment]
+        sys.modules["kept"], sys.modules["tasks.runs.surroundings"] = (
+            sys.modules["tasks.runs.surroundings"],
+            None,
+        )  # type: ignore[assignment]
 
     def undo() -> None:
         import sys
 
-        sys.modules["tasks.surroundings"] = sys.modules.pop("kept")
+        sys.modules["tasks.runs.surroundings"] = sys.modules.pop("kept")
 
     with (
-        in_worker(cluster, lambda: __import__("tasks.surroundings"), lambda: None),
+        in_worker(cluster, lambda: __import__("tasks.runs.surroundings"), lambda: None),
         in_worker(cluster, change, undo),
     ):
         assert "this package is not there" in refused(cluster, job)
@@ -132,12 +135,12 @@ def test_a_worker_that_loads_another_model_is_refused(cluster: Cluster, job: Job
         def other(asked: Any, on: str) -> Any:
             return type("Engine", (), {"model": Other.model, "matcher": job._kept(asked, on).matcher})()  # type: ignore[attr-defined]
 
-        __import__("tasks.surroundings").surroundings.engine_on = other
+        __import__("tasks.runs.surroundings").surroundings.engine_on = other
 
     def undo() -> None:
         from tasks import job
 
-        __import__("tasks.surroundings").surroundings.engine_on = job._kept  # type: ignore[attr-defined]
+        __import__("tasks.runs.surroundings").surroundings.engine_on = job._kept  # type: ignore[attr-defined]
 
     with in_worker(cluster, change, undo):
         said = refused(cluster, job)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tasks.warehouse import Warehouse
+from tasks.store.warehouse import Warehouse
 from tests.flows.running import environment
 from tests.toy_warehouse import Photo, Toy
 

@@ -24,9 +24,9 @@ def measure(task: Task, findings: Findings) -> None:
 
 
 def _embeddings(task: Task, findings: Findings) -> None:
-    from tasks.embed import embed_chips
     from tasks.job import model_of, prepare_job
-    from tasks.warehouse import Warehouse
+    from tasks.stages.embed import embed_chips
+    from tasks.store.warehouse import Warehouse
 
     work = workload(task)
     findings.note(work.title)

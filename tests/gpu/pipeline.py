@@ -123,6 +123,6 @@ def _run(task: Task, name: str, cluster: str, device: str, workers: int) -> Path
 
 
 def _open(path: Path) -> Any:
-    from tasks.warehouse import Warehouse
+    from tasks.store.warehouse import Warehouse
 
     return Warehouse(str(path))

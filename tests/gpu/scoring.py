@@ -71,8 +71,8 @@ def _pairs(task: Task, findings: Findings, name: str, rate: float) -> None:
 def _pipeline(task: Task, findings: Findings, work: Workload, precision: str) -> None:
     """The score stage in this process: photos read from files, keypoints, matcher and Parquet included."""
     from schemas.catalogue.reader import read_catalogue
-    from tasks.score import plan_score, score_shard
-    from tasks.warehouse import Warehouse
+    from tasks.stages.score import plan_score, score_shard
+    from tasks.store.warehouse import Warehouse
     from tests.small_catalogue import Stages, look
 
     metadata, root = cow_catalogue(task, *((2, 3) if task.small else (7, 6)))

@@ -18,8 +18,8 @@ from pairx_engine.figure import FigureInput, FigureSide, draw_figure
 from schemas.catalogue.reader import read_catalogue
 from schemas.errors import CatalogueError
 from schemas.foreign_text import restored
-from tasks.pages import page_environment
-from tasks.query_results import format_result
+from tasks.pages.base import page_environment
+from tasks.sql.results import format_result
 from tests.hostile.conftest import Said
 
 NAMES = [

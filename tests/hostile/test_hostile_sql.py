@@ -10,10 +10,10 @@ import duckdb
 import pytest
 
 from schemas.errors import PairxError
-from tasks.console import connect_analyst, run_query
-from tasks.query_results import pieces
-from tasks.stoppable import TimeLimit, close
-from tasks.warehouse import Warehouse
+from tasks.sql.console import connect_analyst, run_query
+from tasks.sql.results import pieces
+from tasks.sql.stoppable import TimeLimit, close
+from tasks.store.warehouse import Warehouse
 from tests.toy_warehouse import Pair, Photo, Toy
 
 LONGEST = 3.0

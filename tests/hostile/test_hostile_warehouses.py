@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.shard_files import footer_of
-from tasks.warehouse import Warehouse
+from tasks.store.shard_files import footer_of
+from tasks.store.warehouse import Warehouse
 from tests.hostile.conftest import Said
 from tests.toy_warehouse import FINGERPRINTS, Pair, Photo, Toy, run_row
 

@@ -23,7 +23,7 @@ from pairx_engine.photo.chips import chip_of
 from pairx_engine.relevance.explainer import LayerExplainer
 from schemas.settings import Settings
 from tasks.job import prepare_job
-from tasks.warehouse import Warehouse
+from tasks.store.warehouse import Warehouse
 
 MINIATURE = json.loads((EMBEDDED_FOLDER / "config.json").read_text(encoding="utf-8"))
 WEIGHTS = "model.safetensors"

@@ -10,8 +10,8 @@ import pytest
 
 from schemas.failures import Failure, FailureCode
 from schemas.sql.cookbook import cookbook
-from tasks.console import connect_analyst, run_query
-from tasks.warehouse import Warehouse
+from tasks.sql.console import connect_analyst, run_query
+from tasks.store.warehouse import Warehouse
 from tests.toy_warehouse import FINGERPRINTS, Pair, Photo, Toy, pair_key
 
 

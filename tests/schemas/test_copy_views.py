@@ -11,7 +11,7 @@ import pytest
 from schemas.thresholds import FEW_COPIES, MANY_INLIERS, NEAR_IDENTICAL_BITS
 from schemas.views.install import install_views
 from tasks.check.findings import check
-from tasks.warehouse import Warehouse
+from tasks.store.warehouse import Warehouse
 from tests.toy_warehouse import FINGERPRINTS, Pair, Photo, Toy, pair_key
 
 OTHERS = 5

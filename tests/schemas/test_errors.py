@@ -23,8 +23,8 @@ from schemas.errors import (
     WarehouseError,
 )
 from tasks.evaluation.files import EvaluationFileError
-from tasks.query_results import QueryError
-from tasks.stoppable import LimitReached
+from tasks.sql.results import QueryError
+from tasks.sql.stoppable import LimitReached
 
 
 @pytest.mark.parametrize("family", [SettingsError, WarehouseError])

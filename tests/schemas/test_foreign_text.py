@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from schemas.catalogue.reader import read_catalogue
 from schemas.foreign_text import escaped_json, neutralised, printable, printable_lines, restored
-from tasks.csv_text import csv_lines
+from tasks.sql.csv_text import csv_lines
 
 ESCAPES = [
     "\x1b[2J",

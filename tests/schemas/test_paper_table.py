@@ -6,7 +6,7 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
-from tasks.evaluation.paper_table import PAPER_DIFFERS, PAPER_ROWS, PAPER_SOURCE, paper_row
+from tasks.pages.paper_table import PAPER_DIFFERS, PAPER_ROWS, PAPER_SOURCE, paper_row
 
 COWS = (
     "OpenCows2020",

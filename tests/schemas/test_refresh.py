@@ -16,8 +16,8 @@ from schemas.failures import Failure, FailureCode
 from schemas.sql.files import view_files
 from schemas.tables.registry import TABLES
 from schemas.views.install import Views, install_views, partitions
-from tasks.inventory import Inventory
-from tasks.warehouse import Warehouse
+from tasks.store.inventory import Inventory
+from tasks.store.warehouse import Warehouse
 from tests.toy_warehouse import (
     FINGERPRINTS,
     RUN,

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from schemas.sql.files import view_files
 from schemas.tables.reviews import REVIEW_PARTITION, REVIEWS, VERDICTS, WITHDRAWN, Review
 from schemas.views.install import install_views
-from tasks.warehouse import Warehouse, pair_id
+from tasks.store.warehouse import Warehouse, pair_id
 from tests.toy_warehouse import Photo, Toy, write_photos
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)

@@ -10,8 +10,8 @@ from schemas.sql import files as sql_files
 from schemas.sql.files import RULE_COLUMNS, suspect_rules, view_files
 from schemas.thresholds import THRESHOLDS
 from schemas.views.graph import ViewGraph
-from tasks.console import connect_analyst
-from tasks.warehouse import Warehouse
+from tasks.sql.console import connect_analyst
+from tasks.store.warehouse import Warehouse
 from tests.toy_warehouse import Toy
 
 GOOD = "-- one row per x\n\nSELECT 1 AS x"

@@ -15,7 +15,7 @@ import pytest
 from schemas.tables.registry import TABLES
 from schemas.thresholds import CERTAIN_COPY, LISTED, SUSPICIOUS
 from schemas.views.install import install_views
-from tasks.warehouse import Warehouse
+from tasks.store.warehouse import Warehouse
 from tests.toy_warehouse import FINGERPRINTS, Pair, Photo, Toy, pair_key, write_judgement
 
 WRONG, TWO_NAMES, TWO_ANIMALS, COPY = "wrong_name", "two_names_one_animal", "one_name_two_animals", "copy"

@@ -17,7 +17,7 @@ from schemas.sql.files import view_files
 from schemas.tables.registry import TABLES
 from schemas.views.descriptions import describe_column, describe_view, view_sentences
 from schemas.views.install import RUN_COLUMNS, install_views, partitions
-from tasks.warehouse import Warehouse
+from tasks.store.warehouse import Warehouse
 from tests.toy_warehouse import (
     FINGERPRINTS,
     LAYER,

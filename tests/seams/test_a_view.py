@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from schemas.sql import files as sql_files
-from tasks.console import connect_analyst, describe, run_query
-from tasks.warehouse import Warehouse
+from tasks.sql.console import connect_analyst, describe, run_query
+from tasks.store.warehouse import Warehouse
 from tests.toy_warehouse import Photo, Toy
 
 VIEWS = {

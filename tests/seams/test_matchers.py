@@ -20,7 +20,7 @@ from schemas.errors import SettingsError
 from schemas.settings import Settings, load_settings
 from tasks.evaluation.candidates import sweep_of
 from tasks.job import matcher_of, prepare_job
-from tasks.warehouse import Warehouse
+from tasks.store.warehouse import Warehouse
 
 ROOT = Path(__file__).resolve().parents[2]
 

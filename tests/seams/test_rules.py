@@ -26,7 +26,7 @@ from schemas.errors import SettingsError
 from schemas.settings import Settings, load_settings
 from tasks.evaluation.candidates import default_candidate, sweep_of
 from tasks.job import prepare_job
-from tasks.warehouse import Warehouse
+from tasks.store.warehouse import Warehouse
 
 ROOT = Path(__file__).resolve().parents[2]
 CHIP = (6, 5)

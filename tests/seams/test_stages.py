@@ -26,14 +26,14 @@ from schemas.tables.columns import F64, STRING, Table, required
 from schemas.tables.registry import TABLES, register_table
 from schemas.views.install import install_views
 from tasks.check.findings import check
-from tasks.console import describe
 from tasks.job import Job, prepare_job
 from tasks.photo_files import read_bytes
-from tasks.remaining import look
-from tasks.run_log import RunLog
-from tasks.run_report import write_report
+from tasks.runs.log import RunLog
+from tasks.runs.remaining import look
+from tasks.runs.report import write_report
 from tasks.shards import ShardResult, Stage, chunks, commit, or_failure
-from tasks.warehouse import Warehouse, shard_name
+from tasks.sql.console import describe
+from tasks.store.warehouse import Warehouse, shard_name
 from tests.small_catalogue import TINY, Stages, read_small
 
 pytest_plugins = ("tests.flows.conftest",)

@@ -11,7 +11,7 @@ import numpy as np
 
 from schemas.settings import Settings
 from schemas.thresholds import NEAR_IDENTICAL_BITS, PAIRS_PER_REFERENCE
-from tasks.warehouse import pair_id
+from tasks.store.warehouse import pair_id
 
 Photo = Mapping[str, Any]
 Key = tuple[str, str]

@@ -9,7 +9,7 @@ import torch
 
 from schemas.settings import Settings
 from tasks.job import Job, prepare_job
-from tasks.warehouse import Warehouse
+from tasks.store.warehouse import Warehouse
 from tests.small_catalogue import TINY, Stages, read_small, small_catalogue, temporary
 
 # Two threads on two cores that others use as well spin against each other: ten times slower than one.

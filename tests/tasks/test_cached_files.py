@@ -7,10 +7,10 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from schemas.storage import Storage, Stored, storage_at
-from tasks import cached_files
-from tasks.cached_files import CachedFiles
-from tasks.inventory import Followed
-from tasks.written import Written
+from tasks.store import cached_files
+from tasks.store.cached_files import CachedFiles
+from tasks.store.inventory import Followed
+from tasks.store.written import Written
 
 
 @pytest.fixture

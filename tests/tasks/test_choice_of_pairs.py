@@ -18,12 +18,13 @@ from schemas.settings import Settings
 from schemas.sql.files import view_files
 from schemas.tables.registry import GALLERIES
 from schemas.views import install as views
-from tasks import references
 from tasks.gallery import Gallery
 from tasks.job import Job, prepare_job
-from tasks.references import reference_pairs
-from tasks.remaining import look
-from tasks.retrieve import (
+from tasks.runs.log import RunLog
+from tasks.runs.remaining import look
+from tasks.stages import references
+from tasks.stages.references import reference_pairs
+from tasks.stages.retrieve import (
     commit_neighbours,
     commit_pairs,
     keep_gallery,
@@ -32,8 +33,7 @@ from tasks.retrieve import (
     plan_retrieve,
     retrieve_shard,
 )
-from tasks.run_log import RunLog
-from tasks.warehouse import Warehouse, shard_name
+from tasks.store.warehouse import Warehouse, shard_name
 from tests.small_catalogue import TINY
 from tests.tasks import choice_of_pairs as naive
 

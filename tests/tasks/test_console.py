@@ -15,11 +15,11 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from schemas.errors import NoWarehouse, SettingsError, WarehouseError
 from schemas.views.descriptions import view_sentences
-from tasks import console
-from tasks.console import answer, connect_analyst, describe, prompt, run_query
-from tasks.query_results import QueryError, format_result
-from tasks.stoppable import LimitReached, TimeLimit
-from tasks.warehouse import Warehouse
+from tasks.sql import console
+from tasks.sql.console import answer, connect_analyst, describe, prompt, run_query
+from tasks.sql.results import QueryError, format_result
+from tasks.sql.stoppable import LimitReached, TimeLimit
+from tasks.store.warehouse import Warehouse
 from tests.toy_warehouse import Pair, Photo, Toy
 
 

@@ -9,7 +9,7 @@ from decimal import Decimal
 import pyarrow as pa
 import pytest
 
-from tasks.csv_text import csv_lines
+from tasks.sql.csv_text import csv_lines
 
 
 def written(table):

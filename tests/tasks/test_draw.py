@@ -12,11 +12,11 @@ from pairx_engine.errors import PhotoError
 from pairx_engine.figure.encoding import decode_map
 from pairx_engine.photo.chips import chip_of
 from pairx_engine.relevance.explainer import LayerExplainer
-from tasks import draw
-from tasks.draw import DrawShard, draw_shard, plan_draw
 from tasks.job import Job, model_of
 from tasks.photo_files import ViewCache
-from tasks.warehouse import Warehouse
+from tasks.stages import draw
+from tasks.stages.draw import DrawShard, draw_shard, plan_draw
+from tasks.store.warehouse import Warehouse
 from tests.small_catalogue import Stages, files_of, views_of
 from tests.tasks.test_embed import cut_of
 

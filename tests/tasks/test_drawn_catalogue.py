@@ -17,10 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pairx_engine.errors import PhotoError
-from pairx_engine.photo.chips import cut_photo, decode_photo
-from pairx_engine.toy.animal import Photo
-from tasks.drawn_catalogue import (
+from flows.demo.catalogue import (
     BROKEN_KINDS,
     DEFAULT_ANIMALS,
     METADATA_COLUMNS,
@@ -31,6 +28,9 @@ from tasks.drawn_catalogue import (
     plan,
     write_drawn_catalogue,
 )
+from pairx_engine.errors import PhotoError
+from pairx_engine.photo.chips import cut_photo, decode_photo
+from pairx_engine.toy.animal import Photo
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = {"spots": 3, "stripes": 3, "plain": 2}

@@ -13,14 +13,14 @@ import torch
 
 from pairx_engine.photo.chips import chip_of, cut_photo, decode_photo, view_of
 from schemas.errors import AcceleratorFailure
-from tasks import embed
-from tasks.embed import embed_chips, embed_shard, plan_embed
-from tasks.ingest import ingest_shard
 from tasks.job import Job, matcher_of, model_of
 from tasks.keypoints import stored_features
 from tasks.memory import within_memory
 from tasks.photo_files import ViewCache
-from tasks.warehouse import Warehouse
+from tasks.stages import embed
+from tasks.stages.embed import embed_chips, embed_shard, plan_embed
+from tasks.stages.ingest import ingest_shard
+from tasks.store.warehouse import Warehouse
 from tests.large_photos import write_large_photos
 from tests.poison import encoded
 from tests.small_catalogue import Stages, files_of, read_small, views_of

@@ -19,15 +19,15 @@ from schemas.failures import PASSING, FailureCode
 from schemas.settings import load_settings
 from schemas.views.install import install_stored_views
 from tasks import photo_files
-from tasks.draw import draw_shard
-from tasks.embed import embed_shard
-from tasks.ingest import ingest_shard
 from tasks.job import Job
 from tasks.photo_files import VIEWS, cut_of_file, read_bytes, refusing_photos
-from tasks.score import score_shard
 from tasks.shards import Divisible
-from tasks.verify import verify_shard
-from tasks.warehouse import Warehouse
+from tasks.stages.draw import draw_shard
+from tasks.stages.embed import embed_shard
+from tasks.stages.ingest import ingest_shard
+from tasks.stages.score import score_shard
+from tasks.stages.verify import verify_shard
+from tasks.store.warehouse import Warehouse
 from tests.small_catalogue import Stages
 
 STAGES = ("ingest", "embed", "score", "verify", "draw")

@@ -11,8 +11,8 @@ import pytest
 
 from schemas.catalogue.reader import Catalogue, read_catalogue
 from schemas.failures import FailureCode
-from tasks.ingest import chip_id, ingest_shard, plan_ingest, withdraw, withdrawn_rows
 from tasks.job import Job
+from tasks.stages.ingest import chip_id, ingest_shard, plan_ingest, withdraw, withdrawn_rows
 from tests.poison import HEIGHT, WIDTH, encoded, write_poison
 from tests.small_catalogue import Stages, rows_of, views_of
 

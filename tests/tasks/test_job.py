@@ -15,11 +15,11 @@ from pairx_engine import engine
 from schemas.errors import AcceleratorFailure
 from schemas.tables.registry import GALLERIES
 from tasks import job as module
-from tasks import retrieve
 from tasks import vectors as vectors_module
 from tasks.gallery import Gallery
 from tasks.job import Job, device, matcher_of, model_of
-from tasks.retrieve import keep_gallery, plan_retrieve, retrieve_shard
+from tasks.stages import retrieve
+from tasks.stages.retrieve import keep_gallery, plan_retrieve, retrieve_shard
 
 
 @pytest.fixture

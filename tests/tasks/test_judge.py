@@ -14,12 +14,12 @@ import pytest
 from schemas.stages import JUDGE
 from schemas.tables.reviews import REVIEW_PARTITION, WITHDRAWN, Review
 from schemas.views.graph import relations
-from tasks import judge as module
 from tasks.job import Job
-from tasks.judge import judge
-from tasks.judge_evidence import evidence_of
-from tasks.remaining import look
-from tasks.warehouse import Warehouse
+from tasks.runs.remaining import look
+from tasks.stages import judge as module
+from tasks.stages.judge import judge
+from tasks.stages.judge_evidence import evidence_of
+from tasks.store.warehouse import Warehouse
 from tests.small_catalogue import Stages, files_of, read_small, rewrite
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)

@@ -19,11 +19,11 @@ from schemas.stages import JUDGE
 from schemas.tables.registry import GALLERIES, TABLES
 from tasks.gallery import Gallery
 from tasks.job import Job
-from tasks.judge import _keyed, _tables, _without_misnamed, judge
-from tasks.judge_evidence import CatalogueEvidence
-from tasks.remaining import look
-from tasks.run_log import RunLog
-from tasks.warehouse import Warehouse
+from tasks.runs.log import RunLog
+from tasks.runs.remaining import look
+from tasks.stages.judge import _keyed, _tables, _without_misnamed, judge
+from tasks.stages.judge_evidence import CatalogueEvidence
+from tasks.store.warehouse import Warehouse
 from tests.toy_warehouse import FINGERPRINTS, LAYER, Pair, Photo, Toy
 
 

@@ -15,14 +15,14 @@ from uuid import uuid4
 import pytest
 
 from schemas.errors import LeaseLost, WarehouseBusy
-from tasks import lease as module
-from tasks.lease import Lease, at_work
-from tasks.warehouse import Warehouse
+from tasks.store import lease as module
+from tasks.store.lease import Lease, at_work
+from tasks.store.warehouse import Warehouse
 
 _DIES_WITH_IT = """
 import os, sys
-from tasks.lease import at_work
-from tasks.warehouse import Warehouse
+from tasks.store.lease import at_work
+from tasks.store.warehouse import Warehouse
 with at_work(Warehouse(sys.argv[1]), "pairx run"):
     os._exit(9)
 """

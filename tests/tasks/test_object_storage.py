@@ -13,9 +13,9 @@ from schemas.catalogue.reader import Catalogue
 from schemas.tables.registry import TABLES
 from schemas.views.install import Views
 from tasks.check.findings import check
-from tasks.console import connect_analyst, run_query
-from tasks.snapshot import write_snapshot
-from tasks.warehouse import Warehouse
+from tasks.sql.console import connect_analyst, run_query
+from tasks.store.snapshot import write_snapshot
+from tasks.store.warehouse import Warehouse
 from tests.object_store import Proxy, place
 from tests.small_catalogue import Stages, files_of, read_small, rewrite
 from tests.toy_warehouse import FINGERPRINTS, RUN, Photo, Toy, likeness, run_row

@@ -74,7 +74,7 @@ def test_64_photos_of_24_megapixels_fit_into_a_worker_of_4_gib(
     from flows.progress import Silent
     from schemas.settings import Settings
     from tasks.evaluation.faithfulness import Protocol
-    from tasks.warehouse import Warehouse
+    from tasks.store.warehouse import Warehouse
     from tests.flows.running import run_flow, shards_of
     from tests.small_catalogue import TINY, read_small
 

@@ -8,8 +8,8 @@ import duckdb
 import pytest
 
 from tasks.job import Job
-from tasks.remaining import RunViews, look
-from tasks.warehouse import Warehouse
+from tasks.runs.remaining import RunViews, look
+from tasks.store.warehouse import Warehouse
 from tests.toy_warehouse import FINGERPRINTS, LAYER, Photo, write_photos
 
 RUN = {f"{stage}_fingerprint": f for stage, f in FINGERPRINTS.items()} | {"layer": LAYER}

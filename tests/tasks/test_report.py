@@ -15,7 +15,14 @@ import numpy as np
 import pytest
 
 from pairx_engine.figure import encode_webp
-from tasks.report import (
+from tasks.pages.judgement import (
+    Estimate,
+    ReportBin,
+    ReportCandidates,
+    ReportJudgement,
+    draw_reliability,
+)
+from tasks.pages.report import (
     MAX_SUSPECTS,
     ReportBalance,
     ReportFailure,
@@ -24,14 +31,7 @@ from tasks.report import (
     ReportSuspect,
     render_report,
 )
-from tasks.report_judgement import (
-    Estimate,
-    ReportBin,
-    ReportCandidates,
-    ReportJudgement,
-    draw_reliability,
-)
-from tasks.report_scatter import ReportScatter, draw_plots
+from tasks.pages.scatter import ReportScatter, draw_plots
 
 VOID = {"meta", "img", "input", "br", "hr", "link"}
 CHIPS = encode_webp(np.full((40, 90, 3), 200, dtype=np.uint8))
@@ -343,8 +343,8 @@ def test_values_that_cannot_be_are_refused() -> None:
 def test_matplotlib_is_imported_only_to_draw_and_without_pyplot() -> None:
     code = (
         "import sys, numpy as np\n"
-        "from tasks.report_scatter import ReportScatter, draw_plots\n"
-        "import tasks.report\n"
+        "from tasks.pages.scatter import ReportScatter, draw_plots\n"
+        "import tasks.pages.report\n"
         "assert 'matplotlib' not in sys.modules\n"
         "draw_plots(ReportScatter(np.array([0.5]), np.array([0.1]), np.array([0.2]), ['same']))\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from pairx_engine.retrieval.topk import PairRule, PhotoKeys
 from schemas.settings import Settings
 from schemas.tables.registry import GALLERIES
-from tasks import retrieve
 from tasks import vectors as vectors_module
 from tasks.gallery import Gallery
 from tasks.job import Job
-from tasks.remaining import look
-from tasks.retrieve import (
+from tasks.runs.remaining import look
+from tasks.stages import retrieve
+from tasks.stages.retrieve import (
     commit_neighbours,
     commit_pairs,
     near_identical,
@@ -28,7 +28,7 @@ from tasks.retrieve import (
     plan_retrieve,
     retrieve_shard,
 )
-from tasks.warehouse import Warehouse, pair_id
+from tasks.store.warehouse import Warehouse, pair_id
 from tests.small_catalogue import Stages, views_of
 from tests.tasks import choice_of_pairs as naive
 

@@ -15,11 +15,8 @@ from pairx_engine.device.accelerator import describe
 from schemas.errors import PairxError
 from schemas.views.install import RUN_COLUMNS, install_views
 from tasks.check.findings import check
-from tasks.embed import embed_shard
-from tasks.ingest import ingest_shard
 from tasks.job import Job
-from tasks.remaining import look
-from tasks.run_log import (
+from tasks.runs.log import (
     Balance,
     RunLog,
     StageLog,
@@ -30,8 +27,11 @@ from tasks.run_log import (
     unchanged,
     versions,
 )
+from tasks.runs.remaining import look
 from tasks.shards import ShardResult
-from tasks.warehouse import Warehouse
+from tasks.stages.embed import embed_shard
+from tasks.stages.ingest import ingest_shard
+from tasks.store.warehouse import Warehouse
 from tests.small_catalogue import Stages
 from tests.toy_warehouse import Pair, Photo, Toy
 

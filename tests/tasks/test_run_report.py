@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from tasks.job import Job
-from tasks.remaining import look
-from tasks.run_log import RunLog, StageLog, balances
-from tasks.run_report import EMBEDDED_NOTICE, write_report
-from tasks.warehouse import Warehouse
+from tasks.runs.log import RunLog, StageLog, balances
+from tasks.runs.remaining import look
+from tasks.runs.report import EMBEDDED_NOTICE, write_report
+from tasks.store.warehouse import Warehouse
 from tests.small_catalogue import BROKEN_CODES, Stages, files_of
 
 

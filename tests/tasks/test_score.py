@@ -14,15 +14,15 @@ from pairx_engine.pair.explain import explain_pair
 from pairx_engine.pair.plausibility import plausibility
 from pairx_engine.photo.chips import chip_of
 from pairx_engine.relevance.explainer import LayerExplainer
-from tasks import score
 from tasks.job import Job, matcher_of, model_of
 from tasks.keypoints import stored_features
 from tasks.memory import within_memory
 from tasks.pairs import Pair
 from tasks.photo_files import ViewCache
-from tasks.score import plan_score, score_shard
 from tasks.shards import Stopwatch
-from tasks.warehouse import Warehouse
+from tasks.stages import score
+from tasks.stages.score import plan_score, score_shard
+from tasks.store.warehouse import Warehouse
 from tests.small_catalogue import Stages, files_of, views_of
 from tests.tasks.test_embed import cut_of
 

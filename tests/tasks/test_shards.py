@@ -15,7 +15,7 @@ from schemas.failures import Failure, FailureCode
 from schemas.stages import EMBED, SCORE, SWEEP
 from tasks.job import Job
 from tasks.shards import Stopwatch, chunks, commit, or_failure, peak_bytes
-from tasks.warehouse import Warehouse
+from tasks.store.warehouse import Warehouse
 
 EMBEDDING = {"photo_id": "p", "chip_id": "c", "norm": 1.0, "embedding": [1.0]}
 KEYPOINTS = {

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from schemas.tables.signals import SIGNALS as TABLE
-from tasks import signals
 from tasks.job import Job
 from tasks.pairs import ScoredPair
-from tasks.remaining import look
-from tasks.signals import plan_signals, signal_shard
-from tasks.warehouse import Warehouse
+from tasks.runs.remaining import look
+from tasks.stages import signals
+from tasks.stages.signals import plan_signals, signal_shard
+from tasks.store.warehouse import Warehouse
 from tests.small_catalogue import Stages, files_of, views_of
 
 

@@ -22,12 +22,12 @@ from schemas.views import snapshots
 from schemas.views.graph import ViewGraph
 from schemas.views.install import Views, install_views
 from schemas.views.snapshots import snapshot_folder, snapshot_views, whole_snapshot
-from tasks import snapshot as module
 from tasks.check.findings import check
-from tasks.console import connect_analyst, run_query
-from tasks.query_results import QueryError
-from tasks.snapshot import earlier_snapshots, remove_old_snapshots, write_snapshot
-from tasks.warehouse import Warehouse
+from tasks.sql.console import connect_analyst, run_query
+from tasks.sql.results import QueryError
+from tasks.store import snapshot as module
+from tasks.store.snapshot import earlier_snapshots, remove_old_snapshots, write_snapshot
+from tasks.store.warehouse import Warehouse
 from tests import toy_warehouse
 from tests.toy_warehouse import (
     Photo,

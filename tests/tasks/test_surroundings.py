@@ -9,10 +9,10 @@ import pytest
 
 from pairx_engine.models.load import EMBEDDED_FOLDER
 from schemas.settings import Settings
-from tasks import surroundings
 from tasks.job import Job, prepare_job
-from tasks.surroundings import Sight, readable_photo, source, token_in, versions
-from tasks.warehouse import Warehouse
+from tasks.runs import surroundings
+from tasks.runs.surroundings import Sight, readable_photo, source, token_in, versions
+from tasks.store.warehouse import Warehouse
 from tests.small_catalogue import TINY
 
 

@@ -13,13 +13,13 @@ import pytest
 from pairx_engine.copies.registration import Picture
 from pairx_engine.copies.verification import verify_copy
 from pairx_engine.errors import PhotoError
-from tasks import verify
 from tasks.job import Job
 from tasks.pairs import Pair
 from tasks.photo_files import read_cut
-from tasks.remaining import look
-from tasks.verify import VerifyShard, plan_verify, verify_shard
-from tasks.warehouse import Warehouse
+from tasks.runs.remaining import look
+from tasks.stages import verify
+from tasks.stages.verify import VerifyShard, plan_verify, verify_shard
+from tasks.store.warehouse import Warehouse
 from tests.small_catalogue import Stages, views_of
 
 COLUMNS = ("chip_id", "root", "path", "sha256", "box", "theta")

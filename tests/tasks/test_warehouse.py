@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 
 from schemas.errors import NoWarehouse, WarehouseError
 from schemas.tables.registry import SCHEMA_VERSION, TABLES
-from tasks import shard_files
 from tasks.check.findings import check
-from tasks.warehouse import Warehouse, pair_id, shard_name
+from tasks.store import shard_files
+from tasks.store.warehouse import Warehouse, pair_id, shard_name
 from tests.toy_warehouse import FINGERPRINTS, Pair, Photo, Toy
 
 ROW = {"photo_id": "p", "chip_id": "c", "norm": 2.0, "embedding": [0.5, -1.0]}

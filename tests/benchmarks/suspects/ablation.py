@@ -22,8 +22,8 @@ from pairx_engine.judgement.judge import Judged, judge_evidence
 from pairx_engine.judgement.pair_model import FREE
 from schemas.catalogue.reader import read_catalogue
 from schemas.settings import load_settings
-from tasks.judge_evidence import CatalogueEvidence, evidence_of
-from tasks.remaining import Remaining
+from tasks.runs.remaining import Remaining
+from tasks.stages.judge_evidence import CatalogueEvidence, evidence_of
 from tasks.vectors import vectors_of
 from tests.benchmarks.cases import SHARED
 from tests.benchmarks.suspects.judged import judged_views

@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.stages import STAGES
-from tasks.flag import flag
 from tasks.job import Job
-from tasks.remaining import RunViews
-from tasks.run_log import RunLog
+from tasks.runs.log import RunLog
+from tasks.runs.remaining import RunViews
+from tasks.stages.flag import flag
 from tests.benchmarks.suspects.before import ranked_before
 from tests.benchmarks.suspects.photos import Floats, Pairs, Photos, words
 
@@ -68,7 +68,7 @@ def judged_views(job: Job, state: str) -> Iterator[duckdb.DuckDBPyConnection]:
         connection, _ = views.look(current, keep=True)
         # Whatever a night does between scores and suspects goes here, in its order.
         if JUDGE in STAGES:
-            import_module("tasks.judge").judge(job, connection, state)
+            import_module("tasks.stages.judge").judge(job, connection, state)
             connection, _ = views.look(current, keep=True)
         flag(job, connection, state)
         yield connection

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import tasks.offers  # noqa: F401  # what settings may name
+from flows.demo.catalogue import Planting, write_drawn_catalogue
 from schemas.catalogue.reader import Catalogue, read_catalogue
 from schemas.settings import load_settings
-from tasks.drawn_catalogue import Planting, write_drawn_catalogue
 from tasks.job import Job
 from tasks.pairs import Pair
 from tests.benchmarks.suspects.assess import Measured, assess

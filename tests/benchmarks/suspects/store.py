@@ -20,12 +20,14 @@ from schemas.catalogue.reader import Catalogue
 from schemas.settings import Settings
 from schemas.stages import STAGES
 from schemas.tables.registry import TABLES
-from tasks.embed import embed_shard, plan_embed
-from tasks.ingest import INGEST, ingest_shard, plan_ingest
 from tasks.job import Job, prepare_job
 from tasks.pairs import Pair, ScoredPair
-from tasks.remaining import RunViews, look
-from tasks.retrieve import (
+from tasks.runs.log import RunLog
+from tasks.runs.remaining import RunViews, look
+from tasks.shards import ShardResult, commit
+from tasks.stages.embed import embed_shard, plan_embed
+from tasks.stages.ingest import INGEST, ingest_shard, plan_ingest
+from tasks.stages.retrieve import (
     commit_neighbours,
     commit_pairs,
     keep_gallery,
@@ -34,12 +36,10 @@ from tasks.retrieve import (
     plan_retrieve,
     retrieve_shard,
 )
-from tasks.run_log import RunLog
-from tasks.score import plan_score, score_shard
-from tasks.shards import ShardResult, commit
-from tasks.signals import plan_signals, signal_shard
-from tasks.verify import plan_verify, verify_shard
-from tasks.warehouse import Warehouse
+from tasks.stages.score import plan_score, score_shard
+from tasks.stages.signals import plan_signals, signal_shard
+from tasks.stages.verify import plan_verify, verify_shard
+from tasks.store.warehouse import Warehouse
 
 S = TypeVar("S")
 PhotoRow = Mapping[str, Any]

@@ -11,7 +11,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from tasks.drawn_catalogue import Planting, write_drawn_catalogue
+from flows.demo.catalogue import Planting, write_drawn_catalogue
 from tests.small_catalogue import rewrite
 
 PHOTOS = 12

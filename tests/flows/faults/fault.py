@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Protocol
 
-from tasks.warehouse import Warehouse
+from tasks.store.warehouse import Warehouse
 from tests.flows.faults.course import Course, Moment, finished_files
 from tests.flows.faults.site import Site
 from tests.flows.running import Command, command_line

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from tasks.warehouse import Warehouse
+from tasks.store.warehouse import Warehouse
 from tests.flows.faults.course import Course
 from tests.flows.faults.fault import Ends, Fault, Scene
 from tests.flows.faults.hooks import DEEDS, POISON
@@ -18,7 +18,7 @@ from tests.small_catalogue import EVERYTHING, assert_same_rows, rewrite, rows_of
 
 GUILTY = "D00004"
 """No other photo depends on it: neither broken nor a duplicate."""
-_STAGES = {"ingest": "tasks.ingest", "embed": "tasks.photo_files"}
+_STAGES = {"ingest": "tasks.stages.ingest", "embed": "tasks.photo_files"}
 
 
 class Poison(Fault):

@@ -16,8 +16,8 @@ import pytest
 from schemas.errors import WarehouseError
 from tasks.check.damage import Damage
 from tasks.check.findings import Look, check, of_files, of_listing, of_rows
-from tasks.file_record import recording
-from tasks.warehouse import Warehouse
+from tasks.store.file_record import recording
+from tasks.store.warehouse import Warehouse
 from tests.tampering import TAMPERINGS, largest, raised, replaced
 from tests.toy_warehouse import FINGERPRINTS, Photo, Toy, likeness, run_row, write_judgement, write_photos
 

@@ -12,9 +12,9 @@ from fsspec.implementations.memory import MemoryFileSystem
 from tasks.check.damage import Damage
 from tasks.check.findings import Look, check, of_files, of_listing
 from tasks.check.quarantine import move_aside
-from tasks.file_record import recording
-from tasks.run_log import RunLog
-from tasks.warehouse import Warehouse
+from tasks.runs.log import RunLog
+from tasks.store.file_record import recording
+from tasks.store.warehouse import Warehouse
 from tests.small_catalogue import Stages, assert_same_rows, files_of
 from tests.toy_warehouse import Photo, Toy, likeness
 

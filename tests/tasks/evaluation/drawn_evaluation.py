@@ -10,8 +10,8 @@ from PIL import Image
 
 from pairx_engine.evaluation.bootstrap import Interval
 from pairx_engine.evaluation.choice import Candidate, Choice
-from tasks.evaluation.results import ALL_SCORES, SCORES, Evaluation, FaithfulnessRow, Outlier, Statistic
-from tasks.report_scatter import ReportScatter
+from tasks.pages.evaluation_values import ALL_SCORES, SCORES, Evaluation, FaithfulnessRow, Outlier, Statistic
+from tasks.pages.scatter import ReportScatter
 
 DEFAULT_FORM = "gaussian, 10 equal-width bins, weight pairs, min 2"
 OTHER_FORM = "histogram of 10 levels, 10 equal-width bins, weight pairs, min 2"

@@ -22,7 +22,7 @@ from tasks.evaluation.files import (
     settings_toml,
     write_evaluation,
 )
-from tasks.evaluation.page import render_evaluation
+from tasks.pages.evaluation import render_evaluation
 from tests.tasks.evaluation.drawn_evaluation import (
     NO_PAIRS,
     candidate,

@@ -21,7 +21,7 @@ from tasks.evaluation.learning import LEARN, LearnShard, learn_shard, newest_sta
 from tasks.evaluation.listing import list_shard, listed_pairs, plan_list
 from tasks.job import Job, model_of
 from tasks.photo_files import VIEWS
-from tasks.warehouse import Warehouse
+from tasks.store.warehouse import Warehouse
 from tests.seams.toy_explanation import Unusual, registered  # noqa: F401  # a fixture
 from tests.small_catalogue import Stages
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from pairx_engine.evaluation.bootstrap import Interval
-from tasks.evaluation.page import MAX_OUTLIERS, headline, render_evaluation, z_in_words
-from tasks.evaluation.paper_table import PAPER_DIFFERS
-from tasks.evaluation.results import ALL_SCORES, OWN_SCORES, SCORES
-from tasks.report_scatter import ReportScatter
+from tasks.pages.evaluation import MAX_OUTLIERS, headline, render_evaluation, z_in_words
+from tasks.pages.evaluation_values import ALL_SCORES, OWN_SCORES, SCORES
+from tasks.pages.paper_table import PAPER_DIFFERS
+from tasks.pages.scatter import ReportScatter
 from tests.tasks.evaluation.drawn_evaluation import (
     DEFAULT_FORM,
     NO_PAIRS,

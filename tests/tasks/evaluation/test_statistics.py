@@ -10,8 +10,8 @@ import pytest
 from scipy import stats
 
 from pairx_engine.evaluation.separation import DEFAULT, VARIANTS, auc, separation
-from tasks.evaluation.results import SCORES
 from tasks.evaluation.statistics import BASELINE, ScoredList, equal_cosine, measure, rank_outliers
+from tasks.pages.evaluation_values import SCORES
 
 
 def scored(n: int = 400, seed: int = 0, species: int = 1, useful: float = 1.0) -> ScoredList:

@@ -18,8 +18,8 @@ from tasks.job import Job
 from tasks.memory import within_memory
 from tasks.pairs import Pair
 from tasks.photo_files import ViewCache
-from tasks.score import ScoreShard, plan_score, score_shard
-from tasks.warehouse import Warehouse
+from tasks.stages.score import ScoreShard, plan_score, score_shard
+from tasks.store.warehouse import Warehouse
 from tests.small_catalogue import Stages, views_of
 
 LAYERS = ("backbone.blocks.2", "backbone.blocks.3")

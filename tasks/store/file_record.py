@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from schemas.errors import LeaseLost
 from schemas.tables.files import FILES, FILES_PARTITION
-from tasks.warehouse import Warehouse, shard_name
-from tasks.written import Written, heard_by
+from tasks.store.warehouse import Warehouse, shard_name
+from tasks.store.written import Written, heard_by
 
 _KEEP_EVERY = 600.0
 """Seconds after which a long run keeps what it has heard: of a run that is killed, what was written since has no record."""

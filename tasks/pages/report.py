@@ -1,7 +1,7 @@
 """The run report: values in, one self-contained HTML file out.
 
 Nothing is fetched when the file is opened: pictures are data URIs, style and script are inline, and a content
-security policy forbids the rest. Every string of the catalogue goes through the guard of `tasks.pages`.
+security policy forbids the rest. Every string of the catalogue goes through the guard of `tasks.pages.base`.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from PIL import Image
 
 from pairx_engine.figure.panels import MATCH_COLOURS, heat_colours
 from schemas.sql.files import suspect_rules
-from tasks.pages import page_environment
-from tasks.report_judgement import ReportJudgement, draw_reliability
-from tasks.report_scatter import ReportScatter, data_uri, draw_plots
+from tasks.pages.base import page_environment
+from tasks.pages.judgement import ReportJudgement, draw_reliability
+from tasks.pages.scatter import ReportScatter, data_uri, draw_plots
 
 MAX_SUSPECTS = 200
 """Suspects with pictures in one file: more would make it slow to open, and nobody clears more in one sitting."""

@@ -21,7 +21,7 @@ from tasks.job import Job
 from tasks.keypoints import evidence_between, local_features
 from tasks.pairs import ScoredPair
 from tasks.shards import ShardResult, Stage, Stopwatch, commit, or_failure
-from tasks.warehouse import shard_name
+from tasks.store.warehouse import shard_name
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The page of `pairx evaluate`: an evaluation in, one self-contained HTML file out.
 
 As with the run report, nothing is fetched when the file is opened: pictures are data URIs and style is inline. There is no
-script at all, and a content security policy forbids everything else. Every string goes through the guard of `tasks.pages`.
+script at all, and a content security policy forbids everything else. Every string goes through the guard of `tasks.pages.base`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from jinja2 import Environment
 from PIL import Image
 
 from pairx_engine.evaluation.choice import Choice
-from tasks.evaluation.paper_table import PAPER_DIFFERS, PAPER_SOURCE, paper_row
-from tasks.evaluation.results import (
+from tasks.pages.base import page_environment
+from tasks.pages.evaluation_values import (
     ALL_SCORES,
     OWN_SCORES,
     SCORES,
@@ -30,8 +30,8 @@ from tasks.evaluation.results import (
     Outlier,
     Statistic,
 )
-from tasks.pages import page_environment
-from tasks.report_scatter import data_uri, draw_plots
+from tasks.pages.paper_table import PAPER_DIFFERS, PAPER_SOURCE, paper_row
+from tasks.pages.scatter import data_uri, draw_plots
 
 MAX_OUTLIERS = 200
 """Outliers with pictures in one file: more would make it slow to open; ``outliers.csv`` lists all."""

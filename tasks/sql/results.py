@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from schemas.errors import PairxError
 from schemas.foreign_text import escaped_json, printable
-from tasks.csv_text import csv_lines
+from tasks.sql.csv_text import csv_lines
 
 Format = Literal["table", "csv", "json"]
 

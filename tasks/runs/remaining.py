@@ -17,12 +17,12 @@ from schemas.stages import DRAW, SCORE, SIGNALS, VERIFY, StageFacts, stage_that_
 from schemas.tables.registry import GALLERIES
 from schemas.views.install import Views
 from tasks.gallery import Gallery
-from tasks.inventory import Followed
 from tasks.job import Job
 from tasks.pairs import DrawItem, Key, Pair, Photo, ScoredPair
 from tasks.photo_files import SEEN_BY
-from tasks.snapshot import Snapshot, write_snapshot
-from tasks.written import heard_by
+from tasks.store.inventory import Followed
+from tasks.store.snapshot import Snapshot, write_snapshot
+from tasks.store.written import heard_by
 
 _GIVEN_UP = """
     SELECT item, chip_id, fingerprint FROM run_failures

@@ -22,10 +22,10 @@ from schemas.stages import StageFacts
 from schemas.thresholds import NEAR_IDENTICAL_BITS
 from tasks.gallery import Gallery
 from tasks.job import Job, device
-from tasks.references import reference_pairs
 from tasks.shards import ShardResult, Stage, Stopwatch, commit
+from tasks.stages.references import reference_pairs
+from tasks.store.warehouse import Warehouse, pair_id, shard_name
 from tasks.vectors import blocks_of, tensors_of
-from tasks.warehouse import Warehouse, pair_id, shard_name
 
 _QUERIES_PER_TASK = 8192
 _PAIRS_PER_FILE = 50_000

@@ -14,9 +14,9 @@ import duckdb
 from schemas.storage import Storage, Stored
 from schemas.tables.registry import TABLES
 from schemas.views.snapshots import SNAPSHOTS, snapshot_folder
-from tasks.cached_files import CachedFiles
-from tasks.shard_files import SUFFIX, check_version, read_footer
-from tasks.written import Written
+from tasks.store.cached_files import CachedFiles
+from tasks.store.shard_files import SUFFIX, check_version, read_footer
+from tasks.store.written import Written
 
 NAME = re.compile(r"[a-z0-9_-]+")
 """What fingerprints, shards and snapshots may be called."""

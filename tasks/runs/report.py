@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.job import Job
-from tasks.pages import report_path
-from tasks.report import (
+from tasks.pages.base import report_path
+from tasks.pages.judgement import Estimate, ReportBin, ReportCandidates, ReportJudgement
+from tasks.pages.report import (
     MAX_SUSPECTS,
     ReportBalance,
     ReportFailure,
@@ -22,9 +23,8 @@ from tasks.report import (
     ReportSuspect,
     render_report,
 )
-from tasks.report_judgement import Estimate, ReportBin, ReportCandidates, ReportJudgement
-from tasks.report_scatter import ReportScatter
-from tasks.run_log import Balance, RunLog, StageLog, devices_of, versions
+from tasks.pages.scatter import ReportScatter
+from tasks.runs.log import Balance, RunLog, StageLog, devices_of, versions
 
 _SHOWN_EXAMPLES = 3
 _SHOWN_ANSWERS = 3

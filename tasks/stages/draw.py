@@ -16,7 +16,7 @@ from tasks.job import Job, explainer_of, model_of
 from tasks.pairs import DrawItem
 from tasks.photo_files import VIEWS, Views
 from tasks.shards import ShardResult, Stage, Stopwatch, chunks, commit, or_failure
-from tasks.warehouse import shard_name
+from tasks.store.warehouse import shard_name
 
 Row = Mapping[str, Any]
 _PAIRS_PER_SHARD = 4

@@ -21,8 +21,8 @@ from schemas.views.snapshots import (
     snapshot_views,
     whole_snapshot,
 )
-from tasks.shard_files import encode_rows, snapshot_footer_of
-from tasks.warehouse import Warehouse
+from tasks.store.shard_files import encode_rows, snapshot_footer_of
+from tasks.store.warehouse import Warehouse
 
 KEPT = 2
 """Snapshots that stay: the newest, and the one before it for those who opened the warehouse a run ago."""

@@ -18,7 +18,7 @@ from schemas.tables.registry import PHOTOS
 from tasks.job import Job
 from tasks.photo_files import read_bytes, stamps
 from tasks.shards import ShardResult, Stage, chunks, commit, or_failure
-from tasks.warehouse import shard_name
+from tasks.store.warehouse import shard_name
 
 _TEXT_FIELDS = ("path", "identity", "species", "encounter", "taken_at", "viewpoint", "theta")
 

@@ -26,7 +26,7 @@ from tasks.pair_order import close_together, parts
 from tasks.pairs import Pair, Photo, photos_of
 from tasks.photo_files import SEEN_BY, VIEWS
 from tasks.shards import ShardResult, Stage, Stopwatch, chunks, commit, or_failure
-from tasks.warehouse import shard_name
+from tasks.store.warehouse import shard_name
 
 R = TypeVar("R")
 _MOST_PHOTOS = 2000

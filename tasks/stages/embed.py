@@ -21,7 +21,7 @@ from tasks.memory import photos_at_once
 from tasks.pairs import Key, Photo
 from tasks.photo_files import VIEWS
 from tasks.shards import ShardResult, Stage, Stopwatch, chunks, commit, or_failure
-from tasks.warehouse import shard_name
+from tasks.store.warehouse import shard_name
 
 Row = dict[str, Any]
 

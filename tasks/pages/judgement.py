@@ -6,7 +6,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tasks.report_scatter import data_uri
+from tasks.pages.scatter import data_uri
 
 
 @dataclass(frozen=True)

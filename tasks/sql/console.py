@@ -21,10 +21,10 @@ from schemas.views.descriptions import describe_column, describe_view, view_sent
 from schemas.views.install import NoFiles, Run, install_views
 from schemas.views.snapshots import snapshot_folder
 from schemas.views.wanted import install_wanted, views_of
-from tasks.query_columns import in_plain_types
-from tasks.query_results import Format, QueryError, pieces
-from tasks.stoppable import LimitReached, TimeLimit, close, stoppable
-from tasks.warehouse import Warehouse
+from tasks.sql.columns import in_plain_types
+from tasks.sql.results import Format, QueryError, pieces
+from tasks.sql.stoppable import LimitReached, TimeLimit, close, stoppable
+from tasks.store.warehouse import Warehouse
 
 T = TypeVar("T")
 MEMORY = "2GB"

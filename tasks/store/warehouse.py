@@ -28,9 +28,9 @@ from schemas.storage_errors import refuse_secrets
 from schemas.tables.registry import TABLES
 from schemas.views.install import install_stored_views
 from schemas.views.snapshots import SNAPSHOTS, snapshot_folder
-from tasks.cached_files import CachedFiles
-from tasks.inventory import NAME, Inventory, addresses, committed
-from tasks.shard_files import (
+from tasks.store.cached_files import CachedFiles
+from tasks.store.inventory import NAME, Inventory, addresses, committed
+from tasks.store.shard_files import (
     SUFFIX,
     TEMPORARY,
     Rows,
@@ -41,7 +41,7 @@ from tasks.shard_files import (
     put_in_place,
     typed_rows,
 )
-from tasks.written import wrote
+from tasks.store.written import wrote
 
 _ID_BYTES = 10
 _DAY = 86_400.0

@@ -9,15 +9,15 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from flows.demo.catalogue import write_drawn_catalogue
 from flows.server import prefect_server, require_api
 from flows.terminal import PlainConsole
 from schemas.errors import SettingsError
 from schemas.settings import Settings
-from tasks.console import connect_analyst
-from tasks.drawn_catalogue import write_drawn_catalogue
 from tasks.job import prepare_job
-from tasks.lease import at_work
-from tasks.warehouse import Warehouse
+from tasks.sql.console import connect_analyst
+from tasks.store.lease import at_work
+from tasks.store.warehouse import Warehouse
 
 _OUT = PlainConsole()
 
@@ -79,7 +79,7 @@ def run_demo(out: Path, seed: int, top: int, workers: int | None) -> None:
         from flows.nightly import RunOptions, run
         from flows.progress import Terminal
         from schemas.catalogue.reader import read_catalogue
-        from tasks.run_report import EMBEDDED_NOTICE
+        from tasks.runs.report import EMBEDDED_NOTICE
 
         read = read_catalogue(str(catalogue / "metadata.csv"))
         summary = run(read, job, lease, RunOptions(), Terminal())

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from pairx_engine.evaluation.choice import Choice
-from tasks.report_scatter import ReportScatter
+from tasks.pages.scatter import ReportScatter
 
 SCORES = ("inverted_residual_mean", "match_coverage")
 """The paper's plausibility scores; statistics also have rows of `cosine`, the cosine as if it were one, to hold them against."""

@@ -8,7 +8,7 @@ from schemas.stages import FLAG
 from schemas.tables.registry import SUSPECTS
 from tasks.job import Job
 from tasks.shards import commit
-from tasks.warehouse import shard_name
+from tasks.store.warehouse import shard_name
 
 
 def flag(job: Job, connection: duckdb.DuckDBPyConnection, state: str) -> int:

@@ -23,7 +23,7 @@ from uuid import uuid4
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from schemas.errors import LeaseLost, WarehouseBusy
-from tasks.warehouse import Warehouse
+from tasks.store.warehouse import Warehouse
 
 FOLDER = "lease"
 BEAT = 15.0

@@ -21,8 +21,8 @@ from pairx_engine.errors import PairxError, PhotoError
 from schemas.errors import StorageError
 from tasks.job import Job, device, engine_on
 from tasks.photo_files import read_bytes
-from tasks.shard_files import TEMPORARY
-from tasks.warehouse import Warehouse
+from tasks.store.shard_files import TEMPORARY
+from tasks.store.warehouse import Warehouse
 
 _COMPUTING = (
     *("torch", "torchvision", "timm", "zennit", "kornia", "numpy", "scipy", "scikit-learn", "pillow"),
@@ -72,7 +72,7 @@ def _version(package: str) -> str:
 @cache
 def source() -> str:
     """A hash of our own source, as this process finds it on disk."""
-    home, state = Path(__file__).resolve().parents[1], hashlib.sha256()
+    home, state = Path(__file__).resolve().parents[2], hashlib.sha256()
     files = (p for package in _OURS for p in (home / package).rglob("*") if p.suffix in _SOURCE)
     for path in sorted(files):
         data = path.read_bytes()

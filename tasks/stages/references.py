@@ -11,7 +11,7 @@ import numpy as np
 from pairx_engine.retrieval.topk import PairRule
 from schemas.thresholds import PAIRS_PER_REFERENCE
 from tasks.gallery import Gallery
-from tasks.warehouse import pair_id
+from tasks.store.warehouse import pair_id
 
 
 def reference_photos(wanted: int) -> int:

@@ -15,7 +15,7 @@ from tasks.pair_order import close_together, parts
 from tasks.pairs import Pair, Photo, photos_of
 from tasks.photo_files import SEEN_BY, read_cut
 from tasks.shards import ShardResult, Stage, Stopwatch, commit, or_failure
-from tasks.warehouse import shard_name
+from tasks.store.warehouse import shard_name
 
 _MOST_PHOTOS = 500
 """Photos in one shard: what is worked out of each, a megabyte, is kept for all of its pairs."""

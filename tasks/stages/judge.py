@@ -24,11 +24,11 @@ from pairx_engine.judgement.sets import Photos as PhotosOfNames
 from schemas.stages import JUDGE
 from tasks.gallery import Gallery
 from tasks.job import Job
-from tasks.judge_evidence import CatalogueEvidence, evidence_of
-from tasks.remaining import Remaining
+from tasks.runs.remaining import Remaining
 from tasks.shards import commit
+from tasks.stages.judge_evidence import CatalogueEvidence, evidence_of
+from tasks.store.warehouse import pair_id, shard_name
 from tasks.vectors import vectors_of
-from tasks.warehouse import pair_id, shard_name
 
 _FEWEST_NAMES = 2
 _LISTED_NAMES = 0.01
