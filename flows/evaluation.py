@@ -18,11 +18,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from prefect import flow
 
-from flows.cluster import pairs_per_shard, run_on_cluster
+from flows.api.reports import outcome_kept
+from flows.clusters.choice import pairs_per_shard
 from flows.nightly import RunOptions, embed_photos, ingest_photos
-from flows.progress import Reporter
-from flows.reports import outcome_kept
-from flows.stages import StageRunner
+from flows.work.on_cluster import run_on_cluster
+from flows.work.progress import Reporter
+from flows.work.stage_runner import StageRunner
 from pairx_engine.evaluation.choice import Choice, ScoreSettings, choose
 from pairx_engine.evaluation.separation import DEFAULT, Binning
 from schemas.catalogue.reader import Catalogue

@@ -15,10 +15,11 @@ from typing import Any
 
 from prefect import flow
 
-from flows.cluster import pairs_per_shard, require_cluster, run_on_cluster
-from flows.progress import Reporter, Silent
-from flows.reports import outcome_kept
-from flows.stages import StageRunner
+from flows.api.reports import outcome_kept
+from flows.clusters.choice import pairs_per_shard, require_cluster
+from flows.work.on_cluster import run_on_cluster
+from flows.work.progress import Reporter, Silent
+from flows.work.stage_runner import StageRunner
 from schemas.catalogue.reader import Catalogue, read_catalogue
 from schemas.errors import PairxError
 from schemas.settings import load_settings

@@ -58,7 +58,7 @@ class SettingsCommand(TyperCommand):
 def description(name: str, field: FieldInfo) -> str:
     """What a setting means, in words for users."""
     if name == "cluster":
-        from flows.cluster import offered
+        from flows.clusters.choice import offered
 
         return offered()
     import tasks  # noqa: F401  # enters what settings may name

@@ -9,8 +9,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from flows.api.server import prefect_server, require_api
 from flows.demo.catalogue import write_drawn_catalogue
-from flows.server import prefect_server, require_api
 from flows.terminal import PlainConsole
 from schemas.errors import SettingsError
 from schemas.settings import Settings
@@ -77,7 +77,7 @@ def run_demo(out: Path, seed: int, top: int, workers: int | None) -> None:
     with at_work(job.warehouse, "pairx demo") as lease, prefect_server():
         logging.getLogger("prefect").setLevel(logging.CRITICAL)
         from flows.nightly import RunOptions, run
-        from flows.progress import Terminal
+        from flows.work.progress import Terminal
         from schemas.catalogue.reader import read_catalogue
         from tasks.runs.report import EMBEDDED_NOTICE
 

@@ -64,7 +64,7 @@ def measure(proxy: Proxy, name: str, arguments: Sequence[str]) -> Command:
     proxy.forget()
     begun = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-m", "flows.cli", *arguments],
+        [sys.executable, "-m", "flows.cli.main", *arguments],
         env=environment(**store_environment(proxy.endpoint)),
         capture_output=True,
         text=True,

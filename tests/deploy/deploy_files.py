@@ -147,7 +147,7 @@ def parse(argv: list[str]) -> dict[str, Any]:
         words = argv[2:] if argv[1] == "--no-prompt" else argv[1:]
         return prefect.parse_args(words, exit_on_error=False, print_error=False)[1].arguments
     if argv[0] == "pairx":
-        from flows.cli import app as pairx
+        from flows.cli.main import app as pairx
 
         command: Any = typer.main.get_command(pairx).commands[argv[1]]  # type: ignore[attr-defined]
     elif argv[:2] == ["dask", "scheduler"]:

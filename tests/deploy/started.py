@@ -27,7 +27,7 @@ from tests.deploy.stand_in import Container, Machine, why_not
 
 TOOLS = "/stand-in"
 """Where containers find what stands for programs of their images."""
-PAIRX = '#!/bin/sh\nexec python -m flows.cli "$@"\n'
+PAIRX = '#!/bin/sh\nexec python -m flows.cli.main "$@"\n'
 """The command that installing the project would make."""
 POSTGRES = """#!/bin/sh
 # What the image of PostgreSQL does at its start.

@@ -44,7 +44,7 @@ def test_its_commands_are_known():
 
 
 def test_it_asks_for_the_cluster_by_a_name_that_exists():
-    from flows.cluster import KINDS
+    from flows.clusters.choice import KINDS
 
     wanted = parse(command("pairx run"))["cluster"]
     assert any(wanted in kind.words for kind in KINDS)

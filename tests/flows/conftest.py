@@ -30,7 +30,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def server() -> Iterator[str]:
     """A Prefect server for all flows of the session."""
-    from flows.server import prefect_server
+    from flows.api.server import prefect_server
 
     with prefect_server() as url:
         yield url
@@ -39,7 +39,7 @@ def server() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def scheduler(server: str) -> Iterator[str]:
     """Address of a Dask scheduler with one worker that stays up between flows."""
-    from flows.cluster import dask_cluster
+    from flows.clusters.choice import dask_cluster
     from schemas.settings import Settings
 
     with dask_cluster(Settings(cluster="local", workers=1)) as cluster:

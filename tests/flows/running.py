@@ -22,7 +22,7 @@ from tasks.store.warehouse import Warehouse
 from tests.small_catalogue import TINY, read_small
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-PAIRX = ("-m", "flows.cli")
+PAIRX = ("-m", "flows.cli.main")
 """Words behind `python` that start `pairx`."""
 _SECONDS = 180
 _MARK = "PAIRX_TEST_RUN"

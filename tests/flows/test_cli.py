@@ -17,7 +17,7 @@ from PIL import Image
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from flows import cli
+from flows.cli import main as cli
 from flows.options import PANELS
 from schemas.setting import Setting
 from schemas.settings import Settings
@@ -113,7 +113,8 @@ def test_settings_are_options_as_their_fields_say(command: str, offered: int) ->
 
 
 def test_options_become_settings(monkeypatch: pytest.MonkeyPatch, main: Main, one_photo: Path) -> None:
-    from flows import commands, explain
+    from flows.commands import explain
+    from flows.commands import run as commands
 
     seen: list[Mapping[str, object]] = []
     monkeypatch.setattr(commands, "run_catalogue", lambda *arguments: seen.append(arguments[4]))
@@ -163,7 +164,7 @@ def test_light_commands_import_neither_torch_nor_prefect(one_photo: Path, tmp_pa
     light += [[command, *place] for command in ("suspects", "sql", "report", "check")]
     script = f"""
 import json, sys
-from flows import cli
+from flows.cli import main as cli
 for arguments in {light!r}:
     sys.argv = ["pairx", *arguments]
     cli._run()
@@ -287,12 +288,12 @@ def test_a_hub_id_without_network_names_the_cure(
 
 
 def test_ctrl_c_says_that_the_work_is_kept(main: Main, monkeypatch: pytest.MonkeyPatch) -> None:
-    from flows import commands
+    from flows.commands import settings
 
     def interrupted() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(commands, "print_settings", interrupted)
+    monkeypatch.setattr(settings, "print_settings", interrupted)
     code, _, err = main("settings")
     assert code == 130
     assert "run the same command to go on" in err

@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
-from flows import cli, cluster, cluster_kinds
-from flows.cluster_kinds import Cluster, Processes, stopped_in_the_end
+from flows.cli import main as cli
+from flows.clusters import choice as cluster
+from flows.clusters import kinds as cluster_kinds
+from flows.clusters.kinds import Cluster, Processes, stopped_in_the_end
 from schemas.settings import Settings
 from schemas.stages import STAGES
 from tests.flows.conftest import Finished

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from flows import cluster_gpus
-from flows.cluster import dask_cluster, pairs_per_shard, resolve_kind, worker_count
+from flows.clusters import gpus as cluster_gpus
+from flows.clusters.choice import dask_cluster, pairs_per_shard, resolve_kind, worker_count
 from schemas.errors import PairxError, SettingsError
 from schemas.settings import Settings
 

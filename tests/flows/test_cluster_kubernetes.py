@@ -13,7 +13,7 @@ import dask
 import pytest
 import yaml
 
-from flows.cluster import dask_cluster, worker_count
+from flows.clusters.choice import dask_cluster, worker_count
 from schemas.errors import PairxError, SettingsError
 from schemas.settings import Settings
 from tests.flows.running import REPOSITORY
@@ -33,7 +33,7 @@ def needs_dask_kubernetes() -> None:
 
 def manifest(device: str, workers: int = 3, **site: Any) -> dict[str, Any]:
     """The manifest under a site's configuration of dask-kubernetes."""
-    from flows.cluster_kubernetes import cluster_spec
+    from flows.clusters.kubernetes import cluster_spec
 
     needs_dask_kubernetes()
     with dask.config.set({f"kubernetes.{key}": value for key, value in site.items()}):

@@ -15,7 +15,7 @@ from typing import Any
 import dask
 import pytest
 
-from flows.cluster import dask_cluster, require_cluster, worker_count
+from flows.clusters.choice import dask_cluster, require_cluster, worker_count
 from schemas.errors import PairxError, SettingsError
 from schemas.settings import Settings
 from tasks.store.warehouse import Warehouse
@@ -85,7 +85,7 @@ def configured(**options: Any) -> Any:
 
 def script_for(device: str) -> str:
     """The script of a job on the device, as dask-jobqueue writes it."""
-    from flows.cluster_slurm import job_options
+    from flows.clusters.slurm import job_options
 
     with dask_jobqueue.SLURMCluster(**job_options(device)) as cluster:
         return str(cluster.job_script())

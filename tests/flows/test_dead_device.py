@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from flows import shard_tasks
-from flows.shard_tasks import Work
+from flows.work import shard_tasks
+from flows.work.shard_tasks import Work
 from schemas.errors import AcceleratorFailure, WarehouseError
 from schemas.stages import SCORE
 from tasks.shards import ShardResult, Stage

@@ -12,11 +12,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from flows import cli
-from flows.evaluate_command import _dataset, _settings
+from flows.cli import main as cli
+from flows.commands.evaluate import _dataset, _settings
 from flows.evaluation import Evaluated, EvaluateOptions, settings_of_newest_run
 from flows.evaluation import evaluate as evaluate_under
-from flows.progress import Reporter, Silent
+from flows.work.progress import Reporter, Silent
 from pairx_engine.errors import EngineError
 from pairx_engine.explanations import explanations
 from pairx_engine.faithfulness import Flipping

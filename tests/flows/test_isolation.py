@@ -12,11 +12,11 @@ from distributed.scheduler import KilledWorker
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows import shard_tasks
-from flows import stages as module
-from flows.progress import Silent
-from flows.shard_tasks import Work
-from flows.stages import StageRunner
+from flows.work import shard_tasks
+from flows.work import stage_runner as module
+from flows.work.progress import Silent
+from flows.work.shard_tasks import Work
+from flows.work.stage_runner import StageRunner
 from schemas.errors import PairxError
 from schemas.settings import Settings
 from schemas.stages import StageFacts

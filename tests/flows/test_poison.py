@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from distributed import Client, WorkerPlugin
 
-from flows import stages
-from flows.stages import Try
+from flows.work import stage_runner as stages
+from flows.work.stage_runner import Try
 from tasks.check.findings import check
 from tasks.store.warehouse import Warehouse
 from tests.flows.running import run_flow, shards_of

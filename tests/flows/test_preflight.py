@@ -13,10 +13,10 @@ import fsspec
 import pytest
 from distributed import Client
 
-from flows import preflight
-from flows.cluster import dask_cluster
-from flows.cluster_kinds import Cluster
-from flows.preflight import equal_workers
+from flows.clusters.choice import dask_cluster
+from flows.clusters.kinds import Cluster
+from flows.work import preflight
+from flows.work.preflight import equal_workers
 from schemas.errors import PairxError, SettingsError
 from schemas.settings import Settings
 from tasks.job import Job, prepare_job

@@ -20,7 +20,7 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from flows.reports import Reports, outcome_kept, run_flow
+from flows.api.reports import Reports, outcome_kept, run_flow
 from schemas.errors import PairxError, WarehouseError
 from tests.flows.prefect_stand_in import Death, StandIn, stand_in
 from tests.flows.running import PAIRX, Command, run_arguments

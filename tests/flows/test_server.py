@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from flows import server
-from flows.prefect_api import require_answer
-from flows.server import prefect_server
+from flows.api import server
+from flows.api.configured import require_answer
+from flows.api.server import prefect_server
 from schemas.errors import PairxError, SettingsError
 from tests.flows.running import Command, command_line, pairx, run_arguments
 
@@ -135,7 +135,7 @@ def test_the_servers_home_and_address_are_gone_afterwards_and_nothing_is_reporte
 
 HOLDS_A_SERVER = """
 import time
-from flows.server import prefect_server
+from flows.api.server import prefect_server
 with prefect_server():
     print("up", flush=True)
     time.sleep(600)

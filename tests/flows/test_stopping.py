@@ -25,7 +25,7 @@ AT_ONCE, SECONDS = 10, 60
 @pytest.fixture(scope="module")
 def command(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     url = Toy([Photo("a0", "A", "e")], []).write(Warehouse(str(tmp_path_factory.mktemp("sql") / "w"))).url
-    return [sys.executable, "-m", "flows.cli", "sql", "--warehouse", url]
+    return [sys.executable, "-m", "flows.cli.main", "sql", "--warehouse", url]
 
 
 @dataclass

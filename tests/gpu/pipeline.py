@@ -103,7 +103,7 @@ def _run(task: Task, name: str, cluster: str, device: str, workers: int) -> Path
     warehouse, settings = task.scratch(f"run-{name}"), task.scratch(f"run-{name}.toml")
     settings.write_text("".join(f"{k} = {v}\n" for k, v in _SETTINGS.items()), encoding="utf-8")
     model = task.shared_folder / "models" / MINIATURE
-    command = [sys.executable, "-m", "flows.cli", "run", str(metadata), "--root", str(root)]
+    command = [sys.executable, "-m", "flows.cli.main", "run", str(metadata), "--root", str(root)]
     command += ["--warehouse", str(warehouse), "--settings", str(settings), "--cluster", cluster]
     command += ["--workers", str(workers), "--model", str(model) if model.is_dir() else "embedded"]
     hidden = {"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flows import cli
+from flows.cli import main as cli
 
 SECONDS = 300
 """A hang is found by it; on a busy machine an honest case takes seconds."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import tasks  # noqa: F401  # enters what settings may name
-from flows.cluster import resolve_kind
+from flows.clusters.choice import resolve_kind
 from schemas.errors import SettingsError
 from schemas.settings import Settings, load_settings
 

@@ -137,7 +137,7 @@ def test_choices_are_those_of_the_engine():
 
 
 def test_the_printed_settings_are_a_file_that_gives_the_defaults(toml, capsys):
-    from flows.commands import print_settings
+    from flows.commands.settings import print_settings
 
     print_settings()
     text = capsys.readouterr().out

@@ -8,9 +8,10 @@ from contextlib import contextmanager
 import pytest
 from typer.testing import CliRunner
 
-from flows import cli, cluster
-from flows.cluster import dask_cluster, pairs_per_shard, resolve_kind, worker_count
-from flows.cluster_kinds import Cluster
+from flows.cli import main as cli
+from flows.clusters import choice as cluster
+from flows.clusters.choice import dask_cluster, pairs_per_shard, resolve_kind, worker_count
+from flows.clusters.kinds import Cluster
 from schemas.errors import SettingsError
 from schemas.settings import Settings
 

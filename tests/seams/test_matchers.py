@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.evaluate_command import _matchers
+from flows.commands.evaluate import _matchers
 from flows.options import description
 from pairx_engine.errors import EngineError
 from pairx_engine.local.evidence import local_evidence
@@ -117,7 +117,7 @@ def test_settings_forget_it():
 def test_the_command_line_offers_it():
     code = (
         "from pairx_engine.local.registry import LOCAL_MATCHERS, Listed; "
-        "LOCAL_MATCHERS.register(Listed('corners', 'a toy', None)); from flows.cli import main; main()"
+        "LOCAL_MATCHERS.register(Listed('corners', 'a toy', None)); from flows.cli.main import main; main()"
     )
     shown = subprocess.run(
         [sys.executable, "-c", code, "run", "--help"],

@@ -194,7 +194,7 @@ def test_a_sweep_tries_it(toy, tmp_path):
 def test_the_command_line_offers_it():
     code = (
         "from pairx_engine.relevance.presets import PRESETS, Preset; "
-        "PRESETS.register(Preset('toy', 'signed_sum', about='knows Twice')); from flows.cli import main; main()"
+        "PRESETS.register(Preset('toy', 'signed_sum', about='knows Twice')); from flows.cli.main import main; main()"
     )
     shown = subprocess.run(
         [sys.executable, "-c", code, "run", "--help"],

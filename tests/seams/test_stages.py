@@ -15,9 +15,9 @@ import pyarrow as pa
 import pytest
 from prefect import flow
 
-from flows.cluster import run_on_cluster
-from flows.progress import Silent
-from flows.stages import StageRunner
+from flows.work.on_cluster import run_on_cluster
+from flows.work.progress import Silent
+from flows.work.stage_runner import StageRunner
 from pairx_engine.photo.chips import decode_photo
 from schemas.failures import Failure
 from schemas.settings import Settings

@@ -31,9 +31,9 @@ WHERE (identity_a IS NULL) <> (identity_b IS NULL)
 AGAIN = """
 import sys
 from pathlib import Path
-from schemas import sql_files
+from schemas.sql import files as sql_files
 sql_files.FOLDERS.append(Path(sys.argv.pop(1)))
-from flows.cli import main
+from flows.cli.main import main
 main()
 """
 
@@ -81,7 +81,7 @@ def test_the_command_line_knows_it(folder: Path, warehouse: str) -> None:
 
 
 def test_an_unknown_kind_is_answered_with_all_kinds(folder: Path, warehouse: str) -> None:
-    from flows.commands import print_suspects
+    from flows.commands.ask import print_suspects
 
     with pytest.raises(SettingsError, match="two_names_one_animal or wrong_name"):
         print_suspects(warehouse, 5, ["nonsense"], "rank", "table")

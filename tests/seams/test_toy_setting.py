@@ -28,7 +28,8 @@ import json, sys
 from dataclasses import asdict
 from pathlib import Path
 from typer.testing import CliRunner
-from flows import cli, commands
+from flows.cli import main as cli
+from flows.commands import run as commands
 from schemas.fingerprints import fingerprints
 from schemas.settings import load_settings
 

@@ -69,9 +69,9 @@ def test_64_photos_of_24_megapixels_fit_into_a_worker_of_4_gib(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A night and an evaluation of it on one worker, whose nanny ends it at 95 % of the limit: no shard is cut, no photo fails."""
-    from flows import cluster_kinds
+    from flows.clusters import kinds as cluster_kinds
     from flows.evaluation import EvaluateOptions, evaluate
-    from flows.progress import Silent
+    from flows.work.progress import Silent
     from schemas.settings import Settings
     from tasks.evaluation.faithfulness import Protocol
     from tasks.store.warehouse import Warehouse

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
 
-from flows import cli
-from flows.cluster import dask_cluster
-from flows.server import prefect_server
+from flows.api.server import prefect_server
+from flows.cli import main as cli
+from flows.clusters.choice import dask_cluster
 from schemas.settings import Settings
 from tests.flows.faults.course import SETTINGS, Course, dozen_photos
 from tests.flows.running import run_arguments

@@ -153,7 +153,7 @@ def evaluate(
 
     Settings are those of the warehouse's newest run; a file given with --settings overrides them, and options override both.
     """
-    from flows.evaluate_command import Asked, evaluate_catalogue
+    from flows.commands.evaluate import Asked, evaluate_catalogue
 
     asked = Asked(
         per_photo, resamples, figures, choose, tuple(try_layer or ()), tuple(try_matcher or ()), sweep_pairs,

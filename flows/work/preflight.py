@@ -10,8 +10,8 @@ from typing import Any
 
 from distributed import Client, Worker, WorkerPlugin
 
-from flows.cluster_kinds import GPU, Cluster, Device, client_of
-from flows.shard_tasks import end_process
+from flows.clusters.kinds import GPU, Cluster, Device, client_of
+from flows.work.shard_tasks import end_process
 from schemas.errors import PairxError
 from tasks.job import Job
 from tasks.runs.surroundings import SAME_VERSIONS, Fact, Sight, token_in, versions

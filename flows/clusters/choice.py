@@ -1,4 +1,4 @@
-"""Dask clusters by one setting: a kind's name, the address of a scheduler, or `auto`; and a flow's run on one.
+"""Dask clusters by one setting: a kind's name, the address of a scheduler, or `auto`.
 
 A further kind is a `ClusterKind` in a file of its own and its line in `KINDS`.
 """
@@ -7,29 +7,19 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from flows.cluster_gpus import Gpus
-from flows.cluster_kinds import Cluster, ClusterKind, Elsewhere, Processes
-from flows.cluster_kubernetes import Kubernetes
-from flows.cluster_slurm import Slurm
-from flows.server import refuse_unreachable
+from flows.api.server import refuse_unreachable
+from flows.clusters.gpus import Gpus
+from flows.clusters.kinds import Cluster, ClusterKind, Elsewhere, Processes
+from flows.clusters.kubernetes import Kubernetes
+from flows.clusters.slurm import Slurm
 from schemas.errors import SettingsError
 from schemas.settings import PAIRS_PER_SHARD_ON_GPU, Settings
 
-if TYPE_CHECKING:
-    from prefect import Flow
-
-    from tasks.job import Job
-
 _PLACE = re.compile(r"([\w.-]+|\[[0-9A-Fa-f:.%\w]+\]):\d{1,5}/?")
 """A host's name or address, the latter of IPv6 in brackets, and a port."""
-T = TypeVar("T")
-W = TypeVar("W")
-
 _DYING = {
     # Workers that a shard may end, less one, before it is cut: one can die by accident, and each costs seconds.
     "distributed.scheduler.allowed-failures": 1,
@@ -81,6 +71,11 @@ def require_cluster(settings: Settings) -> None:
         refuse_unreachable(wanted)
 
 
+def is_foreign(settings: Settings) -> bool:
+    """Whether workers may be other installations on other machines, which are looked at before they are given work."""
+    return _kind(resolve_kind(settings)).foreign
+
+
 def worker_count(settings: Settings) -> int:
     """Worker processes that a cluster started here has: as set, or what its kind takes by default."""
     return settings.workers or _kind(resolve_kind(settings)).workers()
@@ -106,35 +101,6 @@ def dask_cluster(settings: Settings) -> Iterator[Cluster]:
     logging.getLogger("distributed").setLevel(logging.WARNING)
     with dask.config.set(_DYING), kind.start(wanted, settings) as cluster:
         yield cluster
-
-
-def run_on_cluster(
-    flow: Flow[[], T], job: Job, slot: ContextVar[W], work: W, photos: Iterable[tuple[str, str]] = ()
-) -> T:
-    """Run a flow that takes no parameters on the cluster of the job's settings; it finds its work in `slot`; see `run_flow`.
-
-    Workers that were not started here are looked at first: raises `PairxError` where they differ from this process, or cannot see
-    the warehouse or the first of `photos`, by root and path, that this process can read.
-    """
-    from flows.reports import run_flow
-    from flows.shard_runner import ShardRunner
-
-    with dask_cluster(job.settings) as cluster, _equal(cluster, job, photos):
-        token = slot.set(work)
-        try:
-            return run_flow(flow.with_options(task_runner=ShardRunner(cluster)))
-        finally:
-            slot.reset(token)
-
-
-def _equal(cluster: Cluster, job: Job, photos: Iterable[tuple[str, str]]) -> AbstractContextManager[None]:
-    """Processes that were started from this one share all with it."""
-    if not _kind(resolve_kind(job.settings)).foreign:
-        return nullcontext()
-    from flows.preflight import equal_workers
-    from tasks.runs.surroundings import readable_photo
-
-    return equal_workers(cluster, job, readable_photo(photos))
 
 
 def _kind(wanted: str) -> ClusterKind:

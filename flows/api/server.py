@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from flows.prefect_api import require_answer
+from flows.api.configured import require_answer
 from schemas.errors import PairxError, SettingsError
 
 _START_SECONDS = 240.0

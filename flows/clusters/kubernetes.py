@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from flows.cluster_kinds import GPU, Cluster, Device, stopped_in_the_end
-from flows.cluster_remote import Hired, asked_device, or_install, wait_for_a_worker
+from flows.clusters.kinds import GPU, Cluster, Device, stopped_in_the_end
+from flows.clusters.remote import Hired, asked_device, or_install, wait_for_a_worker
 from schemas.errors import PairxError, SettingsError
 from schemas.settings import Settings
 

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli_evaluate import evaluate
+from flows.cli.evaluate import evaluate
 from flows.options import WAIT, Config, SettingsCommand
 from schemas.setting import MODEL
 from schemas.sql.files import suspect_rules
@@ -77,7 +77,7 @@ def run(
 
     Stop it anywhere and run the same command again: it goes on where it was.
     """
-    from flows.commands import run_catalogue
+    from flows.commands.run import run_catalogue
 
     run_catalogue(
         catalogue, warehouse, root, settings, context.obj, dry_run, withdraw_missing, retry_failed, wait
@@ -102,7 +102,7 @@ def demo(
 
 def _list_methods(wanted: bool) -> None:
     if wanted:
-        from flows.explain import print_methods
+        from flows.commands.explain import print_methods
 
         print_methods()
         raise typer.Exit
@@ -139,7 +139,7 @@ def explain(
     ] = None,
 ) -> None:
     """Explain one pair of photos: why does the model think that they match?"""
-    from flows.explain import explain_photos
+    from flows.commands.explain import explain_photos
 
     given = context.obj | {"layers": (layers,) if layers else None, "n_pixel_maps": maps, "n_lines": lines}
     explain_photos((first, second), (box_a, box_b), out, arrays, given, method, warehouse)
@@ -151,7 +151,7 @@ def validate(
     root: Annotated[str | None, typer.Option(help="Folder or URL that paths are relative to.")] = None,
 ) -> None:
     """Check a catalogue and list all its problems; reads no photo."""
-    from flows.commands import validate_catalogue
+    from flows.commands.run import validate_catalogue
 
     validate_catalogue(catalogue, root)
 
@@ -177,7 +177,7 @@ def suspects(
     The expected share so far is the mean probability of a row and all that rank before it, printed or not: the share of real
     errors to be expected among them. Where it has become too small for your time, stop reading.
     """
-    from flows.commands import print_suspects
+    from flows.commands.ask import print_suspects
 
     print_suspects(warehouse, top, kind or [], by, output)
 
@@ -207,7 +207,7 @@ def sql(
     ] = "2GB",
 ) -> None:
     """Ask the warehouse in SQL, read only: views over all tables, current rows only, as of the newest finished run."""
-    from flows.commands import ask, print_cookbook
+    from flows.commands.ask import ask, print_cookbook
 
     if cookbook:
         print_cookbook()
@@ -220,7 +220,7 @@ def report(
     warehouse: Annotated[str, typer.Option(help="Folder or fsspec URL of the tables.")] = "warehouse",
 ) -> None:
     """Print the address of the newest run's report."""
-    from flows.commands import newest_report
+    from flows.commands.ask import newest_report
 
     newest_report(warehouse)
 
@@ -246,7 +246,7 @@ def check(
     the page checksums and the footer's statistics are compared with the rows. Exit code 1 where anything was found, also if it was moved
     aside.
     """
-    from flows.check_command import check_warehouse
+    from flows.commands.check import check_warehouse
 
     check_warehouse(warehouse, quick, quarantine)
 
@@ -254,7 +254,7 @@ def check(
 @app.command("settings")
 def show_settings() -> None:
     """Print all settings with their defaults as a TOML file to start from."""
-    from flows.commands import print_settings
+    from flows.commands.settings import print_settings
 
     print_settings()
 
@@ -303,7 +303,7 @@ def _run() -> int:
     except Exception as error:
         if _heard and _of_a_signal(error):
             return _say(_STOPPED, _heard[-1])
-        from flows.messages import message_of
+        from flows.cli.messages import message_of
 
         return _say(*message_of(error))
     return 0

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from flows.cluster_kinds import (
+from flows.clusters.kinds import (
     GPU,
     LOOPBACK,
     VISIBLE,

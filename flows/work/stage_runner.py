@@ -10,10 +10,10 @@ from itertools import islice
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
 
-from flows.progress import Reporter
-from flows.reports import Reports
-from flows.shard_runner import running_on
-from flows.shard_tasks import Work, ended_its_workers, process_shard
+from flows.api.reports import Reports
+from flows.work.progress import Reporter
+from flows.work.shard_runner import running_on
+from flows.work.shard_tasks import Work, ended_its_workers, process_shard
 from schemas.errors import PairxError
 from tasks.job import Job
 from tasks.runs.log import Balance, StageLog

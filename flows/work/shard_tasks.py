@@ -17,7 +17,7 @@ from distributed.scheduler import KilledWorker
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from flows.shard_runner import running_on
+from flows.work.shard_runner import running_on
 from pairx_engine.device.accelerator import device_failed
 from schemas.errors import AcceleratorFailure
 from tasks.job import Job

@@ -10,7 +10,7 @@ import dask
 from prefect.context import FlowRunContext
 from prefect_dask import DaskTaskRunner
 
-from flows.cluster_kinds import GPU, PATIENCE_KEY, Cluster, patience
+from flows.clusters.kinds import GPU, PATIENCE_KEY, Cluster, patience
 from schemas.errors import PairxError
 
 _KEPT = "what is done is kept; see why, then run again"
@@ -71,5 +71,5 @@ def running_on() -> ShardRunner:
     context = FlowRunContext.get()
     runner = context.task_runner if context else None
     if not isinstance(runner, ShardRunner):
-        raise RuntimeError("stages run inside a flow on a cluster: see flows.cluster.run_on_cluster")
+        raise RuntimeError("stages run inside a flow on a cluster: see flows.work.on_cluster")
     return runner

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tasks  # noqa: F401  # settings learn from it what they may name
-from flows.terminal import PlainConsole
+from flows.commands.start import OUT, at_work_on, read
 from pairx_engine.local.registry import LOCAL_MATCHERS
-from schemas.catalogue.reader import Catalogue, read_catalogue
+from schemas.catalogue.reader import Catalogue
 from schemas.errors import PairxError, SettingsError
 from schemas.paths import local_path
 from schemas.settings import Settings, load_settings
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from flows.evaluation import Evaluated, EvaluateOptions
     from tasks.pages.evaluation_values import Statistic
 
-_OUT = PlainConsole()
-_ERR = PlainConsole(stderr=True)
 _RUNS_CONCERN = ("figures", "cluster", "workers")
 """Settings of a stored run that say how it ran, not what it computed: an evaluation does not inherit them."""
 _BELONG_TO = {"model": ("model_revision", "resize", "layers"), "matcher": ("matcher_weights",)}
@@ -82,26 +79,13 @@ def evaluate_catalogue(
     from tasks.evaluation.files import read_statistics
 
     others = [row for folder in beside for row in read_statistics(folder)]
-    read = _read(catalogue, root)
+    found = None if catalogue is None else read(catalogue, root)
     chosen = _settings(warehouse, toml, given, catalogue is None)
     options = _options(asked, name or _dataset(catalogue or warehouse))
     if dry_run:
-        _print_plan(read, warehouse, chosen, options)
+        _print_plan(found, warehouse, chosen, options)
         return
-    _write(_evaluate(read, warehouse, chosen, options, wait), others, out, chosen, options.matchers)
-
-
-def _read(catalogue: str | None, root: str | None) -> Catalogue | None:
-    if catalogue is None:
-        return None
-    read = read_catalogue(catalogue, root)
-    for warning in read.warnings:
-        _note(warning)
-    return read
-
-
-def _note(text: str) -> None:
-    _ERR.print(f"note: {text}", style="yellow")
+    _write(_evaluate(found, warehouse, chosen, options, wait), others, out, chosen, options.matchers)
 
 
 def _settings(warehouse: str, toml: Path | None, given: Mapping[str, Any], stored_photos: bool) -> Settings:
@@ -185,9 +169,9 @@ def _dataset(source: str) -> str:
     return folders[-1] if is_file and folders and ":" not in folders[-1] else last.partition(".")[0] or last
 
 
-def _print_plan(read: Catalogue | None, warehouse: str, chosen: Settings, options: EvaluateOptions) -> None:
-    from flows.cluster import worker_count
-    from flows.plan import duration, measure
+def _print_plan(found: Catalogue | None, warehouse: str, chosen: Settings, options: EvaluateOptions) -> None:
+    from flows.clusters.choice import worker_count
+    from flows.commands.plan import duration, measure
     from tasks.job import prepare_job
     from tasks.runs.log import RunLog
     from tasks.runs.remaining import look
@@ -197,7 +181,7 @@ def _print_plan(read: Catalogue | None, warehouse: str, chosen: Settings, option
     with look(job, RunLog(job).columns()) as (_, left):
         present = {key for key, photo in left.photos().items() if photo["present"]}
         embedded = {photo for photo, _ in left.embedded()}
-    listed = {entry.photo_id for entry in read.entries} if read else present
+    listed = {entry.photo_id for entry in found.entries} if found else present
     costs = measure(job)
     new, pairs = len(listed - embedded), 2 * options.per_photo * len(listed)
     total = (new * costs.photo + pairs * costs.pair + options.figures * costs.figure) / worker_count(chosen)
@@ -211,29 +195,17 @@ def _print_plan(read: Catalogue | None, warehouse: str, chosen: Settings, option
         f"time     about {duration(total)}, and half a minute to start; a sweep and faithfulness come on top",
         "writes   nothing now",
     ):
-        _OUT.print(line)
+        OUT.print(line)
 
 
 def _evaluate(
-    read: Catalogue | None, warehouse: str, chosen: Settings, options: EvaluateOptions, wait: bool
+    found: Catalogue | None, warehouse: str, chosen: Settings, options: EvaluateOptions, wait: bool
 ) -> Evaluated:
-    from flows.cluster import require_cluster
-    from flows.server import prefect_server, require_api
-    from tasks.job import prepare_job
-    from tasks.store.lease import at_work
-    from tasks.store.warehouse import Warehouse
-
-    require_cluster(chosen)
-    place = Warehouse(warehouse)
-    place.prepare()
-    job = prepare_job(place, chosen)
-    require_api()
-    with at_work(place, "pairx evaluate", wait, _note) as lease, prefect_server():
-        logging.getLogger("prefect").setLevel(logging.CRITICAL)
+    with at_work_on(warehouse, chosen, "pairx evaluate", wait) as (job, lease):
         from flows.evaluation import evaluate as evaluate_photos
-        from flows.progress import Terminal
+        from flows.work.progress import Terminal
 
-        return evaluate_photos(read, job, lease, options, Terminal())
+        return evaluate_photos(found, job, lease, options, Terminal())
 
 
 def _write(
@@ -255,10 +227,10 @@ def _write(
             settings = settings.model_copy(update=tried)
         toml = settings_toml(evaluation.choice, settings)
     written = write_evaluation(evaluation, out, evaluated.pairs, toml)
-    _OUT.print(str(evaluated.balance))
+    OUT.print(str(evaluated.balance))
     for line in headlines(evaluated):
-        _OUT.print(line)
-    _OUT.print(f"report: {out / 'report.html'}  ({len(written)} files in {out})")
+        OUT.print(line)
+    OUT.print(f"report: {out / 'report.html'}  ({len(written)} files in {out})")
     if not evaluated.balance.ok:
         raise PairxError(f"the counts do not balance: {evaluated.balance}", "run again")
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from flows.cluster import pairs_per_shard, resolve_kind, worker_count
+from flows.clusters.choice import pairs_per_shard, resolve_kind, worker_count
 from pairx_engine.pair.matching import mutual_matches
 from pairx_engine.photo.chips import chip_of, view_of
 from schemas.catalogue.reader import Catalogue

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from flows.cluster_kinds import PATIENCE_KEY, Cluster, Device, client_of, patience
+from flows.clusters.kinds import PATIENCE_KEY, Cluster, Device, client_of, patience
 from schemas.errors import PairxError, SettingsError
 from schemas.settings import PAIRS_PER_SHARD, Settings
 

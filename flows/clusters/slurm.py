@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from flows.cluster_kinds import GPU, Cluster, Device, stopped_in_the_end, thread_environment
-from flows.cluster_remote import Hired, asked_device, or_install, wait_for_a_worker
+from flows.clusters.kinds import GPU, Cluster, Device, stopped_in_the_end, thread_environment
+from flows.clusters.remote import Hired, asked_device, or_install, wait_for_a_worker
 from schemas.errors import PairxError, SettingsError
 from schemas.settings import Settings
 

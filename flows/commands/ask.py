@@ -1,101 +1,20 @@
-"""What the commands do, apart from parsing: each loads only what it needs."""
+"""`pairx sql`, `suspects` and `report`: questions to a warehouse."""
 
 from __future__ import annotations
 
-import json
-import logging
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 from duckdb import DuckDBPyConnection
 
-from flows.options import description
 from flows.terminal import PlainConsole
-from schemas.catalogue.reader import Catalogue, read_catalogue
 from schemas.errors import PairxError, SettingsError
-from schemas.settings import Settings, load_settings
 from schemas.sql.files import kinds_in_words, suspect_rules
 from tasks.sql.console import MEMORY, answer, connect_analyst, describe, prompt
 from tasks.sql.results import Format, format_result
 from tasks.sql.stoppable import TimeLimit, close, stoppable
-
-_OUT = PlainConsole()
-_ERR = PlainConsole(stderr=True)
-
-
-def run_catalogue(
-    catalogue: str,
-    warehouse: str,
-    root: str | None,
-    toml: Path | None,
-    given: Mapping[str, Any],
-    dry_run: bool,
-    withdraw_missing: bool,
-    retry_failed: bool,
-    wait: bool,
-) -> None:
-    """Check the catalogue and the settings, then print the plan or do the work."""
-    settings = load_settings(toml, given)
-    read = _read(catalogue, root)
-    if settings.model == "embedded":
-        from tasks.runs.report import EMBEDDED_NOTICE
-
-        _ERR.print(f"note: {EMBEDDED_NOTICE}\n", style="yellow")
-    if dry_run:
-        from flows.plan import print_plan
-
-        print_plan(read, warehouse, settings, retry_failed, _OUT)
-        return
-    from flows.cluster import require_cluster
-    from flows.server import prefect_server, require_api
-    from tasks.job import prepare_job
-    from tasks.store.lease import at_work
-    from tasks.store.warehouse import Warehouse
-
-    require_cluster(settings)
-    place = Warehouse(warehouse)
-    place.prepare()
-    job = prepare_job(place, settings)
-    require_api()
-    with at_work(place, "pairx run", wait, _note) as lease, prefect_server():
-        # One message for the user is enough; Prefect would log the same error with its traceback first.
-        logging.getLogger("prefect").setLevel(logging.CRITICAL)
-        from flows.nightly import RunOptions, run
-        from flows.progress import Terminal
-
-        summary = run(read, job, lease, RunOptions(withdraw_missing, retry_failed), Terminal())
-    for balance in summary.balances:
-        _OUT.print(str(balance))
-    _OUT.print(f"report: {summary.report}")
-    _OUT.print(f"next:   pairx suspects --warehouse {warehouse}   or   pairx sql --warehouse {warehouse}")
-
-
-def _note(text: str) -> None:
-    _ERR.print(f"note: {text}", style="yellow")
-
-
-def _read(catalogue: str, root: str | None) -> Catalogue:
-    read = read_catalogue(catalogue, root)
-    for warning in read.warnings:
-        _note(warning)
-    return read
-
-
-def validate_catalogue(catalogue: str, root: str | None) -> None:
-    """Say what the catalogue holds; `CatalogueError` lists its problems."""
-    read = _read(catalogue, root)
-    entries = read.entries
-    names = {e.identity for e in entries if e.identity is not None}
-    unknown = sum(e.identity is None for e in entries)
-    with_boxes = sum(e.box is not None for e in entries)
-    encounters = {e.encounter for e in entries if e.encounter is not None}
-    _OUT.print(
-        f"valid: {len(entries)} photos, {len(names)} animals, {unknown} photos of unknown animals, {with_boxes} boxes, "
-        f"{len(encounters)} encounters; read as {read.format}; photos lie below {read.root}"
-    )
 
 
 def ask(
@@ -216,17 +135,7 @@ def newest_report(warehouse: str) -> None:
             f"the report {path} of the newest finished run is gone from {place.url}",
             "run again: a run writes its report also where nothing is new",
         )
-    _OUT.print(f"{place.url}/{path}")
-
-
-def print_settings() -> None:
-    """All settings with their defaults, as TOML."""
-    for name, field in Settings.model_fields.items():
-        value = field.get_default()
-        shown = json.dumps(list(value) if isinstance(value, tuple) else value)
-        _print(
-            f"# {description(name, field)}\n{'# ' if value is None else ''}{name} = {'…' if value is None else shown}\n"
-        )
+    PlainConsole().print(f"{place.url}/{path}")
 
 
 def _format(output: str) -> Format:

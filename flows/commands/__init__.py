@@ -1,0 +1,1 @@
+"""What each command of `pairx` does, apart from parsing."""

@@ -1,0 +1,59 @@
+"""`pairx run` and `pairx validate`: a catalogue is checked, its plan printed, or the work done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tasks  # noqa: F401  # settings learn from it what they may name
+from flows.commands.start import OUT, at_work_on, note, read
+from schemas.settings import load_settings
+
+
+def run_catalogue(
+    catalogue: str,
+    warehouse: str,
+    root: str | None,
+    toml: Path | None,
+    given: Mapping[str, Any],
+    dry_run: bool,
+    withdraw_missing: bool,
+    retry_failed: bool,
+    wait: bool,
+) -> None:
+    """Check the catalogue and the settings, then print the plan or do the work."""
+    settings = load_settings(toml, given)
+    found = read(catalogue, root)
+    if settings.model == "embedded":
+        from tasks.runs.report import EMBEDDED_NOTICE
+
+        note(f"{EMBEDDED_NOTICE}\n")
+    if dry_run:
+        from flows.commands.plan import print_plan
+
+        print_plan(found, warehouse, settings, retry_failed, OUT)
+        return
+    with at_work_on(warehouse, settings, "pairx run", wait) as (job, lease):
+        from flows.nightly import RunOptions, run
+        from flows.work.progress import Terminal
+
+        summary = run(found, job, lease, RunOptions(withdraw_missing, retry_failed), Terminal())
+    for balance in summary.balances:
+        OUT.print(str(balance))
+    OUT.print(f"report: {summary.report}")
+    OUT.print(f"next:   pairx suspects --warehouse {warehouse}   or   pairx sql --warehouse {warehouse}")
+
+
+def validate_catalogue(catalogue: str, root: str | None) -> None:
+    """Say what the catalogue holds; `CatalogueError` lists its problems."""
+    found = read(catalogue, root)
+    entries = found.entries
+    names = {e.identity for e in entries if e.identity is not None}
+    unknown = sum(e.identity is None for e in entries)
+    with_boxes = sum(e.box is not None for e in entries)
+    encounters = {e.encounter for e in entries if e.encounter is not None}
+    OUT.print(
+        f"valid: {len(entries)} photos, {len(names)} animals, {unknown} photos of unknown animals, {with_boxes} boxes, "
+        f"{len(encounters)} encounters; read as {found.format}; photos lie below {found.root}"
+    )

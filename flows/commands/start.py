@@ -1,0 +1,56 @@
+"""What commands that work on a catalogue begin with: it is read, and the warehouse, a cluster and an API are had."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from flows.terminal import PlainConsole
+from schemas.catalogue.reader import Catalogue, read_catalogue
+from schemas.settings import Settings
+
+if TYPE_CHECKING:
+    from tasks.job import Job
+    from tasks.store.lease import Lease
+
+OUT = PlainConsole()
+_ERR = PlainConsole(stderr=True)
+
+
+def note(text: str) -> None:
+    """Say something on standard error that stops nothing."""
+    _ERR.print(f"note: {text}", style="yellow")
+
+
+def read(catalogue: str, root: str | None) -> Catalogue:
+    """The catalogue, its remarks said; raises `CatalogueError` with all its problems."""
+    found = read_catalogue(catalogue, root)
+    for warning in found.warnings:
+        note(warning)
+    return found
+
+
+@contextmanager
+def at_work_on(warehouse: str, settings: Settings, who: str, wait: bool) -> Iterator[tuple[Job, Lease]]:
+    """A job and the lease of a warehouse, beside a Prefect API, for the length of a block.
+
+    What can be refused is refused before the warehouse is taken: raises `PairxError` for a cluster, a model or an API that cannot be
+    had, `WarehouseBusy` where another run is at work and `wait` is not wanted.
+    """
+    from flows.api.server import prefect_server, require_api
+    from flows.clusters.choice import require_cluster
+    from tasks.job import prepare_job
+    from tasks.store.lease import at_work
+    from tasks.store.warehouse import Warehouse
+
+    require_cluster(settings)
+    place = Warehouse(warehouse)
+    place.prepare()
+    job = prepare_job(place, settings)
+    require_api()
+    with at_work(place, who, wait, note) as lease, prefect_server():
+        # One message for the user is enough; Prefect would log the same error with its traceback first.
+        logging.getLogger("prefect").setLevel(logging.CRITICAL)
+        yield job, lease

@@ -1,0 +1,1 @@
+"""How the shards of a stage are worked off: as tasks with retries and limits, with progress on the way."""
