@@ -28,6 +28,7 @@ from pairx_engine.evaluation.choice import Choice, ScoreSettings, choose
 from pairx_engine.evaluation.separation import DEFAULT, Binning
 from schemas.catalogue.reader import Catalogue
 from schemas.errors import PairxError
+from schemas.evaluate_options import EvaluateOptions
 from schemas.failures import PASSING
 from schemas.settings import PAIRS_PER_SHARD
 from schemas.stored_settings import stored_settings
@@ -69,25 +70,16 @@ _LISTED = "no photo of this catalogue has both a name and a partner of the same 
 
 
 @dataclass(frozen=True)
-class EvaluateOptions:
-    """What to evaluate, and how far.
+class EvaluationPlan:
+    """What to evaluate, and how far: the plan, and what they mean in the engine's terms.
 
-    `per_photo` pairs of each class per photo; `binning` of Delta; `resamples` of the intervals; `figures` of outliers.
-    With `choose` settings are swept over at most `sweep_pairs` pairs, `layers` and `matchers` (name to weights) beside the
-    defaults, cross-validated in `folds`. `faithfulness` pairs are flipped under `protocol`; 0 leaves them out.
+    `matchers` are tried beside the default, by name, with their weights.
     """
 
     dataset: str
-    per_photo: int = 2
+    options: EvaluateOptions = field(default_factory=EvaluateOptions)
     binning: Binning = DEFAULT
-    resamples: int = 200
-    figures: int = 12
-    choose: bool = False
-    layers: tuple[str, ...] = ()
     matchers: Mapping[str, str | None] = field(default_factory=dict)
-    sweep_pairs: int = 2000
-    folds: int = 3
-    faithfulness: int = 0
     protocol: Protocol = field(default_factory=Protocol)
     retry_failed: bool = False
 
@@ -101,7 +93,7 @@ class Evaluated:
     balance: Balance
 
 
-_WORK: ContextVar[tuple[Catalogue | None, Job, Lease, EvaluateOptions, Sweep | None, Reporter]] = ContextVar(
+_WORK: ContextVar[tuple[Catalogue | None, Job, Lease, EvaluationPlan, Sweep | None, Reporter]] = ContextVar(
     "evaluation"
 )
 
@@ -110,7 +102,7 @@ def evaluate(
     catalogue: Catalogue | None,
     job: Job,
     lease: Lease,
-    options: EvaluateOptions,
+    plan: EvaluationPlan,
     reporter: Reporter,
 ) -> Evaluated:
     """Evaluate the photos of a catalogue, after taking them in, or all those of the warehouse.
@@ -120,9 +112,9 @@ def evaluate(
     if job.notice:
         reporter.notice(job.notice)
     # What cannot be tried must show before hours of work, not after.
-    sweep = sweep_of(job, options.layers, options.matchers) if options.choose else None
+    sweep = sweep_of(job, plan.options.try_layer, plan.matchers) if plan.options.choose else None
     photos = ((catalogue.root, entry.path) for entry in catalogue.entries) if catalogue else ()
-    return run_on_cluster(process, job, _WORK, (catalogue, job, lease, options, sweep, reporter), photos)
+    return run_on_cluster(process, job, _WORK, (catalogue, job, lease, plan, sweep, reporter), photos)
 
 
 @flow(name="pairx-evaluate")
@@ -139,13 +131,13 @@ def _process(
     catalogue: Catalogue | None,
     job: Job,
     lease: Lease,
-    options: EvaluateOptions,
+    plan: EvaluationPlan,
     sweep: Sweep | None,
     reporter: Reporter,
 ) -> Evaluated:
     log, stages = RunLog(job), StageRunner(job, reporter, lease.check)
-    run = RunOptions(retry_failed=options.retry_failed)
-    with recording(job.warehouse, log.run_id), RunViews(job, options.retry_failed) as views:
+    run = RunOptions(retry_failed=plan.retry_failed)
+    with recording(job.warehouse, log.run_id), RunViews(job, plan.retry_failed) as views:
         if catalogue is not None:
             ingest_photos(catalogue, job, log, run, stages, views)
         gallery = embed_photos(job, log, stages, views)
@@ -154,30 +146,26 @@ def _process(
             # The warehouse may hold the photos of other catalogues, too.
             wanted = {entry.photo_id for entry in catalogue.entries}
             gallery = gallery.only(wanted)
-        listed = _list(job, gallery, photos, options, stages)
-        _score(job, log, listed, options, stages, views)
-        evaluation, table, balance = _measure(
-            job, log, gallery, photos, listed, options, sweep, stages, views
-        )
+        listed = _list(job, gallery, photos, plan, stages)
+        _score(job, log, listed, plan, stages, views)
+        evaluation, table, balance = _measure(job, log, gallery, photos, listed, plan, sweep, stages, views)
     return Evaluated(evaluation, table, balance)
 
 
-def _list(
-    job: Job, gallery: Gallery, photos: Photos, options: EvaluateOptions, stages: StageRunner
-) -> pa.Table:
+def _list(job: Job, gallery: Gallery, photos: Photos, plan: EvaluationPlan, stages: StageRunner) -> pa.Table:
     """The pair list of this state of the catalogue; made once."""
-    partition, shard = list_fingerprint(job, options.per_photo), list_shard_name(gallery, photos)
+    partition, shard = list_fingerprint(job, plan.options.per_photo), list_shard_name(gallery, photos)
     warehouse = job.warehouse
     known = warehouse.exists("evaluation_pairs", partition, shard)
-    plan = [] if known or len(gallery.photo_ids) < 2 else plan_list(gallery, options.per_photo)
-    if plan:
+    shards = [] if known or len(gallery.photo_ids) < 2 else plan_list(gallery, plan.options.per_photo)
+    if shards:
         keep_gallery(job, gallery)
 
     def store(candidates: list[Candidates]) -> int:
         rows = listed_pairs(gallery, [photos[i] for i in gallery.photo_ids], candidates)
         return commit(job, LIST, shard, {"evaluation_pairs": rows}, partition=partition).rows
 
-    stages.run(LIST, plan, "pairs of this catalogue are listed", finish=store)
+    stages.run(LIST, shards, "pairs of this catalogue are listed", finish=store)
     if not warehouse.exists("evaluation_pairs", partition, shard):
         raise PairxError(_LISTED, "evaluate a catalogue in which animals have names and several photos")
     listed = warehouse.read("evaluation_pairs", partition, [shard])
@@ -193,12 +181,12 @@ def _list(
 
 
 def _score(
-    job: Job, log: RunLog, listed: pa.Table, options: EvaluateOptions, stages: StageRunner, views: RunViews
+    job: Job, log: RunLog, listed: pa.Table, plan: EvaluationPlan, stages: StageRunner, views: RunViews
 ) -> None:
     """Score the listed pairs that have no scores or signals under these settings, as the nightly run would."""
     connection, left = views.look(log.columns())
     pairs, keypoints_in = ListedPairs(connection, job, listed), left.keypoint_shards()
-    unscored, signals = pairs.unscored(options.retry_failed), pairs.without_signals(options.retry_failed)
+    unscored, signals = pairs.unscored(plan.retry_failed), pairs.without_signals(plan.retry_failed)
     shards = plan_score(unscored, left.photos_of(unscored), keypoints_in, pairs_per_shard(job.settings))
     stages.run(SCORE, shards, "all listed pairs have scores")
     stages.run(SIGNALS, plan_signals(signals, keypoints_in), "all listed pairs have signals")
@@ -210,7 +198,7 @@ def _measure(
     gallery: Gallery,
     photos: Photos,
     listed: pa.Table,
-    options: EvaluateOptions,
+    plan: EvaluationPlan,
     sweep: Sweep | None,
     stages: StageRunner,
     views: RunViews,
@@ -219,27 +207,27 @@ def _measure(
     found = ListedPairs(views.look(log.columns())[0], job, listed)
     scored, table, failed = found.scored(), found.table(), found.failed()
     ranked = rank_outliers(scored, _LISTED_OUTLIERS)
-    wanted = ranked[: options.figures]
+    wanted = ranked[: plan.options.figures]
     undrawn = plan_draw(found.undrawn(wanted, photos))
     stages.run(DRAW, undrawn, "figures of the outliers")
     figures = ListedPairs(views.look(log.columns())[0], job, listed).figures(wanted)
-    choice = _choose(job, sweep, photos, listed, options, stages) if sweep else None
-    faithful = _faithfulness(job, gallery, photos, listed, options, stages) if options.faithfulness else []
+    choice = _choose(job, sweep, photos, listed, plan, stages) if sweep else None
+    faithful = _faithfulness(job, gallery, photos, listed, plan, stages) if plan.options.faithfulness else []
     with stages.alone("measure") as note:
-        statistics = measure(options.dataset, scored, options.binning, options.resamples)
+        statistics = measure(plan.dataset, scored, plan.binning, plan.options.resamples)
         note(f"{len(statistics)} statistics of {len(scored.pair_id)} pairs")
     names = [n for n in gallery.names if n is not None]
     evaluation = Evaluation(
-        dataset=options.dataset,
+        dataset=plan.dataset,
         created=datetime.now(UTC),
         settings=job.settings.model_dump(mode="json") | {"layers": list(job.layers)},
         layer=job.layers[0],
         n_photos=len(names),
         n_animals=len(set(names)),
         n_failed=failed,
-        per_photo=options.per_photo,
-        default_variant=options.binning.name,
-        resamples=options.resamples,
+        per_photo=plan.options.per_photo,
+        default_variant=plan.binning.name,
+        resamples=plan.options.resamples,
         statistics=statistics,
         scatter=scatter_of(scored),
         outliers=ranked,
@@ -261,15 +249,15 @@ def _notes(job: Job, unnamed: int) -> list[str]:
 
 
 def _choose(
-    job: Job, sweep: Sweep, photos: Photos, listed: pa.Table, options: EvaluateOptions, stages: StageRunner
+    job: Job, sweep: Sweep, photos: Photos, listed: pa.Table, plan: EvaluationPlan, stages: StageRunner
 ) -> Choice:
     """Sweep the settings over a part of the pairs and choose among them."""
-    rows = choose_pairs(listed, options.sweep_pairs)
+    rows = choose_pairs(listed, plan.options.sweep_pairs)
     pairs = [Pair(row["pair_id"], row["photo_a"], row["photo_b"]) for row in rows]
     partition = sweep_partition(job, sweep)
     # The same size on every cluster: what is done of a sweep is told by its shards' names.
     shards = plan_sweep(pairs, photos, sweep, job.settings.pairs_per_shard or PAIRS_PER_SHARD)
-    left = _left(job, "measurements", partition, shards, options.retry_failed)
+    left = _left(job, "measurements", partition, shards, plan.retry_failed)
     stages.run(SWEEP, left, "all variants are measured")
     measured = job.warehouse.read("measurements", partition, [s.name for s in shards])
     lost = len(pairs) - len(set(measured["pair_id"].to_pylist()))
@@ -278,7 +266,7 @@ def _choose(
             "not one pair could be measured in the sweep", "see the table all_failures for the reasons"
         )
     with stages.alone("choose") as note:
-        choice = _best(job, rows, measured, options)
+        choice = _best(job, rows, measured, plan)
         note(choice.reason + (f"; {lost} pairs could not be measured" if lost else ""))
     return choice
 
@@ -298,7 +286,7 @@ def _left(job: Job, table: str, partition: str, shards: Sequence[Any], retry_fai
     return [s for s in shards if s.name not in done or (s.name in failing and again(s.name))]
 
 
-def _best(job: Job, rows: list[dict[str, Any]], measured: pa.Table, options: EvaluateOptions) -> Choice:
+def _best(job: Job, rows: list[dict[str, Any]], measured: pa.Table, plan: EvaluationPlan) -> Choice:
     place = {row["pair_id"]: i for i, row in enumerate(rows)}
     coverage: dict[ScoreSettings, NDArray[np.float64]] = {}
     residual: dict[ScoreSettings, NDArray[np.float64]] = {}
@@ -324,9 +312,9 @@ def _best(job: Job, rows: list[dict[str, Any]], measured: pa.Table, options: Eva
         residual,
         {key: float(np.mean(each)) for key, each in seconds.items()},
         default_candidate(job.settings, job.layers[0]),
-        n_folds=options.folds,
-        n_resamples=max(options.resamples, _RESAMPLES_OF_A_CHOICE),
-        binning=options.binning,
+        n_folds=plan.options.folds,
+        n_resamples=max(plan.options.resamples, _RESAMPLES_OF_A_CHOICE),
+        binning=plan.binning,
         equal_cosine=equal_cosine(len(rows)),
     )
 
@@ -336,15 +324,15 @@ def _faithfulness(
     gallery: Gallery,
     photos: Photos,
     listed: pa.Table,
-    options: EvaluateOptions,
+    plan: EvaluationPlan,
     stages: StageRunner,
 ) -> list[FaithfulnessRow]:
     """Flip pixels of a few pairs under every way of explaining them, once those that must have learned."""
-    pairs = choose_pairs(listed, options.faithfulness)
-    learned = _learn(job, [photos[i] for i in gallery.photo_ids], options.protocol.methods, stages)
-    partition = faithfulness_fingerprint(job, options.protocol, learned)
-    shards = plan_faithfulness(pairs, photos, options.protocol, learned)
-    left = _left(job, "faithfulness", partition, shards, options.retry_failed)
+    pairs = choose_pairs(listed, plan.options.faithfulness)
+    learned = _learn(job, [photos[i] for i in gallery.photo_ids], plan.protocol.methods, stages)
+    partition = faithfulness_fingerprint(job, plan.protocol, learned)
+    shards = plan_faithfulness(pairs, photos, plan.protocol, learned)
+    left = _left(job, "faithfulness", partition, shards, plan.retry_failed)
     stages.run(FAITHFULNESS, left, "all pairs are measured")
     measured = job.warehouse.read("faithfulness", partition, [s.name for s in shards])
     return summarise(measured, pairs)

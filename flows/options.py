@@ -1,4 +1,4 @@
-"""Options of the command line that are settings: made of the fields of `Settings`, each of which says all about its own."""
+"""Options of the command line that are settings: made of the fields of models, each of which says all about its own."""
 
 from __future__ import annotations
 
@@ -73,12 +73,15 @@ def description(name: str, field: FieldInfo) -> str:
 
 
 def _options(command: str | None) -> list[Any]:
-    """The settings that a command offers, as options that are None unless given."""
+    """The settings that a command offers, as options that are None unless given; those of `pairx evaluate` alone come first."""
+    from schemas.evaluate_options import EvaluateOptions
     from schemas.settings import Settings
 
     def taker() -> None: ...
 
-    fields = {name: field for name, field in Settings.model_fields.items() if _offers(command, field)}
+    own = EvaluateOptions.model_fields if command == "evaluate" else {}
+    fields = {name: field for name, field in own.items() if Setting.of(field).panel}
+    fields |= {name: field for name, field in Settings.model_fields.items() if _offers(command, field)}
     made = [_parameter(name, field) for name, field in fields.items()]
     taker.__signature__ = inspect.Signature(made)  # type: ignore[attr-defined]  # what Typer reads options from
     app = typer.Typer(add_completion=False)

@@ -20,6 +20,8 @@ Table = Literal[
     "measurements",
 ]
 MODEL, EVIDENCE, PAIRS, PICTURES, RUNNING = "Model", "Local evidence", "Pairs", "Pictures", "Running"
+MEASURING, CHOOSING, FAITHFULNESS = "Measuring", "Choosing settings", "Faithfulness"
+"""Parts of the help; the latter three are those of an evaluation."""
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,8 @@ class Offer(Protocol):
         """All names with what they mean, as one phrase."""
 
 
+TABLES = ("evaluate",)
+"""Tables of a settings file that hold other options."""
 OFFERS: dict[str, Offer] = {}
 """What settings may name, by the setting. The members live in the engine, which is unknown here: `tasks.offers` enters them."""
 
@@ -203,45 +205,50 @@ class Settings(BaseModel):
 def load_settings(toml: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:
     """Defaults, overlaid by a TOML file's top-level keys, overlaid by `overrides` (None means not given).
 
-    Raises `SettingsError` that lists every bad key with its cure.
+    Tables of the file are for others. Raises `SettingsError` that lists every bad key with its cure.
     """
-    values: dict[str, Any] = {}
-    if toml is not None:
-        try:
-            if (kind := not_a_file(str(toml))) and kind != "a folder":
-                raise SettingsError(f"{toml} is {kind}, no file", "name a TOML file")
-            if toml.stat().st_size > MOST_BYTES:
-                raise SettingsError(
-                    f"{toml} is larger than {MOST_BYTES >> 20} MiB", "name a file of settings"
-                )
-            values.update(tomllib.loads(toml.read_text(encoding="utf-8")))
-        except FileNotFoundError as error:
-            raise SettingsError(
-                f"no settings file at {toml}", "`pairx settings` prints one to start from"
-            ) from error
-        except OSError as error:
-            raise SettingsError(f"{toml} cannot be read: {error.strerror}") from error
-        except RecursionError as error:
-            raise SettingsError(f"{toml} is nested absurdly deep", "`pairx settings` prints one") from error
-        except ValueError as error:  # TOML or UTF-8, or a number of more digits than Python reads
-            raise SettingsError(f"{toml} is not valid TOML: {error}") from error
+    values = {name: value for name, value in read_toml(toml).items() if name not in TABLES}
     values.update({k: v for k, v in (overrides or {}).items() if v is not None})
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        raise SettingsError(_explain(error, toml)) from error
+        raise SettingsError(explain_errors(error, Settings, toml)) from error
 
 
-def _explain(error: ValidationError, toml: Path | None) -> str:
+def read_toml(path: Path | None) -> dict[str, Any]:
+    """What a settings file holds, unchecked, nothing of None; raises `SettingsError` where it cannot be read."""
+    if path is None:
+        return {}
+    try:
+        if (kind := not_a_file(str(path))) and kind != "a folder":
+            raise SettingsError(f"{path} is {kind}, no file", "name a TOML file")
+        if path.stat().st_size > MOST_BYTES:
+            raise SettingsError(f"{path} is larger than {MOST_BYTES >> 20} MiB", "name a file of settings")
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SettingsError(
+            f"no settings file at {path}", "`pairx settings` prints one to start from"
+        ) from error
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}") from error
+    except RecursionError as error:
+        raise SettingsError(f"{path} is nested absurdly deep", "`pairx settings` prints one") from error
+    except ValueError as error:  # TOML or UTF-8, or a number of more digits than Python reads
+        raise SettingsError(f"{path} is not valid TOML: {error}") from error
+
+
+def explain_errors(error: ValidationError, model: type[BaseModel], toml: Path | None) -> str:
+    """Every bad key of a model with what is wrong with it, a line each."""
     lines = [f"the settings{f' in {toml}' if toml else ''} cannot be used:"]
     for problem in error.errors():
         name = ".".join(map(str, problem["loc"]))
         if problem["type"] == "extra_forbidden":
-            lines.append(
-                f"  {name if name.isidentifier() and len(name) < 80 else _shown(name)}: no such setting; known are {', '.join(sorted(Settings.model_fields))}"
-            )
-        else:
+            shown = name if name.isidentifier() and len(name) < 80 else _shown(name)
+            lines.append(f"  {shown}: no such setting; known are {', '.join(sorted(model.model_fields))}")
+        elif name:
             lines.append(f"  {name} = {_shown(problem['input'])}: {problem['msg']}")
+        else:
+            lines.append(f"  {problem['msg'].removeprefix('Value error, ')}")
     return "\n".join(lines)
 
 

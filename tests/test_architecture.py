@@ -65,7 +65,16 @@ ROOMS = {
             "setting",
             "settings",
         ),
-        *("stored_settings", "stages", "sql", "catalogue", "tables", "fingerprints", "views"),
+        *(
+            "evaluate_options",
+            "stored_settings",
+            "stages",
+            "sql",
+            "catalogue",
+            "tables",
+            "fingerprints",
+            "views",
+        ),
     ),
     "tasks": (
         *(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,79 +13,54 @@ from flows.commands.start import OUT, at_work_on, read
 from pairx_engine.local.registry import LOCAL_MATCHERS
 from schemas.catalogue.reader import Catalogue
 from schemas.errors import PairxError, SettingsError
+from schemas.evaluate_options import EvaluateOptions, load_evaluate_options
 from schemas.paths import local_path
 from schemas.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from flows.evaluation import Evaluated, EvaluateOptions
+    from flows.evaluation import Evaluated, EvaluationPlan
     from tasks.pages.evaluation_values import Statistic
 
 _RUNS_CONCERN = ("figures", "cluster", "workers")
 """Settings of a stored run that say how it ran, not what it computed: an evaluation does not inherit them."""
 _BELONG_TO = {"model": ("model_revision", "resize", "layers"), "matcher": ("matcher_weights",)}
 """Settings that say something of the stored run's model or matcher, and nothing of another one."""
-_CHOICES = {
-    "edges": ("equal_width", "quantile"),
-    "form": ("gaussian", "histogram"),
-    "weights": ("pairs", "smaller_class", "equal"),
-}
-
-
-@dataclass(frozen=True)
-class Asked:
-    """The options of an evaluation as they were given, before they are checked."""
-
-    per_photo: int
-    resamples: int
-    figures: int
-    choose: bool
-    layers: tuple[str, ...]
-    matchers: tuple[str, ...]
-    sweep_pairs: int
-    folds: int
-    faithfulness: int
-    methods: tuple[str, ...]
-    continuity: bool
-    retry_failed: bool
-    binning: Mapping[str, Any]
-    flipping: Mapping[str, Any]
-
-
-def _matchers(given: Sequence[str]) -> dict[str, str | None]:
-    """NAME[=FOLDER] each; the folder holds the matcher's weights."""
-    found: dict[str, str | None] = {}
-    for text in given:
-        name, _, folder = text.partition("=")
-        if name not in LOCAL_MATCHERS:
-            raise SettingsError(f"matcher {name!r} is not known", f"use {', '.join(LOCAL_MATCHERS)}")
-        found[name] = local_path(folder) if folder else None
-    return found
 
 
 def evaluate_catalogue(
-    catalogue: str | None,
-    warehouse: str,
-    root: str | None,
+    places: tuple[str | None, str, str | None],
     out: Path,
     name: str | None,
     beside: tuple[Path, ...],
     toml: Path | None,
     given: Mapping[str, Any],
-    asked: Asked,
+    retry_failed: bool,
     dry_run: bool,
     wait: bool,
 ) -> None:
-    """Check everything that was given, then print the plan, or evaluate and write the folder."""
+    """Check everything that was given, then print the plan, or evaluate and write the folder.
+
+    `places` are the catalogue, the warehouse and the root; `given` holds settings and options of the evaluation by name.
+    """
     from tasks.evaluation.files import read_statistics
 
+    catalogue, warehouse, root = places
     others = [row for folder in beside for row in read_statistics(folder)]
     found = None if catalogue is None else read(catalogue, root)
-    chosen = _settings(warehouse, toml, given, catalogue is None)
-    options = _options(asked, name or _dataset(catalogue or warehouse))
+    own = {key: value for key, value in given.items() if key in EvaluateOptions.model_fields}
+    options = load_evaluate_options(toml, own)
+    settings = {key: value for key, value in given.items() if key not in own}
+    chosen = _settings(warehouse, toml, settings, catalogue is None)
+    plan = plan_of(options, name or _dataset(catalogue or warehouse), retry_failed)
     if dry_run:
-        _print_plan(found, warehouse, chosen, options)
+        _print_plan(found, warehouse, chosen, plan)
         return
-    _write(_evaluate(found, warehouse, chosen, options, wait), others, out, chosen, options.matchers)
+    with at_work_on(warehouse, chosen, "pairx evaluate", wait) as (job, lease):
+        from flows.evaluation import evaluate as evaluate_photos
+        from flows.work.progress import Terminal
+
+        evaluated = evaluate_photos(found, job, lease, plan, Terminal())
+    _write(evaluated, others, out, chosen, plan.matchers)
 
 
 def _settings(warehouse: str, toml: Path | None, given: Mapping[str, Any], stored_photos: bool) -> Settings:
@@ -116,48 +91,35 @@ def _settings(warehouse: str, toml: Path | None, given: Mapping[str, Any], store
     return load_settings(overrides={k: v for k, v in inherited.items() if k not in dropped} | asked)
 
 
-def _options(asked: Asked, dataset: str) -> EvaluateOptions:
-    from flows.evaluation import EvaluateOptions
+def plan_of(options: EvaluateOptions, dataset: str, retry_failed: bool = False) -> EvaluationPlan:
+    """What options ask for, in the engine's terms; raises `SettingsError` for a method or matcher that there is not."""
+    from flows.evaluation import EvaluationPlan
     from pairx_engine.evaluation.separation import Binning
     from pairx_engine.explanations import explanations
     from pairx_engine.faithfulness import Flipping, Translation
     from tasks.evaluation.faithfulness import Protocol
 
-    if not asked.choose and (asked.layers or asked.matchers):
-        raise SettingsError("--try-layer and --try-matcher say what --choose tries", "add --choose")
-    if not asked.faithfulness and (asked.methods or asked.continuity):
-        raise SettingsError(
-            "--method and --continuity say how faithfulness is tested",
-            "add --faithfulness with a number of pairs",
-        )
-    for option, known in _CHOICES.items():
-        if asked.binning[option] not in known:
-            raise SettingsError(
-                f"--{option} {asked.binning[option]!r} is not known", f"use {', '.join(known)}"
-            )
-    if unknown := sorted({*asked.methods} - {*explanations()}):
+    if unknown := sorted({*options.method} - {*explanations()}):
         raise SettingsError(f"method {unknown[0]!r} is not known", f"use {', '.join(explanations())}")
     try:
-        binning, flipping = Binning(**asked.binning), Flipping(**asked.flipping)
+        binning = Binning(options.bins, options.edges, options.form, options.weights, options.minimum)
+        flipping = Flipping(options.superpixel, options.steps, options.share, options.fill)
     except ValueError as error:
-        raise SettingsError(f"this cannot be measured: {error}", "see pairx evaluate --help") from error
-    return EvaluateOptions(
-        dataset=dataset,
-        per_photo=asked.per_photo,
-        binning=binning,
-        resamples=asked.resamples,
-        figures=asked.figures,
-        choose=asked.choose,
-        layers=asked.layers,
-        matchers=_matchers(asked.matchers),
-        sweep_pairs=asked.sweep_pairs,
-        folds=asked.folds,
-        faithfulness=asked.faithfulness,
-        protocol=Protocol(
-            asked.methods or tuple(explanations()), flipping, Translation() if asked.continuity else None
-        ),
-        retry_failed=asked.retry_failed,
-    )
+        raise SettingsError(f"this cannot be measured: {error}", "see `pairx settings`") from error
+    translation = Translation() if options.continuity else None
+    protocol = Protocol(options.method or tuple(explanations()), flipping, translation)
+    return EvaluationPlan(dataset, options, binning, _matchers(options.try_matcher), protocol, retry_failed)
+
+
+def _matchers(given: Sequence[str]) -> dict[str, str | None]:
+    """NAME[=FOLDER] each; the folder holds the matcher's weights."""
+    found: dict[str, str | None] = {}
+    for text in given:
+        name, _, folder = text.partition("=")
+        if name not in LOCAL_MATCHERS:
+            raise SettingsError(f"matcher {name!r} is not known", f"use {', '.join(LOCAL_MATCHERS)}")
+        found[name] = local_path(folder) if folder else None
+    return found
 
 
 def _dataset(source: str) -> str:
@@ -169,7 +131,7 @@ def _dataset(source: str) -> str:
     return folders[-1] if is_file and folders and ":" not in folders[-1] else last.partition(".")[0] or last
 
 
-def _print_plan(found: Catalogue | None, warehouse: str, chosen: Settings, options: EvaluateOptions) -> None:
+def _print_plan(found: Catalogue | None, warehouse: str, chosen: Settings, plan: EvaluationPlan) -> None:
     from flows.clusters.choice import worker_count
     from flows.commands.plan import duration, measure
     from tasks.job import prepare_job
@@ -177,6 +139,7 @@ def _print_plan(found: Catalogue | None, warehouse: str, chosen: Settings, optio
     from tasks.runs.remaining import look
     from tasks.store.warehouse import Warehouse
 
+    options = plan.options
     job = prepare_job(Warehouse(warehouse), chosen)
     with look(job, RunLog(job).columns()) as (_, left):
         present = {key for key, photo in left.photos().items() if photo["present"]}
@@ -189,23 +152,13 @@ def _print_plan(found: Catalogue | None, warehouse: str, chosen: Settings, optio
         f"photos   {len(listed)}, {new} of them to embed",
         f"pairs    at most {pairs}: {options.per_photo} of the same and of other names per photo",
         f"model    {chosen.model}, layers {', '.join(job.layers)}, preset {chosen.preset}; matcher {chosen.matcher}",
-        f"measure  {options.binning.name}; {options.resamples} resamples of animals; {options.figures} figures",
+        f"measure  {plan.binning.name}; {options.resamples} resamples of animals; {options.figures} figures",
         f"choose   {'at most ' + str(min(options.sweep_pairs, pairs)) + ' pairs swept' if options.choose else 'no'}",
         f"faithful {options.faithfulness or 'no'} pairs",
         f"time     about {duration(total)}, and half a minute to start; a sweep and faithfulness come on top",
         "writes   nothing now",
     ):
         OUT.print(line)
-
-
-def _evaluate(
-    found: Catalogue | None, warehouse: str, chosen: Settings, options: EvaluateOptions, wait: bool
-) -> Evaluated:
-    with at_work_on(warehouse, chosen, "pairx evaluate", wait) as (job, lease):
-        from flows.evaluation import evaluate as evaluate_photos
-        from flows.work.progress import Terminal
-
-        return evaluate_photos(found, job, lease, options, Terminal())
 
 
 def _write(

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import json
 
+from pydantic import BaseModel
+
 from flows.options import description
+from schemas.evaluate_options import TABLE, EvaluateOptions
 from schemas.settings import Settings
 
 
 def print_settings() -> None:
-    """All settings with their defaults, as TOML."""
-    for name, field in Settings.model_fields.items():
+    """All settings with their defaults, as TOML; those of an evaluation in a table of their own."""
+    _print(Settings)
+    print(f"\n[{TABLE}]\n")
+    _print(EvaluateOptions)
+
+
+def _print(model: type[BaseModel]) -> None:
+    for name, field in model.model_fields.items():
         value = field.get_default()
         shown = json.dumps(list(value) if isinstance(value, tuple) else value)
-        print(
-            f"# {description(name, field)}\n{'# ' if value is None else ''}{name} = {'…' if value is None else shown}\n"
-        )
+        print(f"# {description(name, field)}")
+        print(f"{'# ' if value is None else ''}{name} = {'…' if value is None else shown}\n")

@@ -39,10 +39,9 @@ def server() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def scheduler(server: str) -> Iterator[str]:
     """Address of a Dask scheduler with one worker that stays up between flows."""
-    from flows.clusters.choice import dask_cluster
-    from schemas.settings import Settings
+    from tests.flows.faults.site import worker_with_one_thread
 
-    with dask_cluster(Settings(cluster="local", workers=1)) as cluster:
+    with worker_with_one_thread() as cluster:
         yield cluster.address
 
 

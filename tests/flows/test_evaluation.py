@@ -8,13 +8,14 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
 from flows.cli import main as cli
 from flows.commands.evaluate import _dataset, _settings
-from flows.evaluation import Evaluated, EvaluateOptions, settings_of_newest_run
+from flows.evaluation import Evaluated, EvaluationPlan, settings_of_newest_run
 from flows.evaluation import evaluate as evaluate_under
 from flows.work.progress import Reporter, Silent
 from pairx_engine.errors import EngineError
@@ -22,6 +23,7 @@ from pairx_engine.explanations import explanations
 from pairx_engine.faithfulness import Flipping
 from schemas.catalogue.reader import Catalogue, read_catalogue
 from schemas.errors import PairxError
+from schemas.evaluate_options import EvaluateOptions
 from schemas.settings import Settings, load_settings
 from tasks.check.findings import check
 from tasks.evaluation.faithfulness import Protocol
@@ -33,17 +35,24 @@ from tasks.store.warehouse import Warehouse
 from tests.flows.conftest import Finished
 from tests.small_catalogue import TINY, rewrite
 
-OPTIONS = EvaluateOptions(
+OPTIONS = EvaluationPlan(
     "toy",
-    resamples=20,
-    figures=1,
-    choose=True,
-    layers=("backbone.blocks.2",),
-    sweep_pairs=40,
-    folds=2,
-    faithfulness=2,
+    EvaluateOptions(
+        resamples=20,
+        figures=1,
+        choose=True,
+        try_layer=("backbone.blocks.2",),
+        sweep_pairs=40,
+        folds=2,
+        faithfulness=2,
+    ),
     protocol=Protocol(("pairx_published", "random"), Flipping(n_steps=4)),
 )
+
+
+def changed(**options: Any) -> EvaluationPlan:
+    """The plan with some options changed."""
+    return replace(OPTIONS, options=OPTIONS.options.model_copy(update=options))
 
 
 class Heard(Silent):
@@ -60,11 +69,11 @@ def evaluate(
     catalogue: Catalogue | None,
     warehouse: Warehouse,
     settings: Settings,
-    options: EvaluateOptions,
+    plan: EvaluationPlan,
     heard: Reporter,
 ) -> Evaluated:
     with at_work(warehouse, "test") as lease:
-        return evaluate_under(catalogue, prepare_job(warehouse, settings), lease, options, heard)
+        return evaluate_under(catalogue, prepare_job(warehouse, settings), lease, plan, heard)
 
 
 def files(warehouse: Warehouse) -> set[str]:
@@ -207,10 +216,8 @@ def test_a_warehouse_without_a_finished_run_asks_for_its_settings(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--edges", "round"], "equal_width, quantile"),
-        (["--fill", "green"], "fill is one of"),
+        (["--per-photo", "0"], "per_photo = 0"),
         (["--choose", "--try-matcher", "eyes"], "is not known"),
-        (["--share", "2"], "share of superpixels"),
         (["--faithfulness", "2", "--method", "guess"], "pairx_conserving"),
         (["--method", "random"], "add --faithfulness"),
         (["--try-layer", "backbone.blocks.2"], "add --choose"),
@@ -234,7 +241,7 @@ def test_only_the_photos_of_the_catalogue_are_evaluated(
         str(rewrite(small, "part.csv", lambda rows: [r for r in rows if r["species"] != rows[0]["species"]]))
     )
     settings = Settings(**{**TINY, "cluster": scheduler})
-    quick = replace(OPTIONS, choose=False, faithfulness=0, figures=0, resamples=0)
+    quick = changed(choose=False, faithfulness=0, figures=0, resamples=0)
     found = evaluate(part, undisturbed.copy(tmp_path / "w"), settings, quick, Silent())
     sides = {*found.pairs["photo_a"].to_pylist(), *found.pairs["photo_b"].to_pylist()}
     assert sides <= {entry.photo_id for entry in part.entries}
@@ -242,7 +249,8 @@ def test_only_the_photos_of_the_catalogue_are_evaluated(
 
 
 @pytest.mark.parametrize(
-    ("options", "words"), [({"layers": ("backbone.blocks.99",)}, "blocks.99"), ({"layers": ("bn",)}, "bn")]
+    ("options", "words"),
+    [({"try_layer": ("backbone.blocks.99",)}, "blocks.99"), ({"try_layer": ("bn",)}, "bn")],
 )
 def test_a_layer_that_cannot_be_tried_shows_before_any_work(
     tmp_path: Path, small: Path, options: dict, words: str
@@ -253,7 +261,7 @@ def test_a_layer_that_cannot_be_tried_shows_before_any_work(
             read_catalogue(str(small)),
             Warehouse(str(tmp_path / "w")),
             Settings(**TINY),
-            replace(OPTIONS, **options),
+            changed(**options),
             heard,
         )
     assert heard.stages == {}
@@ -265,7 +273,7 @@ def test_a_pair_that_failed_is_counted_and_tried_again(scheduler: str, small: Pa
     shutil.copytree(small.parent, catalogue)
     read = read_catalogue(str(catalogue / small.name))
     settings = Settings(**{**TINY, "cluster": scheduler})
-    quick = replace(OPTIONS, faithfulness=0, figures=0, resamples=0)
+    quick = changed(faithfulness=0, figures=0, resamples=0)
     warehouse = Warehouse(str(tmp_path / "w"))
     listed = evaluate(read, warehouse, settings, replace(quick, choose=False), Silent()).pairs
     lost = listed["photo_a"][0].as_py()
@@ -332,7 +340,7 @@ def test_a_catalogue_without_names_cannot_be_evaluated(small: Path, scheduler: s
             read_catalogue(str(unnamed)),
             Warehouse(str(tmp_path / "w")),
             settings,
-            replace(OPTIONS, choose=False, faithfulness=0),
+            changed(choose=False, faithfulness=0),
             Silent(),
         )
 

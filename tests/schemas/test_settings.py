@@ -14,6 +14,7 @@ from pairx_engine.local.registry import LOCAL_MATCHERS
 from pairx_engine.photo.chips import MAX_PIXELS
 from pairx_engine.relevance.presets import PRESETS, REDUCTIONS
 from schemas.errors import SettingsError
+from schemas.evaluate_options import EvaluateOptions, load_evaluate_options
 from schemas.settings import Settings, load_settings
 
 
@@ -142,5 +143,6 @@ def test_the_printed_settings_are_a_file_that_gives_the_defaults(toml, capsys):
     print_settings()
     text = capsys.readouterr().out
     assert load_settings(toml(text)) == Settings()
+    assert load_evaluate_options(toml(text), {}) == EvaluateOptions()
     assert tomllib.loads(text)
     assert all(name in text for name in Settings.model_fields)

@@ -70,8 +70,9 @@ def test_64_photos_of_24_megapixels_fit_into_a_worker_of_4_gib(
 ) -> None:
     """A night and an evaluation of it on one worker, whose nanny ends it at 95 % of the limit: no shard is cut, no photo fails."""
     from flows.clusters import kinds as cluster_kinds
-    from flows.evaluation import EvaluateOptions, evaluate
+    from flows.evaluation import EvaluationPlan, evaluate
     from flows.work.progress import Silent
+    from schemas.evaluate_options import EvaluateOptions
     from schemas.settings import Settings
     from tasks.evaluation.faithfulness import Protocol
     from tasks.store.warehouse import Warehouse
@@ -85,9 +86,8 @@ def test_64_photos_of_24_megapixels_fit_into_a_worker_of_4_gib(
     stages = ("ingest", "embed", "score", "verify")
     assert {stage: shards_of(summary)[stage] for stage in stages} == dict.fromkeys(stages, 1)
     assert sum(log.failed for log in summary.stages) == 0
-    options = EvaluateOptions(
-        "large", choose=True, sweep_pairs=64, faithfulness=2, figures=2, protocol=Protocol(("gradient",))
-    )
-    found = evaluate(read_small(metadata), warehouse, Settings(**{**TINY, **many}), options, Silent())
+    options = EvaluateOptions(choose=True, sweep_pairs=64, faithfulness=2, figures=2)
+    plan = EvaluationPlan("large", options, protocol=Protocol(("gradient",)))
+    found = evaluate(read_small(metadata), warehouse, Settings(**{**TINY, **many}), plan, Silent())
     assert found.balance.ok
     assert found.evaluation.n_photos == 64

@@ -147,7 +147,7 @@ class ObjectStore(Fault):
         self.proxy.fail(0, 0.0)
 
     def cluster_afterwards(self, scene: Scene) -> Mapping[str, Any]:
-        return {"cluster": "local", "workers": 1}  # the worker that stays up knows of no store
+        return {"cluster": "local", "workers": 2}  # the worker that stays up knows of no store
 
     def fetch(self, scene: Scene) -> None:
         self._files().get(f"{BUCKET}/w/", f"{scene.warehouse}/", recursive=True)

@@ -71,8 +71,8 @@ class Fault(Protocol):
     """Whether the run must start its own Prefect server."""
     own_cluster: bool = False
     """Whether the run must start its own workers."""
-    workers: int = 1
-    """How many it then has: each costs seconds."""
+    workers: int = 2
+    """How many it then has: as many as cores, so that each computes on one thread as the undisturbed run did."""
 
     strikes: bool = True
     """Whether it comes at a moment; others are there from the start."""

@@ -24,7 +24,6 @@ class Worker(Fault):
     name = "worker"
     about = "SIGKILL to one of two worker processes"
     own_cluster = True
-    workers = 2
 
     def strike(self, scene: Scene) -> Ends:
         os.kill(scene.rng.choice(_some_workers(scene)), signal.SIGKILL)

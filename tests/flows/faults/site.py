@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -13,6 +14,7 @@ from unittest.mock import patch
 from flows.api.server import prefect_server
 from flows.cli import main as cli
 from flows.clusters.choice import dask_cluster
+from flows.clusters.kinds import Cluster
 from schemas.settings import Settings
 from tests.flows.faults.course import SETTINGS, Course, dozen_photos
 from tests.flows.running import run_arguments
@@ -36,9 +38,30 @@ class Site:
 def site(folder: Path) -> Iterator[Site]:
     """A site with an undisturbed run on twelve photos."""
     catalogue = dozen_photos(folder / "catalogue")
-    with prefect_server() as server, dask_cluster(Settings(cluster="local", workers=1)) as cluster:
+    with on_two_cores(), prefect_server() as server, worker_with_one_thread() as cluster:
         course = _undisturbed(catalogue, folder / "undisturbed" / "w", cluster.address)
         yield Site(folder, course, server, cluster.address)
+
+
+@contextmanager
+def worker_with_one_thread() -> Iterator[Cluster]:
+    """A cluster of one worker that computes on one thread: sums of floats depend on how many share them."""
+    with (
+        patch("flows.clusters.kinds.cores", lambda: 1),
+        dask_cluster(Settings(cluster="local", workers=1)) as found,
+    ):
+        yield found
+
+
+@contextmanager
+def on_two_cores() -> Iterator[None]:
+    """A block in which this process and those that it starts have two cores, where it has more."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(before)[:2])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def _undisturbed(catalogue: Path, warehouse: Path, scheduler: str) -> Course:
