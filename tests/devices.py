@@ -68,15 +68,19 @@ def double_tolerance(device: str, family: str) -> float:
 
 
 def unexplained_matches(
-    features0: Tensor, features1: Tensor, found: tuple[Cells, Cells], wanted: tuple[Cells, Cells], ties: float
+    features_a: Tensor,
+    features_b: Tensor,
+    found: tuple[Cells, Cells],
+    wanted: tuple[Cells, Cells],
+    ties: float,
 ) -> int:
     """How many matches only one of both has although the reference's features hold no near tie that explains it.
 
     Features are the reference's maps (C, h, w); `found` and `wanted` are cells (n, 2) as (column, row) of both photos.
     """
-    a, b = (f.flatten(1).T.double().cpu() for f in (features0, features1))
+    a, b = (f.flatten(1).T.double().cpu() for f in (features_a, features_b))
     distance = torch.cdist(a, b)
-    widths = features0.shape[-1], features1.shape[-1]
+    widths = features_a.shape[-1], features_b.shape[-1]
     sets = [set(zip(*_flat(cells, widths), strict=True)) for cells in (found, wanted)]
     return sum(not _near_tie(distance, i, j, ties) for i, j in sets[0] ^ sets[1])
 

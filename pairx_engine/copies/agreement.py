@@ -51,8 +51,8 @@ def gradient_correlation(first: Gradients, second: Gradients, mask: Mask) -> flo
 
     `first` and `second` are gradients (2, H, W) in one frame. 0 where one of the two has none but what rounding leaves.
     """
-    product, energy0, energy1 = (float(s[mask].sum()) for s in _products(first, second))
-    scale = np.sqrt(energy0 * energy1)
+    product, energy_a, energy_b = (float(s[mask].sum()) for s in _products(first, second))
+    scale = np.sqrt(energy_a * energy_b)
     return float(np.clip(product / scale, -1, 1)) if scale > _TINY * int(mask.sum()) else 0.0
 
 
@@ -70,10 +70,10 @@ def tile_correlations(
         return np.empty(0)
     box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
     inside = mask[box]
-    product, energy0, energy1 = (np.where(inside, s[box], 0.0) for s in _products(first, second))
-    total0, total1 = float(energy0.sum()), float(energy1.sum())
+    product, energy_a, energy_b = (np.where(inside, s[box], 0.0) for s in _products(first, second))
+    total_a, total_b = float(energy_a.sum()), float(energy_b.sum())
     # The factor sqrt(high / low) on the weaker gradients is a factor on both sums.
-    gain = np.sqrt(max(total0, total1) / min(total0, total1)) if min(total0, total1) > 0 else 1.0
+    gain = np.sqrt(max(total_a, total_b) / min(total_a, total_b)) if min(total_a, total_b) > 0 else 1.0
     side = max(max(inside.shape) / tiles, LEAST_TILE)
     edges = [np.linspace(0, n, max(1, round(n / side)) + 1).astype(int)[:-1] for n in inside.shape]
 
@@ -86,7 +86,7 @@ def tile_correlations(
     count, area = sums(inside.astype(np.float64)), sums(np.ones(inside.shape))
     counts = count >= FEWEST * area
     noise = floor**2 * count[counts]
-    both = gain * np.sqrt(sums(energy0) * sums(energy1))[counts]
+    both = gain * np.sqrt(sums(energy_a) * sums(energy_b))[counts]
     return np.clip((gain * sums(product)[counts] + noise) / (both + noise), -1, 1)
 
 

@@ -106,8 +106,8 @@ def by_local_features(first: LocalFeatures, second: LocalFeatures, mirrored: boo
     matches = mutual_ratio_matches(source.descriptors, second.descriptors, RATIO)
     if len(matches) < FEWEST_INLIERS:
         return None
-    points0, points1 = source.points[matches[:, 0]], second.points[matches[:, 1]]
-    distinct = np.unique(np.hstack([points0, points1]).astype(np.float64), axis=0)
+    points_a, points_b = source.points[matches[:, 0]], second.points[matches[:, 1]]
+    distinct = np.unique(np.hstack([points_a, points_b]).astype(np.float64), axis=0)
     found, mask = cv2.estimateAffinePartial2D(
         np.ascontiguousarray(distinct[:, :2]),
         np.ascontiguousarray(distinct[:, 2:]),

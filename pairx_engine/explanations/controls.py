@@ -38,11 +38,11 @@ class Control:
         return {}
 
     def explain(
-        self, subject: Subject, chip0: Tensor, chip1: Tensor, state: State | None = None
+        self, subject: Subject, chip_a: Tensor, chip_b: Tensor, state: State | None = None
     ) -> Explained:
         """Draw both maps."""
         return Explained.of_maps(
-            *(self.draw(chip, [subject.seed, side, _MAPS]) for side, chip in enumerate((chip0, chip1)))
+            *(self.draw(chip, [subject.seed, side, _MAPS]) for side, chip in enumerate((chip_a, chip_b)))
         )
 
 

@@ -31,14 +31,14 @@ class Gradient:
         return {}
 
     def explain(
-        self, subject: Subject, chip0: Tensor, chip1: Tensor, state: State | None = None
+        self, subject: Subject, chip_a: Tensor, chip_b: Tensor, state: State | None = None
     ) -> Explained:
         """Explain two chips. The network runs in evaluation mode and is left as it was found, its parameters without gradients."""
         with exclusive(subject.network), tensor_cores(FULL), torch.enable_grad():
-            chips = [chip.detach().clone().requires_grad_() for chip in (chip0, chip1)]
+            chips = [chip.detach().clone().requires_grad_() for chip in (chip_a, chip_b)]
             # One at a time, so that chips may differ in size.
-            embedding0, embedding1 = (subject.network(chip[None])[0].double() for chip in chips)
-            cosine = functional.cosine_similarity(embedding0, embedding1, dim=0, eps=SMALLEST_NORM)
+            embedding_a, embedding_b = (subject.network(chip[None])[0].double() for chip in chips)
+            cosine = functional.cosine_similarity(embedding_a, embedding_b, dim=0, eps=SMALLEST_NORM)
             found = torch.autograd.grad(cosine, chips)
         if self.times_input:
             return Explained.of_maps(

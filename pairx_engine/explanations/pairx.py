@@ -49,10 +49,10 @@ class Propagated:
         return {}
 
     def explain(
-        self, subject: Subject, chip0: Tensor, chip1: Tensor, state: State | None = None
+        self, subject: Subject, chip_a: Tensor, chip_b: Tensor, state: State | None = None
     ) -> Explained:
         """Explain two chips under the preset."""
-        return self.how(subject.explainer(self.preset), subject, chip0, chip1)
+        return self.how(subject.explainer(self.preset), subject, chip_a, chip_b)
 
 
 def propagated() -> Sequence[Propagated]:
@@ -69,7 +69,7 @@ def propagated() -> Sequence[Propagated]:
     ]
 
 
-def _pairx(explainer: LayerExplainer, subject: Subject, chip0: Tensor, chip1: Tensor) -> Explained:
+def _pairx(explainer: LayerExplainer, subject: Subject, chip_a: Tensor, chip_b: Tensor) -> Explained:
     """Map: sum over the k most relevant matches of (share of their relevance) * (pixel relevance / its own sum).
 
     A match's pixel relevance starts from the layer's features at its cell, so its size says how strong these features are
@@ -77,15 +77,15 @@ def _pairx(explainer: LayerExplainer, subject: Subject, chip0: Tensor, chip1: Te
     counts as a distribution over pixels, weighted by the match's relevance. Matches whose relevance is not positive, which
     only signed presets have, weigh nothing; where none is positive the maps are zero.
     """
-    seen = [explainer.see(chip, keep=True) for chip in (chip0, chip1)]
+    seen = [explainer.see(chip, keep=True) for chip in (chip_a, chip_b)]
     finding = find(explainer, seen, subject.layer).ordered()
     pixels = explainer.all_pixel_maps(
         seen, subject.layer, [side.cells[: subject.k] for side in finding.sides]
     )
     relevance = finding.relevance[: subject.k]
-    map0, map1 = (_weighted(maps, relevance[relevance > 0]) for maps in pixels)
+    map_a, map_b = (_weighted(maps, relevance[relevance > 0]) for maps in pixels)
     drawn = as_array(pixels[0]), as_array(pixels[1])
-    return Explained((map0, map1), Shown.of_finding(finding, drawn), finding)
+    return Explained((map_a, map_b), Shown.of_finding(finding, drawn), finding)
 
 
 def _weighted(maps: Tensor, relevance: NDArray[np.float64]) -> Tensor:
@@ -97,16 +97,16 @@ def _weighted(maps: Tensor, relevance: NDArray[np.float64]) -> Tensor:
     return torch.tensordot(weights / sums.where(sums > 0, torch.ones_like(sums)), maps, dims=1)
 
 
-def _relevance(explainer: LayerExplainer, subject: Subject, chip0: Tensor, chip1: Tensor) -> Explained:
+def _relevance(explainer: LayerExplainer, subject: Subject, chip_a: Tensor, chip_b: Tensor) -> Explained:
     """Map: the layer's grids as the preset reduces them, stretched bilinearly to the chips."""
-    seen = [explainer.see(chip) for chip in (chip0, chip1)]
+    seen = [explainer.see(chip) for chip in (chip_a, chip_b)]
     how = explainer.preset.reduction
     grids = grids_by_reduction(explainer, seen, subject.layer, [how])[how]
-    map0, map1 = (
+    map_a, map_b = (
         _stretched(torch.from_numpy(grid).to(one.chip.device), one.chip)
         for grid, one in zip(grids, seen, strict=True)
     )
-    return Explained.of_maps(map0, map1)
+    return Explained.of_maps(map_a, map_b)
 
 
 def _stretched(grid: Tensor, chip: Tensor) -> Tensor:
@@ -115,7 +115,7 @@ def _stretched(grid: Tensor, chip: Tensor) -> Tensor:
     ]
 
 
-def _lrp(explainer: LayerExplainer, subject: Subject, chip0: Tensor, chip1: Tensor) -> Explained:
+def _lrp(explainer: LayerExplainer, subject: Subject, chip_a: Tensor, chip_b: Tensor) -> Explained:
     """Map: the pair's relevance propagated to the pixels, through the layer; reduced over RGB as the preset reduces channels.
 
     Where all relevance passes through the layer, as it does between the stages of a network, this is plain LRP. Raises
@@ -123,7 +123,7 @@ def _lrp(explainer: LayerExplainer, subject: Subject, chip0: Tensor, chip1: Tens
     """
     if explainer.path != "fast":
         raise EngineError("relevance in pixels needs the fast path, which cannot explain this network")
-    seen = [explainer.see(chip, keep=True) for chip in (chip0, chip1)]
+    seen = [explainer.see(chip, keep=True) for chip in (chip_a, chip_b)]
     starts = starts_of(explainer.preset, *(one.embedding for one in seen))
     return Explained.of_maps(
         *(_to_pixels(explainer, subject.layer, one, start) for one, start in zip(seen, starts, strict=True))

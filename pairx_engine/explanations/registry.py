@@ -42,7 +42,7 @@ def explanation_named(name: str) -> Explanation:
 
 
 def explain(
-    name: str, subject: Subject, chip0: Tensor, chip1: Tensor, state: State | None = None
+    name: str, subject: Subject, chip_a: Tensor, chip_b: Tensor, state: State | None = None
 ) -> Explained:
     """Explain two normalised chips (3, H, W) by the explanation of that name.
 
@@ -55,4 +55,4 @@ def explain(
             f"method {name!r} learns from a catalogue first: `pairx evaluate --faithfulness N --method {name}` does that, and "
             "`pairx explain --warehouse URL` takes up what it learned there"
         )
-    return chosen.explain(subject, chip0, chip1, state)
+    return chosen.explain(subject, chip_a, chip_b, state)

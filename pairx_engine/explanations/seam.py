@@ -63,10 +63,12 @@ class Explained:
     arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     @classmethod
-    def of_maps(cls, map0: Tensor, map1: Tensor) -> Explained:
+    def of_maps(cls, map_a: Tensor, map_b: Tensor) -> Explained:
         """An explanation that is two maps and no more."""
         return cls(
-            (map0, map1), Shown.of_maps((map0, map1)), arrays={"map0": as_array(map0), "map1": as_array(map1)}
+            (map_a, map_b),
+            Shown.of_maps((map_a, map_b)),
+            arrays={"map0": as_array(map_a), "map1": as_array(map_b)},
         )
 
 
@@ -131,7 +133,7 @@ class Explanation(Protocol):
         """Everything about it, the name apart, that changes its numbers: part of the fingerprint of what is stored."""
 
     def explain(
-        self, subject: Subject, chip0: Tensor, chip1: Tensor, state: State | None = None
+        self, subject: Subject, chip_a: Tensor, chip_b: Tensor, state: State | None = None
     ) -> Explained:
         """Explain two normalised chips (3, H, W) on the network's device; the same again for the same chips.
 

@@ -97,8 +97,8 @@ def continuity(
     if max(how.offsets) >= chip.shape[-1]:
         raise EngineError(f"a chip {chip.shape[-1]} pixels wide cannot be moved by {max(how.offsets)}")
     found: dict[int, tuple[float, float]] = {}
-    for offset, map0, map1 in _explained(explain, chip, sorted(set(how.offsets)), partner):
-        found[offset] = _differences(_checked(map0, chip), _checked(map1, chip), offset, how.norm)
+    for offset, map_a, map_b in _explained(explain, chip, sorted(set(how.offsets)), partner):
+        found[offset] = _differences(_checked(map_a, chip), _checked(map_b, chip), offset, how.norm)
     difference, aligned = np.array([found[offset] for offset in how.offsets]).T
     return ContinuityCurve(np.array(how.offsets), difference, aligned)
 
@@ -129,13 +129,13 @@ def _checked(found: Tensor, chip: Tensor) -> Tensor:
     return found.detach().cpu().double()
 
 
-def _differences(map0: Tensor, map1: Tensor, offset: int, norm: Norm) -> tuple[float, float]:
-    common = map0.shape[-1] - offset
-    return _distance(map0, map1, norm), _distance(map0[:, :common], map1[:, offset:], norm)
+def _differences(map_a: Tensor, map_b: Tensor, offset: int, norm: Norm) -> tuple[float, float]:
+    common = map_a.shape[-1] - offset
+    return _distance(map_a, map_b, norm), _distance(map_a[:, :common], map_b[:, offset:], norm)
 
 
-def _distance(map0: Tensor, map1: Tensor, norm: Norm) -> float:
-    return float((_scaled(map0, norm) - _scaled(map1, norm)).norm())
+def _distance(map_a: Tensor, map_b: Tensor, norm: Norm) -> float:
+    return float((_scaled(map_a, norm) - _scaled(map_b, norm)).norm())
 
 
 def _scaled(relevance: Tensor, norm: Norm) -> Tensor:

@@ -43,8 +43,8 @@ class Pair:
     """Two chips (3, H, W), normalised, under a name; `similar` decides which photos are flipped."""
 
     name: str
-    chip0: Tensor
-    chip1: Tensor
+    chip_a: Tensor
+    chip_b: Tensor
     similar: bool
 
 
@@ -78,13 +78,13 @@ def measure_pairs(
     for pair in pairs:
         for method in methods:
             maps_of = partial(_maps, method, subject, states.get(method))
-            found = _flips(subject.network, pair, maps_of(pair.chip0, pair.chip1), values, how, batch_size)
+            found = _flips(subject.network, pair, maps_of(pair.chip_a, pair.chip_b), values, how, batch_size)
             found |= _moves(maps_of, pair, translation)
             yield from (Row(pair.name, method, measure, value) for measure, value in found.items())
 
 
-def _maps(method: str, subject: Subject, state: State | None, chip0: Tensor, chip1: Tensor) -> Maps:
-    return explain(method, subject, chip0, chip1, state).maps
+def _maps(method: str, subject: Subject, state: State | None, chip_a: Tensor, chip_b: Tensor) -> Maps:
+    return explain(method, subject, chip_a, chip_b, state).maps
 
 
 def _flips(
@@ -109,10 +109,10 @@ _ORDERS: tuple[Order, Order] = ("most", "least")
 def _curve(
     embed: Embed, pair: Pair, maps: Maps, values: ValueRange, how: Flipping, batch_size: int
 ) -> FlippingCurve:
-    curve = flip(embed, pair.chip0, pair.chip1, *maps, how, pair.similar, values, batch_size)
+    curve = flip(embed, pair.chip_a, pair.chip_b, *maps, how, pair.similar, values, batch_size)
     if not pair.similar:
         return curve
-    other = flip(embed, pair.chip1, pair.chip0, *maps[::-1], how, True, values, batch_size)
+    other = flip(embed, pair.chip_b, pair.chip_a, *maps[::-1], how, True, values, batch_size)
     return FlippingCurve(np.mean([curve.similarity, other.similarity], axis=0))
 
 
@@ -120,8 +120,8 @@ def _moves(maps_of: ExplainPair, pair: Pair, how: Translation | None) -> dict[st
     if how is None:
         return {}
     found: dict[str, float] = {}
-    for name, partner in (("continuity", None), ("partner_continuity", pair.chip1)):
-        curve = continuity(maps_of, pair.chip0, how, partner)
+    for name, partner in (("continuity", None), ("partner_continuity", pair.chip_b)):
+        curve = continuity(maps_of, pair.chip_a, how, partner)
         found |= {
             f"{name}_mean": curve.mean,
             f"{name}_max": curve.max,

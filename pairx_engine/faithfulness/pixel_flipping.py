@@ -85,10 +85,10 @@ class FlippingCurve:
 
 def flip(
     embed: Embed,
-    chip0: Tensor,
-    chip1: Tensor,
-    relevance0: Tensor,
-    relevance1: Tensor,
+    chip_a: Tensor,
+    chip_b: Tensor,
+    relevance_a: Tensor,
+    relevance_b: Tensor,
     how: Flipping,
     similar: bool,
     values: ValueRange,
@@ -103,16 +103,16 @@ def flip(
     """
     if batch_size < 1:
         raise EngineError(f"the batch size must be at least 1, not {batch_size}")
-    for chip, relevance in ((chip0, relevance0), (chip1, relevance1)):
+    for chip, relevance in ((chip_a, relevance_a), (chip_b, relevance_b)):
         _check(chip, relevance)
     with torch.no_grad(), tensor_cores(FULL):
-        embeddings0 = _embeddings(embed, chip0, relevance0, 0, how, values, batch_size)
+        embeddings_a = _embeddings(embed, chip_a, relevance_a, 0, how, values, batch_size)
         if similar:
-            embeddings1 = embed(chip1[None])
+            embeddings_b = embed(chip_b[None])
         else:
-            embeddings1 = _embeddings(embed, chip1, relevance1, 1, how, values, batch_size)
+            embeddings_b = _embeddings(embed, chip_b, relevance_b, 1, how, values, batch_size)
     similarity = functional.cosine_similarity(
-        embeddings0.double(), embeddings1.double(), dim=1, eps=SMALLEST_NORM
+        embeddings_a.double(), embeddings_b.double(), dim=1, eps=SMALLEST_NORM
     )
     return FlippingCurve(similarity.cpu().numpy())
 

@@ -79,14 +79,14 @@ class NoHomography:
 
 
 def estimate_homography(
-    points0: ArrayLike,
-    points1: ArrayLike,
+    points_a: ArrayLike,
+    points_b: ArrayLike,
     method: Method = "magsac",
     threshold: float = 3.0,
     min_inliers: int = MIN_INLIERS,
     seed: int = 0,
 ) -> Homography | NoHomography:
-    """Fit H with points1 ~ H points0, each (n, 2) in pixels of its own photo.
+    """Fit H with points_b ~ H points_a, each (n, 2) in pixels of its own photo.
 
     `magsac` is robust (MAGSAC++ score with sigma-consensus local optimisation, `threshold` in pixels of the
     second photo) and refuses what cannot be two views of one surface. `least_squares` fits all matches and
@@ -98,7 +98,7 @@ def estimate_homography(
         raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
     if not threshold > 0:
         raise ValueError(f"threshold must be a positive number of pixels, not {threshold}")
-    matches = _canonical(points0, points1)
+    matches = _canonical(points_a, points_b)
     distinct = np.unique(matches, axis=0)
     if len(distinct) < MIN_MATCHES:
         return NoHomography("too_few_matches", n_matches=len(distinct))
@@ -114,9 +114,9 @@ def estimate_homography(
     return Homography(solved, len(inliers), len(distinct), method)
 
 
-def _canonical(points0: ArrayLike, points1: ArrayLike) -> NDArray[np.float64]:
+def _canonical(points_a: ArrayLike, points_b: ArrayLike) -> NDArray[np.float64]:
     """Matches as sorted rows (x0, y0, x1, y1): the sampler sees one order whatever order they came in."""
-    first, second = np.asarray(points0, dtype=np.float64), np.asarray(points1, dtype=np.float64)
+    first, second = np.asarray(points_a, dtype=np.float64), np.asarray(points_b, dtype=np.float64)
     if first.shape != second.shape or first.ndim != 2 or first.shape[1] != 2:
         raise ValueError(
             f"matches are two arrays (n, 2) of equal length, not {first.shape} and {second.shape}"
@@ -204,28 +204,28 @@ def transform(matrix: NDArray[np.float64], points: ArrayLike) -> NDArray[np.floa
 
 
 def within(
-    matrix: NDArray[np.float64], points0: ArrayLike, points1: ArrayLike, threshold: float
+    matrix: NDArray[np.float64], points_a: ArrayLike, points_b: ArrayLike, threshold: float
 ) -> NDArray[np.bool_]:
     """Which matches (n, 2) each a homography (3, 3) transfers to within `threshold` pixels of the second photo, (n,)."""
-    error = np.linalg.norm(transform(matrix, points0) - np.asarray(points1, dtype=np.float64), axis=1)
+    error = np.linalg.norm(transform(matrix, points_a) - np.asarray(points_b, dtype=np.float64), axis=1)
     return np.asarray(error <= threshold)
 
 
 def rescale(
-    matrix: NDArray[np.float64], from0: Size, to0: Size, from1: Size, to1: Size
+    matrix: NDArray[np.float64], from_a: Size, to_a: Size, from_b: Size, to_b: Size
 ) -> NDArray[np.float64]:
     """Express a homography between two frames in stretched frames, for instance views (fitted there) in chips
     (used there).
 
-    Sizes are (width, height): `from0`, `from1` of the pictures in which the matrix (3, 3) holds, `to0`, `to1`
+    Sizes are (width, height): `from_a`, `from_b` of the pictures in which the matrix (3, 3) holds, `to_a`, `to_b`
     of the same cuts stretched to another size, by different factors in x and y if need be. Exact for edge
     coordinates, and matrix[2, 2] stays 1.
     """
-    if min(*from0, *to0, *from1, *to1) <= 0:
+    if min(*from_a, *to_a, *from_b, *to_b) <= 0:
         raise ValueError("sizes of pictures must be positive")
-    into0 = np.array([from0[0] / to0[0], from0[1] / to0[1], 1.0])
-    into1 = np.array([to1[0] / from1[0], to1[1] / from1[1], 1.0])
-    return np.asarray(into1[:, None] * matrix * into0[None, :], dtype=np.float64)
+    into_a = np.array([from_a[0] / to_a[0], from_a[1] / to_a[1], 1.0])
+    into_b = np.array([to_b[0] / from_b[0], to_b[1] / from_b[1], 1.0])
+    return np.asarray(into_b[:, None] * matrix * into_a[None, :], dtype=np.float64)
 
 
 def rescale_points(points: ArrayLike, from_size: Size, to_size: Size) -> NDArray[np.float64]:

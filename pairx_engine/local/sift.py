@@ -138,10 +138,10 @@ def _minus_half_squared_distances(
     first: NDArray[np.float32], second: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """-|a - b|^2 / 2 for all pairs (n0, n1) in one product: squared lengths ride along as two columns."""
-    half0 = -0.5 * np.einsum("nd,nd->n", first, first)[:, None]
-    half1 = -0.5 * np.einsum("nd,nd->n", second, second)[:, None]
-    left = np.hstack([first, half0, np.ones_like(half0)])
-    right = np.hstack([second, np.ones_like(half1), half1])
+    half_a = -0.5 * np.einsum("nd,nd->n", first, first)[:, None]
+    half_b = -0.5 * np.einsum("nd,nd->n", second, second)[:, None]
+    left = np.hstack([first, half_a, np.ones_like(half_a)])
+    right = np.hstack([second, np.ones_like(half_b), half_b])
     value = left @ right.T
     # What float32 leaves of equal descriptors is rounding; as zero it makes them tie.
     value[value > -_ROUNDING] = 0

@@ -73,8 +73,8 @@ class PairExplanation:
 
 def explain_pair(
     model: ReIdModel,
-    chip0: Pixels,
-    chip1: Pixels,
+    chip_a: Pixels,
+    chip_b: Pixels,
     layer: str | None = None,
     preset: str = "published",
     n_pixel_maps: int = 10,
@@ -90,13 +90,13 @@ def explain_pair(
     layer = layer or model.layer
     if layer is None:
         raise ModelError(f"model {model.source} names no layer to explain; name one (setting layer)")
-    for chip in (chip0, chip1):
+    for chip in (chip_a, chip_b):
         if chip.dtype != np.uint8 or chip.shape != (*model.chip.size, 3):
             raise EngineError(f"chips must be uint8 {(*model.chip.size, 3)}, not {chip.dtype} {chip.shape}")
     if n_pixel_maps < 0:
         raise EngineError(f"the number of pixel maps must not be negative, got {n_pixel_maps}")
     explainer = LayerExplainer(model.network, [layer], preset, precision, reduction=reduction)
-    return explain_with(explainer, model, (chip0, chip1), layer, n_pixel_maps)
+    return explain_with(explainer, model, (chip_a, chip_b), layer, n_pixel_maps)
 
 
 def explain_with(

@@ -115,7 +115,7 @@ def match(seen: Sequence[Seen], layer: str, chip: tuple[int, int]) -> Matched:
     found = mutual_matches(*features)
     a, b = (
         cell_points(cells, tuple(of.shape[-2:]), chip)
-        for cells, of in zip((found.cell0, found.cell1), features, strict=True)
+        for cells, of in zip((found.cell_a, found.cell_b), features, strict=True)
     )
     return Matched(layer, found, (a, b))
 
@@ -124,7 +124,7 @@ def weigh(matched: Matched, grids: Grids) -> Finding:
     """The finding of matches under relevance grids; raises `PhotoError` for grids that are not finite."""
     if not all(np.isfinite(grid).all() for grid in grids):
         raise PhotoError("score_not_finite", f"the relevance at {matched.layer} holds NaN or infinity")
-    cells = matched.matches.cell0, matched.matches.cell1
+    cells = matched.matches.cell_a, matched.matches.cell_b
     a, b = (Side(*parts) for parts in zip(grids, cells, matched.points, strict=True))
     return Finding(matched.layer, (a, b), matched.matches.distance)
 

@@ -24,19 +24,19 @@ Cells = NDArray[np.int64]
 class Matches:
     """Pairs of cells that are each other's nearest.
 
-    `cell0`, `cell1` (n, 2) int64 as (column, row) of the two grids; `distance` (n,) float32, L2 between the raw feature
+    `cell_a`, `cell_b` (n, 2) int64 as (column, row) of the two grids; `distance` (n,) float32, L2 between the raw feature
     vectors, in the layer's units.
     """
 
-    cell0: Cells
-    cell1: Cells
+    cell_a: Cells
+    cell_b: Cells
     distance: NDArray[np.float32]
 
     def __post_init__(self) -> None:
         n = len(self.distance)
-        if self.cell0.shape != (n, 2) or self.cell1.shape != (n, 2) or self.distance.shape != (n,):
+        if self.cell_a.shape != (n, 2) or self.cell_b.shape != (n, 2) or self.distance.shape != (n,):
             raise ValueError(
-                f"{n} distances need cells ({n}, 2), not {self.cell0.shape} and {self.cell1.shape}"
+                f"{n} distances need cells ({n}, 2), not {self.cell_a.shape} and {self.cell_b.shape}"
             )
 
     def __len__(self) -> int:
@@ -44,10 +44,10 @@ class Matches:
 
     def take(self, order: NDArray[np.int64]) -> Matches:
         """The matches at these positions, in this order."""
-        return Matches(self.cell0[order], self.cell1[order], self.distance[order])
+        return Matches(self.cell_a[order], self.cell_b[order], self.distance[order])
 
 
-def mutual_matches(features0: Tensor, features1: Tensor) -> Matches:
+def mutual_matches(features_a: Tensor, features_b: Tensor) -> Matches:
     """Cells of two maps (C, h, w) and (C, h', w') that are each other's nearest in L2, without normalisation.
 
     A cell i of the first map and j of the second match when j is the nearest of i and i the nearest of j; among equally
@@ -55,43 +55,43 @@ def mutual_matches(features0: Tensor, features1: Tensor) -> Matches:
     first map's cells, row-major. Runs on the maps' device, with memory bounded by blocks. Raises `EngineError` for maps
     that do not fit or hold values that are not finite.
     """
-    if features0.ndim != 3 or features1.ndim != 3 or features0.shape[0] != features1.shape[0]:
-        shapes = f"{tuple(features0.shape)} and {tuple(features1.shape)}"
+    if features_a.ndim != 3 or features_b.ndim != 3 or features_a.shape[0] != features_b.shape[0]:
+        shapes = f"{tuple(features_a.shape)} and {tuple(features_b.shape)}"
         raise EngineError(f"maps must be (C, h, w) with equal C, not {shapes}")
-    cells0, cells1 = (f.detach().flatten(1).T.float().contiguous() for f in (features0, features1))
-    if not (cells0.isfinite().all() and cells1.isfinite().all()):
+    cells_a, cells_b = (f.detach().flatten(1).T.float().contiguous() for f in (features_a, features_b))
+    if not (cells_a.isfinite().all() and cells_b.isfinite().all()):
         raise EngineError(
             "a feature map holds values that are not finite; check the chip and the model's weights"
         )
-    nearest0, distance0, nearest1 = _nearest(cells0, cells1)
-    index0 = torch.arange(len(cells0), device=cells0.device)
-    mutual = nearest1[nearest0] == index0
+    nearest_a, distance_a, nearest_b = _nearest(cells_a, cells_b)
+    index_a = torch.arange(len(cells_a), device=cells_a.device)
+    mutual = nearest_b[nearest_a] == index_a
     return Matches(
-        _as_cells(index0[mutual], features0.shape[-1]),
-        _as_cells(nearest0[mutual], features1.shape[-1]),
-        distance0[mutual].cpu().numpy(),
+        _as_cells(index_a[mutual], features_a.shape[-1]),
+        _as_cells(nearest_a[mutual], features_b.shape[-1]),
+        distance_a[mutual].cpu().numpy(),
     )
 
 
-def _nearest(cells0: Tensor, cells1: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _nearest(cells_a: Tensor, cells_b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """For each row of the first its nearest of the second and the distance; for each of the second its nearest."""
-    nearest0, distance0 = [], []
-    best1 = cells1.new_full((len(cells1),), float("inf"))
-    nearest1 = torch.zeros(len(cells1), dtype=torch.long, device=cells1.device)
-    rows = max(1, DISTANCES_AT_ONCE // len(cells1))
-    for first in range(0, len(cells0), rows):
+    nearest_a, distance_a = [], []
+    best_b = cells_b.new_full((len(cells_b),), float("inf"))
+    nearest_b = torch.zeros(len(cells_b), dtype=torch.long, device=cells_b.device)
+    rows = max(1, DISTANCES_AT_ONCE // len(cells_b))
+    for first in range(0, len(cells_a), rows):
         # From differences: the expansion into dot products loses digits and breaks ties at random.
         distances = torch.cdist(
-            cells0[first : first + rows], cells1, compute_mode="donot_use_mm_for_euclid_dist"
+            cells_a[first : first + rows], cells_b, compute_mode="donot_use_mm_for_euclid_dist"
         )
         least, column = distances.min(dim=1)
-        nearest0.append(column)
-        distance0.append(least)
-        least1, row = distances.min(dim=0)
-        closer = least1 < best1
-        best1 = torch.where(closer, least1, best1)
-        nearest1 = torch.where(closer, row + first, nearest1)
-    return torch.cat(nearest0), torch.cat(distance0), nearest1
+        nearest_a.append(column)
+        distance_a.append(least)
+        least_b, row = distances.min(dim=0)
+        closer = least_b < best_b
+        best_b = torch.where(closer, least_b, best_b)
+        nearest_b = torch.where(closer, row + first, nearest_b)
+    return torch.cat(nearest_a), torch.cat(distance_a), nearest_b
 
 
 def _as_cells(index: Tensor, width: int) -> Cells:
@@ -108,10 +108,10 @@ def cell_points(cells: ArrayLike, grid: tuple[Any, ...], chip: tuple[int, int]) 
 
 
 def match_relevance(
-    matches: Matches, relevance0: Tensor | ArrayLike, relevance1: Tensor | ArrayLike
+    matches: Matches, relevance_a: Tensor | ArrayLike, relevance_b: Tensor | ArrayLike
 ) -> NDArray[np.float64]:
     """R0 at the first cell times R1 at the second, (n,) double, from the relevance grids (h, w) and (h', w')."""
-    return _at(relevance0, matches.cell0) * _at(relevance1, matches.cell1)
+    return _at(relevance_a, matches.cell_a) * _at(relevance_b, matches.cell_b)
 
 
 def _at(relevance: Tensor | ArrayLike, cells: Cells) -> NDArray[np.float64]:

@@ -60,15 +60,15 @@ class Plausibility:
             raise ValueError(f"{self.n_matches} matches have residuals of shape {self.residuals.shape}")
 
 
-def residuals(matrix: NDArray[np.float64], points0: ArrayLike, points1: ArrayLike) -> Residuals:
+def residuals(matrix: NDArray[np.float64], points_a: ArrayLike, points_b: ArrayLike) -> Residuals:
     """|H p0 - p1| for matched points (n, 2) each, (n,) in pixels of the second photo.
 
     A point that H sends exactly to infinity has residual inf (OpenCV's perspectiveTransform would move it to
     the origin, a plausible-looking place). A point beyond the horizon of H maps to a finite place and gets a
     finite residual.
     """
-    mapped = transform(matrix, points0)
-    return np.hypot(*(mapped - np.asarray(points1, dtype=np.float64)).T)
+    mapped = transform(matrix, points_a)
+    return np.hypot(*(mapped - np.asarray(points_b, dtype=np.float64)).T)
 
 
 def inverted_residual_mean(values: Residuals) -> float | None:
@@ -92,14 +92,14 @@ def top_residual_mean(values: Residuals, match_relevance: NDArray[np.float64], n
     return float(values[most].mean())
 
 
-def match_coverage(cells0: Cells, cells1: Cells, relevance0: Grid, relevance1: Grid) -> float | None:
+def match_coverage(cells_a: Cells, cells_b: Cells, relevance_a: Grid, relevance_b: Grid) -> float | None:
     """Eq. 5: (sum of R0 at matched cells + sum of R1 at matched cells) / (sum of R0 + sum of R1).
 
     Cells (n, 2) as (column, row), each at most once per photo. Magnitudes |R| are used: the published code's
     maps are magnitudes already, and with the signed maps of the preset `paper` the quotient of signed sums is
     no share of anything. Hence it lies in [0, 1]; None when both maps are zero throughout.
     """
-    parts = [(np.abs(relevance0), cells0), (np.abs(relevance1), cells1)]
+    parts = [(np.abs(relevance_a), cells_a), (np.abs(relevance_b), cells_b)]
     total = sum(float(grid.sum()) for grid, _ in parts)
     if total == 0:
         return None
@@ -108,12 +108,12 @@ def match_coverage(cells0: Cells, cells1: Cells, relevance0: Grid, relevance1: G
 
 
 def plausibility(
-    cells0: ArrayLike,
-    cells1: ArrayLike,
-    points0: ArrayLike,
-    points1: ArrayLike,
-    relevance0: ArrayLike,
-    relevance1: ArrayLike,
+    cells_a: ArrayLike,
+    cells_b: ArrayLike,
+    points_a: ArrayLike,
+    points_b: ArrayLike,
+    relevance_a: ArrayLike,
+    relevance_b: ArrayLike,
     homography: NDArray[np.float64] | None,
 ) -> Plausibility:
     """Score one pair from all its mutual matches.
@@ -124,12 +124,12 @@ def plausibility(
     |R0| |R1| for `top_residual_mean`. Raises ValueError for cells outside the grid or used twice, lengths
     that differ, relevances that are not finite.
     """
-    grids = [_grid(relevance0), _grid(relevance1)]
-    cells = [_cells(given, grid) for given, grid in zip((cells0, cells1), grids, strict=True)]
+    grids = [_grid(relevance_a), _grid(relevance_b)]
+    cells = [_cells(given, grid) for given, grid in zip((cells_a, cells_b), grids, strict=True)]
     n_matches, n_cells = len(cells[0]), min(grid.size for grid in grids)
-    if len({n_matches, len(cells[1]), len(np.asarray(points0)), len(np.asarray(points1))}) != 1:
+    if len({n_matches, len(cells[1]), len(np.asarray(points_a)), len(np.asarray(points_b))}) != 1:
         raise ValueError("cells and points of the two photos must be given for the same matches")
-    values = residuals(homography, _points(points0), _points(points1)) if homography is not None else None
+    values = residuals(homography, _points(points_a), _points(points_b)) if homography is not None else None
     mean = inverse = top = None
     if values is not None and n_matches:
         flat = [

@@ -255,11 +255,11 @@ def _area_within(corners: Sequence[tuple[float, float]], width: int, height: int
     for axis, limit, sign in ((0, 0, 1), (0, width, -1), (1, 0, 1), (1, height, -1)):
         kept: list[tuple[float, float]] = []
         for first, second in zip(polygon, polygon[1:] + polygon[:1], strict=True):
-            inside0, inside1 = sign * (first[axis] - limit), sign * (second[axis] - limit)
-            if inside0 >= 0:
+            inside_a, inside_b = sign * (first[axis] - limit), sign * (second[axis] - limit)
+            if inside_a >= 0:
                 kept.append(first)
-            if (inside0 < 0) != (inside1 < 0):
-                t = inside0 / (inside0 - inside1)
+            if (inside_a < 0) != (inside_b < 0):
+                t = inside_a / (inside_a - inside_b)
                 kept.append((first[0] + t * (second[0] - first[0]), first[1] + t * (second[1] - first[1])))
         polygon = kept
     ring = zip(polygon, polygon[1:] + polygon[:1], strict=True)

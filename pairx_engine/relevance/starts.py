@@ -13,30 +13,30 @@ from pairx_engine.relevance.presets import Preset
 SMALLEST_NORM = 1e-8
 
 
-def cosine(embedding0: Tensor, embedding1: Tensor) -> float:
+def cosine(embedding_a: Tensor, embedding_b: Tensor) -> float:
     """The cosine of two embeddings (D,), in double precision."""
-    return float(functional.cosine_similarity(embedding0.double(), embedding1.double(), dim=0))
+    return float(functional.cosine_similarity(embedding_a.double(), embedding_b.double(), dim=0))
 
 
-def cosine_start(embeddings0: Tensor, embeddings1: Tensor) -> tuple[Tensor, Tensor]:
+def cosine_start(embeddings_a: Tensor, embeddings_b: Tensor) -> tuple[Tensor, Tensor]:
     """Gradients of the cosine with respect to both embeddings, (..., D) each: PAIR-X's start of the propagation.
 
     d cos / d e0 = (e1 / |e1| - cos * e0 / |e0|) / |e0|, and the same with 0 and 1 exchanged. Computed in double
     precision, returned in the inputs' type. Norms below 1e-8 count as 1e-8.
     """
-    (unit0, norm0), (unit1, norm1) = _unit(embeddings0), _unit(embeddings1)
-    angle = (unit0 * unit1).sum(dim=-1, keepdim=True)
-    start0, start1 = (unit1 - angle * unit0) / norm0, (unit0 - angle * unit1) / norm1
-    return start0.to(embeddings0.dtype), start1.to(embeddings1.dtype)
+    (unit_a, norm_a), (unit_b, norm_b) = _unit(embeddings_a), _unit(embeddings_b)
+    angle = (unit_a * unit_b).sum(dim=-1, keepdim=True)
+    start_a, start_b = (unit_b - angle * unit_a) / norm_a, (unit_a - angle * unit_b) / norm_b
+    return start_a.to(embeddings_a.dtype), start_b.to(embeddings_b.dtype)
 
 
-def cosine_shares(embeddings0: Tensor, embeddings1: Tensor) -> tuple[Tensor, Tensor]:
+def cosine_shares(embeddings_a: Tensor, embeddings_b: Tensor) -> tuple[Tensor, Tensor]:
     """Each element's share of the cosine, e0 * e1 / (|e0| |e1|), (..., D); the same for both. They sum to the cosine.
 
     Computed in double precision, returned in the inputs' type. Norms below 1e-8 count as 1e-8.
     """
-    shares = _unit(embeddings0)[0] * _unit(embeddings1)[0]
-    return shares.to(embeddings0.dtype), shares.to(embeddings1.dtype)
+    shares = _unit(embeddings_a)[0] * _unit(embeddings_b)[0]
+    return shares.to(embeddings_a.dtype), shares.to(embeddings_b.dtype)
 
 
 def _unit(embeddings: Tensor) -> tuple[Tensor, Tensor]:
@@ -50,8 +50,8 @@ STARTS: dict[str, Start] = {"gradient": cosine_start, "shares": cosine_shares}
 """What presets propagate from two embeddings, by the name that they know it by."""
 
 
-def starts_of(preset: Preset, embeddings0: Tensor, embeddings1: Tensor) -> tuple[Tensor, Tensor]:
+def starts_of(preset: Preset, embeddings_a: Tensor, embeddings_b: Tensor) -> tuple[Tensor, Tensor]:
     """What a preset propagates from both embeddings (..., D)."""
     if preset.start not in STARTS:
         raise EngineError(f"preset {preset.name} starts from {preset.start!r}; there are {', '.join(STARTS)}")
-    return STARTS[preset.start](embeddings0, embeddings1)
+    return STARTS[preset.start](embeddings_a, embeddings_b)

@@ -97,7 +97,7 @@ def top_overlap(found: Scored, wanted: Scored, top: int = TOP) -> float:
 
 
 def _keys(scored: Scored) -> list[tuple[int, ...]]:
-    return [(*a, *b) for a, b in zip(scored.cell0.tolist(), scored.cell1.tolist(), strict=True)]
+    return [(*a, *b) for a, b in zip(scored.cell_a.tolist(), scored.cell_b.tolist(), strict=True)]
 
 
 def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:

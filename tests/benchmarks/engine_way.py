@@ -59,11 +59,11 @@ class EngineWay:
             explainer_with(network, layer, preset, precision, changes, task) for task in ("explain", "score")
         )
 
-    def explain(self, chip0: Tensor, chip1: Tensor, n_maps: int) -> Explained:
+    def explain(self, chip_a: Tensor, chip_b: Tensor, n_maps: int) -> Explained:
         """The full explanation of one pair, as the product explains it: both photos recorded once."""
-        seen = self.explainer.see_all([chip0, chip1], keep=True)
+        seen = self.explainer.see_all([chip_a, chip_b], keep=True)
         (scored,) = self._score(self.explainer, dict(enumerate(seen)), [(0, 1)])
-        cells = [some[:n_maps] for some in (scored.cell0, scored.cell1)]
+        cells = [some[:n_maps] for some in (scored.cell_a, scored.cell_b)]
         maps = self.explainer.all_pixel_maps(seen, self.layer, cells)
         return Explained(scored, *(some.float().cpu().numpy() for some in maps))
 
@@ -99,13 +99,13 @@ class EngineWay:
         return self.explainer.pixel_maps(given, self.layer, cells).float().cpu().numpy()
 
     def _match(
-        self, features0: Tensor, features1: Tensor, grid0: NDArray[np.float32], grid1: NDArray[np.float32]
+        self, features_a: Tensor, features_b: Tensor, grid_a: NDArray[np.float32], grid_b: NDArray[np.float32]
     ) -> Scored:
-        found = mutual_matches(features0, features1)
-        relevance = match_relevance(found, grid0, grid1)
+        found = mutual_matches(features_a, features_b)
+        relevance = match_relevance(found, grid_a, grid_b)
         order = np.argsort(-relevance, kind="stable")
         matches = found.take(order)
         coverage = match_coverage(
-            matches.cell0, matches.cell1, grid0.astype(np.float64), grid1.astype(np.float64)
+            matches.cell_a, matches.cell_b, grid_a.astype(np.float64), grid_b.astype(np.float64)
         )
-        return Scored(grid0, grid1, matches.cell0, matches.cell1, relevance[order], coverage)
+        return Scored(grid_a, grid_b, matches.cell_a, matches.cell_b, relevance[order], coverage)

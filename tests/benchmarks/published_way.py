@@ -35,24 +35,24 @@ Cells = NDArray[np.int64]
 class Scored:
     """A pair without pictures: both relevance grids (h, w), and the matches, most relevant first.
 
-    `cell0`, `cell1` (n, 2) as (column, row), `relevance` (n,) the product at both cells; `coverage` is Eq. 5.
+    `cell_a`, `cell_b` (n, 2) as (column, row), `relevance` (n,) the product at both cells; `coverage` is Eq. 5.
     """
 
-    grid0: NDArray[np.float32]
-    grid1: NDArray[np.float32]
-    cell0: Cells
-    cell1: Cells
+    grid_a: NDArray[np.float32]
+    grid_b: NDArray[np.float32]
+    cell_a: Cells
+    cell_b: Cells
     relevance: NDArray[np.float64]
     coverage: float | None
 
 
 @dataclass(frozen=True)
 class Explained:
-    """A pair with pictures: `maps0`, `maps1` (k, H, W) belong to the first k matches."""
+    """A pair with pictures: `maps_a`, `maps_b` (k, H, W) belong to the first k matches."""
 
     scored: Scored
-    maps0: NDArray[np.float32]
-    maps1: NDArray[np.float32]
+    maps_a: NDArray[np.float32]
+    maps_b: NDArray[np.float32]
 
 
 class PublishedWay:
@@ -65,11 +65,11 @@ class PublishedWay:
         self.network = network.eval().requires_grad_(True)
         self.layer = network.get_submodule(layer)
 
-    def explain(self, chip0: Tensor, chip1: Tensor, n_maps: int) -> Explained:
+    def explain(self, chip_a: Tensor, chip_b: Tensor, n_maps: int) -> Explained:
         """The full explanation of one pair."""
-        scored = self._score(chip0, chip1)
+        scored = self._score(chip_a, chip_b)
         return Explained(
-            scored, self.maps(chip0, scored.cell0[:n_maps]), self.maps(chip1, scored.cell1[:n_maps])
+            scored, self.maps(chip_a, scored.cell_a[:n_maps]), self.maps(chip_b, scored.cell_b[:n_maps])
         )
 
     def score(self, chips: Sequence[Tensor], pairs: Sequence[tuple[int, int]]) -> list[Scored]:
@@ -93,19 +93,19 @@ class PublishedWay:
             return np.zeros((0, *chip.shape[-2:]), np.float32)
         return torch.stack(maps).cpu().numpy()
 
-    def _score(self, chip0: Tensor, chip1: Tensor) -> Scored:
-        chips = chip0[None], chip1[None]
+    def _score(self, chip_a: Tensor, chip_b: Tensor) -> Scored:
+        chips = chip_a[None], chip_b[None]
         features, embeddings = zip(*(self._forward(chip) for chip in chips), strict=True)
         starts = self._start_gradients(*embeddings)
         maps = [f.detach()[0] for f in features]
         grids = [self._relevance(chip, start) for chip, start in zip(chips, starts, strict=True)]
-        cell0, cell1 = opencv_matches(*maps)
-        (c0, r0), (c1, r1) = cell0.T, cell1.T
+        cell_a, cell_b = opencv_matches(*maps)
+        (c0, r0), (c1, r1) = cell_a.T, cell_b.T
         relevance = grids[0][r0, c0].astype(np.float64) * grids[1][r1, c1]
         order = np.argsort(-relevance, kind="stable")
-        coverage = match_coverage(cell0, cell1, *(grid.astype(np.float64) for grid in grids))
+        coverage = match_coverage(cell_a, cell_b, *(grid.astype(np.float64) for grid in grids))
         self._forget()
-        return Scored(*grids, cell0[order], cell1[order], relevance[order], coverage)
+        return Scored(*grids, cell_a[order], cell_b[order], relevance[order], coverage)
 
     def _forward(self, chips: Tensor) -> tuple[Tensor, Tensor]:
         """Features at the layer and embeddings, both still in the graph."""
@@ -117,11 +117,11 @@ class PublishedWay:
             handle.remove()
         return kept[0], embeddings
 
-    def _start_gradients(self, embedding0: Tensor, embedding1: Tensor) -> tuple[Tensor, Tensor]:
-        embedding0.retain_grad()
-        embedding1.retain_grad()
-        torch.nn.functional.cosine_similarity(embedding0, embedding1).backward()
-        return embedding0.grad, embedding1.grad
+    def _start_gradients(self, embedding_a: Tensor, embedding_b: Tensor) -> tuple[Tensor, Tensor]:
+        embedding_a.retain_grad()
+        embedding_b.retain_grad()
+        torch.nn.functional.cosine_similarity(embedding_a, embedding_b).backward()
+        return embedding_a.grad, embedding_b.grad
 
     def _relevance(self, chip: Tensor, start: Tensor) -> NDArray[np.float32]:
         """|sum over channels| of the relevance at the layer, (h, w)."""
@@ -151,14 +151,14 @@ class PublishedWay:
         self.network.zero_grad(set_to_none=True)
 
 
-def opencv_matches(features0: Tensor, features1: Tensor) -> tuple[Cells, Cells]:
+def opencv_matches(features_a: Tensor, features_b: Tensor) -> tuple[Cells, Cells]:
     """Cells (n, 2) of two maps (C, h, w) that OpenCV's brute-force matcher with cross-check pairs."""
-    described = [f.flatten(1).T.float().contiguous().cpu().numpy() for f in (features0, features1)]
+    described = [f.flatten(1).T.float().contiguous().cpu().numpy() for f in (features_a, features_b)]
     found = cv2.BFMatcher(cv2.NORM_L2, crossCheck=True).match(*described)
     index0, index1 = (
         np.array([getattr(m, k) for m in found], dtype=np.int64) for k in ("queryIdx", "trainIdx")
     )
-    width0, width1 = features0.shape[-1], features1.shape[-1]
+    width0, width1 = features_a.shape[-1], features_b.shape[-1]
     return (
         np.stack([index0 % width0, index0 // width0], axis=1),
         np.stack([index1 % width1, index1 // width1], axis=1),

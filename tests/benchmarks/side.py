@@ -164,10 +164,10 @@ def _maps(
     if explained is None:
         return None
     if request.reference is None:
-        return np.stack([explained.maps0, explained.maps1])
+        return np.stack([explained.maps_a, explained.maps_b])
     pair = request.pairs[0]
     wanted = _read(Path(request.reference)).scored[pair]
-    cells = wanted.cell0[: request.n_maps], wanted.cell1[: request.n_maps]
+    cells = wanted.cell_a[: request.n_maps], wanted.cell_b[: request.n_maps]
     return np.stack([way.maps(chips[p], c) for p, c in zip(pair, cells, strict=True)])
 
 

@@ -33,14 +33,14 @@ def test_the_published_way_equals_the_product(chips):
     way = PublishedWay(load_model("embedded").network, model.layer)
     explained = way.explain(*model.normalise(chips), n_maps=2)
     scored = explained.scored
-    np.testing.assert_array_equal(scored.cell0, found.finding.sides[0].cells)
-    np.testing.assert_array_equal(scored.cell1, found.finding.sides[1].cells)
+    np.testing.assert_array_equal(scored.cell_a, found.finding.sides[0].cells)
+    np.testing.assert_array_equal(scored.cell_b, found.finding.sides[1].cells)
     for ours, theirs in [
-        (found.finding.sides[0].grid, scored.grid0),
-        (found.finding.sides[1].grid, scored.grid1),
+        (found.finding.sides[0].grid, scored.grid_a),
+        (found.finding.sides[1].grid, scored.grid_b),
         (found.finding.relevance, scored.relevance),
-        (found.photos[0].pixels, explained.maps0),
-        (found.photos[1].pixels, explained.maps1),
+        (found.photos[0].pixels, explained.maps_a),
+        (found.photos[1].pixels, explained.maps_b),
     ]:
         assert ours.shape == theirs.shape
         assert relative_error(ours, theirs) < 1e-5
@@ -75,8 +75,8 @@ def test_agreement_is_exact_only_for_the_same_numbers(scored):
     same = compare({(0, 1): scored}, {(0, 1): scored}, maps, maps)
     assert same.exact()
     assert (same.pairs, same.relevance_error, same.same_matches, same.top) == (1, 0, 1, (1, 1))
-    other_grid = replace(scored, grid1=scored.grid1 + np.float32(0.01))
-    other_cells = replace(scored, cell1=scored.cell0)
+    other_grid = replace(scored, grid_b=scored.grid_b + np.float32(0.01))
+    other_cells = replace(scored, cell_b=scored.cell_a)
     for wrong in (other_grid, other_cells):
         assert not compare({(0, 1): wrong}, {(0, 1): scored}).exact()
     assert not compare({(0, 1): scored}, {(0, 1): scored}, 1.01 * maps, maps).exact()
@@ -89,12 +89,12 @@ def test_rank_correlation_and_overlap_follow_the_cells_not_the_positions(scored)
     rng = np.random.default_rng(2)
     noisy = np.round(scored.relevance + rng.normal(0, 0.2, 40), 1)
     order = np.argsort(-noisy, kind="stable")
-    other = replace(scored, cell0=scored.cell0[order], cell1=scored.cell1[order], relevance=noisy[order])
+    other = replace(scored, cell_a=scored.cell_a[order], cell_b=scored.cell_b[order], relevance=noisy[order])
     assert rank_correlation(other, scored) == pytest.approx(spearmanr(noisy, scored.relevance).statistic)
     expected = len(set(order[:20]) & set(range(20))) / 20
     assert 0 < expected < 1
     assert top_overlap(other, scored) == expected
-    half = replace(other, cell0=other.cell0[:20], cell1=other.cell1[:20], relevance=other.relevance[:20])
+    half = replace(other, cell_a=other.cell_a[:20], cell_b=other.cell_b[:20], relevance=other.relevance[:20])
     assert rank_correlation(half, scored) == pytest.approx(
         spearmanr(noisy[order[:20]], scored.relevance[order[:20]]).statistic
     )

@@ -108,10 +108,10 @@ def golden_on(device: str, path: Path, preset: str, precision: str, graphs: bool
     wanted = reference.scored
     there = _Side.of(device, path, preset, precision, graphs)
     (scored,) = there.way.score(there.chips, [(0, 1)])
-    cells = wanted.cell0[:_MAPS], wanted.cell1[:_MAPS]
+    cells = wanted.cell_a[:_MAPS], wanted.cell_b[:_MAPS]
     maps = np.concatenate([there.way.maps(chip, c) for chip, c in zip(there.chips, cells, strict=True)])
     agreement = compare(
-        {(0, 1): scored}, {(0, 1): wanted}, maps, np.concatenate([reference.maps0, reference.maps1])
+        {(0, 1): scored}, {(0, 1): wanted}, maps, np.concatenate([reference.maps_a, reference.maps_b])
     )
     embedding = max(
         relative_error(b.embedding.cpu().numpy(), a.embedding.numpy())
@@ -119,15 +119,15 @@ def golden_on(device: str, path: Path, preset: str, precision: str, graphs: bool
     )
     unexplained = unexplained_matches(
         *(one.features[cpu.way.layer] for one in cpu.seen),
-        found=(scored.cell0, scored.cell1),
-        wanted=(wanted.cell0, wanted.cell1),
+        found=(scored.cell_a, scored.cell_b),
+        wanted=(wanted.cell_a, wanted.cell_b),
         ties=tolerance(device, precision).ties,
     )
     name = {"published": "relevance_abs_of_sum", "paper": "relevance_signed_sum"}.get(preset)
     published = None
     if name:
         golden, _ = _read(path)
-        grids = enumerate((scored.grid0, scored.grid1))
+        grids = enumerate((scored.grid_a, scored.grid_b))
         published = max(relative_error(grid, golden[f"{name}{side}"]) for side, grid in grids)
     return GoldenFound(agreement, embedding, unexplained, published)
 

@@ -64,12 +64,12 @@ def naive_gradients(grey, mask, smoothing):
 
 
 def naive_correlation(first, second, where):
-    product = energy0 = energy1 = 0.0
+    product = energy_a = energy_b = 0.0
     for y, x in where:
         product += sum(float(first[c, y, x]) * float(second[c, y, x]) for c in range(2))
-        energy0 += sum(float(first[c, y, x]) ** 2 for c in range(2))
-        energy1 += sum(float(second[c, y, x]) ** 2 for c in range(2))
-    return product, energy0, energy1
+        energy_a += sum(float(first[c, y, x]) ** 2 for c in range(2))
+        energy_b += sum(float(second[c, y, x]) ** 2 for c in range(2))
+    return product, energy_a, energy_b
 
 
 def test_gradients_are_half_differences_of_a_blur_over_the_mask():
@@ -84,12 +84,12 @@ def test_gradients_are_half_differences_of_a_blur_over_the_mask():
 def test_correlations_equal_loops_over_the_pixels(seed):
     mask = masks(seed)
     first, second = (gradients(grey, mask, 1.0) for grey in pictures(seed))
-    product, energy0, energy1 = naive_correlation(first, second, np.argwhere(mask))
+    product, energy_a, energy_b = naive_correlation(first, second, np.argwhere(mask))
     assert gradient_correlation(first, second, mask) == pytest.approx(
-        product / math.sqrt(energy0 * energy1), abs=1e-9
+        product / math.sqrt(energy_a * energy_b), abs=1e-9
     )
 
-    gain = math.sqrt(energy0 / energy1)
+    gain = math.sqrt(energy_a / energy_b)
     doubles = first.astype(np.float64), second.astype(np.float64)
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     top, left = rows[0], columns[0]

@@ -183,12 +183,12 @@ sizes = st.tuples(st.integers(20, 900), st.integers(20, 900))
 
 
 @given(seeds, sizes, sizes, sizes, sizes)
-def test_rescaled_homography_maps_rescaled_points(seed, view0, chip0, view1, chip1):
-    points = np.random.default_rng(seed).uniform(0, 1, (8, 2)) * view0
-    there = rescale(WARP, view0, chip0, view1, chip1)
-    expected = rescale_points(naive_transform(WARP, points), view1, chip1)
-    assert transform(there, rescale_points(points, view0, chip0)) == pytest.approx(expected, rel=1e-9)
-    assert rescale(there, chip0, view0, chip1, view1) == pytest.approx(WARP, rel=1e-12)
+def test_rescaled_homography_maps_rescaled_points(seed, view_a, chip_a, view_b, chip_b):
+    points = np.random.default_rng(seed).uniform(0, 1, (8, 2)) * view_a
+    there = rescale(WARP, view_a, chip_a, view_b, chip_b)
+    expected = rescale_points(naive_transform(WARP, points), view_b, chip_b)
+    assert transform(there, rescale_points(points, view_a, chip_a)) == pytest.approx(expected, rel=1e-9)
+    assert rescale(there, chip_a, view_a, chip_b, view_b) == pytest.approx(WARP, rel=1e-12)
     assert there[2, 2] == 1.0
 
 

@@ -30,26 +30,26 @@ def descriptors(features):
     return np.ascontiguousarray(features.reshape(features.shape[0], -1).T)
 
 
-def naive_matches(map0, map1):
+def naive_matches(map_a, map_b):
     """Cells as flat indices, by loops over all pairs; the first of equally near cells counts."""
-    d0, d1 = descriptors(map0).astype(float), descriptors(map1).astype(float)
-    nearest0 = [
+    d0, d1 = descriptors(map_a).astype(float), descriptors(map_b).astype(float)
+    nearest_a = [
         min(range(len(d1)), key=lambda j, i=i: (((d0[i] - d1[j]) ** 2).sum(), j)) for i in range(len(d0))
     ]
-    nearest1 = [
+    nearest_b = [
         min(range(len(d0)), key=lambda i, j=j: (((d0[i] - d1[j]) ** 2).sum(), i)) for j in range(len(d1))
     ]
-    return [(i, j) for i, j in enumerate(nearest0) if nearest1[j] == i]
+    return [(i, j) for i, j in enumerate(nearest_a) if nearest_b[j] == i]
 
 
-def flat(found, map0, map1):
-    index0 = found.cell0[:, 1] * map0.shape[2] + found.cell0[:, 0]
-    index1 = found.cell1[:, 1] * map1.shape[2] + found.cell1[:, 0]
+def flat(found, map_a, map_b):
+    index0 = found.cell_a[:, 1] * map_a.shape[2] + found.cell_a[:, 0]
+    index1 = found.cell_b[:, 1] * map_b.shape[2] + found.cell_b[:, 0]
     return list(zip(index0.tolist(), index1.tolist(), strict=True))
 
 
-def match(map0, map1):
-    return mutual_matches(torch.from_numpy(map0), torch.from_numpy(map1))
+def match(map_a, map_b):
+    return mutual_matches(torch.from_numpy(map_a), torch.from_numpy(map_b))
 
 
 @settings(deadline=None, max_examples=300)
@@ -81,11 +81,11 @@ def test_a_map_matches_itself_cell_by_cell_even_where_cells_repeat(seed, offset)
 @given(st.integers(0, 10_000))
 def test_distances_are_of_the_raw_descriptors_and_swapping_swaps(seed):
     rng = np.random.default_rng(seed)
-    map0, map1 = (rng.normal(size=(6, h, w)).astype(np.float32) * 20 for h, w in ((3, 5), (4, 2)))
-    found, swapped = match(map0, map1), match(map1, map0)
-    d0, d1 = descriptors(map0), descriptors(map1)
-    pairs = flat(found, map0, map1)
-    assert sorted((j, i) for i, j in pairs) == flat(swapped, map1, map0)
+    map_a, map_b = (rng.normal(size=(6, h, w)).astype(np.float32) * 20 for h, w in ((3, 5), (4, 2)))
+    found, swapped = match(map_a, map_b), match(map_b, map_a)
+    d0, d1 = descriptors(map_a), descriptors(map_b)
+    pairs = flat(found, map_a, map_b)
+    assert sorted((j, i) for i, j in pairs) == flat(swapped, map_b, map_a)
     np.testing.assert_allclose(found.distance, [np.linalg.norm(d0[i] - d1[j]) for i, j in pairs], rtol=1e-5)
 
 
@@ -121,10 +121,12 @@ def test_points_are_the_centres_of_cells(h, w, height, width):
 @given(st.integers(0, 10_000))
 def test_relevance_of_a_match_is_the_product_of_its_cells(seed):
     rng = np.random.default_rng(seed)
-    grid0, grid1 = rng.normal(size=(3, 5)), rng.normal(size=(4, 2))
-    cells0 = np.stack([rng.integers(0, 5, 6), rng.integers(0, 3, 6)], axis=1)
-    cells1 = np.stack([rng.integers(0, 2, 6), rng.integers(0, 4, 6)], axis=1)
-    found = match_relevance(Matches(cells0, cells1, np.zeros(6, np.float32)), torch.from_numpy(grid0), grid1)
+    grid_a, grid_b = rng.normal(size=(3, 5)), rng.normal(size=(4, 2))
+    cells_a = np.stack([rng.integers(0, 5, 6), rng.integers(0, 3, 6)], axis=1)
+    cells_b = np.stack([rng.integers(0, 2, 6), rng.integers(0, 4, 6)], axis=1)
+    found = match_relevance(
+        Matches(cells_a, cells_b, np.zeros(6, np.float32)), torch.from_numpy(grid_a), grid_b
+    )
     assert found.dtype == np.float64
-    for value, (c0, r0), (c1, r1) in zip(found, cells0, cells1, strict=True):
-        assert value == grid0[r0, c0] * grid1[r1, c1]
+    for value, (c0, r0), (c1, r1) in zip(found, cells_a, cells_b, strict=True):
+        assert value == grid_a[r0, c0] * grid_b[r1, c1]

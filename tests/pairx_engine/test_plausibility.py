@@ -33,17 +33,17 @@ def random_pair(seed, h=6, w=9, n=None, signed=False):
     return *cells, *points, *relevance
 
 
-def naive_residuals(matrix, points0, points1):
+def naive_residuals(matrix, points_a, points_b):
     out = []
-    for (x, y), (u, v) in zip(points0, points1, strict=True):
+    for (x, y), (u, v) in zip(points_a, points_b, strict=True):
         a, b, c = (row[0] * x + row[1] * y + row[2] for row in matrix)
         out.append(math.sqrt((a / c - u) ** 2 + (b / c - v) ** 2))
     return out
 
 
-def naive_coverage(cells0, cells1, relevance0, relevance1):
+def naive_coverage(cells_a, cells_b, relevance_a, relevance_b):
     matched = total = 0.0
-    for cells, relevance in ((cells0, relevance0), (cells1, relevance1)):
+    for cells, relevance in ((cells_a, relevance_a), (cells_b, relevance_b)):
         used = {(int(column), int(row)) for column, row in cells}
         for row in range(relevance.shape[0]):
             for column in range(relevance.shape[1]):
@@ -67,27 +67,27 @@ def test_residuals_and_eq4_equal_the_naive_loops(seed):
 
 @given(seeds, st.booleans())
 def test_eq5_equals_the_naive_loops_and_is_a_share(seed, signed):
-    cells0, cells1, _, _, relevance0, relevance1 = random_pair(seed, signed=signed)
-    coverage = match_coverage(cells0, cells1, relevance0, relevance1)
-    assert coverage == pytest.approx(naive_coverage(cells0, cells1, relevance0, relevance1), abs=1e-12)
+    cells_a, cells_b, _, _, relevance_a, relevance_b = random_pair(seed, signed=signed)
+    coverage = match_coverage(cells_a, cells_b, relevance_a, relevance_b)
+    assert coverage == pytest.approx(naive_coverage(cells_a, cells_b, relevance_a, relevance_b), abs=1e-12)
     assert 0 <= coverage <= 1
 
 
 @given(seeds)
 def test_covering_every_cell_covers_all_relevance(seed):
-    cells0, cells1, _, _, relevance0, relevance1 = random_pair(seed, n=54)
-    assert match_coverage(cells0, cells1, relevance0, relevance1) == pytest.approx(1, abs=1e-12)
+    cells_a, cells_b, _, _, relevance_a, relevance_b = random_pair(seed, n=54)
+    assert match_coverage(cells_a, cells_b, relevance_a, relevance_b) == pytest.approx(1, abs=1e-12)
 
 
 @given(seeds)
 def test_top_mean_is_over_the_most_relevant_twentieth_of_the_cells(seed):
     pair = random_pair(seed, h=12, w=15, n=40)
-    cells0, cells1, points0, points1, relevance0, relevance1 = pair
+    cells_a, cells_b, points_a, points_b, relevance_a, relevance_b = pair
     strength = [
-        relevance0[j0, i0] * relevance1[j1, i1] for (i0, j0), (i1, j1) in zip(cells0, cells1, strict=True)
+        relevance_a[j0, i0] * relevance_b[j1, i1] for (i0, j0), (i1, j1) in zip(cells_a, cells_b, strict=True)
     ]
     best = sorted(range(40), key=lambda k: -strength[k])[:9]
-    values = naive_residuals(WARP, points0, points1)
+    values = naive_residuals(WARP, points_a, points_b)
     assert plausibility(*pair, WARP).top_residual_mean == pytest.approx(np.mean([values[k] for k in best]))
 
 
@@ -147,8 +147,8 @@ def test_without_matches_nothing_is_covered_and_means_are_unknown():
 
 
 def test_without_relevance_coverage_is_unknown():
-    *places, relevance0, relevance1 = random_pair(2, n=5)
-    assert plausibility(*places, relevance0 * 0, relevance1 * 0, WARP).match_coverage is None
+    *places, relevance_a, relevance_b = random_pair(2, n=5)
+    assert plausibility(*places, relevance_a * 0, relevance_b * 0, WARP).match_coverage is None
 
 
 def test_fraction_is_of_the_most_matches_there_can_be():

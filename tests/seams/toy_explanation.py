@@ -29,11 +29,11 @@ class Unusual:
         return {"mean": torch.stack(list(chips)).mean(dim=0).numpy()}
 
     def explain(
-        self, subject: Subject, chip0: Tensor, chip1: Tensor, state: State | None = None
+        self, subject: Subject, chip_a: Tensor, chip_b: Tensor, state: State | None = None
     ) -> Explained:
         assert state is not None
-        mean = torch.from_numpy(np.asarray(state["mean"])).to(chip0)
-        return Explained.of_maps(*((chip - mean).abs().sum(dim=0) for chip in (chip0, chip1)))
+        mean = torch.from_numpy(np.asarray(state["mean"])).to(chip_a)
+        return Explained.of_maps(*((chip - mean).abs().sum(dim=0) for chip in (chip_a, chip_b)))
 
 
 def family() -> Sequence[Unusual]:

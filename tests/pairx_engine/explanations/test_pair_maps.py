@@ -121,9 +121,9 @@ def test_full_propagation_needs_the_fast_path(network, chips):
 def test_gradients_equal_finite_differences(network, chips, times_input):
     maps = maps_of(network, "first", chips, "gradient_x_input" if times_input else "gradient")
 
-    def cosine(chip0, chip1):
+    def cosine(chip_a, chip_b):
         with torch.no_grad():
-            return float(torch.nn.functional.cosine_similarity(network(chip0[None]), network(chip1[None])))
+            return float(torch.nn.functional.cosine_similarity(network(chip_a[None]), network(chip_b[None])))
 
     for side in (0, 1):
         for row, column in ((0, 0), (7, 11), (15, 22)):

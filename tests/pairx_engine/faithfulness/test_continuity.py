@@ -9,14 +9,14 @@ from pairx_engine.faithfulness.continuity import Translation, continuity, moved_
 from tests.pairx_engine.small_networks import random_chip
 
 
-def constant(chip0, chip1):
-    drawn = random_chip(7, chip0.shape[1:])[0]
+def constant(chip_a, chip_b):
+    drawn = random_chip(7, chip_a.shape[1:])[0]
     return drawn, drawn * 7
 
 
-def brightness(chip0, chip1):
+def brightness(chip_a, chip_b):
     """Moves along with the photo, edge included."""
-    return chip0.square().sum(dim=0), chip1.square().sum(dim=0)
+    return chip_a.square().sum(dim=0), chip_b.square().sum(dim=0)
 
 
 def spot(width=40, at=5):
@@ -71,9 +71,9 @@ def test_the_way_back_mirrors_the_way_there():
 def test_the_scale_of_a_map_does_not_count():
     chip = random_chip(2, (10, 30))
 
-    def larger(chip0, chip1):
-        map0, map1 = brightness(chip0, chip1)
-        return 1e6 * map0, 1e-6 * map1
+    def larger(chip_a, chip_b):
+        map_a, map_b = brightness(chip_a, chip_b)
+        return 1e6 * map_a, 1e-6 * map_b
 
     for norm in ("l2", "sum"):
         plain, scaled = (continuity(way, chip, Translation(norm=norm)) for way in (brightness, larger))
@@ -83,10 +83,10 @@ def test_the_scale_of_a_map_does_not_count():
 def test_each_offset_is_explained_once_on_the_photo_and_its_moved_copy():
     chip, seen = random_chip(3, (10, 30)), []
 
-    def explain(chip0, chip1):
-        assert torch.equal(chip0, chip)
-        seen.append(chip1)
-        return brightness(chip0, chip1)
+    def explain(chip_a, chip_b):
+        assert torch.equal(chip_a, chip)
+        seen.append(chip_b)
+        return brightness(chip_a, chip_b)
 
     continuity(explain, chip, Translation(n_steps=4, pixels=2))
     assert len(seen) == 5
@@ -97,10 +97,10 @@ def test_each_offset_is_explained_once_on_the_photo_and_its_moved_copy():
 def test_with_a_partner_both_are_explained_beside_it_and_their_own_maps_compared():
     chip, partner, seen = random_chip(3, (10, 30)), random_chip(4, (6, 9)), []
 
-    def explain(chip0, chip1):
-        assert torch.equal(chip1, partner)
-        seen.append(chip0)
-        return brightness(chip0, chip1)
+    def explain(chip_a, chip_b):
+        assert torch.equal(chip_b, partner)
+        seen.append(chip_a)
+        return brightness(chip_a, chip_b)
 
     how = Translation(n_steps=4, pixels=2)
     curve = continuity(explain, chip, how, partner)

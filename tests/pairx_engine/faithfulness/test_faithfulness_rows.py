@@ -30,8 +30,8 @@ def subject():
     return Subject(network, "first", k=2)
 
 
-def maps_of(subject, chip0, chip1, method):
-    return explanation_named(method).explain(subject, chip0, chip1).maps
+def maps_of(subject, chip_a, chip_b, method):
+    return explanation_named(method).explain(subject, chip_a, chip_b).maps
 
 
 def pair(similar, seed=0):
@@ -52,7 +52,7 @@ def by_measure(rows):
 
 
 def curves(subject, given, maps, similar, exchanged=False):
-    chips = (given.chip0, given.chip1)
+    chips = (given.chip_a, given.chip_b)
     if exchanged:
         chips, maps = chips[::-1], maps[::-1]
     return [
@@ -64,7 +64,7 @@ def curves(subject, given, maps, similar, exchanged=False):
 def test_a_similar_pair_is_flipped_on_either_side_in_turn(subject):
     given = pair(True)
     found = by_measure(measure_pairs(subject, [given], VALUES, ["gradient"], HOW))
-    maps = maps_of(subject, given.chip0, given.chip1, "gradient")
+    maps = maps_of(subject, given.chip_a, given.chip_b, "gradient")
     first, second = (curves(subject, given, maps, True, exchanged) for exchanged in (False, True))
     assert abs(first[0].auc - second[0].auc) > 1e-6
     assert found["auc_most"] == pytest.approx((first[0].auc + second[0].auc) / 2)
@@ -78,15 +78,17 @@ def test_a_similar_pair_is_flipped_on_either_side_in_turn(subject):
 def test_both_photos_of_a_dissimilar_pair_are_flipped_at_once(subject):
     given = pair(False)
     found = by_measure(measure_pairs(subject, [given], VALUES, ["gradient"], HOW))
-    most, least = curves(subject, given, maps_of(subject, given.chip0, given.chip1, "gradient"), False)
+    most, least = curves(subject, given, maps_of(subject, given.chip_a, given.chip_b, "gradient"), False)
     assert (found["auc_most"], found["auc_least"]) == pytest.approx((most.auc, least.auc))
 
 
 def test_continuity_is_that_of_the_first_photo(subject):
     given = pair(True)
     found = by_measure(measure_pairs(subject, [given], VALUES, ["pairx_published"], HOW, MOVE))
-    for name, partner in (("continuity", None), ("partner_continuity", given.chip1)):
-        curve = continuity(lambda a, b: maps_of(subject, a, b, "pairx_published"), given.chip0, MOVE, partner)
+    for name, partner in (("continuity", None), ("partner_continuity", given.chip_b)):
+        curve = continuity(
+            lambda a, b: maps_of(subject, a, b, "pairx_published"), given.chip_a, MOVE, partner
+        )
         assert found[f"{name}_mean"] == pytest.approx(curve.mean)
         assert found[f"{name}_max"] == pytest.approx(curve.max)
         assert found[f"{name}_aligned_mean"] == pytest.approx(curve.aligned_mean)
@@ -126,7 +128,7 @@ def test_a_map_of_what_the_network_looks_at_has_a_gap_and_blind_maps_have_little
     least = {row.method: row.value for row in rows if row.measure == "auc_least"}
     with torch.no_grad():
         untouched = nn.functional.cosine_similarity(
-            *(subject.network(c[None]) for c in (given.chip0, given.chip1))
+            *(subject.network(c[None]) for c in (given.chip_a, given.chip_b))
         )
     # The blind half goes first, so that the other order changes nothing at all.
     assert least["gradient"] == pytest.approx(float(untouched))

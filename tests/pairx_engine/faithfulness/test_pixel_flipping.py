@@ -47,16 +47,16 @@ def patches_of(size, side):
     ]
 
 
-def naive_curve(network, chip0, chip1, relevance0, relevance1, how, similar):
+def naive_curve(network, chip_a, chip_b, relevance_a, relevance_b, how, similar):
     """One superpixel after the other, one photo at a time; ties must not occur."""
-    chips = [chip0.numpy().copy(), chip1.numpy().copy()]
+    chips = [chip_a.numpy().copy(), chip_b.numpy().copy()]
     patches = patches_of(chips[0].shape[1:], how.superpixel)
     flipped = (0,) if similar else (0, 1)
     fills, orders = {}, {}
     for side in flipped:
         draw = np.random.default_rng([how.seed, side, 1])
-        fills[side] = fill_chip((chip0, chip1)[side], how.fill, VALUES, draw).numpy()
-        relevance = (relevance0, relevance1)[side].double().numpy()
+        fills[side] = fill_chip((chip_a, chip_b)[side], how.fill, VALUES, draw).numpy()
+        relevance = (relevance_a, relevance_b)[side].double().numpy()
         sums = [sum(relevance[patch].ravel().tolist()) for patch in patches]
         assert len(set(sums)) == len(sums)
         orders[side] = sorted(range(len(patches)), key=lambda i: sums[i], reverse=how.order == "most")
@@ -180,10 +180,10 @@ def test_both_photos_of_a_dissimilar_pair_are_flipped(patches):
 
 
 def test_the_second_map_of_a_similar_pair_takes_no_part(network):
-    chip0, chip1, relevance0, relevance1 = pair()
+    chip_a, chip_b, relevance_a, relevance_b = pair()
     curves = [
-        flip(network, chip0, chip1, relevance0, other, Flipping(), True, VALUES).similarity
-        for other in (relevance1, -relevance1)
+        flip(network, chip_a, chip_b, relevance_a, other, Flipping(), True, VALUES).similarity
+        for other in (relevance_b, -relevance_b)
     ]
     np.testing.assert_array_equal(*curves)
 
@@ -245,10 +245,10 @@ def test_ties_come_in_one_drawn_order_for_both_directions():
 
 
 def test_a_constant_map_has_no_gap(network):
-    chip0, chip1, *_ = pair(size=(20, 25))
+    chip_a, chip_b, *_ = pair(size=(20, 25))
     constant = torch.ones(20, 25)
     most, least = (
-        flip(network, chip0, chip1, constant, constant, Flipping(order=order), True, VALUES)
+        flip(network, chip_a, chip_b, constant, constant, Flipping(order=order), True, VALUES)
         for order in ("most", "least")
     )
     np.testing.assert_array_equal(most.similarity, least.similarity)
@@ -297,14 +297,14 @@ def test_senseless_settings_are_refused(wrong):
 
 
 def test_maps_that_do_not_fit_are_refused(network):
-    chip0, chip1, relevance0, relevance1 = pair()
+    chip_a, chip_b, relevance_a, relevance_b = pair()
     with pytest.raises(EngineError, match="needs a map"):
-        flip(network, chip0, chip1, relevance0.T, relevance1, Flipping(), True, VALUES)
+        flip(network, chip_a, chip_b, relevance_a.T, relevance_b, Flipping(), True, VALUES)
     with pytest.raises(EngineError, match="not finite"):
-        flip(network, chip0, chip1, relevance0, relevance1 * torch.nan, Flipping(), True, VALUES)
+        flip(network, chip_a, chip_b, relevance_a, relevance_b * torch.nan, Flipping(), True, VALUES)
     with pytest.raises(EngineError, match="batch size"):
-        flip(network, chip0, chip1, relevance0, relevance1, Flipping(), True, VALUES, 0)
+        flip(network, chip_a, chip_b, relevance_a, relevance_b, Flipping(), True, VALUES, 0)
     with pytest.raises(EngineError, match="value range"):
-        flip(network, chip0, chip1, relevance0, relevance1, Flipping(), True, ValueRange((0.0,), (1.0,)))
+        flip(network, chip_a, chip_b, relevance_a, relevance_b, Flipping(), True, ValueRange((0.0,), (1.0,)))
     with pytest.raises(ValueError, match="below high"):
         ValueRange((0.0,), (0.0,))
