@@ -1,7 +1,8 @@
-"""The evaluation flow: list labelled pairs → score → measure, and if asked for: sweep the settings, test faithfulness.
+"""The evaluation flow: list labelled pairs → score → measure, and if asked for: sweep the settings, test
+faithfulness.
 
-It shares photos, embeddings and scores with the nightly run, so that what is stored already costs nothing; its lists, sweeps
-and measurements are tables of their own, and no view of the nightly run changes.
+It shares photos, embeddings and scores with the nightly run, so that what is stored already costs nothing;
+its lists, sweeps and measurements are tables of their own, and no view of the nightly run changes.
 """
 
 from __future__ import annotations
@@ -107,7 +108,8 @@ def evaluate(
 ) -> Evaluated:
     """Evaluate the photos of a catalogue, after taking them in, or all those of the warehouse.
 
-    Raises `PairxError` where there is nothing to evaluate, `EngineError` for a layer or matcher that cannot be tried.
+    Raises `PairxError` where there is nothing to evaluate, `EngineError` for a layer or matcher that cannot
+    be tried.
     """
     if job.notice:
         reporter.notice(job.notice)
@@ -272,7 +274,8 @@ def _choose(
 
 
 def _left(job: Job, table: str, partition: str, shards: Sequence[Any], retry_failed: bool) -> list[Any]:
-    """Shards that are not stored yet, and those with failures whose cause may be gone, or with any if they are to be retried.
+    """Shards that are not stored yet, and those with failures whose cause may be gone, or with any if they
+    are to be retried.
 
     A shard is computed anew as a whole; its file is put in the place of the old one.
     """

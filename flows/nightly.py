@@ -1,7 +1,8 @@
-"""The nightly flow: ingest → embed → retrieve → score → verify → judge → flag → draw → report, incremental and resumable.
+"""The nightly flow: ingest → embed → retrieve → score → verify → judge → flag → draw → report, incremental
+and resumable.
 
-Prefect sees one task per shard; Dask runs them; the warehouse's files say what is done. Nothing is kept in memory between
-stages, so a run that is killed anywhere goes on where it was.
+Prefect sees one task per shard; Dask runs them; the warehouse's files say what is done. Nothing is kept in
+memory between stages, so a run that is killed anywhere goes on where it was.
 """
 
 from __future__ import annotations
@@ -97,9 +98,9 @@ def nightly(
 ) -> str:
     """Process a catalogue into a warehouse; the deployable entry point. Returns the report's address.
 
-    `settings` holds any of `schemas.settings.Settings`; `wait` lets it wait for another run on the warehouse. Raises `PairxError` when
-    the catalogue, the settings or the model cannot be used, or the warehouse is busy (before any work), or when the counts do not
-    balance (after it).
+    `settings` holds any of `schemas.settings.Settings`; `wait` lets it wait for another run on the warehouse.
+    Raises `PairxError` when the catalogue, the settings or the model cannot be used, or the warehouse is busy
+    (before any work), or when the counts do not balance (after it).
     """
     read, place, chosen = (
         read_catalogue(catalogue, root),
@@ -120,7 +121,8 @@ def run(
     options: RunOptions,
     reporter: Reporter | None = None,
 ) -> RunSummary:
-    """Process a catalogue on the cluster that the settings name, under a lease on the job's warehouse; see `nightly`."""
+    """Process a catalogue on the cluster that the settings name, under a lease on the job's warehouse; see
+    `nightly`."""
     reporter = reporter or Silent()
     if job.notice:
         reporter.notice(job.notice)
@@ -132,8 +134,8 @@ def run(
 def process() -> RunSummary:
     """All stages on the flow's task runner.
 
-    It takes no parameters and refers to functions only: Prefect sends a flow's parameters to its server as JSON, and the
-    flow itself, with all that its code refers to, to every worker.
+    It takes no parameters and refers to functions only: Prefect sends a flow's parameters to its server as
+    JSON, and the flow itself, with all that its code refers to, to every worker.
     """
     return outcome_kept(_process_work)
 
@@ -201,7 +203,8 @@ def embed_photos(job: Job, log: RunLog, stages: StageRunner, views: RunViews) ->
 def _process_pairs(
     job: Job, log: RunLog, gallery: Gallery, stages: StageRunner, views: RunViews
 ) -> tuple[int, str]:
-    """Retrieve, score, verify, judge, flag and draw; returns the number of pairs ever retrieved, and the name of the snapshot of
+    """Retrieve, score, verify, judge, flag and draw; returns the number of pairs ever retrieved, and the name
+    of the snapshot of
     what is current then.
     """
     connection, left = views.look(log.columns(), wanted=BEFORE_JUDGING)
@@ -251,7 +254,10 @@ def _process_pairs(
 def _count(
     catalogue: Catalogue, log: RunLog, gallery: Gallery, retrieved: int, views: RunViews, lease: Lease
 ) -> tuple[Balance, ...]:
-    """Look at the whole warehouse once more, and count. Raises `PairxError` where it is not what this run left."""
+    """Look at the whole warehouse once more, and count.
+
+    Raises `PairxError` where it is not what this run left.
+    """
     lease.confirm()
     connection, _ = views.look(log.columns(gallery.state), keep=True)
     if gone := views.vanished():

@@ -1,4 +1,5 @@
-"""Options of the command line that are settings: made of the fields of models, each of which says all about its own."""
+"""Options of the command line that are settings: made of the fields of models, each of which says all about
+its own."""
 
 from __future__ import annotations
 
@@ -31,10 +32,11 @@ WAIT = "Where another run is at work on the warehouse, wait until it has finishe
 
 
 class SettingsCommand(TyperCommand):
-    """A command with settings among its options; what was given of them is its context's `obj`, None where it was not.
+    """A command with settings among its options; what was given of them is its context's `obj`, None where it
+    was not.
 
-    The options are made when they are first asked for: settings cost pydantic, which help on all commands need not wait
-    for. A parameter of the command itself goes before the setting of that name.
+    The options are made when they are first asked for: settings cost pydantic, which help on all commands
+    need not wait for. A parameter of the command itself goes before the setting of that name.
     """
 
     @cached_property
@@ -73,7 +75,8 @@ def description(name: str, field: FieldInfo) -> str:
 
 
 def _options(command: str | None) -> list[Any]:
-    """The settings that a command offers, as options that are None unless given; those of `pairx evaluate` alone come first."""
+    """The settings that a command offers, as options that are None unless given; those of `pairx evaluate`
+    alone come first."""
     from schemas.evaluate_options import EvaluateOptions
     from schemas.settings import Settings
 

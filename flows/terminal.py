@@ -10,7 +10,8 @@ from schemas.foreign_text import printable_lines
 
 
 class PlainConsole(Console):
-    """A console that takes a text for what it is: no markup, no highlights, no line breaks of its own, no escape sequences."""
+    """A console that takes a text for what it is: no markup, no highlights, no line breaks of its own, no
+    escape sequences."""
 
     def __init__(self, stderr: bool = False) -> None:
         super().__init__(stderr=stderr, highlight=False, soft_wrap=True, markup=False)

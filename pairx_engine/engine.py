@@ -1,4 +1,7 @@
-"""The engine: a model, its explainer and a local matcher on one device. It knows photos, and of no catalogue or warehouse."""
+"""The engine: a model, its explainer and a local matcher on one device.
+
+It knows photos, and of no catalogue or warehouse.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,10 @@ from pairx_engine.relevance.starts import cosine
 
 @dataclass(frozen=True)
 class Recipe:
-    """What an engine is made of: names and numbers only, so that it travels. Its fields are the settings of the same names."""
+    """What an engine is made of: names and numbers only, so that it travels.
+
+    Its fields are the settings of the same names.
+    """
 
     model: str
     model_revision: str | None
@@ -53,8 +59,8 @@ class Recipe:
 class ExplainedPair:
     """Why a model finds two photos alike. In a notebook it shows its figure.
 
-    `scores` and `local` are there where PAIR-X explains: other explanations make no finding that could be scored. `arrays`
-    holds all numbers by name.
+    `scores` and `local` are there where PAIR-X explains: other explanations make no finding that could be
+    scored. `arrays` holds all numbers by name.
     """
 
     photos: tuple[FigurePhoto, FigurePhoto]
@@ -142,7 +148,8 @@ class Engine:
         )
 
     def try_layers(self) -> Seen:
-        """Explain a grey chip once: a layer that cannot be explained must show before a night's photos are embedded.
+        """Explain a grey chip once: a layer that cannot be explained must show before a night's photos are
+        embedded.
 
         Returns what was seen of it. Raises `ModelError`.
         """
@@ -165,7 +172,8 @@ class Engine:
         method: str | None = None,
         state: State | None = None,
     ) -> ExplainedPair:
-        """Explain two cut photos (H, W, 3) uint8, by PAIR-X under the recipe's preset or any other of the explanations.
+        """Explain two cut photos (H, W, 3) uint8, by PAIR-X under the recipe's preset or any other of the
+        explanations.
 
         `state` is what the method has learned, if it must.
         """
@@ -223,7 +231,8 @@ class Engine:
 
 
 def matcher_identity(name: str, weights: str | None, max_keypoints: int) -> Identity:
-    """What a matcher says of itself; loads it on the CPU, since whoever plans work may have no use for a device."""
+    """What a matcher says of itself; loads it on the CPU, since whoever plans work may have no use for a
+    device."""
     return _matcher(name, weights, max_keypoints, "cpu").identity()
 
 

@@ -14,7 +14,10 @@ class PairxError(Exception):
     exit_code: ClassVar[int] = 1
     """What a command ends with: 1 where the work failed, 2 where it was given something that it cannot use."""
     ends_the_run: ClassVar[bool] = True
-    """Whether every other photo or pair would meet it too. Where not, it is the failure of the one that raised it."""
+    """Whether every other photo or pair would meet it too.
+
+    Where not, it is the failure of the one that raised it.
+    """
 
     def __init__(self, message: str, cure: str | None = None) -> None:
         super().__init__(message, cure)
@@ -22,7 +25,8 @@ class PairxError(Exception):
         self.cure = cure
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Dask would otherwise make it again by its first built-in base, which not every family of errors allows.
+        # Dask would otherwise make it again by its first built-in base, which not every family of errors
+        # allows.
         return type(self), self.args
 
     def __str__(self) -> str:
@@ -45,8 +49,8 @@ class ModelError(EngineError):
 class PhotoError(EngineError):
     """One photo could not become a chip.
 
-    `code` is a value of the closed set of failure codes (`schemas.failures.FailureCode`); the batch job turns the error
-    into a row of the failures table and goes on.
+    `code` is a value of the closed set of failure codes (`schemas.failures.FailureCode`); the batch job turns
+    the error into a row of the failures table and goes on.
     """
 
     def __init__(self, code: str, message: str) -> None:

@@ -1,4 +1,5 @@
-"""Members of one kind by name: what a setting offers, an error lists and `--help` prints follows from what is registered."""
+"""Members of one kind by name: what a setting offers, an error lists and `--help` prints follows from what is
+registered."""
 
 from __future__ import annotations
 

@@ -1,1 +1,2 @@
-"""What a result is: Arrow schemas, settings, fingerprints, catalogue formats, failure codes and the SQL views."""
+"""What a result is: Arrow schemas, settings, fingerprints, catalogue formats, failure codes and the SQL
+views."""

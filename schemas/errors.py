@@ -1,4 +1,5 @@
-"""Errors of settings, catalogues and warehouses; they share the engine's base, so a command catches one class."""
+"""Errors of settings, catalogues and warehouses; they share the engine's base, so a command catches one
+class."""
 
 from __future__ import annotations
 
@@ -75,7 +76,8 @@ class LeaseLost(WarehouseError):
 
 
 class AcceleratorFailure(PairxError):
-    """The device of a process failed in a way that only a new process can mend; nothing of the shard was stored."""
+    """The device of a process failed in a way that only a new process can mend; nothing of the shard was
+    stored."""
 
     def __init__(self, message: str, cure: str | None = None) -> None:
         super().__init__(
@@ -95,7 +97,8 @@ class PathOutsideRoot(PairxError, ValueError):
 class Problem:
     """One thing wrong with a catalogue: its kind, where (row and column), what, and the cure.
 
-    Rows are counted as a spreadsheet shows them: the header of a CSV is row 1. Rows of Parquet are counted from 1.
+    Rows are counted as a spreadsheet shows them: the header of a CSV is row 1. Rows of Parquet are counted
+    from 1.
     """
 
     kind: str

@@ -1,4 +1,5 @@
-"""Options of an evaluation: each is one field, from which its option, its help, the table `[evaluate]` of a file and its checks follow."""
+"""Options of an evaluation: each is one field, from which its option, its help, the table `[evaluate]` of a
+file and its checks follow."""
 
 from __future__ import annotations
 

@@ -66,9 +66,10 @@ FAILURE_MEANINGS: dict[FailureCode, str] = {
 class Failure:
     """One item that a stage could not process; its fields are the columns of the `failures` table.
 
-    `stage` is the name of one of `schemas.stages`, `item` the id of one of the photos or pairs that it processes; `layer`,
-    `revision` and `chip_id` say, where they are set, what of the item failed. `code` may be given as text; a longer message
-    than `MAX_MESSAGE` characters is cut. Raises `ValueError` for a code outside the closed set.
+    `stage` is the name of one of `schemas.stages`, `item` the id of one of the photos or pairs that it
+    processes; `layer`, `revision` and `chip_id` say, where they are set, what of the item failed. `code` may
+    be given as text; a longer message than `MAX_MESSAGE` characters is cut. Raises `ValueError` for a code
+    outside the closed set.
     """
 
     stage: str

@@ -1,7 +1,8 @@
 """Fingerprints: short hashes of everything that changes a table's numbers, one per table.
 
-Each table's fingerprint covers its own causes and those of the tables it is computed from, and nothing else: a new local
-matcher leaves the embeddings valid, a new top-k leaves the scores valid. Worker counts, batch sizes and paths are absent.
+Each table's fingerprint covers its own causes and those of the tables it is computed from, and nothing else:
+a new local matcher leaves the embeddings valid, a new top-k leaves the scores valid. Worker counts, batch
+sizes and paths are absent.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ def fingerprint(**causes: Any) -> str:
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """What tables are stored under with one choice of settings, model and matcher; each table names the one it lies under."""
+    """What tables are stored under with one choice of settings, model and matcher; each table names the one
+    it lies under."""
 
     photos: str
     embeddings: str
@@ -44,7 +46,8 @@ class Fingerprints:
     judgements: str
 
     def of(self, table: str) -> str:
-        """The partition of a table; raises `KeyError` where there is no such table, or none that lies under these."""
+        """The partition of a table; raises `KeyError` where there is no such table, or none that lies under
+        these."""
         name = TABLES[table].fingerprint
         if name is None:
             raise KeyError(f"no run has a partition of {table}")
@@ -63,9 +66,9 @@ def fingerprints(
 ) -> Fingerprints:
     """Fingerprints of all tables.
 
-    `photo_reader`, `model`, `extractor`, `matcher` and `verifier` are the identities that the engine's parts give of themselves
-    (decoder and conventions, weights and chip, local features, local matches, comparison of copies); `layers` are the resolved
-    layer names.
+    `photo_reader`, `model`, `extractor`, `matcher` and `verifier` are the identities that the engine's parts
+    give of themselves (decoder and conventions, weights and chip, local features, local matches, comparison
+    of copies); `layers` are the resolved layer names.
     """
     part_of = settings.part_of
     reader = dict(photo_reader)
@@ -98,8 +101,8 @@ def sweep_fingerprint(
 ) -> str:
     """The partition of `measurements`: what a sweep tries, and the settings that it holds fixed.
 
-    `embeddings` is that table's fingerprint, `variants` the values tried by the setting's name, `matchers` the identities
-    of the local matchers tried. In whatever order they are tried, the numbers are the same.
+    `embeddings` is that table's fingerprint, `variants` the values tried by the setting's name, `matchers`
+    the identities of the local matchers tried. In whatever order they are tried, the numbers are the same.
     """
     return fingerprint(
         embeddings=embeddings,

@@ -1,7 +1,8 @@
 """Paths of photos: relative to a root, and never outside it.
 
-A catalogue is untrusted input. A path in it is checked by its letters (`check_relative`) and, where the root is a local
-folder, by where its symbolic links lead (`PhotoRoot`). `safe_join` does both and is the only way to a photo's address.
+A catalogue is untrusted input. A path in it is checked by its letters (`check_relative`) and, where the root
+is a local folder, by where its symbolic links lead (`PhotoRoot`). `safe_join` does both and is the only way
+to a photo's address.
 """
 
 from __future__ import annotations
@@ -23,20 +24,25 @@ _CURE = "give a path below the catalogue's root, with / between folders"
 
 
 def is_url(place: str) -> bool:
-    """Whether `place` names a remote file system (s3://…, memory://…) and not the local one (plain path, file://…)."""
+    """Whether `place` names a remote file system (s3://…, memory://…) and not the local one (plain path,
+    file://…)."""
     match = _PROTOCOL.match(place)
     return match is not None and match.group().lower() not in ("file://", "local://")
 
 
 def local_path(place: str) -> str:
-    """The absolute local path of a plain path or file:// URL; `~` and relative paths are resolved, links are not."""
+    """The absolute local path of a plain path or file:// URL; `~` and relative paths are resolved, links are
+    not."""
     return os.path.abspath(os.path.expanduser(_PROTOCOL.sub("", place, count=1)))
 
 
 def not_a_file(path: str) -> str | None:
-    """What a local path is if no regular file: words such as "a pipe"; None for a file. Raises `OSError` where nothing is there.
+    """What a local path is if no regular file: words such as "a pipe"; None for a file.
 
-    To be asked before a path from outside is opened: a pipe opens when somebody writes to it, which can be never.
+    Raises `OSError` where nothing is there.
+
+    To be asked before a path from outside is opened: a pipe opens when somebody writes to it, which can be
+    never.
     """
     mode = os.stat(path).st_mode
     return None if stat.S_ISREG(mode) else next((word for test, word in _KINDS if test(mode)), "no file")
@@ -54,8 +60,8 @@ _KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
 def check_relative(relative: str) -> str:
     """`relative` in normal form (no `.`, no doubled /), judged by its letters alone.
 
-    Raises `PathOutsideRoot` for an empty or absolute path, `..`, a leading `~`, a backslash, a drive letter, a URL or
-    chained URL, control characters and broken Unicode.
+    Raises `PathOutsideRoot` for an empty or absolute path, `..`, a leading `~`, a backslash, a drive letter,
+    a URL or chained URL, control characters and broken Unicode.
     """
     # Most paths: nothing below can apply to these letters, and this is much faster.
     if _PLAIN.fullmatch(relative):
@@ -100,7 +106,8 @@ class PhotoRoot:
         return f"{self._root}/{normal}" if self._is_url else os.path.join(self._root, normal)
 
     def check(self, relative: str) -> str:
-        """`relative` in normal form; raises `PathOutsideRoot` when its letters or links take it out of the root."""
+        """`relative` in normal form; raises `PathOutsideRoot` when its letters or links take it out of the
+        root."""
         normal = check_relative(relative)
         if self._is_web and _WEB_TRICKS.search(normal):
             raise _refusal(
@@ -123,8 +130,8 @@ class PhotoRoot:
 def safe_join(root: str, relative: str) -> str:
     """Address of the photo at `relative` under `root`: a URL for a URL, an absolute path for a local folder.
 
-    For local roots symbolic links are followed and must stay inside; for URLs the check is by letters alone. The file
-    need not exist. Raises `PathOutsideRoot`.
+    For local roots symbolic links are followed and must stay inside; for URLs the check is by letters alone.
+    The file need not exist. Raises `PathOutsideRoot`.
     """
     return PhotoRoot(root).join(relative)
 

@@ -1,4 +1,5 @@
-"""What a setting says of itself, besides its type, limits, default and description; light, for a quick command line."""
+"""What a setting says of itself, besides its type, limits, default and description; light, for a quick
+command line."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ MEASURING, CHOOSING, FAITHFULNESS = "Measuring", "Choosing settings", "Faithfuln
 class Setting:
     """What a field says of itself besides its type, limits, default and description.
 
-    The field is the one place where a setting is written: options, help, `pairx settings` and fingerprints follow from it.
+    The field is the one place where a setting is written: options, help, `pairx settings` and fingerprints
+    follow from it.
     """
 
     panel: str | None = None
@@ -36,7 +38,8 @@ class Setting:
     option: str | None = None
     """The option's name, and behind a slash that of its opposite; by default the field's own name."""
     part_of: tuple[Table, ...] = ()
-    """Tables whose fingerprints it enters: those whose numbers it changes first, not those computed from them.
+    """Tables whose fingerprints it enters: those whose numbers it changes first, not those computed from
+    them.
     What loads a model or a matcher enters by the identity of what was loaded instead."""
 
     @classmethod

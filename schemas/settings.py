@@ -18,7 +18,8 @@ from schemas.paths import not_a_file
 from schemas.setting import EVIDENCE, MODEL, PAIRS, PICTURES, RUNNING, Setting, Table
 
 PAIRS_PER_SHARD, PAIRS_PER_SHARD_ON_GPU = 96, 2000
-"""Each photo of a shard is recorded once more, which larger shards save; smaller ones lose less when a run is stopped. On a CPU
+"""Each photo of a shard is recorded once more, which larger shards save; smaller ones lose less when a run is
+stopped. On a CPU
 96 pairs take tens of seconds; a GPU should take as long for thousands."""
 
 MOST_BYTES = 1 << 20
@@ -38,11 +39,16 @@ class Offer(Protocol):
 TABLES = ("evaluate",)
 """Tables of a settings file that hold other options."""
 OFFERS: dict[str, Offer] = {}
-"""What settings may name, by the setting. The members live in the engine, which is unknown here: `tasks.offers` enters them."""
+"""What settings may name, by the setting.
+
+The members live in the engine, which is unknown here: `tasks.offers` enters them.
+"""
 
 
 class Settings(BaseModel):
-    """All settings of a run, in the order of the help. Each description is what the help and `pairx settings` print.
+    """All settings of a run, in the order of the help.
+
+    Each description is what the help and `pairx settings` print.
 
     Types are strict: `figures = true` is no 1 and `top_k = "5"` no number, but a slip of the pen.
     """
@@ -184,8 +190,8 @@ class Settings(BaseModel):
     def part_of(self, table: Table) -> dict[str, Any]:
         """The settings that enter the fingerprint of a table, by name.
 
-        Those that are None are absent: the default is then a part of something else, and what was stored before the
-        setting existed stays valid.
+        Those that are None are absent: the default is then a part of something else, and what was stored
+        before the setting existed stays valid.
         """
         fields = type(self).model_fields.items()
         names = {name for name, field in fields if table in Setting.of(field).part_of}

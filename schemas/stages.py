@@ -1,8 +1,9 @@
-"""Stages as facts: what each is called and counts, the tables that it fills, and what becomes of items that it cannot process.
+"""Stages as facts: what each is called and counts, the tables that it fills, and what becomes of items that
+it cannot process.
 
-A stage's module in `tasks` binds these facts to its work. The view `failures`, the sums of a run and the words
-of the tables follow from them; a stage is added here by its facts and their name in the list at the end (`register_stage` from
-outside the package).
+A stage's module in `tasks` binds these facts to its work. The view `failures`, the sums of a run and the
+words of the tables follow from them; a stage is added here by its facts and their name in the list at the end
+(`register_stage` from outside the package).
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from typing import Literal
 from schemas.failures import FailureCode
 
 ITEM_KEYS = {"photo": ("photo_id", "chip_id"), "pair": ("pair_id",)}
-"""Columns that name an item of each kind, its id first; the view of the current ones is called by the kind's plural."""
+"""Columns that name an item of each kind, its id first; the view of the current ones is called by the kind's
+plural."""
 ALWAYS = (FailureCode.WORKER_DIED, FailureCode.OUT_OF_MEMORY, FailureCode.INTERNAL_ERROR)
 """Codes that any item of any stage may get."""
 OF_PHOTOS = tuple(
@@ -28,9 +30,9 @@ OF_PHOTOS = tuple(
 class Failing:
     """What fails in a stage: photos or pairs, and the codes that it gives.
 
-    A failure stands in for the item's row of one of `tables` and lies under that table's fingerprint, in a shard of the same
-    name: stages whose failures lie under one fingerprint need shards of names of their own. It is made good by that row, or,
-    where failing items have rows as well, by a later revision of the photo.
+    A failure stands in for the item's row of one of `tables` and lies under that table's fingerprint, in a
+    shard of the same name: stages whose failures lie under one fingerprint need shards of names of their own.
+    It is made good by that row, or, where failing items have rows as well, by a later revision of the photo.
     """
 
     items: Literal["photo", "pair"]
@@ -41,10 +43,11 @@ class Failing:
 
 @dataclass(frozen=True)
 class StageFacts:
-    """A stage: its name, what it counts, the tables that it fills in the order of their commit, and how items fail.
+    """A stage: its name, what it counts, the tables that it fills in the order of their commit, and how items
+    fail.
 
-    With `counted_as`, a past participle, each run checks that every current item has a row of the last table or has failed, in
-    this stage or in one before it.
+    With `counted_as`, a past participle, each run checks that every current item has a row of the last table
+    or has failed, in this stage or in one before it.
     """
 
     name: str
@@ -108,7 +111,10 @@ STAGES: dict[str, StageFacts] = {
 
 
 def register_stage(stage: StageFacts) -> StageFacts:
-    """Make a stage from outside the package known; returns it. Raises `ValueError` for a name that another stage has."""
+    """Make a stage from outside the package known; returns it.
+
+    Raises `ValueError` for a name that another stage has.
+    """
     if STAGES.setdefault(stage.name, stage) != stage:
         raise ValueError(f"there is another stage {stage.name}")
     return stage

@@ -1,7 +1,7 @@
 """Files behind a path or URL: the one place for time-outs, tries and credentials.
 
-Every operation moves one file, or one range of it, whole, so that it can be tried again. A store must be strongly consistent, as S3 is:
-what was written is listed and read at once.
+Every operation moves one file, or one range of it, whole, so that it can be tried again. A store must be
+strongly consistent, as S3 is: what was written is listed and read at once.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ T = TypeVar("T")
 CONNECT_SECONDS, SILENT_SECONDS = 5, 20
 """How long a connection may take, and how long a store may say nothing, before a request has failed."""
 TRIES_OF_A_REQUEST, TRIES = 3, 3
-"""The client repeats a request that failed; then, after a pause, the whole file is asked for again: nine times in all."""
+"""The client repeats a request that failed; then, after a pause, the whole file is asked for again: nine
+times in all."""
 _PROBE_SECONDS = 15.0
 _PAUSE_SECONDS = 1.0
 _OPTIONS: dict[str, dict[str, Any]] = {
@@ -45,7 +46,8 @@ _INSTALL = "give a path, or install the fsspec package of that protocol: pip ins
 
 @dataclass(frozen=True)
 class Stored:
-    """A file as a listing shows it, or as it was written: its size in bytes, and a tag that changes when the file is replaced.
+    """A file as a listing shows it, or as it was written: its size in bytes, and a tag that changes when the
+    file is replaced.
 
     A tag begins with what it is, such as ``ETag:``; tags of two kinds say nothing of each other.
     """
@@ -60,10 +62,12 @@ class Stored:
 
 
 class Storage:
-    """The files below a path or fsspec URL, whose paths are those of `filesystem`. `storage_at` keeps one per address.
+    """The files below a path or fsspec URL, whose paths are those of `filesystem`.
 
-    Raises `NoStorage` where no file system knows the address. Operations raise `FileNotFoundError` for a file that is not there, and
-    `StorageError` with a cure for everything else, once `TRIES` have failed.
+    `storage_at` keeps one per address.
+
+    Raises `NoStorage` where no file system knows the address. Operations raise `FileNotFoundError` for a file
+    that is not there, and `StorageError` with a cure for everything else, once `TRIES` have failed.
     """
 
     def __init__(self, url: str) -> None:
@@ -83,9 +87,11 @@ class Storage:
         return isinstance(self.filesystem, LocalFileSystem)
 
     def probe(self, writing: str | None = None) -> set[str]:
-        """See within seconds whether the store can be used; returns the names of what lies right below the root.
+        """See within seconds whether the store can be used; returns the names of what lies right below the
+        root.
 
-        Raises `NoStorage` where it cannot be reached or refuses us. `writing` names a file that is put and removed again, to see that this is allowed, too.
+        Raises `NoStorage` where it cannot be reached or refuses us. `writing` names a file that is put and
+        removed again, to see that this is allowed, too.
         """
         patience = {"timeout": _PROBE_SECONDS} if self.filesystem.async_impl else {}
         self.filesystem.invalidate_cache(self.root)
@@ -110,7 +116,8 @@ class Storage:
         return set(map(_name, found))
 
     def get(self, path: str, start: int = 0, end: int | None = None) -> bytes:
-        """The bytes of a file, of its range [start, end), or, with a negative start, of its end, by one request."""
+        """The bytes of a file, of its range [start, end), or, with a negative start, of its end, by one
+        request."""
         return self._tried("read", path, lambda: bytes(self.filesystem.cat_file(path, start=start, end=end)))
 
     def size(self, path: str) -> int:
@@ -122,15 +129,19 @@ class Storage:
         self._tried("write", path, lambda: self.filesystem.pipe_file(path, data))
 
     def create(self, path: str, data: bytes) -> bool:
-        """Put a file unless there is one; returns whether it holds this data now, be it by a twin that put the same.
+        """Put a file unless there is one; returns whether it holds this data now, be it by a twin that put
+        the same.
 
-        Exact where the store knows conditional puts (If-None-Match of S3); where it refuses them it is asked before.
+        Exact where the store knows conditional puts (If-None-Match of S3); where it refuses them it is asked
+        before.
         """
         # A file that is there may be our own: of an earlier try whose answer was lost.
         return self._tried("write", path, lambda: self._create(path, data)) or self.get(path) == data
 
     def find(self, folder: str, sizes: bool = True) -> dict[str, Stored]:
-        """All files below a folder, at any depth, by path: one request per thousand. None where there is no such folder.
+        """All files below a folder, at any depth, by path: one request per thousand.
+
+        None where there is no such folder.
 
         Without `sizes` those of files of this machine are -1, for there each costs a look of its own.
         """
@@ -185,7 +196,8 @@ class Storage:
         self.filesystem.invalidate_cache(folder)
         parent, _, name = folder.rpartition("/")
         if parent and "prefix" in signature(self.filesystem.find).parameters:
-            # Asked for a folder that is not there, these clients would send two requests more, to see whether it is a file.
+            # Asked for a folder that is not there, these clients would send two requests more, to see whether
+            # it is a file.
             found = self.filesystem.find(parent, detail=True, prefix=f"{name}/")
         else:
             found = self.filesystem.find(folder, detail=True)

@@ -1,6 +1,8 @@
-"""What can go wrong with a store of files, in words with a cure, and without the secrets that addresses may carry.
+"""What can go wrong with a store of files, in words with a cure, and without the secrets that addresses may
+carry.
 
-Every store's package raises classes of its own, so they are told by name: importing them would ask for all those packages.
+Every store's package raises classes of its own, so they are told by name: importing them would ask for all
+those packages.
 """
 
 from __future__ import annotations
@@ -54,7 +56,8 @@ _UNREACHABLE = frozenset(
 
 
 def refuse_secrets(url: str) -> None:
-    """Raise `NoStorage` for a URL with a password, a token or a query: it would end up in logs, tables and reports."""
+    """Raise `NoStorage` for a URL with a password, a token or a query: it would end up in logs, tables and
+    reports."""
     host = url.partition("://")[2].partition("/")[0]
     if is_url(url) and (":" in host.rpartition("@")[0] or "?" in url or "#" in url):
         raise NoStorage(

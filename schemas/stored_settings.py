@@ -25,7 +25,8 @@ def stored_settings(run_id: str, text: str | None) -> dict[str, Any]:
 
 
 def chosen(run_id: str, settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Some of a run's settings, each a truth value or a small whole number as its default is, which stands where it is absent.
+    """Some of a run's settings, each a truth value or a small whole number as its default is, which stands
+    where it is absent.
 
     Raises `WarehouseError` for a value of another kind.
     """

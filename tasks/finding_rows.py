@@ -31,7 +31,8 @@ def rows_of(finding: Finding, scores: Plausibility, local: LocalEvidence) -> dic
 def signal_row(finding: Finding, local: LocalEvidence, chip: tuple[int, int]) -> dict[str, Any]:
     """The row of `signals`, without the columns of the key; `chip` is (H, W) of both chips.
 
-    Relevances enter as `relevances` stores them: a finding and what is stored of it give the same row to the bit.
+    Relevances enter as `relevances` stores them: a finding and what is stored of it give the same row to the
+    bit.
     """
     a, b = (replace(side, grid=side.grid.astype(np.float32)) for side in finding.sides)
     return asdict(corroboration(replace(finding, sides=(a, b)), local, chip))

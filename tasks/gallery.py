@@ -1,4 +1,5 @@
-"""The gallery: the embedded photos of one state of the catalogue, with all that decides which of them are paired."""
+"""The gallery: the embedded photos of one state of the catalogue, with all that decides which of them are
+paired."""
 
 from __future__ import annotations
 
@@ -52,7 +53,8 @@ class Gallery:
 
     @cached_property
     def orientation_hashes(self) -> NDArray[np.uint64]:
-        """Perceptual hashes (N, 8) of the eight orientations; of a photo that has none, its own for all of them."""
+        """Perceptual hashes (N, 8) of the eight orientations; of a photo that has none, its own for all of
+        them."""
         return orientations_or_upright(self.hashes, self.photos["orientation_hashes"].to_pylist())
 
     @cached_property

@@ -40,7 +40,8 @@ class Job:
     notice: str | None = None
     """What the user should know about how this model is explained."""
     seen_bytes: int = 0
-    """Bytes of what the model sees of a chip: the normalised chip, its embedding, the layers' features; 0 where no model was asked."""
+    """Bytes of what the model sees of a chip: the normalised chip, its embedding, the layers' features; 0
+    where no model was asked."""
 
     @property
     def recipe(self) -> Recipe:
@@ -61,7 +62,8 @@ def recipe_of(settings: Settings) -> Recipe:
 def prepare_job(warehouse: Warehouse, settings: Settings) -> Job:
     """Load model and matcher once to learn what they are, resolve the layers, and derive the fingerprints.
 
-    Paths of weights become absolute: workers have current folders of their own. Raises `ModelError` for a model or layer that cannot be used, before any work starts.
+    Paths of weights become absolute: workers have current folders of their own. Raises `ModelError` for a
+    model or layer that cannot be used, before any work starts.
     """
     settings = settings.model_copy(
         update={
@@ -94,7 +96,8 @@ def prepare_job(warehouse: Warehouse, settings: Settings) -> Job:
 
 
 def absolute(place: str) -> str:
-    """A file or folder that exists, from the root of the file system; any other name, such as a hub id, as it is."""
+    """A file or folder that exists, from the root of the file system; any other name, such as a hub id, as it
+    is."""
     return local_path(place) if place != EMBEDDED and Path(place).expanduser().exists() else place
 
 
@@ -103,8 +106,8 @@ def device() -> torch.device:
     """The device of this process: the first visible GPU (a cluster shows each worker its own), else the CPU.
 
     Whatever computes asks here first, so that the device is settled before anything is done on it. Raises
-    `AcceleratorFailure` where the process was given GPUs and torch finds none: a device that fell off the bus must not turn
-    the rest of the night into rows from a CPU.
+    `AcceleratorFailure` where the process was given GPUs and torch finds none: a device that fell off the bus
+    must not turn the rest of the night into rows from a CPU.
     """
     given = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     found = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,4 +1,5 @@
-"""Local features as rows of `keypoints`, read back from them, and what the local matcher says of two photos' features."""
+"""Local features as rows of `keypoints`, read back from them, and what the local matcher says of two photos'
+features."""
 
 from __future__ import annotations
 
@@ -51,7 +52,8 @@ def stored_features(table: pa.Table) -> Iterator[tuple[Key, LocalFeatures]]:
 def local_features(
     job: Job, photos: Iterable[Photo], keypoint_shards: Iterable[str]
 ) -> dict[str, LocalFeatures]:
-    """The stored features of photos' chips by photo id, from those shards; photos that have none are left out."""
+    """The stored features of photos' chips by photo id, from those shards; photos that have none are left
+    out."""
     wanted = {(p["photo_id"], p["chip_id"]) for p in photos}
     table = job.warehouse.read(
         "keypoints", job.prints.keypoints, keypoint_shards, photos={photo for photo, _ in wanted}

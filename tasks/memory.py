@@ -1,15 +1,17 @@
 """How much memory a task may take, and what a process needs: the one place that says so.
 
-Photos are decoded one at a time. Of one with P pixels a process holds at most, measured: 8 P bytes while it is decoded and a chip, a
-view and hashes are made of its cut (4 P in the decoder or the resizer, 3 P as an array, the rest a band that changes format); 12 P
-where EXIF turns it or the JPEG is progressive; 17 P of a WEBP. Then the cut is dropped. What is left has the size of the model's
-input and of the matcher's view, however large the photo was. So a process takes about
+Photos are decoded one at a time. Of one with P pixels a process holds at most, measured: 8 P bytes while it
+is decoded and a chip, a view and hashes are made of its cut (4 P in the decoder or the resizer, 3 P as an
+array, the rest a band that changes format); 12 P where EXIF turns it or the JPEG is progressive; 17 P of a
+WEBP. Then the cut is dropped. What is left has the size of the model's input and of the matcher's view,
+however large the photo was. So a process takes about
 
     1 GB (interpreter, torch, a small model) + the model and its passes + 8 to 17 bytes x P + the file
     + 1/16 of the limit (views kept) + 1/4 of the limit (photos held at once) + rows that wait to be written
 
-where P is that of the largest photo. Only the last term grows with a shard: 0.3 MB of keypoints for each of its photos. The chips
-that enter the network in one pass do not follow from the limit: how a sum is rounded may depend on their number.
+where P is that of the largest photo. Only the last term grows with a shard: 0.3 MB of keypoints for each of
+its photos. The chips that enter the network in one pass do not follow from the limit: how a sum is rounded
+may depend on their number.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ _HELD = 1 / 4
 
 @contextmanager
 def within_memory(limit: int | None) -> Iterator[None]:
-    """A block whose process is ended beyond so many bytes, as a worker's nanny does; None where nobody said so."""
+    """A block whose process is ended beyond so many bytes, as a worker's nanny does; None where nobody said
+    so."""
     token = _GIVEN.set(limit)
     try:
         yield
@@ -37,7 +40,8 @@ def within_memory(limit: int | None) -> Iterator[None]:
 
 
 def memory_limit() -> int:
-    """Bytes that a task of this process may take: what its worker was given, or else what the process and its machine have."""
+    """Bytes that a task of this process may take: what its worker was given, or else what the process and its
+    machine have."""
     given = _GIVEN.get()
     return _of_process() if given is None else min(given, _of_process())
 
@@ -48,7 +52,8 @@ def share(part: float) -> int:
 
 
 def photos_at_once(bytes_of_one: int) -> int:
-    """How many photos may be held together in memory where each takes so many bytes; at least two, which make a pair."""
+    """How many photos may be held together in memory where each takes so many bytes; at least two, which make
+    a pair."""
     return max(2, share(_HELD) // max(1, bytes_of_one))
 
 

@@ -1,4 +1,5 @@
-"""What settings may name: members of the engine's registries, entered here since settings know nothing of the engine."""
+"""What settings may name: members of the engine's registries, entered here since settings know nothing of the
+engine."""
 
 from __future__ import annotations
 

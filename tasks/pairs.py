@@ -35,7 +35,8 @@ class ScoredPair:
 
 @dataclass(frozen=True)
 class DrawItem:
-    """One pair and layer to draw: its rows of matches and relevances, its photos, and the line of scores below the title."""
+    """One pair and layer to draw: its rows of matches and relevances, its photos, and the line of scores
+    below the title."""
 
     matches: Mapping[str, Any]
     relevances: Mapping[str, Any]

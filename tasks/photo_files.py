@@ -1,4 +1,5 @@
-"""Photos as files: bytes from the catalogue's root, change stamps, and small views of their cuts, kept for a while per process."""
+"""Photos as files: bytes from the catalogue's root, change stamps, and small views of their cuts, kept for a
+while per process."""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ SEEN_BY = ("photo_id", "chip_id", "root", "path", "sha256", "box", "theta")
 def refusing_photos(why: str) -> Iterator[None]:
     """A block in which no photo is read: each is a `PhotoError` with code worker_died and these words.
 
-    So a shard that ended its workers gets its rows of `failures` from the stage itself, without being processed.
+    So a shard that ended its workers gets its rows of `failures` from the stage itself, without being
+    processed.
     """
     token = _REFUSED.set(why)
     try:
@@ -52,7 +54,8 @@ def _refuse() -> None:
 
 
 def read_bytes(root: str, path: str) -> bytes:
-    """All bytes of a photo; raises `PhotoError` with codes missing_file, unreadable_file or path_outside_root."""
+    """All bytes of a photo; raises `PhotoError` with codes missing_file, unreadable_file or
+    path_outside_root."""
     _refuse()
     try:
         address = safe_join(root, path)
@@ -106,7 +109,8 @@ def cut_of_file(path: Path, box: Box | None, max_pixels: int) -> Pixels:
 
 
 def stamps(root: str, paths: Sequence[str]) -> list[str | None]:
-    """Size and change time of each file, None where there is none: enough to see that a file changed without reading it."""
+    """Size and change time of each file, None where there is none: enough to see that a file changed without
+    reading it."""
     if is_url(root):
         # One recursive listing costs an object store far less than one request per photo.
         storage = storage_at(root)
@@ -125,7 +129,8 @@ def _local_stamp(path: str) -> str | None:
 
 
 def read_cut(photo: Mapping[str, Any], max_pixels: int) -> Pixels:
-    """The cut of a `photos` row, (h, w, 3), decoded anew every time: it has all pixels of its photo, so make of it and let go.
+    """The cut of a `photos` row, (h, w, 3), decoded anew every time: it has all pixels of its photo, so make
+    of it and let go.
 
     Raises `PhotoError`, with code changed_file when the bytes are not those that were ingested.
     """
@@ -137,14 +142,16 @@ def read_cut(photo: Mapping[str, Any], max_pixels: int) -> Pixels:
 
 @dataclass(frozen=True)
 class Views:
-    """What was made of a cut: its own size (W, H), and a picture (h, w, 3) for each way that was asked for, in their order."""
+    """What was made of a cut: its own size (W, H), and a picture (h, w, 3) for each way that was asked for,
+    in their order."""
 
     cut_size: tuple[int, int]
     pictures: tuple[Pixels, ...]
 
 
 class ViewCache:
-    """Small pictures made of photos' cuts, least recently used first to go; shards and stages ask for each several times.
+    """Small pictures made of photos' cuts, least recently used first to go; shards and stages ask for each
+    several times.
 
     Cuts themselves are never kept: one may take 500 MB, and no stage needs more of it than a chip or a view.
     """
@@ -156,7 +163,8 @@ class ViewCache:
         self._lock = Lock()
 
     def views(self, photo: Mapping[str, Any], max_pixels: int, *ways: Way) -> Views:
-        """The cut of a `photos` row in each of these ways; it is decoded at most once, and not where all are kept.
+        """The cut of a `photos` row in each of these ways; it is decoded at most once, and not where all are
+        kept.
 
         Raises `PhotoError` as `read_cut` does.
         """

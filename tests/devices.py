@@ -1,9 +1,9 @@
 """How far apart the same numbers may be, by device and number format: the one place where tests take it from.
 
-The reference is always the CPU's single precision (for goldens what the published code gave). A device may sum in
-another order, so single precision differs in its last digits; and where two cells are all but equally near to a third, the
-last digit decides which of them matches. Shorter formats are short in the pull alone: forward passes, hence features
-and matches, are single precision everywhere.
+The reference is always the CPU's single precision (for goldens what the published code gave). A device may
+sum in another order, so single precision differs in its last digits; and where two cells are all but equally
+near to a third, the last digit decides which of them matches. Shorter formats are short in the pull alone:
+forward passes, hence features and matches, are single precision everywhere.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ Cells = NDArray[np.int64]
 class Tolerance:
     """Largest errors of relevances and pixel maps, relative to the largest value of the reference's array.
 
-    `ties` is how much farther than the nearest, relative to its distance, a cell may be and still be taken for it. `rank` is
-    the least rank correlation of match relevances, `top` the least share of the 20 most relevant matches that agree, and
-    `pictures` the least correlation of pixel maps. `embedding` bounds the error of embeddings and features.
+    `ties` is how much farther than the nearest, relative to its distance, a cell may be and still be taken
+    for it. `rank` is the least rank correlation of match relevances, `top` the least share of the 20 most
+    relevant matches that agree, and `pictures` the least correlation of pixel maps. `embedding` bounds the
+    error of embeddings and features.
     """
 
     relevance: float
@@ -59,9 +60,11 @@ def tolerance(device: str, precision: str) -> Tolerance:
 
 
 def double_tolerance(device: str, family: str) -> float:
-    """What double precision on a device may differ by from the CPU's, relative to the largest value of the same map.
+    """What double precision on a device may differ by from the CPU's, relative to the largest value of the
+    same map.
 
-    torch's CUDA kernels of hard swish and hard sigmoid hold 1/6 in single precision: 2e-6 was measured for MobileNetV3.
+    torch's CUDA kernels of hard swish and hard sigmoid hold 1/6 in single precision: 2e-6 was measured for
+    MobileNetV3.
     """
     hard = any(name in family for name in ("mobilenetv3", "mobilenet_v3"))
     return 1e-5 if device == "cuda" and hard else 1e-9
@@ -74,9 +77,11 @@ def unexplained_matches(
     wanted: tuple[Cells, Cells],
     ties: float,
 ) -> int:
-    """How many matches only one of both has although the reference's features hold no near tie that explains it.
+    """How many matches only one of both has although the reference's features hold no near tie that explains
+    it.
 
-    Features are the reference's maps (C, h, w); `found` and `wanted` are cells (n, 2) as (column, row) of both photos.
+    Features are the reference's maps (C, h, w); `found` and `wanted` are cells (n, 2) as (column, row) of
+    both photos.
     """
     a, b = (f.flatten(1).T.double().cpu() for f in (features_a, features_b))
     distance = torch.cdist(a, b)
@@ -92,7 +97,8 @@ def _flat(cells: tuple[Cells, Cells], widths: tuple[int, int]) -> list[list[int]
 
 
 def _near_tie(distance: Tensor, i: int, j: int, ties: float) -> bool:
-    """Whether a change of relative size `ties` could make these two each other's nearest, or stop them being so."""
+    """Whether a change of relative size `ties` could make these two each other's nearest, or stop them being
+    so."""
     own = float(distance[i, j])
     near = [float(line.min()) for line in (distance[i], distance[:, j])]
     if any(own > best for best in near):

@@ -1,8 +1,9 @@
 """A catalogue of large photos without boxes, and what processing it takes of a process's memory.
 
-`python -m tests.large_photos FOLDER FEW MANY [all]` prints, as JSON, by how many bytes the peak of one process grows in each stage
-that reads every photo when it goes on from a catalogue of few photos to one of many; with `all`, in every stage. Another process
-must have written them: pixels that are drawn here would hide what the stages take.
+`python -m tests.large_photos FOLDER FEW MANY [all]` prints, as JSON, by how many bytes the peak of one
+process grows in each stage that reads every photo when it goes on from a catalogue of few photos to one of
+many; with `all`, in every stage. Another process must have written them: pixels that are drawn here would
+hide what the stages take.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ _LATER = ("judge", "flag", "draw")
 def write_large_photos(folder: Path, count: int, pixels: int) -> Path:
     """`metadata.csv` of JPEGs of about so many pixels, 3:2, two of each name.
 
-    There are a few pictures: smooth shapes with a camera's grain. Photos of one picture differ in what follows the JPEG's end.
+    There are a few pictures: smooth shapes with a camera's grain. Photos of one picture differ in what
+    follows the JPEG's end.
     """
     (folder / "images").mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -61,7 +63,8 @@ def write_large_photos(folder: Path, count: int, pixels: int) -> Path:
 
 
 def peaks(metadata: Path, warehouse: Path, size: int, every: bool) -> dict[str, int]:
-    """The process's peak after each stage, the catalogue's photos in one shard; those of an evaluation work on a few pairs."""
+    """The process's peak after each stage, the catalogue's photos in one shard; those of an evaluation work
+    on a few pairs."""
     settings = Settings(**{**TINY, "photos_per_shard": size, "pairs_per_shard": 1000})
     stages = Stages(prepare_job(Warehouse(str(warehouse)), settings), read_small(metadata))
     found = {}
@@ -85,7 +88,10 @@ def peaks(metadata: Path, warehouse: Path, size: int, every: bool) -> dict[str, 
 
 
 def in_a_thread(work: Callable[[], Any]) -> None:
-    """Do it as a worker does, not on the main thread: memory comes from other arenas there. Its exception ends the process."""
+    """Do it as a worker does, not on the main thread: memory comes from other arenas there.
+
+    Its exception ends the process.
+    """
     failed: list[BaseException] = []
 
     def whole() -> None:

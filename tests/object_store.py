@@ -1,4 +1,5 @@
-"""An S3 server of its own process for tests, and a proxy before it that counts requests and, when told to, lets them fail."""
+"""An S3 server of its own process for tests, and a proxy before it that counts requests and, when told to,
+lets them fail."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ BUCKET = "night"
 _START_SECONDS = 90
 _DROPPED = {"connection", "keep-alive", "transfer-encoding", "content-length", "date", "server"}
 FAULTS = ("500 InternalError", "503 SlowDown", "reset before", "reset after", "truncated", "slow")
-"""An error or SlowDown in place of an answer; a connection reset before the request arrives or after it was carried out; an answer that
+"""An error or SlowDown in place of an answer; a connection reset before the request arrives or after it was
+carried out; an answer that
 breaks off; one that takes its time."""
 
 

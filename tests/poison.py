@@ -1,4 +1,5 @@
-"""Photos that break careless readers, each with the failure code it must end in, or None where it must be read.
+"""Photos that break careless readers, each with the failure code it must end in, or None where it must be
+read.
 
 `write_poison(folder)` writes them all; `POISONS` lists them one by one.
 """
@@ -39,7 +40,8 @@ _LONGEST_NAME = 255
 
 @dataclass(frozen=True)
 class Poison:
-    """One file: its name, the code of the failure it causes (None = it is a good photo), and what writes it at a path."""
+    """One file: its name, the code of the failure it causes (None = it is a good photo), and what writes it
+    at a path."""
 
     name: str
     code: FailureCode | None
@@ -47,7 +49,8 @@ class Poison:
 
 
 def upright_photo() -> NDArray[np.uint8]:
-    """The picture in every good poison photo that keeps colours, (64, 96, 3) RGB: a quarter in each of `CORNERS`."""
+    """The picture in every good poison photo that keeps colours, (64, 96, 3) RGB: a quarter in each of
+    `CORNERS`."""
     photo = np.empty((HEIGHT, WIDTH, 3), np.uint8)
     for i, colour in enumerate(CORNERS):
         rows = slice(0, HEIGHT // 2) if i < 2 else slice(HEIGHT // 2, None)

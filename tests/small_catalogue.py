@@ -115,7 +115,8 @@ def rewrite(
 
 @dataclass
 class Stages:
-    """The job in one process: the same planning and the same stage functions as the nightly flow, without Prefect."""
+    """The job in one process: the same planning and the same stage functions as the nightly flow, without
+    Prefect."""
 
     job: Job
     catalogue: Catalogue
@@ -249,8 +250,8 @@ def assert_same_rows(
 ) -> None:
     """Both warehouses show the same current rows: keys, texts and integers exactly, floats to `tolerance`.
 
-    Lists are compared to `tolerance` of their largest element. The matches of a pair are compared by their cells: two of
-    them whose relevances agree to the last digits may change places.
+    Lists are compared to `tolerance` of their largest element. The matches of a pair are compared by their
+    cells: two of them whose relevances agree to the last digits may change places.
     """
     one, other = views_of(found, views), views_of(wanted, views)
     for view in views:

@@ -30,7 +30,8 @@ MAY_IMPORT = {
     "tasks": ("pairx_engine", "schemas"),
     "flows": ("pairx_engine", "schemas", "tasks"),
 }
-"""Which of our packages, or single modules of them, each package may import besides itself: all arrows point down."""
+"""Which of our packages, or single modules of them, each package may import besides itself: all arrows point
+down."""
 MUST_NOT_IMPORT = {
     "pairx_engine": FOREIGN_TO_THE_MATHEMATICS,
     "schemas": {"torch", "timm", "zennit", "kornia", "prefect", "dask", "distributed"},

@@ -89,7 +89,8 @@ class Toy:
     settings: dict[str, Any] = field(default_factory=dict)
 
     def write(self, warehouse: Warehouse, run_id: str = "r1", minutes: int = 0) -> Warehouse:
-        """Commit photos, embeddings, keypoints, pairs, scores, matches, relevances, failures, and the run's two rows."""
+        """Commit photos, embeddings, keypoints, pairs, scores, matches, relevances, failures, and the run's
+        two rows."""
         write_photos(warehouse, self.photos)
         write_pairs(warehouse, self.photos, self.pairs)
         for failure in self.failures:
@@ -131,7 +132,8 @@ def write_photos(warehouse: Warehouse, photos: Sequence[Photo], shard: str | Non
 def write_pairs(
     warehouse: Warehouse, photos: Sequence[Photo], pairs: Sequence[Pair], shard: str | None = None
 ) -> None:
-    """One shard each of pairs, matches, relevances and scores; photos are looked up by id, the last entry counting."""
+    """One shard each of pairs, matches, relevances and scores; photos are looked up by id, the last entry
+    counting."""
     by_id = {p.photo_id: p for p in photos}
     keys = [pair_key(by_id[p.a], by_id[p.b]) for p in pairs]
     shard = shard or shard_name(key["pair_id"] for key in keys)
@@ -159,7 +161,8 @@ def write_judgement(
 ) -> None:
     """A judgement of the toy's state by which all names are right but those in doubt.
 
-    `doubts`: photo -> columns of `judged_photos`; `alike`: pairs with the probability of one animal; `names`: rows of `judged_names`.
+    `doubts`: photo -> columns of `judged_photos`; `alike`: pairs with the probability of one animal; `names`:
+    rows of `judged_names`.
     """
     key = {"state": "s", "basis": basis}
     by_id = {p.photo_id: p for p in photos}
@@ -191,7 +194,8 @@ def _log_odds(probability: float) -> float:
 
 
 def likeness(a: Photo, b: Photo) -> Pair:
-    """A pair of one name is alike and one of two is not, but for photo A0, with which it is the other way round."""
+    """A pair of one name is alike and one of two is not, but for photo A0, with which it is the other way
+    round."""
     same = (a.identity == b.identity) == (a.photo_id != "A0" != b.photo_id)
     cosine, coverage, inliers = (0.8, 0.5, 30) if same else (0.4, 0.1, None)
     return Pair(a.photo_id, b.photo_id, cosine, coverage=coverage, n_inliers=inliers)

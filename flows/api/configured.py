@@ -1,4 +1,5 @@
-"""The Prefect API that is configured: asked once before anything starts, so that a dead or wrong one is said in words."""
+"""The Prefect API that is configured: asked once before anything starts, so that a dead or wrong one is said
+in words."""
 
 from __future__ import annotations
 
@@ -19,8 +20,8 @@ _WITHOUT = (
 def require_answer(url: str) -> None:
     """Raise `SettingsError` unless a Prefect API answers at `url` within seconds, and lets us in.
 
-    It is asked, with the configured key, certificates and headers, for what every Prefect server and Prefect Cloud can say:
-    how many flow runs have an id that there is not.
+    It is asked, with the configured key, certificates and headers, for what every Prefect server and Prefect
+    Cloud can say: how many flow runs have an id that there is not.
     """
     shown = _without_password(url)
     import httpx

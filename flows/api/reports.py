@@ -1,7 +1,8 @@
-"""Reports to Prefect that can fail: a run needs none of them to be right, so it goes on without and says so once.
+"""Reports to Prefect that can fail: a run needs none of them to be right, so it goes on without and says so
+once.
 
-Shards are given to Dask by Prefect's own code without asking its API, and tell it their states in the background. What asks the
-API in the foreground is here: artifacts, and a flow's last state.
+Shards are given to Dask by Prefect's own code without asking its API, and tell it their states in the
+background. What asks the API in the foreground is here: artifacts, and a flow's last state.
 """
 
 from __future__ import annotations
@@ -80,7 +81,8 @@ def outcome_kept(work: Callable[[], T]) -> T:
 
 @contextmanager
 def _sigterm_goes_to(handler: Any) -> Iterator[None]:
-    """A block in which SIGTERM is heard by who heard it before the flow: Prefect puts a handler and an exception of its own there."""
+    """A block in which SIGTERM is heard by who heard it before the flow: Prefect puts a handler and an
+    exception of its own there."""
     if threading.current_thread() is not threading.main_thread() or handler is None:
         yield
         return
@@ -93,7 +95,8 @@ def _sigterm_goes_to(handler: Any) -> Iterator[None]:
 
 
 def run_flow(flow: Flow[[], T]) -> T:
-    """Run a flow whose function uses `outcome_kept`: what its work returned or raised, though Prefect would not hear of it.
+    """Run a flow whose function uses `outcome_kept`: what its work returned or raised, though Prefect would
+    not hear of it.
 
     Raises `PairxError` when Prefect fails before the work begins.
     """

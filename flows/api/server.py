@@ -1,4 +1,5 @@
-"""One Prefect server for a run when none is configured: started on loopback, stopped afterwards, nothing reported home.
+"""One Prefect server for a run when none is configured: started on loopback, stopped afterwards, nothing
+reported home.
 
 Without a shared API every Dask worker would start a server of its own, which costs more than the work.
 """
@@ -45,9 +46,11 @@ _OF_A_RUN = {
     # A run needs no Prefect to be right: what is not answered soon is done without.
     "PREFECT_CLIENT_MAX_RETRIES": "1",
     "PREFECT_API_REQUEST_TIMEOUT": "10",
-    # Asked once, before anything starts. Each new worker process would ask again, and fail where the API died meanwhile.
+    # Asked once, before anything starts. Each new worker process would ask again, and fail where the API died
+    # meanwhile.
     "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false",
-    # One message for the user is enough; Prefect's own, in every process, would come before it with tracebacks.
+    # One message for the user is enough; Prefect's own, in every process, would come before it with
+    # tracebacks.
     "PREFECT_LOGGING_LEVEL": "CRITICAL",
     "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
     "PREFECT_LOGGING_TO_API_ENABLED": "false",
@@ -56,7 +59,8 @@ _OF_A_RUN = {
 
 
 def refuse_unreachable(cluster: str) -> None:
-    """Raise `SettingsError` when workers on other machines would have to reach a server that listens on loopback only.
+    """Raise `SettingsError` when workers on other machines would have to reach a server that listens on
+    loopback only.
 
     `cluster` is the address of its scheduler, or a name where there is none yet.
     """
@@ -69,7 +73,8 @@ def refuse_unreachable(cluster: str) -> None:
 
 
 def require_api() -> None:
-    """Raise `SettingsError` when a Prefect API is configured and does not answer: before a run takes the warehouse for itself."""
+    """Raise `SettingsError` when a Prefect API is configured and does not answer: before a run takes the
+    warehouse for itself."""
     if configured := _configured():
         require_answer(configured)
 
@@ -78,8 +83,8 @@ def require_api() -> None:
 def prefect_server() -> Iterator[str]:
     """Yield the API's URL: the configured one, or that of a server which lives as long as the block.
 
-    The environment carries the URL to worker processes. Raises `SettingsError` when the configured API does not answer, and
-    `PairxError` when the server does not come up.
+    The environment carries the URL to worker processes. Raises `SettingsError` when the configured API does
+    not answer, and `PairxError` when the server does not come up.
     """
     with _environment({key: value for key, value in _OF_A_RUN.items() if key not in os.environ}):
         configured = _configured()

@@ -1,1 +1,4 @@
-"""The command line: options, help, exit codes and messages. What a command does lies in flows.commands."""
+"""The command line: options, help, exit codes and messages.
+
+What a command does lies in flows.commands.
+"""

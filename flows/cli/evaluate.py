@@ -44,10 +44,12 @@ def evaluate(
     ] = False,
     wait: Annotated[bool, typer.Option("--wait", help=WAIT)] = False,
 ) -> None:
-    """Measure what the plausibility scores are worth on a catalogue with names, as the paper's Table 1 and Figure 5 do.
+    """Measure what the plausibility scores are worth on a catalogue with names, as the paper's Table 1 and
+    Figure 5 do.
 
-    Settings are those of the warehouse's newest run; a file given with --settings overrides them, and options override both. Rarer
-    options are keys of the table evaluate in that file: `pairx settings` prints all of them.
+    Settings are those of the warehouse's newest run; a file given with --settings overrides them, and options
+    override both. Rarer options are keys of the table evaluate in that file: `pairx settings` prints all of
+    them.
     """
     from flows.commands.evaluate import evaluate_catalogue
 

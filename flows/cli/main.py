@@ -1,8 +1,13 @@
-"""The `pairx` command line. Start-up imports neither torch nor Prefect: each command loads what it needs."""
+"""The `pairx` command line.
+
+Start-up imports neither torch nor Prefect: each command loads what it needs.
+"""
 
 from __future__ import annotations
 
+import inspect
 import os
+import re
 import signal
 import sys
 from contextlib import suppress
@@ -172,10 +177,12 @@ def suspects(
 ) -> None:
     """Print the ranked suspects: one row per photo, name or copy whose name does not fit the pictures.
 
-    The probability says how likely the names are wrong in this way; of a copy it is how well the two pictures agree.
+    The probability says how likely the names are wrong in this way; of a copy it is how well the two pictures
+    agree.
 
-    The expected share so far is the mean probability of a row and all that rank before it, printed or not: the share of real
-    errors to be expected among them. Where it has become too small for your time, stop reading.
+    The expected share so far is the mean probability of a row and all that rank before it, printed or not:
+    the share of real errors to be expected among them. Where it has become too small for your time, stop
+    reading.
     """
     from flows.commands.ask import print_suspects
 
@@ -206,7 +213,8 @@ def sql(
         str, typer.Option(help="Memory that views and query may take; up to 20GB more go to disk.")
     ] = "2GB",
 ) -> None:
-    """Ask the warehouse in SQL, read only: views over all tables, current rows only, as of the newest finished run."""
+    """Ask the warehouse in SQL, read only: views over all tables, current rows only, as of the newest
+    finished run."""
     from flows.commands.ask import ask, print_cookbook
 
     if cookbook:
@@ -240,11 +248,12 @@ def check(
         ),
     ] = False,
 ) -> None:
-    """Check that a warehouse is what its runs wrote: every byte, every column, and what rows promise of each other.
+    """Check that a warehouse is what its runs wrote: every byte, every column, and what rows promise of each
+    other.
 
-    Bytes are compared with the digests that runs recorded. Of files that no run recorded (it was killed, or older than the record)
-    the page checksums and the footer's statistics are compared with the rows. Exit code 1 where anything was found, also if it was moved
-    aside.
+    Bytes are compared with the digests that runs recorded. Of files that no run recorded (it was killed, or
+    older than the record) the page checksums and the footer's statistics are compared with the rows. Exit
+    code 1 where anything was found, also if it was moved aside.
     """
     from flows.commands.check import check_warehouse
 
@@ -259,6 +268,11 @@ def show_settings() -> None:
     print_settings()
 
 
+for _command in app.registered_commands:
+    # Typer keeps the line breaks of docstrings, which are those of our editor and not of the reader's terminal.
+    _command.help = re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.getdoc(_command.callback) or "")
+
+
 def main() -> None:
     """Entry point: every error becomes one message and an exit code, without a traceback."""
     signal.signal(signal.SIGTERM, _terminate)
@@ -267,8 +281,9 @@ def main() -> None:
     with suppress(BrokenPipeError):
         sys.stdout.flush()
     sys.stderr.flush()
-    # Everything is closed by now. Prefect keeps the last exception's frames alive past the interpreter's end, for which DuckDB's
-    # bindings would print a page of leaked objects; and what was stopped may still hang in a thread.
+    # Everything is closed by now. Prefect keeps the last exception's frames alive past the interpreter's end,
+    # for which DuckDB's bindings would print a page of leaked objects; and what was stopped may still hang in
+    # a thread.
     os._exit(code)
 
 
@@ -310,7 +325,8 @@ def _run() -> int:
 
 
 def _of_a_signal(error: BaseException | None) -> bool:
-    """Whether an error comes of a signal: on the way out something else failed, or DuckDB, in a query, said it in its own way."""
+    """Whether an error comes of a signal: on the way out something else failed, or DuckDB, in a query, said
+    it in its own way."""
     while error is not None:
         if isinstance(error, KeyboardInterrupt | _Terminated) or str(error) == "Query interrupted":
             return True

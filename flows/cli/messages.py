@@ -1,4 +1,5 @@
-"""What a command says of an error: one message and an exit code, never a traceback; that of a fault of ours goes to a file."""
+"""What a command says of an error: one message and an exit code, never a traceback; that of a fault of ours
+goes to a file."""
 
 from __future__ import annotations
 

@@ -21,10 +21,11 @@ from schemas.settings import PAIRS_PER_SHARD_ON_GPU, Settings
 _PLACE = re.compile(r"([\w.-]+|\[[0-9A-Fa-f:.%\w]+\]):\d{1,5}/?")
 """A host's name or address, the latter of IPv6 in brackets, and a port."""
 _DYING = {
-    # Workers that a shard may end, less one, before it is cut: one can die by accident, and each costs seconds.
+    # Workers that a shard may end, less one, before it is cut: one can die by accident, and each costs
+    # seconds.
     "distributed.scheduler.allowed-failures": 1,
-    # A nanny starts another process for one that died. On a busy machine that takes longer than the 15 s after which Dask would
-    # close the nanny, too, and a run without workers waits for ever.
+    # A nanny starts another process for one that died. On a busy machine that takes longer than the 15 s
+    # after which Dask would close the nanny, too, and a run without workers waits for ever.
     "distributed.deploy.lost-worker-timeout": "10 minutes",
 }
 """What becomes of workers that die in a cluster that is started here."""
@@ -39,10 +40,11 @@ def offered() -> str:
 
 
 def resolve_kind(settings: Settings) -> str:
-    """The cluster that the settings mean: `auto` becomes the name of the kind that fits this machine; other values are checked.
+    """The cluster that the settings mean: `auto` becomes the name of the kind that fits this machine; other
+    values are checked.
 
-    Raises `SettingsError` for a name or scheme that no kind answers to, and for one that does not compute on the device of the
-    settings.
+    Raises `SettingsError` for a name or scheme that no kind answers to, and for one that does not compute on
+    the device of the settings.
     """
     wanted, device = settings.cluster, settings.device
     if wanted == "auto":
@@ -61,7 +63,8 @@ def resolve_kind(settings: Settings) -> str:
 
 
 def require_cluster(settings: Settings) -> None:
-    """Raise `SettingsError` for a cluster that cannot be meant or had here, or whose workers could not reach a server that a run
+    """Raise `SettingsError` for a cluster that cannot be meant or had here, or whose workers could not reach
+    a server that a run
     starts.
     """
     wanted = resolve_kind(settings)
@@ -72,7 +75,8 @@ def require_cluster(settings: Settings) -> None:
 
 
 def is_foreign(settings: Settings) -> bool:
-    """Whether workers may be other installations on other machines, which are looked at before they are given work."""
+    """Whether workers may be other installations on other machines, which are looked at before they are given
+    work."""
     return _kind(resolve_kind(settings)).foreign
 
 
@@ -82,7 +86,10 @@ def worker_count(settings: Settings) -> int:
 
 
 def pairs_per_shard(settings: Settings) -> int:
-    """Pairs scored in one task: as set, or else by the kind of cluster. What is done is told by rows, so any size goes on."""
+    """Pairs scored in one task: as set, or else by the kind of cluster.
+
+    What is done is told by rows, so any size goes on.
+    """
     by_kind = _kind(resolve_kind(settings)).pairs_per_shard
     return settings.pairs_per_shard or (PAIRS_PER_SHARD_ON_GPU if settings.device == "cuda" else by_kind)
 
@@ -91,7 +98,8 @@ def pairs_per_shard(settings: Settings) -> int:
 def dask_cluster(settings: Settings) -> Iterator[Cluster]:
     """A cluster for the length of the block; a scheduler given by its address is used and left running.
 
-    Raises `SettingsError` when the wanted kind is not available here, `PairxError` when a scheduler does not answer.
+    Raises `SettingsError` when the wanted kind is not available here, `PairxError` when a scheduler does not
+    answer.
     """
     import dask
 

@@ -22,9 +22,10 @@ from schemas.errors import SettingsError
 from schemas.settings import PAIRS_PER_SHARD_ON_GPU, Settings
 
 _GPU_BYTES_PER_WORKER = 6 << 30
-"""Memory of a GPU that a worker may want: a CUDA context (0.5 GB), a model with the operands of its rules (0.8 GB), what a pair
-with its pixel maps, or four photos with ten partners each, hold at once (2.4 GB), and work space of cuDNN. Counted for MiewID's
-shape at 440 px by `tests.benchmarks.launches`; not measured on a GPU."""
+"""Memory of a GPU that a worker may want: a CUDA context (0.5 GB), a model with the operands of its rules
+(0.8 GB), what a pair
+with its pixel maps, or four photos with ten partners each, hold at once (2.4 GB), and work space of cuDNN.
+Counted for MiewID's shape at 440 px by `tests.benchmarks.launches`; not measured on a GPU."""
 
 
 class Gpus:
@@ -74,7 +75,8 @@ def _by_dask_cuda(count: int) -> Any:
 
 
 def _sharing_gpus(names: Sequence[str], count: int) -> Any:
-    """Plain workers, each of which sees one GPU; several may see the same one, as far as its memory allows 6 GB each."""
+    """Plain workers, each of which sees one GPU; several may see the same one, as far as its memory allows 6
+    GB each."""
     from distributed import Nanny, Scheduler, SpecCluster
 
     options = {
@@ -84,8 +86,8 @@ def _sharing_gpus(names: Sequence[str], count: int) -> Any:
         "memory_limit": memory_limit(count),
         "resources": {GPU: 1},
     }
-    # Nannies live in this process and start side by side, so what differs between workers is set in the worker itself,
-    # which happens before anything there asks for a device.
+    # Nannies live in this process and start side by side, so what differs between workers is set in the
+    # worker itself, which happens before anything there asks for a device.
     workers = {
         i: {"cls": Nanny, "options": options | {"env": {VISIBLE: names[i % len(names)]}}}
         for i in range(count)
@@ -115,7 +117,8 @@ def _check_memory(names: Sequence[str], count: int) -> None:
 
 
 def _gpus() -> list[str]:
-    """The GPUs that torch sees, each as CUDA_VISIBLE_DEVICES names it: an index, or the UUID by which it was given to us."""
+    """The GPUs that torch sees, each as CUDA_VISIBLE_DEVICES names it: an index, or the UUID by which it was
+    given to us."""
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -1,4 +1,5 @@
-"""Kinds of clusters: what each must say of itself, processes on the CPU of this machine, and schedulers elsewhere."""
+"""Kinds of clusters: what each must say of itself, processes on the CPU of this machine, and schedulers
+elsewhere."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 LOOPBACK = "127.0.0.1"
 Device = Literal["cpu", "cuda"]
 GPU = "GPU"
-"""The resource that a worker declares for each GPU that it may use: ``dask worker ADDRESS --nthreads 1 --resources GPU=1``."""
+"""The resource that a worker declares for each GPU that it may use: ``dask worker ADDRESS --nthreads 1
+--resources GPU=1``."""
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 PATIENCE_KEY, _PATIENCE = "distributed.scheduler.no-workers-timeout", "1 hour"
 """Where Dask's configuration says how long work may be without workers, and what null means there."""
@@ -35,7 +37,8 @@ _WORKER_ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class Cluster:
-    """A running cluster: the scheduler's address, what kind it is, how many workers it has and what they compute on."""
+    """A running cluster: the scheduler's address, what kind it is, how many workers it has and what they
+    compute on."""
 
     address: str
     kind: str
@@ -46,7 +49,8 @@ class Cluster:
 
 
 class ClusterKind(Protocol):
-    """A way to have workers, chosen by one of its `words`: a name, or the scheme of an address such as ``tcp://``."""
+    """A way to have workers, chosen by one of its `words`: a name, or the scheme of an address such as
+    ``tcp://``."""
 
     words: tuple[str, ...]
     pairs_per_shard: int
@@ -54,7 +58,8 @@ class ClusterKind(Protocol):
     devices: tuple[Device, ...]
     """What its workers can compute on."""
     foreign: bool
-    """Whether workers may be other installations on other machines, which are looked at before they are given work."""
+    """Whether workers may be other installations on other machines, which are looked at before they are given
+    work."""
 
     @property
     def usage(self) -> str:
@@ -67,17 +72,21 @@ class ClusterKind(Protocol):
         """Workers where the settings do not say."""
 
     def require(self, settings: Settings) -> None:
-        """Raise `SettingsError` where this machine cannot have such workers; nothing is started for the answer."""
+        """Raise `SettingsError` where this machine cannot have such workers; nothing is started for the
+        answer."""
 
     def start(self, wanted: str, settings: Settings) -> AbstractContextManager[Cluster]:
-        """A cluster for the length of a block, once `require` has let it; `wanted` is the name or the address.
+        """A cluster for the length of a block, once `require` has let it; `wanted` is the name or the
+        address.
 
-        Raises `PairxError` where a scheduler does not answer, `SettingsError` where its workers are not those that are wanted.
+        Raises `PairxError` where a scheduler does not answer, `SettingsError` where its workers are not those
+        that are wanted.
         """
 
 
 class Processes:
-    """Workers on the CPU, whatever GPUs there are: one process per core would fill a GPU's memory with models."""
+    """Workers on the CPU, whatever GPUs there are: one process per core would fill a GPU's memory with
+    models."""
 
     words: tuple[str, ...] = ("local",)
     usage = "local (CPU)"
@@ -175,7 +184,8 @@ def client_of(cluster: Cluster) -> Iterator[Client]:
 
 @contextmanager
 def stopped_in_the_end(cluster: Any, kind: str, device: Device = "cpu") -> Iterator[Cluster]:
-    """A Dask cluster, stopped after the block; one that does not close in time makes no finished run a failed one."""
+    """A Dask cluster, stopped after the block; one that does not close in time makes no finished run a failed
+    one."""
     workers = len(getattr(cluster, "workers", ()))
     try:
         yield Cluster(cluster.scheduler_address, kind, workers, device, getattr(cluster, "security", None))
@@ -190,7 +200,8 @@ def stopped_in_the_end(cluster: Any, kind: str, device: Device = "cpu") -> Itera
 
 @contextmanager
 def _without_news_of_the_end() -> Iterator[None]:
-    """A block in which Dask does not log what the closing of a cluster raises here anyway, nor that a worker is ended for good."""
+    """A block in which Dask does not log what the closing of a cluster raises here anyway, nor that a worker
+    is ended for good."""
     loggers = [logging.getLogger(name) for name in ("distributed.nanny", "tornado.application")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -221,7 +232,8 @@ def _not_closed(cluster: Any) -> str | None:
 
 
 def _left_of(cluster: Any) -> str:
-    """What may still be there of a cluster: its scheduler in this process, other processes, jobs, or the whole of one elsewhere."""
+    """What may still be there of a cluster: its scheduler in this process, other processes, jobs, or the
+    whole of one elsewhere."""
     if not hasattr(cluster, "workers"):
         return f"cluster {cluster.name}"
     found = []
@@ -261,7 +273,8 @@ def cores() -> int:
 
 
 def memory_limit(workers: int) -> int:
-    """Bytes at which a nanny ends its worker; Dask's own default counts cores, and there may be fewer workers."""
+    """Bytes at which a nanny ends its worker; Dask's own default counts cores, and there may be fewer
+    workers."""
     from distributed.system import MEMORY_LIMIT
 
     return int(MEMORY_LIMIT // workers)

@@ -1,8 +1,8 @@
 """Workers as pods, kept by Dask's Kubernetes operator for the length of a run.
 
-What a site needs (namespace, image, volumes, limits) stands in Dask's own configuration, under ``kubernetes`` in
-``~/.config/dask/kubernetes.yaml``: a whole ``DaskCluster`` manifest by `custom-cluster-spec`, or image, environment and resources
-alone. Only what this pipeline must have is added here.
+What a site needs (namespace, image, volumes, limits) stands in Dask's own configuration, under ``kubernetes``
+in ``~/.config/dask/kubernetes.yaml``: a whole ``DaskCluster`` manifest by `custom-cluster-spec`, or image,
+environment and resources alone. Only what this pipeline must have is added here.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ class Kubernetes(Hired):
     unit = "pods"
 
     def require(self, settings: Settings) -> None:
-        """Raise `SettingsError` without dask-kubernetes, a number of pods, and a manifest or an image of ours."""
+        """Raise `SettingsError` without dask-kubernetes, a number of pods, and a manifest or an image of
+        ours."""
         super().require(settings)
         cluster_spec(settings.workers or self.workers(), asked_device(settings))
 
@@ -119,7 +120,8 @@ def _from_image(site: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _complete(container: dict[str, Any], device: Device) -> None:
-    """Give a worker's container what it needs: one thread of tasks, a Prefect API, and with `cuda` a GPU that it declares."""
+    """Give a worker's container what it needs: one thread of tasks, a Prefect API, and with `cuda` a GPU that
+    it declares."""
     arguments = container["args"]
     if "--nthreads" not in arguments:
         arguments += ["--nthreads", "1"]

@@ -1,4 +1,5 @@
-"""What clusters have in common that are made for a run on other machines: their extra, their number of workers, the wait for one."""
+"""What clusters have in common that are made for a run on other machines: their extra, their number of
+workers, the wait for one."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from schemas.settings import PAIRS_PER_SHARD, Settings
 
 
 class Hired:
-    """What kinds have in common whose workers are started for a run on other machines, and are paid for or accounted for there."""
+    """What kinds have in common whose workers are started for a run on other machines, and are paid for or
+    accounted for there."""
 
     words: tuple[str, ...]
     unit: str
@@ -43,7 +45,8 @@ class Hired:
 
 @contextmanager
 def or_install(extra: str) -> Iterator[None]:
-    """A block that imports what only `extra` installs; raises `SettingsError` with the command where it is absent."""
+    """A block that imports what only `extra` installs; raises `SettingsError` with the command where it is
+    absent."""
     try:
         yield
     except ImportError as error:
@@ -61,7 +64,8 @@ def asked_device(settings: Settings) -> Device:
 def wait_for_a_worker(cluster: Cluster, look_at: str) -> None:
     """Wait until the first worker has come; the others may join in mid-run.
 
-    Raises `PairxError` when none comes for as long as Dask's configuration lets work wait for workers, by default an hour.
+    Raises `PairxError` when none comes for as long as Dask's configuration lets work wait for workers, by
+    default an hour.
     """
     seconds = patience()
     try:

@@ -1,7 +1,7 @@
 """Workers as jobs of Slurm, submitted by dask-jobqueue; the scheduler lives in this process.
 
-What a site needs (queue, account, wall time, network interface, modules) stands in Dask's own configuration, under
-``jobqueue.slurm`` in ``~/.config/dask/jobqueue.yaml``. Only what this pipeline must have is added here.
+What a site needs (queue, account, wall time, network interface, modules) stands in Dask's own configuration,
+under ``jobqueue.slurm`` in ``~/.config/dask/jobqueue.yaml``. Only what this pipeline must have is added here.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ class Slurm(Hired):
 
     @contextmanager
     def start(self, wanted: str, settings: Settings) -> Iterator[Cluster]:
-        """So many jobs; the block begins when the first has started, and the others join when Slurm starts them."""
+        """So many jobs; the block begins when the first has started, and the others join when Slurm starts
+        them."""
         from dask_jobqueue import SLURMCluster
 
         count, device = settings.workers or self.workers(), asked_device(settings)
@@ -61,7 +62,8 @@ def _submit(cluster: Any, jobs: int) -> None:
     """Submit the jobs; raises `PairxError` with what sbatch says against it."""
 
     async def submitted() -> None:
-        # `scale` submits in the background, where a refusal would be a traceback in a log, and the run would wait for ever.
+        # `scale` submits in the background, where a refusal would be a traceback in a log, and the run would
+        # wait for ever.
         for _ in range(jobs):
             cluster.worker_spec.update(cluster.new_worker_spec())
         await cluster._correct_state()

@@ -78,7 +78,8 @@ def _listed(problems: tuple[Damage, ...]) -> str:
 
 @contextmanager
 def _progress() -> Iterator[tuple[Advance, Advance]]:
-    """Two functions, told how many bytes there are and how many were looked at; a bar on a terminal, else nothing."""
+    """Two functions, told how many bytes there are and how many were looked at; a bar on a terminal, else
+    nothing."""
     console = Console(stderr=True)
     bar = Progress(
         TextColumn("check"), BarColumn(28), DownloadColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),

@@ -40,7 +40,8 @@ def evaluate_catalogue(
 ) -> None:
     """Check everything that was given, then print the plan, or evaluate and write the folder.
 
-    `places` are the catalogue, the warehouse and the root; `given` holds settings and options of the evaluation by name.
+    `places` are the catalogue, the warehouse and the root; `given` holds settings and options of the
+    evaluation by name.
     """
     from tasks.evaluation.files import read_statistics
 
@@ -92,7 +93,8 @@ def _settings(warehouse: str, toml: Path | None, given: Mapping[str, Any], store
 
 
 def plan_of(options: EvaluateOptions, dataset: str, retry_failed: bool = False) -> EvaluationPlan:
-    """What options ask for, in the engine's terms; raises `SettingsError` for a method or matcher that there is not."""
+    """What options ask for, in the engine's terms; raises `SettingsError` for a method or matcher that there
+    is not."""
     from flows.evaluation import EvaluationPlan
     from pairx_engine.evaluation.separation import Binning
     from pairx_engine.explanations import explanations

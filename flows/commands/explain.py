@@ -45,7 +45,8 @@ def explain_photos(
 
 
 def print_methods() -> None:
-    """All ways to explain a pair: what each is, about how many forward passes it costs, and what it needs or lacks."""
+    """All ways to explain a pair: what each is, about how many forward passes it costs, and what it needs or
+    lacks."""
     for name, each in explanations().items():
         remarks = [f"{each.cost:.0f} passes"]
         remarks += ["does not see the partner"] * (not each.sees_partner)

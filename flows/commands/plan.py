@@ -29,13 +29,15 @@ from tasks.store.warehouse import Warehouse
 
 _PARTNERS = 4
 _DISTINCT = 0.55
-"""Distinct pairs per neighbour asked for: neighbours choose each other, and nearest by one rule are nearest by others. Seen:
+"""Distinct pairs per neighbour asked for: neighbours choose each other, and nearest by one rule are nearest
+by others. Seen:
 0.45 to 0.65."""
 
 
 @dataclass(frozen=True)
 class UnitCosts:
-    """Seconds of one core or GPU per photo, per scored pair and per figure, measured on a drawn patch just now."""
+    """Seconds of one core or GPU per photo, per scored pair and per figure, measured on a drawn patch just
+    now."""
 
     photo: float
     pair: float
@@ -43,7 +45,8 @@ class UnitCosts:
 
 
 def measure(job: Job) -> UnitCosts:
-    """Time the engine's parts on a textured patch, with one thread as a worker on a shared machine has; medians of three."""
+    """Time the engine's parts on a textured patch, with one thread as a worker on a shared machine has;
+    medians of three."""
     model, matcher, explainer = model_of(job), matcher_of(job), explainer_of(job)
     # Smooth noise: keypoints in number and strength like a coat's, not like sensor noise.
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
@@ -144,7 +147,8 @@ def print_plan(
 
 
 def _new_references(catalogue: Catalogue, new: int, wanted: int) -> int:
-    """References that new photos bring, at most: each displaces its share of its species', as one of two photos."""
+    """References that new photos bring, at most: each displaces its share of its species', as one of two
+    photos."""
     species = {entry.species for entry in catalogue.entries}
     share = min(1.0, 2 * new / max(1, len(catalogue.entries)))
     return math.ceil(len(species) * wanted * share)

@@ -1,4 +1,5 @@
-"""What commands that work on a catalogue begin with: it is read, and the warehouse, a cluster and an API are had."""
+"""What commands that work on a catalogue begin with: it is read, and the warehouse, a cluster and an API are
+had."""
 
 from __future__ import annotations
 
@@ -36,8 +37,8 @@ def read(catalogue: str, root: str | None) -> Catalogue:
 def at_work_on(warehouse: str, settings: Settings, who: str, wait: bool) -> Iterator[tuple[Job, Lease]]:
     """A job and the lease of a warehouse, beside a Prefect API, for the length of a block.
 
-    What can be refused is refused before the warehouse is taken: raises `PairxError` for a cluster, a model or an API that cannot be
-    had, `WarehouseBusy` where another run is at work and `wait` is not wanted.
+    What can be refused is refused before the warehouse is taken: raises `PairxError` for a cluster, a model
+    or an API that cannot be had, `WarehouseBusy` where another run is at work and `wait` is not wanted.
     """
     from flows.api.server import prefect_server, require_api
     from flows.clusters.choice import require_cluster

@@ -1,7 +1,8 @@
-"""Writes a catalogue of drawn animals with known planted errors: what `pairx demo` and the tests run the whole job on.
+"""Writes a catalogue of drawn animals with known planted errors: what `pairx demo` and the tests run the
+whole job on.
 
-`metadata.csv` is an ordinary catalogue. `truth.csv` says what was planted where; only the scoring of the demonstration
-reads it.
+`metadata.csv` is an ordinary catalogue. `truth.csv` says what was planted where; only the scoring of the
+demonstration reads it.
 """
 
 from __future__ import annotations
@@ -73,7 +74,8 @@ class Planting:
 
 @dataclass(frozen=True)
 class DrawnCatalogue:
-    """A written catalogue: its folder, its two tables, how many animals and rows, and how many rows of each planted kind."""
+    """A written catalogue: its folder, its two tables, how many animals and rows, and how many rows of each
+    planted kind."""
 
     root: Path
     metadata: Path
@@ -85,7 +87,8 @@ class DrawnCatalogue:
 
 @dataclass(frozen=True)
 class _Sighting:
-    """One row to be: who was drawn, under which name it is filed, when and in which encounter, and what is planted."""
+    """One row to be: who was drawn, under which name it is filed, when and in which encounter, and what is
+    planted."""
 
     animal: Animal
     encounter: Encounter
@@ -165,7 +168,8 @@ def _another_name(s: _Sighting, herd: list[tuple[Animal, str]], rng: np.random.G
 def _plant_names(
     sightings: list[_Sighting], herd: list[tuple[Animal, str]], planting: Planting, rng: np.random.Generator
 ) -> list[_Sighting]:
-    """File some photos under another animal's name and leave some unnamed; patterned species take most wrong names."""
+    """File some photos under another animal's name and leave some unnamed; patterned species take most wrong
+    names."""
     planted = list(sightings)
     order = [int(i) for i in rng.permutation(_findable(sightings))]
     patterned = [i for i in order if sightings[i].animal.pattern != "plain"]
@@ -267,7 +271,8 @@ def _jpeg(photo: Photo, quality: int) -> bytes:
 
 
 def distorted(photo: Photo, rng: np.random.Generator) -> Photo:
-    """A copy as somebody might have edited it: turned by 3-15 degrees, cropped, recoloured; its box moves along."""
+    """A copy as somebody might have edited it: turned by 3-15 degrees, cropped, recoloured; its box moves
+    along."""
     height, width = photo.pixels.shape[:2]
     x, y, w, h = photo.box
     angle = float(rng.uniform(3, 15) * rng.choice([-1, 1]))
@@ -340,10 +345,12 @@ def write_drawn_catalogue(
     planting: Planting | None = None,
     workers: int | None = None,
 ) -> DrawnCatalogue:
-    """Draw a catalogue into the folder `out`: `images/`, `metadata.csv`, `truth.csv`; the same arguments, the same bytes.
+    """Draw a catalogue into the folder `out`: `images/`, `metadata.csv`, `truth.csv`; the same arguments, the
+    same bytes.
 
-    `animals` maps coat pattern to count (default 64 animals, about 380 photos); boxes are x, y, w, h in pixels of the
-    photo. Raises ValueError for counts that cannot be met and FileExistsError when `out` already holds a catalogue.
+    `animals` maps coat pattern to count (default 64 animals, about 380 photos); boxes are x, y, w, h in
+    pixels of the photo. Raises ValueError for counts that cannot be met and FileExistsError when `out`
+    already holds a catalogue.
     """
     out = Path(out)
     if (out / "metadata.csv").exists():

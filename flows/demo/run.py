@@ -1,4 +1,5 @@
-"""The demo: a drawn catalogue with planted errors, the whole nightly job on it, and what it found against the truth."""
+"""The demo: a drawn catalogue with planted errors, the whole nightly job on it, and what it found against the
+truth."""
 
 from __future__ import annotations
 
@@ -43,7 +44,8 @@ class Truth:
         return {p for p in (photo_a, photo_b) if self.planted[p] in ("wrong_name", "copy")}
 
     def named(self, blamed: str | None, photo_a: str, photo_b: str) -> set[str]:
-        """The misnamed photos that a suspect points at: the photo that it blames, or either of the two where it blames none."""
+        """The misnamed photos that a suspect points at: the photo that it blames, or either of the two where
+        it blames none."""
         return self.errors(blamed, blamed) if blamed is not None else self.errors(photo_a, photo_b)
 
     @property
@@ -53,7 +55,8 @@ class Truth:
 
 
 def run_demo(out: Path, seed: int, top: int, workers: int | None) -> None:
-    """Draw, process and compare; everything lies in `out`, which must be new, empty, or an earlier demo of this seed."""
+    """Draw, process and compare; everything lies in `out`, which must be new, empty, or an earlier demo of
+    this seed."""
     begun = time.perf_counter()
     catalogue = out / "catalogue"
     marker, part = catalogue / f"seed-{seed}", out / ".drawing"

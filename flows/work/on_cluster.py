@@ -22,10 +22,12 @@ W = TypeVar("W")
 def run_on_cluster(
     flow: Flow[[], T], job: Job, slot: ContextVar[W], work: W, photos: Iterable[tuple[str, str]] = ()
 ) -> T:
-    """Run a flow that takes no parameters on the cluster of the job's settings; it finds its work in `slot`; see `run_flow`.
+    """Run a flow that takes no parameters on the cluster of the job's settings; it finds its work in `slot`;
+    see `run_flow`.
 
-    Workers that were not started here are looked at first: raises `PairxError` where they differ from this process, or cannot see
-    the warehouse or the first of `photos`, by root and path, that this process can read.
+    Workers that were not started here are looked at first: raises `PairxError` where they differ from this
+    process, or cannot see the warehouse or the first of `photos`, by root and path, that this process can
+    read.
     """
     from flows.api.reports import run_flow
     from flows.work.shard_runner import ShardRunner

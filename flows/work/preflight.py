@@ -1,4 +1,5 @@
-"""Workers are looked at before they are given work: one that differs is refused, at the start or when it joins in mid-run."""
+"""Workers are looked at before they are given work: one that differs is refused, at the start or when it
+joins in mid-run."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ from tasks.job import Job
 from tasks.runs.surroundings import SAME_VERSIONS, Fact, Sight, token_in, versions
 
 _TO_ANSWER, _TO_LOOK = 30.0, 180.0
-"""Seconds in which a worker must say that it is there; and in which it has imported what computes, loaded the model and read a photo. A
+"""Seconds in which a worker must say that it is there; and in which it has imported what computes, loaded the
+model and read a photo. A
 disk that hangs must not hold up a night for ever."""
 _TO_BE_HEARD = 3.0
 _DIFFERS = 78
@@ -32,8 +34,8 @@ Differences = list[tuple[str, str]]
 def equal_workers(cluster: Cluster, job: Job, photo: tuple[str, str] | None) -> Iterator[None]:
     """A block in which all workers of the cluster compute with and see the same as this process.
 
-    Raises `PairxError` that says which workers differ and how; one that joins within the block and differs ends before it is
-    given work. `photo` is the root and path of one that workers must be able to read.
+    Raises `PairxError` that says which workers differ and how; one that joins within the block and differs
+    ends before it is given work. `photo` is the root and path of one that workers must be able to read.
     """
     with token_in(job.warehouse) as token, client_of(cluster) as client:
         gate = Gate(Sight(job, token, photo), cluster.device)
@@ -55,7 +57,8 @@ def equal_workers(cluster: Cluster, job: Job, photo: tuple[str, str] | None) -> 
 
 
 class Gate(WorkerPlugin):
-    """Stands in every worker that joins: one that differs ends, and its nanny with it, before it takes up any work."""
+    """Stands in every worker that joins: one that differs ends, and its nanny with it, before it takes up any
+    work."""
 
     def __init__(self, sight: Sight, device: Device) -> None:
         self._sight, self._device, self._versions = sight, device, versions()
@@ -73,7 +76,8 @@ class Gate(WorkerPlugin):
             address=worker.contact_address, expected=True, stimulus_id="pairx-differs"
         )
         if worker.nanny is not None:
-            # A nanny that has just begun does not listen yet; it gives up by itself when its first worker ends.
+            # A nanny that has just begun does not listen yet; it gives up by itself when its first worker
+            # ends.
             with suppress(OSError, TimeoutError):
                 await asyncio.wait_for(_send_home(worker), _TO_BE_HEARD)
         end_process(f"it differs from the run: {why}", _DIFFERS)

@@ -1,4 +1,5 @@
-"""Prefect's task runner on Dask for shards: GPUs are asked for where they are declared, and a cluster that is gone ends the run."""
+"""Prefect's task runner on Dask for shards: GPUs are asked for where they are declared, and a cluster that is
+gone ends the run."""
 
 from __future__ import annotations
 
@@ -43,9 +44,11 @@ class ShardRunner(DaskTaskRunner):
             return super().submit(task, parameters, wait_for, dependencies)
 
     def look(self) -> str | None:
-        """To be asked every few seconds while work is waited for: words for the user where there has come to be no worker.
+        """To be asked every few seconds while work is waited for: words for the user where there has come to
+        be no worker.
 
-        Raises `PairxError` when the scheduler is gone, or when there has been no worker for longer than work may wait.
+        Raises `PairxError` when the scheduler is gone, or when there has been no worker for longer than work
+        may wait.
         """
         self._require_scheduler()
         workers = self.client.scheduler_info(n_workers=-1)["workers"].values()

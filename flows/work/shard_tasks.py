@@ -1,4 +1,5 @@
-"""One shard as a task: done within its time, by a process that ends where nothing else helps, and without photos once it is given up."""
+"""One shard as a task: done within its time, by a process that ends where nothing else helps, and without
+photos once it is given up."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ from tasks.shards import Divisible, ShardResult, Stage
 from tasks.store.written import hearing
 
 _DEVICE_FAILED, _TIMED_OUT = 70, 75
-"""Exit status of a worker process whose device died, or whose shard took too long: an internal software error, and a temporary
+"""Exit status of a worker process whose device died, or whose shard took too long: an internal software
+error, and a temporary
 failure, in sysexits.h."""
 _TOPIC = "pairx-device-failed"
 """Events by which a worker tells, before it ends, that its device is to blame and no photo."""
@@ -35,10 +37,12 @@ _TO_BE_HEARD = 0.5
 
 
 class Work:
-    """One shard and what to do with it, closed to view: Prefect and Dask search any collection they know for futures.
+    """One shard and what to do with it, closed to view: Prefect and Dask search any collection they know for
+    futures.
 
-    `on_device`: whether it needs the run's device. `seconds`: how long a shard that can be cut may take on a worker that a nanny restarts. `refused`: why none of its photos is
-    read any more; its items become failures with these words.
+    `on_device`: whether it needs the run's device. `seconds`: how long a shard that can be cut may take on a
+    worker that a nanny restarts. `refused`: why none of its photos is read any more; its items become
+    failures with these words.
     """
 
     def __init__(
@@ -55,9 +59,9 @@ class Work:
     def do(self) -> ShardResult:
         """Process the shard; what comes back is small, its rows go to the warehouse.
 
-        Where the device of a Dask worker died, or the time is over, the worker's process ends: its nanny starts another, and the
-        scheduler gives the shard to any worker, a few times at most. Elsewhere `AcceleratorFailure` is raised for a device, and a
-        shard takes as long as it takes.
+        Where the device of a Dask worker died, or the time is over, the worker's process ends: its nanny
+        starts another, and the scheduler gives the shard to any worker, a few times at most. Elsewhere
+        `AcceleratorFailure` is raised for a device, and a shard takes as long as it takes.
         """
         try:
             with (
@@ -82,7 +86,8 @@ class Work:
 
 @contextmanager
 def _within(seconds: float | None, stage: str) -> Iterator[None]:
-    """End this worker if the block takes longer, where a nanny will start another; a thread that hangs cannot be stopped."""
+    """End this worker if the block takes longer, where a nanny will start another; a thread that hangs cannot
+    be stopped."""
     if seconds is None or not _watched():
         yield
         return
@@ -97,7 +102,8 @@ def _within(seconds: float | None, stage: str) -> Iterator[None]:
 
 
 def _memory_of_a_thread() -> int | None:
-    """Bytes at which this worker's nanny ends it, shared among its threads; None outside a worker, or where it has no limit."""
+    """Bytes at which this worker's nanny ends it, shared among its threads; None outside a worker, or where
+    it has no limit."""
     try:
         worker = get_worker()
     except ValueError:
@@ -115,7 +121,8 @@ def _watched() -> bool:
 
 
 def end_process(why: str, status: int) -> None:
-    """End this worker's process at once: no clean-up, for whatever still asks something of a device or a dead disk would hang."""
+    """End this worker's process at once: no clean-up, for whatever still asks something of a device or a dead
+    disk would hang."""
     print(f"pairx: worker process {os.getpid()} ends; {why}", file=sys.stderr, flush=True)
     os._exit(status)
 

@@ -45,7 +45,8 @@ class Broken:
 
 @dataclass(frozen=True)
 class Try(Generic[S]):
-    """A shard that ended its workers, or a part of one: its place among all results, and the seconds that it may take."""
+    """A shard that ended its workers, or a part of one: its place among all results, and the seconds that it
+    may take."""
 
     key: Key
     shard: S
@@ -69,7 +70,8 @@ class Try(Generic[S]):
 
 
 class StageRunner:
-    """Runs stages one after another inside a flow and keeps their logs; `check` is called before each and raises to end the run."""
+    """Runs stages one after another inside a flow and keeps their logs; `check` is called before each and
+    raises to end the run."""
 
     def __init__(self, job: Job, reporter: Reporter, check: Callable[[], None] = lambda: None) -> None:
         self._job = job
@@ -115,7 +117,8 @@ class StageRunner:
 
     @contextmanager
     def alone(self, stage: str) -> Iterator[Callable[[str], None]]:
-        """Time a stage that the driver does itself; the block gets a function that takes the stage's closing note."""
+        """Time a stage that the driver does itself; the block gets a function that takes the stage's closing
+        note."""
         self._check()
         begun = time.perf_counter()
         notes: list[str] = []
@@ -195,10 +198,11 @@ class StageRunner:
         outcomes: dict[Key, R],
         broken: list[Broken],
     ) -> None:
-        """Find what ended the workers: cut each shard in halves, down to the item that does so alone, which is given up.
+        """Find what ended the workers: cut each shard in halves, down to the item that does so alone, which
+        is given up.
 
-        It comes last and one part after another: a worker that dies takes with it whatever else was given to it, and nothing innocent
-        may be blamed.
+        It comes last and one part after another: a worker that dies takes with it whatever else was given to
+        it, and nothing innocent may be blamed.
         """
         self._reporter.notice(
             f"{stage.name}: {len(deadly)} of the shards ended their workers and are tried in parts, to find the {stage.unit} that do"

@@ -30,12 +30,15 @@ from pairx_engine.photo.chips import Pixels, view_of
 from pairx_engine.photo.perceptual_hash import hash_distances, least_distances, orientation_hashes
 
 SIDE = 256
-"""Long side (pixels) that pictures are compared at, at most; smaller ones are compared as they are, and enlarged for SIFT."""
+"""Long side (pixels) that pictures are compared at, at most; smaller ones are compared as they are, and
+enlarged for SIFT."""
 KEYPOINTS = 400
 ORIENTATION_BITS = 14
-"""Differing bits, of 64, up to which an orientation is worth laying the whole picture onto the whole other one."""
+"""Differing bits, of 64, up to which an orientation is worth laying the whole picture onto the whole other
+one."""
 FILL_LEVELS = 6
-"""Levels of each colour by which a fill may differ from the corner that it reaches: what JPEG leaves of an even colour."""
+"""Levels of each colour by which a fill may differ from the corner that it reaches: what JPEG leaves of an
+even colour."""
 LEAST_CONTENT = 0.5
 """Share of a picture that must be left when its even corners are taken for fill; else it is an even picture."""
 CLIPPED = 254
@@ -110,10 +113,11 @@ class Picture:
 
 @dataclass(frozen=True, eq=False)
 class Registered:
-    """Two pictures in the frame of the coarser one: greys (H, W), which pixels both show, and which of them can be compared.
+    """Two pictures in the frame of the coarser one: greys (H, W), which pixels both show, and which of them
+    can be compared.
 
-    `matrix` (2, 3) maps the first picture's points to the second's. `smaller` and `larger` are the numbers of pixels, in this
-    frame, that the two pictures have.
+    `matrix` (2, 3) maps the first picture's points to the second's. `smaller` and `larger` are the numbers of
+    pixels, in this frame, that the two pictures have.
     """
 
     matrix: Matrix
@@ -143,10 +147,11 @@ def least_hash_distance(first: Picture, second: Picture) -> int:
 
 
 def register(first: Picture, second: Picture, matrix: Matrix) -> Registered | None:
-    """Refine a map (2, 3) of the first picture's points to the second's and lay one onto the other; None where too little meets.
+    """Refine a map (2, 3) of the first picture's points to the second's and lay one onto the other; None
+    where too little meets.
 
-    The finer picture is brought to the scale of the coarser one, and the affine map between them is the one of highest
-    correlation (Evangelidis and Psarakis 2008).
+    The finer picture is brought to the scale of the coarser one, and the affine map between them is the one
+    of highest correlation (Evangelidis and Psarakis 2008).
     """
     if scale_of(matrix) > 1:
         turned = register(second, first, inverse(matrix))
@@ -182,10 +187,12 @@ def _refined(warped: Grey, still: Grey, common: Mask, matrix: Matrix) -> Matrix 
 
 
 def _laid(picture: Picture, onto: Picture, matrix: Matrix) -> tuple[Grey, Mask, Mask]:
-    """The grey of a picture in the frame of another, coarser one; which pixels both show; and where neither is clipped."""
+    """The grey of a picture in the frame of another, coarser one; which pixels both show; and where neither
+    is clipped."""
     scale, source = scale_of(matrix), picture.grey
     if scale < 1:
-        # A pixel of the coarser picture is the mean of 1 / scale pixels: as much blur, or fine stripes turn to coarse ones.
+        # A pixel of the coarser picture is the mean of 1 / scale pixels: as much blur, or fine stripes turn
+        # to coarse ones.
         source = cv2.GaussianBlur(source, (0, 0), max(0.1, 0.5 * math.sqrt(1 / scale**2 - 1)))
 
     def warp(values: NDArray[np.float32], border: int) -> NDArray[np.float32]:

@@ -1,6 +1,7 @@
 """Similarity transforms between two pictures: turned, resized, shifted, and perhaps mirrored.
 
-Points are (x, y) in edge coordinates: (0, 0) is the corner of the picture, (0.5, 0.5) the centre of its first pixel.
+Points are (x, y) in edge coordinates: (0, 0) is the corner of the picture, (0.5, 0.5) the centre of its first
+pixel.
 """
 
 from __future__ import annotations
@@ -30,17 +31,20 @@ _TO_EDGES: Matrix = np.array([[1, 0, 0.5], [0, 1, 0.5]])
 
 @dataclass(frozen=True)
 class Candidate:
-    """An affine map (2, 3) of the first picture's points to the second's, and how many local matches agree with it."""
+    """An affine map (2, 3) of the first picture's points to the second's, and how many local matches agree
+    with it."""
 
     matrix: Matrix
     inliers: int = 0
 
 
 def shape_of(matrix: Matrix) -> tuple[bool, float, float, float]:
-    """What an affine map (2, 3) does: mirrors or not, angle in degrees (-180 to 180), scale, and its anisotropy (at least 1).
+    """What an affine map (2, 3) does: mirrors or not, angle in degrees (-180 to 180), scale, and its
+    anisotropy (at least 1).
 
-    The linear part is scale * R(angle) * diag(-1 if mirrored, 1) times a stretch, with R turning x towards y, clockwise on the
-    screen; the scale is the root of its determinant's size, the anisotropy the ratio of its singular values.
+    The linear part is scale * R(angle) * diag(-1 if mirrored, 1) times a stretch, with R turning x towards y,
+    clockwise on the screen; the scale is the root of its determinant's size, the anisotropy the ratio of its
+    singular values.
     """
     linear = np.asarray(matrix)[:, :2]
     determinant = float(np.linalg.det(linear))
@@ -52,7 +56,8 @@ def shape_of(matrix: Matrix) -> tuple[bool, float, float, float]:
 
 
 def scale_of(matrix: Matrix) -> float:
-    """By how much an affine map (2, 3) enlarges lengths, the mean of all directions: the root of its determinant's size."""
+    """By how much an affine map (2, 3) enlarges lengths, the mean of all directions: the root of its
+    determinant's size."""
     return math.sqrt(abs(float(np.linalg.det(np.asarray(matrix)[:, :2]))))
 
 
@@ -86,7 +91,8 @@ def _square(matrix: Matrix) -> Matrix:
 
 
 def whole_onto_whole(orientation: int, first: Size, second: Size) -> Matrix:
-    """The stretch that brings the whole first picture, in one of the eight orientations, onto the whole second one."""
+    """The stretch that brings the whole first picture, in one of the eight orientations, onto the whole
+    second one."""
     matrix: Matrix = np.diag([1 / first[0], 1 / first[1], 1.0])[:2]
     if orientation >= 4:
         matrix = after(matrix, mirror(1))
@@ -128,8 +134,8 @@ def by_local_features(first: LocalFeatures, second: LocalFeatures, mirrored: boo
 def mirrored_features(features: LocalFeatures) -> LocalFeatures:
     """The features of the mirror image, from left to right, of a picture with these SIFT features.
 
-    A descriptor is a 4 x 4 grid of histograms of 8 directions, in the frame that the keypoint's own direction turns: mirroring
-    reverses the grid's rows and every direction's sign.
+    A descriptor is a 4 x 4 grid of histograms of 8 directions, in the frame that the keypoint's own direction
+    turns: mirroring reverses the grid's rows and every direction's sign.
     """
     grid = features.descriptors.reshape(-1, 4, 4, 8)
     descriptors = np.ascontiguousarray(grid[:, ::-1, :, -np.arange(8) % 8].reshape(-1, 128))

@@ -1,9 +1,12 @@
-"""Are two photos one picture, saved again? The transform between them is found, then every part is compared pixel by pixel.
+"""Are two photos one picture, saved again?
 
-A copy is the other picture turned, mirrored, cropped, resized, recompressed or brightened: a similarity transform brings one onto
-the other, over nearly all of the smaller one, and there the gradients agree in every tile. Two animals before one background,
-twins, and frames of a burst do not pass: somewhere in the picture something else is seen. Frames of a video in which nothing has
-moved pass, for nothing tells them from a copy at a low JPEG quality.
+The transform between them is found, then every part is compared pixel by pixel.
+
+A copy is the other picture turned, mirrored, cropped, resized, recompressed or brightened: a similarity
+transform brings one onto the other, over nearly all of the smaller one, and there the gradients agree in
+every tile. Two animals before one background, twins, and frames of a burst do not pass: somewhere in the
+picture something else is seen. Frames of a video in which nothing has moved pass, for nothing tells them from
+a copy at a low JPEG quality.
 """
 
 from __future__ import annotations
@@ -20,11 +23,17 @@ from pairx_engine.copies.registration import Picture, Registered, candidates, le
 from pairx_engine.copies.similarity import Candidate, Matrix, after, inverse, shape_of
 
 MIN_AGREEMENT = 0.97
-"""Correlation of the gradients over all that both show. Planted copies of dogs: .99 and more; of two lions: .86 at most."""
+"""Correlation of the gradients over all that both show.
+
+Planted copies of dogs: .99 and more; of two lions: .86 at most.
+"""
 MIN_WEAKEST = 0.9
 """The same in the tile where it is lowest. Dogs that are no copies reach .2, lions .84."""
 MIN_OVERLAP = 0.75
-"""Share of the smaller picture that is in the larger one. A picture of two to one that was turned by 10 degrees keeps .82."""
+"""Share of the smaller picture that is in the larger one.
+
+A picture of two to one that was turned by 10 degrees keeps .82.
+"""
 MAX_STRETCH = 1.05
 """How much longer one direction may become than another; halving 31 pixels to 15 makes 1.03."""
 _LARGEST_SCALE, _LARGEST_STRETCH = 8.0, 1.3
@@ -38,12 +47,14 @@ _WHOLE, _WHOLE_TURNED = 0.95, 0.8
 class CopyVerdict:
     """What the comparison of two pictures found.
 
-    `transform` says in words what was done to the first to get the second, comma-separated: mirrored (left and right changed
-    places), then turned_90, turned_180 or turned_270 (clockwise) or turned (by another angle), cropped (either of the two),
-    resized; alone stand identical (the same pixels), resaved (none of these, yet other pixels) and none (no transform was found).
-    `matrix` (2, 3) maps points of the first cut to the second's, None where none was found. `agreement` in [-1, 1] is the
-    correlation of the gradients, `weakest` that of the tile where it is lowest, `overlap` the share of the smaller picture that
-    both show, `inliers` the local matches that led to the transform (0 where the whole pictures were laid onto each other).
+    `transform` says in words what was done to the first to get the second, comma-separated: mirrored (left
+    and right changed places), then turned_90, turned_180 or turned_270 (clockwise) or turned (by another
+    angle), cropped (either of the two), resized; alone stand identical (the same pixels), resaved (none of
+    these, yet other pixels) and none (no transform was found). `matrix` (2, 3) maps points of the first cut
+    to the second's, None where none was found. `agreement` in [-1, 1] is the correlation of the gradients,
+    `weakest` that of the tile where it is lowest, `overlap` the share of the smaller picture that both show,
+    `inliers` the local matches that led to the transform (0 where the whole pictures were laid onto each
+    other).
     """
 
     transform: str
@@ -74,7 +85,8 @@ def identity() -> dict[str, Any]:
 
 
 def verify_copy(first: Picture, second: Picture) -> CopyVerdict:
-    """Whether two pictures are one, saved again; the verdict is the same whichever comes first, its transform turned round."""
+    """Whether two pictures are one, saved again; the verdict is the same whichever comes first, its transform
+    turned round."""
     if _rank(first) > _rank(second):
         found = verify_copy(second, first)
         if found.matrix is None:
@@ -122,7 +134,8 @@ def _judged(first: Picture, second: Picture, candidate: Candidate, distance: int
 def _agreement(laid: Registered) -> tuple[float, float]:
     """Over all that both show, and in the weakest tile."""
     compared = laid.common & laid.unclipped
-    # Where brightening has clipped much of the picture, the rest still tells; where hardly anything is left, nothing would.
+    # Where brightening has clipped much of the picture, the rest still tells; where hardly anything is left,
+    # nothing would.
     if compared.sum() < _LEAST_COMPARED * laid.common.sum():
         compared = laid.common
     both = gradients(laid.first, compared), gradients(laid.second, compared)
@@ -149,7 +162,10 @@ def _words(matrix: Matrix, share_of_larger: float) -> str:
 
 
 def _turned_round(words: str) -> str:
-    """What undoes the transform. A mirrored picture that is turned becomes the first one again by the same turn."""
+    """What undoes the transform.
+
+    A mirrored picture that is turned becomes the first one again by the same turn.
+    """
     if "mirrored" in words:
         return words
     swap = {"turned_90": "turned_270", "turned_270": "turned_90"}

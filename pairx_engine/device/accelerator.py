@@ -1,8 +1,8 @@
 """The device of a process: settled once so that its numbers repeat, and what its errors mean.
 
-An accelerator fails in two ways. Memory runs out, and less at once will do; or a kernel crashes, and then nothing that the
-process asks of the device works any more: only a new process helps. torch tells them apart by class for some, by message for
-others.
+An accelerator fails in two ways. Memory runs out, and less at once will do; or a kernel crashes, and then
+nothing that the process asks of the device works any more: only a new process helps. torch tells them apart
+by class for some, by message for others.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ _MEMORY = re.compile(
     r"CUDA\b.*\bout of memory"
     r"|can't allocate memory"  # the CPU's allocator has no class of its own for it
     r"|\b(?:CUDNN|CUBLAS|CUSOLVER)_STATUS_\w*ALLOC(?:ATION)?_FAILED"
-    # What torch says when no kernel's workspace could be had. Had that another cause, halving ends at a single item with the
-    # same words.
+    # What torch says when no kernel's workspace could be had. Had that another cause, halving ends at a
+    # single item with the same words.
     r"|unable to find an engine to execute this computation"
 )
 _DEAD = re.compile(
@@ -37,11 +37,12 @@ _ACCELERATOR_ERROR: type[BaseException] | None = getattr(torch, "AcceleratorErro
 
 
 def settle(device: torch.device) -> None:
-    """Make the numbers of this process repeat from run to run on one kind of device; call before any work on it.
+    """Make the numbers of this process repeat from run to run on one kind of device; call before any work on
+    it.
 
-    Single precision is single precision (no TF32), sums of 16-bit products are kept in 32 bits, and kernels are chosen by
-    shape alone, never by a timing. On a CUDA device torch also takes deterministic kernels wherever it has them and warns
-    where it has none. Nothing here changes what a CPU does.
+    Single precision is single precision (no TF32), sums of 16-bit products are kept in 32 bits, and kernels
+    are chosen by shape alone, never by a timing. On a CUDA device torch also takes deterministic kernels
+    wherever it has them and warns where it has none. Nothing here changes what a CPU does.
     """
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
@@ -50,7 +51,8 @@ def settle(device: torch.device) -> None:
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
     if device.type == "cuda":
-        # cuBLAS reads it when its first handle is made; its results repeat with a workspace of fixed size only.
+        # cuBLAS reads it when its first handle is made; its results repeat with a workspace of fixed size
+        # only.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
         # Otherwise each new tensor is filled with NaN first, a kernel per allocation.
@@ -60,7 +62,8 @@ def settle(device: torch.device) -> None:
 def describe(device: torch.device) -> str:
     """The kind of a device: ``cpu, torch 2.15.0`` or ``NVIDIA H100 80GB HBM3, torch 2.15.0, CUDA 13.2``.
 
-    On devices of one kind numbers are the same bit for bit; between kinds their last digits differ, since kernels do.
+    On devices of one kind numbers are the same bit for bit; between kinds their last digits differ, since
+    kernels do.
     """
     version = torch.__version__.partition("+")[0]
     if device.type != "cuda":
@@ -69,7 +72,8 @@ def describe(device: torch.device) -> str:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether the error, or what it was raised from, says that memory ran out, of the device or of the machine."""
+    """Whether the error, or what it was raised from, says that memory ran out, of the device or of the
+    machine."""
     return not device_failed(error) and any(_no_memory(link) for link in _chain(error))
 
 

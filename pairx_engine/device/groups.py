@@ -1,4 +1,5 @@
-"""Groups: as much as fits into memory, filled up to one size where numbers must not depend on how many there are."""
+"""Groups: as much as fits into memory, filled up to one size where numbers must not depend on how many there
+are."""
 
 from __future__ import annotations
 
@@ -17,9 +18,11 @@ Result = TypeVar("Result")
 def in_groups(
     items: Sequence[Item], size: int, work: Callable[[Sequence[Item], int], Result]
 ) -> Iterator[Result]:
-    """`work(group, size)` on groups of at most `size` items in order; where memory runs out, the group is halved.
+    """`work(group, size)` on groups of at most `size` items in order; where memory runs out, the group is
+    halved.
 
-    The smaller size is kept to from then on. Running out with a single item, at size 1, raises torch's own error.
+    The smaller size is kept to from then on. Running out with a single item, at size 1, raises torch's own
+    error.
     """
     done = 0
     while done < len(items):
@@ -29,7 +32,8 @@ def in_groups(
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if size == 1 or not out_of_memory(error):
                 raise
-            # Half of what was there, not of what would have had room: a short group may be far below the size.
+            # Half of what was there, not of what would have had room: a short group may be far below the
+            # size.
             size = (len(group) + 1) // 2
             continue
         done += len(group)
@@ -59,7 +63,10 @@ def first_of_each(values: Tensor, photos: int, count: int) -> Tensor:
 
 
 def of_photo(values: Tensor, photo: int, photos: int) -> Tensor:
-    """One photo's items: (photos * n, ...) to (n, ...). A slice, since maps of one item lose their layout in other ways."""
+    """One photo's items: (photos * n, ...) to (n, ...).
+
+    A slice, since maps of one item lose their layout in other ways.
+    """
     count = len(values) // photos
     return values[photo * count : (photo + 1) * count]
 

@@ -1,7 +1,9 @@
-"""How much is computed at once on a device, and how maps lie in its memory: the engine's tuned numbers in one place.
+"""How much is computed at once on a device, and how maps lie in its memory: the engine's tuned numbers in one
+place.
 
-None of it changes what is computed, but a product's kernel is chosen by its shape, and another kernel rounds otherwise. So a
-group's size is fixed wherever that matters, and what is missing is filled up: a row must not depend on its company.
+None of it changes what is computed, but a product's kernel is chosen by its shape, and another kernel rounds
+otherwise. So a group's size is fixed wherever that matters, and what is missing is filled up: a row must not
+depend on its company.
 """
 
 from __future__ import annotations
@@ -17,12 +19,15 @@ Layout = Literal["contiguous", "channels_last"]
 
 
 SMALL_MAP = 2048
-"""Cells of a map up to which a convolution of one cell is a product of matrices: a convolution lays its weights out anew each
+"""Cells of a map up to which a convolution of one cell is a product of matrices: a convolution lays its
+weights out anew each
 time. Timed on a CPU."""
 HEAVY_PRODUCT = 50_000_000
-"""Multiplications per item from which the convolution is faster after all, by a tenth, in single precision on a CPU."""
+"""Multiplications per item from which the convolution is faster after all, by a tenth, in single precision on
+a CPU."""
 WINDOW_SIZES = 8
-"""A window that hangs over an edge is cut to a multiple of this part of its size: kernels are compiled for each size anew."""
+"""A window that hangs over an edge is cut to a multiple of this part of its size: kernels are compiled for
+each size anew."""
 WINDOW_STEP = 4
 """Windows that lost their edges have sizes that are multiples of this, for the same reason."""
 WORTH_LOOKING = 256
@@ -30,7 +35,10 @@ WORTH_LOOKING = 256
 DISTANCES_AT_ONCE = 4_000_000
 """Distances between the cells of two maps, 16 MB in single precision. Chosen for memory."""
 NUMBERS_AT_ONCE = 4_000_000
-"""Vector elements in double precision in a search for neighbours, 32 MB of each operand. Chosen for memory."""
+"""Vector elements in double precision in a search for neighbours, 32 MB of each operand.
+
+Chosen for memory.
+"""
 SCORES_AT_ONCE = 1 << 21
 """Scores of like pairs, 16 MB. Chosen for memory."""
 
@@ -41,12 +49,12 @@ Task = Literal["score", "explain"]
 class Tuning:
     """How one device works on one task.
 
-    `photos` are recorded in one forward pass. `starts` of each are pulled at once through the part above the layers, but not
-    more than `cells` cells of the largest map (None: no such bound). Groups are filled up where that map has fewer than
-    `filled_below` cells (None: always). `maps` of each photo are pulled at once through the part below; with `windows`
-    through what relevance can reach, otherwise through whole maps and filled up. `forward` says how maps lie in memory on the
-    way up, `pull` on the way down (None: as the forward pass leaves them). `graphs` replays recorded passes and pulls as
-    CUDA graphs.
+    `photos` are recorded in one forward pass. `starts` of each are pulled at once through the part above the
+    layers, but not more than `cells` cells of the largest map (None: no such bound). Groups are filled up
+    where that map has fewer than `filled_below` cells (None: always). `maps` of each photo are pulled at once
+    through the part below; with `windows` through what relevance can reach, otherwise through whole maps and
+    filled up. `forward` says how maps lie in memory on the way up, `pull` on the way down (None: as the
+    forward pass leaves them). `graphs` replays recorded passes and pulls as CUDA graphs.
     """
 
     photos: int
@@ -65,7 +73,8 @@ class Tuning:
 
 
 CPU = Tuning(
-    # One forward serves one photo: batches were no faster on two cores, and a photo's numbers depend on nobody.
+    # One forward serves one photo: batches were no faster on two cores, and a photo's numbers depend on
+    # nobody.
     photos=1,
     # Products with the weights gain from company up to here; more was no faster, and takes more memory.
     starts=5,
@@ -84,7 +93,9 @@ _GPU: dict[Task, Tuning] = {
     # Two photos, one start each, and as many pixel maps as a figure shows.
     "explain": Tuning(2, 1, 10, None, None, windows=False, forward="contiguous", pull=None),
 }
-"""Chosen from counts (`tests.benchmarks.launches`), not from timings: none has been taken. Whole maps, since windows change
+"""Chosen from counts (`tests.benchmarks.launches`), not from timings: none has been taken.
+
+Whole maps, since windows change
 shape with every cell and cuDNN plans each shape anew."""
 
 

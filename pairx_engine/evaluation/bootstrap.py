@@ -38,11 +38,12 @@ def bootstrap_by_animal(
     An animal that is drawn m times counts m times: a correct pair of animal i m_i times, an incorrect pair of
     i and j m_i m_j times (a resample of nodes, as for any statistic over pairs). All statistics see the same
     resamples, so that intervals of a difference can be had from a statistic that is the difference. They are
-    given pairs with repeats, possibly none at all or without a score, and return NaN where they are undefined.
+    given pairs with repeats, possibly none at all or without a score, and return NaN where they are
+    undefined.
 
-    A resample has fewer different pairs than the data, so that a statistic which few pairs bias, as they do any
-    Bhattacharyya distance, is biased once more: its interval lies too far from 0 and may miss the value itself.
-    Ranks and areas under the ROC curve have no such bias to speak of.
+    A resample has fewer different pairs than the data, so that a statistic which few pairs bias, as they do
+    any Bhattacharyya distance, is biased once more: its interval lies too far from 0 and may miss the value
+    itself. Ranks and areas under the ROC curve have no such bias to speak of.
 
     Deterministic for a seed and the same for any order of the pairs; it depends on how animals are coded only
     as on another seed. Fewer than two animals cannot be resampled: NaN. Raises ValueError for n < 1 and a

@@ -18,8 +18,10 @@ SIGMA_OF_MEDIAN_DEVIATION = 1.4826
 SIGMA_OF_MEAN_DEVIATION = 1.2533
 """Standard deviation of a normal distribution over its median and its mean absolute deviation."""
 SPREAD_FLOOR = 0.1
-"""Smallest spread of like pairs, as a share of that of the whole class: where a score saturates, as coverage does among copies,
-like pairs agree so well that any other value would be hundreds of spreads away, though nobody could see a difference."""
+"""Smallest spread of like pairs, as a share of that of the whole class: where a score saturates, as coverage
+does among copies,
+like pairs agree so well that any other value would be hundreds of spreads away, though nobody could see a
+difference."""
 
 Values = NDArray[np.float64]
 
@@ -27,17 +29,18 @@ Values = NDArray[np.float64]
 def outliers(pairs: LabelledPairs, neighbours: int = 50) -> Values:
     """How far each score lies from like pairs, towards the other class: robust z (n,).
 
-    Like pairs are the `neighbours` scored pairs of the same class that are nearest in cosine, without the pair
-    itself, and any others that are as near as the last of them, so that the order of pairs does not matter.
-    z = (score - median) / (1.4826 median |score - median|) for incorrect pairs, its negative for correct ones:
-    positive is unexpected, an incorrect pair more plausible or a correct one less plausible than its like.
-    Where at least half of the like pairs have one score, the mean absolute deviation times 1.2533 stands in. A spread is at
-    least a tenth of that of all pairs of the class, taken in the same way about their median.
+    Like pairs are the `neighbours` scored pairs of the same class that are nearest in cosine, without the
+    pair itself, and any others that are as near as the last of them, so that the order of pairs does not
+    matter. z = (score - median) / (1.4826 median |score - median|) for incorrect pairs, its negative for
+    correct ones: positive is unexpected, an incorrect pair more plausible or a correct one less plausible
+    than its like. Where at least half of the like pairs have one score, the mean absolute deviation times
+    1.2533 stands in. A spread is at least a tenth of that of all pairs of the class, taken in the same way
+    about their median.
 
     NaN without a score, where the whole class has one score, and with fewer than 10 (or `neighbours`, if that
-    is less) of them. At either end of the cosines all neighbours lie on one side. The scale of the score is the
-    caller's choice: a residual is better given as its negative logarithm, because z assumes symmetry. Takes
-    O(n log n + n * neighbours), more where many cosines are equal. Raises ValueError for fewer than 3
+    is less) of them. At either end of the cosines all neighbours lie on one side. The scale of the score is
+    the caller's choice: a residual is better given as its negative logarithm, because z assumes symmetry.
+    Takes O(n log n + n * neighbours), more where many cosines are equal. Raises ValueError for fewer than 3
     neighbours.
     """
     if neighbours < 3:

@@ -34,11 +34,11 @@ SAME_MEAN = 1e-12
 class Binning:
     """How Delta is taken.
 
-    `n_bins` bins of the cosine with `edges` over all scored pairs; `form` of the distance; `weights` of a bin:
-    its pairs, the size of its smaller class, or 1. A bin counts when it has at least `minimum` pairs of each
-    class that differ in cosine or score: a resample repeats pairs, and two copies of one show no spread. A
-    histogram has `n_levels` levels of equal width over the scores in the bin.
-    Raises ValueError for numbers with which nothing can be estimated.
+    `n_bins` bins of the cosine with `edges` over all scored pairs; `form` of the distance; `weights` of a
+    bin: its pairs, the size of its smaller class, or 1. A bin counts when it has at least `minimum` pairs of
+    each class that differ in cosine or score: a resample repeats pairs, and two copies of one show no spread.
+    A histogram has `n_levels` levels of equal width over the scores in the bin. Raises ValueError for numbers
+    with which nothing can be estimated.
     """
 
     n_bins: int = 10
@@ -109,11 +109,13 @@ def bhattacharyya_gaussian(x: ArrayLike, y: ArrayLike, variance_floor: float = V
     D_B = (mx - my)^2 / (4 (vx + vy)) + 1/2 ln((vx + vy) / (2 sqrt(vx vy))), with unbiased variances v. A
     variance under the floor, a share of the variance (vx + vy) / 2 + (mx - my)^2 / 4 of an even mixture of
     both, counts as the floor. So a class that is constant by chance, as a repeated pair in a resample is, has
-    a finite distance that does not depend on the score's unit. The floor of 0.01 does not touch classes of one
-    spread whose means are up to 19 standard deviations apart, nor classes of one mean whose standard
-    deviations differ up to 14 times. Two different constants have the distance 1 / (2 floor) = 50, equal ones 0.
+    a finite distance that does not depend on the score's unit. The floor of 0.01 does not touch classes of
+    one spread whose means are up to 19 standard deviations apart, nor classes of one mean whose standard
+    deviations differ up to 14 times. Two different constants have the distance 1 / (2 floor) = 50, equal ones
+    0.
 
-    Raises ValueError for fewer than two values in x or y, values that are not finite and a floor outside (0, 1).
+    Raises ValueError for fewer than two values in x or y, values that are not finite and a floor outside (0,
+    1).
     """
     x, y = _finite(x), _finite(y)
     if min(len(x), len(y)) < 2:
@@ -186,8 +188,9 @@ def auc_at_equal_cosine(pairs: LabelledPairs, how: Binning = DEFAULT) -> float:
     """`auc` with comparisons only inside a bin of the cosine: wins in all bins / comparisons in all bins.
 
     A stratified Mann-Whitney statistic; each comparison counts once, so that bins weigh n_correct *
-    n_incorrect. Edges and minimum are those of `how`. NaN when no bin counts. What the width of the bins leaves
-    of the cosine is seen by giving the cosine itself as the score: the narrower they are, the nearer to 1/2.
+    n_incorrect. Edges and minimum are those of `how`. NaN when no bin counts. What the width of the bins
+    leaves of the cosine is seen by giving the cosine itself as the score: the narrower they are, the nearer
+    to 1/2.
     """
     wins, comparisons = 0.0, 0
     for content in _binned(pairs.scored(), how):

@@ -10,7 +10,8 @@ from torch.nn import functional
 
 
 def gaussian_blur(picture: Tensor, sigma: float) -> Tensor:
-    """A picture (C, H, W) under a Gaussian of `sigma` pixels, cut off at 3 sigma, with its edges repeated outwards."""
+    """A picture (C, H, W) under a Gaussian of `sigma` pixels, cut off at 3 sigma, with its edges repeated
+    outwards."""
     radius = max(1, math.ceil(3 * sigma))
     offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
     kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)

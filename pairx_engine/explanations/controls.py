@@ -1,6 +1,7 @@
 """Maps that know nothing of the photos.
 
-Smooth maps flip connected areas and scattered ones do not, and animals stand in the middle, so an explanation should beat all three.
+Smooth maps flip connected areas and scattered ones do not, and animals stand in the middle, so an explanation
+should beat all three.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from pairx_engine.explanations.blur import gaussian_blur
 from pairx_engine.explanations.seam import Explained, State, Subject
 
 SMOOTH_SHARE = 1 / 16
-"""Standard deviation of `random_smooth`, of the chip's shorter side: patches of the size of a few cells of a late layer."""
+"""Standard deviation of `random_smooth`, of the chip's shorter side: patches of the size of a few cells of a
+late layer."""
 CENTRE_SHARE = 1 / 4
 _MAPS = 2
 """Keeps these draws apart from those of pixel flipping under the same seed."""

@@ -33,7 +33,10 @@ class Gradient:
     def explain(
         self, subject: Subject, chip_a: Tensor, chip_b: Tensor, state: State | None = None
     ) -> Explained:
-        """Explain two chips. The network runs in evaluation mode and is left as it was found, its parameters without gradients."""
+        """Explain two chips.
+
+        The network runs in evaluation mode and is left as it was found, its parameters without gradients.
+        """
         with exclusive(subject.network), tensor_cores(FULL), torch.enable_grad():
             chips = [chip.detach().clone().requires_grad_() for chip in (chip_a, chip_b)]
             # One at a time, so that chips may differ in size.

@@ -1,7 +1,8 @@
 """PAIR-X and its parts, under every preset.
 
 * `pairx_PRESET`: the pixel relevances of the first k matches together, as the figure colours them;
-* `relevance_PRESET`: the layer's relevance grid stretched over the chip, the heat map of the figure, no matches involved;
+* `relevance_PRESET`: the layer's relevance grid stretched over the chip, the heat map of the figure, no
+  matches involved;
 * `lrp_PRESET`: the layer's relevance in all channels, pulled on to the pixels, no matches involved.
 """
 
@@ -70,12 +71,14 @@ def propagated() -> Sequence[Propagated]:
 
 
 def _pairx(explainer: LayerExplainer, subject: Subject, chip_a: Tensor, chip_b: Tensor) -> Explained:
-    """Map: sum over the k most relevant matches of (share of their relevance) * (pixel relevance / its own sum).
+    """Map: sum over the k most relevant matches of (share of their relevance) * (pixel relevance / its own
+    sum).
 
-    A match's pixel relevance starts from the layer's features at its cell, so its size says how strong these features are
-    and not how much they matter; PAIR-X ranks by the match's relevance and draws each map to its own scale. Hence each map
-    counts as a distribution over pixels, weighted by the match's relevance. Matches whose relevance is not positive, which
-    only signed presets have, weigh nothing; where none is positive the maps are zero.
+    A match's pixel relevance starts from the layer's features at its cell, so its size says how strong these
+    features are and not how much they matter; PAIR-X ranks by the match's relevance and draws each map to its
+    own scale. Hence each map counts as a distribution over pixels, weighted by the match's relevance. Matches
+    whose relevance is not positive, which only signed presets have, weigh nothing; where none is positive the
+    maps are zero.
     """
     seen = [explainer.see(chip, keep=True) for chip in (chip_a, chip_b)]
     finding = find(explainer, seen, subject.layer).ordered()
@@ -116,10 +119,11 @@ def _stretched(grid: Tensor, chip: Tensor) -> Tensor:
 
 
 def _lrp(explainer: LayerExplainer, subject: Subject, chip_a: Tensor, chip_b: Tensor) -> Explained:
-    """Map: the pair's relevance propagated to the pixels, through the layer; reduced over RGB as the preset reduces channels.
+    """Map: the pair's relevance propagated to the pixels, through the layer; reduced over RGB as the preset
+    reduces channels.
 
-    Where all relevance passes through the layer, as it does between the stages of a network, this is plain LRP. Raises
-    `EngineError` on the general path.
+    Where all relevance passes through the layer, as it does between the stages of a network, this is plain
+    LRP. Raises `EngineError` on the general path.
     """
     if explainer.path != "fast":
         raise EngineError("relevance in pixels needs the fast path, which cannot explain this network")

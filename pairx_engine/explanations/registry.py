@@ -1,4 +1,7 @@
-"""The ways to explain a pair, by name. A family is a function that lists its members; `register` adds one."""
+"""The ways to explain a pair, by name.
+
+A family is a function that lists its members; `register` adds one.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,10 @@ _FAMILIES: list[Family] = [propagated, gradients, controls]
 
 
 def register(family: Family) -> Family:
-    """Add a family; its members come after those that are there. Can stand above the function as a decorator."""
+    """Add a family; its members come after those that are there.
+
+    Can stand above the function as a decorator.
+    """
     _FAMILIES.append(family)
     return family
 
@@ -46,8 +52,8 @@ def explain(
 ) -> Explained:
     """Explain two normalised chips (3, H, W) by the explanation of that name.
 
-    Raises `EngineError` for an unknown name, for one that must learn first and has no `state`, and where the network does not
-    allow it.
+    Raises `EngineError` for an unknown name, for one that must learn first and has no `state`, and where the
+    network does not allow it.
     """
     chosen = explanation_named(name)
     if isinstance(chosen, Trained) and state is None:

@@ -24,9 +24,9 @@ State = Mapping[str, NDArray[Any]]
 class Shown:
     """What a figure draws of an explained pair, of either photo.
 
-    `heat` (h, w), of cells or pixels; `points` (n, 2) of the correspondences as (x, y) in chip pixels, and their
-    `relevance` (n,), descending; `pixels` (k, H, W) of the first k of them. `matched` is false where `heat` is of pixels and the
-    explanation knows of no correspondences.
+    `heat` (h, w), of cells or pixels; `points` (n, 2) of the correspondences as (x, y) in chip pixels, and
+    their `relevance` (n,), descending; `pixels` (k, H, W) of the first k of them. `matched` is false where
+    `heat` is of pixels and the explanation knows of no correspondences.
     """
 
     heat: Grids
@@ -52,7 +52,8 @@ class Shown:
 
 @dataclass(frozen=True)
 class Explained:
-    """An explanation of a pair: pixel maps of both chips, what a figure draws, and the finding where PAIR-X made one.
+    """An explanation of a pair: pixel maps of both chips, what a figure draws, and the finding where PAIR-X
+    made one.
 
     `arrays` holds whatever else is worth keeping, by name.
     """
@@ -76,9 +77,9 @@ class Explained:
 class Subject:
     """What is explained: a network at one of its layers.
 
-    `k` is the number of matches or the like that maps take in, `seed` draws what is drawn at random, `precision` names an entry of
-    `PRECISIONS`, `reduction` takes the place of the presets' own. Explainers are made when first needed and kept. Raises
-    `EngineError` for an unknown layer.
+    `k` is the number of matches or the like that maps take in, `seed` draws what is drawn at random,
+    `precision` names an entry of `PRECISIONS`, `reduction` takes the place of the presets' own. Explainers
+    are made when first needed and kept. Raises `EngineError` for an unknown layer.
     """
 
     network: nn.Module
@@ -108,9 +109,9 @@ class Subject:
 class Explanation(Protocol):
     """One way to explain a pair.
 
-    `name` is stored with every result, `about` describes it in a line. `cost` says about how many forward passes of the
-    network a pair takes (those here: rounded from CPU times of MiewID in miniature and MobileNetV2, with 10 matches).
-    `sees_partner` is false where a photo's map does not depend on the other.
+    `name` is stored with every result, `about` describes it in a line. `cost` says about how many forward
+    passes of the network a pair takes (those here: rounded from CPU times of MiewID in miniature and
+    MobileNetV2, with 10 matches). `sees_partner` is false where a photo's map does not depend on the other.
     """
 
     @property
@@ -130,7 +131,8 @@ class Explanation(Protocol):
         """Whether the map of a photo depends on its partner."""
 
     def identity(self) -> Mapping[str, Any]:
-        """Everything about it, the name apart, that changes its numbers: part of the fingerprint of what is stored."""
+        """Everything about it, the name apart, that changes its numbers: part of the fingerprint of what is
+        stored."""
 
     def explain(
         self, subject: Subject, chip_a: Tensor, chip_b: Tensor, state: State | None = None
@@ -143,7 +145,8 @@ class Explanation(Protocol):
 
 @runtime_checkable
 class Trained(Protocol):
-    """An explanation that must learn from a catalogue first; what it learned is kept and handed back to `explain`."""
+    """An explanation that must learn from a catalogue first; what it learned is kept and handed back to
+    `explain`."""
 
     @property
     def photos(self) -> int:

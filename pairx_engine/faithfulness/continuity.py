@@ -1,16 +1,17 @@
 """Continuity: how far does an explanation move when a photo is paired with a slightly shifted copy of itself?
 
-A photo x is moved to the right by steps 1 to n and back by steps n + 1 to 2 n; at each step the pair (x, x') of the photo
-and its moved copy is explained, and DIFF = ||H(x) - H(x')||_2 of the two maps is taken (ExplainLFS, doi
-10.1016/j.inffus.2024.102407).
+A photo x is moved to the right by steps 1 to n and back by steps n + 1 to 2 n; at each step the pair (x, x')
+of the photo and its moved copy is explained, and DIFF = ||H(x) - H(x')||_2 of the two maps is taken
+(ExplainLFS, doi 10.1016/j.inffus.2024.102407).
 
-The similarity of a photo and its near copy is almost as large as it can be, so the cosine's gradient vanishes there and its
-signed relevances are nearly opposite in the two photos: explanations that start from the gradient are close to two apart
-however smooth they are. With a `partner` y the pairs (x, y) and (x', y) are explained instead, and H is the map of x and of
-x' therein.
+The similarity of a photo and its near copy is almost as large as it can be, so the cosine's gradient vanishes
+there and its signed relevances are nearly opposite in the two photos: explanations that start from the
+gradient are close to two apart however smooth they are. With a `partner` y the pairs (x, y) and (x', y) are
+explained instead, and H is the map of x and of x' therein.
 
-A map that ignores the photo has a difference of zero, and one that moves along with the photo has not. So the difference is
-also taken between the maps laid over each other, where the second is moved back; the map that ignores the photo then differs.
+A map that ignores the photo has a difference of zero, and one that moves along with the photo has not. So the
+difference is also taken between the maps laid over each other, where the second is moved back; the map that
+ignores the photo then differs.
 """
 
 from __future__ import annotations
@@ -35,10 +36,11 @@ Norm = Literal["l2", "sum"]
 class Translation:
     """How a photo is moved and its maps compared.
 
-    `n_steps` there and as many back, by `pixels` each; columns that come in repeat the photo's left edge. Maps are scaled
-    before they are compared, since relevances of different rules differ in size by orders of magnitude: to length one
-    (`l2`), so that DIFF^2 = 2 - 2 cos of the angle between them, or to a sum of absolute values of one (`sum`), where maps
-    of few pixels differ by more than spread ones do for the same move.
+    `n_steps` there and as many back, by `pixels` each; columns that come in repeat the photo's left edge.
+    Maps are scaled before they are compared, since relevances of different rules differ in size by orders of
+    magnitude: to length one (`l2`), so that DIFF^2 = 2 - 2 cos of the angle between them, or to a sum of
+    absolute values of one (`sum`), where maps of few pixels differ by more than spread ones do for the same
+    move.
     """
 
     n_steps: int = 10
@@ -60,7 +62,8 @@ class Translation:
 
 @dataclass(frozen=True)
 class ContinuityCurve:
-    """DIFF at each step, (2 n_steps,) each: `offset` in pixels, `difference` of the maps as they are, `aligned` of the
+    """DIFF at each step, (2 n_steps,) each: `offset` in pixels, `difference` of the maps as they are,
+    `aligned` of the
     columns that both photos show, with the second map moved back.
     """
 
@@ -89,9 +92,9 @@ def continuity(
 ) -> ContinuityCurve:
     """The curve of one chip (3, H, W) under a deterministic way to explain pairs.
 
-    Each offset is explained once, although the way back meets it again. The chip is paired with its moved copy, or both
-    with a `partner` (3, H', W'). Raises `EngineError` where the last offset leaves nothing of the photo, or for maps of
-    another size than the chip or not finite.
+    Each offset is explained once, although the way back meets it again. The chip is paired with its moved
+    copy, or both with a `partner` (3, H', W'). Raises `EngineError` where the last offset leaves nothing of
+    the photo, or for maps of another size than the chip or not finite.
     """
     how = how or Translation()
     if max(how.offsets) >= chip.shape[-1]:

@@ -16,7 +16,8 @@ from pairx_engine.photo.chips import ChipSpec
 Fill = Literal["noise", "mean", "blur"]
 FILLS: tuple[Fill, ...] = get_args(Fill)
 BLUR_SHARE = 1 / 8
-"""Standard deviation of the fill `blur`, of the chip's shorter side: colours stay where they are, patterns go."""
+"""Standard deviation of the fill `blur`, of the chip's shorter side: colours stay where they are, patterns
+go."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,10 @@ class ValueRange:
 def fill_chip(chip: Tensor, fill: Fill, values: ValueRange, draw: np.random.Generator) -> Tensor:
     """A chip (C, H, W) of nothing but fill, on the device and in the type of the given one.
 
-    `noise` draws each pixel and channel uniformly from the photo's 256 values, in the order of the array, on the CPU, so
-    that a seed means the same on every device; `mean` is the chip's mean colour; `blur` the chip under a Gaussian of
-    `BLUR_SHARE` of its shorter side. Raises `EngineError` for a range of other channels or an unknown fill.
+    `noise` draws each pixel and channel uniformly from the photo's 256 values, in the order of the array, on
+    the CPU, so that a seed means the same on every device; `mean` is the chip's mean colour; `blur` the chip
+    under a Gaussian of `BLUR_SHARE` of its shorter side. Raises `EngineError` for a range of other channels
+    or an unknown fill.
     """
     if len(values.low) != len(chip):
         raise EngineError(

@@ -1,13 +1,16 @@
-"""Selectivity by pixel flipping: how fast does a pair's cosine fall when the pixels that a map names are replaced?
+"""Selectivity by pixel flipping: how fast does a pair's cosine fall when the pixels that a map names are
+replaced?
 
-Superpixels of 5 x 5 pixels are flipped in the order of their relevance over 20 steps, and the area under the cosine's
-curve is taken (ExplainLFS, doi 10.1016/j.inffus.2024.102407; after the region perturbation of Samek et al. 2017). The
-source leaves open how many superpixels a step flips, what their relevance is and what the noise is; here the first is
-`Flipping.share`, the second the sum over the superpixel's pixels, and the third `Flipping.fill`.
+Superpixels of 5 x 5 pixels are flipped in the order of their relevance over 20 steps, and the area under the
+cosine's curve is taken (ExplainLFS, doi 10.1016/j.inffus.2024.102407; after the region perturbation of Samek
+et al. 2017). The source leaves open how many superpixels a step flips, what their relevance is and what the
+noise is; here the first is `Flipping.share`, the second the sum over the superpixel's pixels, and the third
+`Flipping.fill`.
 
-The area alone ranks maps wrongly: scattered flips hurt a network more than connected ones wherever they lie, so under noise
-a pixel-wise random map can get a lower area than an explanation. Held against the same map's flips in the opposite order,
-the least relevant first, it says whether the order matters; a map that knows nothing has the same area both ways on average.
+The area alone ranks maps wrongly: scattered flips hurt a network more than connected ones wherever they lie,
+so under noise a pixel-wise random map can get a lower area than an explanation. Held against the same map's
+flips in the opposite order, the least relevant first, it says whether the order matters; a map that knows
+nothing has the same area both ways on average.
 """
 
 from __future__ import annotations
@@ -36,11 +39,12 @@ _TIES, _NOISE = 0, 1
 class Flipping:
     """How a photo is flipped.
 
-    `superpixel` is the side of a superpixel in pixels; those at the right and lower edges are cut off where the chip's size
-    is no multiple. After step k of `n_steps`, round(k / n_steps * `share` * all) superpixels are flipped. With the default
-    of one half the two orders flip different superpixels, ties and an odd one aside; a share of n_steps / all flips one a
-    step. `order` is `most` relevant first or `least`. Equally relevant superpixels come in an order drawn by `seed`, the
-    same for both orders, so that a constant map does no better than chance; the seed also draws the noise.
+    `superpixel` is the side of a superpixel in pixels; those at the right and lower edges are cut off where
+    the chip's size is no multiple. After step k of `n_steps`, round(k / n_steps * `share` * all) superpixels
+    are flipped. With the default of one half the two orders flip different superpixels, ties and an odd one
+    aside; a share of n_steps / all flips one a step. `order` is `most` relevant first or `least`. Equally
+    relevant superpixels come in an order drawn by `seed`, the same for both orders, so that a constant map
+    does no better than chance; the seed also draws the noise.
     """
 
     superpixel: int = 5
@@ -68,7 +72,8 @@ class Flipping:
 
 @dataclass(frozen=True)
 class FlippingCurve:
-    """The cosine of a pair after steps 0 to n_steps, `similarity` (n_steps + 1,); step 0 is the untouched pair."""
+    """The cosine of a pair after steps 0 to n_steps, `similarity` (n_steps + 1,); step 0 is the untouched
+    pair."""
 
     similarity: NDArray[np.float64]
 
@@ -79,7 +84,8 @@ class FlippingCurve:
 
     @property
     def aopc(self) -> float:
-        """Mean drop, 1 / (L + 1) sum over k = 0 to L of s(0) - s(k), with L the number of steps (Samek et al. 2017)."""
+        """Mean drop, 1 / (L + 1) sum over k = 0 to L of s(0) - s(k), with L the number of steps (Samek et al.
+        2017)."""
         return float((self.similarity[0] - self.similarity).mean())
 
 
@@ -96,10 +102,10 @@ def flip(
 ) -> FlippingCurve:
     """The curve of one pair: `chip` (3, H, W) as the network takes them, `relevance` (H, W) of their pixels.
 
-    `embed` maps chips (N, 3, H, W) to embeddings (N, D) and runs without gradients, on at most `batch_size` chips at once.
-    Of a `similar` pair only the first photo is flipped, as in the source; exchange the photos for the other one. Of a
-    dissimilar pair both are, each by its own map, with noise of its own. Relevances are ranked with their sign. Raises
-    `EngineError` for maps that do not fit their chips or are not finite.
+    `embed` maps chips (N, 3, H, W) to embeddings (N, D) and runs without gradients, on at most `batch_size`
+    chips at once. Of a `similar` pair only the first photo is flipped, as in the source; exchange the photos
+    for the other one. Of a dissimilar pair both are, each by its own map, with noise of its own. Relevances
+    are ranked with their sign. Raises `EngineError` for maps that do not fit their chips or are not finite.
     """
     if batch_size < 1:
         raise EngineError(f"the batch size must be at least 1, not {batch_size}")
@@ -143,7 +149,8 @@ def _embeddings(
 
 
 def superpixel_sums(relevance: Tensor, side: int) -> Tensor:
-    """Relevance (H, W) summed over superpixels of `side` pixels, (ceil(H / side), ceil(W / side)) double on the CPU."""
+    """Relevance (H, W) summed over superpixels of `side` pixels, (ceil(H / side), ceil(W / side)) double on
+    the CPU."""
     height, width = relevance.shape
     padded = functional.pad(relevance.detach().cpu().double(), (0, -width % side, 0, -height % side))
     rows, columns = padded.shape[0] // side, padded.shape[1] // side
@@ -151,7 +158,8 @@ def superpixel_sums(relevance: Tensor, side: int) -> Tensor:
 
 
 def superpixel_ranks(relevance: Tensor, how: Flipping, side: int = 0) -> Tensor:
-    """For each pixel (H, W) the place of its superpixel in the order of flipping, from 0; `side` is the photo, 0 or 1."""
+    """For each pixel (H, W) the place of its superpixel in the order of flipping, from 0; `side` is the
+    photo, 0 or 1."""
     sums = superpixel_sums(relevance, how.superpixel)
     keys = sums.flatten() if how.order == "least" else -sums.flatten()
     # In the order of the array ties would be flipped from the top, which is background in most photos.

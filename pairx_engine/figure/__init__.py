@@ -1,7 +1,8 @@
 """The PAIR-X figure: two chips, relevance and matches above, the pixels behind each match below.
 
-Everything is drawn in one frame: the chip that the model saw, stretched once for display. Published deployments
-showed offset overlays because the picture was cut a second time; here no photo is cut or resized on its own.
+Everything is drawn in one frame: the chip that the model saw, stretched once for display. Published
+deployments showed offset overlays because the picture was cut a second time; here no photo is cut or resized
+on its own.
 """
 
 from pairx_engine.figure.assembly import FigurePhoto, figure_input, score_line

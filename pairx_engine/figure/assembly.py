@@ -11,7 +11,8 @@ from pairx_engine.figure.values import FigureInput, FigureSide, Pixels
 
 @dataclass(frozen=True)
 class FigurePhoto:
-    """A photo of a figure: its `chip` (H, W, 3) uint8, the size (W, H) of the cut that it was stretched from, and its title."""
+    """A photo of a figure: its `chip` (H, W, 3) uint8, the size (W, H) of the cut that it was stretched from,
+    and its title."""
 
     chip: Pixels
     cut_size: tuple[int, int]

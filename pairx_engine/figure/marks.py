@@ -129,8 +129,8 @@ def _font(size: int, wide: bool) -> ImageFont.FreeTypeFont | ImageFont.ImageFont
 def font_for(text: str, size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """A font that has the text's letters.
 
-    Pillow's own font knows little more than ASCII; names of animals also come in other letters, for which the font
-    that matplotlib carries is used. Both travel with packages, so a figure is the same on every machine.
+    Pillow's own font knows little more than ASCII; names of animals also come in other letters, for which the
+    font that matplotlib carries is used. Both travel with packages, so a figure is the same on every machine.
     """
     return _font(size, not text.replace("·", "").isascii())
 

@@ -51,7 +51,8 @@ def heat_colours(relevance: Floats) -> tuple[NDArray[np.float64], NDArray[np.flo
     """Colour (..., 3) in [0, 255] and opacity (...) of relevance in [0, 1]; zero is clear."""
     # OpenCV gives colour maps in BGR order.
     inferno = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_INFERNO)[:, 0, ::-1]
-    # The black end would darken the photo where there is little to show, the pale end would vanish on white coats.
+    # The black end would darken the photo where there is little to show, the pale end would vanish on white
+    # coats.
     steps = np.rint(55 + 170 * np.asarray(relevance, dtype=np.float64)).astype(int)
     return inferno[steps].astype(np.float64), HEAT_OPACITY * np.asarray(relevance, dtype=np.float64)
 
@@ -70,7 +71,10 @@ def draw_overlay(given: FigureInput) -> Pixels:
 
 
 def draw_colours(given: FigureInput) -> Pixels:
-    """Pixel maps of the first matches, coloured and numbered, on dimmed grey photos. (height, width, 3) RGB."""
+    """Pixel maps of the first matches, coloured and numbered, on dimmed grey photos.
+
+    (height, width, 3) RGB.
+    """
     pictures = [_coloured(side.chip, side.maps) for side in given.sides]
     marks = Layer(given.frame.height, given.frame.width)
     _draw_rings(given, marks, given.n_maps)
@@ -148,7 +152,8 @@ def _coloured(chip: Pixels, maps: Floats) -> Pixels:
     if not len(maps):
         return np.rint(ground).astype(np.uint8)
     strength = np.stack([_relative(_smoothed(m)) for m in maps]) ** MAP_POWER
-    # Where maps overlap the stronger keeps its hue: plain addition would make colours that belong to no match.
+    # Where maps overlap the stronger keeps its hue: plain addition would make colours that belong to no
+    # match.
     weight = strength**3
     colours = np.array([match_colour(i) for i in range(len(maps))], dtype=np.float64)
     mixed = np.einsum("khw,kc->hwc", weight, colours) / np.maximum(weight.sum(axis=0), 1e-12)[..., None]

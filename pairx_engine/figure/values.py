@@ -61,9 +61,10 @@ class PanelFrame:
 class FigureSide:
     """What a figure shows of one photo, measured in the pixels of its chip.
 
-    `chip`: (H, W, 3) RGB uint8. `grid`: (h, w) relevance of the layer's cells or of the pixels; negative values are
-    not shown. `points`: (n, 2) x, y of all matches, 0 <= x <= W. `maps`: (k, H, W) pixel relevance of the first k
-    matches. `aspect`: width / height of the cut that the chip was stretched from; None shows the chip as the model saw it.
+    `chip`: (H, W, 3) RGB uint8. `grid`: (h, w) relevance of the layer's cells or of the pixels; negative
+    values are not shown. `points`: (n, 2) x, y of all matches, 0 <= x <= W. `maps`: (k, H, W) pixel relevance
+    of the first k matches. `aspect`: width / height of the cut that the chip was stretched from; None shows
+    the chip as the model saw it.
     """
 
     chip: Pixels
@@ -78,8 +79,9 @@ class FigureSide:
 class FigureInput:
     """Everything that one figure shows.
 
-    `relevance`: (n,) of the matches, descending; `n_lines` of them get a line. `matched` is false where the explanation is a
-    map of either photo's pixels, its grid, and knows of no matches. Raises ValueError when the parts do not fit together.
+    `relevance`: (n,) of the matches, descending; `n_lines` of them get a line. `matched` is false where the
+    explanation is a map of either photo's pixels, its grid, and knows of no matches. Raises ValueError when
+    the parts do not fit together.
     """
 
     sides: tuple[FigureSide, FigureSide]
@@ -140,9 +142,10 @@ class FigureInput:
 class Figure:
     """A drawn figure and its parts; all arrays are uint8 in RGB order.
 
-    `figure` (H, W, 3) is the composed sheet. `chips`, `overlay` and `colours` share one size: the two chips, the
-    transparent (h, w, 4) relevance and match lines that lie exactly above them, and the coloured pixel maps.
-    `legend` (., w, 3) explains them. `top` is the row and column of the sheet at which `chips` and `overlay` begin.
+    `figure` (H, W, 3) is the composed sheet. `chips`, `overlay` and `colours` share one size: the two chips,
+    the transparent (h, w, 4) relevance and match lines that lie exactly above them, and the coloured pixel
+    maps. `legend` (., w, 3) explains them. `top` is the row and column of the sheet at which `chips` and
+    `overlay` begin.
     """
 
     figure: Pixels

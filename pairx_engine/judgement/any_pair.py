@@ -1,4 +1,5 @@
-"""Log-odds of any two photos: those judged with all that is known of them, and others by their embeddings alone."""
+"""Log-odds of any two photos: those judged with all that is known of them, and others by their embeddings
+alone."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ _AT_ONCE = 8192
 
 @dataclass(frozen=True, eq=False)
 class AnyPair:
-    """A callable (first, second) -> log-odds that two photos show one animal; `vectors` (N, D) unit embeddings."""
+    """A callable (first, second) -> log-odds that two photos show one animal; `vectors` (N, D) unit
+    embeddings."""
 
     photos: Photos
     pairs: Pairs
@@ -77,7 +79,8 @@ class AnyPair:
 
     @cached_property
     def _by_folds(self) -> dict[int, Floats]:
-        """Of each species the weights (FOLDS + 1, FOLDS + 1, 5) by the folds of both photos; the last is that of an unknown name."""
+        """Of each species the weights (FOLDS + 1, FOLDS + 1, 5) by the folds of both photos; the last is that
+        of an unknown name."""
         found = {}
         for species in self._surroundings[1]:
             weights = np.empty((FOLDS + 1, FOLDS + 1, len(TERMS)))
@@ -89,7 +92,8 @@ class AnyPair:
         return found
 
     def _any(self, species: int) -> Floats:
-        """The mean of a species' weights, for folds that no judged pair has; of all, for photos of two species where no pair is."""
+        """The mean of a species' weights, for folds that no judged pair has; of all, for photos of two
+        species where no pair is."""
         learned = self.judged.learned
         own = [w for (_, _, s), w in learned.items() if s == species]
         found: Floats = np.mean(own or list(learned.values()) or [PRIOR], axis=0)

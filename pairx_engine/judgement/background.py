@@ -1,4 +1,5 @@
-"""What speaks for one animal between photos that are not among each other's nearest: little, and for all names alike."""
+"""What speaks for one animal between photos that are not among each other's nearest: little, and for all
+names alike."""
 
 from __future__ import annotations
 
@@ -17,8 +18,9 @@ _AT_ONCE = 2048
 def background(photos: Photos, pairs: Pairs, judged: PairJudgement, vectors: NDArray[np.floating]) -> Floats:
     """Log of the mean odds (N,) of each photo with photos that it has no pair with, by the embeddings alone.
 
-    `vectors` (N, D) unit embeddings. Only nearest photos have pairs, but a name speaks with all of its photos; without this the own
-    name, whose photos are always looked for, would speak with more of them than any other. Photos of other species are no part of it.
+    `vectors` (N, D) unit embeddings. Only nearest photos have pairs, but a name speaks with all of its
+    photos; without this the own name, whose photos are always looked for, would speak with more of them than
+    any other. Photos of other species are no part of it.
     """
     n = len(photos)
     sample = np.unique(np.linspace(0, n - 1, min(SAMPLE, n)).astype(np.int64))

@@ -1,4 +1,5 @@
-"""How far stated probabilities can be believed: bins of equal count, calibration error, Brier score, and what isotonic gives."""
+"""How far stated probabilities can be believed: bins of equal count, calibration error, Brier score, and what
+isotonic gives."""
 
 from __future__ import annotations
 
@@ -23,10 +24,12 @@ class Bin:
 
 @dataclass(frozen=True)
 class Reliability:
-    """Of the retrieved pairs whose names are both known: bins, calibration error and Brier score of the judgement.
+    """Of the retrieved pairs whose names are both known: bins, calibration error and Brier score of the
+    judgement.
 
-    `brier_cosine` is that of an isotonic calibration of the cosine, fitted likewise without either animal of a pair. The names are
-    taken as they are, so wrong ones count against all alike. Numbers are NaN where there are no such pairs.
+    `brier_cosine` is that of an isotonic calibration of the cosine, fitted likewise without either animal of
+    a pair. The names are taken as they are, so wrong ones count against all alike. Numbers are NaN where
+    there are no such pairs.
     """
 
     bins: tuple[Bin, ...]
@@ -82,7 +85,8 @@ def _isotonic(photos: Photos, pairs: Pairs, same: Floats, asked: Flags) -> Float
 
 
 def _fair(same: Floats, usual: float) -> Floats:
-    """Weights (n,) by which as large a share is of one name as `usual`: leaving animals out takes most of all pairs of two."""
+    """Weights (n,) by which as large a share is of one name as `usual`: leaving animals out takes most of all
+    pairs of two."""
     share = same.mean()
     if not 0 < share < 1:
         return np.ones(len(same))

@@ -25,8 +25,10 @@ class Candidate:
 
 
 def candidates(photos: Photos, heard: Voices, noise: Noise) -> list[Candidate]:
-    """The likeliest answers of every photo without a name, likeliest first; a new animal comes behind a name as likely."""
-    # Without the floor, which would spread a photo that looks like no other over all names: that is what a new animal looks like.
+    """The likeliest answers of every photo without a name, likeliest first; a new animal comes behind a name
+    as likely."""
+    # Without the floor, which would spread a photo that looks like no other over all names: that is what a
+    # new animal looks like.
     true = true_names(heard, replace(noise, floor=-np.inf))
     named, new = true.named, true.new
     found = []

@@ -1,8 +1,10 @@
-"""The weakest cut of a set of photos: the two sides that agree within themselves most above what they have in common.
+"""The weakest cut of a set of photos: the two sides that agree within themselves most above what they have in
+common.
 
-The cut is sought in the tree of average linkage over the log-odds of the set's pairs. Photos that hang on alone are passed
-by on the way down the tree: a single photo cut off is a wrong name of a photo, no second animal. Of the cuts on the way the
-strongest is taken; then photos change sides as long as that makes the cut weaker.
+The cut is sought in the tree of average linkage over the log-odds of the set's pairs. Photos that hang on
+alone are passed by on the way down the tree: a single photo cut off is a wrong name of a photo, no second
+animal. Of the cuts on the way the strongest is taken; then photos change sides as long as that makes the cut
+weaker.
 """
 
 from __future__ import annotations
@@ -49,10 +51,11 @@ def linkage(weights: NDArray[np.floating]) -> list[tuple[list[int], list[int]]]:
 
 
 def weakest_cut(odds: NDArray[np.floating], cosines: NDArray[np.floating]) -> Cut | None:
-    """The weakest cut of n photos by symmetric log-odds and cosines (n, n), NaN where two may not be compared.
+    """The weakest cut of n photos by symmetric log-odds and cosines (n, n), NaN where two may not be
+    compared.
 
-    Its strength is the lesser of the mean log-odds within the sides less the mean across. None without two sides of two
-    photos that have a comparable pair across.
+    Its strength is the lesser of the mean log-odds within the sides less the mean across. None without two
+    sides of two photos that have a comparable pair across.
     """
     known = ~np.isnan(odds)
     if not known.any():
@@ -94,7 +97,8 @@ def weakest_cut(odds: NDArray[np.floating], cosines: NDArray[np.floating]) -> Cu
 
 
 def strength(odds: NDArray[np.floating], side: NDArray[np.bool_]) -> float:
-    """How far two sides agree within themselves above what they have in common; -inf where that cannot be said."""
+    """How far two sides agree within themselves above what they have in common; -inf where that cannot be
+    said."""
     return float(_Flips.of(odds, side).strength(np.zeros(len(side), dtype=bool))[0])
 
 
@@ -162,7 +166,8 @@ def _share(values: NDArray[np.floating]) -> float:
 def _features(
     odds: NDArray[np.floating], cosines: NDArray[np.floating], a: Index, b: Index
 ) -> tuple[float, ...]:
-    """What speaks for two animals: little across, much within the weaker side, of probabilities and of cosines."""
+    """What speaks for two animals: little across, much within the weaker side, of probabilities and of
+    cosines."""
     found: list[float] = []
     for values, mean in ((odds, _share), (cosines, _mean)):
         across = mean(values[np.ix_(a, b)])

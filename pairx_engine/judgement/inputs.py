@@ -1,4 +1,5 @@
-"""What is judged: the photos with their names, and the pairs of photos that something is known of, as plain arrays."""
+"""What is judged: the photos with their names, and the pairs of photos that something is known of, as plain
+arrays."""
 
 from __future__ import annotations
 
@@ -21,9 +22,11 @@ UNKNOWN = -1
 
 @dataclass(frozen=True, eq=False)
 class Photos:
-    """N photos: codes (N,) of names and species, -1 where unknown, and the fold (N,) that each name belongs to.
+    """N photos: codes (N,) of names and species, -1 where unknown, and the fold (N,) that each name belongs
+    to.
 
-    `verdict` (N,): 1 where a person said that the name is right, 0 where that it is wrong, -1 where nobody did.
+    `verdict` (N,): 1 where a person said that the name is right, 0 where that it is wrong, -1 where nobody
+    did.
     """
 
     names: Ints
@@ -41,7 +44,8 @@ class Photos:
         """Photos of these names, in their order; codes follow the alphabet."""
         codes = codes_of(names)
         order = sorted({n for n in names if n is not None})
-        # By hash, so that neither the alphabet nor the number of photos decides which animals are learned from together.
+        # By hash, so that neither the alphabet nor the number of photos decides which animals are learned
+        # from together.
         place = sorted(range(len(order)), key=lambda i: hashlib.sha256(order[i].encode()).hexdigest())
         fold = np.empty(len(order) + 1, dtype=np.int64)
         fold[place] = np.arange(len(order)) % FOLDS
@@ -74,11 +78,12 @@ def codes_of(values: Sequence[str | None]) -> Ints:
 class Pairs:
     """P unordered pairs of comparable photos, each once.
 
-    `first`, `second`: rows of `Photos`. `cosine` of their embeddings. `rank_first`: place of the second photo among the photos
-    nearest to the first one whatever their names, from 1, and 0 beyond the list; `rank_second` the other way round.
-    `same_picture`: whether the two are one picture, which speaks for no name. `signals`: values by name, NaN where missing.
-    `verdict`: 1 where a person said one animal, 0 two animals, -1 where nobody did. Up to rank `top_k` pairs were matched whatever
-    their names; of those beyond it, names decided which have signals.
+    `first`, `second`: rows of `Photos`. `cosine` of their embeddings. `rank_first`: place of the second photo
+    among the photos nearest to the first one whatever their names, from 1, and 0 beyond the list;
+    `rank_second` the other way round. `same_picture`: whether the two are one picture, which speaks for no
+    name. `signals`: values by name, NaN where missing. `verdict`: 1 where a person said one animal, 0 two
+    animals, -1 where nobody did. Up to rank `top_k` pairs were matched whatever their names; of those beyond
+    it, names decided which have signals.
     """
 
     first: Ints
@@ -103,7 +108,8 @@ class Pairs:
 
     @property
     def retrieved(self) -> Flags:
-        """Pairs that were found among the nearest whatever their names: the one selection that does not know names."""
+        """Pairs that were found among the nearest whatever their names: the one selection that does not know
+        names."""
         return self._within(sys.maxsize)
 
     @property

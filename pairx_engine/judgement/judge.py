@@ -18,8 +18,10 @@ from pairx_engine.judgement.sensitivity import sensitivity_of, widened
 from pairx_engine.judgement.voices import Doubts, Voices, voices
 
 LEAST_DOUBT = (0.3, 0.05, 0.02)
-"""Probability in each pass that a name is wrong, at the least; the later ones also know what the one before made of it. The first is
-high: where many names are wrong, to begin with trust would teach that photos of one animal look different, and hide them for good."""
+"""Probability in each pass that a name is wrong, at the least; the later ones also know what the one before
+made of it. The first is
+high: where many names are wrong, to begin with trust would teach that photos of one animal look different,
+and hide them for good."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +36,10 @@ class Judged:
 
 
 def judge_evidence(photos: Photos, pairs: Pairs, vectors: NDArray[np.floating]) -> Judged:
-    """Judge pairs and names; `vectors` (N, D) are the photos' embeddings of length 1. The order of the pairs does not matter."""
+    """Judge pairs and names; `vectors` (N, D) are the photos' embeddings of length 1.
+
+    The order of the pairs does not matter.
+    """
     doubts = Doubts.none(len(photos))
     for further, least in enumerate(LEAST_DOUBT, 1):
         # What a person said is right is not doubted.

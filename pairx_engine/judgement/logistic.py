@@ -15,11 +15,13 @@ _TINY = 1e-300
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """Of n cases the answer `yes` in [0, 1] that was given (a share counts as both), and the case's `weight`, each (n,).
+    """Of n cases the answer `yes` in [0, 1] that was given (a share counts as both), and the case's `weight`,
+    each (n,).
 
-    The given answer of a case that is in truth a yes is yes with probability `sure` (n,), that of a no by mistake with
-    `chance` times 1 - sure, as names are given: one mistake parts two photos of one animal surely, and joins those of two
-    animals hardly ever. A sure answer can weigh without bounds; one that can be a mistake cannot.
+    The given answer of a case that is in truth a yes is yes with probability `sure` (n,), that of a no by
+    mistake with `chance` times 1 - sure, as names are given: one mistake parts two photos of one animal
+    surely, and joins those of two animals hardly ever. A sure answer can weigh without bounds; one that can
+    be a mistake cannot.
     """
 
     yes: Floats
@@ -39,7 +41,8 @@ class Answers:
         )
 
     def loss(self, margin: Floats) -> tuple[float, Floats]:
-        """-sum_i weight_i log P(given answer_i) at log-odds `margin` (n,) of the true ones, and its derivatives by these (n,).
+        """-sum_i weight_i log P(given answer_i) at log-odds `margin` (n,) of the true ones, and its
+        derivatives by these (n,).
 
         P(yes is given) = sure sigma(margin) + chance (1 - sure) sigma(-margin).
         """
@@ -56,11 +59,13 @@ class Answers:
 
 
 def fit_logistic(x: Floats, answers: Answers, centre: Floats, strength: Floats, rising: Flags) -> Floats:
-    """Weights w (D,) that minimise the loss of the answers at log-odds x w, plus (w - centre)' S (w - centre) / 2.
+    """Weights w (D,) that minimise the loss of the answers at log-odds x w, plus (w - centre)' S (w - centre)
+    / 2.
 
-    S is the matrix `strength` (D, D), or has the `strength` (D,) on its diagonal. `x` (n, D). Those of `rising` (D,) are held at
-    or above zero. Without any rows the answer is `centre`, so a prior serves where nothing can be learned. Where all answers are
-    sure the objective is convex; else the optimum is the one that is reached from the prior.
+    S is the matrix `strength` (D, D), or has the `strength` (D,) on its diagonal. `x` (n, D). Those of
+    `rising` (D,) are held at or above zero. Without any rows the answer is `centre`, so a prior serves where
+    nothing can be learned. Where all answers are sure the objective is convex; else the optimum is the one
+    that is reached from the prior.
     """
 
     def objective(w: Floats) -> tuple[float, Floats]:

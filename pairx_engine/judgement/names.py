@@ -1,8 +1,9 @@
 """Two names, one animal: which pairs of names look like the two halves of one.
 
-Candidates are the names whose centroids are nearest, found over the whole catalogue, whether or not any photo of one was ever
-among the nearest of a photo of the other; and those that given pairs of photos point to. Each is judged by the pairs across
-(`sets`), and by how far these stand out from what either name has in common with its other candidates.
+Candidates are the names whose centroids are nearest, found over the whole catalogue, whether or not any photo
+of one was ever among the nearest of a photo of the other; and those that given pairs of photos point to. Each
+is judged by the pairs across (`sets`), and by how far these stand out from what either name has in common
+with its other candidates.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ CANDIDATES = 5
 SUPPORTING = 5
 """Pairs of photos shown with a row."""
 EXPECTED_SHARE = 0.01
-"""Names in a hundred that are expected to have a twin before anything was seen; stated, and updated by what is found."""
+"""Names in a hundred that are expected to have a twin before anything was seen; stated, and updated by what
+is found."""
 PRIOR_WEIGHT = 0.25
 """What that expectation weighs against the judged pairs: halves of names are a fair picture of twins."""
 ROWS_AT_ONCE = 1024
@@ -44,8 +46,8 @@ ROWS_AT_ONCE = 1024
 class NamePair:
     """Two names (codes, `name_a` below `name_b`) and how likely they are one animal.
 
-    `log_odds` of `probability`; `mean_log_odds` over the `n_pairs` pairs of photos across; `supporting`: the pairs (photo of
-    a, photo of b) that say so most, best first.
+    `log_odds` of `probability`; `mean_log_odds` over the `n_pairs` pairs of photos across; `supporting`: the
+    pairs (photo of a, photo of b) that say so most, best first.
     """
 
     name_a: int
@@ -59,7 +61,8 @@ class NamePair:
 
 @dataclass(frozen=True, eq=False)
 class NamePairs:
-    """All judged pairs of names, by falling log-odds: positions `first`, `second` (m,) among `names`, by log-odds.
+    """All judged pairs of names, by falling log-odds: positions `first`, `second` (m,) among `names`, by
+    log-odds.
 
     `reach`: the share of halves of names that are as near as the candidates are: a twin is judged so often.
     """
@@ -82,7 +85,8 @@ class NamePairs:
 
 
 def centroids(photos: Photos) -> tuple[Index, Index, NDArray[np.float32]]:
-    """Names, viewpoints (c,) and unit mean vectors (c, D) of the photos of each name and viewpoint, ascending."""
+    """Names, viewpoints (c,) and unit mean vectors (c, D) of the photos of each name and viewpoint,
+    ascending."""
     rows = np.flatnonzero(photos.names >= 0)
     kinds, group = np.unique(
         np.stack([photos.names[rows], photos.viewpoint[rows]]), axis=1, return_inverse=True
@@ -103,8 +107,8 @@ def candidates(
 ) -> tuple[Index, Index]:
     """Pairs of positions (m,) among `names`, first below second, without repetition and in ascending order.
 
-    Of each name the `k` others with the nearest centroid of a comparable viewpoint and species; and the names of the pairs
-    of photos `near`. Takes K x K products in blocks, never that much memory.
+    Of each name the `k` others with the nearest centroid of a comparable viewpoint and species; and the names
+    of the pairs of photos `near`. Takes K x K products in blocks, never that much memory.
     """
     if not len(names.codes):
         return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
@@ -173,7 +177,8 @@ def judge_name_pairs(photos: Photos, near: tuple[Index, Index] | None = None) ->
 
 @dataclass(frozen=True, eq=False)
 class _Level:
-    """Something that names have in common with their candidates: of each name `count` and `total` (K,), of each pair `value`."""
+    """Something that names have in common with their candidates: of each name `count` and `total` (K,), of
+    each pair `value`."""
 
     count: Values
     total: Values
@@ -190,7 +195,8 @@ class _Level:
         return np.divide(self.total, self.count, out=np.full(len(self.count), np.nan), where=self.count > 0)
 
     def above_others(self, first: Index, second: Index) -> Values:
-        """How far a pair stands out from the other candidates of both its names; NaN where neither has another."""
+        """How far a pair stands out from the other candidates of both its names; NaN where neither has
+        another."""
         others = self.count[first] + self.count[second] - 2
         rest = self.total[first] + self.total[second] - 2 * self.value
         return self.value - np.divide(rest, others, out=np.full(len(first), np.nan), where=others > 0)
@@ -199,8 +205,8 @@ class _Level:
 def _halves(photos: Photos, names: Names) -> tuple[Evidence, Index]:
     """Evidence between two halves of each name of two photos or more, in two ways, and whose halves they are.
 
-    Halves at random (by key), and the photos most and least like the one of lowest key: the second are as unlike as two names
-    that a person took for two animals.
+    Halves at random (by key), and the photos most and least like the one of lowest key: the second are as
+    unlike as two names that a person took for two animals.
     """
     able = np.flatnonzero(names.sizes >= 2)
     sets = names.sample[able]

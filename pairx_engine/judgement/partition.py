@@ -1,8 +1,8 @@
 """One name, two animals: the weakest cut inside a name, and how much it looks like a cut between two animals.
 
-Small names are cut in every way (`exact_cuts`), larger ones along a tree (`cuts`). What a cut is worth is learned from the
-catalogue: cuts of names as they are, nearly all of one
-animal, against cuts of two names put together.
+Small names are cut in every way (`exact_cuts`), larger ones along a tree (`cuts`). What a cut is worth is
+learned from the catalogue: cuts of names as they are, nearly all of one animal, against cuts of two names put
+together.
 """
 
 from __future__ import annotations
@@ -32,9 +32,12 @@ from pairx_engine.judgement.sets import (
 MOST_PHOTOS = 32
 """Photos of a name among which the cut is sought; the others join the side that they are more like."""
 EXPECTED_SHARE = 0.01
-"""Names in a hundred that are expected to hold two animals before anything was seen; stated, and updated by what is found."""
+"""Names in a hundred that are expected to hold two animals before anything was seen; stated, and updated by
+what is found."""
 PRIOR_WEIGHT = 1.0
-"""What that expectation weighs against the judged names. More than with pairs: where the model is weak, cuts of one animal and
+"""What that expectation weighs against the judged names.
+
+More than with pairs: where the model is weak, cuts of one animal and
 of two overlap, and a share that is free to grow takes the one for the other."""
 STRANGERS = 3
 """Nearest names with which a name is put together to learn what a cut between two animals looks like."""
@@ -50,8 +53,8 @@ FEATURES = 4
 class Split:
     """A name that looks like two animals: photos of the larger and of the smaller side.
 
-    `log_odds` of `probability` that it is two; `mean_log_odds` of the pairs across, which are `n_pairs`; `supporting`: the
-    pairs (photo of a, photo of b) that least look like one animal, worst first.
+    `log_odds` of `probability` that it is two; `mean_log_odds` of the pairs across, which are `n_pairs`;
+    `supporting`: the pairs (photo of a, photo of b) that least look like one animal, worst first.
     """
 
     name: int
@@ -86,7 +89,8 @@ class Splits:
 def judge_splits(photos: Photos, pairs: NamePairs) -> Splits:
     """The weakest cut of every name of four photos or more, with the log-odds that it parts two animals.
 
-    `pairs` are the judged pairs of names: the nearest are put together, half of the photos of each, to learn from.
+    `pairs` are the judged pairs of names: the nearest are put together, half of the photos of each, to learn
+    from.
     """
     names = names_of(photos, photo_keys(photos.vectors), MOST_PHOTOS)
     able = np.flatnonzero(names.sizes >= 2 * FEWEST_IN_A_SIDE)
@@ -128,7 +132,8 @@ def cuts_of(photos: Photos, sets: Index) -> list[Cut | None]:
 
 
 def _unions(names: Names, pairs: NamePairs) -> tuple[Index, Index]:
-    """Judged pairs of names (u,), of each name with its nearest, and half of the photos of both together (u, s)."""
+    """Judged pairs of names (u,), of each name with its nearest, and half of the photos of both together (u,
+    s)."""
     both = np.concatenate([pairs.first, pairs.second])
     order = np.lexsort((np.tile(np.arange(len(pairs)), 2), both))
     start = np.flatnonzero(np.r_[True, both[order][1:] != both[order][:-1]]) if len(both) else order
@@ -152,7 +157,8 @@ def _unions(names: Names, pairs: NamePairs) -> tuple[Index, Index]:
 def described_splits(
     photos: Photos, judged: Splits, least: float = 0.0, most: int | None = None
 ) -> list[Split]:
-    """The cuts of at least probability `least`, at most `most`, with all photos on either side and the pairs that say so."""
+    """The cuts of at least probability `least`, at most `most`, with all photos on either side and the pairs
+    that say so."""
     count = int((judged.probability >= least).sum())
     count = count if most is None else min(count, most)
     wanted = judged.name[:count]
@@ -190,7 +196,8 @@ def _members(photos: Photos, codes: Index) -> list[Index]:
 
 
 def _nearer(photos: Photos, rest: Index, side: Index) -> Values:
-    """Mean log-odds (r,) of photos with the first photos of a side; what cannot be compared is no nearer to either."""
+    """Mean log-odds (r,) of photos with the first photos of a side; what cannot be compared is no nearer to
+    either."""
     found = np.empty(len(rest))
     for rows in blocks(len(rest), 1024):
         odds = cross(

@@ -1,14 +1,16 @@
-"""The probability that a photo's name is wrong: what the voices say of its true name, and how often names are wrong here.
+"""The probability that a photo's name is wrong: what the voices say of its true name, and how often names are
+wrong here.
 
 The true name of a photo is one of those that speak of it or a new one,
 
     P(true = k) = (exp(t v_k) + exp(t f)) n_k^s / Z    with v_k the voice and n_k the photos of name k,  exp(t u) / Z for a new one,
 
-and the given name is the true one with probability 1 - e, else any other. The floor f is for the photos that look like no other
-photo of their own animal: below it voices differ by nothing, so a photo is not called wrong for being hard, only where another name
-speaks up. The temperature t, the weight s of a name's size, the novelty u, the floor f and the share e of wrong names are those under
-which the given names are most likely; nobody's word is needed, and wrong names are part of the model, so they do not bend it (the
-classical model of random label noise).
+and the given name is the true one with probability 1 - e, else any other. The floor f is for the photos that
+look like no other photo of their own animal: below it voices differ by nothing, so a photo is not called
+wrong for being hard, only where another name speaks up. The temperature t, the weight s of a name's size, the
+novelty u, the floor f and the share e of wrong names are those under which the given names are most likely;
+nobody's word is needed, and wrong names are part of the model, so they do not bend it (the classical model of
+random label noise).
 """
 
 from __future__ import annotations
@@ -25,14 +27,17 @@ from pairx_engine.judgement.voices import Doubts, Voices
 
 _CENTRE = np.array([0.0, 0.5, -3.5, -3.0, -5.0])
 _SPREAD = np.array([0.5, 0.5, 1.0, 2.0, 2.0])
-"""What is believed of log t, s, log-odds of e, u and f before any photo was seen: mean and standard deviation."""
+"""What is believed of log t, s, log-odds of e, u and f before any photo was seen: mean and standard
+deviation."""
 _STARTS = _CENTRE + np.array([[0, 0, 0, 0, 0], [0, -0.4, 1, -4, 0], [-1, 0.3, 0, 3, 0], [0, 0, 0, 0, 4]])
-"""The likelihood can have several peaks where the pictures say little: the highest that is reached from these counts."""
+"""The likelihood can have several peaks where the pictures say little: the highest that is reached from these
+counts."""
 MOST_LEARNED_FROM = 4000
 """Named photos that the parameters are learned from; of more, every n-th."""
 _DRAWS, _DRAWN_OVER = 200, 2000
 _BESIDE = 0.1
-"""Standard deviation, as a share of the number of errors, of what the model leaves out: photos that are wrong together, names that
+"""Standard deviation, as a share of the number of errors, of what the model leaves out: photos that are wrong
+together, names that
 few photos tell. Stated, not learned."""
 _FAR = 100.0
 """Nothing is further from the floor than that, in log-odds."""
@@ -58,9 +63,11 @@ class Noise:
 
 @dataclass(frozen=True, eq=False)
 class PhotoJudgement:
-    """Of N photos: `log_odds` and `probability` that the name is wrong, NaN without a name; `proposed`, the likeliest other name,
-    -1 where none speaks, and its `share` of what can be true instead, a new animal too; `own` and `rival`, the voices
-    of both, NaN where there is none; and `undefended`, where no photo of the own name can speak for it.
+    """Of N photos: `log_odds` and `probability` that the name is wrong, NaN without a name; `proposed`, the
+    likeliest other name,
+    -1 where none speaks, and its `share` of what can be true instead, a new animal too; `own` and `rival`,
+    the voices of both, NaN where there is none; and `undefended`, where no photo of the own name can speak
+    for it.
     """
 
     log_odds: Floats
@@ -77,7 +84,8 @@ class PhotoJudgement:
 class Errors:
     """How many names are wrong: the expected number, and an interval that holds the truth nine times in ten.
 
-    `sensitivity`: by how much the expected number grows for each name more that is wrong; NaN where that was not asked.
+    `sensitivity`: by how much the expected number grows for each name more that is wrong; NaN where that was
+    not asked.
     """
 
     expected: float
@@ -88,9 +96,10 @@ class Errors:
 
 @dataclass(frozen=True, eq=False)
 class TrueNames:
-    """What can be true of N photos, as log-probabilities: the name of each voice (V,), a name without a voice (N,), a new
-    animal (N,); and the mean log of the size of names without a voice (N,), by their weights. `spoken` (V,), `quiet` (N,): how much
-    of a voice, and of a name without one, is no floor.
+    """What can be true of N photos, as log-probabilities: the name of each voice (V,), a name without a voice
+    (N,), a new
+    animal (N,); and the mean log of the size of names without a voice (N,), by their weights. `spoken` (V,),
+    `quiet` (N,): how much of a voice, and of a name without one, is no floor.
     """
 
     named: Floats
@@ -126,7 +135,8 @@ def _lifted(voice: Floats, noise: Noise) -> tuple[Floats, Floats]:
 
 
 def _unheard(heard: Voices, power: float) -> tuple[Floats, Floats]:
-    """Of the names without a voice for each photo: the sum of size^power (N,), and the mean of log size by these weights (N,)."""
+    """Of the names without a voice for each photo: the sum of size^power (N,), and the mean of log size by
+    these weights (N,)."""
     n = len(heard.background)
     weight: Floats = np.power(heard.sizes, power)
     log_size = np.log(np.maximum(heard.sizes, 1))
@@ -155,7 +165,8 @@ def learned_from(photos: Photos) -> Ints:
 
 
 def doubts_of(photos: Photos, heard: Voices, start: Noise | None = None) -> Doubts:
-    """What is to be thought of every name before the next pass: as in `judge_photos`, but with parameters sought from one start."""
+    """What is to be thought of every name before the next pass: as in `judge_photos`, but with parameters
+    sought from one start."""
     starts = _STARTS[:1] if start is None else np.array([[*vars(start).values()]])
     noise = _likeliest(_Likelihood(photos, heard), starts)
     log_odds = _log_odds_wrong(photos, heard, _own_voice(photos, heard), noise)
@@ -268,7 +279,8 @@ def _own_or(own: Ints, value: Floats, otherwise: Floats) -> Floats:
 
 
 def _fitted(photos: Photos, heard: Voices) -> tuple[Noise, NDArray[np.float64]]:
-    """The parameters at which the given names are most likely, and their covariance (5, 5) by the curvature there."""
+    """The parameters at which the given names are most likely, and their covariance (5, 5) by the curvature
+    there."""
     loss = _Likelihood(photos, heard)
     noise = _likeliest(loss, _STARTS)
     at = np.array([*vars(noise).values()])
@@ -282,8 +294,8 @@ def _fitted(photos: Photos, heard: Voices) -> tuple[Noise, NDArray[np.float64]]:
 def _likeliest(loss: _Likelihood, starts: NDArray[np.float64]) -> Noise:
     """The highest of the peaks that are reached from some starts (s, 5)."""
     bounds = [(c - 6 * s, c + 6 * s) for c, s in zip(_CENTRE, _SPREAD, strict=True)]
-    # Odds of single pairs that are calibrated may be sharpened only as far as the names are found by them at all: where they say
-    # little, sharper ones would make every name a suspect.
+    # Odds of single pairs that are calibrated may be sharpened only as far as the names are found by them at
+    # all: where they say little, sharper ones would make every name a suspect.
     bounds[0] = (bounds[0][0], loss.found)
     bounds[1] = (0.0, 1.5)  # a name of many photos is never less likely for that
     peaks = [minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds) for start in starts]
@@ -315,7 +327,8 @@ def _errors(photos: Photos, heard: Voices, own_at: Ints, noise: Noise, spread: N
 
 
 def _proposals(photos: Photos, heard: Voices, noise: Noise) -> tuple[Ints, Floats, Floats]:
-    """The likeliest name other than the given one (N,), its share among all that can be true instead, and its voice."""
+    """The likeliest name other than the given one (N,), its share among all that can be true instead, and its
+    voice."""
     n = len(photos)
     true = true_names(heard, noise)
     named = true.named

@@ -1,10 +1,11 @@
 """How many animals a catalogue shows: its names, less those that are another's twin, plus those that are two.
 
-Catalogues are drawn from the judged names: every pair of names is one animal, and every name two, with its probability, and
-names that are joined by several pairs are one animal together. What all of these probabilities share, how common such
-errors are in this catalogue, is drawn first. Assumed: errors are independent given that; a name holds two animals at most;
-twins out of reach of the candidates are as common among names as twins within; a photo under a wrong name shows an
-animal that has a name. Photos without a name are not counted, so animals known by such photos alone are missing.
+Catalogues are drawn from the judged names: every pair of names is one animal, and every name two, with its
+probability, and names that are joined by several pairs are one animal together. What all of these
+probabilities share, how common such errors are in this catalogue, is drawn first. Assumed: errors are
+independent given that; a name holds two animals at most; twins out of reach of the candidates are as common
+among names as twins within; a photo under a wrong name shows an animal that has a name. Photos without a name
+are not counted, so animals known by such photos alone are missing.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ TAIL = 1e-3
 class Population:
     """How many animals `names` names show: `estimate` (mean), and bounds that hold it with probability .9.
 
-    `twins`: names expected to be another's animal; `second_animals`: expected animals without a name of their own inside
-    others' names; `unnamed_photos` are not considered.
+    `twins`: names expected to be another's animal; `second_animals`: expected animals without a name of their
+    own inside others' names; `unnamed_photos` are not considered.
     """
 
     names: int

@@ -1,7 +1,9 @@
-"""How much of the wrong names the judgement tells here: it makes some names wrong itself, and judges them like the others.
+"""How much of the wrong names the judgement tells here: it makes some names wrong itself, and judges them
+like the others.
 
-Where photos of one animal look no more alike than those of two, the likelihood takes wrong names for right ones and is sure of it. What
-it makes of names that are known to be wrong shows that, and by how much the number of wrong names can be too low.
+Where photos of one animal look no more alike than those of two, the likelihood takes wrong names for right
+ones and is sure of it. What it makes of names that are known to be wrong shows that, and by how much the
+number of wrong names can be too low.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ _SPREAD = 0.1
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """By how much the expected number of wrong names grows for each one more, in [0, 1], and a value that it hardly falls below.
+    """By how much the expected number of wrong names grows for each one more, in [0, 1], and a value that it
+    hardly falls below.
 
     Both are NaN where no name can be made wrong.
     """
@@ -45,8 +48,8 @@ class Sensitivity:
 def sensitivity_of(odds: AnyPair, background: Floats, doubt: Floats, noise: Noise) -> Sensitivity:
     """Make names wrong and judge again, with what was learned of pairs, from the parameters `noise`.
 
-    `background` and `doubt` (N,): the voice of photos without a pair, and the probability so far that a name is wrong. Whether two
-    photos show one side of an animal is not asked of the pairs that new names call for.
+    `background` and `doubt` (N,): the voice of photos without a pair, and the probability so far that a name
+    is wrong. Whether two photos show one side of an animal is not asked of the pairs that new names call for.
     """
     photos, pairs = odds.photos, odds.pairs
     if photos.n_names < 2:  # no name is another animal's
@@ -74,7 +77,8 @@ def sensitivity_of(odds: AnyPair, background: Floats, doubt: Floats, noise: Nois
 
 
 def widened(errors: Errors, told: Sensitivity, names: int) -> Errors:
-    """The interval up to as many wrong names as would be counted as few as its upper end; at most all `names`."""
+    """The interval up to as many wrong names as would be counted as few as its upper end; at most all
+    `names`."""
     if np.isnan(told.least):
         return errors
     high = errors.high / told.least if told.least > 0 else np.inf
@@ -115,7 +119,8 @@ def _new_pairs(photos: Photos, pairs: Pairs, moved: Ints, vectors: NDArray[np.fl
 
 
 def _with(pairs: Pairs, first: Ints, second: Ints) -> Pairs:
-    """The pairs and further ones that nothing but the photos is known of; without signals, for these were judged."""
+    """The pairs and further ones that nothing but the photos is known of; without signals, for these were
+    judged."""
     none = np.zeros(len(first), dtype=np.int64)
     return Pairs(
         np.r_[pairs.first, first],

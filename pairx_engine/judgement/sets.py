@@ -1,8 +1,9 @@
 """Evidence between sets of photos: what the pairs across two sets say together of their being one animal.
 
-Sets are rows of a matrix of photo indices, padded by -1, so that thousands of them are asked at once. Pairs of photos are
-not independent: ten frames of one moment say hardly more than one. So nothing is summed over pairs; a set of pairs is told
-by means, and what a mean is worth is learned from the catalogue's own names (`scale`).
+Sets are rows of a matrix of photo indices, padded by -1, so that thousands of them are asked at once. Pairs
+of photos are not independent: ten frames of one moment say hardly more than one. So nothing is summed over
+pairs; a set of pairs is told by means, and what a mean is worth is learned from the catalogue's own names
+(`scale`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from numpy.typing import NDArray
 PAIRS_AT_ONCE = 500_000
 """Pairs of photos asked in one call."""
 MOST_PHOTOS = 12
-"""Photos that stand for a set: 144 pairs tell a mean well enough, and a name of a thousand photos costs no more."""
+"""Photos that stand for a set: 144 pairs tell a mean well enough, and a name of a thousand photos costs no
+more."""
 
 UPPER = 0.125
 """Share of the pairs above the quantile that is told besides the mean."""
@@ -31,8 +33,8 @@ LogOdds = Callable[[Index, Index], NDArray[np.floating]]
 class Photos:
     """A catalogue as the judgement of names sees it: N photos, integer codes (N,) with -1 for unknown.
 
-    `vectors` (N, D) are unit embeddings of any float type; `log_odds` is asked for comparable pairs only. Raises ValueError
-    where lengths differ.
+    `vectors` (N, D) are unit embeddings of any float type; `log_odds` is asked for comparable pairs only.
+    Raises ValueError where lengths differ.
     """
 
     names: Index
@@ -51,7 +53,8 @@ class Photos:
         return len(self.names)
 
     def comparable(self, first: Index, second: Index) -> NDArray[np.bool_]:
-        """Which pairs may be compared: two photos, not of one known encounter, nor of two known viewpoints or species."""
+        """Which pairs may be compared: two photos, not of one known encounter, nor of two known viewpoints or
+        species."""
         encounter, other = self.encounter[first], self.encounter[second]
         found: NDArray[np.bool_] = (first != second) & ((encounter != other) | (encounter < 0))
         for codes in (self.viewpoint, self.species):
@@ -62,7 +65,8 @@ class Photos:
 
 @dataclass(frozen=True, eq=False)
 class Names:
-    """The K known names in ascending order of code, and photos that stand for each: (K, at most `most`), -1 padded;
+    """The K known names in ascending order of code, and photos that stand for each: (K, at most `most`), -1
+    padded;
     `keys` (K,) do not depend on any order."""
 
     codes: Index
@@ -77,7 +81,8 @@ class Names:
 
 
 def photo_keys(vectors: NDArray[np.floating]) -> NDArray[np.uint64]:
-    """A number (N,) per photo that depends on its embedding alone: what is drawn by it does not depend on any order."""
+    """A number (N,) per photo that depends on its embedding alone: what is drawn by it does not depend on any
+    order."""
     keys = np.empty(len(vectors), dtype=np.uint64)
     odd = np.random.default_rng(0).integers(1, 2**62, size=vectors.shape[1], dtype=np.uint64) * 2 + 1
     for rows in blocks(len(vectors), 1 << 14):
@@ -107,7 +112,8 @@ def names_of(photos: Photos, keys: NDArray[np.uint64], most: int = MOST_PHOTOS) 
 
 
 def cross(photos: Photos, first: Index, second: Index) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Log-odds and cosines (m, s, t) of all pairs across sets (m, s) and (m, t); NaN where padded or not comparable."""
+    """Log-odds and cosines (m, s, t) of all pairs across sets (m, s) and (m, t); NaN where padded or not
+    comparable."""
     a, b = np.broadcast_arrays(first[:, :, None], second[:, None, :])
     odds = np.full(a.shape, np.nan, dtype=np.float32)
     asked = (a >= 0) & (b >= 0)
@@ -123,9 +129,9 @@ def cross(photos: Photos, first: Index, second: Index) -> tuple[NDArray[np.float
 class Evidence:
     """What m pairs of sets say, each (m,): NaN where no two photos may be compared.
 
-    `log_odds`: mean over the pairs. `share`: log-odds of the mean probability, which a few wrong photos in either set hardly
-    move. `upper`: the quantile above which an eighth of the pairs lie, which (unlike a best pair) does not
-    grow with the sets. `cosine`: mean over the pairs. `pairs`: how many were asked.
+    `log_odds`: mean over the pairs. `share`: log-odds of the mean probability, which a few wrong photos in
+    either set hardly move. `upper`: the quantile above which an eighth of the pairs lie, which (unlike a best
+    pair) does not grow with the sets. `cosine`: mean over the pairs. `pairs`: how many were asked.
     """
 
     log_odds: Values
@@ -152,7 +158,8 @@ def told(weights: NDArray[np.floating], cosines: NDArray[np.floating]) -> Eviden
 
 
 def upper(weights: NDArray[np.floating]) -> Values:
-    """The quantile (m,) of log-odds (m, s, t) above which `UPPER` of them lie, between neighbours linearly; NaN of none."""
+    """The quantile (m,) of log-odds (m, s, t) above which `UPPER` of them lie, between neighbours linearly;
+    NaN of none."""
     flat = np.sort(weights.reshape(len(weights), weights[:1].size or 1).astype(np.float64), axis=1)
     last = (~np.isnan(flat)).sum(1) - 1
     place = (1 - UPPER) * last.clip(0)

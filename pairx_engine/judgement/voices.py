@@ -15,12 +15,15 @@ _SUREST = 1 - 1e-6
 
 @dataclass(frozen=True, eq=False)
 class Voices:
-    """V voices, sorted by photo and name: `photo`, `name`, `value`, and `size`, the name's other photos, each (V,).
+    """V voices, sorted by photo and name: `photo`, `name`, `value`, and `size`, the name's other photos, each
+    (V,).
 
-    A value is the log of the mean odds of one animal over the photos of the name; those that the photo has no pair with count as
-    much as its `background` (N,). Names that it has no pair with at all have no voice here: each speaks with the background.
-    `sizes` (K,) are the photos of every name. Odds of one animal against two are, up to a constant, the ratio of the density of this photo among photos of the animal to that among
-    all photos; their mean over a name is thus a kernel density, and the voices are those of a classifier with a learned kernel.
+    A value is the log of the mean odds of one animal over the photos of the name; those that the photo has no
+    pair with count as much as its `background` (N,). Names that it has no pair with at all have no voice
+    here: each speaks with the background. `sizes` (K,) are the photos of every name. Odds of one animal
+    against two are, up to a constant, the ratio of the density of this photo among photos of the animal to
+    that among all photos; their mean over a name is thus a kernel density, and the voices are those of a
+    classifier with a learned kernel.
     """
 
     photo: Ints
@@ -46,7 +49,8 @@ class Voices:
 
 @dataclass(frozen=True, eq=False)
 class Doubts:
-    """What is thought so far of N photos' names: `log_odds` that each is wrong (-inf where nothing speaks against it, or there is
+    """What is thought so far of N photos' names: `log_odds` that each is wrong (-inf where nothing speaks
+    against it, or there is
     none), the name `proposed` instead (-1 for none), and its `share` of what can be true instead."""
 
     log_odds: Floats
@@ -67,10 +71,11 @@ class Doubts:
 def voices(photos: Photos, pairs: Pairs, log_odds: Floats, doubts: Doubts, background: Floats) -> Voices:
     """The voices over all photos. Pictures of one picture under one name are no support of each other.
 
-    A photo speaks for its name as far as that is right. Where each of two photos is thought to have the other's name, one look at both
-    made both suspect, and one of the names is right: so the more suspect one alone is doubted and speaks, to the other, for the name
-    proposed for it, while the other is heard as if nothing were said of it. `background` (N,): log of the mean odds with photos that
-    there is no pair with. The own name always has a voice unless no photo is left to speak.
+    A photo speaks for its name as far as that is right. Where each of two photos is thought to have the
+    other's name, one look at both made both suspect, and one of the names is right: so the more suspect one
+    alone is doubted and speaks, to the other, for the name proposed for it, while the other is heard as if
+    nothing were said of it. `background` (N,): log of the mean odds with photos that there is no pair with.
+    The own name always has a voice unless no photo is left to speak.
     """
     k = max(photos.n_names, 1)
     copies = pairs.same_picture & (photos.names[pairs.first] == photos.names[pairs.second])

@@ -1,4 +1,5 @@
-"""DISK (Tyszkiewicz, Fua and Trulls 2020) matched by LightGlue; both tested with random weights of the right layout only."""
+"""DISK (Tyszkiewicz, Fua and Trulls 2020) matched by LightGlue; both tested with random weights of the right
+layout only."""
 
 from __future__ import annotations
 

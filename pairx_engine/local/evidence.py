@@ -1,4 +1,5 @@
-"""What an independent local matcher says of a pair: matched points, and a homography between the two chips or why there is none."""
+"""What an independent local matcher says of a pair: matched points, and a homography between the two chips or
+why there is none."""
 
 from __future__ import annotations
 
@@ -24,10 +25,10 @@ Points = NDArray[np.float64]
 class LocalEvidence:
     """`matrix` (3, 3) maps the first chip's pixels to the second's; without it `reason` says why.
 
-    `n_matches` local matches, `n_inliers` distinct ones of them within the threshold of the homography (None without one).
-    `points` (n_matches, 2) of either photo are where they lie, as (x, y) in chip pixels, before any homography; None where
-    nothing was matched for want of features. `inliers` (n_matches,) tells which of them the homography explains, a repeated
-    match as often as it is there (None without one).
+    `n_matches` local matches, `n_inliers` distinct ones of them within the threshold of the homography (None
+    without one). `points` (n_matches, 2) of either photo are where they lie, as (x, y) in chip pixels, before
+    any homography; None where nothing was matched for want of features. `inliers` (n_matches,) tells which of
+    them the homography explains, a repeated match as often as it is there (None without one).
     """
 
     n_matches: int
@@ -52,10 +53,11 @@ def local_evidence(
     method: Method = "magsac",
     threshold: float = 3.0,
 ) -> LocalEvidence:
-    """Match the features of two views and fit a homography there (`threshold` in view pixels), expressed in the chips.
+    """Match the features of two views and fit a homography there (`threshold` in view pixels), expressed in
+    the chips.
 
-    `chip_size` is (H, W). Views are larger than chips and keep the aspect, so a threshold in their pixels means the same
-    in every direction.
+    `chip_size` is (H, W). Views are larger than chips and keep the aspect, so a threshold in their pixels
+    means the same in every direction.
     """
     index = matcher.match(first, second)
     views = first.points[index[:, 0]], second.points[index[:, 1]]

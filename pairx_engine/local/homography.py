@@ -206,7 +206,8 @@ def transform(matrix: NDArray[np.float64], points: ArrayLike) -> NDArray[np.floa
 def within(
     matrix: NDArray[np.float64], points_a: ArrayLike, points_b: ArrayLike, threshold: float
 ) -> NDArray[np.bool_]:
-    """Which matches (n, 2) each a homography (3, 3) transfers to within `threshold` pixels of the second photo, (n,)."""
+    """Which matches (n, 2) each a homography (3, 3) transfers to within `threshold` pixels of the second
+    photo, (n,)."""
     error = np.linalg.norm(transform(matrix, points_a) - np.asarray(points_b, dtype=np.float64), axis=1)
     return np.asarray(error <= threshold)
 
@@ -217,9 +218,9 @@ def rescale(
     """Express a homography between two frames in stretched frames, for instance views (fitted there) in chips
     (used there).
 
-    Sizes are (width, height): `from_a`, `from_b` of the pictures in which the matrix (3, 3) holds, `to_a`, `to_b`
-    of the same cuts stretched to another size, by different factors in x and y if need be. Exact for edge
-    coordinates, and matrix[2, 2] stays 1.
+    Sizes are (width, height): `from_a`, `from_b` of the pictures in which the matrix (3, 3) holds, `to_a`,
+    `to_b` of the same cuts stretched to another size, by different factors in x and y if need be. Exact for
+    edge coordinates, and matrix[2, 2] stays 1.
     """
     if min(*from_a, *to_a, *from_b, *to_b) <= 0:
         raise ValueError("sizes of pictures must be positive")

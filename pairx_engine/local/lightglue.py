@@ -1,9 +1,10 @@
 """Learned detectors matched by LightGlue (Lindenberger, Sarlin and Pollefeys 2023), as kornia carries it.
 
 Adaptive depth and width are off: with them, what a pair matches depends on its batch mates. kornia's
-LightGlue is built with `features=None`, the one form of its constructor that downloads nothing. Detectors are built by their
-constructors, which initialise at random and fetch nothing (their `from_pretrained`, which would, is never called), and filled
-from the user's folder. Each matcher is a module of its own beside this one.
+LightGlue is built with `features=None`, the one form of its constructor that downloads nothing. Detectors are
+built by their constructors, which initialise at random and fetch nothing (their `from_pretrained`, which
+would, is never called), and filled from the user's folder. Each matcher is a module of its own beside this
+one.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""SuperPoint (DeTone, Malisiewicz and Rabinovich 2018), written from the paper, matched by LightGlue: the paper's matcher.
+"""SuperPoint (DeTone, Malisiewicz and Rabinovich 2018), written from the paper, matched by LightGlue: the
+paper's matcher.
 
 Key names and shapes are those of the public checkpoints (conv1a ... conv4b, convPa, convPb, convDa, convDb),
-so that such a state dict, saved as safetensors, loads strictly. Both parts were tested with random weights only:
-SuperPoint's trained ones may not be redistributed and were not at hand.
+so that such a state dict, saved as safetensors, loads strictly. Both parts were tested with random weights
+only: SuperPoint's trained ones may not be redistributed and were not at hand.
 """
 
 from __future__ import annotations

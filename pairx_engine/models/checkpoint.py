@@ -34,8 +34,8 @@ def file_sha256(path: Path) -> str:
 def read_state(path: Path) -> State:
     """Read a state dict from `.safetensors`, or from `.bin`/`.pt`/`.pth` with torch's weights-only unpickler.
 
-    Nothing in the file is executed. Raises `ModelError` when it is absent, damaged, of another type, or holds anything
-    but tensors.
+    Nothing in the file is executed. Raises `ModelError` when it is absent, damaged, of another type, or holds
+    anything but tensors.
     """
     if path.suffix not in _SUFFIXES:
         raise ModelError(f"{path.name}: weights must be .safetensors (or a .bin/.pt/.pth state dict)")
@@ -75,7 +75,8 @@ def is_miewid(state: State) -> bool:
 
 
 def miewid_layout(state: State) -> dict[str, Tensor]:
-    """Bring published (`backbone.global_pool.p`) and training (`pooling.p`) layouts to one; drop the unused heads."""
+    """Bring published (`backbone.global_pool.p`) and training (`pooling.p`) layouts to one; drop the unused
+    heads."""
     layout = {}
     for key, value in state.items():
         if key.startswith(("final.", "backbone.classifier.")):
@@ -116,7 +117,8 @@ def load_strictly(network: nn.Module, state: State, source: str) -> None:
 
 
 def unusable(own: State, state: State) -> str | None:
-    """Why weights of the right shapes are none, as a clause: whole numbers for floating point, NaN, infinity; None if they are."""
+    """Why weights of the right shapes are none, as a clause: whole numbers for floating point, NaN, infinity;
+    None if they are."""
     for key, value in state.items():
         if value.layout is not torch.strided or value.is_meta or value.is_quantized:
             return f"weight {key} is no plain tensor"
@@ -129,9 +131,11 @@ def unusable(own: State, state: State) -> str | None:
 
 @contextmanager
 def no_larger_than(state: State, source: str) -> Iterator[None]:
-    """A block that builds a network for these weights: one that has more of them than the file is refused before memory is taken.
+    """A block that builds a network for these weights: one that has more of them than the file is refused
+    before memory is taken.
 
-    A config is a few bytes and can ask for a network of any size; weights that fit it strictly are as large as it.
+    A config is a few bytes and can ask for a network of any size; weights that fit it strictly are as large
+    as it.
     """
     # A module may register parameters that it replaces while it is being built.
     left = 2 * sum(value.numel() for value in state.values())

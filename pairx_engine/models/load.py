@@ -39,8 +39,8 @@ _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 class ReIdModel:
     """A loaded model in evaluation mode with frozen parameters.
 
-    `network` maps normalised chips (N, 3, H, W) to embeddings (N, D), to be compared by cosine. `layer` is the one that
-    PAIR-X explains by default, None where the model has no convolutional map.
+    `network` maps normalised chips (N, 3, H, W) to embeddings (N, D), to be compared by cosine. `layer` is
+    the one that PAIR-X explains by default, None where the model has no convolutional map.
     """
 
     source: str
@@ -90,8 +90,9 @@ def load_model(
     """Load a model for inference.
 
     `source` is ``embedded``, a folder with config.json and weights, a weights file, or a hub id such as
-    ``conservationxlabs/miewid-msv3`` or ``timm/mobilenetv2_100.ra_in1k`` (`revision` pins it). `resize` overrides the
-    resize back end. Raises `ModelError` with the cure when it is absent, does not fit, or cannot be fetched.
+    ``conservationxlabs/miewid-msv3`` or ``timm/mobilenetv2_100.ra_in1k`` (`revision` pins it). `resize`
+    overrides the resize back end. Raises `ModelError` with the cure when it is absent, does not fit, or
+    cannot be fetched.
     """
     config_path, weights_path = _locate(str(source), revision)
     config = _read_config(config_path)

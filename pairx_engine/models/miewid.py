@@ -1,7 +1,7 @@
 """MiewID's architecture: a timm EfficientNet, generalised-mean pooling and a batch-norm neck.
 
-Attribute names are those of the published checkpoints (`backbone.*`, `backbone.global_pool.p`, `bn.*`), so that their
-state dicts load strictly.
+Attribute names are those of the published checkpoints (`backbone.*`, `backbone.global_pool.p`, `bn.*`), so
+that their state dicts load strictly.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class GeneralisedMeanPool(nn.Module):
 
 
 class MiewID(nn.Module):
-    """Chips (N, 3, H, W), normalised, to embeddings (N, D) that are not L2-normalised: compare them by cosine."""
+    """Chips (N, 3, H, W), normalised, to embeddings (N, D) that are not L2-normalised: compare them by
+    cosine."""
 
     def __init__(self, backbone: nn.Module, features: int, eps: float = 1e-6) -> None:
         super().__init__()
@@ -54,10 +55,11 @@ class MiewID(nn.Module):
 
 
 def build_miewid(config: Mapping[str, Any] | None = None) -> MiewID:
-    """Build MiewID without weights: the published backbone, or the miniature that `config["backbone"]` describes.
+    """Build MiewID without weights: the published backbone, or the miniature that `config["backbone"]`
+    describes.
 
-    A miniature names timm block strings (`arch_def`), `stem_size` and `num_features`. Raises `ModelError` when the
-    description is incomplete or timm refuses it.
+    A miniature names timm block strings (`arch_def`), `stem_size` and `num_features`. Raises `ModelError`
+    when the description is incomplete or timm refuses it.
     """
     config = config or {}
     described = config.get("backbone")

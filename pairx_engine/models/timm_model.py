@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from pairx_engine.errors import ModelError
 
 _STRIDE_TO_EXPLAIN = 16
-"""PAIR-X explains a middle layer: at stride 16 a cell is small enough to point at and deep enough to mean something."""
+"""PAIR-X explains a middle layer: at stride 16 a cell is small enough to point at and deep enough to mean
+something."""
 _NOT_FROM_CONFIG = (
     "pretrained",
     "pretrained_cfg",
@@ -84,7 +85,8 @@ def describe_timm(config: Mapping[str, Any]) -> TimmDescription:
 
 
 def section(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """An object within a config.json, empty where it is absent; raises `ModelError` for anything but an object."""
+    """An object within a config.json, empty where it is absent; raises `ModelError` for anything but an
+    object."""
     value = config.get(key, {})
     if not isinstance(value, Mapping):
         raise ModelError(f"config.json, key {key}: expected an object, found {value!r}")
@@ -92,7 +94,8 @@ def section(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 
 def known_to_timm(name: str, key: str) -> str:
-    """The name again if timm has such an architecture; raises `ModelError` naming `key` and near names otherwise.
+    """The name again if timm has such an architecture; raises `ModelError` naming `key` and near names
+    otherwise.
 
     timm would fetch names such as ``hf-hub:owner/name`` from the net; they are refused here.
     """
@@ -122,8 +125,8 @@ def build_timm(description: TimmDescription) -> PooledFeatures:
 def timm_layout(network: PooledFeatures, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Checkpoint keys as `network` names them, without the classifier's.
 
-    Swin checkpoints of timm before 0.9, MegaDescriptor's among them, hold each downsampling at the end of a stage instead
-    of the start of the next, and masks that are computed now.
+    Swin checkpoints of timm before 0.9, MegaDescriptor's among them, hold each downsampling at the end of a
+    stage instead of the start of the next, and masks that are computed now.
     """
     bare = {k.removeprefix("backbone."): v for k, v in state.items()}
     heads = classifier_keys(network)
@@ -146,7 +149,8 @@ def classifier_keys(network: PooledFeatures) -> tuple[str, ...]:
 
 
 def layer_to_explain(network: PooledFeatures, size: tuple[int, int]) -> str | None:
-    """The last stage at stride 16 by timm's feature table, seen to give a map (N, C, h, w) for chips of `size` (H, W).
+    """The last stage at stride 16 by timm's feature table, seen to give a map (N, C, h, w) for chips of
+    `size` (H, W).
 
     None where the model has no such map: transformers give tokens, some of them maps with the channels last.
     """

@@ -25,9 +25,9 @@ _STORED: tuple[Reduction, ...] = ("abs_of_sum", "signed_sum", "sum_of_abs")
 class ExplainedPhoto:
     """One photo of an explained pair.
 
-    `chip` (H, W, 3) uint8; `embedding` (D,) and `start` (D,), what was propagated from it: d cosine / d embedding, or for
-    presets that share out the cosine each element's share; `relevance` grids (h, w) of the layer by reduction (see `Preset`);
-    `pixels` (k, H, W), the pixel relevance of the first k matches.
+    `chip` (H, W, 3) uint8; `embedding` (D,) and `start` (D,), what was propagated from it: d cosine / d
+    embedding, or for presets that share out the cosine each element's share; `relevance` grids (h, w) of the
+    layer by reduction (see `Preset`); `pixels` (k, H, W), the pixel relevance of the first k matches.
     """
 
     chip: Pixels
@@ -39,7 +39,8 @@ class ExplainedPhoto:
 
 @dataclass(frozen=True)
 class PairExplanation:
-    """Why a model finds two chips alike: the finding, most relevant matches first, and what either photo holds besides."""
+    """Why a model finds two chips alike: the finding, most relevant matches first, and what either photo
+    holds besides."""
 
     preset: str
     reduction: Reduction
@@ -50,8 +51,9 @@ class PairExplanation:
     def arrays(self) -> dict[str, NDArray[Any]]:
         """All arrays by name, as an arrays file holds them; names end in 0 and 1 for the two photos.
 
-        `match_cell` (n, 2) as (column, row), `match_point` (n, 2) as (x, y) in chip pixels, `match_distance` (n,) L2,
-        `match_relevance` (n,) after the reduction, `cosine` a float32 scalar; the others as in `ExplainedPhoto`.
+        `match_cell` (n, 2) as (column, row), `match_point` (n, 2) as (x, y) in chip pixels, `match_distance`
+        (n,) L2, `match_relevance` (n,) after the reduction, `cosine` a float32 scalar; the others as in
+        `ExplainedPhoto`.
         """
         arrays: dict[str, NDArray[Any]] = {
             "cosine": np.asarray(self.cosine),
@@ -83,9 +85,9 @@ def explain_pair(
 ) -> PairExplanation:
     """Explain two chips (H, W, 3) uint8 of the model's input size at one layer (the model's own by default).
 
-    Pixel maps are made for the `n_pixel_maps` most relevant matches (fewer where there are fewer). `reduction` takes the
-    place of the preset's own. Raises `EngineError` for chips of another size, a model without a layer to explain, an
-    unknown layer, preset, precision or reduction.
+    Pixel maps are made for the `n_pixel_maps` most relevant matches (fewer where there are fewer).
+    `reduction` takes the place of the preset's own. Raises `EngineError` for chips of another size, a model
+    without a layer to explain, an unknown layer, preset, precision or reduction.
     """
     layer = layer or model.layer
     if layer is None:

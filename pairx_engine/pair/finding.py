@@ -1,4 +1,6 @@
-"""PAIR-X's finding: what one layer says of a pair of photos. The algorithm stands here once, for whoever needs it.
+"""PAIR-X's finding: what one layer says of a pair of photos.
+
+The algorithm stands here once, for whoever needs it.
 
 1. *see*: a forward pass per photo gives embedding and features (`LayerExplainer.see`);
 2. *starts*: what is propagated from the two embeddings (`pairx_engine.relevance.starts`);
@@ -6,7 +8,8 @@
 4. *matches*: mutual nearest cells of the two feature maps, and where they lie (`match`);
 5. *product*: a match's relevance, both grids at its cells; with all matches the two scores (`Finding`).
 
-`find` does 2 to 5 for one pair. Scoring and sweeping do step 3 for many pairs that share photos, and the others pair by pair.
+`find` does 2 to 5 for one pair. Scoring and sweeping do step 3 for many pairs that share photos, and the
+others pair by pair.
 """
 
 from __future__ import annotations
@@ -51,7 +54,8 @@ class Matched:
 
 @dataclass(frozen=True)
 class Side:
-    """A finding's part in one photo: relevance `grid` (h, w), and of each match `cells` (n, 2) as (column, row) and `points` (n, 2).
+    """A finding's part in one photo: relevance `grid` (h, w), and of each match `cells` (n, 2) as (column,
+    row) and `points` (n, 2).
 
     Points are (x, y) in chip pixels.
     """
@@ -63,7 +67,8 @@ class Side:
 
 @dataclass(frozen=True)
 class Finding:
-    """Matches of two photos at a layer with the relevance of either side; `distance` (n,) L2 between raw features."""
+    """Matches of two photos at a layer with the relevance of either side; `distance` (n,) L2 between raw
+    features."""
 
     layer: str
     sides: tuple[Side, Side]
@@ -97,7 +102,8 @@ class Finding:
         return match_coverage(self.sides[0].cells, self.sides[1].cells, *grids)
 
     def plausibility(self, homography: NDArray[np.float64] | None) -> Plausibility:
-        """Both scores, with a homography (3, 3) from the first chip to the second, or without; residuals in the order given."""
+        """Both scores, with a homography (3, 3) from the first chip to the second, or without; residuals in
+        the order given."""
         a, b = self.sides
         return plausibility(a.cells, b.cells, a.points, b.points, a.grid, b.grid, homography)
 
@@ -151,9 +157,9 @@ def pair_grids(
 ) -> dict[str, dict[Key, Grids]]:
     """Relevance grids of many pairs, by pair and by whatever `relevances` tells apart: layers or reductions.
 
-    `pairs` are (pair, first photo, second photo). `relevances` gets the starts (P, D) of every photo, one for each of its
-    pairs, and yields photos with their relevances (P, h, w): so a photo is recorded once for all its partners. Pairs
-    of a photo that it leaves out are left out.
+    `pairs` are (pair, first photo, second photo). `relevances` gets the starts (P, D) of every photo, one for
+    each of its pairs, and yields photos with their relevances (P, h, w): so a photo is recorded once for all
+    its partners. Pairs of a photo that it leaves out are left out.
     """
     places: dict[str, list[tuple[str, int]]] = defaultdict(list)
     starts: dict[str, list[Tensor]] = defaultdict(list)

@@ -1,7 +1,7 @@
 """Mutual nearest matches between the feature maps of two chips, where they lie, and how relevant they are.
 
-Frames: a cell is (column, row) of the layer's grid; a point is (x, y) in chip pixels, the origin at the chip's top-left
-corner.
+Frames: a cell is (column, row) of the layer's grid; a point is (x, y) in chip pixels, the origin at the
+chip's top-left corner.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ Cells = NDArray[np.int64]
 class Matches:
     """Pairs of cells that are each other's nearest.
 
-    `cell_a`, `cell_b` (n, 2) int64 as (column, row) of the two grids; `distance` (n,) float32, L2 between the raw feature
-    vectors, in the layer's units.
+    `cell_a`, `cell_b` (n, 2) int64 as (column, row) of the two grids; `distance` (n,) float32, L2 between the
+    raw feature vectors, in the layer's units.
     """
 
     cell_a: Cells
@@ -50,10 +50,10 @@ class Matches:
 def mutual_matches(features_a: Tensor, features_b: Tensor) -> Matches:
     """Cells of two maps (C, h, w) and (C, h', w') that are each other's nearest in L2, without normalisation.
 
-    A cell i of the first map and j of the second match when j is the nearest of i and i the nearest of j; among equally
-    near cells the first in row-major order counts, as in OpenCV's brute-force matcher with cross-check. Ordered by the
-    first map's cells, row-major. Runs on the maps' device, with memory bounded by blocks. Raises `EngineError` for maps
-    that do not fit or hold values that are not finite.
+    A cell i of the first map and j of the second match when j is the nearest of i and i the nearest of j;
+    among equally near cells the first in row-major order counts, as in OpenCV's brute-force matcher with
+    cross-check. Ordered by the first map's cells, row-major. Runs on the maps' device, with memory bounded by
+    blocks. Raises `EngineError` for maps that do not fit or hold values that are not finite.
     """
     if features_a.ndim != 3 or features_b.ndim != 3 or features_a.shape[0] != features_b.shape[0]:
         shapes = f"{tuple(features_a.shape)} and {tuple(features_b.shape)}"
@@ -74,7 +74,8 @@ def mutual_matches(features_a: Tensor, features_b: Tensor) -> Matches:
 
 
 def _nearest(cells_a: Tensor, cells_b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """For each row of the first its nearest of the second and the distance; for each of the second its nearest."""
+    """For each row of the first its nearest of the second and the distance; for each of the second its
+    nearest."""
     nearest_a, distance_a = [], []
     best_b = cells_b.new_full((len(cells_b),), float("inf"))
     nearest_b = torch.zeros(len(cells_b), dtype=torch.long, device=cells_b.device)

@@ -1,10 +1,12 @@
-"""One photo, one chip: the only way from a file's bytes to what the model sees, the picture shows and points refer to.
+"""One photo, one chip: the only way from a file's bytes to what the model sees, the picture shows and points
+refer to.
 
 Frames, all with x to the right and y down, the origin at the top-left *corner* of the picture:
 
 * *upright photo*: after the EXIF orientation was applied; boxes are given in its pixels.
 * *cut*: the box, after the photo was turned by `theta`; photo pixels.
-* *chip*: the cut stretched to the model's input size; every match, homography and pixel map is in chip pixels.
+* *chip*: the cut stretched to the model's input size; every match, homography and pixel map is in chip
+  pixels.
 * *view*: the same cut, aspect kept, with a given long side; local features are detected in it.
 
 Chip and view are plain stretches of one cut, so a point moves between them by two factors and nothing else.
@@ -36,13 +38,16 @@ _DECODERS = tuple(form for form in FORMATS if form != "MPO")
 """An MPO is opened as the JPEG that it begins as."""
 MAX_PIXELS = 178_956_970
 JPEG_PIXELS_PER_BYTE = 512
-"""A JPEG spends at least one bit on each block of 8 x 8 pixels, however plain the photo; whole white ones were seen to have 256
-pixels a byte. A file that ends sooner decodes all the same, grey where nothing was said, and at the size that it claims."""
+"""A JPEG spends at least one bit on each block of 8 x 8 pixels, however plain the photo; whole white ones
+were seen to have 256
+pixels a byte. A file that ends sooner decodes all the same, grey where nothing was said, and at the size that
+it claims."""
 _BAND = 256
 PLAIN_CROP_BELOW = 0.1
 """|theta| in radians under which MiewID's training crops without turning; the same rule is applied here."""
 MIN_VISIBLE = 0.5
-"""Share of a box that must lie inside the photo; detectors overshoot by a few pixels, wrong boxes by much more."""
+"""Share of a box that must lie inside the photo; detectors overshoot by a few pixels, wrong boxes by much
+more."""
 MIN_SIDE = 4
 MAX_CHIP_SIDE = 4096
 """No model looks at more; what a config asks for is multiplied by the size of a batch."""
@@ -54,10 +59,12 @@ DECODER = f"pillow-{Image.__version__.split('.')[0]}"
 
 @dataclass(frozen=True)
 class ChipSpec:
-    """How a model wants its input: `size` (H, W) in pixels, RGB `mean` and `std` in [0, 1], and the resize back end.
+    """How a model wants its input: `size` (H, W) in pixels, RGB `mean` and `std` in [0, 1], and the resize
+    back end.
 
-    `pil` is bilinear with antialias (the published models' cards); `opencv` is bilinear without (albumentations). The two
-    turn an embedding by about three degrees, hence the choice is part of every fingerprint.
+    `pil` is bilinear with antialias (the published models' cards); `opencv` is bilinear without
+    (albumentations). The two turn an embedding by about three degrees, hence the choice is part of every
+    fingerprint.
     """
 
     size: tuple[int, int]
@@ -81,15 +88,15 @@ class ChipSpec:
 def decode_photo(data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
     """Decode a file's bytes into the upright photo, (H, W, 3) RGB uint8.
 
-    The picture's size is checked from the header before anything is decoded, and memory is bounded by it: twice the pixels at
-    four bytes while a picture is turned upright. Raises `PhotoError` with codes empty_file, not_an_image, wrong_type,
-    too_many_pixels, truncated or unreadable_file.
+    The picture's size is checked from the header before anything is decoded, and memory is bounded by it:
+    twice the pixels at four bytes while a picture is turned upright. Raises `PhotoError` with codes
+    empty_file, not_an_image, wrong_type, too_many_pixels, truncated or unreadable_file.
     """
     if not data:
         raise PhotoError("empty_file", "the file has no bytes")
     with warnings.catch_warnings():
-        # Our own limit replaces Pillow's, which would raise or merely warn depending on the size; and what else Pillow
-        # warns of, damaged metadata mostly, either does no harm or ends in an error.
+        # Our own limit replaces Pillow's, which would raise or merely warn depending on the size; and what
+        # else Pillow warns of, damaged metadata mostly, either does no harm or ends in an error.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         warnings.simplefilter("ignore", UserWarning)
         image = _open(data)
@@ -204,10 +211,10 @@ def _band_as_rgb(image: Image.Image) -> Pixels:
 def cut_photo(photo: Pixels, box: Box | None = None, theta: float = 0.0) -> Pixels:
     """Cut the box out of an upright photo, (h, w, 3).
 
-    `box` is (x, y, w, h) in photo pixels, None for the whole photo. `theta` (radians) turns the photo counter-clockwise
-    about the box centre first. Parts outside the photo are clipped when the cut is straight and white when it is turned.
-    The cut is a picture of its own: it does not keep the photo in memory. Raises `PhotoError` with codes box_empty,
-    box_outside or too_small.
+    `box` is (x, y, w, h) in photo pixels, None for the whole photo. `theta` (radians) turns the photo
+    counter-clockwise about the box centre first. Parts outside the photo are clipped when the cut is straight
+    and white when it is turned. The cut is a picture of its own: it does not keep the photo in memory. Raises
+    `PhotoError` with codes box_empty, box_outside or too_small.
     """
     height, width = photo.shape[:2]
     x, y, w, h = (0.0, 0.0, float(width), float(height)) if box is None else (float(v) for v in box)
@@ -311,7 +318,8 @@ def chip_of(cut: Pixels, spec: ChipSpec) -> Pixels:
 
 
 def view_of(cut: Pixels, long_side: int) -> Pixels:
-    """The cut with its aspect kept and its long side `long_side` pixels, (h, w, 3) uint8; small cuts are enlarged."""
+    """The cut with its aspect kept and its long side `long_side` pixels, (h, w, 3) uint8; small cuts are
+    enlarged."""
     height, width = cut.shape[:2]
     factor = long_side / max(height, width)
     size = (max(MIN_SIDE, round(height * factor)), max(MIN_SIDE, round(width * factor)))

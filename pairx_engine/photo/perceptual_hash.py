@@ -1,6 +1,7 @@
 """A 64-bit difference hash: near-identical pictures differ in few bits, whatever their size or JPEG quality.
 
-A turned or mirrored copy hashes to something else; it is found by the hashes of a picture's eight orientations.
+A turned or mirrored copy hashes to something else; it is found by the hashes of a picture's eight
+orientations.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from pairx_engine.photo.chips import Pixels, resize, view_of
 ORIENTATIONS = 8
 """Four quarter turns, and the same of the mirror image."""
 _SIDE = 256
-"""Long side (pixels) of the picture that is turned: a hash looks at 9 x 8 cells, and photos have millions of pixels."""
+"""Long side (pixels) of the picture that is turned: a hash looks at 9 x 8 cells, and photos have millions of
+pixels."""
 
 
 def difference_hash(cut: Pixels) -> int:
-    """Hash a cut (h, w, 3): the signs of horizontal grey differences on a 9 x 8 grid, as one unsigned 64-bit number."""
+    """Hash a cut (h, w, 3): the signs of horizontal grey differences on a 9 x 8 grid, as one unsigned 64-bit
+    number."""
     # In whole numbers: equal greys must compare as equal on every machine, or flat coats hash to noise.
     small = resize(cut, (8, 9), "pil").astype(np.int64) @ np.array([299, 587, 114])
     bits = small[:, 1:] > small[:, :-1]
@@ -27,9 +30,11 @@ def difference_hash(cut: Pixels) -> int:
 
 
 def oriented(picture: Pixels, orientation: int) -> Pixels:
-    """The picture (h, w, 3) in one of its orientations: 0 as it is, 1 to 3 turned counter-clockwise by so many quarters.
+    """The picture (h, w, 3) in one of its orientations: 0 as it is, 1 to 3 turned counter-clockwise by so
+    many quarters.
 
-    4 to 7 are mirrored (left and right change places) and then turned likewise. Raises `ValueError` for another number.
+    4 to 7 are mirrored (left and right change places) and then turned likewise. Raises `ValueError` for
+    another number.
     """
     if not 0 <= orientation < ORIENTATIONS:
         raise ValueError(f"an orientation is one of 0 to {ORIENTATIONS - 1}, not {orientation}")
@@ -39,7 +44,8 @@ def oriented(picture: Pixels, orientation: int) -> Pixels:
 def orientation_hashes(cut: Pixels) -> tuple[int, ...]:
     """The difference hashes of a cut's eight orientations, that of the cut as it is first.
 
-    The others are hashes of the turned cut after it was brought to a long side of 256 pixels, if it was longer.
+    The others are hashes of the turned cut after it was brought to a long side of 256 pixels, if it was
+    longer.
     """
     small = view_of(cut, _SIDE) if max(cut.shape[:2]) > _SIDE else cut
     return (difference_hash(cut), *(difference_hash(oriented(small, o)) for o in range(1, ORIENTATIONS)))
@@ -48,7 +54,8 @@ def orientation_hashes(cut: Pixels) -> tuple[int, ...]:
 def orientations_or_upright(
     upright: NDArray[np.uint64], hashes: Sequence[Sequence[int] | None]
 ) -> NDArray[np.uint64]:
-    """Orientation hashes (N, 8) of photos whose upright ones are (N,); where they are None, the upright one eight times."""
+    """Orientation hashes (N, 8) of photos whose upright ones are (N,); where they are None, the upright one
+    eight times."""
     found = np.repeat(upright[:, None], ORIENTATIONS, axis=1)
     for row, known in enumerate(hashes):
         if known is not None:
@@ -62,10 +69,11 @@ def hash_distances(first: NDArray[np.uint64], second: NDArray[np.uint64]) -> NDA
 
 
 def least_distances(first: NDArray[np.uint64], second: NDArray[np.uint64]) -> NDArray[np.uint8]:
-    """Differing bits of pictures in the orientation that suits best, of two arrays (..., 8) of orientation hashes.
+    """Differing bits of pictures in the orientation that suits best, of two arrays (..., 8) of orientation
+    hashes.
 
-    One picture as it is against the other in all orientations, and the other way round: the order does not matter. An
-    orientation without any contrast (hash 0) is like every other such and does not count.
+    One picture as it is against the other in all orientations, and the other way round: the order does not
+    matter. An orientation without any contrast (hash 0) is like every other such and does not count.
     """
     both = [hash_distances(a[..., :1], b) for a, b in ((first, second), (second, first))]
     for distances, turned in zip(both, (second, first), strict=True):

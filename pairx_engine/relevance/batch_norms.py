@@ -1,4 +1,5 @@
-"""Batch norms folded into the layer before them: which they follow, and the weight and bias of the two as one."""
+"""Batch norms folded into the layer before them: which they follow, and the weight and bias of the two as
+one."""
 
 from __future__ import annotations
 
@@ -31,8 +32,8 @@ def batch_norm_scale(batch_norm: Any) -> Tensor:
 def following_batch_norms(network: nn.Module) -> dict[nn.Module, nn.Module]:
     """Linear or convolution leaves to the batch-norm leaf that comes next in the module tree.
 
-    Leaves only, as in zennit: a `BatchNormAct2d` has children and is therefore not one. Batch norms without running
-    statistics cannot be folded and are left out.
+    Leaves only, as in zennit: a `BatchNormAct2d` has children and is therefore not one. Batch norms without
+    running statistics cannot be folded and are left out.
     """
     pairs: dict[nn.Module, nn.Module] = {}
     previous: nn.Module | None = None

@@ -1,7 +1,9 @@
-"""Photos recorded together, and the starts of each: how what is kept per photo meets what is pulled per start.
+"""Photos recorded together, and the starts of each: how what is kept per photo meets what is pulled per
+start.
 
-N photos run forward as one batch, so whatever a recording keeps has N items. Relevance has S = N P items, the P starts of the
-first photo first. With one photo its terms serve every start; with one start a photo the two simply meet.
+N photos run forward as one batch, so whatever a recording keeps has N items. Relevance has S = N P items, the
+P starts of the first photo first. With one photo its terms serve every start; with one start a photo the two
+simply meet.
 """
 
 from __future__ import annotations

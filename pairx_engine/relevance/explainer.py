@@ -1,11 +1,12 @@
 """Relevance at inner layers and in pixels, from one explainer per network.
 
-All grids are (h, w) of the layer's feature map; cells are (column, row), both counted from 0 at the top left. Chips are
-normalised network inputs (3, H, W) on the network's device. A layer's output must be a map (N, C, h, w).
+All grids are (h, w) of the layer's feature map; cells are (column, row), both counted from 0 at the top left.
+Chips are normalised network inputs (3, H, W) on the network's device. A layer's output must be a map (N, C,
+h, w).
 
-For a given chip the rules are linear in the start relevance. So a chip runs forward once, its ratio terms are kept, and
-any number of starts is pulled through them: one per partner above the layer, one per match below it. Chips may run forward
-together (`Tuning.photos`): each then has its own terms, and its own starts.
+For a given chip the rules are linear in the start relevance. So a chip runs forward once, its ratio terms are
+kept, and any number of starts is pulled through them: one per partner above the layer, one per match below
+it. Chips may run forward together (`Tuning.photos`): each then has its own terms, and its own starts.
 """
 
 from __future__ import annotations
@@ -58,12 +59,12 @@ class _Reading:
 class LayerExplainer:
     """Relevances and pixel maps of one network at some of its layers.
 
-    `layers` are dotted module paths; `preset` names an entry of `PRESETS`, `precision` one of `PRECISIONS`, `reduction` one
-    of `REDUCTIONS` to take the place of the preset's own. The fast path never touches the network and serves any number of
-    threads at once; a network that it cannot read takes the general path, where threads take turns, and `notice` says why.
-    Both leave the network as they found it. `path` insists on one of them. `tuning` is what suits the network's device unless
-    given. Raises `EngineError` for unknown names, and where preset, precision or path ask for what the network's path does
-    not offer.
+    `layers` are dotted module paths; `preset` names an entry of `PRESETS`, `precision` one of `PRECISIONS`,
+    `reduction` one of `REDUCTIONS` to take the place of the preset's own. The fast path never touches the
+    network and serves any number of threads at once; a network that it cannot read takes the general path,
+    where threads take turns, and `notice` says why. Both leave the network as they found it. `path` insists
+    on one of them. `tuning` is what suits the network's device unless given. Raises `EngineError` for unknown
+    names, and where preset, precision or path ask for what the network's path does not offer.
     """
 
     def __init__(
@@ -104,7 +105,7 @@ class LayerExplainer:
         return self._reading.notice
 
     def suited_to(self, task: Task) -> LayerExplainer:
-        """This explainer with the groups that suit a task, unless its tuning was given; what was read of the network is shared."""
+        """The same explainer with the groups that suit a task, unless its tuning was given."""
         twin = copy.copy(self)
         twin.tuning = self._given or tuning_for(_device_of(self.network), self.precision.name, task)
         return twin
@@ -112,15 +113,16 @@ class LayerExplainer:
     def see(self, chip: Tensor, keep: bool = False) -> Seen:
         """Embedding and features of a chip (3, H, W), by one forward pass.
 
-        With `keep` the pass is recorded as a whole, for relevances and pixel maps to come; that holds hundreds of
-        megabytes for a large model. Without, they run again the part that they need.
+        With `keep` the pass is recorded as a whole, for relevances and pixel maps to come; that holds
+        hundreds of megabytes for a large model. Without, they run again the part that they need.
         """
         return self._see([chip], 1, keep)[0]
 
     def see_all(self, chips: Sequence[Tensor], keep: bool = False) -> list[Seen]:
         """As `see`, of several chips of one size, as many in a forward pass as the tuning says.
 
-        The last pass is filled up: kernels are chosen by shape, and a photo's numbers must not depend on its company.
+        The last pass is filled up: kernels are chosen by shape, and a photo's numbers must not depend on its
+        company.
         """
         return [
             one
@@ -131,7 +133,8 @@ class LayerExplainer:
     def relevance(self, seen: Seen, starts: Tensor) -> dict[str, Tensor]:
         """Relevance of a seen chip for each start relevance of its embedding (P, D): per layer (P, h, w).
 
-        Only the part above the lowest layer runs again, once for all starts. Reduced over channels as `preset.reduction` says.
+        Only the part above the lowest layer runs again, once for all starts. Reduced over channels as
+        `preset.reduction` says.
         """
         how = self.preset.reduction
         return self.relevance_by_reduction(seen, starts, [how])[how]
@@ -162,11 +165,11 @@ class LayerExplainer:
         return self._above(seen, starts, lambda channels: channels, self.tuning.photos)
 
     def pixel_maps(self, given: Tensor | Seen, layer: str, cells: ArrayLike | Tensor) -> Tensor:
-        """Pixel relevance of single cells of a chip (3, H, W), seen or not: `cells` (k, 2) as (column, row), to (k, H, W).
+        """Pixel maps (k, H, W) of single cells (k, 2), as (column, row), of a chip (3, H, W), seen or not.
 
-        The start is the layer's features with all but one cell set to zero, propagated to the input; the map is
-        |sum over RGB|. On the fast path one forward, stopped at the layer, serves all cells. Raises `EngineError` for cells
-        outside the grid or an unknown layer.
+        The start is the layer's features with all but one cell set to zero, propagated to the input; the map
+        is |sum over RGB|. On the fast path one forward, stopped at the layer, serves all cells. Raises
+        `EngineError` for cells outside the grid or an unknown layer.
         """
         return self._below([given], layer, [cells], 1)[0]
 
@@ -242,7 +245,7 @@ class LayerExplainer:
         take: Callable[[dict[str, Tensor]], dict[Key, Tensor]],
         photos: int,
     ) -> list[dict[Key, Tensor]]:
-        """What `take` makes of the channels' relevance (P, C, h, w) by layer, for each chip and all of its starts.
+        """What `take` makes of the channels' relevance (P, C, h, w) by layer, for each chip and its starts.
 
         `photos` chips at a time; a chip alone is a group of its own kind.
         """
@@ -316,7 +319,7 @@ class LayerExplainer:
         return [found[i, : len(some)] for i, some in enumerate(cells)]
 
     def _recorded_above(self, seen: Sequence[Seen], size: int) -> tuple[PullAbove, int]:
-        """The pull above the layers of chips seen before, and of how many chips: `size`, or those of their own pass."""
+        """The pull above the layers of chips seen before, and its size: `size`, or that of their own pass."""
         kept = pass_of(seen)
         if kept is not None:
             return kept.pulls.above, kept.photos
@@ -328,7 +331,7 @@ class LayerExplainer:
     def _recorded_below(
         self, given: Sequence[Tensor | Seen], size: int, layer: str
     ) -> tuple[Tensor, PullBelow]:
-        """The features of chips (N, C, h, w), filled up to `size` unless all are of one pass; the pull below the layer."""
+        """Features of chips (N, C, h, w), filled up to `size` unless of one pass; the pull below the layer."""
         kept = pass_of(given)
         if kept is not None:
             return kept.features[layer], kept.pulls.below
@@ -338,7 +341,7 @@ class LayerExplainer:
         return features, pull
 
     def _starts_at_once(self, seen: Seen) -> tuple[int, bool]:
-        """Starts of a chip pulled together through the part above the layers, and whether groups are filled up."""
+        """Starts of a chip that are pulled together above the layers, and whether groups are filled up."""
         tuning = self.tuning
         cells = max(features.shape[-2] * features.shape[-1] for features in seen.features.values())
         at_once = tuning.starts if tuning.cells is None else max(1, min(tuning.starts, tuning.cells // cells))

@@ -44,7 +44,10 @@ class PullBelow(Protocol):
 
 @dataclass(frozen=True)
 class Pulls:
-    """Both halves of one recorded forward pass. Holds the terms of every step: hundreds of megabytes for a large model."""
+    """Both halves of one recorded forward pass.
+
+    Holds the terms of every step: hundreds of megabytes for a large model.
+    """
 
     above: PullAbove
     below: PullBelow
@@ -53,9 +56,10 @@ class Pulls:
 class FastPath:
     """Forward passes and relevances of one network at some layers, without touching the network.
 
-    `forward` and `pull` say how maps lie in memory on the way up and down (None: as the forward pass leaves them).
-    Raises `Untraceable` for a network, or a layer, that cannot be read into known steps, and `EngineError` where the
-    preset has no rule for a step. What is changed in the network afterwards is noticed by `stale`.
+    `forward` and `pull` say how maps lie in memory on the way up and down (None: as the forward pass leaves
+    them). Raises `Untraceable` for a network, or a layer, that cannot be read into known steps, and
+    `EngineError` where the preset has no rule for a step. What is changed in the network afterwards is
+    noticed by `stale`.
     """
 
     def __init__(
@@ -94,7 +98,8 @@ class FastPath:
         return values[self.trace.result], {name: values[value] for name, value in self.layers.items()}
 
     def record(self, chip: Tensor, answers: Answers | None = None) -> tuple[Tensor, dict[str, Tensor], Pulls]:
-        """As `forward`, keeping the terms of every step: relevance can be pulled to the layers and from them to the pixels.
+        """As `forward`, keeping the terms of every step: relevance can be pulled to the layers and from them
+        to the pixels.
 
         `answers` says what to assume where numbers are not to be waited for.
         """
@@ -154,7 +159,8 @@ class FastPath:
         return values[0]
 
     def _lowest(self) -> tuple[str, ...] | None:
-        """The layers that the part above can start from; None if something passes around them, from the chip on."""
+        """The layers that the part above can start from; None if something passes around them, from the chip
+        on."""
         values = self.layers
         lowest = tuple(
             name

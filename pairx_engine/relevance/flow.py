@@ -34,8 +34,8 @@ class Recorded:
 class Flow:
     """The relevances that are on their way, by value, all from one start or group of starts.
 
-    A map's span is what relevance can have reached of it, the cells beyond its edges included; its window, `fitted` to the
-    span, is what tensors fill. Wanted maps are taken whole.
+    A map's span is what relevance can have reached of it, the cells beyond its edges included; its window,
+    `fitted` to the span, is what tensors fill. Wanted maps are taken whole.
     """
 
     extents: Mapping[int, Window]
@@ -60,7 +60,8 @@ class Flow:
         return to_window(relevance, filled, self.window(value))
 
     def drop_light_edges(self, item: Recorded, negligible: float) -> None:
-        """Cut from the map that a step gives the edges with a negligible share, if all relevance is in that map."""
+        """Cut from the map that a step gives the edges with a negligible share, if all relevance is in that
+        map."""
         value = item.step.index
         held = self.window(value)
         if (

@@ -1,7 +1,8 @@
 """Ratios moved into the activations above them, so that every start is spared a pass over the map.
 
-Between two convolutions with nothing but passing steps in between, relevance is multiplied by the upper one's activations
-and then by the lower one's ratio. Both are known before any start is: R_in q = (A q) * W^T s. The ratio itself is dropped.
+Between two convolutions with nothing but passing steps in between, relevance is multiplied by the upper one's
+activations and then by the lower one's ratio. Both are known before any start is: R_in q = (A q) * W^T s. The
+ratio itself is dropped.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from pairx_engine.relevance.rules.convolution import ConvRecording
 def folded(
     recordings: Mapping[int, Recording], inputs: Mapping[int, tuple[int, ...]], fixed: Collection[int]
 ) -> dict[int, Recording]:
-    """Recordings by the value that they give, with ratios folded where a value has one reader and is not in `fixed`.
+    """Recordings by the value that they give, with ratios folded where a value has one reader and is not in
+    `fixed`.
 
-    `inputs` are the values that each recording pulls to. `fixed` are the values where relevance is handed in or out.
+    `inputs` are the values that each recording pulls to. `fixed` are the values where relevance is handed in
+    or out.
     """
     readers: dict[int, list[int]] = {}
     for index, values in inputs.items():

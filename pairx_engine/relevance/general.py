@@ -1,7 +1,8 @@
 """The general path: zennit's hooks on the network itself, for networks that the fast path cannot read.
 
-It re-runs every layer's modified forward in each backward pass, so it is several times slower, and threads take turns. It
-serves the presets by the rules `published` alone: those that zennit has (`pairx_engine.relevance.presets.GENERAL`).
+It re-runs every layer's modified forward in each backward pass, so it is several times slower, and threads
+take turns. It serves the presets by the rules `published` alone: those that zennit has
+(`pairx_engine.relevance.presets.GENERAL`).
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Recorded passes and pulls as CUDA graphs: a thousand launches become one replay.
 
-A graph is captured once per shape and replayed on other numbers in the same memory. So the terms of a pass are those of the
-latest replay: a pull that comes after another pass has run has its own pass replayed first. A graph cannot stop to look at
-numbers: where the rules ask, it holds what is right whatever the answer, or else what is right if it is no, and where that
-turns out to be wrong, the pass is recorded plainly.
+A graph is captured once per shape and replayed on other numbers in the same memory. So the terms of a pass
+are those of the latest replay: a pull that comes after another pass has run has its own pass replayed first.
+A graph cannot stop to look at numbers: where the rules ask, it holds what is right whatever the answer, or
+else what is right if it is no, and where that turns out to be wrong, the pass is recorded plainly.
 
 Off by default (`Tuning.graphs`): no GPU has shown yet that it is faster.
 """
@@ -97,7 +97,10 @@ class _Recorded(Generic[T]):
 
 
 class GraphedPath:
-    """A fast path whose passes are replayed, with the same interface. `capture` makes a graph of work on tensors."""
+    """A fast path whose passes are replayed, with the same interface.
+
+    `capture` makes a graph of work on tensors.
+    """
 
     def __init__(self, path: FastPath, capture: Capture[Any] = CudaGraph) -> None:
         self.path = path

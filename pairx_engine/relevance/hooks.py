@@ -1,6 +1,8 @@
-"""Layer-wise relevance propagation as PAIR-X uses it, by hooks: zennit's EpsilonPlus rules with two additions.
+"""Layer-wise relevance propagation as PAIR-X uses it, by hooks: zennit's EpsilonPlus rules with two
+additions.
 
-The general path of the engine, and what its fast path is held against. The rules are those called `published`.
+The general path of the engine, and what its fast path is held against. The rules are those called
+`published`.
 
 With A the input of a layer, z its output and R the relevance of the output, the rules are
 
@@ -8,9 +10,11 @@ With A the input of a layer, z its output and R the relevance of the output, the
 * linear layers, Epsilon: R_in = A * W^T (R / (z + 1e-6 sign z)); average pooling modules likewise;
 * activations and batch norms (timm's `BatchNormAct2d` as a whole), Pass: R_in = R;
 * squeeze-and-excitation, signal only: R_in = R for the signal, nothing for the gate;
-* a plain batch norm that follows a convolution or linear layer in the module tree is folded into that layer's weights
-  for its rule (zennit's `SequentialMergeBatchNorm`); timm's `BatchNormAct2d` is not, as in the published code;
-* everything else, residual sums included, is differentiated plainly, so a sum copies its relevance to both branches.
+* a plain batch norm that follows a convolution or linear layer in the module tree is folded into that layer's
+  weights for its rule (zennit's `SequentialMergeBatchNorm`); timm's `BatchNormAct2d` is not, as in the
+  published code;
+* everything else, residual sums included, is differentiated plainly, so a sum copies its relevance to both
+  branches.
 
 Values of the forward pass are the network's own, bit for bit: the rules act on the backward pass alone.
 """
@@ -106,11 +110,12 @@ def _composite(network: nn.Module) -> Composite:
 
 @contextmanager
 def lrp_rules(network: nn.Module) -> Iterator[None]:
-    """Within the context, gradients of the network's output are LRP relevances (rules in the module's docstring).
+    """Within the context, gradients of the network's output are LRP relevances (rules in the module's
+    docstring).
 
-    Implies `exclusive`. Re-entrant: an inner context finds the rules in place and costs next to nothing, so holding one
-    open over many calls saves their registration. The network is left as it was found, also after an exception: no
-    hooks, the same parameters, `requires_grad` and training flags.
+    Implies `exclusive`. Re-entrant: an inner context finds the rules in place and costs next to nothing, so
+    holding one open over many calls saves their registration. The network is left as it was found, also after
+    an exception: no hooks, the same parameters, `requires_grad` and training flags.
     """
     state = state_of(network)
     with exclusive(network):
@@ -128,6 +133,7 @@ def lrp_rules(network: nn.Module) -> Iterator[None]:
 
 
 def _forget_tensors(composite: Composite) -> None:
-    # Hooks keep each layer's input, and a handle per layer and forward; while rules stay open both would pile up.
+    # Hooks keep each layer's input, and a handle per layer and forward; while rules stay open both would pile
+    # up.
     for hook in list(composite.hook_refs):
         hook.remove()

@@ -1,8 +1,8 @@
 """How maps lie in memory: torch picks the kernels of a whole chain of steps by the layout of the first map.
 
-Channels last means that a cell's channels are neighbours. A map of one cell, or of one item, leaves its strides partly open,
-and torch takes it for contiguous when they are not exactly those of channels last; the wrong layout then spreads to
-every map after it, and each product reorders its operands.
+Channels last means that a cell's channels are neighbours. A map of one cell, or of one item, leaves its
+strides partly open, and torch takes it for contiguous when they are not exactly those of channels last; the
+wrong layout then spreads to every map after it, and each product reorders its operands.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ def is_channels_last(maps: Tensor) -> bool:
 
 
 def channels_last(maps: Tensor) -> Tensor:
-    """The maps (N, C, H, W) with exactly the strides of channels last; copied only where their order in memory differs."""
+    """The maps (N, C, H, W) with exactly the strides of channels last; copied only where their order in
+    memory differs."""
     _, channels, height, width = maps.shape
     strides = (height * width * channels, 1, width * channels, channels)
     if maps.stride() == strides:

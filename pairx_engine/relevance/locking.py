@@ -32,9 +32,11 @@ def state_of(network: nn.Module) -> State:
 
 @contextmanager
 def exclusive(network: nn.Module) -> Iterator[None]:
-    """Hold the network for this thread, in evaluation mode and with frozen parameters; restore both afterwards.
+    """Hold the network for this thread, in evaluation mode and with frozen parameters; restore both
+    afterwards.
 
-    Re-entrant within a thread; other threads wait. Networks that share modules under different roots are not covered.
+    Re-entrant within a thread; other threads wait. Networks that share modules under different roots are not
+    covered.
     """
     state = state_of(network)
     with state.lock:

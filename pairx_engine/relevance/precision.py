@@ -17,14 +17,14 @@ from pairx_engine.errors import EngineError
 class Precision:
     """How ratio terms are kept and relevances pulled.
 
-    `operands` is the format of the operands of convolutions and matrix products, `relevance` that of everything between
-    them; None means the network's own. `rescale` divides each start by its largest value before a product and multiplies
-    it back afterwards, since relevances span more than the format's range. `tf32` lets NVIDIA GPUs round operands to ten
-    bits of mantissa; elsewhere it changes nothing.
+    `operands` is the format of the operands of convolutions and matrix products, `relevance` that of
+    everything between them; None means the network's own. `rescale` divides each start by its largest value
+    before a product and multiplies it back afterwards, since relevances span more than the format's range.
+    `tf32` lets NVIDIA GPUs round operands to ten bits of mantissa; elsewhere it changes nothing.
 
-    `negligible` is the share of a single cell's relevance, by magnitude, that may be left out on the way to the pixels where
-    it has spread thinnest, at the edges of its receptive field; in the short formats one step of the format at 1. Looked
-    for where branches meet, on a CPU, and for one cell at a time.
+    `negligible` is the share of a single cell's relevance, by magnitude, that may be left out on the way to
+    the pixels where it has spread thinnest, at the edges of its receptive field; in the short formats one
+    step of the format at 1. Looked for where branches meet, on a CPU, and for one cell at a time.
     """
 
     name: str
@@ -58,10 +58,11 @@ _SWITCHES = threading.RLock()
 
 @contextmanager
 def tensor_cores(precision: Precision) -> Iterator[None]:
-    """Allow TF32 within the context, or forbid it, as the precision says; torch's process-wide switches are put back.
+    """Allow TF32 within the context, or forbid it, as the precision says; torch's process-wide switches are
+    put back.
 
-    torch allows it for convolutions by default, and lets sums of 16-bit products be rounded to 16 bits on the way: here they
-    are not, in any precision. Without a GPU nothing is touched.
+    torch allows it for convolutions by default, and lets sums of 16-bit products be rounded to 16 bits on the
+    way: here they are not, in any precision. Without a GPU nothing is touched.
     """
     if not torch.cuda.is_available():
         yield

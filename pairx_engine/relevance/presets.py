@@ -1,4 +1,6 @@
-"""Presets: the named ways to compute relevances. A new one is an entry here, or registered from anywhere.
+"""Presets: the named ways to compute relevances.
+
+A new one is an entry here, or registered from anywhere.
 
 Settings, the command line, sweeps and errors offer what `PRESETS` holds.
 """
@@ -18,17 +20,19 @@ Reduction = Literal["abs_of_sum", "signed_sum", "sum_of_abs", "positive_sum"]
 REDUCTIONS: tuple[Reduction, ...] = get_args(Reduction)
 
 GENERAL = "published"
-"""The rules that zennit's hooks have too: presets by them explain every network, all others those that the fast path can read."""
+"""The rules that zennit's hooks have too: presets by them explain every network, all others those that the
+fast path can read."""
 
 
 @dataclass(frozen=True)
 class Preset:
     """A named way to compute relevances; the name is stored with every result.
 
-    `reduction` turns the signed relevance of each channel at the layer into one number per cell: `abs_of_sum` is
-    |sum_c r_c|, `signed_sum` is sum_c r_c (Eq. 1 of the paper), `sum_of_abs` is sum_c |r_c|, `positive_sum` is
-    max(sum_c r_c, 0), the relevance that speaks for the similarity. `start` names what is propagated from the embedding
-    (`pairx_engine.relevance.starts.STARTS`), `rules` the rules that it is propagated by (`pairx_engine.relevance.rules.rule_sets.RULE_SETS`).
+    `reduction` turns the signed relevance of each channel at the layer into one number per cell: `abs_of_sum`
+    is |sum_c r_c|, `signed_sum` is sum_c r_c (Eq. 1 of the paper), `sum_of_abs` is sum_c |r_c|,
+    `positive_sum` is max(sum_c r_c, 0), the relevance that speaks for the similarity. `start` names what is
+    propagated from the embedding (`pairx_engine.relevance.starts.STARTS`), `rules` the rules that it is
+    propagated by (`pairx_engine.relevance.rules.rule_sets.RULE_SETS`).
     """
 
     name: str

@@ -30,8 +30,8 @@ _KEEPS_SIGN = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, *IDENTITIES)
 class Reading:
     """A traced network as rules see it.
 
-    `ruled` are the module types with a rule other than their gradient. `layout` says how maps lie in memory on the way down
-    (None: as the forward pass leaves them).
+    `ruled` are the module types with a rule other than their gradient. `layout` says how maps lie in memory
+    on the way down (None: as the forward pass leaves them).
     """
 
     def __init__(
@@ -151,7 +151,8 @@ class Place:
 
     @property
     def holds_ruled(self) -> bool:
-        """Whether something inside its module has a rule of its own, so that the whole may not be differentiated plainly."""
+        """Whether something inside its module has a rule of its own, so that the whole may not be
+        differentiated plainly."""
         module = self.step.module
         return module is not None and any(isinstance(inner, self.reading.ruled) for inner in module.modules())
 

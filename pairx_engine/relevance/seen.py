@@ -19,7 +19,8 @@ Cell = tuple[int, int]
 
 @dataclass(frozen=True)
 class Kept:
-    """A recorded forward pass: its pulls, the features (N, C, h, w) by layer, and how many of its N chips are no filling."""
+    """A recorded forward pass: its pulls, the features (N, C, h, w) by layer, and how many of its N chips are
+    no filling."""
 
     pulls: Pulls
     features: Mapping[str, Tensor]

@@ -19,10 +19,11 @@ def cosine(embedding_a: Tensor, embedding_b: Tensor) -> float:
 
 
 def cosine_start(embeddings_a: Tensor, embeddings_b: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradients of the cosine with respect to both embeddings, (..., D) each: PAIR-X's start of the propagation.
+    """Gradients of the cosine with respect to both embeddings, (..., D) each: PAIR-X's start of the
+    propagation.
 
-    d cos / d e0 = (e1 / |e1| - cos * e0 / |e0|) / |e0|, and the same with 0 and 1 exchanged. Computed in double
-    precision, returned in the inputs' type. Norms below 1e-8 count as 1e-8.
+    d cos / d e0 = (e1 / |e1| - cos * e0 / |e0|) / |e0|, and the same with 0 and 1 exchanged. Computed in
+    double precision, returned in the inputs' type. Norms below 1e-8 count as 1e-8.
     """
     (unit_a, norm_a), (unit_b, norm_b) = _unit(embeddings_a), _unit(embeddings_b)
     angle = (unit_a * unit_b).sum(dim=-1, keepdim=True)
@@ -31,7 +32,9 @@ def cosine_start(embeddings_a: Tensor, embeddings_b: Tensor) -> tuple[Tensor, Te
 
 
 def cosine_shares(embeddings_a: Tensor, embeddings_b: Tensor) -> tuple[Tensor, Tensor]:
-    """Each element's share of the cosine, e0 * e1 / (|e0| |e1|), (..., D); the same for both. They sum to the cosine.
+    """Each element's share of the cosine, e0 * e1 / (|e0| |e1|), (..., D); the same for both.
+
+    They sum to the cosine.
 
     Computed in double precision, returned in the inputs' type. Norms below 1e-8 count as 1e-8.
     """

@@ -1,4 +1,5 @@
-"""The forward pass of one chip or several with the terms of every rule on the way, and relevance pulled through it."""
+"""The forward pass of one chip or several with the terms of every rule on the way, and relevance pulled
+through it."""
 
 from __future__ import annotations
 
@@ -50,10 +51,11 @@ class Tape:
         wanted: Collection[int],
         ledger: Ledger | None = None,
     ) -> dict[int, Tensor]:
-        """Relevance (P, ...) of the values `wanted`, whole, from that of the value `source` in the window `held`.
+        """Relevance (P, ...) of the values `wanted`, whole, from that of the value `source` in the window
+        `held`.
 
-        With a `ledger`, what each step keeps for itself (P,) is written there under the step's name. What a short format
-        leaves out at the edges of a receptive field (`Precision.negligible`) is in neither.
+        With a `ledger`, what each step keeps for itself (P,) is written there under the step's name. What a
+        short format leaves out at the edges of a receptive field (`Precision.negligible`) is in neither.
         """
         path = self._path(source, frozenset(wanted))
         flow = Flow(self.extents, frozenset(wanted))
@@ -78,16 +80,19 @@ class Tape:
     def _negligible(
         self, path: Sequence[_Passed], relevance: Tensor, held: Window | None, extent: Window | None
     ) -> float:
-        """Share of the relevance that may be left out at each place where branches meet; zero where maps are pulled whole.
+        """Share of the relevance that may be left out at each place where branches meet; zero where maps are
+        pulled whole.
 
-        One start alone: what is left out must not depend on others. Beside a CPU, looking would cost more than it spares.
+        One start alone: what is left out must not depend on others. Beside a CPU, looking would cost more
+        than it spares.
         """
         if held is None or held == extent or len(relevance) > 1 or relevance.device.type != "cpu":
             return 0.0
         return self.precision.negligible / max(1, sum(len(reads) > 1 for _, reads in path))
 
     def _path(self, source: int, wanted: frozenset[int]) -> tuple[_Passed, ...]:
-        """Steps from the source down to the wanted values, each with those of its inputs that lead on to a wanted one."""
+        """Steps from the source down to the wanted values, each with those of its inputs that lead on to a
+        wanted one."""
         if (source, wanted) not in self._paths:
             recorded = self._without_passing({source, *wanted})
             leading = set(wanted)
@@ -145,7 +150,8 @@ class Recorder:
     ) -> tuple[dict[int, Tensor], Tape]:
         """Run from the known values to the value `until`; steps that read a value in `carrying` are recorded.
 
-        Also returns the values `keep` and `until`. `answers` says what to assume where numbers are not to be waited for.
+        Also returns the values `keep` and `until`. `answers` says what to assume where numbers are not to be
+        waited for.
         """
         kept: dict[int, Tensor] = {}
         with torch.inference_mode(False):
@@ -158,7 +164,8 @@ class Recorder:
             for step in self.trace.steps:
                 if step.index not in needed or step.index in known:
                     continue
-                # All inputs, also those that relevance is not wanted of: a sum's shares depend on every summand.
+                # All inputs, also those that relevance is not wanted of: a sum's shares depend on every
+                # summand.
                 inputs = tuple(i for i in step.reads if i in self._alive and not no_grad_needed(values[i]))
                 if step.index in self.rules and any(i in carrying for i in inputs):
                     output, recording = self.rules[step.index].record(

@@ -1,8 +1,9 @@
 """A network's forward pass as a list of steps, read once with torch.fx from a shadow of the network.
 
-The shadow is a copy of the module tree that shares every parameter and buffer with the original, in evaluation mode and
-without in-place activations; the original is never hooked, patched or switched. Since an in-place operation changes the
-value that others read under the old name, all later readers of its operand are turned to its result.
+The shadow is a copy of the module tree that shares every parameter and buffer with the original, in
+evaluation mode and without in-place activations; the original is never hooked, patched or switched. Since an
+in-place operation changes the value that others read under the old name, all later readers of its operand are
+turned to its result.
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ class Step:
 
 @dataclass(frozen=True)
 class Trace:
-    """A network's steps in order, the constants they read, which value is which module's output, and the result."""
+    """A network's steps in order, the constants they read, which value is which module's output, and the
+    result."""
 
     shadow: nn.Module
     steps: tuple[Step, ...]

@@ -70,10 +70,11 @@ def _fitted(low: int, high: int, end: int) -> tuple[int, int]:
 
 
 def without_light_edges(mass: NDArray[np.float32], window: Window, negligible: float) -> Window:
-    """The window (h, w) less its outermost rows and columns, as many as hold no more than a negligible share of the mass.
+    """The window (h, w) less its outermost rows and columns, as many as hold no more than a negligible share
+    of the mass.
 
-    `mass` (h, w) is not negative. A quarter of the share may go at each side. Mass that is none, or no finite number, keeps
-    its window.
+    `mass` (h, w) is not negative. A quarter of the share may go at each side. Mass that is none, or no finite
+    number, keeps its window.
     """
     rows, columns = mass.sum(axis=1, dtype=np.float64), mass.sum(axis=0, dtype=np.float64)
     total = float(rows.sum())
@@ -106,7 +107,8 @@ def cut(values: Tensor, window: Window) -> Tensor:
 
 
 def move(part: Tensor, held: Window, wanted: Window) -> Tensor:
-    """Maps that fill `held` as maps that fill `wanted`: zeros where they say nothing, cut where they say too much."""
+    """Maps that fill `held` as maps that fill `wanted`: zeros where they say nothing, cut where they say too
+    much."""
     if held == wanted:
         return part
     inner = held.within(wanted)

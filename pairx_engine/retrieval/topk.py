@@ -1,8 +1,10 @@
-"""Exact nearest neighbours by cosine, blockwise, with ties broken by id and exclusions applied before the ranking.
+"""Exact nearest neighbours by cosine, blockwise, with ties broken by id and exclusions applied before the
+ranking.
 
-A single-precision matrix product proposes k + PAD candidates per query. They are scored again in double precision, and a
-query whose k-th neighbour is not separated from the rejected ones by more than the product's rounding bound is searched
-once more in double precision, so the result never depends on block sizes, block order or the device.
+A single-precision matrix product proposes k + PAD candidates per query. They are scored again in double
+precision, and a query whose k-th neighbour is not separated from the rejected ones by more than the product's
+rounding bound is searched once more in double precision, so the result never depends on block sizes, block
+order or the device.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ Blocks = Callable[[], Iterable[Block]]
 
 @dataclass(frozen=True)
 class PhotoKeys:
-    """What decides whether two photos may be paired: one integer code per photo in catalogue order, -1 for unknown."""
+    """What decides whether two photos may be paired: one integer code per photo in catalogue order, -1 for
+    unknown."""
 
     identity: NDArray[np.int32]
     encounter: NDArray[np.int32]
@@ -104,7 +107,8 @@ class PairRule:
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Directed neighbours: query row, neighbour row (catalogue order) and cosine, best first within each query."""
+    """Directed neighbours: query row, neighbour row (catalogue order) and cosine, best first within each
+    query."""
 
     query: NDArray[np.int64]
     neighbour: NDArray[np.int64]
@@ -126,9 +130,9 @@ def exact_top_k(
 ) -> dict[str, Neighbours]:
     """The k nearest admissible photos of each query, for several rules in one pass over the catalogue.
 
-    `queries` (Q, D) are the vectors of catalogue rows `rows`; `blocks()` iterates over the whole catalogue, any order.
-    `rules` maps a name to (rule, k). A query with fewer than k admissible photos gets them all. Memory: Q x (largest
-    block + k + PAD) floats. Order: cosine (float32) descending, then row ascending.
+    `queries` (Q, D) are the vectors of catalogue rows `rows`; `blocks()` iterates over the whole catalogue,
+    any order. `rules` maps a name to (rule, k). A query with fewer than k admissible photos gets them all.
+    Memory: Q x (largest block + k + PAD) floats. Order: cosine (float32) descending, then row ascending.
     """
     unit = torch.nn.functional.normalize(queries.float(), dim=1)
     there, rows_there = keys.on(unit.device), torch.from_numpy(rows).to(unit.device)
@@ -221,7 +225,8 @@ def _rescore(queries: Tensor, wanted: NDArray[np.int64], blocks: Blocks) -> NDAr
 def _search_exactly(
     queries: Tensor, rows: NDArray[np.int64], blocks: Blocks, keys: PhotoKeys, rule: PairRule, k: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The k best of each query by double-precision products, all queries in one pass; -1 where there are fewer."""
+    """The k best of each query by double-precision products, all queries in one pass; -1 where there are
+    fewer."""
     column = np.full((len(rows), k), _UNKNOWN, dtype=np.int64)
     cosine = np.full((len(rows), k), -np.inf, dtype=np.float32)
     unit = torch.nn.functional.normalize(queries.double(), dim=1)

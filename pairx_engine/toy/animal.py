@@ -1,7 +1,8 @@
 """Drawn animals: four species, any number of animals, and photos of them.
 
-Everything follows from integers: the animal's number, the encounter's number and the shot's number. The numbers of the
-animals that the shipped model was trained on and of those that a catalogue shows never overlap.
+Everything follows from integers: the animal's number, the encounter's number and the shot's number. The
+numbers of the animals that the shipped model was trained on and of those that a catalogue shows never
+overlap.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ FLANKS = ("left", "right")
 
 @dataclass(frozen=True)
 class Species:
-    """One species: body, coat pattern, colours (RGB 0..1) and how far the pattern fades on the underside (0..1)."""
+    """One species: body, coat pattern, colours (RGB 0..1) and how far the pattern fades on the underside
+    (0..1)."""
 
     name: str
     code: str
@@ -197,7 +199,8 @@ class Shot:
 
 @dataclass(frozen=True)
 class Photo:
-    """`pixels` (height, width, 3) uint8 RGB; `box` = (x, y, w, h) of the animal in whole pixels, loose as a detector's."""
+    """`pixels` (height, width, 3) uint8 RGB; `box` = (x, y, w, h) of the animal in whole pixels, loose as a
+    detector's."""
 
     pixels: Pixels
     box: tuple[int, int, int, int]
@@ -267,7 +270,8 @@ def _loose(
 
 
 def draw_photo(animal: Animal, encounter: Encounter, shot: Shot) -> Photo:
-    """The photo that this shot of this encounter took of this animal; the same arguments give the same pixels."""
+    """The photo that this shot of this encounter took of this animal; the same arguments give the same
+    pixels."""
     place = np.random.default_rng([animal.number, encounter.number, 21])
     scene = draw_scene(place)
     rng = np.random.default_rng([animal.number, encounter.number, shot.number, 22])

@@ -1,9 +1,10 @@
 """The shape of a drawn animal: joints and bones, poses, and the map from a posed picture back to the coat.
 
-Frame: the coat plane is 512 x 384 pixels, x to the right, y down, the animal seen from its left side (head at the left)
-in its rest pose. A bone is a tapered capsule between two joints. A posed body is the smooth union of its bones' signed
-distance fields, and each pixel of it knows which point of the coat plane it shows: the bones' inverse motions, blended
-by nearness. So a mark on the coat moves with the skin, and local features of two photos of one flank truly correspond.
+Frame: the coat plane is 512 x 384 pixels, x to the right, y down, the animal seen from its left side (head at
+the left) in its rest pose. A bone is a tapered capsule between two joints. A posed body is the smooth union
+of its bones' signed distance fields, and each pixel of it knows which point of the coat plane it shows: the
+bones' inverse motions, blended by nearness. So a mark on the coat moves with the skin, and local features of
+two photos of one flank truly correspond.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ BONES: tuple[tuple[str, str, str], ...] = (
 
 @dataclass(frozen=True)
 class Build:
-    """The joints of one kind of body at rest: name -> (x, y, radius), pixels of the coat plane; and its extras."""
+    """The joints of one kind of body at rest: name -> (x, y, radius), pixels of the coat plane; and its
+    extras."""
 
     joints: dict[str, tuple[float, float, float]]
     mane: bool = False
@@ -59,8 +61,8 @@ class Build:
 class Pose:
     """Angles in radians (positive turns clockwise on screen) and the bend of the whole body.
 
-    `legs` maps near_fore, near_hind, far_fore, far_hind to (upper, lower) angles. `bend` holds (dx, dy, phase): the
-    amplitude in pixels and the phase of a slow wave that displaces the skin.
+    `legs` maps near_fore, near_hind, far_fore, far_hind to (upper, lower) angles. `bend` holds (dx, dy,
+    phase): the amplitude in pixels and the phase of a slow wave that displaces the skin.
     """
 
     neck: float = 0.0
@@ -92,7 +94,8 @@ def draw_pose(rng: np.random.Generator) -> Pose:
 class Surface:
     """A posed layer on the coat plane's own grid, each (384, 512) float32.
 
-    `x`, `y`: the point of the coat plane shown here; `depth`: distance in pixels inside the outline (negative outside).
+    `x`, `y`: the point of the coat plane shown here; `depth`: distance in pixels inside the outline (negative
+    outside).
     """
 
     x: Floats
@@ -153,7 +156,8 @@ def _grid() -> tuple[Floats, Floats]:
 
 
 def solve(build: Build, pose: Pose, side: str) -> Surface:
-    """The posed layer of one side on the coarse grid (192, 256): near = the whole body, far = the two far legs."""
+    """The posed layer of one side on the coarse grid (192, 256): near = the whole body, far = the two far
+    legs."""
     x, y = _grid()
     dx, dy = bend_at(pose.bend, x, y)
     x, y = x + dx, y + dy

@@ -1,8 +1,8 @@
 """Coats: the skin of one flank, painted on the coat plane (384, 512, 3), float32 RGB in 0..1.
 
-Four patterns: spots (jittered grid of irregular marks), stripes (a phase field with fork points), blotches (warped
-Voronoi cells with mortar lines) and plain (shading, a few scars and tone differences, nothing to tell animals by at a
-distance).
+Four patterns: spots (jittered grid of irregular marks), stripes (a phase field with fork points), blotches
+(warped Voronoi cells with mortar lines) and plain (shading, a few scars and tone differences, nothing to tell
+animals by at a distance).
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ def _jittered(rng: np.random.Generator, spacing: float, jitter: float) -> Floats
 
 
 def spots(rng: np.random.Generator, build: Build) -> Floats:
-    """Share of dark pigment (384, 512): irregular spots, some merged, some open rosettes, sizes changing over the body."""
+    """Share of dark pigment (384, 512): irregular spots, some merged, some open rosettes, sizes changing over
+    the body."""
     spacing = rng.uniform(23, 34)
     size_map = smooth_noise(rng, 90)
     fill = rng.uniform(0.24, 0.34)
@@ -86,7 +87,8 @@ def _flow(build: Build, period: float) -> Floats:
 def stripes(rng: np.random.Generator, build: Build) -> Floats:
     """Share of dark pigment (384, 512): stripes that wander, change width and fork.
 
-    A fork is a point around which the phase turns by a full turn: phase += s * atan2(y - y0, x - x0), s = +-1.
+    A fork is a point around which the phase turns by a full turn: phase += s * atan2(y - y0, x - x0), s =
+    +-1.
     """
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float32)
     phase = _flow(build, rng.uniform(21, 28)) * np.float32(2 * np.pi)
@@ -154,7 +156,8 @@ def _scars(rng: np.random.Generator, skin: Floats, count: int) -> None:
 def paint(
     pattern: str, build: Build, light: Colour, dark: Colour, rng: np.random.Generator, underside: float = 0.5
 ) -> Floats:
-    """One flank's skin (384, 512, 3), float32 RGB 0..1: `light` ground, `dark` pigment, paler underside, hair and scars.
+    """One flank's skin (384, 512, 3), float32 RGB 0..1: `light` ground, `dark` pigment, paler underside, hair
+    and scars.
 
     `underside` is how far pigment fades on the belly (0 = not at all, 1 = wholly).
     Raises ValueError for an unknown pattern.

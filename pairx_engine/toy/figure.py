@@ -117,7 +117,8 @@ def _draw_extras(canvas: Pixels, build: Build, pose: Pose, colour: Floats) -> No
 
 
 def _shade(depth: Floats) -> Floats:
-    """Brightness factor on the coarse grid: lit backs, dark undersides and rims, as on a rounded body under the sky."""
+    """Brightness factor on the coarse grid: lit backs, dark undersides and rims, as on a rounded body under
+    the sky."""
     slope = cv2.Sobel(cv2.GaussianBlur(depth, (0, 0), 2), cv2.CV_32F, 0, 1, ksize=3) / np.float32(8 * GRID)
     inside = np.maximum(depth, 0)
     return (0.94 + 0.26 * slope * np.exp(-inside / 22) - 0.30 * np.exp(-inside / 4)).astype(np.float32)

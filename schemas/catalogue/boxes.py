@@ -2,11 +2,15 @@
 
 Four conventions are told apart:
 
-* **pixels**: x, y, w, h in pixels of the upright photo, as in COCO Camera Traps, Wildbook and MiewID (`x, y, w, h`);
-* **shares** of the photo's size, as in Camtrap DP (`bboxX, bboxY, bboxWidth, bboxHeight`) and MegaDetector's results;
-* **with theta**: x, y, w, h as they are before the photo is turned by `theta` radians, counter-clockwise, about the box's
-  centre, as in wbia and MiewID. The numbers of the box do not change; `theta` is a column of its own;
-* **lists as text**: any of these in one cell (`bbox`), written as JSON, Python or NumPy write lists (`parse_numbers`).
+* **pixels**: x, y, w, h in pixels of the upright photo, as in COCO Camera Traps, Wildbook and MiewID (`x, y,
+  w, h`);
+* **shares** of the photo's size, as in Camtrap DP (`bboxX, bboxY, bboxWidth, bboxHeight`) and MegaDetector's
+  results;
+* **with theta**: x, y, w, h as they are before the photo is turned by `theta` radians, counter-clockwise,
+  about the box's centre, as in wbia and MiewID. The numbers of the box do not change; `theta` is a column of
+  its own;
+* **lists as text**: any of these in one cell (`bbox`), written as JSON, Python or NumPy write lists
+  (`parse_numbers`).
 
 Whether boxes are pixels or shares is one answer for the whole catalogue:
 
@@ -35,10 +39,11 @@ _MAX_TEXT = 1000
 
 
 def parse_numbers(text: str) -> list[float]:
-    """The numbers of a list written as text: JSON, Python or NumPy style, `[1, 2]`, `(1, 2)`, `[1. 2.]`, `array([1, 2])`.
+    """The numbers of a list written as text: JSON, Python or NumPy style, `[1, 2]`, `(1, 2)`, `[1. 2.]`,
+    `array([1, 2])`.
 
-    NumPy 2 writes the numbers of a Python list as `np.float64(1.0)`; they are read too. Raises `ValueError` for anything
-    else; nothing is evaluated.
+    NumPy 2 writes the numbers of a Python list as `np.float64(1.0)`; they are read too. Raises `ValueError`
+    for anything else; nothing is evaluated.
     """
     inner = text.strip()
     if len(inner) <= _MAX_TEXT:
@@ -53,14 +58,16 @@ def parse_numbers(text: str) -> list[float]:
 
 
 def parse_number(text: str) -> float:
-    """A decimal number with a point, such as 12, -0.5 or 1e-3; `ValueError` for anything else, NaN and infinity included."""
+    """A decimal number with a point, such as 12, -0.5 or 1e-3; `ValueError` for anything else, NaN and
+    infinity included."""
     if len(text) > _MAX_TEXT or not _NUMBER.fullmatch(text):
         raise ValueError(f"{_shown(text)} is not a number")
     return float(text)
 
 
 def make_box(numbers: Sequence[float | None]) -> Box:
-    """A box of four finite numbers with positive width and height; x and y may be negative (detectors overshoot).
+    """A box of four finite numbers with positive width and height; x and y may be negative (detectors
+    overshoot).
 
     Raises `ValueError` that says what is wrong with it.
     """

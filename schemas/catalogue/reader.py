@@ -1,8 +1,8 @@
 """A catalogue of photos: the value that all stages work from, and its reader.
 
-Four formats are read (`schemas.catalogue.formats`), and checked by one validator, here: frames in the convention of wildlife-datasets,
-Camtrap DP, COCO Camera Traps, and Wildbook's spreadsheets. A missing photo file is no problem of the catalogue: it fails
-alone, later.
+Four formats are read (`schemas.catalogue.formats`), and checked by one validator, here: frames in the
+convention of wildlife-datasets, Camtrap DP, COCO Camera Traps, and Wildbook's spreadsheets. A missing photo
+file is no problem of the catalogue: it fails alone, later.
 """
 
 from __future__ import annotations
@@ -39,9 +39,10 @@ _DOWNLOAD = "download the photos and give their paths below the catalogue's root
 class CatalogueEntry:
     """One photo as the catalogue gives it.
 
-    `path` is relative to the catalogue's root and stays inside it; `box` is x, y, w, h in pixels of the upright photo, or
-    in shares of its size when `box_is_relative`, None for the whole photo; `theta` is in radians, counter-clockwise;
-    `taken_at` is ISO 8601 where it could be read. None means unknown. Raises `ValueError`.
+    `path` is relative to the catalogue's root and stays inside it; `box` is x, y, w, h in pixels of the
+    upright photo, or in shares of its size when `box_is_relative`, None for the whole photo; `theta` is in
+    radians, counter-clockwise; `taken_at` is ISO 8601 where it could be read. None means unknown. Raises
+    `ValueError`.
     """
 
     photo_id: str
@@ -75,7 +76,8 @@ class CatalogueEntry:
 class Catalogue:
     """All photos, sorted by id, with the URL or absolute folder that their paths are relative to.
 
-    `warnings` are remarks on what is allowed but looks odd; `format` names the format that it was read from. Raises `ValueError` when empty, unsorted or with a doubled id.
+    `warnings` are remarks on what is allowed but looks odd; `format` names the format that it was read from.
+    Raises `ValueError` when empty, unsorted or with a doubled id.
     """
 
     root: str
@@ -91,11 +93,13 @@ class Catalogue:
 
 
 def read_catalogue(source: str, root: str | None = None) -> Catalogue:
-    """Read a catalogue of any format from a file or from the folder that holds it, local or behind an fsspec URL.
+    """Read a catalogue of any format from a file or from the folder that holds it, local or behind an fsspec
+    URL.
 
-    Paths are relative to `root`, by default the folder of the file. Raises `CatalogueError` that lists everything that is
-    wrong: missing columns, doubled or empty ids, paths that leave the root, bad boxes and rotations, rows of wrong length. Raises
-    `NoStorage` for a root with a password in it, for it would be stored with every photo.
+    Paths are relative to `root`, by default the folder of the file. Raises `CatalogueError` that lists
+    everything that is wrong: missing columns, doubled or empty ids, paths that leave the root, bad boxes and
+    rotations, rows of wrong length. Raises `NoStorage` for a root with a password in it, for it would be
+    stored with every photo.
     """
     problems: list[Problem] = []
     _refuse_chained(source, root)

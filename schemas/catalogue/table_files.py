@@ -1,8 +1,9 @@
 """From a table's file to columns of cells: CSV (every cell as text) or Parquet, local or behind a URL.
 
-CSV is UTF-8 with or without a byte order mark; its separator is whichever of comma, semicolon and tab occurs most in the
-header. Every cell stays text, so that an id `007` stays `007`; an apostrophe that keeps a spreadsheet from taking a cell for a
-formula is no part of it (`'=A1` reads `=A1`). Rows whose cells are all empty are skipped.
+CSV is UTF-8 with or without a byte order mark; its separator is whichever of comma, semicolon and tab occurs
+most in the header. Every cell stays text, so that an id `007` stays `007`; an apostrophe that keeps a
+spreadsheet from taking a cell for a formula is no part of it (`'=A1` reads `=A1`). Rows whose cells are all
+empty are skipped.
 """
 
 from __future__ import annotations
@@ -32,14 +33,17 @@ _SHOWN_COLUMNS, _SHOWN_LETTERS = 40, 60
 _ARROW_MAX_BLOCK = 2**31 - 1
 
 Origin = Callable[[int], tuple[str, str]]
-"""Where the cell of an entry stands in the user's files, for messages: its row and its column, `("row 12", "column bbox")`."""
+"""Where the cell of an entry stands in the user's files, for messages: its row and its column, `("row 12",
+"column bbox")`."""
 
 
 @dataclass(frozen=True)
 class Cells:
-    """Columns of a catalogue by lower-case name, the row number of each entry, and the names in the file's header.
+    """Columns of a catalogue by lower-case name, the row number of each entry, and the names in the file's
+    header.
 
-    `origins` says where the cells of a column come from, where that is not the column of the same name in the same row.
+    `origins` says where the cells of a column come from, where that is not the column of the same name in the
+    same row.
     """
 
     columns: dict[str, pa.ChunkedArray]
@@ -73,9 +77,11 @@ def suffix_of(source: str) -> str:
 
 
 def read_cells(source: str, wanted: Callable[[str], bool], problems: list[Problem]) -> Cells:
-    """The `wanted` columns (by lower-case name) that the file has; what is wrong with single rows is added to `problems`.
+    """The `wanted` columns (by lower-case name) that the file has; what is wrong with single rows is added to
+    `problems`.
 
-    Raises `CatalogueError` where nothing further can be checked: no such file, not a catalogue format, no columns.
+    Raises `CatalogueError` where nothing further can be checked: no such file, not a catalogue format, no
+    columns.
     """
     data = read_bytes(source)
     suffix = suffix_of(source)
@@ -163,7 +169,8 @@ def _csv_cells(source: str, data: bytes, wanted: Callable[[str], bool], problems
 
 
 def _as_written(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The cells without the apostrophes that keep a spreadsheet from running them: CSV of ours has them, and that of others."""
+    """The cells without the apostrophes that keep a spreadsheet from running them: CSV of ours has them, and
+    that of others."""
     texts = column.cast(pa.string())
     quoted = pc.indices_nonzero(pc.starts_with(texts, "'")).to_pylist()
     if not quoted:
@@ -206,7 +213,8 @@ def _refuse_open_quote(body: str, separator: str, first_row: int, problems: list
 
 
 def _parse_csv(source: str, body: str, separator: str) -> tuple[pa.Table, list[tuple[int, int, str]]]:
-    """All records as text, the header as the first, and (record number, fields, start) of those of another length."""
+    """All records as text, the header as the first, and (record number, fields, start) of those of another
+    length."""
     wrong: list[tuple[int, int, str]] = []
 
     def skip(record: pa.csv.InvalidRow) -> str:
@@ -217,7 +225,8 @@ def _parse_csv(source: str, body: str, separator: str) -> tuple[pa.Table, list[t
     try:
         table = pa.csv.read_csv(
             pa.BufferReader(data),
-            # One thread and one block: record numbers are only known without threads, and no record may straddle blocks.
+            # One thread and one block: record numbers are only known without threads, and no record may
+            # straddle blocks.
             pa.csv.ReadOptions(
                 use_threads=False,
                 block_size=min(len(data) + 1, _ARROW_MAX_BLOCK),

@@ -1,7 +1,8 @@
-"""The SQL files: one view each in ``views/``, one suspect rule each in ``suspects/``, and shared macros in ``macros.sql``.
+"""The SQL files: one view each in ``views/``, one suspect rule each in ``suspects/``, and shared macros in
+``macros.sql``.
 
-A view or a rule is one SELECT under a header: the first block of comment lines, in which every line means something.
-The first line says in one sentence what a row is; then come, in any order::
+A view or a rule is one SELECT under a header: the first block of comment lines, in which every line means
+something. The first line says in one sentence what a row is; then come, in any order::
 
     -- order: 30                  place in listings; without it behind all others, by name
     -- label: Copy?               how the report names a rule's suspects
@@ -10,8 +11,9 @@ The first line says in one sentence what a row is; then come, in any order::
                                   only for views over rows of immutable files, so not over failures
     -- column NAME: what it is    a column that the query computes
 
-A column without a line means what it means in the views and tables that the query reads. The file's name is the name of the
-view, or the kind of suspects that the rule finds. A view whose query says ``{rules}`` reads the union of all rules there.
+A column without a line means what it means in the views and tables that the query reads. The file's name is
+the name of the view, or the kind of suspects that the rule finds. A view whose query says ``{rules}`` reads
+the union of all rules there.
 """
 
 from __future__ import annotations
@@ -26,7 +28,10 @@ from importlib.resources.abc import Traversable
 from schemas.errors import SettingsError
 
 FOLDERS: list[Traversable] = [files("schemas.sql")]
-"""Folders with ``views/``, ``suspects/`` and ``macros.sql``, each of which may be absent. Add one to add views and rules."""
+"""Folders with ``views/``, ``suspects/`` and ``macros.sql``, each of which may be absent.
+
+Add one to add views and rules.
+"""
 RULE_COLUMNS = (
     "subject_kind",
     "subject",

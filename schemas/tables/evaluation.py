@@ -1,6 +1,8 @@
-"""Tables of evaluations: the labelled pairs, what a sweep of the settings measures, and how faithful explanations are.
+"""Tables of evaluations: the labelled pairs, what a sweep of the settings measures, and how faithful
+explanations are.
 
-No run of the nightly job writes them: their partitions are found by the evaluation itself, not by `Fingerprints`.
+No run of the nightly job writes them: their partitions are found by the evaluation itself, not by
+`Fingerprints`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""The table of digests: what each file was when a run wrote it, so that a check can tell whether it still is that."""
+"""The table of digests: what each file was when a run wrote it, so that a check can tell whether it still is
+that."""
 
 from __future__ import annotations
 

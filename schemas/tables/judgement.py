@@ -1,6 +1,8 @@
-"""Tables of the judgement: pairs, photos, names, the catalogue as a whole, and the model that judged, one judgement per state.
+"""Tables of the judgement: pairs, photos, names, the catalogue as a whole, and the model that judged, one
+judgement per state.
 
-`basis` counts the evidence that a judgement rests on, which only grows: of two judgements of one state the broader one counts.
+`basis` counts the evidence that a judgement rests on, which only grows: of two judgements of one state the
+broader one counts.
 """
 
 from __future__ import annotations

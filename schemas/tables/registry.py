@@ -1,11 +1,11 @@
 """Arrow schemas of every table in the warehouse.
 
-One Parquet file is one shard: ``TABLE/fingerprint=F/SHARD.parquet``. The fingerprint is the hive partition, so it is a
-column for every reader without being stored in every row. Column descriptions live in the field metadata: they travel
-with each file and `pairx sql --tables NAME` prints them.
+One Parquet file is one shard: ``TABLE/fingerprint=F/SHARD.parquet``. The fingerprint is the hive partition,
+so it is a column for every reader without being stored in every row. Column descriptions live in the field
+metadata: they travel with each file and `pairx sql --tables NAME` prints them.
 
-A table is added by its value, here or elsewhere, and its name in the list at the end (`register_table` from outside the
-package): its views, its check and its partition follow.
+A table is added by its value, here or elsewhere, and its name in the list at the end (`register_table` from
+outside the package): its views, its check and its partition follow.
 """
 
 from __future__ import annotations

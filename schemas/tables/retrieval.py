@@ -1,4 +1,5 @@
-"""Tables that retrieval fills: the pairs that are scored, and cosines of many more neighbours, which need no pictures."""
+"""Tables that retrieval fills: the pairs that are scored, and cosines of many more neighbours, which need no
+pictures."""
 
 from __future__ import annotations
 

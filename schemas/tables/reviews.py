@@ -1,7 +1,8 @@
 """Verdicts of people: the append-only table `reviews`, and the closed sets of what is asked and answered.
 
-A verdict is about pictures, so it holds under all settings and lies in one partition, `REVIEW_PARTITION`. Nothing is ever taken
-out: a verdict that is taken back is a later one, `withdrawn`. The view `reviews` shows the latest verdict on every question.
+A verdict is about pictures, so it holds under all settings and lies in one partition, `REVIEW_PARTITION`.
+Nothing is ever taken out: a verdict that is taken back is a later one, `withdrawn`. The view `reviews` shows
+the latest verdict on every question.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ VERDICTS: Mapping[str, tuple[str, ...]] = {
     "name": ("right", "wrong", "cannot_tell"),
     "copy": ("copy", "no_copy", "cannot_tell"),
 }
-"""Kind of question -> its answers: do two photos show one animal, is a photo's name right, are two photos one picture."""
+"""Kind of question -> its answers: do two photos show one animal, is a photo's name right, are two photos one
+picture."""
 WITHDRAWN = "withdrawn"
 """The answer to every question that takes back what was said before."""
 

@@ -10,7 +10,8 @@ import pyarrow as pa
 from schemas.tables.columns import F32, I32, LAYER, PAIR_KEY, Table, column
 
 SIGNALS_VERSION = 1
-"""Raised whenever a signal is added or its equation changes (`pairx_engine/pair/corroboration.py`); part of the fingerprint."""
+"""Raised whenever a signal is added or its equation changes (`pairx_engine/pair/corroboration.py`); part of
+the fingerprint."""
 
 SIGNALS = Table(
     "signals",

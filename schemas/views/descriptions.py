@@ -1,6 +1,7 @@
 """What the views and their columns mean, in the words that `pairx sql` prints.
 
-Stored columns are described once, in `schemas/tables/registry.py`, and computed ones in the header of the view that computes them.
+Stored columns are described once, in `schemas/tables/registry.py`, and computed ones in the header of the
+view that computes them.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ def describe_column(view: str, column: str) -> str:
 
 
 def _described(graph: ViewGraph, view: str, column: str) -> str:
-    """By the view's header, or else by the table of its name, or else as in the first that it reads and that knows it."""
+    """By the view's header, or else by the table of its name, or else as in the first that it reads and that
+    knows it."""
     found = graph.views[view].columns.get(column) if view in graph.views else None
     if view == "current_run":
         view, found = "runs", _OF_CURRENT_RUN.get(column)

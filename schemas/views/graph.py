@@ -1,4 +1,5 @@
-"""Which views read which: the order to create them in, what to compute again when files came, and how to plan each but once."""
+"""Which views read which: the order to create them in, what to compute again when files came, and how to plan
+each but once."""
 
 from __future__ import annotations
 
@@ -44,7 +45,8 @@ class ViewGraph:
         )
 
     def views_behind(self, names: Iterable[str], tables: Collection[str] = ()) -> list[str]:
-        """Some views and all that they read, directly or through others, in the order of creation; none beyond `tables`."""
+        """Some views and all that they read, directly or through others, in the order of creation; none
+        beyond `tables`."""
         found: set[str] = set()
         left = list(names)
         while left:
@@ -57,8 +59,9 @@ class ViewGraph:
     def query(self, name: str, tables: Collection[str] = ()) -> str:
         """A view's query with those of all views behind it, of which `tables` are kept as tables.
 
-        Each is planned once, and computed once where several read it: were they read as views, a view would be planned
-        anew wherever another names it, and the time of planning would grow with the product of all that name each other.
+        Each is planned once, and computed once where several read it: were they read as views, a view would
+        be planned anew wherever another names it, and the time of planning would grow with the product of all
+        that name each other.
         """
         behind = [n for n in self.views_behind([name], tables) if n != name]
         uses = sum((self.reads[n] for n in (*behind, name)), Counter())
@@ -83,7 +86,8 @@ def syntax_tree(query: str) -> dict[str, Any]:
 
 @lru_cache(maxsize=256)
 def relations(name: str, query: str) -> Counter[str]:
-    """Views and tables that a query reads, and how often; names that it gives to parts of itself are not among them.
+    """Views and tables that a query reads, and how often; names that it gives to parts of itself are not
+    among them.
 
     Raises `SettingsError` for what is not one SELECT; `name` is what its message calls the query.
     """

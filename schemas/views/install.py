@@ -1,10 +1,12 @@
-"""Puts the views of the SQL files over a warehouse's files into a DuckDB connection, and keeps them up to date.
+"""Puts the views of the SQL files over a warehouse's files into a DuckDB connection, and keeps them up to
+date.
 
-Three levels: ``all_TABLE`` is every committed row; ``run_TABLE`` is what is stored under the fingerprints of one run, the
-one row of the table `current_run`; and the views of the SQL files pick from those rows what is current. Tables only grow:
-new photos displace old neighbours, corrected names and withdrawn photos take effect, and nothing is rewritten. A killed run
-can leave rows that a later run computes again in another shard: of equal keys the first shard counts. Where a finished run kept
-a snapshot of some views, these read its files instead; the SQL files stay the definition.
+Three levels: ``all_TABLE`` is every committed row; ``run_TABLE`` is what is stored under the fingerprints of
+one run, the one row of the table `current_run`; and the views of the SQL files pick from those rows what is
+current. Tables only grow: new photos displace old neighbours, corrected names and withdrawn photos take
+effect, and nothing is rewritten. A killed run can leave rows that a later run computes again in another
+shard: of equal keys the first shard counts. Where a finished run kept a snapshot of some views, these read
+its files instead; the SQL files stay the definition.
 """
 
 from __future__ import annotations
@@ -50,7 +52,8 @@ FROM_SETTINGS: dict[str, Any] = {
     "references": 0,
     "neighbours": 0,
 }
-"""Columns of `current_run` that come from a run's settings, with what they are in a run that is older than the setting."""
+"""Columns of `current_run` that come from a run's settings, with what they are in a run that is older than
+the setting."""
 
 _TYPES: dict[pa.DataType, str] = {
     pa.string(): "VARCHAR",
@@ -81,7 +84,8 @@ class Files(Protocol):
     """A look at the files of a store."""
 
     def files(self, tables: Collection[str]) -> dict[str, list[str]]:
-        """Table -> its files committed by now, as DuckDB opens them; each lies in the folder ``fingerprint=F`` of its partition."""
+        """Table -> its files committed by now, as DuckDB opens them; each lies in the folder
+        ``fingerprint=F`` of its partition."""
 
     def attach(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Let the connection open those files."""
@@ -90,7 +94,8 @@ class Files(Protocol):
         """All files in a snapshot's folder, as DuckDB opens them; none where there is no such folder."""
 
     def ready(self, files: Iterable[str]) -> None:
-        """Hear that these files are about to be read; raises `WarehouseError` for those of a newer version of the program."""
+        """Hear that these files are about to be read; raises `WarehouseError` for those of a newer version of
+        the program."""
 
 
 class Store(Protocol):
@@ -126,13 +131,17 @@ Run = str | Mapping[str, Any] | None
 
 
 def partitions() -> dict[str, tuple[str, ...]]:
-    """Table -> the fingerprints of a run that its rows are stored under. A failure lies under that of what it is missing from."""
+    """Table -> the fingerprints of a run that its rows are stored under.
+
+    A failure lies under that of what it is missing from.
+    """
     found = {table.name: (table.fingerprint,) for table in TABLES.values() if table.fingerprint}
     return found | {"failures": failure_fingerprints()}
 
 
 def install_stored_views(connection: duckdb.DuckDBPyConnection, store: Store) -> None:
-    """Create ``all_TABLE`` for every table: every committed row of every fingerprint, with `fingerprint` and `shard`."""
+    """Create ``all_TABLE`` for every table: every committed row of every fingerprint, with `fingerprint` and
+    `shard`."""
     look = store.inventory()
     look.attach(connection)
     found = look.files(TABLES)
@@ -156,7 +165,8 @@ def install_views(
 
 
 class Views:
-    """All views over one warehouse in one in-memory connection: the first `refresh` creates them, later ones amend them."""
+    """All views over one warehouse in one in-memory connection: the first `refresh` creates them, later ones
+    amend them."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, store: Store) -> None:
         self._connection = connection
@@ -185,13 +195,14 @@ class Views:
     ) -> None:
         """See what is committed now in the tables that were written, and look at a run.
 
-        `run` says whose fingerprints count: None for the newest finished run (or else the newest started), the id of a run,
-        or the columns of `current_run` themselves, for use inside a run that has not been written yet; absent columns are
-        null, or as `FROM_SETTINGS` says. Without any run the views are empty. Views that the newest finished run kept a
-        snapshot of read its files. `materialise` computes the others once and keeps them as tables, for repeated use: those
-        named, or with True all that are narrow; they are computed again only when something that they come from was
-        written. Of the current views only those `wanted` are brought up to date, beside those that are tables or files, or all of them:
-        to create one takes about as long as to plan its query. Raises `WarehouseError` for an unknown run.
+        `run` says whose fingerprints count: None for the newest finished run (or else the newest started),
+        the id of a run, or the columns of `current_run` themselves, for use inside a run that has not been
+        written yet; absent columns are null, or as `FROM_SETTINGS` says. Without any run the views are empty.
+        Views that the newest finished run kept a snapshot of read its files. `materialise` computes the
+        others once and keeps them as tables, for repeated use: those named, or with True all that are narrow;
+        they are computed again only when something that they come from was written. Of the current views only
+        those `wanted` are brought up to date, beside those that are tables or files, or all of them: to
+        create one takes about as long as to plan its query. Raises `WarehouseError` for an unknown run.
         """
         if self._current is None:
             install_macros(self._connection)
@@ -271,7 +282,8 @@ class Views:
                     self._forms.pop(name, None)  # when it is wanted again it is created anew
 
     def _replace(self, name: str, form: tuple[str, bool], files: list[str] | None) -> None:
-        """Put a view over its query, or over files of a snapshot, or a table in the place of what has the name now."""
+        """Put a view over its query, or over files of a snapshot, or a table in the place of what has the
+        name now."""
         if kind := self._kinds.pop(name, None):
             self._connection.execute(f"DROP {kind} {name}").fetchall()
         self._forms.pop(name, None)
@@ -307,8 +319,8 @@ def install_rows(connection: duckdb.DuckDBPyConnection, level: str, table: str, 
 def stored_run(connection: duckdb.DuckDBPyConnection, run_id: str | None) -> dict[str, Any]:
     """The columns of `current_run` from the runs table; empty when there is no run at all.
 
-    A snapshot is what the newest finished run saw: for an earlier run, the rows under its settings are looked up among all
-    that is stored today.
+    A snapshot is what the newest finished run saw: for an earlier run, the rows under its settings are looked
+    up among all that is stored today.
     """
     wanted = [name for name in RUN_COLUMNS if name in TABLES["runs"].schema.names]
     rows = connection.execute(

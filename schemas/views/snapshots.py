@@ -1,8 +1,10 @@
-"""Snapshots: the rows that some views had at the end of a run, as files, so that readers need no window functions.
+"""Snapshots: the rows that some views had at the end of a run, as files, so that readers need no window
+functions.
 
-``current/snapshot=NAME/VIEW-K-of-N.parquet``, one set of files per view whose header says ``-- snapshot: COLUMN, ...``, sorted by
-these columns. NAME is the definition of the views, a hyphen, and a hash of what their rows follow from: the catalogue's state, the
-run's settings and the files read. So equal rows of one warehouse have one name, and a program with other views reads the shards.
+``current/snapshot=NAME/VIEW-K-of-N.parquet``, one set of files per view whose header says ``-- snapshot:
+COLUMN, ...``, sorted by these columns. NAME is the definition of the views, a hyphen, and a hash of what
+their rows follow from: the catalogue's state, the run's settings and the files read. So equal rows of one
+warehouse have one name, and a program with other views reads the shards.
 """
 
 from __future__ import annotations
@@ -49,7 +51,8 @@ def snapshot_views() -> dict[str, tuple[str, ...]]:
 def whole_snapshot(paths: Iterable[str]) -> dict[str, list[str]]:
     """View -> its files in their order, for a folder's files; empty unless all files of all views are there.
 
-    The number of files is part of their names, so a snapshot is committed by its last file, whichever that is.
+    The number of files is part of their names, so a snapshot is committed by its last file, whichever that
+    is.
     """
     found: dict[str, dict[int, str]] = {}
     parts: dict[str, int] = {}
@@ -79,8 +82,8 @@ def definition(graph: ViewGraph) -> str:
 def snapshot_name(graph: ViewGraph, current: Mapping[str, Any], files: Mapping[str, Sequence[str]]) -> str:
     """The name of a snapshot of the views over these rows.
 
-    `current` is the row of `current_run`; `files` are those behind each ``run_TABLE`` and ``all_TABLE``. Fingerprints are in the
-    files' folders; those of tables that no view of a snapshot reads do not matter.
+    `current` is the row of `current_run`; `files` are those behind each ``run_TABLE`` and ``all_TABLE``.
+    Fingerprints are in the files' folders; those of tables that no view of a snapshot reads do not matter.
     """
     sources = set().union(*(graph.sources(name) for name in snapshot_views()))
     run = {k: v for k, v in current.items() if k not in _OWN_NAMES and not k.endswith("_fingerprint")}

@@ -16,8 +16,9 @@ def failure_fingerprints() -> tuple[str, ...]:
 def install_stages(connection: duckdb.DuckDBPyConnection) -> None:
     """Create `failing_stages`, (stage, items), and `made_good`, whatever may have been processed after all.
 
-    `made_good` holds every row of a run that a failure of a stage may have stood in for, as (stage, fingerprint, item, chip_id,
-    layer); a column that the row's table lacks is null. The views ``run_TABLE`` must be there.
+    `made_good` holds every row of a run that a failure of a stage may have stood in for, as (stage,
+    fingerprint, item, chip_id, layer); a column that the row's table lacks is null. The views ``run_TABLE``
+    must be there.
     """
     connection.execute("CREATE OR REPLACE TABLE failing_stages (stage VARCHAR, items VARCHAR)").fetchall()
     for stage in STAGES.values():

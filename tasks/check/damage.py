@@ -21,7 +21,8 @@ _OF_EVALUATIONS = {"evaluation_pairs", "measurements", "learned", "faithfulness"
 
 
 def cure_of(place: str) -> str:
-    """How a damaged file of a table, or of the folder of snapshots or of reports, is got rid of and what comes back."""
+    """How a damaged file of a table, or of the folder of snapshots or of reports, is got rid of and what
+    comes back."""
     if place in _OF_EVALUATIONS:
         return "`pairx check --quarantine` moves it aside, and `pairx evaluate` computes it again"
     return _CANNOT_BE_COMPUTED.get(place, MOVE_AND_RUN)
@@ -29,7 +30,8 @@ def cure_of(place: str) -> str:
 
 @dataclass(frozen=True)
 class Damage(Problem):
-    """A problem of a warehouse; `files` are the paths below its root that `--quarantine` takes away because of it.
+    """A problem of a warehouse; `files` are the paths below its root that `--quarantine` takes away because
+    of it.
 
     None are moved where the damage is elsewhere: rows whose other half is missing are right themselves.
     """

@@ -1,4 +1,5 @@
-"""The check of a warehouse: one listing, one reading of every file, and questions to the rows of all that are sound."""
+"""The check of a warehouse: one listing, one reading of every file, and questions to the rows of all that are
+sound."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ Advance = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Report:
-    """What a check found: problems in the order of its questions, the files it looked at, and of how many there is a record."""
+    """What a check found: problems in the order of its questions, the files it looked at, and of how many
+    there is a record."""
 
     problems: tuple[Damage, ...]
     listing: Listing
@@ -40,7 +42,10 @@ class Report:
 
 @dataclass
 class Look:
-    """A warehouse while it is checked. `rotten`: files that no further question reads. `vouched`: those that are as recorded."""
+    """A warehouse while it is checked.
+
+    `rotten`: files that no further question reads. `vouched`: those that are as recorded.
+    """
 
     warehouse: Warehouse
     listing: Listing
@@ -76,10 +81,10 @@ def check(
 ) -> Report:
     """Everything that is wrong with a warehouse.
 
-    Every byte is read, once: digests, page checksums, columns, keys, and then what rows promise of each other. With `quick` only
-    footers, sizes and the listing. `begin` hears how many bytes there are, `advance` how many have been looked at. Memory: the files
-    that four threads have at hand, and 2 GB for the questions to all rows, which overflow to disk. Raises `WarehouseError` when the
-    storage cannot be reached.
+    Every byte is read, once: digests, page checksums, columns, keys, and then what rows promise of each
+    other. With `quick` only footers, sizes and the listing. `begin` hears how many bytes there are, `advance`
+    how many have been looked at. Memory: the files that four threads have at hand, and 2 GB for the questions
+    to all rows, which overflow to disk. Raises `WarehouseError` when the storage cannot be reached.
     """
     look = Look.at(warehouse)
     found = [*of_listing(look), *of_files(look, quick, begin, advance)]
@@ -189,10 +194,11 @@ def _of_newest_run(look: Look, connection: duckdb.DuckDBPyConnection) -> Iterato
 
 
 def _copied(look: Look) -> Iterator[Damage]:
-    """Files with the bytes of another shard of their table: a shard's name says what is in it, so one of the two is a copy.
+    """Files with the bytes of another shard of their table: a shard's name says what is in it, so one of the
+    two is a copy.
 
-    Asked only of shards that are done. A killed run leaves heavy rows without their narrow ones, and a later run may write just
-    these rows under another name.
+    Asked only of shards that are done. A killed run leaves heavy rows without their narrow ones, and a later
+    run may write just these rows under another name.
     """
     there = {(f.place, f.shard) for f in look.listing.shards}
 

@@ -1,4 +1,5 @@
-"""Every file of a warehouse by one listing, told apart by its place: shards, snapshots, reports, and Parquet files that no run put there."""
+"""Every file of a warehouse by one listing, told apart by its place: shards, snapshots, reports, and Parquet
+files that no run put there."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ REPORTS = "reports"
 class StoredFile:
     """A file: its path below the root, its size in bytes, and what its folders and its name say.
 
-    `place` is its table, or the folder of snapshots or reports; `partition` a fingerprint or the name of a snapshot.
+    `place` is its table, or the folder of snapshots or reports; `partition` a fingerprint or the name of a
+    snapshot.
     """
 
     path: str
@@ -31,7 +33,8 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class Listing:
-    """What lies in a warehouse, sorted by path: what is ours, and Parquet files in its tables' folders that are not."""
+    """What lies in a warehouse, sorted by path: what is ours, and Parquet files in its tables' folders that
+    are not."""
 
     shards: tuple[StoredFile, ...]
     snapshots: tuple[StoredFile, ...]

@@ -1,4 +1,5 @@
-"""What can be wrong with one Parquet file by itself: pages, footer, columns, keys, and what its footer says of its rows."""
+"""What can be wrong with one Parquet file by itself: pages, footer, columns, keys, and what its footer says
+of its rows."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ _SAID = ("path_in_schema", "physical_type", "num_values", "is_stats_set")
 
 @dataclass(frozen=True)
 class Expected:
-    """What a file must be: the entries of its footer by its number of rows, its columns (any, if None), and its key.
+    """What a file must be: the entries of its footer by its number of rows, its columns (any, if None), and
+    its key.
 
     Files may be older than a column that may be null; with `exactly` they have all.
     """
@@ -61,7 +63,10 @@ def damage_of(file: StoredFile, kind: str, what: str) -> Damage:
 
 
 def open_file(file: StoredFile, expected: Expected, source: Any) -> Opened:
-    """Open a file-like object or a buffer; page checksums are verified whenever a page is read. Raises one of `UNREADABLE`."""
+    """Open a file-like object or a buffer; page checksums are verified whenever a page is read.
+
+    Raises one of `UNREADABLE`.
+    """
     return Opened(file, expected, pq.ParquetFile(source, page_checksum_verification=True))
 
 
@@ -76,7 +81,8 @@ def newer(opened: Opened) -> Iterator[Damage]:
 
 
 def footer(opened: Opened) -> Iterator[Damage]:
-    """Entries of the footer that its place and its rows contradict: table, fingerprint, schema version, number of rows."""
+    """Entries of the footer that its place and its rows contradict: table, fingerprint, schema version,
+    number of rows."""
     said = opened.parquet.metadata.metadata or {}
     meant = opened.expected.footer(opened.parquet.metadata.num_rows)
     wrong = [key for key, value in meant.items() if said.get(key) != value]
@@ -87,7 +93,8 @@ def footer(opened: Opened) -> Iterator[Damage]:
 
 
 def columns(opened: Opened) -> Iterator[Damage]:
-    """Columns of other names or types than the table's, that may be null and must not, that are missing or too many."""
+    """Columns of other names or types than the table's, that may be null and must not, that are missing or
+    too many."""
     schema = opened.expected.schema
     if schema is None:
         return
@@ -129,8 +136,8 @@ def _empty_file(schema: pa.Schema) -> pq.ParquetFile:
 def rows(opened: Opened, vouched: bool) -> Iterator[Damage]:
     """All rows, group by group: pages whose checksum is wrong, text that is none, keys that occur twice.
 
-    Of a file that no digest has vouched for, what its footer says of each group of rows is compared with the rows as well: readers
-    skip groups by it. Memory: one group, and the file's keys.
+    Of a file that no digest has vouched for, what its footer says of each group of rows is compared with the
+    rows as well: readers skip groups by it. Memory: one group, and the file's keys.
     """
     parquet, key = opened.parquet, list(opened.expected.key)
     keys: list[pa.Table] = []

@@ -23,10 +23,11 @@ Prints = Mapping[str, str | None]
 
 
 def move_aside(warehouse: Warehouse, listing: Listing, problems: Iterable[Damage]) -> dict[str, str | None]:
-    """Move the files of all problems and their partners; returns where each went, None for one that was gone already.
+    """Move the files of all problems and their partners; returns where each went, None for one that was gone
+    already.
 
-    The last table of a stage goes first: without it a shard is not done, whatever else is still there. The record notes all of them, so
-    that later checks do not ask for them. Nothing in quarantine is overwritten.
+    The last table of a stage goes first: without it a shard is not done, whatever else is still there. The
+    record notes all of them, so that later checks do not ask for them. Nothing in quarantine is overwritten.
     """
     damaged = list(dict.fromkeys(path for problem in problems for path in problem.files))
     there = {f.path for f in (*listing.by_path.values(), *listing.strangers)}
@@ -47,9 +48,11 @@ def _runs(sound: Sound) -> list[Prints]:
 
 
 def _partners(file: StoredFile, there: set[str], runs: Sequence[Prints]) -> Iterator[str]:
-    """Files of the shard that must go for its work to be done again: its other tables, and the failures that stand in for their rows.
+    """Files of the shard that must go for its work to be done again: its other tables, and the failures that
+    stand in for their rows.
 
-    Signals can be computed again from stored rows by a stage of their own: of two stages that fill a table the smaller one counts.
+    Signals can be computed again from stored rows by a stage of their own: of two stages that fill a table
+    the smaller one counts.
     """
     stages = [stage for stage in STAGES.values() if file.place in stage.tables]
     if not stages:
@@ -63,7 +66,8 @@ def _partners(file: StoredFile, there: set[str], runs: Sequence[Prints]) -> Iter
 
 
 def _places(stage: StageFacts) -> Iterator[tuple[str, str]]:
-    """Tables that a shard of the stage may have files in, the last one first, each with the table whose partition it lies under."""
+    """Tables that a shard of the stage may have files in, the last one first, each with the table whose
+    partition it lies under."""
     for table in reversed(stage.tables):
         yield table, table
     for table in stage.failing.tables if stage.failing else ():
@@ -81,7 +85,8 @@ def _beside(file: StoredFile, table: str, runs: Sequence[Prints]) -> set[str]:
 
 
 def _move(warehouse: Warehouse, path: str) -> str:
-    """Move a file into quarantine; returns its new path below the root, a numbered one where there is one already."""
+    """Move a file into quarantine; returns its new path below the root, a numbered one where there is one
+    already."""
     storage, source = warehouse.storage, f"{warehouse.root}/{path}"
     for number in count(1):
         kept = f"{QUARANTINE}/{path}" if number == 1 else f"{QUARANTINE}/{path}.{number}"

@@ -22,7 +22,8 @@ _MAY_GO = ("current", "reports")
 
 @dataclass(frozen=True)
 class Entry:
-    """What the newest run, or check, that knows of a path says of it: sizes and digests; none when it was moved aside."""
+    """What the newest run, or check, that knows of a path says of it: sizes and digests; none when it was
+    moved aside."""
 
     run_id: str
     sizes: frozenset[int] = frozenset()
@@ -43,12 +44,14 @@ class Record:
 
     @cached_property
     def bereft(self) -> frozenset[str]:
-        """Tables and folders of which files were moved aside and have not come back: rows of theirs may be lost for good."""
+        """Tables and folders of which files were moved aside and have not come back: rows of theirs may be
+        lost for good."""
         return frozenset(path.partition("/")[0] for path, e in self.entries.items() if not e.digests)
 
     @property
     def moved_at(self) -> str:
-        """When a file was last moved aside that has not come back, as run ids tell time; nothing where all are there."""
+        """When a file was last moved aside that has not come back, as run ids tell time; nothing where all
+        are there."""
         return max((e.run_id for e in self.entries.values() if not e.digests), default="")
 
 

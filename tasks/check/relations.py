@@ -16,7 +16,8 @@ PHOTO = ("photo_id", "chip_id")
 
 @dataclass(frozen=True)
 class Reference:
-    """Every row of `table` has one of equal values in one of the tables `to`, whose columns are `there` (by default the same)."""
+    """Every row of `table` has one of equal values in one of the tables `to`, whose columns are `there` (by
+    default the same)."""
 
     table: str
     columns: tuple[str, ...]
@@ -50,7 +51,10 @@ REFERENCES = (
 )
 """What is written before what: a row of the first is stored only after those that it names."""
 ONE_WRITER = ("photos", "pairs", "neighbours", "runs", "reviews")
-"""Tables in which two rows of one key are equal. Elsewhere a killed run may leave rows that are computed again on another device."""
+"""Tables in which two rows of one key are equal.
+
+Elsewhere a killed run may leave rows that are computed again on another device.
+"""
 
 
 def dangling(
@@ -58,7 +62,8 @@ def dangling(
 ) -> Iterator[Damage]:
     """Rows that stand on others which are not there, one problem per reference and file.
 
-    Nothing is asked of tables in `lacking`, whose rows are known to be incomplete. Files that are `vouched` for are not to blame.
+    Nothing is asked of tables in `lacking`, whose rows are known to be incomplete. Files that are `vouched`
+    for are not to blame.
     """
     for reference in REFERENCES:
         if set(reference.to) & set(lacking):
@@ -85,7 +90,8 @@ def dangling(
 
 
 def at_odds(connection: duckdb.DuckDBPyConnection, vouched: Collection[str]) -> Iterator[Damage]:
-    """Keys under which two files of a partition store different rows, one problem per file that is not vouched for."""
+    """Keys under which two files of a partition store different rows, one problem per file that is not
+    vouched for."""
     for name in ONE_WRITER:
         table = TABLES[name]
         key = ", ".join(f'"{column}"' for column in table.key)

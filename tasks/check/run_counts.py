@@ -1,4 +1,5 @@
-"""What finished runs said of themselves beside what is stored: rows that have vanished since, sums that no longer add up."""
+"""What finished runs said of themselves beside what is stored: rows that have vanished since, sums that no
+longer add up."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ _GROWS = {
     "scored": ("scores", "count(DISTINCT pair_id)"),
     "figures": ("explanations", "count(*)"),
 }
-"""Count of a run -> the table that it was taken of, and how: tables only grow, so there are at least as many now."""
+"""Count of a run -> the table that it was taken of, and how: tables only grow, so there are at least as many
+now."""
 _RUN_AGAIN = "run again: what is missing is computed"
 
 
@@ -28,8 +30,8 @@ def too_few(
 ) -> Iterator[Damage]:
     """Counts of finished runs that the tables have fallen below.
 
-    Nothing is asked of tables in `lacking`, nor of runs from before files were moved aside: some of those rows nobody calls for any
-    more.
+    Nothing is asked of tables in `lacking`, nor of runs from before files were moved aside: some of those
+    rows nobody calls for any more.
     """
     stored = {name: _by_fingerprint(connection, *of) for name, of in _GROWS.items() if of[0] not in lacking}
     for run in _finished(connection):
@@ -56,7 +58,8 @@ def newest_finished(connection: duckdb.DuckDBPyConnection) -> dict[str, Any] | N
 def unbalanced(
     connection: duckdb.DuckDBPyConnection, newest: dict[str, Any], record: Record, killed: Collection[str]
 ) -> Iterator[Damage]:
-    """Sums of the run that finished last that do not add up any more, if nothing has been written or moved since.
+    """Sums of the run that finished last that do not add up any more, if nothing has been written or moved
+    since.
 
     The connection has its views.
     """

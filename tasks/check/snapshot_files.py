@@ -67,7 +67,8 @@ def views_of_newest_run(connection: duckdb.DuckDBPyConnection, sound: Sound) -> 
 def not_what_shards_show(
     connection: duckdb.DuckDBPyConnection, sound: Sound, views: Views, name: str
 ) -> Iterator[Damage]:
-    """Views whose snapshot `name` has other rows than the shards, where it was made of just the shards that are there.
+    """Views whose snapshot `name` has other rows than the shards, where it was made of just the shards that
+    are there.
 
     `views` are those of the run that made it, read from the shards, in the connection.
     """

@@ -60,7 +60,8 @@ class Sound:
 
     @contextmanager
     def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection with the views ``all_TABLE``; what does not fit into memory goes to a temporary folder."""
+        """A connection with the views ``all_TABLE``; what does not fit into memory goes to a temporary
+        folder."""
         with TemporaryDirectory(prefix="pairx-check-") as folder, duckdb.connect(":memory:") as connection:
             for name, value in (("memory_limit", _MEMORY), ("temp_directory", folder)):
                 connection.execute(f"SET {name} = '{value}'").fetchall()  # our names

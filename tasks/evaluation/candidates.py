@@ -1,4 +1,5 @@
-"""What a sweep tries when it is not told: layers beside the default one, all presets and reductions, both estimators.
+"""What a sweep tries when it is not told: layers beside the default one, all presets and reductions, both
+estimators.
 
 And the local matchers that need no weights.
 """

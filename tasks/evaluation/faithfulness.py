@@ -1,4 +1,5 @@
-"""Faithfulness of the explanations of some listed pairs: pixel flipping and continuity, beside maps that know nothing."""
+"""Faithfulness of the explanations of some listed pairs: pixel flipping and continuity, beside maps that know
+nothing."""
 
 from __future__ import annotations
 
@@ -68,7 +69,8 @@ def faithfulness_fingerprint(job: Job, protocol: Protocol, learned: Learned = ()
 
 
 def choose_pairs(listed: pa.Table, count: int) -> list[dict[str, Any]]:
-    """`count` listed pairs, half of them of one name, at random: ids are hashes, so the smallest of each class will do."""
+    """`count` listed pairs, half of them of one name, at random: ids are hashes, so the smallest of each
+    class will do."""
     rows = sorted(listed.to_pylist(), key=lambda row: row["pair_id"])
     each = [[row for row in rows if row["correct"] is correct] for correct in (True, False)]
     half = -(-count // 2)

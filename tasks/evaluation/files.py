@@ -1,6 +1,8 @@
-"""The files of an evaluation: its page, its tables as Parquet and CSV, and the settings it recommends as TOML.
+"""The files of an evaluation: its page, its tables as Parquet and CSV, and the settings it recommends as
+TOML.
 
-Parquet holds every value as it is. CSV is for spreadsheets too: `schemas.foreign_text` says what becomes of texts in it.
+Parquet holds every value as it is. CSV is for spreadsheets too: `schemas.foreign_text` says what becomes of
+texts in it.
 """
 
 from __future__ import annotations
@@ -98,12 +100,13 @@ class EvaluationFileError(PairxError, ValueError):
 def write_evaluation(
     evaluation: Evaluation, out: Path, pairs: pa.Table, chosen: str | None = None
 ) -> list[Path]:
-    """Write the files of an evaluation to the folder `out` and return their paths; `pairs` is written as it is,
+    """Write the files of an evaluation to the folder `out` and return their paths; `pairs` is written as it
+    is,
     `chosen` as `chosen.toml`.
 
-    Everything is made before the first file is written; then each appears whole or not at all, the page last. Files of an
-    earlier evaluation that this one does not have are removed. Raises `EvaluationFileError` for a folder that cannot be
-    written, and ValueError for a figure that is no PNG.
+    Everything is made before the first file is written; then each appears whole or not at all, the page last.
+    Files of an earlier evaluation that this one does not have are removed. Raises `EvaluationFileError` for a
+    folder that cannot be written, and ValueError for a figure that is no PNG.
     """
     page = render_evaluation(evaluation).encode()
     contents = {
@@ -139,7 +142,8 @@ def write_evaluation(
 def read_statistics(folder: Path) -> list[Statistic]:
     """The statistics that `write_evaluation` wrote to `folder`, for the table across datasets.
 
-    Raises `EvaluationFileError` where there is no evaluation, or one whose table is damaged or of another form.
+    Raises `EvaluationFileError` where there is no evaluation, or one whose table is damaged or of another
+    form.
     """
     path = folder / "table.parquet"
     cure = "give the folder that `pairx evaluate` wrote, with its table.parquet"
@@ -165,10 +169,10 @@ def read_statistics(folder: Path) -> list[Statistic]:
 def settings_toml(choice: Choice, base: Settings) -> str:
     """The chosen settings as a file for `pairx run --settings`, with the evidence as comments.
 
-    Of `base`, under which the choice was made, it holds what the evidence hangs on and is no default. A reduction whose
-    coverage is that of the preset's own stands in a comment, so that scores that are stored under the preset are not computed
-    again: coverage takes magnitudes, so that `abs_of_sum` stands for `signed_sum` too.
-    Raises `SettingsError` when the chosen settings are none.
+    Of `base`, under which the choice was made, it holds what the evidence hangs on and is no default. A
+    reduction whose coverage is that of the preset's own stands in a comment, so that scores that are stored
+    under the preset are not computed again: coverage takes magnitudes, so that `abs_of_sum` stands for
+    `signed_sum` too. Raises `SettingsError` when the chosen settings are none.
     """
     if choice.chosen.settings == choice.default.settings:
         return _as_toml(choice, {name: getattr(base, name) for name in _KEPT if _differs(base, name)}, [])

@@ -1,4 +1,5 @@
-"""Learn: what explanations must know of a catalogue before they can explain, kept in the warehouse and handed back to them."""
+"""Learn: what explanations must know of a catalogue before they can explain, kept in the warehouse and handed
+back to them."""
 
 from __future__ import annotations
 
@@ -40,7 +41,8 @@ class LearnShard:
 def plan_learning(methods: Sequence[str], photos: Sequence[Photo]) -> list[LearnShard]:
     """A shard for each of the methods that must learn.
 
-    Chip ids are hashes, so the photos with the smallest are a sample at random, and the same again for the same catalogue.
+    Chip ids are hashes, so the photos with the smallest are a sample at random, and the same again for the
+    same catalogue.
     """
     order = sorted((p for p in photos if p["chip_id"] is not None), key=lambda p: str(p["chip_id"]))
     found = {method: explanation_named(method) for method in methods}
@@ -110,7 +112,8 @@ def state_of(job: Job, method: str, shard: str) -> State:
 
 
 def newest_state(job: Job, method: str) -> State | None:
-    """What a method has learned in this warehouse under the job's settings, from most photos; None where it has not."""
+    """What a method has learned in this warehouse under the job's settings, from most photos; None where it
+    has not."""
     partition = learned_partition(job, method)
     found = {
         name: job.warehouse.read("learned", partition, [name], ["photos"])["photos"].to_pylist()

@@ -1,7 +1,7 @@
 """The pairs of an evaluation: for every named photo its nearest photos of the same name and of other names.
 
-A plain top-k of a good model holds hardly an incorrect pair, so both classes are listed apart. The list is stored, since every
-number of an evaluation hangs on it.
+A plain top-k of a good model holds hardly an incorrect pair, so both classes are listed apart. The list is
+stored, since every number of an evaluation hangs on it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ def list_fingerprint(job: Job, per_photo: int) -> str:
 
 
 def list_shard_name(gallery: Gallery, photos: Mapping[str, Mapping[str, Any]]) -> str:
-    """The shard of `evaluation_pairs` for one state of the catalogue: the gallery's state and the names of the species."""
+    """The shard of `evaluation_pairs` for one state of the catalogue: the gallery's state and the names of
+    the species."""
     return shard_name([gallery.state, *(f"{i}\0{photos[i]['species']}" for i in gallery.photo_ids)])
 
 

@@ -1,8 +1,10 @@
-"""Sweep: both plausibility scores of labelled pairs under every variant of the settings, for choosing among them.
+"""Sweep: both plausibility scores of labelled pairs under every variant of the settings, for choosing among
+them.
 
-Coverage depends on layer, preset and reduction, the residuals on layer, local matcher and homography estimator: costs add up
-instead of multiplying. A photo runs forward once for all layers, presets that share their rules are propagated together, and
-a pair's local matches serve every estimator and layer. Values are those that the score stage stores under the same settings.
+Coverage depends on layer, preset and reduction, the residuals on layer, local matcher and homography
+estimator: costs add up instead of multiplying. A photo runs forward once for all layers, presets that share
+their rules are propagated together, and a pair's local matches serve every estimator and layer. Values are
+those that the score stage stores under the same settings.
 """
 
 from __future__ import annotations
@@ -67,7 +69,8 @@ class SweepShard:
 def plan_sweep(
     pairs: Sequence[Pair], photos: Mapping[str, Photo], sweep: Sweep, size: int
 ) -> list[SweepShard]:
-    """Shards of pairs sorted by their photos: names tell what is done of a sweep, so that pairs must always fall alike."""
+    """Shards of pairs sorted by their photos: names tell what is done of a sweep, so that pairs must always
+    fall alike."""
     chunked = chunks(sorted(pairs, key=lambda p: (p.photo_a, p.photo_b)), size)
     return [SweepShard(s.pairs, s.photos, sweep) for s in (shard_of(part, photos, {}) for part in chunked)]
 
@@ -82,8 +85,9 @@ def sweep_partition(job: Job, sweep: Sweep) -> str:
 def sweep_shard(job: Job, shard: SweepShard) -> ShardResult:
     """Measure the pairs of one shard under every variant and commit their rows of `measurements`.
 
-    A pair of which a photo cannot be read has no rows. A variant that fails for a pair has no value, and a row in
-    `failures`; one that the network does not allow, such as a preset on the general path, has no value only.
+    A pair of which a photo cannot be read has no rows. A variant that fails for a pair has no value, and a
+    row in `failures`; one that the network does not allow, such as a preset on the general path, has no value
+    only.
     """
     watch, sweep = Stopwatch(), shard.sweep
     explainer = LayerExplainer(model_of(job).network, sweep.layers, precision=job.settings.precision)
@@ -105,7 +109,8 @@ def sweep_shard(job: Job, shard: SweepShard) -> ShardResult:
 
 
 class _Work:
-    """What has been found out so far about a shard, or about as many of its pairs as have their photos in memory at once."""
+    """What has been found out so far about a shard, or about as many of its pairs as have their photos in
+    memory at once."""
 
     def __init__(self, job: Job, shard: SweepShard) -> None:
         self.job, self.shard, self.sweep = job, shard, shard.sweep
@@ -170,7 +175,8 @@ class _Work:
                 self._measure_estimator(name, matcher.min_inliers, method, local, index)
 
     def failures(self) -> list[Failure]:
-        """A row per pair and layer with the first thing that went wrong; a photo's failure is one of all its pairs."""
+        """A row per pair and layer with the first thing that went wrong; a photo's failure is one of all its
+        pairs."""
         found = [
             replace(failure, item=pair.pair_id)
             for pair in self.shard.pairs

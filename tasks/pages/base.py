@@ -1,4 +1,5 @@
-"""What all pages have in common: templates that escape everything, names that cannot change what stands beside them, and a place."""
+"""What all pages have in common: templates that escape everything, names that cannot change what stands
+beside them, and a place."""
 
 from __future__ import annotations
 
@@ -45,7 +46,8 @@ def _name(text: str | None) -> Markup:
 def report_path(run_id: str) -> str:
     """Where the report of a run lies below the warehouse's root.
 
-    Raises `WarehouseError` for what is no run's id: a table that others have written to must not lead elsewhere.
+    Raises `WarehouseError` for what is no run's id: a table that others have written to must not lead
+    elsewhere.
     """
     if not _RUN_ID.fullmatch(run_id):
         raise WarehouseError(

@@ -1,7 +1,8 @@
 """The page of `pairx evaluate`: an evaluation in, one self-contained HTML file out.
 
-As with the run report, nothing is fetched when the file is opened: pictures are data URIs and style is inline. There is no
-script at all, and a content security policy forbids everything else. Every string goes through the guard of `tasks.pages.base`.
+As with the run report, nothing is fetched when the file is opened: pictures are data URIs and style is
+inline. There is no script at all, and a content security policy forbids everything else. Every string goes
+through the guard of `tasks.pages.base`.
 """
 
 from __future__ import annotations
@@ -207,7 +208,8 @@ def _against_chance(row: Statistic) -> str:
 
 
 def _scopes(statistics: Iterable[Statistic], own: bool) -> list[Scope]:
-    """Statistics by dataset and species; a row that is there already begins another evaluation of the same dataset.
+    """Statistics by dataset and species; a row that is there already begins another evaluation of the same
+    dataset.
 
     A species that has all pairs of its dataset says what the dataset says and is left out.
     """
@@ -340,7 +342,8 @@ def _setting(value: object) -> str:
 
 
 def _picture(figures: Mapping[str, bytes], outlier: Outlier) -> dict[str, Any] | None:
-    """An outlier's figure as data URI with its size, so that the page does not jump while pictures load; None without."""
+    """An outlier's figure as data URI with its size, so that the page does not jump while pictures load; None
+    without."""
     data = figures.get(outlier.pair_id)
     if data is None:
         return None

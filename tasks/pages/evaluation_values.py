@@ -11,9 +11,11 @@ from pairx_engine.evaluation.choice import Choice
 from tasks.pages.scatter import ReportScatter
 
 SCORES = ("inverted_residual_mean", "match_coverage")
-"""The paper's plausibility scores; statistics also have rows of `cosine`, the cosine as if it were one, to hold them against."""
+"""The paper's plausibility scores; statistics also have rows of `cosine`, the cosine as if it were one, to
+hold them against."""
 OWN_SCORES: Mapping[str, str] = {"weighted_matches": "Relevance-weighted local matches"}
-"""Our own plausibility scores, columns of `signals`, with their headings: higher is more plausible, 0 or more. One that is added
+"""Our own plausibility scores, columns of `signals`, with their headings: higher is more plausible, 0 or
+more. One that is added
 here is measured and shown beside the paper's."""
 ALL_SCORES = (*SCORES, *OWN_SCORES)
 """Every score that statistics are taken of, in the order in which they are shown."""
@@ -30,8 +32,8 @@ class Statistic:
     * `auc`: P(correct > incorrect) over all pairs, `auc_equal_cosine`: over pairs of like cosine only,
       `auc_missing_lowest`: the same, a missing score counting as the lowest.
 
-    `variant` says how it was taken, empty where there is one way only. `value` is None where it is undefined, `low` and `high`
-    are the ends of its bootstrap interval. `n_missing` pairs have no such score.
+    `variant` says how it was taken, empty where there is one way only. `value` is None where it is undefined,
+    `low` and `high` are the ends of its bootstrap interval. `n_missing` pairs have no such score.
     """
 
     dataset: str
@@ -49,7 +51,8 @@ class Statistic:
 
 @dataclass(frozen=True)
 class Outlier:
-    """A pair whose plausibility is unlike that of pairs of its class at its cosine: a row of ``outliers.csv``.
+    """A pair whose plausibility is unlike that of pairs of its class at its cosine: a row of
+    ``outliers.csv``.
 
     `z` is the larger of the two robust z scores, positive towards the other class; either may be None.
     """
@@ -72,7 +75,8 @@ class Outlier:
 
 @dataclass(frozen=True)
 class FaithfulnessRow:
-    """Mean of one measure of faithfulness over the pairs of one class for one method, with its standard error."""
+    """Mean of one measure of faithfulness over the pairs of one class for one method, with its standard
+    error."""
 
     method: str
     measure: str
@@ -86,7 +90,8 @@ class FaithfulnessRow:
 class Evaluation:
     """Everything that the page shows.
 
-    `figures` are PNG files by pair id; `beside` are statistics of other datasets, for the table across datasets.
+    `figures` are PNG files by pair id; `beside` are statistics of other datasets, for the table across
+    datasets.
     """
 
     dataset: str

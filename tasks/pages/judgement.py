@@ -1,4 +1,5 @@
-"""The report's section on the judgement: what is expected to be wrong, and how far probabilities can be believed."""
+"""The report's section on the judgement: what is expected to be wrong, and how far probabilities can be
+believed."""
 
 from __future__ import annotations
 
@@ -39,8 +40,8 @@ class ReportCandidates:
 class ReportJudgement:
     """What was made of the whole catalogue; None is what could not be said.
 
-    `sensitivity`: share of names made wrong on purpose that is told. `undefended`: photos with a name that no other photo can
-    speak for. `candidates`: the first of `n_unknown` unknown photos.
+    `sensitivity`: share of names made wrong on purpose that is told. `undefended`: photos with a name that no
+    other photo can speak for. `candidates`: the first of `n_unknown` unknown photos.
     """
 
     names: int

@@ -1,4 +1,5 @@
-"""What the PAIR-X paper reports for the datasets that anybody can evaluate again: the rows of its Table 1 known here."""
+"""What the PAIR-X paper reports for the datasets that anybody can evaluate again: the rows of its Table 1
+known here."""
 
 from __future__ import annotations
 
@@ -42,7 +43,8 @@ _BY_SPELLING = {row.dataset.lower(): row for row in PAPER_ROWS}
 
 
 def paper_row(dataset: str) -> PaperRow | None:
-    """The paper's row of a dataset, whatever the case, spaces and punctuation of its name; None for any other dataset.
+    """The paper's row of a dataset, whatever the case, spaces and punctuation of its name; None for any other
+    dataset.
 
     A part of a dataset is another dataset: "OpenCows2020 test" has no row.
     """

@@ -31,15 +31,17 @@ from tasks.pages.scatter import ReportScatter, data_uri, draw_plots
 MAX_SUSPECTS = 200
 """Suspects with pictures in one file: more would make it slow to open, and nobody clears more in one sitting."""
 _COLOURED_KINDS = 4
-"""Kinds that have a colour of their own in the page, the first in the rules' order; badges of others are grey."""
+"""Kinds that have a colour of their own in the page, the first in the rules' order; badges of others are
+grey."""
 
 
 @dataclass(frozen=True)
 class ReportSuspect:
-    """One suspect, shown by one pair; the pictures are WebP files of one size (see `pairx_engine.figure.Figure`) or None.
+    """One suspect, shown by one pair; the pictures are WebP files of one size (see
+    `pairx_engine.figure.Figure`) or None.
 
-    `expected`: the expected share of errors among this suspect and all before it. Names may be shown by two photos that nobody
-    explained: without cosine, scores and pictures.
+    `expected`: the expected share of errors among this suspect and all before it. Names may be shown by two
+    photos that nobody explained: without cosine, scores and pictures.
     """
 
     rank: int
@@ -124,7 +126,8 @@ class ReportInput:
 def render_report(given: ReportInput) -> str:
     """The whole report as one HTML document.
 
-    Raises ValueError when a suspect's picture is no picture. Missing pictures and scores are shown as missing.
+    Raises ValueError when a suspect's picture is no picture. Missing pictures and scores are shown as
+    missing.
     """
     shown = given.suspects[:MAX_SUSPECTS]
     kinds = Counter(suspect.kind for suspect in shown)

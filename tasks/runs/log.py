@@ -40,9 +40,11 @@ def versions() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class StageLog:
-    """What one stage did in this run: shards and rows now written, wall seconds, seconds of work and of engine.
+    """What one stage did in this run: shards and rows now written, wall seconds, seconds of work and of
+    engine.
 
-    `items` were to be processed; `failed` of them have a row in `failures`, `lost` of them have not, for their shards broke off.
+    `items` were to be processed; `failed` of them have a row in `failures`, `lost` of them have not, for
+    their shards broke off.
     """
 
     stage: str
@@ -109,7 +111,8 @@ class Balance:
 
 
 def balances(connection: duckdb.DuckDBPyConnection, ran: Collection[str] | None = None) -> list[Balance]:
-    """The sum of every stage that is counted, over the photos or pairs that are current, counted in the tables themselves.
+    """The sum of every stage that is counted, over the photos or pairs that are current, counted in the
+    tables themselves.
 
     With `ran`, of those stages only.
     """
@@ -120,9 +123,11 @@ def balances(connection: duckdb.DuckDBPyConnection, ran: Collection[str] | None 
 def balances_with_outside(
     connection: duckdb.DuckDBPyConnection, listed: Sequence[str], retrieved: int
 ) -> list[Balance]:
-    """Sums of what the tables hold against what a run knows from elsewhere: the tables alone do not tell that all rows are gone.
+    """Sums of what the tables hold against what a run knows from elsewhere: the tables alone do not tell that
+    all rows are gone.
 
-    `listed` are the ids of the catalogue's photos, `retrieved` is the number of pairs that the run found stored or stored itself.
+    `listed` are the ids of the catalogue's photos, `retrieved` is the number of pairs that the run found
+    stored or stored itself.
     """
     return [_taken_in(connection, listed), _kept(connection, retrieved)]
 
@@ -145,7 +150,8 @@ def _kept(connection: duckdb.DuckDBPyConnection, retrieved: int) -> Balance:
 
 
 def refuse_all_failed(sums: Sequence[Balance], stages: Sequence[StageLog]) -> None:
-    """Raise `PairxError` where everything failed: all there is of something, or a whole night's worth of one stage.
+    """Raise `PairxError` where everything failed: all there is of something, or a whole night's worth of one
+    stage.
 
     A few new photos that all fail may be an accident; many are a folder that is not there, a disk, a setting.
     """
@@ -196,7 +202,8 @@ class RunLog:
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def columns(self, state: str | None = None) -> dict[str, Any]:
-        """The columns of `current_run` for this run, so that its own views can be installed before it is over."""
+        """The columns of `current_run` for this run, so that its own views can be installed before it is
+        over."""
         job = self.job
         prints = {f"{k}_fingerprint": v for k, v in vars(job.prints).items()}
         return {
@@ -240,10 +247,11 @@ class RunLog:
 def unchanged(
     connection: duckdb.DuckDBPyConnection, pairs_fingerprint: str, state: str, neighbours: int
 ) -> bool:
-    """Whether a finished run has retrieved the pairs of exactly this catalogue state, and all of them are still there.
+    """Whether a finished run has retrieved the pairs of exactly this catalogue state, and all of them are
+    still there.
 
-    So must be its neighbours, as many per photo at least as are asked for: they only grow, so that their stored rows are
-    counted, without ranking them.
+    So must be its neighbours, as many per photo at least as are asked for: they only grow, so that their
+    stored rows are counted, without ranking them.
     """
     found = connection.execute(
         """

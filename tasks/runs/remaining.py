@@ -1,4 +1,5 @@
-"""What is left to do: the warehouse's current views against what is already committed under this run's fingerprints."""
+"""What is left to do: the warehouse's current views against what is already committed under this run's
+fingerprints."""
 
 from __future__ import annotations
 
@@ -98,7 +99,8 @@ class Remaining:
         }
 
     def stored_neighbours(self, gallery: Gallery) -> NDArray[np.int64]:
-        """Codes of the pairs of a gallery's photos that are among the stored neighbours; see `new_neighbours`."""
+        """Codes of the pairs of a gallery's photos that are among the stored neighbours; see
+        `new_neighbours`."""
         count = len(gallery.photo_ids)
         rows = gallery.photos.select(["photo_id", "chip_id"]).append_column(
             "place", pa.array(range(count), pa.int64())
@@ -117,15 +119,18 @@ class Remaining:
         return np.asarray(found, dtype=np.int64)
 
     def unscored(self) -> list[Pair]:
-        """Current pairs without scores, matches or relevances at the layer that ranks, unless they failed for good."""
+        """Current pairs without scores, matches or relevances at the layer that ranks, unless they failed for
+        good."""
         return unscored_among(self._connection, "pairs", self._job.layers[0], self._retry)
 
     def without_signals(self) -> list[ScoredPair]:
-        """Current pairs that are scored at the layer that ranks and have no signals there, unless they failed for good."""
+        """Current pairs that are scored at the layer that ranks and have no signals there, unless they failed
+        for good."""
         return without_signals_among(self._connection, "pairs", self._job.layers[0], self._retry)
 
     def unverified(self) -> list[Pair]:
-        """Current pairs that may be one picture and were not compared pixel by pixel, unless that failed for good."""
+        """Current pairs that may be one picture and were not compared pixel by pixel, unless that failed for
+        good."""
         rows = self._connection.execute(
             f"""
             SELECT pair_id, photo_a, photo_b FROM copy_candidates
@@ -196,7 +201,8 @@ def _given_up(stage: StageFacts, retry_failed: bool) -> dict[str, Any]:
 def unscored_among(
     connection: duckdb.DuckDBPyConnection, relation: str, layer: str, retry_failed: bool
 ) -> list[Pair]:
-    """Pairs of a relation of the connection, named in code, that have no scores, matches or relevances at a layer.
+    """Pairs of a relation of the connection, named in code, that have no scores, matches or relevances at a
+    layer.
 
     Those that failed for good are left out unless they are to be retried.
     """
@@ -216,10 +222,11 @@ def unscored_among(
 def without_signals_among(
     connection: duckdb.DuckDBPyConnection, relation: str, layer: str, retry_failed: bool
 ) -> list[ScoredPair]:
-    """Pairs of a relation of the connection, named in code, that have all rows of a score at a layer but no signals.
+    """Pairs of a relation of the connection, named in code, that have all rows of a score at a layer but no
+    signals.
 
-    The relation has both chips. Those that failed for good are left out unless they are to be retried. Where none lack signals,
-    as after every run, only narrow tables are read.
+    The relation has both chips. Those that failed for good are left out unless they are to be retried. Where
+    none lack signals, as after every run, only narrow tables are read.
     """
     given = {"layer": layer, **_given_up(SIGNALS, retry_failed)}
     lacking = f"""
@@ -246,10 +253,12 @@ def without_signals_among(
 
 
 class RunViews:
-    """The views of a run in one connection for all its questions; a context manager that closes the connection.
+    """The views of a run in one connection for all its questions; a context manager that closes the
+    connection.
 
-    The views are installed by the first question, which lists the warehouse. Before each later one only tables are looked at to which
-    this thread or its shards have written since, and only what comes from them is computed again.
+    The views are installed by the first question, which lists the warehouse. Before each later one only
+    tables are looked at to which this thread or its shards have written since, and only what comes from them
+    is computed again.
     """
 
     def __init__(self, job: Job, retry_failed: bool = False) -> None:
@@ -280,8 +289,8 @@ class RunViews:
     ) -> tuple[duckdb.DuckDBPyConnection, Remaining]:
         """The views as of now, for a run with these columns of `current_run`.
 
-        Those in `keep`, or with True all narrow ones, are computed once; with `wanted` no others but those are there. The
-        connection is the same every time: read what an answer holds before the next question.
+        Those in `keep`, or with True all narrow ones, are computed once; with `wanted` no others but those
+        are there. The connection is the same every time: read what an answer holds before the next question.
         """
         self._views.wrote(self._files.news())
         self._views.refresh(current, keep, wanted)

@@ -1,4 +1,5 @@
-"""What a process computes with and what it sees: versions, our source, the warehouse, a photo, the device, the model.
+"""What a process computes with and what it sees: versions, our source, the warehouse, a photo, the device,
+the model.
 
 A run compares what its workers say with what it says itself, before any of them is given work.
 """
@@ -28,7 +29,10 @@ _COMPUTING = (
     *("torch", "torchvision", "timm", "zennit", "kornia", "numpy", "scipy", "scikit-learn", "pillow"),
     *("safetensors", "pyarrow", "duckdb", "dask", "distributed", "prefect"),
 )
-"""Packages whose version can change rows, or keep work from being passed on. OpenCV goes by its module: three packages carry it."""
+"""Packages whose version can change rows, or keep work from being passed on.
+
+OpenCV goes by its module: three packages carry it.
+"""
 _OURS = ("pairx_engine", "schemas", "tasks", "flows")
 _SOURCE = (".py", ".sql", ".json", ".j2")
 _FOLDER, _DRIVER = "workers", "driver"
@@ -89,7 +93,8 @@ class Sight:
     photo: tuple[str, str] | None = None
 
     def expected(self, on: str) -> list[Fact]:
-        """What a worker must see whose device is of kind `on`, ``cpu`` or ``cuda``; this process itself uses its CPU."""
+        """What a worker must see whose device is of kind `on`, ``cpu`` or ``cuda``; this process itself uses
+        its CPU."""
         return [Fact(_DEVICE, on, _DEVICES[on]), *self._looked_at("cpu")]
 
     def seen(self, on: str) -> list[Fact]:
@@ -134,7 +139,8 @@ def _identity(identity: Mapping[str, object]) -> str:
 def token_in(warehouse: Warehouse) -> Iterator[str]:
     """A file in the warehouse for the length of the block, by which workers know the place; its name.
 
-    Raises `WarehouseError` where it cannot be written. Nothing is left of it, nor of a folder that was made for it.
+    Raises `WarehouseError` where it cannot be written. Nothing is left of it, nor of a folder that was made
+    for it.
     """
     token, missing = uuid4().hex, warehouse.is_local and not Path(warehouse.root).exists()
     warehouse.write_file(_place(token, _DRIVER), token.encode())
@@ -170,7 +176,8 @@ def _place(token: str, name: str) -> str:
 
 
 def readable_photo(places: Iterable[tuple[str, str]]) -> tuple[str, str] | None:
-    """The first of some photos, by root and path, that this process can read; None where it can read none of a few."""
+    """The first of some photos, by root and path, that this process can read; None where it can read none of
+    a few."""
     for root, path in islice(places, _TRIED):
         with suppress(PhotoError):
             read_bytes(root, path)

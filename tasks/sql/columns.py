@@ -1,4 +1,5 @@
-"""Columns of a query as types that a program can hold: what Arrow or Python would change or refuse becomes DuckDB's text."""
+"""Columns of a query as types that a program can hold: what Arrow or Python would change or refuse becomes
+DuckDB's text."""
 
 from __future__ import annotations
 
@@ -12,12 +13,15 @@ _KEPT = frozenset(
         *("hugeint", "float", "double", "decimal", "varchar", "enum", "uuid", "blob", "null"),
     }
 )  # fmt: skip
-"""Leaf types whose values come through as they are. Python ends with the year 9999 and has neither infinite dates, intervals
+"""Leaf types whose values come through as they are.
+
+Python ends with the year 9999 and has neither infinite dates, intervals
 of months nor 24:00:00; Arrow drops a time's zone and half of the largest integers."""
 
 
 def in_plain_types(found: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation:
-    """The same rows and names; values of other than plain types, wherever they are nested, as DuckDB writes them."""
+    """The same rows and names; values of other than plain types, wherever they are nested, as DuckDB writes
+    them."""
     kinds = [(str(kind), _plain(kind)) for kind in found.types]
     if all(given == plain for given, plain in kinds):
         return found

@@ -1,4 +1,5 @@
-"""The analyst's SQL: a connection that can only read the warehouse, one query at a time, and an interactive prompt."""
+"""The analyst's SQL: a connection that can only read the warehouse, one query at a time, and an interactive
+prompt."""
 
 from __future__ import annotations
 
@@ -52,14 +53,14 @@ def connect_analyst(
 ) -> duckdb.DuckDBPyConnection:
     """A DuckDB connection that sees the warehouse's views and nothing else of the machine.
 
-    What it answers comes as Arrow (``.sql(query).to_arrow_table()``) or, where pandas is installed (the extra `notebook`), as
-    a data frame (``.sql(query).df()``).
-    `run` chooses whose fingerprints count, as in `install_views`; `materialise` computes the narrow views once, within
-    `memory_limit`, which holds for every query, too, and within the time `limit`, which holds for this call. With a `query` the
-    connection serves to ask this alone: only the views that it reads need be there, and only their files are looked at. External
-    access, extensions and Python variables are off, only the warehouse's files can be opened, and the configuration is
-    locked. Raises `NoWarehouse` when the URL holds none, `LimitReached` for want of memory or time, and `SettingsError` for
-    a memory limit that is none.
+    What it answers comes as Arrow (``.sql(query).to_arrow_table()``) or, where pandas is installed (the extra
+    `notebook`), as a data frame (``.sql(query).df()``). `run` chooses whose fingerprints count, as in
+    `install_views`; `materialise` computes the narrow views once, within `memory_limit`, which holds for
+    every query, too, and within the time `limit`, which holds for this call. With a `query` the connection
+    serves to ask this alone: only the views that it reads need be there, and only their files are looked at.
+    External access, extensions and Python variables are off, only the warehouse's files can be opened, and
+    the configuration is locked. Raises `NoWarehouse` when the URL holds none, `LimitReached` for want of
+    memory or time, and `SettingsError` for a memory limit that is none.
     """
     warehouse = Warehouse(url)
     connection = _limited(memory_limit)
@@ -116,9 +117,10 @@ def _lock(connection: duckdb.DuckDBPyConnection, warehouse: Warehouse) -> None:
 def run_query(connection: duckdb.DuckDBPyConnection, sql: str, limit: TimeLimit | None = None) -> pa.Table:
     """Run one reading statement and return its rows.
 
-    Values of types that Arrow or Python cannot hold come as DuckDB's text for them, as do all dates and times. Raises
-    `QueryError` for anything but one SELECT (also as FROM, WITH, VALUES or TABLE), EXPLAIN of one, DESCRIBE, SHOW or
-    SUMMARIZE, and for queries that are wrong in themselves; `LimitReached` for those that want more than they are allowed.
+    Values of types that Arrow or Python cannot hold come as DuckDB's text for them, as do all dates and
+    times. Raises `QueryError` for anything but one SELECT (also as FROM, WITH, VALUES or TABLE), EXPLAIN of
+    one, DESCRIBE, SHOW or SUMMARIZE, and for queries that are wrong in themselves; `LimitReached` for those
+    that want more than they are allowed.
     """
     schema, batches = _run(connection, sql, limit or TimeLimit())
     return pa.Table.from_batches(batches, schema)
@@ -162,7 +164,8 @@ def _in_words(connection: duckdb.DuckDBPyConnection, work: Callable[[], T], limi
             raise QueryError(text, _VIEWS) from error
         if snapshot_folder("") in text:
             raise QueryError(text, _REPLACED) from error
-        # What a file system that is written in Python raises comes with its traceback; the last line says what it was.
+        # What a file system that is written in Python raises comes with its traceback; the last line says
+        # what it was.
         why = text.strip().rpartition("\n")[2] if text.startswith("Traceback") else text
         raise WarehouseError(f"the warehouse's files cannot be read: {why}", _CHECK) from error
 
@@ -231,7 +234,9 @@ def _node_types(tree: Any) -> set[str]:
 
 
 def describe(connection: duckdb.DuckDBPyConnection | None = None, view: str | None = None) -> str:
-    """What the views hold: all of them in a line each, or the columns of one. Without a connection from the schemas alone.
+    """What the views hold: all of them in a line each, or the columns of one.
+
+    Without a connection from the schemas alone.
 
     Raises `QueryError` for an unknown view.
     """
@@ -263,7 +268,8 @@ def describe(connection: duckdb.DuckDBPyConnection | None = None, view: str | No
 
 
 class Prompt:
-    """Reads statements up to a semicolon, and commands that start with a dot, until `.quit` or the end of input."""
+    """Reads statements up to a semicolon, and commands that start with a dot, until `.quit` or the end of
+    input."""
 
     def __init__(
         self,
@@ -354,5 +360,6 @@ def prompt(
     kind: Format = "table",
     seconds: float | None = None,
 ) -> None:
-    """The interactive prompt; `source` and `sink` replace the terminal, and no statement may take longer than `seconds`."""
+    """The interactive prompt; `source` and `sink` replace the terminal, and no statement may take longer than
+    `seconds`."""
     Prompt(connection, source, sink, kind, seconds).run()

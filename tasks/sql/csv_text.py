@@ -13,7 +13,8 @@ _QUOTED = frozenset(',;|\t"\r\n')
 
 
 def csv_lines(rows: Iterable[Iterable[object]]) -> str:
-    """Rows, the header among them, each line with its end: texts that a spreadsheet would run are neutralised, numbers are exact.
+    """Rows, the header among them, each line with its end: texts that a spreadsheet would run are
+    neutralised, numbers are exact.
 
     Empty: null or NaN. Lists and structures are JSON, bytes are given by their number, times are ISO 8601.
     """

@@ -35,11 +35,12 @@ def format_result(result: pa.Table, kind: Format = "table") -> str:
 
 
 def pieces(schema: pa.Schema, batches: Iterable[pa.RecordBatch], kind: Format = "table") -> Iterator[str]:
-    """The rows as an aligned table (the first 200 rows), as CSV with a header, or as a JSON array of objects, piece by piece.
+    """The rows as an aligned table (the first 200 rows), as CSV with a header, or as a JSON array of objects,
+    piece by piece.
 
-    Nothing that others have written steers the terminal or is a formula in the CSV. Lists become JSON inside CSV, bytes are
-    shown by their number, and numbers that are not finite are null in JSON. No more than one batch and what a table shows is
-    kept in memory. Raises `QueryError` for another format.
+    Nothing that others have written steers the terminal or is a formula in the CSV. Lists become JSON inside
+    CSV, bytes are shown by their number, and numbers that are not finite are null in JSON. No more than one
+    batch and what a table shows is kept in memory. Raises `QueryError` for another format.
     """
     formats: dict[str, Callable[[pa.Schema, Iterable[pa.RecordBatch]], Iterator[str]]]
     formats = {"table": _as_table, "csv": _as_csv, "json": _as_json}

@@ -14,7 +14,8 @@ from schemas.errors import PairxError
 
 T = TypeVar("T")
 _GRACE = 2.0
-"""Seconds for the work to end after it was told to; what waits for a dead disk or network is left to the process's end."""
+"""Seconds for the work to end after it was told to; what waits for a dead disk or network is left to the
+process's end."""
 _AGAIN = 0.02
 
 
@@ -35,10 +36,11 @@ class TimeLimit:
 
 
 def stoppable(connection: duckdb.DuckDBPyConnection, work: Callable[[], T], limit: TimeLimit) -> T:
-    """What `work` returns; it runs in a thread of its own, and whatever is raised in the thread that waits stops it.
+    """What `work` returns; it runs in a thread of its own, and whatever is raised in the thread that waits
+    stops it.
 
-    Signals reach Python between two of its steps only, and DuckDB or a file system may be inside one for an hour. Raises
-    `LimitReached` when the time is over.
+    Signals reach Python between two of its steps only, and DuckDB or a file system may be inside one for an
+    hour. Raises `LimitReached` when the time is over.
     """
     outcome: Future[T] = Future()
 

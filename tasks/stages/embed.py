@@ -105,16 +105,19 @@ def embed_shard(job: Job, shard: EmbedShard) -> ShardResult:
 
 
 def _chips_at_once(job: Job) -> int:
-    """Chips that wait for the model: whole batches, as many as memory allows, since a device works on one while the next is laid out."""
+    """Chips that wait for the model: whole batches, as many as memory allows, since a device works on one
+    while the next is laid out."""
     height, width = job.chip_size
     size = job.batch_size
     return max(1, photos_at_once(3 * height * width) // size) * size
 
 
 def embed_chips(job: Job, chips: list[Pixels]) -> NDArray[np.float32]:
-    """Raw embeddings (N, D) of chips, in batches of a fixed shape; where memory runs out, the batch is halved.
+    """Raw embeddings (N, D) of chips, in batches of a fixed shape; where memory runs out, the batch is
+    halved.
 
-    The last batch is filled up: kernels are chosen by shape, and a photo's embedding must not depend on its batch mates.
+    The last batch is filled up: kernels are chosen by shape, and a photo's embedding must not depend on its
+    batch mates.
     """
     made = in_groups(chips, job.batch_size, lambda part, size: _forward(job, part, size))
     # Fetched once, so that a device works on one batch while the next is laid out for it.

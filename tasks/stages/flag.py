@@ -1,4 +1,5 @@
-"""Flag: the ranked suspects of this moment, kept as rows so that plain Parquet readers have them without our views."""
+"""Flag: the ranked suspects of this moment, kept as rows so that plain Parquet readers have them without our
+views."""
 
 from __future__ import annotations
 

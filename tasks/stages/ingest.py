@@ -1,4 +1,5 @@
-"""Ingest: every catalogue entry becomes a row of `photos`, its file read, checked, hashed; what cannot be read is a failure."""
+"""Ingest: every catalogue entry becomes a row of `photos`, its file read, checked, hashed; what cannot be
+read is a failure."""
 
 from __future__ import annotations
 
@@ -47,7 +48,8 @@ def plan_ingest(
 ) -> list[IngestShard]:
     """Shards of the entries that are new, or whose entry or file differs from the current `photos` row.
 
-    `current` maps photo ids to their current rows. With `retry_failed`, photos without a chip are read again as well.
+    `current` maps photo ids to their current rows. With `retry_failed`, photos without a chip are read again
+    as well.
     """
     changed: list[tuple[CatalogueEntry, int, str | None]] = []
     found = stamps(catalogue.root, [e.path for e in catalogue.entries])

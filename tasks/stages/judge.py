@@ -1,4 +1,5 @@
-"""Judge: the probability of every pair that it shows one animal, and of every name that it is wrong; one judgement per state."""
+"""Judge: the probability of every pair that it shows one animal, and of every name that it is wrong; one
+judgement per state."""
 
 from __future__ import annotations
 
@@ -44,11 +45,12 @@ Rows = list[dict[str, Any]]
 def judge(job: Job, connection: duckdb.DuckDBPyConnection, state: str) -> int:
     """Judge what the views show, catalogue state `state`, and store it; returns the number of photos judged.
 
-    A judgement is a function of the state and the evidence, so the same evidence writes the same shard, and only once.
+    A judgement is a function of the state and the evidence, so the same evidence writes the same shard, and
+    only once.
     """
     gallery = Remaining(connection, job, False).gallery()
-    # Each of these only grows, so of two judgements of a state the later one has the greater sum, also when a verdict was changed or
-    # taken back.
+    # Each of these only grows, so of two judgements of a state the later one has the greater sum, also when a
+    # verdict was changed or taken back.
     pieces = connection.execute(
         """SELECT (SELECT count(*) FROM pair_scores), (SELECT count(*) FROM signals), (SELECT count(*) FROM copies),
             (SELECT count(DISTINCT review_id) FROM all_reviews)"""
@@ -103,7 +105,8 @@ def _tables(
 def _names(
     evidence: CatalogueEvidence, judged: Judged, vectors: NDArray[np.floating], n_names: int
 ) -> tuple[Settled, Population | None]:
-    """Pairs of names and names that may be two, freed of what rows of photos say already, and the number of animals."""
+    """Pairs of names and names that may be two, freed of what rows of photos say already, and the number of
+    animals."""
     gallery, photos = evidence.gallery, judged.photos
     suspects = [
         PhotoSuspect(
@@ -135,8 +138,10 @@ def _names(
 
 
 def _without_misnamed(evidence: CatalogueEvidence, judged: Judged) -> NDArray[np.int64]:
-    """Codes of names (N,), unknown for photos that are likely another known animal's: they are a matter of photos and tell nothing
-    of the name that they bear. Where that is most of a name's photos, the name itself is the matter, and keeps them."""
+    """Codes of names (N,), unknown for photos that are likely another known animal's: they are a matter of
+    photos and tell nothing
+    of the name that they bear. Where that is most of a name's photos, the name itself is the matter, and
+    keeps them."""
     names, photos = evidence.photos.names, judged.photos
     misnamed = evidence.photos.known & (photos.probability >= _MISNAMED) & (photos.proposed != UNKNOWN)
     sizes, away = (

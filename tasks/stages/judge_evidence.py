@@ -74,7 +74,8 @@ _NAMES = """
 
 @dataclass(frozen=True, eq=False)
 class CatalogueEvidence:
-    """A catalogue as it is judged: `photos` in the gallery's order, comparable `pairs`, and of each whether it is `scored`,
+    """A catalogue as it is judged: `photos` in the gallery's order, comparable `pairs`, and of each whether
+    it is `scored`,
     and its id where it is. Pairs of two sides of an animal are not judged.
     """
 

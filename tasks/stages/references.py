@@ -1,4 +1,5 @@
-"""Reference pairs: random pairs of two names, to tell what a signal is worth on pairs that nothing made look alike."""
+"""Reference pairs: random pairs of two names, to tell what a signal is worth on pairs that nothing made look
+alike."""
 
 from __future__ import annotations
 
@@ -17,8 +18,8 @@ from tasks.store.warehouse import pair_id
 def reference_photos(wanted: int) -> int:
     """The fewest photos, n, with n (n - 1) / 2 >= `PAIRS_PER_REFERENCE` x `wanted` pairs.
 
-    They spread the references, two or three to a photo, and let them be found where most photos have one name; the effort
-    does not grow with the catalogue. The macro of this name says the same in SQL.
+    They spread the references, two or three to a photo, and let them be found where most photos have one
+    name; the effort does not grow with the catalogue. The macro of this name says the same in SQL.
     """
     return math.ceil(0.5 + math.sqrt(0.25 + 2.0 * PAIRS_PER_REFERENCE * wanted))
 
@@ -26,9 +27,9 @@ def reference_photos(wanted: int) -> int:
 def reference_pairs(gallery: Gallery, rule: PairRule, wanted: int) -> list[tuple[int, int]]:
     """At most `wanted` admissible pairs (a < b) of two names within each species, gallery rows, sorted.
 
-    Chance is a hash, so that the choice follows from the photos alone: of a species' named photos those with the lowest
-    SHA-256 of photo and chip id, `reference_photos` of them, and of their pairs those with the lowest pair id. An unknown
-    species is one of its own.
+    Chance is a hash, so that the choice follows from the photos alone: of a species' named photos those with
+    the lowest SHA-256 of photo and chip id, `reference_photos` of them, and of their pairs those with the
+    lowest pair id. An unknown species is one of its own.
     """
     if not wanted:
         return []

@@ -1,4 +1,5 @@
-"""Retrieve: exact nearest photos of every photo, and near-identical pictures; unordered pairs that are not yet stored."""
+"""Retrieve: exact nearest photos of every photo, and near-identical pictures; unordered pairs that are not
+yet stored."""
 
 from __future__ import annotations
 
@@ -85,8 +86,8 @@ def plan_retrieve(gallery: Gallery) -> list[RetrieveShard]:
 def pair_rules(settings: Settings) -> dict[str, tuple[PairRule, int]]:
     """The rules by which a photo chooses its partners, with how many it gets by each, which may be none.
 
-    Nearest over all; nearest of the same name, since a wrong name inside an identity never shows in a plain top-k; and
-    nearest of other names, so that pairs of either class are chosen on equal terms.
+    Nearest over all; nearest of the same name, since a wrong name inside an identity never shows in a plain
+    top-k; and nearest of other names, so that pairs of either class are chosen on equal terms.
     """
     base = PairRule(settings.same_species, settings.same_viewpoint)
     return {
@@ -97,7 +98,8 @@ def pair_rules(settings: Settings) -> dict[str, tuple[PairRule, int]]:
 
 
 def retrieve_shard(job: Job, shard: RetrieveShard) -> Retrieved:
-    """The nearest photos of one range of queries, over the whole gallery: enough by each rule for pairs and neighbours."""
+    """The nearest photos of one range of queries, over the whole gallery: enough by each rule for pairs and
+    neighbours."""
     watch, rules, near = Stopwatch(), pair_rules(job.settings), job.settings.neighbours
     wider = {name: (rule, max(k, near)) for name, (rule, k) in rules.items() if k or near}
     found = _search(job, shard, wider, watch)
@@ -190,7 +192,8 @@ def _table(gallery: Gallery, rows: list[tuple[str, int, int, float]]) -> pa.Tabl
 
 
 def near_identical(gallery: Gallery, rule: PairRule, limit: int) -> list[tuple[int, int]]:
-    """Pairs (a < b) of near-identical pictures under two names, or an unknown one, however turned; at most `limit` per photo."""
+    """Pairs (a < b) of near-identical pictures under two names, or an unknown one, however turned; at most
+    `limit` per photo."""
     return copies_by_hash(gallery.orientation_hashes, gallery.keys, rule, NEAR_IDENTICAL_BITS, limit)
 
 
@@ -214,7 +217,8 @@ def commit_pairs(job: Job, pairs: pa.Table) -> int:
 def new_neighbours(gallery: Gallery, candidates: Iterable[Retrieved], stored: NDArray[np.int64]) -> pa.Table:
     """Unordered pairs of neighbours that are not stored, sorted by photo ids, with the column `code` besides.
 
-    A pair's code is row a x number of photos + row b, for rows a < b of the gallery; so are those of `stored`.
+    A pair's code is row a x number of photos + row b, for rows a < b of the gallery; so are those of
+    `stored`.
     """
     count = len(gallery.photo_ids)
     codes, cosines_found = [np.empty(0, np.int64)], [np.empty(0, np.float32)]

@@ -1,4 +1,5 @@
-"""Score: PAIR-X matches, relevances and both plausibility scores of every current pair; no pixel is propagated to."""
+"""Score: PAIR-X matches, relevances and both plausibility scores of every current pair; no pixel is
+propagated to."""
 
 from __future__ import annotations
 
@@ -30,9 +31,11 @@ from tasks.store.warehouse import shard_name
 
 R = TypeVar("R")
 _MOST_PHOTOS = 2000
-"""Photos in one shard. Of each a worker holds its features on the device (0.5 MB for MiewID's shape at 440 px: 152 x 28 x 28 in
-single precision), and its chip and its keypoints on the host (0.6 and 0.5 MB): 1 GB of a device at most. Of the host no more
-than `photos_at_once` allows: larger shards are scored in parts."""
+"""Photos in one shard.
+
+Of each a worker holds its features on the device (0.5 MB for MiewID's shape at 440 px: 152 x 28 x 28 in
+single precision), and its chip and its keypoints on the host (0.6 and 0.5 MB): 1 GB of a device at most. Of
+the host no more than `photos_at_once` allows: larger shards are scored in parts."""
 _BYTES_OF_A_KEYPOINT = 4 * (256 + 3)
 """A descriptor in single precision, as long as they get, with its place and strength."""
 
@@ -59,10 +62,11 @@ class ScoreShard:
 def plan_score(
     pairs: Sequence[Pair], photos: Mapping[str, Photo], keypoints_in: Mapping[str, str], size: int
 ) -> list[ScoreShard]:
-    """Shards of at most `size` pairs in an order in which partners of one photo mostly share a shard, and of few enough photos.
+    """Shards of at most `size` pairs in an order in which partners of one photo mostly share a shard, and of
+    few enough photos.
 
-    `keypoints_in` maps photo ids to the keypoint shard that holds their current chip. After a killed run the pairs that are
-    left form other shards; rows tell what is done.
+    `keypoints_in` maps photo ids to the keypoint shard that holds their current chip. After a killed run the
+    pairs that are left form other shards; rows tell what is done.
     """
     return [shard_of(part, photos, keypoints_in) for part in parts(close_together(pairs), size, _MOST_PHOTOS)]
 
@@ -79,7 +83,8 @@ def shard_of(
 
 @dataclass(frozen=True)
 class Sight:
-    """What a shard holds of a photo: its chip's pixels (H, W, 3), and what the model saw, without the normalised chip.
+    """What a shard holds of a photo: its chip's pixels (H, W, 3), and what the model saw, without the
+    normalised chip.
 
     That one is four times as large as all the rest and on the device; it is made again where it is needed.
     """
@@ -103,7 +108,8 @@ def score_shard(job: Job, shard: ScoreShard) -> ShardResult:
 
 
 def bytes_of_a_photo(job: Job, seen_bytes: int) -> int:
-    """Bytes that a photo takes while it is held for its pairs: its chip, what the model sees of it, and its local features."""
+    """Bytes that a photo takes while it is held for its pairs: its chip, what the model sees of it, and its
+    local features."""
     return 3 * math.prod(job.chip_size) + seen_bytes + _BYTES_OF_A_KEYPOINT * job.settings.max_keypoints
 
 
@@ -131,7 +137,8 @@ def _rows(
     lost: Sequence[Failure],
     watch: Stopwatch,
 ) -> tuple[dict[str, list[dict[str, Any]]], list[Failure]]:
-    """Rows by table, and the failures of pairs: of those with a lost photo, and of those that cannot be scored."""
+    """Rows by table, and the failures of pairs: of those with a lost photo, and of those that cannot be
+    scored."""
     reason = {f.item: f for f in lost}
     failures = [
         replace(reason[photo], stage="score", item=pair.pair_id)
@@ -157,7 +164,8 @@ def _rows(
 def _on_threads(
     job: Job, pairs: Sequence[Pair], local: Mapping[str, LocalFeatures]
 ) -> Iterator[Callable[[Pair], LocalEvidence]]:
-    """The local evidence of each pair: on threads beside the device where this worker has more than one, else when asked."""
+    """The local evidence of each pair: on threads beside the device where this worker has more than one, else
+    when asked."""
 
     def of(pair: Pair) -> LocalEvidence:
         return evidence_between(job, local.get(pair.photo_a), local.get(pair.photo_b))
@@ -216,7 +224,8 @@ def _relevances(
 def _in_company(
     photos: Sequence[str], work: Callable[[Sequence[str]], Sequence[R]], lost: list[Failure]
 ) -> Iterator[tuple[str, R]]:
-    """Photos with what `work` makes of them, all at once; where that fails one by one, so that the failure is one photo's."""
+    """Photos with what `work` makes of them, all at once; where that fails one by one, so that the failure is
+    one photo's."""
     if not photos:
         return
     failed: list[Failure] = []

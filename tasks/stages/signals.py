@@ -1,7 +1,8 @@
 """Signals of pairs that were scored before these signals were defined: from stored rows, without any model.
 
-Scoring writes the signals of its pairs itself. A warehouse whose scores are older, or older than a signal's equation, gets them
-here from what it holds: the relevances and matches of the pairs, and the keypoints of their photos, which are matched again.
+Scoring writes the signals of its pairs itself. A warehouse whose scores are older, or older than a signal's
+equation, gets them here from what it holds: the relevances and matches of the pairs, and the keypoints of
+their photos, which are matched again.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ class SignalShard:
 
 
 def plan_signals(pairs: Sequence[ScoredPair], keypoints_in: Mapping[str, str]) -> list[SignalShard]:
-    """One shard per score shard that holds some of the pairs; `keypoints_in` maps photo ids to keypoint shards."""
+    """One shard per score shard that holds some of the pairs; `keypoints_in` maps photo ids to keypoint
+    shards."""
     found = []
     for source, group in groupby(sorted(pairs, key=lambda p: p.scored_in), key=lambda p: p.scored_in):
         part = tuple(group)

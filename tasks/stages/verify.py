@@ -40,7 +40,8 @@ class VerifyShard:
 
 
 def plan_verify(pairs: Sequence[Pair], photos: Mapping[str, Photo], size: int) -> list[VerifyShard]:
-    """Shards of at most `size` pairs in an order in which partners of one photo mostly share a shard, and of few enough photos."""
+    """Shards of at most `size` pairs in an order in which partners of one photo mostly share a shard, and of
+    few enough photos."""
     return [
         VerifyShard(tuple(part), tuple({column: photos[i][column] for column in SEEN_BY} for i in ids))
         for part in parts(close_together(pairs), size, _MOST_PHOTOS)

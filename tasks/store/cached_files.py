@@ -1,8 +1,10 @@
-"""A store's files as DuckDB reads them: each is asked for once, whole where it is small, and by its end and the ranges that are wanted.
+"""A store's files as DuckDB reads them: each is asked for once, whole where it is small, and by its end and
+the ranges that are wanted.
 
-DuckDB opens every file again whenever it plans a query, and asks each time for its size, its age and its footer. A warehouse's files stay as
-they are, but for shards that are tried again, which a listing shows. So the answers are kept: a file costs one request, whatever is
-asked of it, or one more per range where it is large.
+DuckDB opens every file again whenever it plans a query, and asks each time for its size, its age and its
+footer. A warehouse's files stay as they are, but for shards that are tried again, which a listing shows. So
+the answers are kept: a file costs one request, whatever is asked of it, or one more per range where it is
+large.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from schemas.errors import StorageError
 from schemas.storage import Storage, Stored
 
 WHOLE, END = 256 << 10, 64 << 10
-"""Files up to so many bytes are read whole; of larger ones as many from the end, where Parquet says what is where."""
+"""Files up to so many bytes are read whole; of larger ones as many from the end, where Parquet says what is
+where."""
 BLOCK = 4 << 20
 """Smaller ranges are read with what lies about them, for a column's pages are asked for one after another."""
 _AT_ONCE = 16
@@ -52,7 +55,8 @@ class CachedFiles(AbstractFileSystem):
         return self.protocol if isinstance(self.protocol, str) else str(self.protocol[0])
 
     def expect(self, listed: Mapping[str, Stored]) -> None:
-        """Take files as a listing shows them: their sizes need not be asked for, and what was kept of a replaced one is dropped."""
+        """Take files as a listing shows them: their sizes need not be asked for, and what was kept of a
+        replaced one is dropped."""
         self.drop(
             {path for path, stored in listed.items() if not stored.may_be(self._known.get(path, stored))}
         )

@@ -1,4 +1,5 @@
-"""The record of a run: rows of `files` with what each file was when the run wrote it, kept for checks to compare."""
+"""The record of a run: rows of `files` with what each file was when the run wrote it, kept for checks to
+compare."""
 
 from __future__ import annotations
 
@@ -14,12 +15,14 @@ from tasks.store.warehouse import Warehouse, shard_name
 from tasks.store.written import Written, heard_by
 
 _KEEP_EVERY = 600.0
-"""Seconds after which a long run keeps what it has heard: of a run that is killed, what was written since has no record."""
+"""Seconds after which a long run keeps what it has heard: of a run that is killed, what was written since has
+no record."""
 
 
 @contextmanager
 def recording(warehouse: Warehouse, run_id: str) -> Iterator[None]:
-    """Keep what is written in the block in the warehouse's record, also when the block fails; in parts, if it takes long."""
+    """Keep what is written in the block in the warehouse's record, also when the block fails; in parts, if it
+    takes long."""
     heard: set[Written] = set()
     kept_at = time.monotonic()
 
@@ -58,5 +61,6 @@ def keep_record(
 
 
 def record_name(rows: pa.Table) -> str:
-    """The shard that holds these rows of `files`: named by all that they say, since no other record vouches for it."""
+    """The shard that holds these rows of `files`: named by all that they say, since no other record vouches
+    for it."""
     return shard_name("\0".join(map(str, row.values())) for row in rows.to_pylist())

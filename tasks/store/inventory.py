@@ -1,4 +1,5 @@
-"""What a warehouse holds when a reader looks at it: the committed files of each table, by as few listings as will do.
+"""What a warehouse holds when a reader looks at it: the committed files of each table, by as few listings as
+will do.
 
 ``TABLE/fingerprint=F/SHARD.parquet``; whatever else lies in the folder does not count.
 """
@@ -34,7 +35,8 @@ def committed(storage: Storage, tables: Collection[str]) -> dict[str, dict[str, 
     if not tables:
         return found
     if len(tables) <= _FEW or storage.is_local or not storage.probe() <= {*TABLES, *OTHER_FOLDERS}:
-        # Also where a bucket holds other things: listing all of them could cost more than one listing per table.
+        # Also where a bucket holds other things: listing all of them could cost more than one listing per
+        # table.
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             folders = list(
                 pool.map(lambda table: storage.find(f"{storage.root}/{table}", sizes=False), tables)
@@ -50,7 +52,9 @@ def committed(storage: Storage, tables: Collection[str]) -> dict[str, dict[str, 
 
 
 class Inventory:
-    """One reader's look at a warehouse: implements `schemas.views.install.Files`. Files are listed anew whenever they are asked for.
+    """One reader's look at a warehouse: implements `schemas.views.install.Files`.
+
+    Files are listed anew whenever they are asked for.
 
     Raises `WarehouseError` for files of a newer version of the program.
     """
@@ -82,7 +86,8 @@ class Inventory:
     def ready(self, files: Iterable[str]) -> None:
         """Fetch what DuckDB will ask of these files, many at once, and refuse those of a newer version.
 
-        One footer per partition tells: the schema version is part of the fingerprint, so its files share one version.
+        One footer per partition tells: the schema version is part of the fingerprint, so its files share one
+        version.
         """
         paths = [self._paths[file] for file in files]
         if self._cache is not None:
@@ -108,7 +113,8 @@ class Inventory:
 class Followed(Inventory):
     """A run's look at its warehouse: each table is listed once, and from then on the run says what it writes.
 
-    So a listing is not repeated after every stage. What others write, or a worker that died, is seen once all is listed again.
+    So a listing is not repeated after every stage. What others write, or a worker that died, is seen once all
+    is listed again.
     """
 
     def __init__(self, storage: Storage) -> None:
@@ -137,7 +143,8 @@ class Followed(Inventory):
         return heard
 
     def vanished(self) -> list[str]:
-        """Files that were listed or written and are not there any more, sorted; their tables are listed again for it."""
+        """Files that were listed or written and are not there any more, sorted; their tables are listed again
+        for it."""
         now = committed(self._storage, list(self._found))
         return sorted(
             path for table, known in self._found.items() for path in known.keys() - now[table].keys()

@@ -1,8 +1,10 @@
-"""One writer at a time: a lease on a warehouse that names its owner, beats while it is held, and is taken over from the dead.
+"""One writer at a time: a lease on a warehouse that names its owner, beats while it is held, and is taken
+over from the dead.
 
-``lease/N.json`` below the root; N counts those who had the warehouse, and the highest N has it now, or had it last. Who follows makes file
-N + 1. That asks of a store no more than to make a file only where there is none, and to list a folder. A second writer would do no harm to the rows, for
-the same shard has the same bytes whoever writes it; it would cost the work twice, and remove snapshots that the first one counts on.
+``lease/N.json`` below the root; N counts those who had the warehouse, and the highest N has it now, or had it
+last. Who follows makes file N + 1. That asks of a store no more than to make a file only where there is none,
+and to list a folder. A second writer would do no harm to the rows, for the same shard has the same bytes
+whoever writes it; it would cost the work twice, and remove snapshots that the first one counts on.
 """
 
 from __future__ import annotations
@@ -29,14 +31,16 @@ FOLDER = "lease"
 BEAT = 15.0
 """Seconds between two signs of life."""
 STALE = 120.0
-"""Seconds of silence after which an owner on another machine may be dead; then it is watched for two beats more, for clocks differ."""
+"""Seconds of silence after which an owner on another machine may be dead; then it is watched for two beats
+more, for clocks differ."""
 _LOOK_AGAIN = 5.0
 _FILE = re.compile(r"([1-9][0-9]{0,17})\.json")
 _Words = Annotated[str, StringConstraints(pattern=r"^[\w .:-]{1,200}$")]
 
 
 class Owner(BaseModel):
-    """Who has a warehouse, as its file says: the command, where it runs, since when, and when it was last heard of."""
+    """Who has a warehouse, as its file says: the command, where it runs, since when, and when it was last
+    heard of."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -44,7 +48,10 @@ class Owner(BaseModel):
     host: _Words
     pid: Annotated[int, Field(ge=1)]
     process: _Words | None
-    """The process among all that ever ran: the machine's start, the pid's namespace, the process's start. None where unknown."""
+    """The process among all that ever ran: the machine's start, the pid's namespace, the process's start.
+
+    None where unknown.
+    """
     since: AwareDatetime
     beat: AwareDatetime
     token: _Words
@@ -70,7 +77,8 @@ class Lease:
         self._thread.start()
 
     def check(self) -> None:
-        """Raise `LeaseLost` where the last beat found that another run has taken over, or that the warehouse is gone."""
+        """Raise `LeaseLost` where the last beat found that another run has taken over, or that the warehouse
+        is gone."""
         if self._lost is not None:
             raise LeaseLost(self.warehouse.url, self._lost)
 
@@ -126,8 +134,9 @@ def at_work(
 ) -> Iterator[Lease]:
     """Have the warehouse for the length of the block, alone among all that ask for it in this way.
 
-    Where another has it: `WarehouseBusy`, or with `wait` the block begins when it is free; `say` is told who is waited for. One whose
-    process is gone from this machine is followed at once; one of another machine after `STALE` and two beats without a sign.
+    Where another has it: `WarehouseBusy`, or with `wait` the block begins when it is free; `say` is told who
+    is waited for. One whose process is gone from this machine is followed at once; one of another machine
+    after `STALE` and two beats without a sign.
     """
     lease = _take(warehouse, command, wait, say)
     try:
@@ -234,7 +243,8 @@ def _remove(warehouse: Warehouse, turn: int) -> None:
 
 @cache
 def _here() -> list[str]:
-    """What tells this machine, and this container on it, from all others; empty where the system does not say."""
+    """What tells this machine, and this container on it, from all others; empty where the system does not
+    say."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
         namespace = re.sub(r"\D", "", os.readlink("/proc/self/ns/pid"))
@@ -244,9 +254,11 @@ def _here() -> list[str]:
 
 
 def _process(pid: int) -> str | None:
-    """A name of a running process of this machine that no other process ever has; None where there is no such process."""
+    """A name of a running process of this machine that no other process ever has; None where there is no such
+    process."""
     try:
-        # The second field, the program's name in brackets, may hold anything; the start is the 20th behind it.
+        # The second field, the program's name in brackets, may hold anything; the start is the 20th behind
+        # it.
         start = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()[19]
     except (OSError, IndexError):
         return None

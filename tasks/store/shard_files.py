@@ -1,4 +1,5 @@
-"""The file of one shard: rows cast to their table's schema, encoded the same way every time, and put in place whole."""
+"""The file of one shard: rows cast to their table's schema, encoded the same way every time, and put in place
+whole."""
 
 from __future__ import annotations
 
@@ -26,9 +27,11 @@ TEMPORARY = ".part"
 
 
 def typed_rows(table: Table, rows: Rows) -> pa.Table:
-    """The rows as a table of exactly the table's schema, in their order; absent columns that may be null are filled.
+    """The rows as a table of exactly the table's schema, in their order; absent columns that may be null are
+    filled.
 
-    Raises `WarehouseError` for an unknown column, a value that does not fit, a null where none may be, a repeated key.
+    Raises `WarehouseError` for an unknown column, a value that does not fit, a null where none may be, a
+    repeated key.
     """
     schema = table.schema
     names = (
@@ -79,8 +82,9 @@ def encode(table: Table, fingerprint: str, rows: pa.Table) -> bytes:
 def encode_rows(rows: pa.Table, footer: Mapping[bytes, bytes], rows_per_group: int | None) -> bytes:
     """A file's bytes: the same for the same rows.
 
-    Names repeat and get a dictionary; numbers do not (reading embeddings is several times faster without). Lists of 32-
-    and 64-bit floats are split by byte, which zstd packs better; DuckDB cannot read that encoding for 16-bit floats.
+    Names repeat and get a dictionary; numbers do not (reading embeddings is several times faster without).
+    Lists of 32- and 64-bit floats are split by byte, which zstd packs better; DuckDB cannot read that
+    encoding for 16-bit floats.
     """
     texts = [f.name for f in rows.schema if pa.types.is_string(f.type)]
     split = [

@@ -1,6 +1,8 @@
-"""The snapshot of a run: what some views showed at its end, written in large sorted files, and removed when it is old.
+"""The snapshot of a run: what some views showed at its end, written in large sorted files, and removed when
+it is old.
 
-Readers take it from the row of the finished run (`schemas.views.install`), so a half-written one is never read.
+Readers take it from the row of the finished run (`schemas.views.install`), so a half-written one is never
+read.
 """
 
 from __future__ import annotations
@@ -60,7 +62,8 @@ def write_snapshot(warehouse: Warehouse, connection: duckdb.DuckDBPyConnection, 
 
 
 def _cut(reader: pa.RecordBatchReader, size: int) -> Iterator[pa.Table]:
-    """The reader's rows in tables of exactly `size`, the last one shorter; one empty table where there are none."""
+    """The reader's rows in tables of exactly `size`, the last one shorter; one empty table where there are
+    none."""
     held: list[pa.RecordBatch] = []
     room, cut = size, 0
     for batch in reader:
@@ -84,10 +87,11 @@ def earlier_snapshots(connection: duckdb.DuckDBPyConnection) -> list[str]:
 
 
 def remove_old_snapshots(warehouse: Warehouse, newest: Sequence[str]) -> list[str]:
-    """Remove all snapshots but the last two of finished runs, given newest first; returns the names of those removed.
+    """Remove all snapshots but the last two of finished runs, given newest first; returns the names of those
+    removed.
 
-    One that no finished run knows of may be another run's that is still being written: it goes once it is a day old. Who reads
-    a removed one gets an error, and the warehouse's rows when it is opened again.
+    One that no finished run knows of may be another run's that is still being written: it goes once it is a
+    day old. Who reads a removed one gets an error, and the warehouse's rows when it is opened again.
     """
     kept = list(dict.fromkeys(newest))[:KEPT]
     removed = []

@@ -1,7 +1,8 @@
 """The warehouse: one Parquet file per shard, whole or absent, in a folder or an object store.
 
-``TABLE/fingerprint=F/SHARD.parquet``. A shard's name is a hash of its input ids and its bytes follow from its rows, so a
-rerun finds what is done, and a racing twin writes the same file again. The file is the commit: there is no manifest.
+``TABLE/fingerprint=F/SHARD.parquet``. A shard's name is a hash of its input ids and its bytes follow from its
+rows, so a rerun finds what is done, and a racing twin writes the same file again. The file is the commit:
+there is no manifest.
 """
 
 from __future__ import annotations
@@ -73,8 +74,9 @@ def pair_id(photo_a: str, chip_a: str, photo_b: str, chip_b: str) -> str:
 class Warehouse:
     """A warehouse at a path or fsspec URL; holds nothing but the URL, so it travels to workers.
 
-    Local paths are made absolute, so that a worker with another current folder finds the same warehouse. Raises `NoStorage` when no
-    file system is installed for the URL's protocol, and for a URL that carries a password or a query.
+    Local paths are made absolute, so that a worker with another current folder finds the same warehouse.
+    Raises `NoStorage` when no file system is installed for the URL's protocol, and for a URL that carries a
+    password or a query.
     """
 
     url: str
@@ -112,17 +114,20 @@ class Warehouse:
         return f"{_partition(table, fingerprint)}/{_checked('shard', shard)}{SUFFIX}"
 
     def require(self) -> None:
-        """Raise `NoWarehouse` unless some table holds a committed file, `NoStorage` where the store refuses to tell."""
+        """Raise `NoWarehouse` unless some table holds a committed file, `NoStorage` where the store refuses
+        to tell."""
         # A store has no empty folders.
         there = any(map(self.files, TABLES)) if self.is_local else TABLES.keys() & self.storage.probe()
         if not there:
             raise NoWarehouse(self.url)
 
     def prepare(self) -> int:
-        """See that a run can write here, before anything starts, and remove what killed runs left half-written over a day ago.
+        """See that a run can write here, before anything starts, and remove what killed runs left
+        half-written over a day ago.
 
-        Returns how many files. Makes no folder: the first shard does, so a run that is refused leaves nothing behind. Raises
-        `WarehouseError` when the folder cannot be made or written to, `NoStorage` when the store cannot be reached or refuses us.
+        Returns how many files. Makes no folder: the first shard does, so a run that is refused leaves nothing
+        behind. Raises `WarehouseError` when the folder cannot be made or written to, `NoStorage` when the
+        store cannot be reached or refuses us.
         """
         if not self.is_local:
             self.storage.probe(f"{self.root}/probe")
@@ -167,9 +172,9 @@ class Warehouse:
     def write(self, table: str, fingerprint: str, shard: str, rows: Rows) -> int:
         """Commit a shard and return its number of rows; none is a valid number and marks the shard as done.
 
-        The rows are cast to the table's schema and keep their order; the same rows give the same bytes. Columns that may
-        be null can be left out. Raises `WarehouseError` for an unknown column, a value that does not fit, a null where none
-        may be, and a key that occurs twice.
+        The rows are cast to the table's schema and keep their order; the same rows give the same bytes.
+        Columns that may be null can be left out. Raises `WarehouseError` for an unknown column, a value that
+        does not fit, a null where none may be, and a key that occurs twice.
         """
         path = self.shard_path(table, fingerprint, shard)
         typed = typed_rows(TABLES[table], rows)
@@ -189,10 +194,11 @@ class Warehouse:
         columns: Sequence[str] | None = None,
         photos: Collection[str] | None = None,
     ) -> pa.Table:
-        """Rows of some or all shards of a partition, shard after shard in order of name; of some photos only if given.
+        """Rows of some or all shards of a partition, shard after shard in order of name; of some photos only
+        if given.
 
-        Columns that a file is older than are null.
-        Raises `WarehouseError` for a shard that is not committed, a damaged file, and a file of a newer schema version.
+        Columns that a file is older than are null. Raises `WarehouseError` for a shard that is not committed,
+        a damaged file, and a file of a newer schema version.
         """
         names = sorted(self.shards(table, fingerprint) if shards is None else set(shards))
         paths = [f"{self.root}/{self.shard_path(table, fingerprint, name)}" for name in names]
@@ -204,7 +210,8 @@ class Warehouse:
         return pa.concat_tables([empty, *parts], promote_options="permissive") if parts else empty
 
     def write_file(self, path: str, data: bytes) -> str:
-        """Put a file that is no table, such as a report, below the root, whole or not at all; returns its address."""
+        """Put a file that is no table, such as a report, below the root, whole or not at all; returns its
+        address."""
         place = f"{self.root}/{path}"
         if self.is_local:
             put_in_place(Path(place), data)
@@ -214,9 +221,12 @@ class Warehouse:
         return self.storage.address(place)
 
     def create_file(self, path: str, data: bytes) -> bool:
-        """Put a file below the root only where there is none; returns whether it was made. Of two who try one succeeds.
+        """Put a file below the root only where there is none; returns whether it was made.
 
-        They must put different bytes: of a file that is there with the same bytes, the store may have lost the answer to this very call.
+        Of two who try one succeeds.
+
+        They must put different bytes: of a file that is there with the same bytes, the store may have lost
+        the answer to this very call.
         """
         place = f"{self.root}/{path}"
         return create_in_place(Path(place), data) if self.is_local else self.storage.create(place, data)
@@ -241,7 +251,8 @@ class Warehouse:
         return sorted(name for kind, _, name in folders if kind == "snapshot" and NAME.fullmatch(name))
 
     def snapshot(self, name: str) -> list[str]:
-        """All files in a snapshot's folder, sorted, as DuckDB opens them; `schemas.views.snapshots` tells whether it is whole."""
+        """All files in a snapshot's folder, sorted, as DuckDB opens them; `schemas.views.snapshots` tells
+        whether it is whole."""
         found = self.storage.find(f"{self.root}/{snapshot_folder(_checked('snapshot', name))}", sizes=False)
         return addresses(self.storage, sorted(path for path in found if path.endswith(SUFFIX)))
 

@@ -1,6 +1,8 @@
-"""What is written is heard: the size and digest of every file that goes into a warehouse, for the run to keep in `files`.
+"""What is written is heard: the size and digest of every file that goes into a warehouse, for the run to keep
+in `files`.
 
-A worker hears what its shard writes and sends that back with the shard's result; the driver hears this and what it writes itself.
+A worker hears what its shard writes and sends that back with the shard's result; the driver hears this and
+what it writes itself.
 """
 
 from __future__ import annotations

@@ -58,10 +58,11 @@ CASES = {
 
 
 def prepare(network: str, folder: Path, shared: Path, n_photos: int, size: int | None = None) -> str:
-    """Write a model folder with `chips.npy` (n, H, W, 3) for the measured processes to load; returns what it holds.
+    """Write a model folder with `chips.npy` (n, H, W, 3) for the measured processes to load; returns what it
+    holds.
 
-    Where `shared` lacks the weights or the photos, random weights and drawn photos take their place, and the title says so.
-    `size` overrides the side of the chips, in pixels.
+    Where `shared` lacks the weights or the photos, random weights and drawn photos take their place, and the
+    title says so. `size` overrides the side of the chips, in pixels.
     """
     folder.mkdir(parents=True)
     config = dict(_CONFIGS[network])

@@ -1,11 +1,13 @@
-"""How much of what happens to a warehouse's files `pairx check` finds: random bit flips, and tampering by hand.
+"""How much of what happens to a warehouse's files `pairx check` finds: random bit flips, and tampering by
+hand.
 
     python -m tests.benchmarks.check_detection WAREHOUSE ANOTHER
     python -m tests.benchmarks.check_detection WAREHOUSE ANOTHER --flips 200 --seed 7
 
-WAREHOUSE is a sound one with a record of its files, ANOTHER one of another catalogue under the same settings. Both stay as they are.
-Flips fall on every Parquet file of tables and snapshots alike, and on every bit of a file alike. What a flip does is seen by reading the file without any
-verification, by Arrow and by DuckDB, and at what the footer says of the rows, by which readers skip some.
+WAREHOUSE is a sound one with a record of its files, ANOTHER one of another catalogue under the same settings.
+Both stay as they are. Flips fall on every Parquet file of tables and snapshots alike, and on every bit of a
+file alike. What a flip does is seen by reading the file without any verification, by Arrow and by DuckDB, and
+at what the footer says of the rows, by which readers skip some.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ CHECKS = ("check", "without a record", "--quick")
 
 @dataclass(frozen=True)
 class Seen:
-    """What readers who verify nothing see of a file: rows by Arrow, a hash of them by DuckDB, what the footer says of them."""
+    """What readers who verify nothing see of a file: rows by Arrow, a hash of them by DuckDB, what the footer
+    says of them."""
 
     rows: pa.Table | None
     hashed: object

@@ -1,4 +1,5 @@
-"""What it costs to verify page checksums whenever the pipeline reads rows, as a ratio of processor times in one process.
+"""What it costs to verify page checksums whenever the pipeline reads rows, as a ratio of processor times in
+one process.
 
     python -m tests.benchmarks.checksums WAREHOUSE
 
@@ -26,7 +27,8 @@ def seconds(files: list[Path], verify: bool) -> float:
 
 
 def measure(root: Path, repeats: int) -> dict[str, tuple[float, float, float]]:
-    """Table -> megabytes, and the best times in milliseconds without and with verification; all of them under `all`."""
+    """Table -> megabytes, and the best times in milliseconds without and with verification; all of them under
+    `all`."""
     files = {table: sorted(root.glob(f"{table}/*/*.parquet")) for table in TABLES}
     files = {table: found for table, found in files.items() if found}
     files["all"] = [path for found in files.values() for path in found]

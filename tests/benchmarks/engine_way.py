@@ -41,7 +41,8 @@ def explainer_with(
 
 
 class EngineWay:
-    """Explains pairs with `LayerExplainer`, by default in the published preset, so that the numbers can be compared.
+    """Explains pairs with `LayerExplainer`, by default in the published preset, so that the numbers can be
+    compared.
 
     `changes` are fields of the device's `Tuning` that are to be otherwise.
     """

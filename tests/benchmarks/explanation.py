@@ -4,9 +4,10 @@
     python -m tests.benchmarks.explanation full-mobilenet score-mobilenet --markdown
     python -m tests.benchmarks.explanation --device cuda --json gpu.json
 
-Every way runs in a process of its own, on the same photos and weights. The numbers of the engine are compared with the
-published way's, pixel maps included; the exit status is 1 when they differ in exact precision. All four cases take about
-a quarter of an hour on two cores. The machine should be quiet: two processes on two cores spoil both.
+Every way runs in a process of its own, on the same photos and weights. The numbers of the engine are compared
+with the published way's, pixel maps included; the exit status is 1 when they differ in exact precision. All
+four cases take about a quarter of an hour on two cores. The machine should be quiet: two processes on two
+cores spoil both.
 """
 
 from __future__ import annotations

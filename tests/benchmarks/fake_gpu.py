@@ -1,7 +1,9 @@
-"""The engine's branches for a GPU without one: tensors on `cuda` that have shapes and strides, but no numbers.
+"""The engine's branches for a GPU without one: tensors on `cuda` that have shapes and strides, but no
+numbers.
 
-PyTorch's fake tensors do not offer all that the engine does with real ones. What is missing is put in their place within
-`fake_gpu`, and here only: autograd's engine asks for a CUDA context, so graphs are walked in Python by the same operations.
+PyTorch's fake tensors do not offer all that the engine does with real ones. What is missing is put in their
+place within `fake_gpu`, and here only: autograd's engine asks for a CUDA context, so graphs are walked in
+Python by the same operations.
 """
 
 from __future__ import annotations
@@ -32,7 +34,10 @@ LAYER = "backbone.blocks.3"
 
 @contextmanager
 def fake_gpu() -> Iterator[None]:
-    """Within the context, tensors made on `cuda` are fake. What needs their values must be answered by another mode."""
+    """Within the context, tensors made on `cuda` are fake.
+
+    What needs their values must be answered by another mode.
+    """
     with (
         warnings.catch_warnings(),
         mock.patch.object(torch.autograd, "grad", gradients),
@@ -46,7 +51,8 @@ def fake_gpu() -> Iterator[None]:
 
 
 def on_fake_gpu(network: nn.Module) -> nn.Module:
-    """The network in evaluation mode, its parameters and buffers replaced by frozen fake ones of their shape and layout."""
+    """The network in evaluation mode, its parameters and buffers replaced by frozen fake ones of their shape
+    and layout."""
     made: dict[int, Tensor] = {}
 
     def fake(held: Tensor) -> Tensor:
@@ -87,7 +93,8 @@ def fake_explainer(
     layer: str = LAYER,
     **options: Any,
 ) -> LayerExplainer:
-    """An explainer on a fake GPU of a benchmark's network, or of a real one, whose weights are replaced by fake ones.
+    """An explainer on a fake GPU of a benchmark's network, or of a real one, whose weights are replaced by
+    fake ones.
 
     `options` go to `LayerExplainer`.
     """
@@ -105,7 +112,8 @@ def gradients(
     is_grads_batched: bool = False,
     **others: Any,
 ) -> tuple[Tensor | None, ...]:
-    """`torch.autograd.grad` of one output, with the same operations; `given` (P, ...) at once if `is_grads_batched`."""
+    """`torch.autograd.grad` of one output, with the same operations; `given` (P, ...) at once if
+    `is_grads_batched`."""
     if isinstance(output, tuple | list):
         (output,), (given,) = output, given
     inputs = [inputs] if isinstance(inputs, Tensor) else inputs

@@ -1,9 +1,10 @@
-"""Time and memory of judging a large catalogue: generated embeddings, twenty nearest by each rule, three scored pairs a photo.
+"""Time and memory of judging a large catalogue: generated embeddings, twenty nearest by each rule, three
+scored pairs a photo.
 
     python -m tests.benchmarks.judging --photos 100000 --names 20000 --dimension 256
 
-Views are not part of it: what the stage reads is made here as plain arrays. Processor time is of one thread where the
-environment says so (OMP_NUM_THREADS=1).
+Views are not part of it: what the stage reads is made here as plain arrays. Processor time is of one thread
+where the environment says so (OMP_NUM_THREADS=1).
 """
 
 from __future__ import annotations
@@ -58,7 +59,8 @@ def main() -> None:
 
 
 def generated(n: int, names: int, dimension: int) -> tuple[Photos, Pairs, np.ndarray]:
-    """Clustered vectors; the nearest are found within a hundred photos of like number, which is enough for timing."""
+    """Clustered vectors; the nearest are found within a hundred photos of like number, which is enough for
+    timing."""
     rng = np.random.default_rng(0)
     centres = rng.standard_normal((names, dimension)).astype(np.float32)
     of = np.sort(rng.integers(0, names, n))
@@ -83,7 +85,8 @@ def generated(n: int, names: int, dimension: int) -> tuple[Photos, Pairs, np.nda
 
 
 def _edges(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """About as many unordered pairs as lists of nearest photos by three rules give: 50 a photo, half of them seen twice."""
+    """About as many unordered pairs as lists of nearest photos by three rules give: 50 a photo, half of them
+    seen twice."""
     a = np.repeat(np.arange(n), 30)
     b = (a + rng.integers(1, 100, len(a))) % n
     keys = np.unique(np.minimum(a, b) * n + np.maximum(a, b))

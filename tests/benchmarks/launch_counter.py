@@ -1,7 +1,8 @@
 """What a piece of work would launch on a GPU, counted operation by operation without computing anything.
 
-An operation is one of ATen's that would start a kernel: no view, no empty allocation. Convolutions and products count once,
-however many kernels the library takes for them, so the counts are lower bounds, good for comparing two versions.
+An operation is one of ATen's that would start a kernel: no view, no empty allocation. Convolutions and
+products count once, however many kernels the library takes for them, so the counts are lower bounds, good for
+comparing two versions.
 """
 
 from __future__ import annotations
@@ -75,12 +76,12 @@ class Tally:
 class Counts:
     """What a piece of work costs.
 
-    `flop` are those of convolutions and products, two per multiplication and addition. `bytes` are operands read and results
-    written, each once per launch. `peak` are the most bytes alive at once that the work allocated, `kept` those still alive
-    after it, its result among them. `conversions` says where maps of two layouts meet, by kind: `mixed` in one operation,
-    `copied` from one into the other, `operand` of a convolution in the other layout than its result's, which the library
-    reorders by a launch of its own that is not among `launches`. `places` are the engine's lines that waited for the GPU or
-    converted.
+    `flop` are those of convolutions and products, two per multiplication and addition. `bytes` are operands
+    read and results written, each once per launch. `peak` are the most bytes alive at once that the work
+    allocated, `kept` those still alive after it, its result among them. `conversions` says where maps of two
+    layouts meet, by kind: `mixed` in one operation, `copied` from one into the other, `operand` of a
+    convolution in the other layout than its result's, which the library reorders by a launch of its own that
+    is not among `launches`. `places` are the engine's lines that waited for the GPU or converted.
     """
 
     launches: int
@@ -103,8 +104,9 @@ def nothing_unusual(origin: str) -> bool | int | float:
 def counted(work: Callable[[], Any], answer: Answer = nothing_unusual) -> Counts:
     """Counts of the work, which is run on fake tensors.
 
-    Where it waits for a value, `answer` gives one by the name of the operation that would have computed it. Places that are
-    not zero are all places. What the work makes on first use is counted if this is its first: run it before.
+    Where it waits for a value, `answer` gives one by the name of the operation that would have computed it.
+    Places that are not zero are all places. What the work makes on first use is counted if this is its first:
+    run it before.
     """
     with fake_gpu(), LaunchCounter(answer) as counter:
         result = work()
@@ -245,7 +247,8 @@ _CARRYING = {"stack", "cat", "view", "_to_copy", "select", "unbind", "reshape", 
 
 
 def layout_of(tensor: Tensor) -> str | None:
-    """`last` or `first`, where the channels of maps (..., C, H, W) lie; None where there is but one of them or of cells."""
+    """`last` or `first`, where the channels of maps (..., C, H, W) lie; None where there is but one of them
+    or of cells."""
     if tensor.ndim < 4:
         return None
     (channels, height, width), (step, down, right) = tensor.shape[-3:], tensor.stride()[-3:]
@@ -257,7 +260,10 @@ def layout_of(tensor: Tensor) -> str | None:
 
 
 def _laid_out_as_by_cudnn(result: Tensor, args: Any) -> Tensor:
-    """The result in the layout that cuDNN gives it. Without a GPU, fake tensors guess another for short formats."""
+    """The result in the layout that cuDNN gives it.
+
+    Without a GPU, fake tensors guess another for short formats.
+    """
     last = any(suggest_memory_format(operand) == torch.channels_last for operand in args[:2])
     wanted = torch.channels_last if last and result.dtype != torch.float64 else torch.contiguous_format
     if result.ndim != 4 or result.is_contiguous(memory_format=wanted):

@@ -4,9 +4,9 @@
     python -m tests.benchmarks.launches --network mobilenet --precision bfloat16 --ops "whole pair"
     python -m tests.benchmarks.launches --json after.json --before before.json --markdown
 
-Counts are of the steady state, after a first photo: launches, waits for the GPU, changes of layout, distinct shapes of
-convolutions, arithmetic, bytes moved, and memory. They are no times, but a version that launches less, waits less and moves less
-is the better one on every GPU.
+Counts are of the steady state, after a first photo: launches, waits for the GPU, changes of layout, distinct
+shapes of convolutions, arithmetic, bytes moved, and memory. They are no times, but a version that launches
+less, waits less and moves less is the better one on every GPU.
 """
 
 from __future__ import annotations
@@ -88,7 +88,8 @@ def whole_pair(explainer: LayerExplainer, chips: list[Tensor]) -> list[Tensor]:
 
 
 def scores_only(explainer: LayerExplainer, chips: list[Tensor]) -> list[Tensor]:
-    """Photos with all their partners' starts, as a score shard takes them, the results on the host; one alone as it is."""
+    """Photos with all their partners' starts, as a score shard takes them, the results on the host; one alone
+    as it is."""
     explainer = explainer.suited_to("score")
     seen = explainer.see_all(chips) if len(chips) > 1 else [explainer.see(chips[0])]
     starts = [partners_starts(explainer, one, PARTNERS) for one in seen]

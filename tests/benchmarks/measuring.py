@@ -41,9 +41,9 @@ def _wait(device: str) -> None:
 class PeakMemory:
     """Most memory in use since it was made, in MB (1e6 bytes), over what was in use then.
 
-    On a CPU the process's resident memory: the high-water mark, which Linux lets a process reset; where it does not, the
-    mark covers the process from its start, and loading the network may hide smaller peaks. On a GPU what PyTorch's
-    allocator has handed out.
+    On a CPU the process's resident memory: the high-water mark, which Linux lets a process reset; where it
+    does not, the mark covers the process from its start, and loading the network may hide smaller peaks. On a
+    GPU what PyTorch's allocator has handed out.
     """
 
     def __init__(self, device: str) -> None:

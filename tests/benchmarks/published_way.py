@@ -1,13 +1,13 @@
 """The general zennit path written the way the published PAIR-X code is: the yardstick of the benchmark.
 
-What it shares with our engine are the LRP rules (`pairx_engine.relevance.hooks.lrp_rules`), so that the two agree in every number;
-what it keeps of the published code is its structure:
+What it shares with our engine are the LRP rules (`pairx_engine.relevance.hooks.lrp_rules`), so that the two
+agree in every number; what it keeps of the published code is its structure:
 
-* six forwards of the whole network per pair: for each photo a plain one, one under the rules for the relevance at the
-  layer, and one more under the rules for the pixel maps;
-* parameters that want gradients throughout, as they come out of a checkpoint, so that a plain backward pass of the
-  whole network (only to read the start gradient at the embedding) and every backward pass under the rules also compute
-  the gradients of all parameters they pass;
+* six forwards of the whole network per pair: for each photo a plain one, one under the rules for the
+  relevance at the layer, and one more under the rules for the pixel maps;
+* parameters that want gradients throughout, as they come out of a checkpoint, so that a plain backward pass
+  of the whole network (only to read the start gradient at the embedding) and every backward pass under the
+  rules also compute the gradients of all parameters they pass;
 * the rules put on and taken off for every one of these uses;
 * the relevance at the layer read by a full backward hook, while the backward pass runs on to the input;
 * one backward pass per match and photo, from the layer's features masked to one cell.
@@ -35,7 +35,8 @@ Cells = NDArray[np.int64]
 class Scored:
     """A pair without pictures: both relevance grids (h, w), and the matches, most relevant first.
 
-    `cell_a`, `cell_b` (n, 2) as (column, row), `relevance` (n,) the product at both cells; `coverage` is Eq. 5.
+    `cell_a`, `cell_b` (n, 2) as (column, row), `relevance` (n,) the product at both cells; `coverage` is Eq.
+    5.
     """
 
     grid_a: NDArray[np.float32]
@@ -56,7 +57,9 @@ class Explained:
 
 
 class PublishedWay:
-    """Explains pairs with the published structure. Chips are normalised, (3, H, W), on the network's device.
+    """Explains pairs with the published structure.
+
+    Chips are normalised, (3, H, W), on the network's device.
 
     The network's parameters are made to want gradients, as in the published code, and stay so.
     """
@@ -139,8 +142,9 @@ class PublishedWay:
     @contextmanager
     def _rules(self) -> Iterator[None]:
         with lrp_rules(self.network):
-            # Our rules freeze the parameters; the published code does not. It sends zeros through the gates, where our
-            # rules send nothing; the gates stay frozen, since zennit stumbles over nothing. That spares this side time.
+            # Our rules freeze the parameters; the published code does not. It sends zeros through the gates,
+            # where our rules send nothing; the gates stay frozen, since zennit stumbles over nothing. That
+            # spares this side time.
             self.network.requires_grad_(True)
             for module in self.network.modules():
                 if isinstance(module, SQUEEZE_EXCITE):

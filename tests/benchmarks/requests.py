@@ -3,7 +3,8 @@
     python -m tests.benchmarks.requests
     python -m tests.benchmarks.requests --photos 12 --on-the-store --json requests.json
 
-A catalogue of drawn photos goes into a bucket of an S3 server on loopback, by the real command line; a proxy before the store counts.
+A catalogue of drawn photos goes into a bucket of an S3 server on loopback, by the real command line; a proxy
+before the store counts.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""One way measured in a process of its own: ``python -m tests.benchmarks.side REQUEST.json``; `run_side` starts it.
+"""One way measured in a process of its own: ``python -m tests.benchmarks.side REQUEST.json``; `run_side`
+starts it.
 
-A process of its own gives each way its own peak memory, and keeps what one leaves behind (allocator, warm caches,
-gradients on parameters) from the other.
+A process of its own gives each way its own peak memory, and keeps what one leaves behind (allocator, warm
+caches, gradients on parameters) from the other.
 """
 
 from __future__ import annotations
@@ -36,10 +37,10 @@ _ARRAYS = ("grid0", "grid1", "cell0", "cell1", "relevance")
 class Request:
     """What to measure: `way` on the prepared model of `folder`, at a precision.
 
-    `pairs` are timed (positions of chips): the first one alone with pixel maps when `task` is `full`, all of them without
-    when it is `score`; `compared` pairs are computed besides, untimed. `reference` names the results whose first pair's
-    cells get pixel maps, so that maps of the same cells are compared. `graphs` has our engine replay its passes as CUDA
-    graphs or not; None leaves it to the engine.
+    `pairs` are timed (positions of chips): the first one alone with pixel maps when `task` is `full`, all of
+    them without when it is `score`; `compared` pairs are computed besides, untimed. `reference` names the
+    results whose first pair's cells get pixel maps, so that maps of the same cells are compared. `graphs` has
+    our engine replay its passes as CUDA graphs or not; None leaves it to the engine.
     """
 
     folder: str
@@ -61,8 +62,9 @@ class Request:
 class Measured:
     """What one way took and gave: `seconds` of each repeat per pair, peak memory in MB, and its numbers.
 
-    `others` is the share of the cores that other processes took meanwhile, None where the system does not tell.
-    `maps` (2, k, H, W) belong to the cells of the reference; `path` is the engine's, with its notice where it has one.
+    `others` is the share of the cores that other processes took meanwhile, None where the system does not
+    tell. `maps` (2, k, H, W) belong to the cells of the reference; `path` is the engine's, with its notice
+    where it has one.
     """
 
     seconds: tuple[float, ...]
@@ -88,7 +90,8 @@ def run_side(request: Request) -> Measured:
     """Measure in a fresh process; raises RuntimeError with its last words when it fails."""
     asked = Path(request.out).with_suffix(".request.json")
     asked.write_text(json.dumps(asdict(request)), encoding="utf-8")
-    # OMP_WAIT_POLICY is left to the caller: sleeping threads cost a quiet machine a third, spinning ones a shared one far more.
+    # OMP_WAIT_POLICY is left to the caller: sleeping threads cost a quiet machine a third, spinning ones a
+    # shared one far more.
     threads = {"OMP_NUM_THREADS": str(request.threads)}
     command = [sys.executable, "-m", "tests.benchmarks.side", str(asked)]
     # Its standard output goes to ours for errors, so that the table can be redirected into a file.

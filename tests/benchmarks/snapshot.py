@@ -3,8 +3,8 @@
     python -m tests.benchmarks.snapshot
     python -m tests.benchmarks.snapshot --photos 400 --pairs 1200 --photos-per-shard 64 --pairs-per-shard 96
 
-Rows are generated and written in shards of the size that a run writes. Each question is asked in a process of its own, as
-`pairx sql` asks it, best of the repeats; start-up is counted, and shown alone as the first row.
+Rows are generated and written in shards of the size that a run writes. Each question is asked in a process of
+its own, as `pairx sql` asks it, best of the repeats; start-up is counted, and shown alone as the first row.
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ def photo_rows(count: int, rng: np.random.Generator) -> pa.Table:
 
 
 def pair_rows(photos: pa.Table, count: int, rng: np.random.Generator) -> tuple[pa.Table, pa.Table]:
-    """Rows of `pairs` and of `scores`: each photo with some of its name and some others, similar if they share it."""
+    """Rows of `pairs` and of `scores`: each photo with some of its name and some others, similar if they
+    share it."""
     ids, chips, names = (photos[c].to_pylist() for c in ("photo_id", "chip_id", "identity"))
     by_name: dict[str, list[int]] = {}
     for i, name in enumerate(names):
@@ -212,7 +213,8 @@ def alone(*words: str) -> dict[str, Any]:
 
 
 def asked(url: str, repeats: int) -> dict[str, dict[str, Any]]:
-    """Every question's cost: the least processor time of the repeats, in whose run the rest was measured, too."""
+    """Every question's cost: the least processor time of the repeats, in whose run the rest was measured,
+    too."""
     return {
         name: min(
             (alone("--ask", name, "--url", url) for _ in range(repeats)), key=lambda found: found["cpu"]

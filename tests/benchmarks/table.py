@@ -24,7 +24,8 @@ WANTED_PAIRS_ON_GPU = 100.0
 
 @dataclass(frozen=True)
 class Row:
-    """One way of one case, against the published way of that case; `agreement` is None for the published way itself.
+    """One way of one case, against the published way of that case; `agreement` is None for the published way
+    itself.
 
     `graphs` says whether passes were replayed as CUDA graphs, None where it was left to the engine.
     """

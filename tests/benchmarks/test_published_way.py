@@ -1,4 +1,5 @@
-"""The benchmark's yardstick computes what the product does, and its comparison tells right numbers from wrong ones."""
+"""The benchmark's yardstick computes what the product does, and its comparison tells right numbers from wrong
+ones."""
 
 import json
 import subprocess

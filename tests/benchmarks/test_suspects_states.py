@@ -1,4 +1,5 @@
-"""States over one warehouse of evidence, the old ranking, and what is measured of a judged state; on toys, without a model."""
+"""States over one warehouse of evidence, the old ranking, and what is measured of a judged state; on toys,
+without a model."""
 
 import itertools
 

@@ -1,7 +1,8 @@
 """Containers without a container engine: what deployment files say, run word by word in Linux namespaces.
 
-A `Container` has a network address of its own and is found by its name; its root is read-only but for what is mounted; it runs
-under a number without a name, without capabilities, with the environment it is given and no other. Needs root.
+A `Container` has a network address of its own and is found by its name; its root is read-only but for what is
+mounted; it runs under a number without a name, without capabilities, with the environment it is given and no
+other. Needs root.
 """
 
 from __future__ import annotations
@@ -87,7 +88,8 @@ class Machine:
     def execute(
         self, container: Container, argv: list[str], seconds: float = 60
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command beside a running container, as its health check does: same network, user and environment.
+        """Run a command beside a running container, as its health check does: same network, user and
+        environment.
 
         A command that takes longer than so many seconds has failed.
         """
@@ -153,7 +155,8 @@ def _wait_for(condition, seconds: float = 10.0) -> None:
         time.sleep(0.01)
 
 
-# ------------------------------------------------------------------------ inside, before the command takes over
+# ------------------------------------------------------------------------ inside, before the command takes
+# over
 
 
 def _mount(*arguments: str) -> None:
@@ -172,7 +175,8 @@ def _bind(source: str, target: str, *, writable: bool) -> None:
 
 
 def _build_root(order: dict) -> str:
-    """A root that holds the system, the project and what is mounted, and no trace of anything else of this machine."""
+    """A root that holds the system, the project and what is mounted, and no trace of anything else of this
+    machine."""
     root = "/mnt"
     _mount("--make-rprivate", "/")
     _mount("-t", "tmpfs", "-o", "mode=755", "root", root)

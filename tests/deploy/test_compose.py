@@ -1,4 +1,5 @@
-"""The compose files: services, commands, addresses, passwords and waits fit each other, and nobody has more rights than needed."""
+"""The compose files: services, commands, addresses, passwords and waits fit each other, and nobody has more
+rights than needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""All of compose.yaml, started here word by word: health checks pass, and runs end well, by hand and by Prefect."""
+"""All of compose.yaml, started here word by word: health checks pass, and runs end well, by hand and by
+Prefect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The Kubernetes files: every pod is confined, limited and probed; names, ports, secrets and policies fit each other."""
+"""The Kubernetes files: every pod is confined, limited and probed; names, ports, secrets and policies fit
+each other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The Slurm example: its commands parse, its configuration has keys that are read, and the script does what it says."""
+"""The Slurm example: its commands parse, its configuration has keys that are read, and the script does what
+it says."""
 
 from __future__ import annotations
 

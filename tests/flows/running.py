@@ -65,7 +65,8 @@ def pairx(*arguments: object, **extra: str) -> subprocess.CompletedProcess[str]:
 
 
 def run_arguments(metadata: Path, warehouse: Path, address: str | None = None, **settings: Any) -> list[str]:
-    """Arguments of `pairx run` with the tiny settings, changed by `settings`; they lie beside the warehouse's folder.
+    """Arguments of `pairx run` with the tiny settings, changed by `settings`; they lie beside the warehouse's
+    folder.
 
     `address`: where the warehouse is, if not in that folder.
     """
@@ -78,7 +79,8 @@ def run_arguments(metadata: Path, warehouse: Path, address: str | None = None, *
 
 @dataclass
 class Command:
-    """A Python process, mostly a `pairx` command, that leads a process group of its own; all that it starts bears its mark."""
+    """A Python process, mostly a `pairx` command, that leads a process group of its own; all that it starts
+    bears its mark."""
 
     process: subprocess.Popen[bytes]
     log: Path
@@ -86,7 +88,10 @@ class Command:
 
     @classmethod
     def start(cls, log: Path, words: Sequence[str], server: str | None = None, **extra: str) -> Command:
-        """Start it; with the address of a Prefect `server` it starts none of its own. `extra`: for its environment."""
+        """Start it; with the address of a Prefect `server` it starts none of its own.
+
+        `extra`: for its environment.
+        """
         mark = uuid.uuid4().hex
         inherited = {**({"PREFECT_API_URL": server} if server else {}), **extra, _MARK: mark}
         with log.open("wb") as file:

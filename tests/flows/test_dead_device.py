@@ -34,7 +34,8 @@ def work_that_raises(error: Exception) -> Work:
 def on_a_worker(
     nanny: str | None, monkeypatch: pytest.MonkeyPatch, told: list[tuple[str, str]] | None = None
 ) -> list[int]:
-    """Pretend to be a Dask worker; returns the exit statuses it ends with, and collects what it tells the scheduler."""
+    """Pretend to be a Dask worker; returns the exit statuses it ends with, and collects what it tells the
+    scheduler."""
     codes: list[int] = []
     heard = [] if told is None else told
 
@@ -85,7 +86,10 @@ def test_other_errors_leave_the_process_alone(monkeypatch: pytest.MonkeyPatch) -
 
 
 def die_in_the_third_pair(marker: str) -> int:
-    """Runs in a worker: from now on the third pair that it scores finds the device dead. Returns the process id."""
+    """Runs in a worker: from now on the third pair that it scores finds the device dead.
+
+    Returns the process id.
+    """
     import os
 
     from tasks.stages import score

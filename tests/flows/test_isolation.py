@@ -67,7 +67,8 @@ class Future:
 
 
 class Cluster:
-    """What `process_shard` is on a cluster where some items are deadly and others fail; keeps account of all that was tried."""
+    """What `process_shard` is on a cluster where some items are deadly and others fail; keeps account of all
+    that was tried."""
 
     def __init__(self, deadly: set[int], broken: set[int] = frozenset(), immortal: bool = False) -> None:  # type: ignore[assignment]
         self.deadly, self.broken, self.immortal = deadly, broken, immortal

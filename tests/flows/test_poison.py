@@ -1,4 +1,5 @@
-"""One photo whose processing ends its worker, or never ends: it alone fails, by its name, and everything else goes on."""
+"""One photo whose processing ends its worker, or never ends: it alone fails, by its name, and everything else
+goes on."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ from tests.small_catalogue import rewrite, rows_of
 
 
 class Poison(WorkerPlugin):
-    """On every worker, also on those that replace dead ones: what is done where the bytes of one photo are decoded for a stage."""
+    """On every worker, also on those that replace dead ones: what is done where the bytes of one photo are
+    decoded for a stage."""
 
     name = "poison"
 

@@ -1,4 +1,5 @@
-"""Workers that differ are refused at the start; differences that take another installation are made up inside a worker."""
+"""Workers that differ are refused at the start; differences that take another installation are made up inside
+a worker."""
 
 from __future__ import annotations
 

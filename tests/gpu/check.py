@@ -4,9 +4,10 @@
     python -m tests.gpu --parts 2,3 --minutes 5     some of them
     python -m tests.gpu --device cpu --small        everything tiny on the CPU, to see that the check itself works
 
-Every part runs in a process of its own with a time limit. What a part has found by its end, good or bad, is in OUT/check.json
-and OUT/check.md, which are written after every part, and the table is printed at the end. Unused time goes to the parts that
-follow. Exit status: 0 when every part that could run is ok or was cut short, else 1; 130 when interrupted.
+Every part runs in a process of its own with a time limit. What a part has found by its end, good or bad, is
+in OUT/check.json and OUT/check.md, which are written after every part, and the table is printed at the end.
+Unused time goes to the parts that follow. Exit status: 0 when every part that could run is ok or was cut
+short, else 1; 130 when interrupted.
 """
 
 from __future__ import annotations

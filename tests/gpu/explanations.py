@@ -1,4 +1,5 @@
-"""The benchmark of explanations on this device: published way and ours, every format, with and without CUDA graphs."""
+"""The benchmark of explanations on this device: published way and ours, every format, with and without CUDA
+graphs."""
 
 from __future__ import annotations
 

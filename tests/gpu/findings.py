@@ -10,12 +10,17 @@ from pathlib import Path
 from typing import Any
 
 STATES = ("ok", "failed", "timed out", "cut short", "not available", "skipped")
-"""What may become of a part. `failed`: it raised, or numbers are beyond their tolerance; an aim that is missed fails nothing."""
+"""What may become of a part.
+
+`failed`: it raised, or numbers are beyond their tolerance; an aim that is missed fails nothing.
+"""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured figure. `wanted` says in words what is wanted of it, `met` whether it was, None where nothing is.
+    """One measured figure.
+
+    `wanted` says in words what is wanted of it, `met` whether it was, None where nothing is.
 
     `aim` marks a goal of speed; what is no aim is a check of numbers, and one that is not met fails its part.
     """
@@ -30,7 +35,8 @@ class Figure:
 
 @dataclass
 class Findings:
-    """All that one part has found so far; every addition is written to `path`, so that a part that is ended loses nothing."""
+    """All that one part has found so far; every addition is written to `path`, so that a part that is ended
+    loses nothing."""
 
     path: Path
     state: str = "failed"

@@ -2,9 +2,9 @@
 
     python -m tests.gpu.gather FOLDER
 
-FOLDER, which must not exist, gets the project's tracked files, goldens, small weights, a few photos, wheels of what the machine
-lacks (`tests.gpu.wheels`) and `run.sh`, which makes the wheels importable and starts the check. Fails when all of it exceeds
-60 MB. `run.sh` takes the options of `python -m tests.gpu`.
+FOLDER, which must not exist, gets the project's tracked files, goldens, small weights, a few photos, wheels
+of what the machine lacks (`tests.gpu.wheels`) and `run.sh`, which makes the wheels importable and starts the
+check. Fails when all of it exceeds 60 MB. `run.sh` takes the options of `python -m tests.gpu`.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ LARGEST = 60_000_000
 LARGEST_ENGINE = 15_000_000
 MODELS = (MINIATURE, "mobilenetv2_100_imagenet")
 ANIMALS, PHOTOS = 13, 5
-"""Cows that come along, and photos of each at most: enough for the largest catalogue and to calibrate batch norms."""
+"""Cows that come along, and photos of each at most: enough for the largest catalogue and to calibrate batch
+norms."""
 RUN = """\
 #!/usr/bin/env bash
 # Make importable what this machine lacks, then check everything: ./run.sh [options of python -m tests.gpu]
-# PYTHON: the interpreter that has torch. OUT: folder for the results. SETS: which sets of wheels (engine run);
-# dask-cuda is a set of its own: without it GPUs are served by plain workers.
+# PYTHON: the interpreter that has torch. OUT: folder for the results. SETS: which sets of wheels (engine
+# run); dask-cuda is a set of its own: without it GPUs are served by plain workers.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 python=${PYTHON:-python3}

@@ -1,4 +1,5 @@
-"""Whether a device computes the CPU's numbers: the goldens and the families, in every preset and number format."""
+"""Whether a device computes the CPU's numbers: the goldens and the families, in every preset and number
+format."""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ _FOR_GOLDENS = 25
 
 @dataclass(frozen=True)
 class GoldenFound:
-    """A golden on a device beside the CPU's single precision: agreement, error of embeddings, matches without excuse."""
+    """A golden on a device beside the CPU's single precision: agreement, error of embeddings, matches without
+    excuse."""
 
     agreement: Agreement
     embedding: float
@@ -70,7 +72,8 @@ def goldens_in(shared: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class _Side:
-    """A golden's pair on one device: the way that explains it, its chips and what a forward pass shows of them."""
+    """A golden's pair on one device: the way that explains it, its chips and what a forward pass shows of
+    them."""
 
     way: EngineWay
     chips: list[Tensor]
@@ -135,8 +138,8 @@ def golden_on(device: str, path: Path, preset: str, precision: str, graphs: bool
 def family_errors(device: str, family: str, preset: str, precisions: tuple[str, ...]) -> dict[str, float]:
     """Largest errors of a family on a device, against double precision on the CPU, by number format.
 
-    `double` and `cpu` stand for the device's double precision and the CPU's single precision; `apart` is how far single
-    precision on both devices is apart.
+    `double` and `cpu` stand for the device's double precision and the CPU's single precision; `apart` is how
+    far single precision on both devices is apart.
     """
     network, chip, layers, starts = case(family, torch.float64)
     exact = LayerExplainer(network, layers, preset)
@@ -153,12 +156,14 @@ def family_errors(device: str, family: str, preset: str, precisions: tuple[str, 
 
 
 def single_is_exact(errors: dict[str, float], device: str) -> bool:
-    """Whether a family's single precision is within tolerance, or as exact as the CPU's where the network amplifies rounding."""
+    """Whether a family's single precision is within tolerance, or as exact as the CPU's where the network
+    amplifies rounding."""
     return errors["float32"] <= max(tolerance(device, "float32").relevance, AMPLIFIED * errors["cpu"])
 
 
 def measure(task: Task, findings: Findings) -> None:
-    """Single precision of goldens and families first, then what is less likely to be wrong or more likely to be short of time."""
+    """Single precision of goldens and families first, then what is less likely to be wrong or more likely to
+    be short of time."""
     settle(torch.device(task.device))
     single = [(preset, "float32", False) for preset in PRESETS]
     # On a CPU half precision is slow, and tf32 is single precision.

@@ -31,7 +31,10 @@ _OTHER = "other"
 
 
 def kind_of_kernel(name: str) -> str:
-    """The kind of a GPU's kernel. The first pattern that fits counts; names are the libraries' own and not promised."""
+    """The kind of a GPU's kernel.
+
+    The first pattern that fits counts; names are the libraries' own and not promised.
+    """
     return _first(_KERNELS, name)
 
 

@@ -1,6 +1,7 @@
 """One part of the check in a process of its own: ``python -m tests.gpu.part NAME TASK.json``.
 
-A process of its own keeps a crash or a hang of the device, and whatever a part leaves in the allocator, from the others.
+A process of its own keeps a crash or a hang of the device, and whatever a part leaves in the allocator, from
+the others.
 """
 
 from __future__ import annotations
@@ -26,12 +27,16 @@ PARTS = {
     "embedding": "embeddings and exact neighbours against the bare products",
     "pipeline": "whole runs on the device against the CPU, with one worker and two",
 }
-"""In the order in which they run. Each is a module of that name beside this one, with a function `measure(task, findings)`."""
+"""In the order in which they run.
+
+Each is a module of that name beside this one, with a function `measure(task, findings)`.
+"""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a part is told: the device, whether everything is to be tiny, its folders, and when it must have ended."""
+    """What a part is told: the device, whether everything is to be tiny, its folders, and when it must have
+    ended."""
 
     device: str
     small: bool

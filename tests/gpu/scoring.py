@@ -1,4 +1,5 @@
-"""Pairs per second without pixel maps: by the number of partners of a photo, and through the pipeline's own stage."""
+"""Pairs per second without pixel maps: by the number of partners of a photo, and through the pipeline's own
+stage."""
 
 from __future__ import annotations
 
@@ -88,7 +89,8 @@ def _pipeline(task: Task, findings: Findings, work: Workload, precision: str) ->
     size = 8 if task.small else PAIRS_PER_SHARD_ON_GPU if on_gpu else PAIRS_PER_SHARD
     with look(done.job, done.columns()) as (_, left):
         shards = plan_score(left.unscored(), left.photos(), left.keypoint_shards(), size)
-    # The first shard wakes the device up: kernels are chosen, memory is taken. One alone is scored twice, to the same files.
+    # The first shard wakes the device up: kernels are chosen, memory is taken. One alone is scored twice, to
+    # the same files.
     shards = shards * 2 if len(shards) == 1 else shards
     results = [score_shard(done.job, shard) for shard in shards]
     counted = results[1:] or results

@@ -1,4 +1,5 @@
-"""The check works before a GPU is at hand: everything tiny on the CPU; and what goes wrong in a part stays in that part."""
+"""The check works before a GPU is at hand: everything tiny on the CPU; and what goes wrong in a part stays in
+that part."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What is carried to a machine without a network: what it lacks and the check needs, and nothing that is too large."""
+"""What is carried to a machine without a network: what it lacks and the check needs, and nothing that is too
+large."""
 
 from __future__ import annotations
 

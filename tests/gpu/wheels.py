@@ -1,8 +1,9 @@
-"""Which packages a machine with a GPU lacks, and their wheels: two sets, the engine's needs and those of whole runs.
+"""Which packages a machine with a GPU lacks, and their wheels: two sets, the engine's needs and those of
+whole runs.
 
-What is needed is read from the packages installed here, in the versions that `deploy/constraints.txt` pins; what the machine
-has is listed in `target_packages.txt`. A listed package is brought nevertheless where its version there is known and does not
-do.
+What is needed is read from the packages installed here, in the versions that `deploy/constraints.txt` pins;
+what the machine has is listed in `target_packages.txt`. A listed package is brought nevertheless where its
+version there is known and does not do.
 """
 
 from __future__ import annotations
@@ -33,7 +34,10 @@ LOOSE = {
     "dask-cuda": "dask-cuda>=26.10,<26.11",
     "rapids-dask-dependency": "rapids-dask-dependency>=26.10,<26.11",
 }
-"""Not pinned: CPUs do not need them. Everything that these need is in the other sets or on the machine."""
+"""Not pinned: CPUs do not need them.
+
+Everything that these need is in the other sets or on the machine.
+"""
 NEEDLESS = {"apprise", "docker"}
 """Needs of Prefect that no run imports: notifications and containers. They would not fit."""
 PYTHON = "3.12"
@@ -64,7 +68,8 @@ def listed(path: Path = TARGET) -> dict[str, str | None]:
 
 
 def missing(wanted: Iterable[str], there: Mapping[str, str | None]) -> set[str]:
-    """Names of all packages that the wanted ones need and that the machine lacks, or has in a version that does not do.
+    """Names of all packages that the wanted ones need and that the machine lacks, or has in a version that
+    does not do.
 
     Packages that are not installed here are taken to need nothing more.
     """
@@ -125,7 +130,8 @@ def download(folder: Path) -> None:
 
 
 def pack(folder: Path) -> Path:
-    """Put a folder of wheels into FOLDER.tar.xz in its place: together, and stored plainly, they take a third less."""
+    """Put a folder of wheels into FOLDER.tar.xz in its place: together, and stored plainly, they take a third
+    less."""
     packed = folder.with_name(f"{folder.name}.tar.xz")
     # Machine code is most of it; in a stream that names its filters any reader of xz finds its way.
     filters = [{"id": lzma.FILTER_X86}, {"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": 1 << 26}]

@@ -41,7 +41,10 @@ class Workload:
 
 
 def workload(task: Task) -> Workload:
-    """MiewID's shape at 440 px; MobileNetV2 at 96 px where everything is to be tiny. Prepared once for all parts."""
+    """MiewID's shape at 440 px; MobileNetV2 at 96 px where everything is to be tiny.
+
+    Prepared once for all parts.
+    """
     network, size, photos = ("mobilenet", SMALL_SIZE, FEW_PHOTOS) if task.small else ("miewid", None, PHOTOS)
     folder = task.scratch("prepared") / network
     title = prepare_once(network, folder, task.shared_folder, photos, size)
@@ -62,9 +65,11 @@ def peak_of(work: Callable[[], Any], device: str) -> float:
 
 
 def cow_catalogue(task: Task, animals: int, photos: int) -> tuple[Path, Path]:
-    """A small catalogue of real cows, its `metadata.csv` and the folder that paths are relative to; drawn ones without them.
+    """A small catalogue of real cows, its `metadata.csv` and the folder that paths are relative to; drawn
+    ones without them.
 
-    Of each animal the photos are spread over all that there are: neighbours in the list are frames of one video.
+    Of each animal the photos are spread over all that there are: neighbours in the list are frames of one
+    video.
     """
     root = task.shared_folder / "data" / "cows"
     listed = root / "metadata.csv"

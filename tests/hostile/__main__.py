@@ -1,4 +1,5 @@
-"""The hostile catalogue in numbers: ``python -m tests.hostile`` runs every case and prints, by kind, how many were tried and held."""
+"""The hostile catalogue in numbers: ``python -m tests.hostile`` runs every case and prints, by kind, how many
+were tried and held."""
 
 from __future__ import annotations
 

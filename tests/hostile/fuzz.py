@@ -1,7 +1,8 @@
-"""Random catalogues and boxes: every decoder gives a value or a refusal in words, never anything else, and soon.
+"""Random catalogues and boxes: every decoder gives a value or a refusal in words, never anything else, and
+soon.
 
-``python -m tests.hostile.fuzz`` takes a minute, ``--minutes 60`` an hour; the same properties run briefly in the default suite.
-Each round starts from another seed, which a finding prints, so that ``--seed`` repeats it.
+``python -m tests.hostile.fuzz`` takes a minute, ``--minutes 60`` an hour; the same properties run briefly in
+the default suite. Each round starts from another seed, which a finding prints, so that ``--seed`` repeats it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Hostile catalogues: each is read, or refused with every problem in words; none hangs, runs, or reads another file."""
+"""Hostile catalogues: each is read, or refused with every problem in words; none hangs, runs, or reads
+another file."""
 
 from __future__ import annotations
 

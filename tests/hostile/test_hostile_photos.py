@@ -1,4 +1,5 @@
-"""Hostile photos: each becomes a picture of the size that its header says, or one failure with a code and words."""
+"""Hostile photos: each becomes a picture of the size that its header says, or one failure with a code and
+words."""
 
 from __future__ import annotations
 

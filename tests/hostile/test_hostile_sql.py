@@ -1,4 +1,5 @@
-"""Hostile SQL: nothing is written, nothing but the warehouse is read, and every query ends in rows or in a message."""
+"""Hostile SQL: nothing is written, nothing but the warehouse is read, and every query ends in rows or in a
+message."""
 
 from __future__ import annotations
 

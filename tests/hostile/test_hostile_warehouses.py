@@ -1,4 +1,5 @@
-"""Tampered warehouses: commands answer or say what is wrong; nothing hangs, runs, leaves the warehouse or steers a terminal."""
+"""Tampered warehouses: commands answer or say what is wrong; nothing hangs, runs, leaves the warehouse or
+steers a terminal."""
 
 from __future__ import annotations
 

@@ -1,11 +1,14 @@
-"""Relevance the slow and obvious way, against which the engine is held: one chip, one start, one backward at a time.
+"""Relevance the slow and obvious way, against which the engine is held: one chip, one start, one backward at
+a time.
 
 Both ways run the whole network once, with its own values, on a graph whose gradient is the relevance:
 
-* the rules of `published` and `paper` are zennit's, as hooks (`pairx_engine.relevance.hooks`, proved against the published code);
-* the rules of `conserving` are written here as stand-ins. A stand-in has the value of what it replaces and, as a function
-  of its inputs, the slopes that the rule wants: ``value.detach() + sum_i share_i (A_i - A_i.detach())`` gives R share_i
-  to A_i, whatever the value is made from. Modules get theirs by forward hooks, sums and the like by a function mode.
+* the rules of `published` and `paper` are zennit's, as hooks (`pairx_engine.relevance.hooks`, proved against
+  the published code);
+* the rules of `conserving` are written here as stand-ins. A stand-in has the value of what it replaces and,
+  as a function of its inputs, the slopes that the rule wants: ``value.detach() + sum_i share_i (A_i -
+  A_i.detach())`` gives R share_i to A_i, whatever the value is made from. Modules get theirs by forward
+  hooks, sums and the like by a function mode.
 """
 
 import copy
@@ -35,9 +38,10 @@ POOLINGS = {"mean", "avg_pool2d", "adaptive_avg_pool2d"}
 class Slow:
     """What the slow way finds for one chip (3, H, W) and the starts (P, D).
 
-    `features` and `channels` by layer, (C, h, w) and (P, C, h, w); `pixels` (P, 3, H, W); `leaked` by layer (P,), what
-    stayed at neurons above that layer, and `leaked_in_all` (P,) at any. For the `cells` asked for, by layer: `cell_pixels`
-    (k, 3, H, W), signed, and `cell_leaked` (k,), what stayed between the layer and the pixels.
+    `features` and `channels` by layer, (C, h, w) and (P, C, h, w); `pixels` (P, 3, H, W); `leaked` by layer
+    (P,), what stayed at neurons above that layer, and `leaked_in_all` (P,) at any. For the `cells` asked for,
+    by layer: `cell_pixels` (k, 3, H, W), signed, and `cell_leaked` (k,), what stayed between the layer and
+    the pixels.
     """
 
     embedding: Tensor
@@ -122,10 +126,12 @@ def watched(network, layers, features, leaks_above, leaks):
 
 @contextmanager
 def conserving_rules(network, chip, leaks):
-    """Within the context the network's gradient is the conserving relevance. Changes the network: give it a copy.
+    """Within the context the network's gradient is the conserving relevance.
 
-    `leaks` receives, in the order of the forward pass, one tensor of zeros per layer with neurons that only their bias
-    moves; the gradient of such a tensor is the relevance that stays there.
+    Changes the network: give it a copy.
+
+    `leaks` receives, in the order of the forward pass, one tensor of zeros per layer with neurons that only
+    their bias moves; the gradient of such a tensor is the relevance that stays there.
     """
     for module in network.modules():
         if hasattr(module, "inplace"):
@@ -153,7 +159,8 @@ def plainly(rule):
 
 
 def rule_of(module, batch_norm, leaks):
-    """Stand-in of a module as a function of its input and output, or None where plain differentiation is right."""
+    """Stand-in of a module as a function of its input and output, or None where plain differentiation is
+    right."""
     if isinstance(module, nn.Conv2d | nn.Linear):
         return lambda x, value: by_contribution(module, batch_norm, x, value, leaks)
     if isinstance(module, GeneralisedMeanPool):
@@ -174,7 +181,8 @@ def slope(tensor):
 
 
 def by_contribution(layer, batch_norm, x, value, leaks):
-    """Rule 2: to the positive contributions W_ji A_i of each neuron; without any to the negative ones; or it leaks."""
+    """Rule 2: to the positive contributions W_ji A_i of each neuron; without any to the negative ones; or it
+    leaks."""
     weight, a, one = layer.weight.detach(), x.detach(), slope(x)
     if batch_norm is not None:
         gain = batch_norm.weight if batch_norm.affine else torch.ones_like(batch_norm.running_var)
@@ -203,7 +211,8 @@ def by_contribution(layer, batch_norm, x, value, leaks):
 
 
 def none_up_to(sums, fast=False):
-    """What counts as no contribution: 16 roundings of the channel's largest sum in a fast convolution, else next to nothing."""
+    """What counts as no contribution: 16 roundings of the channel's largest sum in a fast convolution, else
+    next to nothing."""
     rounding = torch.finfo(sums.dtype).eps
     least = torch.empty_like(sums)
     for place in range(len(sums)):
@@ -286,7 +295,8 @@ class _Readers(TorchFunctionMode):
 
 
 def batch_norms_to_fold(network, chip):
-    """Rule 1: convolutions and linear layers to the batch norm that alone reads their output, found by running once."""
+    """Rule 1: convolutions and linear layers to the batch norm that alone reads their output, found by
+    running once."""
     readers, made, read = _Readers(), {}, []
 
     def note(module, inputs, output):

@@ -1,4 +1,5 @@
-"""Small networks with random weights: one for every block type, and the models' own architectures in miniature."""
+"""Small networks with random weights: one for every block type, and the models' own architectures in
+miniature."""
 
 from collections.abc import Callable
 from functools import partial
@@ -25,9 +26,10 @@ from pairx_engine.models.miewid import GeneralisedMeanPool
 def randomise(network, chips, seed=0):
     """Give the network random parameters of both signs that keep its activations in bounds, and freeze it.
 
-    Batch norms are given statistics of the size of what reaches them from `chips` (N, 3, H, W), but not these: dividing
-    by the true deviation in layer after layer makes deep random networks chaotic, so that rounding is all one compares.
-    Layer scales and biases, which start at next to nothing, become as large as anything else.
+    Batch norms are given statistics of the size of what reaches them from `chips` (N, 3, H, W), but not
+    these: dividing by the true deviation in layer after layer makes deep random networks chaotic, so that
+    rounding is all one compares. Layer scales and biases, which start at next to nothing, become as large as
+    anything else.
     """
     torch.manual_seed(seed)
     network = network.eval().requires_grad_(False)
@@ -53,7 +55,10 @@ def randomise(network, chips, seed=0):
 
 
 class SmallNetwork(nn.Module):
-    """Stem, two blocks, a pooling to vectors and a neck. All relevance passes through `stem`, `first` and `second`."""
+    """Stem, two blocks, a pooling to vectors and a neck.
+
+    All relevance passes through `stem`, `first` and `second`.
+    """
 
     def __init__(self, stem, first, second, pool, neck):
         super().__init__()
@@ -207,7 +212,8 @@ NECKS: dict[str, Callable[[int], nn.Module]] = {
 
 LAYERS = ("stem", "first", "second")
 CHIP = (16, 23)
-"""Height and width: small, not square, with halves that leave strides a rest and make `same` padding lopsided."""
+"""Height and width: small, not square, with halves that leave strides a rest and make `same` padding
+lopsided."""
 
 
 def small_network(block, seed, dtype=torch.float64, stem=None, pool=None, neck=None, channels=8):

@@ -1,4 +1,5 @@
-"""What errors of a device mean, by the messages that torch 2.11 to 2.15 is known to give, and what settling switches."""
+"""What errors of a device mean, by the messages that torch 2.11 to 2.15 is known to give, and what settling
+switches."""
 
 from __future__ import annotations
 

@@ -84,7 +84,8 @@ def predicted_point(point, box, theta, size):
     return (np.add(offset, (w / 2, h / 2)) / (w, h)) * (size[1], size[0])
 
 
-# ---------------------------------------------------------------------------------------------- one frame for all
+# ---------------------------------------------------------------------------------------------- one frame for
+# all
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -144,7 +145,8 @@ def test_pure_red_stays_red(form, theta, backend):
 
 
 def naive_turned_cut(photo, box, theta):
-    """Each pixel of the cut, turned back into the photo and interpolated from its four neighbours; white outside."""
+    """Each pixel of the cut, turned back into the photo and interpolated from its four neighbours; white
+    outside."""
     x, y, w, h = box
     height, width = photo.shape[:2]
     columns, rows = max(1, round(w)), max(1, round(h))
@@ -187,7 +189,8 @@ def test_a_turned_cut_equals_the_per_pixel_inverse_mapping(theta, x, y, w, h):
         return
     wanted = naive_turned_cut(photo, (x, y, w, h), theta)
     assert cut.shape == wanted.shape
-    # OpenCV's weights are multiples of 1/32, which matters at the photo's edge, between white and the picture.
+    # OpenCV's weights are multiples of 1/32, which matters at the photo's edge, between white and the
+    # picture.
     difference = np.abs(cut - wanted)
     assert difference.max() <= 2 * 255 / 32 + 1
     assert np.median(difference) <= 1
@@ -480,7 +483,8 @@ def test_a_chip_that_makes_no_sense_is_refused(bad):
         ChipSpec(**bad)
 
 
-# ---------------------------------------------------------------------------------------------- the published chips
+# ---------------------------------------------------------------------------------------------- the published
+# chips
 
 
 def golden_photos(shared):

@@ -1,4 +1,5 @@
-"""Photos recorded together, whole maps and collected questions, as on a GPU, give what each photo gives alone."""
+"""Photos recorded together, whole maps and collected questions, as on a GPU, give what each photo gives
+alone."""
 
 from dataclasses import replace
 
@@ -113,7 +114,8 @@ def test_a_photos_numbers_do_not_depend_on_its_company(order, count):
 def unlike(net):
     """Two chips of which the rules ask the same and are answered otherwise.
 
-    In the first convolution of `first` the second chip's contributions are all negative: z+ cancels, and there is none.
+    In the first convolution of `first` the second chip's contributions are all negative: z+ cancels, and
+    there is none.
     """
     conv = net.first[0]
     with torch.no_grad():
@@ -183,7 +185,8 @@ def test_photos_of_one_pass_use_it_and_others_are_recorded_again(monkeypatch):
     )
     whole = explainer.relevances(seen[:3], starts[:3])
     assert not recorded
-    # One of the three has no pass of its own; alone it runs alone, and with others in a group that is filled up.
+    # One of the three has no pass of its own; alone it runs alone, and with others in a group that is filled
+    # up.
     single = explainer.relevance(seen[1], starts[1])
     explainer.relevances(seen[:2], starts[:2])
     assert recorded == [1, 3]

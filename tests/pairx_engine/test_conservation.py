@@ -231,7 +231,8 @@ def test_the_slow_way_follows_the_rules_as_written():
 
 
 class Dead(nn.Module):
-    """The second convolution's inputs are all zero, so that its bias alone moves it; a quarter of the sum skips it."""
+    """The second convolution's inputs are all zero, so that its bias alone moves it; a quarter of the sum
+    skips it."""
 
     def __init__(self, skip):
         super().__init__()

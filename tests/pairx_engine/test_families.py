@@ -1,4 +1,5 @@
-"""The engine against the slow way: every model family, shallow and deep layers, all presets, both float formats."""
+"""The engine against the slow way: every model family, shallow and deep layers, all presets, both float
+formats."""
 
 from functools import cache
 
@@ -27,7 +28,8 @@ from tests.pairx_engine.slow_relevance import slow_relevance
 from tests.pairx_engine.small_networks import random_chip, randomise
 
 AMPLIFIED = 8
-"""Where cancellation in the network (a pooled mean or a linear output near zero) amplifies single precision's rounding,
+"""Where cancellation in the network (a pooled mean or a linear output near zero) amplifies single precision's
+rounding,
 both ways err by more than `SINGLE`; then the fast path may err this many times as much as the slow way."""
 NARROW = {"channels": (16, 24, 32, 40)}
 MIEWID = {

@@ -1,4 +1,5 @@
-"""What the published PAIR-X code computed on four pairs: embeddings, relevances, matches and pixel maps must agree."""
+"""What the published PAIR-X code computed on four pairs: embeddings, relevances, matches and pixel maps must
+agree."""
 
 import json
 from functools import cache

@@ -1,4 +1,5 @@
-"""The rules against a re-implementation with explicit matrices, against zennit's own merging, and what they leave behind."""
+"""The rules against a re-implementation with explicit matrices, against zennit's own merging, and what they
+leave behind."""
 
 from dataclasses import replace
 
@@ -22,7 +23,8 @@ STABILIZER = 1e-6
 
 
 class SmallNet(nn.Module):
-    """One of everything: folded and unfolded batch norms, a residual sum, squeeze-excitation, pooling, a linear layer."""
+    """One of everything: folded and unfolded batch norms, a residual sum, squeeze-excitation, pooling, a
+    linear layer."""
 
     def __init__(self, gate=SEModule):
         super().__init__()
@@ -97,7 +99,8 @@ def naive_relevance(net, chip, start):
 
 
 def naive_pixels(net, chip, cell):
-    """Pixel map of one cell of the stem: the activation at the cell, through the stem with its batch norm folded in."""
+    """Pixel map of one cell of the stem: the activation at the cell, through the stem with its batch norm
+    folded in."""
     conv, bn = net.stem[0], net.stem[1]
     with torch.no_grad():
         features = net.stem(chip[None])[0].numpy()

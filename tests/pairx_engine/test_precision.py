@@ -74,7 +74,8 @@ def test_pixel_maps_in_shorter_formats_agree(model, chips, precision):
 
 @pytest.mark.parametrize("precision", SHORT)
 def test_channels_that_are_off_do_not_drown_the_others(precision):
-    # A depthwise output whose input is all but zero has a ratio that half precision cannot hold beside the rest.
+    # A depthwise output whose input is all but zero has a ratio that half precision cannot hold beside the
+    # rest.
     torch.manual_seed(0)
     nn = torch.nn
     network = nn.Sequential(

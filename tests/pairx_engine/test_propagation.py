@@ -1,4 +1,5 @@
-"""The parts of the fast path: windows, transposed convolutions on them, the reading of networks, and what it falls back to."""
+"""The parts of the fast path: windows, transposed convolutions on them, the reading of networks, and what it
+falls back to."""
 
 import copy
 import operator

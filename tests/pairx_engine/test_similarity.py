@@ -1,4 +1,5 @@
-"""Maps between pictures: what they do is read off them, and mirrored features are those of the mirrored picture."""
+"""Maps between pictures: what they do is read off them, and mirrored features are those of the mirrored
+picture."""
 
 from __future__ import annotations
 

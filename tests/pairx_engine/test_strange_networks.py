@@ -1,4 +1,5 @@
-"""Networks that the engine was not written for: refused, or explained by the general path with a notice, never wrongly."""
+"""Networks that the engine was not written for: refused, or explained by the general path with a notice,
+never wrongly."""
 
 import copy
 

@@ -107,7 +107,8 @@ def test_the_mask_is_every_exclusion_as_a_sentence():
 
 
 def test_nothing_but_candidates_comes_back_from_the_device(monkeypatch):
-    """Masks are made where the products are, and blocks are gathered there: no mask in NumPy, no gather on the host."""
+    """Masks are made where the products are, and blocks are gathered there: no mask in NumPy, no gather on
+    the host."""
     vectors, keys = random_catalogue(5, ties=False)
     rules = {"all": (PairRule(same_species=True), 4), "name": (PairRule(same_name=True), 2)}
     wanted = exact_top_k(vectors, np.arange(N), blocks_of(vectors, 9, False), keys, rules)

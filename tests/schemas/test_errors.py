@@ -59,7 +59,8 @@ EXIT_CODES = {
     AcceleratorFailure: 1,
     LimitReached: 1,
 }
-"""Of every error that a command may end with: 2 for what it was given, 1 for work that failed, 3 for a warehouse that another has."""
+"""Of every error that a command may end with: 2 for what it was given, 1 for work that failed, 3 for a
+warehouse that another has."""
 
 
 def descendants(family: type[PairxError]) -> set[type[PairxError]]:

@@ -1,4 +1,5 @@
-"""Fingerprints: each setting that changes numbers changes those of the tables whose numbers it changes, and no other does."""
+"""Fingerprints: each setting that changes numbers changes those of the tables whose numbers it changes, and
+no other does."""
 
 from __future__ import annotations
 
@@ -67,7 +68,10 @@ RUNNING = {
     "retries": 3,
     "shard_minutes": 1.0,
 }
-"""Settings that only say where and how the work is done, and how much is kept. Weights count by their content, not by their place."""
+"""Settings that only say where and how the work is done, and how much is kept.
+
+Weights count by their content, not by their place.
+"""
 
 READER = {"decoder": "pillow-13", "convention": "v1"}
 

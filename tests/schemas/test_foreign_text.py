@@ -1,4 +1,5 @@
-"""Texts of others: nothing in them steers a terminal or runs in a spreadsheet, and what CSV held reads back as it was."""
+"""Texts of others: nothing in them steers a terminal or runs in a spreadsheet, and what CSV held reads back
+as it was."""
 
 import json
 

@@ -26,8 +26,8 @@ NAMES = {f"{name.lower()}{i}": name for name in "ABC" for i in range(3)}
 class Judgement:
     """What a judgement says of nine photos of three names, every pair scored: all is well but what is given.
 
-    `photos`: photo -> columns of `judged_photos`; `alike`: probabilities of pairs; `names`: rows of `judged_names`; `copies`:
-    (photo, photo) -> agreement.
+    `photos`: photo -> columns of `judged_photos`; `alike`: probabilities of pairs; `names`: rows of
+    `judged_names`; `copies`: (photo, photo) -> agreement.
     """
 
     photos: dict[str, dict[str, Any]] = field(default_factory=dict)

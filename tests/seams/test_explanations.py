@@ -1,4 +1,5 @@
-"""An explanation from outside the package, one that must learn from a catalogue first, is seen wherever explanations are."""
+"""An explanation from outside the package, one that must learn from a catalogue first, is seen wherever
+explanations are."""
 
 from __future__ import annotations
 

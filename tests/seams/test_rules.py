@@ -1,4 +1,5 @@
-"""A preset with rules of its own, registered from outside: what it must be known by, and that its rules are followed."""
+"""A preset with rules of its own, registered from outside: what it must be known by, and that its rules are
+followed."""
 
 from __future__ import annotations
 
@@ -76,7 +77,8 @@ def network():
 
 
 def shares(contributions):
-    """What each contribution gets of its sum's relevance: its share of the positive ones, or else of the negative ones."""
+    """What each contribution gets of its sum's relevance: its share of the positive ones, or else of the
+    negative ones."""
     used = contributions.clamp(min=0) if (contributions > 0).any() else contributions.clamp(max=0)
     return used / used.sum()
 

@@ -1,4 +1,5 @@
-"""The drawn catalogue: well formed, reproducible, and with exactly the planted errors that its truth table states."""
+"""The drawn catalogue: well formed, reproducible, and with exactly the planted errors that its truth table
+states."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The stage that judges: once per state of the evidence, the same bytes, and what people say counts from then on."""
+"""The stage that judges: once per state of the evidence, the same bytes, and what people say counts from then
+on."""
 
 from __future__ import annotations
 

@@ -231,7 +231,8 @@ def test_stored_scores_follow_from_stored_matches(views: dict[str, Any]) -> None
             ]
             assert len(set(at)) == n
             matched += sum(abs(grid[i]) for i in at)
-        # The cosine of two equal pictures is at its maximum: its gradient, and all relevance with it, is zero.
+        # The cosine of two equal pictures is at its maximum: its gradient, and all relevance with it, is
+        # zero.
         assert row["match_coverage"] == (pytest.approx(matched / total, rel=1e-5) if total else None)
         if row["homography"] is None:
             assert match["residual"] is None

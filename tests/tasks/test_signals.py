@@ -1,4 +1,5 @@
-"""Signals while scoring and from stored rows: the same bytes, nothing twice, and scores that do not need them."""
+"""Signals while scoring and from stored rows: the same bytes, nothing twice, and scores that do not need
+them."""
 
 from __future__ import annotations
 

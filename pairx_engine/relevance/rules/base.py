@@ -1,8 +1,9 @@
-"""How relevance passes each step, as in the general path (`pairx_engine.relevance.hooks`), from terms kept of one forward pass.
+"""How relevance passes each step, as in the general path (`pairx_engine.relevance.hooks`), from terms kept of
+one forward pass.
 
-A rule records a step of the forward pass of N chips; the recording then pulls relevances R of the step's output, (S, ...)
-for the S = N P starts of all chips (`company`), down to its inputs. What a step's rule needs of the forward pass is computed once, in the recording.
-Convolutions are in `convolution`.
+A rule records a step of the forward pass of N chips; the recording then pulls relevances R of the step's
+output, (S, ...) for the S = N P starts of all chips (`company`), down to its inputs. What a step's rule needs
+of the forward pass is computed once, in the recording. Convolutions are in `convolution`.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ class Recording(Protocol):
     """
 
     def reach(self, window: Window) -> Window | None:
-        """The part of the first input's map that relevance in `window` of the output can reach; None: all of it.
+        """The part of the first input's map that relevance in `window` of the output can reach; None: all of
+        it.
 
         Windows may hang over the map's edges.
         """
@@ -43,7 +45,8 @@ class Recording(Protocol):
 
 @runtime_checkable
 class Unsettled(Protocol):
-    """A recording that depends on a question to the device: asked for all steps at once, since each answer is waited for.
+    """A recording that depends on a question to the device: asked for all steps at once, since each answer is
+    waited for.
 
     Whatever the answer, each photo's numbers are those that it has alone.
     """
@@ -52,7 +55,10 @@ class Unsettled(Protocol):
         """A truth value on the device, ()."""
 
     def settled(self, answer: bool | None) -> Recording | Unsettled | None:
-        """The recording, or one with the next question. For None what is right whatever the answer, if anything is."""
+        """The recording, or one with the next question.
+
+        For None what is right whatever the answer, if anything is.
+        """
 
 
 Answers = Callable[[Tensor], Sequence[bool]]
@@ -62,8 +68,8 @@ Answers = Callable[[Tensor], Sequence[bool]]
 def settled(recordings: Sequence[Recording | Unsettled], answers: Answers | None = None) -> list[Recording]:
     """The recordings once all their questions are answered; the device is waited for once per round of them.
 
-    With `answers` nothing is waited for: what is right whatever the numbers is taken where there is such a recording, and for
-    the others `answers` says what to assume.
+    With `answers` nothing is waited for: what is right whatever the numbers is taken where there is such a
+    recording, and for the others `answers` says what to assume.
     """
     made = list(recordings)
     while asked := [(i, item) for i, item in enumerate(made) if isinstance(item, Unsettled)]:
@@ -89,7 +95,8 @@ class Rule(Protocol):
     def record(
         self, run: Callable[..., Tensor], inputs: Sequence[Tensor]
     ) -> tuple[Tensor, Recording | Unsettled]:
-        """Run the step on its tensor inputs, keeping what the pull needs; `run` maps them to the step's output."""
+        """Run the step on its tensor inputs, keeping what the pull needs; `run` maps them to the step's
+        output."""
 
 
 def stabilised(z: Tensor) -> Tensor:
@@ -117,7 +124,8 @@ class Copy(Pass):
     """A sum differentiated plainly: every summand gets all of the relevance."""
 
     def record(self, run: Callable[..., Tensor], inputs: Sequence[Tensor]) -> tuple[Tensor, Recording]:
-        """Run the step; a summand that is stretched to the others' shape has its relevance summed, by its gradient."""
+        """Run the step; a summand that is stretched to the others' shape has its relevance summed, by its
+        gradient."""
         output = run(*inputs)
         if any(value.shape != output.shape for value in inputs):
             return Plain().record(run, inputs)
@@ -207,7 +215,8 @@ class _NormRecording:
 
 
 class Epsilon:
-    """A linear layer on the last axis: R_in = A * W^T (R / z), z = W A + b with the batch norm after it folded in."""
+    """A linear layer on the last axis: R_in = A * W^T (R / z), z = W A + b with the batch norm after it
+    folded in."""
 
     def __init__(self, module: nn.Linear, folded: nn.Module | None, precision: Precision) -> None:
         self.weights = Weights(module, folded)

@@ -1,15 +1,16 @@
 """The rules of the preset `conserving`: what enters a step as relevance leaves it as relevance.
 
-Contributions c_ji = W_ji A_i of a linear step are taken with the batch norm after it folded into W; the bias takes no part.
-With z+_j the sum of the positive and z-_j of the negative ones,
+Contributions c_ji = W_ji A_i of a linear step are taken with the batch norm after it folded into W; the bias
+takes no part. With z+_j the sum of the positive and z-_j of the negative ones,
 
     R_i = sum_j c+_ji R_j / z+_j   over outputs with z+_j > t,
         + sum_j c-_ji R_j / z-_j   over the others with z-_j < -t,
 
-and relevance of an output to which nothing contributes stays where it is: its value is its bias alone. That is the only
-leakage, and it is declared. All shares lie between 0 and 1, so nothing is blown up on the way. What counts as nothing, t, is
-next to nothing. Behind a ReLU, where many sums are exactly zero, it is a few roundings of the largest sum of the channel if a
-GPU may use a fast convolution (Winograd's, by Fourier transforms), which leaves rounding errors of that size there (`some`).
+and relevance of an output to which nothing contributes stays where it is: its value is its bias alone. That
+is the only leakage, and it is declared. All shares lie between 0 and 1, so nothing is blown up on the way.
+What counts as nothing, t, is next to nothing. Behind a ReLU, where many sums are exactly zero, it is a few
+roundings of the largest sum of the channel if a GPU may use a fast convolution (Winograd's, by Fourier
+transforms), which leaves rounding errors of that size there (`some`).
 """
 
 from __future__ import annotations
@@ -49,9 +50,10 @@ ROUNDINGS = 16
 def some(sums: Tensor, fast: bool = False) -> Tensor:
     """Where sums (N, C, ...) of contributions of one sign are any: a mask of their shape.
 
-    If larger by magnitude than the square of the format's step times the photo's largest, which keeps their inverses finite:
-    where there is nothing, they are exactly zero. Those of a `fast` convolution, (N, C, h, w), if larger than `ROUNDINGS`
-    steps at the largest of the same photo and channel; formats shorter than single precision are added up in single precision.
+    If larger by magnitude than the square of the format's step times the photo's largest, which keeps their
+    inverses finite: where there is nothing, they are exactly zero. Those of a `fast` convolution, (N, C, h,
+    w), if larger than `ROUNDINGS` steps at the largest of the same photo and channel; formats shorter than
+    single precision are added up in single precision.
     """
     size = sums.abs()
     largest = size.amax(dim=tuple(range(2 if fast else 1, sums.ndim)), keepdim=True)
@@ -61,7 +63,8 @@ def some(sums: Tensor, fast: bool = False) -> Tensor:
 
 
 def may_be_fast(geometry: Geometry) -> bool:
-    """Whether some GPU convolves so by a fast algorithm: kernels of several cells that slide by one over all channels."""
+    """Whether some GPU convolves so by a fast algorithm: kernels of several cells that slide by one over all
+    channels."""
     sliding = geometry.stride == (1, 1) and geometry.dilation == (1, 1)
     return sliding and geometry.groups == 1 and max(geometry.kernel) > 1
 
@@ -90,7 +93,8 @@ class ConservingConv(ZPlus):
         return _WithoutPositive(self, z, self.some(z, geometry), geometry, parts)
 
     def some(self, sums: Tensor, geometry: Geometry) -> Tensor:
-        """Where sums of contributions of one sign are any; only behind a ReLU is there reason to doubt small ones."""
+        """Where sums of contributions of one sign are any; only behind a ReLU is there reason to doubt small
+        ones."""
         return some(sums, fast=self.nonnegative and may_be_fast(geometry))
 
 
@@ -109,7 +113,8 @@ class _WithoutPositive:
         return ~self.has.all()
 
     def settled(self, answer: bool | None) -> Recording | Unsettled:
-        """A step like any other, which may be folded, if all have some; beside other photos that must not decide."""
+        """A step like any other, which may be folded, if all have some; beside other photos that must not
+        decide."""
         if answer is False:
             ratio, alone = self.z.reciprocal_(), len(self.z) == 1
             return ConvRecording(self.geometry, self.parts, ratio, self.rule.precision, alone)

@@ -1,8 +1,8 @@
 """ZPlus for convolutions, on windows of their maps.
 
-With A the input, z+ the sum of positive contributions and R the relevance of the output, the terms kept are A in its
-positive and negative part and the ratio q = 1 / z+, so that each start costs two products with the weights, or one where A
-cannot be negative:
+With A the input, z+ the sum of positive contributions and R the relevance of the output, the terms kept are A
+in its positive and negative part and the ratio q = 1 / z+, so that each start costs two products with the
+weights, or one where A cannot be negative:
 
     R_in = A+ * W+^T (R q) + A- * W-^T (R q)
 """
@@ -29,13 +29,14 @@ from pairx_engine.relevance.rules.weights import Weights, product
 from pairx_engine.relevance.window import Window, cut, move
 
 MANY_SUMMANDS = 64
-"""Contributions per output from which z+ is taken from the step's own output: with fewer, they often have one sign."""
+"""Contributions per output from which z+ is taken from the step's own output: with fewer, they often have one
+sign."""
 CANCELLATION = 32.0
 """How many times the sum of magnitudes may exceed z+ there; rounding errors of z+ grow by as much."""
 
 
 class Geometry(NamedTuple):
-    """Kernel, stride, dilation and groups of a convolution, and its padding (rows, columns) before and after the map."""
+    """Kernel, stride, dilation, groups and padding (rows, columns; before, after) of a convolution."""
 
     kernel: tuple[int, int]
     stride: tuple[int, int]
@@ -45,7 +46,7 @@ class Geometry(NamedTuple):
     groups: int
 
     def is_product(self, values: Tensor, weight: Tensor) -> bool:
-        """Whether to multiply matrices: where each cell reads itself alone, on maps so small that the weights dominate.
+        """Whether to multiply matrices: where cells read themselves alone, and weights dominate.
 
         Not by the number of items, so that an item's numbers do not depend on how many others there are.
         """
@@ -80,7 +81,7 @@ class Geometry(NamedTuple):
     def transposed(
         self, values: Tensor, weight: Tensor, held: Window, wanted: Window, mirrored: bool = False
     ) -> Tensor:
-        """W^T of values that fill `held` of the output, in the window `wanted` of the input, inside their support.
+        """W^T of values that fill `held` of the output, in the window `wanted` of the input.
 
         With `mirrored` the kernels of W come turned by half a turn, for a convolution that slides by one.
         """
@@ -105,7 +106,7 @@ class Geometry(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def _trimmed(geometry: Geometry, held: Window, wanted: Window) -> tuple[tuple[int, int], Window]:
-    """Rows and columns that a transposed product may leave away at each side, and the window that it then fills."""
+    """What a transposed product may leave away at each side, and the window that it then fills."""
     full = geometry.support(held)
     (kh, kw), (dh, dw) = geometry.kernel, geometry.dilation
     rows = max(0, min(wanted.top - full.top, full.bottom - wanted.bottom, dh * (kh - 1)))
@@ -116,10 +117,11 @@ def _trimmed(geometry: Geometry, held: Window, wanted: Window) -> tuple[tuple[in
 
 @dataclass(frozen=True)
 class Part:
-    """Activations and the weights that they are multiplied by; `both` signs side by side along the channels, or one.
+    """Activations and their weights; `both` signs side by side along the channels, or one.
 
-    `shared` activations are the network's own values, which others may read; the rest are the recording's copies.
-    `mirrored` is the weight with its kernels turned, where the transposed product is made by an ordinary convolution.
+    `shared` activations are the network's own values, which others may read; the rest are the recording's
+    copies. `mirrored` is the weight with its kernels turned, where the transposed product is made by an
+    ordinary convolution.
     """
 
     activation: Tensor
@@ -147,8 +149,8 @@ class ZPlus:
         self.weights = Weights(module, folded)
         self.nonnegative = nonnegative
         self.layout = layout
-        # A CPU has no kernel for grouped 16-bit products with a stride: they take fifty times as long. And the few
-        # contributions to their outputs make ratios that half precision cannot hold side by side.
+        # A CPU has no kernel for grouped 16-bit products with a stride: they take fifty times as long. And
+        # the few contributions to their outputs make ratios that half precision cannot hold side by side.
         strided = max(_two(module.stride)) > 1
         exempt = module.groups > 1 and (strided or precision.rescale)
         self.precision = replace(precision, operands=None) if exempt else precision
@@ -171,7 +173,8 @@ class ZPlus:
         bias = self.weights.positive_bias(z.dtype)
         if bias is not None:
             z.add_(bias)
-        # A sum of positive contributions is stabilised upwards; clamped, since a GPU may compute it by way of others.
+        # A sum of positive contributions is stabilised upwards; clamped, since a GPU may compute it by way of
+        # others.
         ratio = (z.clamp_(min=0) if z.is_cuda else z).add_(STABILISER).reciprocal_()
         return ConvRecording(geometry, parts, ratio, self.precision)
 
@@ -180,9 +183,9 @@ class ZPlus:
     ) -> tuple[Tensor, Tensor] | None:
         """z+ as (W A + |W| |A|) / 2, which costs half of the sum over signs; None where it does not serve.
 
-        The two cancel where nearly all contributions are negative. Comes with the answer to whether they do anywhere in a
-        photo, truth values (N,) on the device; if so, the sum over signs must be taken. So it is under a bias, beside which
-        the contributions may be lost in the output.
+        The two cancel where nearly all contributions are negative. Comes with the answer to whether they do
+        anywhere in a photo, truth values (N,) on the device; if so, the sum over signs must be taken. So it
+        is under a bias, beside which the contributions may be lost in the output.
         """
         conv = self.module
         summands = conv.in_channels * geometry.kernel[0] * geometry.kernel[1]
@@ -245,7 +248,7 @@ class ZPlus:
         return Part(activation, self._operand(kind, activation), both=False, mirrored=mirrored)
 
     def _operand(self, kind: str, beside: Tensor) -> Tensor:
-        """Weights in the layout of the maps that they meet; a CPU's products take channels last, whatever the maps."""
+        """Weights in the layout of their maps; a CPU's products take channels last, whatever the maps."""
         contiguous = beside.is_cuda and not is_channels_last(beside)
         return self.weights.operand(kind, self.precision, "contiguous" if contiguous else "channels_last")
 
@@ -299,7 +302,7 @@ def signs(activation: Tensor) -> Tensor:
 
 
 def _least(values: Tensor) -> Tensor:
-    """The smallest value of each item (N,); read in the order of memory, which is many times as fast as by dimensions."""
+    """The smallest value of each item (N,), read in the order of memory, which is many times as fast."""
     ordered = _as_cells(values) if is_channels_last(values) else values
     return ordered.flatten(1).amin(dim=1)
 
@@ -321,7 +324,8 @@ def _two(value: Any) -> tuple[int, int]:
 class ConvRecording:
     """A convolution's parts and ratio q, and how to multiply.
 
-    The ratio is None where the relevance comes with it multiplied already; one that is not `foldable` stays (`folding`).
+    The ratio is None where the relevance comes with it multiplied already; one that is not `foldable` stays
+    (`folding`).
     """
 
     geometry: Geometry
@@ -381,7 +385,7 @@ class ConvRecording:
 
 
 def _shared_out(made: Tensor, activation: Tensor, both: bool) -> Tensor:
-    """What was made for each cell (S, C or 2 C, h, w) times its activation (N, ...), signs added up: (S, C, h, w)."""
+    """Cells (S, C or 2 C, h, w) times their activations (N, ...), signs added up: (S, C, h, w)."""
     if not both:
         return times(made, activation)
     half = made.shape[1] // 2

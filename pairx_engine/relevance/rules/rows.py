@@ -1,4 +1,7 @@
-"""Rules as rows: which steps a rule fits, and how it is made. Of a set's rows the first that fits a step gives its rule."""
+"""Rules as rows: which steps a rule fits, and how it is made.
+
+Of a set's rows the first that fits a step gives its rule.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +25,12 @@ Types = tuple[type[nn.Module], ...]
 
 @dataclass(frozen=True)
 class Row:
-    """A kind of steps and their rule. Modules of the types `whole`, subclasses included, are one step each.
+    """A kind of steps and their rule.
 
-    So are torch's own modules in any case; all others are read into what they call. `make` may refuse with `Untraceable`.
+    Modules of the types `whole`, subclasses included, are one step each.
+
+    So are torch's own modules in any case; all others are read into what they call. `make` may refuse with
+    `Untraceable`.
     """
 
     fits: Fits

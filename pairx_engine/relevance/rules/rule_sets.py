@@ -1,4 +1,7 @@
-"""The sets of rules that presets propagate by. A new one is an entry here, or registered from anywhere."""
+"""The sets of rules that presets propagate by.
+
+A new one is an entry here, or registered from anywhere.
+"""
 
 from __future__ import annotations
 

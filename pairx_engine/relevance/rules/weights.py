@@ -17,7 +17,8 @@ HEADROOM = 64.0
 
 
 class Weights:
-    """A layer's weight and bias, a batch norm folded in where the rule wants it, and the operands made from them.
+    """A layer's weight and bias, a batch norm folded in where the rule wants it, and the operands made from
+    them.
 
     All are made on first use and kept, operands per format and layout, one set for all chips.
     """
@@ -52,7 +53,8 @@ class Weights:
         return self._kept(("positive bias", dtype), lambda: bias.clamp(min=0).to(dtype).view(1, -1, 1, 1))
 
     def scale(self, dtype: torch.dtype) -> Tensor | None:
-        """What the rule multiplies the layer's own weight by, a map of one cell (1, out, 1, 1); None where by nothing."""
+        """What the rule multiplies the layer's own weight by, a map of one cell (1, out, 1, 1); None where by
+        nothing."""
         if self.folded is None:
             return None
         return self._kept(("scale", dtype), lambda: batch_norm_scale(self.folded).to(dtype).view(1, -1, 1, 1))
@@ -60,10 +62,12 @@ class Weights:
     def operand(
         self, kind: str, precision: Precision | None = None, layout: Layout = "channels_last"
     ) -> Tensor:
-        """The `weight`, half its magnitude, its `positive` or `negative` part, or `both` parts side by side (out, 2 in, ...).
+        """The `weight`, half its magnitude, its `positive` or `negative` part, or `both` parts side by side
+        (out, 2 in, ...).
 
-        `opposite` is `both` with the negative part first; `mirrored` parts have their kernels turned by half a turn. A
-        convolution's operands lie in memory as `layout` says, like the maps that they are multiplied with.
+        `opposite` is `both` with the negative part first; `mirrored` parts have their kernels turned by half
+        a turn. A convolution's operands lie in memory as `layout` says, like the maps that they are
+        multiplied with.
         """
         dtype = (precision.operands if precision else None) or self.module.weight.dtype
 
@@ -107,7 +111,8 @@ def product(
         return multiply(scaled.to(weight.dtype), weight).to(scaled.dtype)
     if not precision.rescale:
         return multiply(scaled.to(precision.operands), weight).to(scaled.dtype)
-    # Well above one, since most values lie far below the largest; well below the format's 65504, since products add up.
+    # Well above one, since most values lie far below the largest; well below the format's 65504, since
+    # products add up.
     peak = scaled.abs().flatten(1).amax(dim=1).clamp(min=torch.finfo(scaled.dtype).tiny) / HEADROOM
     peak = peak.view(-1, *[1] * (scaled.ndim - 1))
     return multiply((scaled / peak).to(precision.operands), weight).to(scaled.dtype) * peak

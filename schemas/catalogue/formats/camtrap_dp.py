@@ -1,10 +1,11 @@
 """Camtrap DP 1.0: a folder with `datapackage.json`, which names the tables of media and observations in it.
 
-Each animal observation of a medium is a sighting: `individualID` is its name, `eventID` its encounter. An observation of a
-whole event applies to every image of the event (named by an observation of the image, or taken at the same deployment between
-`eventStart` and `eventEnd`) that has not been classified by itself; and where an image and its event have one animal each,
-an image's animal without a name takes that of the event. Blanks, people and vehicles are left out, and so are videos. The
-table of deployments holds nothing that is needed and is not read.
+Each animal observation of a medium is a sighting: `individualID` is its name, `eventID` its encounter. An
+observation of a whole event applies to every image of the event (named by an observation of the image, or
+taken at the same deployment between `eventStart` and `eventEnd`) that has not been classified by itself; and
+where an image and its event have one animal each, an image's animal without a name takes that of the event.
+Blanks, people and vehicles are left out, and so are videos. The table of deployments holds nothing that is
+needed and is not read.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
-"""COCO Camera Traps and its relatives (LILA's sets, Wildbook's COCO export): `images`, `annotations`, `categories`.
+"""COCO Camera Traps and its relatives (LILA's sets, Wildbook's COCO export): `images`, `annotations`,
+`categories`.
 
-Each annotation of an animal is a sighting. Its name is the first of `IDENTITY` that any annotation has, or else the image
-has; the species is the name of its category; the encounter is the image's `seq_id`, or else the annotation's `encounter_id`.
-Ids are `uuid` where all have one, because Wildbook numbers `id` anew in each export, and `id` elsewhere. Boxes are [x, y,
-w, h] in pixels by the standard; a file in which they can only be shares, as MegaDetector writes them, is read as shares.
+Each annotation of an animal is a sighting. Its name is the first of `IDENTITY` that any annotation has, or
+else the image has; the species is the name of its category; the encounter is the image's `seq_id`, or else
+the annotation's `encounter_id`. Ids are `uuid` where all have one, because Wildbook numbers `id` anew in each
+export, and `id` elsewhere. Boxes are [x, y, w, h] in pixels by the standard; a file in which they can only be
+shares, as MegaDetector writes them, is read as shares.
 """
 
 from __future__ import annotations
@@ -34,12 +36,14 @@ _Objects = list[dict[str, Any]]
 
 
 def read_coco(content: dict[str, Any], problems: list[Problem]) -> Sheet:
-    """The sightings in a parsed COCO file; problems are named by place in its lists, counted from 1: `annotation 7`."""
+    """The sightings in a parsed COCO file; problems are named by place in its lists, counted from 1:
+    `annotation 7`."""
     return _Coco(content, problems).sheet()
 
 
 class _Coco:
-    """The lists of one file, how their objects are linked, and which of the known fields hold names and dates."""
+    """The lists of one file, how their objects are linked, and which of the known fields hold names and
+    dates."""
 
     def __init__(self, content: dict[str, Any], problems: list[Problem]) -> None:
         self.problems = problems
@@ -154,7 +158,8 @@ class _Coco:
         return index_ids(ids, lambda i: f"{noun} {i + 1}", f"{noun} id", self.problems)
 
     def _linked(self, annotation: dict[str, Any], i: int, name: str, places: dict[str, int]) -> int | None:
-        """The place of what field `name` points to; None without it, which is a problem where it points to nothing."""
+        """The place of what field `name` points to; None without it, which is a problem where it points to
+        nothing."""
         text = to_text(annotation.get(name), f"annotation {i + 1}", name, self.problems)
         if text in places or (text is None and name != "image_id"):
             return places.get(text or "")
@@ -176,7 +181,8 @@ def _id_field(objects: _Objects) -> str:
 
 
 def _box_text(value: object) -> str | None:
-    """A box as a list in text, for the reader of all boxes; what is no list of numbers becomes a text that it refuses."""
+    """A box as a list in text, for the reader of all boxes; what is no list of numbers becomes a text that it
+    refuses."""
     if value is None or isinstance(value, str):
         return value
     if not isinstance(value, list):

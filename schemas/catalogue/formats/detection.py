@@ -2,7 +2,8 @@
 
 * a folder stands for the `datapackage.json` or `metadata.csv` in it;
 * a `.json` with `resources` is a Camtrap DP, one with `images` and `annotations` is COCO;
-* a table with columns `Encounter.mediaAsset0` is Wildbook's, any other is in the convention of wildlife-datasets.
+* a table with columns `Encounter.mediaAsset0` is Wildbook's, any other is in the convention of
+  wildlife-datasets.
 """
 
 from __future__ import annotations
@@ -61,7 +62,8 @@ def _in_remote_folder(source: str) -> list[str]:
 
 
 def read_sheet(file: str, problems: list[Problem]) -> Sheet:
-    """The columns of the catalogue `file`, of whatever format; what is wrong with single rows is added to `problems`.
+    """The columns of the catalogue `file`, of whatever format; what is wrong with single rows is added to
+    `problems`.
 
     Raises `CatalogueError` where nothing further can be checked.
     """

@@ -1,6 +1,8 @@
-"""The convention of wildlife-datasets: one row per photo with `image_id`, `identity` and `path`, under one of many names.
+"""The convention of wildlife-datasets: one row per photo with `image_id`, `identity` and `path`, under one of
+many names.
 
-What its frames hold besides (`segmentation`, `keypoints`, `position`, `video`, …) is not read, so nothing in it is parsed.
+What its frames hold besides (`segmentation`, `keypoints`, `position`, `video`, …) is not read, so nothing in
+it is parsed.
 """
 
 from __future__ import annotations

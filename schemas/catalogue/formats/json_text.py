@@ -1,6 +1,7 @@
 """JSON from untrusted files: bounded in size and depth, no doubled keys, no NaN; and its scalars as text.
 
-Nothing but the standard parser reads it. NaN, which pandas and Python write for a missing value, is read as null.
+Nothing but the standard parser reads it. NaN, which pandas and Python write for a missing value, is read as
+null.
 """
 
 from __future__ import annotations
@@ -70,7 +71,8 @@ def parse_json(source: str, data: bytes, problems: list[Problem]) -> dict[str, A
 
 
 def to_text(value: object, place: str, name: str, problems: list[Problem]) -> str | None:
-    """A scalar as text, whole numbers without a point, null as None; for lists and objects None and a problem."""
+    """A scalar as text, whole numbers without a point, null as None; for lists and objects None and a
+    problem."""
     if value is None:
         return None
     if isinstance(value, str):
@@ -98,7 +100,10 @@ def _whole(text: str, place: str, name: str, problems: list[Problem]) -> str | N
 
 
 def records(content: dict[str, Any], key: str, noun: str, problems: list[Problem]) -> list[dict[str, Any]]:
-    """The list of objects under `key`; empty without it. What is no object becomes an empty one and a problem."""
+    """The list of objects under `key`; empty without it.
+
+    What is no object becomes an empty one and a problem.
+    """
     listed = content.get(key)
     if listed is None:
         return []

@@ -1,8 +1,10 @@
-"""What every format is turned into: sightings of animals in photos, and from them the columns that the validator reads.
+"""What every format is turned into: sightings of animals in photos, and from them the columns that the
+validator reads.
 
-A photo that shows one animal is one entry under the photo's own id. A photo with several boxed animals is one entry per box,
-under `photo id/animal's id`. Animals without boxes cannot be told apart in a photo: all of them are one entry, whose name
-is known when they have one name between them, and beside boxed animals they are left out.
+A photo that shows one animal is one entry under the photo's own id. A photo with several boxed animals is one
+entry per box, under `photo id/animal's id`. Animals without boxes cannot be told apart in a photo: all of
+them are one entry, whose name is known when they have one name between them, and beside boxed animals they
+are left out.
 """
 
 from __future__ import annotations
@@ -33,8 +35,9 @@ class Sheet:
 class Sighting:
     """One animal in one photo, every value as text; None or empty where the file says nothing.
 
-    `box` holds one text (a list) or four (x, y, w, h). `photo_at` and `animal_at` say where the photo and the animal stand
-    in the user's files, such as `media.csv row 3`; `slot` numbers the photo where one row lists several.
+    `box` holds one text (a list) or four (x, y, w, h). `photo_at` and `animal_at` say where the photo and the
+    animal stand in the user's files, such as `media.csv row 3`; `slot` numbers the photo where one row lists
+    several.
     """
 
     photo: str | None
@@ -146,7 +149,8 @@ def _one_per_animal(sightings: Iterable[Sighting], counts: Counts) -> list[Sight
 
 
 def _without_boxes(group: list[Sighting], counts: Counts) -> Sighting:
-    """All animals of one photo as one sighting, under the name or species that they have between them, if it is one."""
+    """All animals of one photo as one sighting, under the name or species that they have between them, if it
+    is one."""
     first = group[0]
     if len(group) == 1:
         return first
@@ -193,7 +197,8 @@ def join_places(places: Iterable[str], shown: int = 10) -> str:
 
 
 def texts_of(cells: Cells, names: Mapping[str, str], problems: list[Problem]) -> dict[str, list[str | None]]:
-    """The texts of the columns that `names` lists (lower case to the file's own spelling), None where unknown."""
+    """The texts of the columns that `names` lists (lower case to the file's own spelling), None where
+    unknown."""
 
     def column(key: str, name: str) -> Column:
         return Column(name, cells.columns[key], lambda i: (f"row {cells.rows[i]}", f"column {name}"))

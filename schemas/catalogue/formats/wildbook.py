@@ -1,9 +1,10 @@
 """Wildbook's spreadsheets: bulk import, and the exports of encounters with their annotations, saved as CSV.
 
-One row is one encounter of one animal with several photos, `Encounter.mediaAsset0`, `1`, … (`Annotation0.bbox` belongs to
-photo 0, and so on). Each photo is a sighting. Photos are known by their file names, which Wildbook wants unique: the order of
-photos in a row changes from one export to the next. The encounter is its id, or the number in `Encounter.sourceUrl`, or else
-the row's first file name in the alphabet. The animal is the first of `IDENTITY` that the file has; nicknames are not read.
+One row is one encounter of one animal with several photos, `Encounter.mediaAsset0`, `1`, …
+(`Annotation0.bbox` belongs to photo 0, and so on). Each photo is a sighting. Photos are known by their file
+names, which Wildbook wants unique: the order of photos in a row changes from one export to the next. The
+encounter is its id, or the number in `Encounter.sourceUrl`, or else the row's first file name in the
+alphabet. The animal is the first of `IDENTITY` that the file has; nicknames are not read.
 """
 
 from __future__ import annotations
@@ -146,9 +147,11 @@ def _species(table: _Table, i: int) -> str | None:
 
 
 def _date(parts: Sequence[str | None]) -> str | None:
-    """ISO 8601 from year, month, day, hour and minutes, as far as they go; a part below its range means "not known".
+    """ISO 8601 from year, month, day, hour and minutes, as far as they go; a part below its range means "not
+    known".
 
-    Spreadsheets write whole numbers as 5 or 5.0. What is no number is kept as it is, for the reader of dates to report.
+    Spreadsheets write whole numbers as 5 or 5.0. What is no number is kept as it is, for the reader of dates
+    to report.
     """
     numbers: list[int] = []
     for text, lowest in zip(parts, (1, 1, 1, 0, 0), strict=True):

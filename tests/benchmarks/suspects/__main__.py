@@ -6,8 +6,8 @@
     python -m tests.benchmarks.suspects --catalogue metadata.csv --root PHOTOS --model DIR --set same_viewpoint=true
     python -m tests.benchmarks.suspects --read results.csv                   the table and the summary again
 
-Evidence is kept in the work folder: a second run only judges. Where a checkout has no stage `judge`, today's ranking and the
-simple methods are measured alone.
+Evidence is kept in the work folder: a second run only judges. Where a checkout has no stage `judge`, today's
+ranking and the simple methods are measured alone.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ def main() -> int:
     if not rows:
         begun = time.perf_counter()
         plan = _plan(chosen)
-        # Two processes on two cores must not spin against each other: workers read this before they load anything.
+        # Two processes on two cores must not spin against each other: workers read this before they load
+        # anything.
         os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
         one_thread()
         context = multiprocessing.get_context("spawn")

@@ -1,4 +1,5 @@
-"""How far probabilities of pairs can be believed, beside isotonic calibration of the cosine on the same folds."""
+"""How far probabilities of pairs can be believed, beside isotonic calibration of the cosine on the same
+folds."""
 
 from __future__ import annotations
 
@@ -46,8 +47,9 @@ def held_out(a: Ints, b: Ints, fold: Ints) -> Iterator[tuple[Bools, Bools]]:
 def isotonic_of_cosine(pairs: Pairs, names: Words) -> Floats:
     """Probability of one animal (P,) by the cosine alone, cross-fitted by animal on the names as they are.
 
-    Leaving animals out takes more pairs of two names than of one from what is learned, the more so the more folds are left
-    out; both are weighted back to what they are of all pairs. NaN where there is nothing to learn from.
+    Leaving animals out takes more pairs of two names than of one from what is learned, the more so the more
+    folds are left out; both are weighted back to what they are of all pairs. NaN where there is nothing to
+    learn from.
     """
     same = pairs.same(names)
     out = np.full(len(same), np.nan)

@@ -1,4 +1,5 @@
-"""One state judged, and what the product says of it: the pairs, the list of suspects, and the judgement where there is one."""
+"""One state judged, and what the product says of it: the pairs, the list of suspects, and the judgement where
+there is one."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ JUDGE = "judge"
 
 @dataclass(frozen=True)
 class SuspectRow:
-    """One row of a list of suspects: its score, the photos that it blames, and the two names that it is about."""
+    """One row of a list of suspects: its score, the photos that it blames, and the two names that it is
+    about."""
 
     kind: str
     score: float
@@ -45,10 +47,11 @@ class SuspectRow:
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """What is known of one state after it was judged; photos in the order of their ids, unnamed ones included.
+    """What is known of one state after it was judged; photos in the order of their ids, unnamed ones
+    included.
 
-    `log_odds` of a wrong name by photo and `probability` by pair are empty without a judgement; `expected_precision` are its
-    rows (rank, expected, errors, low, high).
+    `log_odds` of a wrong name by photo and `probability` by pair are empty without a judgement;
+    `expected_precision` are its rows (rank, expected, errors, low, high).
     """
 
     photos: Photos
@@ -62,7 +65,8 @@ class Judged:
 
 @contextmanager
 def judged_views(job: Job, state: str) -> Iterator[duckdb.DuckDBPyConnection]:
-    """The views of a state whose pairs are scored, after the stages that follow from names: judge and flag, as each night."""
+    """The views of a state whose pairs are scored, after the stages that follow from names: judge and flag,
+    as each night."""
     with RunViews(job) as views:
         current = RunLog(job).columns(state)
         connection, _ = views.look(current, keep=True)

@@ -1,4 +1,5 @@
-"""Measures of a ranking against what was planted: by photo, by row, by name, and of what the list expects of itself.
+"""Measures of a ranking against what was planted: by photo, by row, by name, and of what the list expects of
+itself.
 
 Equal scores stand in no order: where a measure depends on it, its expectation over all orders counts.
 """
@@ -47,7 +48,8 @@ def by_photo(score: Floats, truth: Bools) -> dict[str, float]:
 
 
 def echo_share(rows: Sequence[Collection[int]]) -> float:
-    """Share of rows, each the photos that it blames, that blame only photos which a row before them has blamed."""
+    """Share of rows, each the photos that it blames, that blame only photos which a row before them has
+    blamed."""
     seen: set[int] = set()
     echoes = 0
     for photos in rows:
@@ -70,7 +72,8 @@ def by_row(rows: Sequence[Collection[int]], truth: Bools) -> dict[str, float]:
 
 
 def scored_photos(rows: Sequence[tuple[Collection[int], float]], count: int) -> Floats:
-    """The suspicion of each of `count` photos by ranked rows (photos, score): its best row's; -1 where it is in none.
+    """The suspicion of each of `count` photos by ranked rows (photos, score): its best row's; -1 where it is
+    in none.
 
     Of equal scores the earlier row's is higher by a hair, so that the list's own order counts.
     """
@@ -82,7 +85,8 @@ def scored_photos(rows: Sequence[tuple[Collection[int], float]], count: int) -> 
 
 
 def error_of_expected_precision(expected: Floats, truth: Bools, first: int) -> float:
-    """What a list expects of its first rows, or of all where there are fewer, minus the share of errors found there; NaN without
+    """What a list expects of its first rows, or of all where there are fewer, minus the share of errors found
+    there; NaN without
     rows. `expected` (n,): of each row the share of errors among all rows up to it."""
     if not len(expected):
         return float("nan")
@@ -95,5 +99,6 @@ def holds(low: float, high: float, truth: float) -> float:
 
 
 def share_closed(ours: float, simple: float) -> float:
-    """What share of that which the best simple method leaves to 1 is closed; negative for a loss, NaN where nothing is left."""
+    """What share of that which the best simple method leaves to 1 is closed; negative for a loss, NaN where
+    nothing is left."""
     return (ours - simple) / (1 - simple) if simple < 1 else float("nan")

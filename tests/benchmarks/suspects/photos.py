@@ -1,4 +1,5 @@
-"""Photos and scored pairs as plain arrays: what the simple methods and the measures see, never the trusted names."""
+"""Photos and scored pairs as plain arrays: what the simple methods and the measures see, never the trusted
+names."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ def equal(values: Words) -> Bools:
 
 @dataclass(frozen=True, eq=False)
 class Photos:
-    """Photos in a fixed order: ids, names as the catalogue says (wrong ones included), vectors (N, D) of unit length."""
+    """Photos in a fixed order: ids, names as the catalogue says (wrong ones included), vectors (N, D) of unit
+    length."""
 
     ids: tuple[str, ...]
     names: Words
@@ -55,7 +57,8 @@ class Photos:
         return replace(self, names=names)
 
     def comparable(self, sides: bool = True) -> Bools:
-        """Which two photos may be compared (N, N): not itself, not one encounter, and not two known sides if `sides`."""
+        """Which two photos may be compared (N, N): not itself, not one encounter, and not two known sides if
+        `sides`."""
         able = ~equal(self.encounters)
         np.fill_diagonal(able, False)
         if sides:
@@ -70,10 +73,11 @@ class Photos:
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Scored pairs: positions `a` and `b` (P,) in `Photos`, cosines, and further columns (P,), NaN for what is missing.
+    """Scored pairs: positions `a` and `b` (P,) in `Photos`, cosines, and further columns (P,), NaN for what
+    is missing.
 
-    `comparable` is false where the two photos show two sides. `retrieved` says that one is among the nearest of the other
-    whatever the names: pairs that were chosen by one rule.
+    `comparable` is false where the two photos show two sides. `retrieved` says that one is among the nearest
+    of the other whatever the names: pairs that were chosen by one rule.
     """
 
     a: Ints
@@ -96,7 +100,8 @@ class Pairs:
 
 
 def with_names(photos: Photos, pairs: Pairs) -> tuple[Photos, Pairs]:
-    """The photos that have a name and the pairs of two such photos: an animal without a name contradicts nobody."""
+    """The photos that have a name and the pairs of two such photos: an animal without a name contradicts
+    nobody."""
     there = known(photos.names)
     place = np.cumsum(there) - 1
     kept = pairs.only(there[pairs.a] & there[pairs.b])

@@ -1,4 +1,7 @@
-"""Planted errors of names: wrong names, split animals, merged animals. Pure functions of the trusted names and a seed."""
+"""Planted errors of names: wrong names, split animals, merged animals.
+
+Pure functions of the trusted names and a seed.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,8 @@ class PlantedNames:
 
 
 def wrong_names(names: Words, species: Words, share: float, seed: int) -> Words:
-    """Names of which `share` (of all photos, in the catalogue's order) are those of another animal of the same species.
+    """Names of which `share` (of all photos, in the catalogue's order) are those of another animal of the
+    same species.
 
     Both animals have at least three photos. Raises `ValueError` where so many photos cannot be misnamed.
     """
@@ -59,8 +63,9 @@ def split_and_merged(
 ) -> PlantedNames:
     """Names of which some animals have two, and some names hold two animals; no animal has both errors.
 
-    A tenth of the animals with at least six photos, two at least, are split: about half of an animal's photos, whole
-    encounters, get a second name. As many pairs of animals of one species (three photos each) get the first one's name.
+    A tenth of the animals with at least six photos, two at least, are split: about half of an animal's
+    photos, whole encounters, get a second name. As many pairs of animals of one species (three photos each)
+    get the first one's name.
     """
     rng = random.Random(f"names-{seed}")
     out, species_of = names.copy(), dict(zip(names, species, strict=True))

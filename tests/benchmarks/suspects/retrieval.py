@@ -10,10 +10,11 @@ SHORTLIST = 20
 
 
 def reranked(cosines: Floats, probability: Floats, first: int = SHORTLIST) -> Floats:
-    """Scores (N, N) by which the `first` nearest of each row are ranked by probability, all others behind by cosine.
+    """Scores (N, N) by which the `first` nearest of each row are ranked by probability, all others behind by
+    cosine.
 
-    A candidate of the shortlist without a probability (NaN) stands behind those with one. -inf stays -inf. Scores of
-    different rows can be compared by their probability: 2 + p on the shortlist, else the cosine.
+    A candidate of the shortlist without a probability (NaN) stands behind those with one. -inf stays -inf.
+    Scores of different rows can be compared by their probability: 2 + p on the shortlist, else the cosine.
     """
     order = np.argsort(-cosines, axis=1, kind="stable")[:, :first]
     rows = np.arange(len(cosines))[:, None]
@@ -26,10 +27,12 @@ def reranked(cosines: Floats, probability: Floats, first: int = SHORTLIST) -> Fl
 
 
 def by_query(scores: Floats, trusted: Words) -> dict[str, float]:
-    """Rank-1, rank-5, mAP and open-set error of all photos as queries; -inf marks what a query may not be compared with.
+    """Rank-1, rank-5, mAP and open-set error of all photos as queries; -inf marks what a query may not be
+    compared with.
 
-    Only photos of an animal that another photo shows count. Open set: each of those queries is asked once more without the
-    other photos of its animal; the error is where known animals taken for new are as many as new ones taken for known.
+    Only photos of an animal that another photo shows count. Open set: each of those queries is asked once
+    more without the other photos of its animal; the error is where known animals taken for new are as many as
+    new ones taken for known.
     """
     first, fifth, precisions, with_mates, without = [], [], [], [], []
     for query, row in enumerate(scores):

@@ -30,7 +30,10 @@ _CLEAN = Planting(wrong_name_share=0.0, unknown_share=0.05, copies=0, duplicates
 
 @dataclass(frozen=True)
 class BenchSet:
-    """One catalogue with one choice of settings. `folder` holds its evidence: sets that share one share what is equal."""
+    """One catalogue with one choice of settings.
+
+    `folder` holds its evidence: sets that share one share what is equal.
+    """
 
     label: str
     folder: str
@@ -40,7 +43,8 @@ class BenchSet:
 
 
 def known_sets(shared: Path, work: Path) -> dict[str, BenchSet]:
-    """Every default set by its label: the drawn catalogue with the embedded model, the real ones with both models each."""
+    """Every default set by its label: the drawn catalogue with the embedded model, the real ones with both
+    models each."""
     found = [BenchSet("drawn", "drawn", work / "drawn-catalogue" / "metadata.csv")]
     for name in ("cows", "lions", "dogs"):
         for label, model in (("mini", MINI), ("mobile", MOBILE)):
@@ -67,7 +71,8 @@ def variant_of(one: BenchSet, word: str, shared: Path) -> BenchSet:
 
 
 def prepare_drawn(one: BenchSet) -> None:
-    """Draw the catalogue of the set `drawn`, without planted errors but with unknown animals, unless it is there."""
+    """Draw the catalogue of the set `drawn`, without planted errors but with unknown animals, unless it is
+    there."""
     if one.label.startswith("drawn") and not one.metadata.exists():
         write_drawn_catalogue(one.metadata.parent, 0, planting=_CLEAN)
 

@@ -1,4 +1,5 @@
-"""Simple ways of finding wrong names: a suspicion per photo (N,), more = more suspect, from the same vectors and pairs.
+"""Simple ways of finding wrong names: a suspicion per photo (N,), more = more suspect, from the same vectors
+and pairs.
 
 All take named photos and the names as they are, wrong ones included. None is tuned.
 """
@@ -17,7 +18,10 @@ _WEAKEST = 1e-6
 
 
 def suspicions(photos: Photos, pairs: Pairs) -> dict[str, Floats]:
-    """Every simple method's suspicion of each photo (N,). Methods of pairs need the columns that they are named after."""
+    """Every simple method's suspicion of each photo (N,).
+
+    Methods of pairs need the columns that they are named after.
+    """
     found: dict[str, Floats] = {}
     sided = known(photos.viewpoints).any()
     for sides in (True, False) if sided else (True,):
@@ -61,7 +65,8 @@ def _mean_of_nearest(cosines: Floats, top: int) -> Floats:
 
 
 def pair_gap(photos: Photos, pairs: Pairs, value: Floats) -> Floats:
-    """The best comparable pair under other names minus the best under the own name; a missing value counts as 0."""
+    """The best comparable pair under other names minus the best under the own name; a missing value counts as
+    0."""
     best = np.full((2, len(photos.ids)), np.nan)
     kind = pairs.same(photos.names).astype(int)
     filled = np.nan_to_num(value)
@@ -72,7 +77,8 @@ def pair_gap(photos: Photos, pairs: Pairs, value: Floats) -> Floats:
 
 
 def neighbour_probabilities(photos: Photos, cosines: Floats, k: int) -> tuple[Floats, Ints]:
-    """Probabilities of each name by the votes of a photo's k nearest others (N, names), and each photo's own name."""
+    """Probabilities of each name by the votes of a photo's k nearest others (N, names), and each photo's own
+    name."""
     names, codes = np.unique(photos.names.astype(str), return_inverse=True)
     votes = np.zeros((len(codes), len(names)))
     order = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
@@ -96,7 +102,8 @@ def normalised_margin(probabilities: Floats, codes: Ints) -> Floats:
 
 
 def beta_mixture(photos: Photos, cosines: Floats) -> Floats:
-    """Beta-SOD: mean posterior that a photo's pairs of its own name belong to the lower of two Beta components.
+    """Beta-SOD: mean posterior that a photo's pairs of its own name belong to the lower of two Beta
+    components.
 
     A photo without such pairs has the median photo's.
     """
@@ -115,7 +122,8 @@ def beta_mixture(photos: Photos, cosines: Floats) -> Floats:
 def lower_component(x: Floats) -> Floats:
     """Posterior (P,) of the component of lower mean of a two-component Beta mixture of x in (0, 1).
 
-    Expectation maximisation, the maximisation by weighted moments: a = m (m (1 - m) / v - 1), b = (1 - m) (...).
+    Expectation maximisation, the maximisation by weighted moments: a = m (m (1 - m) / v - 1), b = (1 - m)
+    (...).
     """
     if len(x) < 4 or x.std() < _WEAKEST:
         return np.zeros(len(x))
@@ -141,7 +149,8 @@ def _log_density(x: Floats, weight: Floats) -> Floats:
 
 
 def between_names(photos: Photos, sides: bool = True) -> tuple[list[str], Floats]:
-    """The names, sorted, and the mean cosine of comparable photos across two names (M, M), NaN where there are none.
+    """The names, sorted, and the mean cosine of comparable photos across two names (M, M), NaN where there
+    are none.
 
     On the diagonal the mean within the name: low for a name that holds two animals.
     """

@@ -29,7 +29,8 @@ Names = Mapping[str, str | None]
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """One planting: names by photo id (a photo that is not among them is absent), and those that they should be."""
+    """One planting: names by photo id (a photo that is not among them is absent), and those that they should
+    be."""
 
     kind: str
     share: float
@@ -63,7 +64,10 @@ def states(
     encounters: Words,
     extras: Mapping[tuple[str, int], Sequence[Extra]],
 ) -> Iterator[State]:
-    """All states of a plan. Photos come in the catalogue's order; `extras` are the planted files by kind and seed."""
+    """All states of a plan.
+
+    Photos come in the catalogue's order; `extras` are the planted files by kind and seed.
+    """
     truth = dict(zip(ids, trusted, strict=True))
     for kind in (CLEAN, RETRIEVAL):
         if kind in plan.kinds:
@@ -86,7 +90,10 @@ def states(
 
 
 def truth_of(state: State, ids: Sequence[str]) -> Words:
-    """The names that photos should bear (N,). A split animal keeps its true name under both names that it has."""
+    """The names that photos should bear (N,).
+
+    A split animal keeps its true name under both names that it has.
+    """
     return words([state.trusted[photo] for photo in ids])
 
 

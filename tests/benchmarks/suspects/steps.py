@@ -2,9 +2,10 @@
 
     python -m tests.benchmarks.suspects.steps cows-mini cows-mobile lions-mobile --shares 0.05 0.2 --seeds 1 2 3 --work DIR
 
-`--work` is the folder of `python -m tests.benchmarks.suspects`, which must have collected the evidence of these plantings. Per
-way of judging: average precision by photo, calibration error against the truth on pairs matched whatever their names, wrong names
-expected over those planted, and how often the interval held their number.
+`--work` is the folder of `python -m tests.benchmarks.suspects`, which must have collected the evidence of
+these plantings. Per way of judging: average precision by photo, calibration error against the truth on pairs
+matched whatever their names, wrong names expected over those planted, and how often the interval held their
+number.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""What was measured, as a CSV, as a table of means over seeds, and as a summary: ours against the best simple method."""
+"""What was measured, as a CSV, as a table of means over seeds, and as a summary: ours against the best simple
+method."""
 
 from __future__ import annotations
 
@@ -33,8 +34,8 @@ class Row:
 class Closed:
     """Ours beside the best simple method of one label and share, paired over seeds.
 
-    `share_closed` is the mean difference over the mean of what the simple method leaves to 1; `error` is the standard
-    error of the mean difference (0 with one seed).
+    `share_closed` is the mean difference over the mean of what the simple method leaves to 1; `error` is the
+    standard error of the mean difference (0 with one seed).
     """
 
     label: str
@@ -83,7 +84,8 @@ def spread(values: Sequence[float]) -> str:
 
 
 def as_text(rows: Sequence[Row], shown: Sequence[str] = SHOWN) -> str:
-    """One block per label and share: methods down, by falling mean of the first measure; then every other measure."""
+    """One block per label and share: methods down, by falling mean of the first measure; then every other
+    measure."""
     lines = []
     for key in sorted({(row.label, row.share) for row in rows}):
         own = [row for row in rows if (row.label, row.share) == key]

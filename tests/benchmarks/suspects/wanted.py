@@ -1,4 +1,5 @@
-"""What is wanted of the suspects, each checked against the rows: one line per wish, kept or missed, with the numbers."""
+"""What is wanted of the suspects, each checked against the rows: one line per wish, kept or missed, with the
+numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Where the warehouse lies: a disk that is full, one that cannot be written to any more, a folder that somebody removed, a bucket out of reach."""
+"""Where the warehouse lies: a disk that is full, one that cannot be written to any more, a folder that
+somebody removed, a bucket out of reach."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The seam of the matrix: what a fault says of itself, where it strikes, and how the run that it strikes must end."""
+"""The seam of the matrix: what a fault says of itself, where it strikes, and how the run that it strikes must
+end."""
 
 from __future__ import annotations
 
@@ -52,7 +53,8 @@ class Scene:
 
 @dataclass(frozen=True)
 class Ends:
-    """How the command must end, not too long after the strike: its exit status, and what its one message must hold.
+    """How the command must end, not too long after the strike: its exit status, and what its one message must
+    hold.
 
     `notices`: what lines may begin with that a run prints which goes on.
     """
@@ -63,7 +65,10 @@ class Ends:
 
 
 class Fault(Protocol):
-    """One thing that goes wrong. A fault derives from this class and takes from it what it does not need to say."""
+    """One thing that goes wrong.
+
+    A fault derives from this class and takes from it what it does not need to say.
+    """
 
     name: str
     about: str

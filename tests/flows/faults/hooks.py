@@ -1,4 +1,5 @@
-"""Loaded by the worker processes of disturbed runs, as Dask's `preload` allows: photos that end a worker, memory that runs out."""
+"""Loaded by the worker processes of disturbed runs, as Dask's `preload` allows: photos that end a worker,
+memory that runs out."""
 
 from __future__ import annotations
 

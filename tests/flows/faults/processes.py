@@ -113,7 +113,8 @@ class Scheduler(Fault):
 
 
 def limit_memory(driver: int) -> None:
-    """Let Dask believe that the machine has little memory: it asks for this limit, which Linux does not enforce."""
+    """Let Dask believe that the machine has little memory: it asks for this limit, which Linux does not
+    enforce."""
     resource.prlimit(driver, resource.RLIMIT_RSS, (MEMORY_OF_ALL_WORKERS, MEMORY_OF_ALL_WORKERS))
 
 

@@ -1,4 +1,5 @@
-"""The fault matrix by pytest: all of it slow, and by default one fault on what the other tests of the flow share."""
+"""The fault matrix by pytest: all of it slow, and by default one fault on what the other tests of the flow
+share."""
 
 from __future__ import annotations
 

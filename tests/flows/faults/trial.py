@@ -1,4 +1,5 @@
-"""One fault at one moment: the run is struck, must end as it should, and the same command must then give an undisturbed run's rows."""
+"""One fault at one moment: the run is struck, must end as it should, and the same command must then give an
+undisturbed run's rows."""
 
 from __future__ import annotations
 
@@ -58,7 +59,8 @@ def conduct(fault: Fault, seed: int, site: Site) -> Result:
 
 
 def share_of(fault: Fault, seed: int) -> float:
-    """The place of the strike in the run's course: spread evenly by any number of seeds, and different for each fault."""
+    """The place of the strike in the run's course: spread evenly by any number of seeds, and different for
+    each fault."""
     first = int.from_bytes(blake2b(fault.name.encode(), digest_size=4).digest()) / 2**32
     return (first + seed * _GOLDEN) % 1
 

@@ -1,4 +1,5 @@
-"""The bootstrap over animals: how often a pair counts, what the interval means, and what it must not depend on."""
+"""The bootstrap over animals: how often a pair counts, what the interval means, and what it must not depend
+on."""
 
 import math
 

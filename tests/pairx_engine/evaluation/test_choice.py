@@ -58,7 +58,8 @@ class World:
 
 
 def naive_area(cosine, score, correct, n_bins=10):
-    """P(correct > incorrect) within bins of the cosine, by loops; bins with two different pairs of each class count."""
+    """P(correct > incorrect) within bins of the cosine, by loops; bins with two different pairs of each class
+    count."""
     low, high = min(cosine), max(cosine)
     bins = defaultdict(list)
     for c, s, k in zip(cosine, score, correct, strict=True):

@@ -1,4 +1,5 @@
-"""Bhattacharyya distances, Delta and the areas under the ROC curve against loops, scipy and known distributions."""
+"""Bhattacharyya distances, Delta and the areas under the ROC curve against loops, scipy and known
+distributions."""
 
 import math
 from dataclasses import replace

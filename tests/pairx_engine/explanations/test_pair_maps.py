@@ -97,7 +97,8 @@ def test_relevance_maps_stretch_the_layers_grid(network, chips, preset):
 
 
 def test_conserving_relevance_in_pixels_does_not_depend_on_the_layer_it_passes(network, chips):
-    # All relevance passes through each of these layers, so the sum over pixels is the cosine whatever the way.
+    # All relevance passes through each of these layers, so the sum over pixels is the cosine whatever the
+    # way.
     found = [maps_of(network, layer, chips, "lrp_conserving") for layer in ("stem", "first", "second")]
     for maps in found[1:]:
         for side in (0, 1):

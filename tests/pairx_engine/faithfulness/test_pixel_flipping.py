@@ -114,7 +114,8 @@ def test_no_batch_is_larger_than_asked_for(network):
 
 
 class PatchSums(nn.Module):
-    """Embeds a chip (N, 3, H, W) as the sums of its patches; linear, and each superpixel has an element of its own."""
+    """Embeds a chip (N, 3, H, W) as the sums of its patches; linear, and each superpixel has an element of
+    its own."""
 
     def __init__(self, side):
         super().__init__()
@@ -126,7 +127,8 @@ class PatchSums(nn.Module):
 
 @pytest.fixture
 def patches():
-    """A chip of 6 x 8 patches of one value each, of mean zero, so that the fill `mean` takes a patch out of the embedding."""
+    """A chip of 6 x 8 patches of one value each, of mean zero, so that the fill `mean` takes a patch out of
+    the embedding."""
     weights = torch.randn(24, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     values = torch.cat([weights, -weights])[torch.randperm(48, generator=torch.Generator().manual_seed(1))]
     chip = values.view(1, 6, 8).expand(3, -1, -1).repeat_interleave(5, 1).repeat_interleave(5, 2).contiguous()
@@ -167,7 +169,8 @@ def test_the_true_relevance_beats_random_ones_and_the_opposite_order_is_worst(pa
 
 
 def test_both_photos_of_a_dissimilar_pair_are_flipped(patches):
-    # Both lose the same patches, so the photos stay equal until nothing is left; noise of its own makes them differ.
+    # Both lose the same patches, so the photos stay equal until nothing is left; noise of its own makes them
+    # differ.
     chip, values = patches
     without_ties = values.square() + 1e-3 * torch.arange(48)
     maps = spread(without_ties), spread(without_ties)

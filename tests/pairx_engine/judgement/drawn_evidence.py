@@ -1,4 +1,5 @@
-"""Drawn catalogues for tests of the judgement: animals as points, photos about them, names with planted errors, nearest pairs."""
+"""Drawn catalogues for tests of the judgement: animals as points, photos about them, names with planted
+errors, nearest pairs."""
 
 from __future__ import annotations
 
@@ -69,7 +70,10 @@ def drawn(
     species: int = 1,
     dimension: int = 24,
 ) -> Drawn:
-    """A catalogue; `wrong` and `unknown` are shares of its photos. Animal i is of species i modulo `species`."""
+    """A catalogue; `wrong` and `unknown` are shares of its photos.
+
+    Animal i is of species i modulo `species`.
+    """
     random = np.random.default_rng(seed)
     true = np.repeat(np.arange(animals), photos)
     n = len(true)

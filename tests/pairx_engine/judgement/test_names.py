@@ -1,4 +1,5 @@
-"""The judgement of names: what evidence is summed to, which defects are found, and what the result must not depend on."""
+"""The judgement of names: what evidence is summed to, which defects are found, and what the result must not
+depend on."""
 
 from __future__ import annotations
 
@@ -159,7 +160,8 @@ def test_neither_the_order_of_photos_nor_what_names_are_called_matters(seed):
     second = rows(other, vectors[order], {new: old for old, new in called.items()})
     for one, two in zip(first, second, strict=True):
         assert one.keys() == two.keys()
-        # Sums in another order round otherwise, and the rounds of `learn` can carry that into the first digit behind the point.
+        # Sums in another order round otherwise, and the rounds of `learn` can carry that into the first digit
+        # behind the point.
         np.testing.assert_allclose([one[k] for k in one], [two[k] for k in one], atol=0.2)
 
 

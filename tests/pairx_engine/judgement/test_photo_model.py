@@ -1,4 +1,5 @@
-"""Wrong names: the likelihood and its gradient, planted errors, what people said, and what the judgement must not depend on."""
+"""Wrong names: the likelihood and its gradient, planted errors, what people said, and what the judgement must
+not depend on."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ EVERY = ("log_odds", "probability", "proposed", "share", "own", "rival", "undefe
 
 
 def heard_by(seed, photos=30, names=7, share=0.15):
-    """Voices of random evidence; the last photo is alone under its name, and one name has no photo with a pair."""
+    """Voices of random evidence; the last photo is alone under its name, and one name has no photo with a
+    pair."""
     random = np.random.default_rng(seed)
     given_names = [*("ABCDEFG"[random.integers(names)] for _ in range(photos - 2)), None, "Z"]
     found = [(i, j) for i in range(photos) for j in range(i + 1, photos) if random.random() < share]
@@ -290,7 +292,8 @@ def test_nobody_speaks_where_there_are_no_voices():
 
 
 def test_of_two_photos_that_make_each_other_suspect_one_is_blamed():
-    """Three of A and three of B; a2 and b0 look like each other, and like nothing else: b0 a little like its own name's."""
+    """Three of A and three of B; a2 and b0 look like each other, and like nothing else: b0 a little like its
+    own name's."""
     names = ["A", "A", "A", "B", "B", "B", *"CCDDEEFF"]
     ids = {name: i for i, name in enumerate(["a0", "a1", "a2", "b0", "b1", "b2"])}
     odds = {("a0", "a1"): 5, ("b1", "b2"): 5, ("a2", "b0"): 6, ("b0", "b1"): -3}
@@ -317,7 +320,8 @@ def test_a_photo_that_looks_like_no_other_is_not_called_wrong_for_that():
     own = [
         (4 * k + i, 4 * k + j) for k in range(10) for i in range(4) for j in range(i) if {i, j} <= {0, 1, 2}
     ]
-    # The fourth of every name looks like none of its own, and by a hair more like another name's, as it must like some.
+    # The fourth of every name looks like none of its own, and by a hair more like another name's, as it must
+    # like some.
     other = [(4 * k + 3, (4 * k + 4) % 40) for k in range(10)]
     first, second = np.sort(np.array(own + other), axis=1).T
     odds = np.r_[np.full(len(own), 5.0), np.full(len(other), -4.0)]

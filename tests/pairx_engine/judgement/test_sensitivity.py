@@ -1,4 +1,5 @@
-"""Names that the judgement makes wrong itself: which, with what pairs, and what they tell of the number of wrong names."""
+"""Names that the judgement makes wrong itself: which, with what pairs, and what they tell of the number of
+wrong names."""
 
 from __future__ import annotations
 

@@ -113,7 +113,8 @@ def test_voices_of_some_photos_are_theirs_renumbered(seed):
 
 
 def naive_true_names(heard, noise, photos):
-    """Weights of all names and of a new animal, by photo: the mean odds of a name that says nothing are the background's."""
+    """Weights of all names and of a new animal, by photo: the mean odds of a name that says nothing are the
+    background's."""
     t, out = np.exp(noise.log_t), []
     voice = dict(zip(zip(heard.photo.tolist(), heard.name.tolist(), strict=True), heard.value, strict=True))
     others = dict(zip(zip(heard.photo.tolist(), heard.name.tolist(), strict=True), heard.size, strict=True))

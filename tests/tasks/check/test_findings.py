@@ -193,7 +193,8 @@ def test_a_killed_run_that_replaced_failures_is_not_blamed(recorded: Warehouse) 
 
 
 def test_rows_that_a_killed_run_left_and_a_later_one_wrote_again_are_no_copies(recorded: Warehouse) -> None:
-    """Heavy rows under a name that is not done: their pair failed at last, and the others went into another shard."""
+    """Heavy rows under a name that is not done: their pair failed at last, and the others went into another
+    shard."""
     fingerprint, rows = FINGERPRINTS["scores"], recorded.read("matches", FINGERPRINTS["scores"])
     recorded.write("matches", fingerprint, "0" * 20, rows)
     assert check(recorded).problems == ()
