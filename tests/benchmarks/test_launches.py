@@ -233,6 +233,7 @@ def test_the_first_photo_costs_more_than_those_after_it():
     assert second == third
 
 
+@pytest.mark.slow
 def test_the_command_line_prints_and_writes_what_it_counted(monkeypatch, capsys, tmp_path):
     file = tmp_path / "found.json"
     monkeypatch.setattr(launches, "MAPS", 2)

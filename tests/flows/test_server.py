@@ -81,7 +81,9 @@ def test_what_is_no_address_is_refused(url: str) -> None:
         require_answer(url)
 
 
-@pytest.mark.parametrize("listens", [False, True], ids=["refuses", "hangs"])
+@pytest.mark.parametrize(
+    "listens", [pytest.param(False, id="refuses"), pytest.param(True, id="hangs", marks=pytest.mark.slow)]
+)
 def test_an_api_that_is_dead_from_the_start_is_said_within_seconds(
     small: Path, tmp_path: Path, listens: bool
 ) -> None:

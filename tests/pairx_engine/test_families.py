@@ -129,12 +129,28 @@ def slow_way(family, rules, dtype):
     return slow_relevance(network, rules, chip, layers, starts, CELLS)
 
 
+def sampled(families, always):
+    """Families as parameters: by default a few, one of each kind of block; all of them with the slow tests."""
+    return [pytest.param(name, marks=() if name in always else pytest.mark.slow) for name in families]
+
+
+ALWAYS = (
+    "efficientnet_b0",
+    "mobilenetv2_100",
+    "resnet50",
+    "seresnet50",
+    "convnext_atto",
+    "torchvision mobilenet_v3",
+    "MiewID",
+)
+
+
 def rules_of(preset):
     return "conserving" if preset == "conserving" else "zennit"
 
 
 @pytest.mark.parametrize("preset", ["published", "paper", "conserving"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", sampled(FAMILIES, ALWAYS))
 def test_double_precision_equals_the_slow_way(family, preset):
     network, chip, layers, starts = case(family, torch.float64)
     explainer = LayerExplainer(network, layers, preset)
@@ -145,7 +161,7 @@ def test_double_precision_equals_the_slow_way(family, preset):
 
 
 @pytest.mark.parametrize("preset", ["published", "paper", "conserving"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", sampled(FAMILIES, ALWAYS))
 def test_single_precision_is_as_exact_as_the_slow_way(family, preset):
     network, chip, layers, starts = case(family, torch.float32)
     explainer = LayerExplainer(network, layers, preset)

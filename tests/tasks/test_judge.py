@@ -166,6 +166,7 @@ def test_evidence_is_what_the_views_show(judging: Judging) -> None:
         assert pairs.rank_second[row] == places.get((ids[b], ids[a]), 0)
 
 
+@pytest.mark.slow
 def test_what_a_person_says_of_a_name_counts_until_it_is_taken_back(judging: Judging) -> None:
     judging.judge()
     seen = "SELECT photo_id, probability, identity FROM judged_photos ORDER BY photo_id"
@@ -230,6 +231,7 @@ def test_judged_names_of_an_earlier_judgement_are_not_shown(judging: Judging) ->
     assert judging.ask("SELECT count(*) FROM judged_names WHERE name_a = 'once'") == [(0,)]
 
 
+@pytest.mark.slow
 def test_other_names_are_another_state_with_a_judgement_of_its_own(
     judging: Judging, small: Path, tmp_path: Path
 ) -> None:
