@@ -45,7 +45,7 @@ from tasks.evaluation.faithfulness import (
 from tasks.evaluation.gather import ListedPairs, scatter_of
 from tasks.evaluation.learning import LEARN, Learned, learned_partition, plan_learning
 from tasks.evaluation.listing import LIST, list_fingerprint, list_shard_name, listed_pairs, plan_list
-from tasks.evaluation.statistics import equal_cosine, measure, rank_outliers
+from tasks.evaluation.statistics import equal_cosine, rank_outliers, statistics_of
 from tasks.evaluation.sweep import SWEEP, Sweep, plan_sweep, sweep_partition
 from tasks.gallery import Gallery
 from tasks.job import Job
@@ -216,7 +216,7 @@ def _measure(
     choice = _choose(job, sweep, photos, listed, plan, stages) if sweep else None
     faithful = _faithfulness(job, gallery, photos, listed, plan, stages) if plan.options.faithfulness else []
     with stages.alone("measure") as note:
-        statistics = measure(plan.dataset, scored, plan.binning, plan.options.resamples)
+        statistics = statistics_of(plan.dataset, scored, plan.binning, plan.options.resamples)
         note(f"{len(statistics)} statistics of {len(scored.pair_id)} pairs")
     names = [n for n in gallery.names if n is not None]
     evaluation = Evaluation(

@@ -135,7 +135,7 @@ def _dataset(source: str) -> str:
 
 def _print_plan(found: Catalogue | None, warehouse: str, chosen: Settings, plan: EvaluationPlan) -> None:
     from flows.clusters.choice import worker_count
-    from flows.commands.plan import duration, measure
+    from flows.commands.plan import duration, unit_costs
     from tasks.job import prepare_job
     from tasks.runs.log import RunLog
     from tasks.runs.remaining import look
@@ -147,7 +147,7 @@ def _print_plan(found: Catalogue | None, warehouse: str, chosen: Settings, plan:
         present = {key for key, photo in left.photos().items() if photo["present"]}
         embedded = {photo for photo, _ in left.embedded()}
     listed = {entry.photo_id for entry in found.entries} if found else present
-    costs = measure(job)
+    costs = unit_costs(job)
     new, pairs = len(listed - embedded), 2 * options.per_photo * len(listed)
     total = (new * costs.photo + pairs * costs.pair + options.figures * costs.figure) / worker_count(chosen)
     for line in (

@@ -44,7 +44,7 @@ class UnitCosts:
     figure: float
 
 
-def measure(job: Job) -> UnitCosts:
+def unit_costs(job: Job) -> UnitCosts:
     """Time the engine's parts on a textured patch, with one thread as a worker on a shared machine has;
     medians of three."""
     model, matcher, explainer = model_of(job), matcher_of(job), explainer_of(job)
@@ -111,7 +111,7 @@ def print_plan(
     to_verify = unverified + min(pairs, new * FEW_COPIES)
     kind = resolve_kind(settings)
     workers = worker_count(settings)
-    costs = measure(job)
+    costs = unit_costs(job)
     total = (
         photos * costs.photo + pairs * costs.pair + min(settings.figures, pairs) * costs.figure
     ) / workers

@@ -28,8 +28,8 @@ from pairx_engine.toy.animal import (
     FLANKS,
     SPECIES,
     Animal,
+    DrawnPhoto,
     Encounter,
-    Photo,
     Shot,
     draw_photo,
 )
@@ -264,13 +264,13 @@ def plan(seed: int, animals: dict[str, int], planting: Planting) -> tuple[_Sight
     return tuple(_relabelled(everything[: len(sightings)] + added))
 
 
-def _jpeg(photo: Photo, quality: int) -> bytes:
+def _jpeg(photo: DrawnPhoto, quality: int) -> bytes:
     buffer = BytesIO()
     Image.fromarray(photo.pixels).save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()
 
 
-def distorted(photo: Photo, rng: np.random.Generator) -> Photo:
+def distorted(photo: DrawnPhoto, rng: np.random.Generator) -> DrawnPhoto:
     """A copy as somebody might have edited it: turned by 3-15 degrees, cropped, recoloured; its box moves
     along."""
     height, width = photo.pixels.shape[:2]
@@ -283,7 +283,7 @@ def distorted(photo: Photo, rng: np.random.Generator) -> Photo:
     x1, y1 = min(width, int(x + w + margin[2] * w)), min(height, int(y + h + margin[3] * h))
     colour = rng.normal(1, 0.10, 3) * rng.uniform(0.75, 1.25)
     recoloured = np.clip(pixels[y0:y1, x0:x1] * colour + rng.uniform(-15, 15), 0, 255).astype(np.uint8)
-    return Photo(recoloured, (0, 0, x1 - x0, y1 - y0))
+    return DrawnPhoto(recoloured, (0, 0, x1 - x0, y1 - y0))
 
 
 def _png_claiming(side: int) -> bytes:

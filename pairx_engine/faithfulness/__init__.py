@@ -3,16 +3,16 @@ map stable?"""
 
 from pairx_engine.faithfulness.continuity import ContinuityCurve, Translation, continuity
 from pairx_engine.faithfulness.fills import FILLS, ValueRange, fill_chip
-from pairx_engine.faithfulness.measure import MEASURES, Pair, Row, measure_pairs
+from pairx_engine.faithfulness.measure import MEASURES, ChipPair, Row, measure_pairs
 from pairx_engine.faithfulness.pixel_flipping import Flipping, FlippingCurve, flip
 
 __all__ = [
     "FILLS",
     "MEASURES",
+    "ChipPair",
     "ContinuityCurve",
     "Flipping",
     "FlippingCurve",
-    "Pair",
     "Row",
     "Translation",
     "ValueRange",

@@ -40,7 +40,7 @@ the gap says how much of the little similarity the map finds.
 
 
 @dataclass(frozen=True)
-class Pair:
+class ChipPair:
     """Two chips (3, H, W), normalised, under a name; `similar` decides which photos are flipped."""
 
     name: str
@@ -60,7 +60,7 @@ class Row(NamedTuple):
 
 def measure_pairs(
     subject: Subject,
-    pairs: Iterable[Pair],
+    pairs: Iterable[ChipPair],
     values: ValueRange,
     methods: Sequence[str],
     flipping: Flipping | None = None,
@@ -89,7 +89,7 @@ def _maps(method: str, subject: Subject, state: State | None, chip_a: Tensor, ch
 
 
 def _flips(
-    network: nn.Module, pair: Pair, maps: Maps, values: ValueRange, how: Flipping, batch_size: int
+    network: nn.Module, pair: ChipPair, maps: Maps, values: ValueRange, how: Flipping, batch_size: int
 ) -> dict[str, float]:
     with exclusive(network):
         most, least = (
@@ -108,7 +108,7 @@ _ORDERS: tuple[Order, Order] = ("most", "least")
 
 
 def _curve(
-    embed: Embed, pair: Pair, maps: Maps, values: ValueRange, how: Flipping, batch_size: int
+    embed: Embed, pair: ChipPair, maps: Maps, values: ValueRange, how: Flipping, batch_size: int
 ) -> FlippingCurve:
     curve = flip(embed, pair.chip_a, pair.chip_b, *maps, how, pair.similar, values, batch_size)
     if not pair.similar:
@@ -117,7 +117,7 @@ def _curve(
     return FlippingCurve(np.mean([curve.similarity, other.similarity], axis=0))
 
 
-def _moves(maps_of: ExplainPair, pair: Pair, how: Translation | None) -> dict[str, float]:
+def _moves(maps_of: ExplainPair, pair: ChipPair, how: Translation | None) -> dict[str, float]:
     if how is None:
         return {}
     found: dict[str, float] = {}

@@ -19,8 +19,8 @@ from pairx_engine.judgement.scale import Prior, Scale, learn
 from pairx_engine.judgement.sets import (
     Evidence,
     Index,
+    NamedPhotos,
     Names,
-    Photos,
     Values,
     blocks,
     cross,
@@ -84,7 +84,7 @@ class NamePairs:
         return np.asarray(expit(self.log_odds), dtype=np.float64)
 
 
-def centroids(photos: Photos) -> tuple[Index, Index, NDArray[np.float32]]:
+def centroids(photos: NamedPhotos) -> tuple[Index, Index, NDArray[np.float32]]:
     """Names, viewpoints (c,) and unit mean vectors (c, D) of the photos of each name and viewpoint,
     ascending."""
     rows = np.flatnonzero(photos.names >= 0)
@@ -103,7 +103,7 @@ def centroids(photos: Photos) -> tuple[Index, Index, NDArray[np.float32]]:
 
 
 def candidates(
-    photos: Photos, names: Names, k: int = CANDIDATES, near: tuple[Index, Index] | None = None
+    photos: NamedPhotos, names: Names, k: int = CANDIDATES, near: tuple[Index, Index] | None = None
 ) -> tuple[Index, Index]:
     """Pairs of positions (m,) among `names`, first below second, without repetition and in ascending order.
 
@@ -139,7 +139,7 @@ def candidates(
     return pairs[0], pairs[1]
 
 
-def judge_name_pairs(photos: Photos, near: tuple[Index, Index] | None = None) -> NamePairs:
+def judge_name_pairs(photos: NamedPhotos, near: tuple[Index, Index] | None = None) -> NamePairs:
     """All candidate pairs of names with their log-odds of being one animal."""
     names = names_of(photos, photo_keys(photos.vectors))
     first, second = candidates(photos, names, near=near)
@@ -202,7 +202,7 @@ class _Level:
         return self.value - np.divide(rest, others, out=np.full(len(first), np.nan), where=others > 0)
 
 
-def _halves(photos: Photos, names: Names) -> tuple[Evidence, Index]:
+def _halves(photos: NamedPhotos, names: Names) -> tuple[Evidence, Index]:
     """Evidence between two halves of each name of two photos or more, in two ways, and whose halves they are.
 
     Halves at random (by key), and the photos most and least like the one of lowest key: the second are as
@@ -231,7 +231,7 @@ def _halves(photos: Photos, names: Names) -> tuple[Evidence, Index]:
 
 
 def described(
-    photos: Photos, judged: NamePairs, least: float = 0.0, most: int | None = None
+    photos: NamedPhotos, judged: NamePairs, least: float = 0.0, most: int | None = None
 ) -> list[NamePair]:
     """The judged pairs of at least probability `least`, at most `most`, each with the pairs that say so."""
     count = int((judged.probability >= least).sum())

@@ -19,8 +19,8 @@ from pairx_engine.judgement.names import NamePairs, strongest
 from pairx_engine.judgement.scale import Prior, Scale, learn
 from pairx_engine.judgement.sets import (
     Index,
+    NamedPhotos,
     Names,
-    Photos,
     Values,
     blocks,
     cross,
@@ -86,7 +86,7 @@ class Splits:
         return np.asarray(expit(self.log_odds), dtype=np.float64)
 
 
-def judge_splits(photos: Photos, pairs: NamePairs) -> Splits:
+def judge_splits(photos: NamedPhotos, pairs: NamePairs) -> Splits:
     """The weakest cut of every name of four photos or more, with the log-odds that it parts two animals.
 
     `pairs` are the judged pairs of names: the nearest are put together, half of the photos of each, to learn
@@ -117,7 +117,7 @@ def _table(cuts: Sequence[Cut]) -> Values:
     return np.array([cut.features for cut in cuts], dtype=np.float64).reshape(-1, FEATURES)
 
 
-def cuts_of(photos: Photos, sets: Index) -> list[Cut | None]:
+def cuts_of(photos: NamedPhotos, sets: Index) -> list[Cut | None]:
     """The weakest cut of each set (m, s) of photos."""
     found: list[Cut | None] = [None] * len(sets)
     sizes = (sets >= 0).sum(1)
@@ -155,7 +155,7 @@ def _unions(names: Names, pairs: NamePairs) -> tuple[Index, Index]:
 
 
 def described_splits(
-    photos: Photos, judged: Splits, least: float = 0.0, most: int | None = None
+    photos: NamedPhotos, judged: Splits, least: float = 0.0, most: int | None = None
 ) -> list[Split]:
     """The cuts of at least probability `least`, at most `most`, with all photos on either side and the pairs
     that say so."""
@@ -187,7 +187,7 @@ def described_splits(
     return found
 
 
-def _members(photos: Photos, codes: Index) -> list[Index]:
+def _members(photos: NamedPhotos, codes: Index) -> list[Index]:
     """All photos of each of some names, ascending."""
     order = np.argsort(photos.names, kind="stable")
     ordered = photos.names[order]
@@ -195,7 +195,7 @@ def _members(photos: Photos, codes: Index) -> list[Index]:
     return [order[i:j] for i, j in zip(low, high, strict=True)]
 
 
-def _nearer(photos: Photos, rest: Index, side: Index) -> Values:
+def _nearer(photos: NamedPhotos, rest: Index, side: Index) -> Values:
     """Mean log-odds (r,) of photos with the first photos of a side; what cannot be compared is no nearer to
     either."""
     found = np.empty(len(rest))

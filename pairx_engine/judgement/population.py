@@ -19,7 +19,7 @@ from pairx_engine.judgement.cuts import FEWEST_IN_A_SIDE
 from pairx_engine.judgement.names import NamePairs
 from pairx_engine.judgement.partition import Splits
 from pairx_engine.judgement.scale import Scale
-from pairx_engine.judgement.sets import Index, Photos, Values
+from pairx_engine.judgement.sets import Index, NamedPhotos, Values
 
 DRAWS = 2000
 LEVEL = 0.9
@@ -44,7 +44,7 @@ class Population:
     unnamed_photos: int
 
 
-def population(photos: Photos, pairs: NamePairs, splits: Splits, seed: int = 0) -> Population:
+def population(photos: NamedPhotos, pairs: NamePairs, splits: Splits, seed: int = 0) -> Population:
     """The estimate and its interval; the same for a seed."""
     random = np.random.default_rng(seed)
     count = len(pairs.names.codes)

@@ -30,7 +30,7 @@ LogOdds = Callable[[Index, Index], NDArray[np.floating]]
 
 
 @dataclass(frozen=True, eq=False)
-class Photos:
+class NamedPhotos:
     """A catalogue as the judgement of names sees it: N photos, integer codes (N,) with -1 for unknown.
 
     `vectors` (N, D) are unit embeddings of any float type; `log_odds` is asked for comparable pairs only.
@@ -98,7 +98,7 @@ def blocks(count: int, size: int) -> Iterator[slice]:
         yield slice(start, min(start + size, count))
 
 
-def names_of(photos: Photos, keys: NDArray[np.uint64], most: int = MOST_PHOTOS) -> Names:
+def names_of(photos: NamedPhotos, keys: NDArray[np.uint64], most: int = MOST_PHOTOS) -> Names:
     """All known names, each with the photos of lowest key, in ascending order of key."""
     order = np.lexsort((np.arange(len(keys)), keys, photos.names))
     order = order[photos.names[order] >= 0]
@@ -111,7 +111,9 @@ def names_of(photos: Photos, keys: NDArray[np.uint64], most: int = MOST_PHOTOS) 
     return Names(codes, sizes, sample, least)
 
 
-def cross(photos: Photos, first: Index, second: Index) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def cross(
+    photos: NamedPhotos, first: Index, second: Index
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Log-odds and cosines (m, s, t) of all pairs across sets (m, s) and (m, t); NaN where padded or not
     comparable."""
     a, b = np.broadcast_arrays(first[:, :, None], second[:, None, :])
@@ -174,7 +176,7 @@ def divided(total: Values, count: NDArray[np.integer]) -> Values:
     return np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
 
 
-def evidence_between(photos: Photos, first: Index, second: Index) -> Evidence:
+def evidence_between(photos: NamedPhotos, first: Index, second: Index) -> Evidence:
     """The evidence between sets (m, s) and (m, t) of photos, in slices of bounded memory."""
     sizes = (first >= 0).sum(1) * 1000 + (second >= 0).sum(1)
     order = np.argsort(sizes, kind="stable")

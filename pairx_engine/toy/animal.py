@@ -198,7 +198,7 @@ class Shot:
 
 
 @dataclass(frozen=True)
-class Photo:
+class DrawnPhoto:
     """`pixels` (height, width, 3) uint8 RGB; `box` = (x, y, w, h) of the animal in whole pixels, loose as a
     detector's."""
 
@@ -269,7 +269,7 @@ def _loose(
     return x0, y0, x1 - x0, y1 - y0
 
 
-def draw_photo(animal: Animal, encounter: Encounter, shot: Shot) -> Photo:
+def draw_photo(animal: Animal, encounter: Encounter, shot: Shot) -> DrawnPhoto:
     """The photo that this shot of this encounter took of this animal; the same arguments give the same
     pixels."""
     place = np.random.default_rng([animal.number, encounter.number, 21])
@@ -298,4 +298,4 @@ def draw_photo(animal: Animal, encounter: Encounter, shot: Shot) -> Photo:
     share = cover[window].astype(np.float32)[..., None] / 255
     behind[window] = layer[window][..., :3] * share + behind[window] * (1 - share)
     picture = plants_in_front(behind, scene, box, rng)
-    return Photo(expose(picture, scene, rng), _loose(box, scene.size, rng))
+    return DrawnPhoto(expose(picture, scene, rng), _loose(box, scene.size, rng))

@@ -35,8 +35,8 @@ from pairx_engine.toy.animal import (
     FLANKS,
     TRAINING_ANIMALS,
     Animal,
+    DrawnPhoto,
     Encounter,
-    Photo,
     Shot,
     draw_photo,
 )
@@ -84,7 +84,7 @@ def herd(first: int, count: int) -> list[Animal]:
     return [Animal(number, PATTERN_CYCLE[number % len(PATTERN_CYCLE)]) for number in numbers]
 
 
-def margin_chip(photo: Photo, size: int, margin: int) -> NDArray[np.uint8]:
+def margin_chip(photo: DrawnPhoto, size: int, margin: int) -> NDArray[np.uint8]:
     """The box of a photo stretched to size x size with `margin` more pixels on each side, (size + 2 margin,)
     * 2 + (3,)."""
     x, y, w, h = photo.box
@@ -96,10 +96,10 @@ def margin_chip(photo: Photo, size: int, margin: int) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(padded).resize((side, side), Image.Resampling.BILINEAR, box=box))
 
 
-def _as_jpeg(photo: Photo, quality: int) -> Photo:
+def _as_jpeg(photo: DrawnPhoto, quality: int) -> DrawnPhoto:
     buffer = BytesIO()
     Image.fromarray(photo.pixels).save(buffer, "JPEG", quality=quality)
-    return Photo(np.asarray(Image.open(buffer).convert("RGB")), photo.box)
+    return DrawnPhoto(np.asarray(Image.open(buffer).convert("RGB")), photo.box)
 
 
 def _chips_of(animal: Animal, per_flank: int, size: int) -> NDArray[np.uint8]:

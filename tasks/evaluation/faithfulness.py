@@ -13,8 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from pairx_engine.explanations import Subject, explanation_named, explanations
-from pairx_engine.faithfulness import Flipping, Translation, ValueRange, measure_pairs
-from pairx_engine.faithfulness import Pair as FaithfulPair
+from pairx_engine.faithfulness import ChipPair, Flipping, Translation, ValueRange, measure_pairs
 from schemas import stages
 from schemas.failures import Failure
 from schemas.fingerprints import fingerprint
@@ -113,7 +112,7 @@ def faithfulness_shard(job: Job, shard: FaithfulnessShard) -> ShardResult:
                 for side in ("photo_a", "photo_b")
             ]
             with watch.in_engine():
-                given = FaithfulPair(pair["pair_id"], chips[0], chips[1], pair["correct"])
+                given = ChipPair(pair["pair_id"], chips[0], chips[1], pair["correct"])
                 protocol = shard.protocol
                 measured = list(
                     measure_pairs(

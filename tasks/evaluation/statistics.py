@@ -59,7 +59,9 @@ class ScoredList:
         return pairs if rows is None else pairs.take(rows)
 
 
-def measure(dataset: str, found: ScoredList, how: Binning = DEFAULT, resamples: int = 200) -> list[Statistic]:
+def statistics_of(
+    dataset: str, found: ScoredList, how: Binning = DEFAULT, resamples: int = 200
+) -> list[Statistic]:
     """All statistics of all pairs, then of every species with enough of them if there are several.
 
     `how` is the binning that comes first; `VARIANTS` stand beside it. Intervals hold 95 % of `resamples`
@@ -89,7 +91,7 @@ def _groups(found: ScoredList) -> Iterator[tuple[str | None, NDArray[np.bool_]]]
 def _of_score(
     dataset: str, species: str | None, score: str, pairs: LabelledPairs, how: Binning, resamples: int
 ) -> Iterator[Statistic]:
-    wanted = statistics_of(how, len(pairs))
+    wanted = _functions(how, len(pairs))
     values = {key: statistic(pairs) for key, statistic in wanted.items()}
     named = {"\0".join(key): statistic for key, statistic in wanted.items()}
     intervals = bootstrap_by_animal(pairs, named, resamples) if resamples else {}
@@ -122,7 +124,7 @@ def equal_cosine(n_pairs: int) -> Binning:
     return Binning(n_bins=n_bins, edges="quantile")
 
 
-def statistics_of(how: Binning, n_pairs: int) -> dict[tuple[str, str], Callable[[LabelledPairs], float]]:
+def _functions(how: Binning, n_pairs: int) -> dict[tuple[str, str], Callable[[LabelledPairs], float]]:
     """(statistic, variant) -> function; the first `delta` is that of `how`."""
     found: dict[tuple[str, str], Callable[[LabelledPairs], float]] = {("spearman", ""): _rho}
     for variant in dict.fromkeys((how, *VARIANTS)):

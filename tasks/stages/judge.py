@@ -21,7 +21,7 @@ from pairx_engine.judgement.one_row import PhotoSuspect, Settled, settle
 from pairx_engine.judgement.pair_model import LEVEL, TERMS
 from pairx_engine.judgement.partition import Split, described_splits, judge_splits
 from pairx_engine.judgement.population import Population, population
-from pairx_engine.judgement.sets import Photos as PhotosOfNames
+from pairx_engine.judgement.sets import NamedPhotos as PhotosOfNames
 from schemas.stages import JUDGE
 from tasks.gallery import Gallery
 from tasks.job import Job

@@ -18,12 +18,12 @@ from contextlib import contextmanager
 import numpy as np
 
 from pairx_engine.judgement.any_pair import AnyPair
-from pairx_engine.judgement.inputs import Pairs, Photos
+from pairx_engine.judgement.inputs import NamedPhotos, Pairs
 from pairx_engine.judgement.judge import judge_evidence
 from pairx_engine.judgement.names import judge_name_pairs
 from pairx_engine.judgement.partition import judge_splits
 from pairx_engine.judgement.population import population
-from pairx_engine.judgement.sets import Photos as PhotosOfNames
+from pairx_engine.judgement.sets import NamedPhotos as PhotosOfNames
 
 SCORED = 3
 LISTED = 20
@@ -58,7 +58,7 @@ def main() -> None:
         population(seen, twins, splits)
 
 
-def generated(n: int, names: int, dimension: int) -> tuple[Photos, Pairs, np.ndarray]:
+def generated(n: int, names: int, dimension: int) -> tuple[NamedPhotos, Pairs, np.ndarray]:
     """Clustered vectors; the nearest are found within a hundred photos of like number, which is enough for
     timing."""
     rng = np.random.default_rng(0)
@@ -81,7 +81,7 @@ def generated(n: int, names: int, dimension: int) -> tuple[Photos, Pairs, np.nda
         first, second, cosine, *ranks, np.zeros(len(first), bool), signals, np.full(len(first), -1)
     )  # fmt: skip
     spelled: list[str | None] = [f"n{name:06d}" for name in of]
-    return Photos.of(spelled, [None] * n), pairs, vectors.astype(np.float16)
+    return NamedPhotos.of(spelled, [None] * n), pairs, vectors.astype(np.float16)
 
 
 def _edges(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:

@@ -31,7 +31,7 @@ from flows.demo.catalogue import (
 )
 from pairx_engine.errors import PhotoError
 from pairx_engine.photo.chips import cut_photo, decode_photo
-from pairx_engine.toy.animal import Photo
+from pairx_engine.toy.animal import DrawnPhoto
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = {"spots": 3, "stripes": 3, "plain": 2}
@@ -172,7 +172,7 @@ def test_distorted_copy_keeps_its_subject_in_view() -> None:
     rng = np.random.default_rng(0)
     pixels = np.full((300, 400, 3), 40, np.uint8)
     pixels[100:200, 120:280] = (200, 160, 90)
-    copy = distorted(Photo(pixels, (120, 100, 160, 100)), rng)
+    copy = distorted(DrawnPhoto(pixels, (120, 100, 160, 100)), rng)
     assert copy.box == (0, 0, copy.pixels.shape[1], copy.pixels.shape[0])
     assert abs(copy.pixels.shape[1] - 160) < 30
     assert (copy.pixels.mean(-1) > 90).mean() > 0.6

@@ -79,6 +79,8 @@ class Fault(Protocol):
     workers: int = 2
     """How many it then has: as many as cores, so that each computes on one thread as the undisturbed run did."""
 
+    slower: float = 1.0
+    """How many times as long as others a run may take that it strikes."""
     strikes: bool = True
     """Whether it comes at a moment; others are there from the start."""
 

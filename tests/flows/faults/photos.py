@@ -25,6 +25,8 @@ class Poison(Fault):
     name = "poison photo"
     about = "a photo whose decoding crashes or kills its worker, or takes all memory, in ingest or in embed"
     own_cluster = True
+    slower = 3.0
+    """Four workers die one after the other, and each that takes their place has to load everything."""
     strikes = False
     stage: str
 

@@ -15,7 +15,7 @@ from tests.flows.faults.fault import Ends, Fault, Scene
 KILLED = -signal.SIGKILL
 STOPPED = r"stopped; what is done is kept"
 MEMORY_OF_ALL_WORKERS = 3 << 30
-REPLACED = r"[\d:.]+ \| WARNING +\| distributed\.(nanny|worker|scheduler)[\w.]* - "
+REPLACED = r"[\d:.]+ \| (?:WARNING|ERROR) +\| distributed\.(nanny|worker|scheduler)[\w.]* - "
 """Dask's words about a worker that it ends or starts anew."""
 _SECONDS = 300
 

@@ -113,7 +113,7 @@ class _Trial:
             scene.command.wait_for(lambda: fault.committed(scene) >= moment.files, scene.course.patience)
             time.sleep(moment.delay)
         ends = fault.strike(scene)
-        begun, patience = time.monotonic(), scene.course.patience
+        begun, patience = time.monotonic(), scene.course.patience * fault.slower
         try:
             code = scene.command.finish(patience)
         except subprocess.TimeoutExpired:

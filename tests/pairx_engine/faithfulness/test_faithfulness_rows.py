@@ -9,8 +9,8 @@ from torch import nn
 from pairx_engine.explanations import Subject, explanation_named, explanations
 from pairx_engine.faithfulness import (
     MEASURES,
+    ChipPair,
     Flipping,
-    Pair,
     Translation,
     ValueRange,
     continuity,
@@ -35,7 +35,7 @@ def maps_of(subject, chip_a, chip_b, method):
 
 
 def pair(similar, seed=0):
-    return Pair(f"pair {seed}", random_chip(seed), random_chip(seed + 1), similar)
+    return ChipPair(f"pair {seed}", random_chip(seed), random_chip(seed + 1), similar)
 
 
 def test_every_pair_method_and_measure_has_one_finite_row(subject):
@@ -121,7 +121,7 @@ class LeftHalf(nn.Module):
 
 def test_a_map_of_what_the_network_looks_at_has_a_gap_and_blind_maps_have_little():
     chip = random_chip(0, (20, 40))
-    given = Pair("same", chip, chip + 0.3 * random_chip(1, (20, 40)), True)
+    given = ChipPair("same", chip, chip + 0.3 * random_chip(1, (20, 40)), True)
     subject = Subject(LeftHalf(), "conv")
     rows = list(measure_pairs(subject, [given], VALUES, ["gradient", "random", "random_smooth"], Flipping()))
     gap = {row.method: row.value for row in rows if row.measure == "gap"}

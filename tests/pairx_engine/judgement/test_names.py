@@ -18,7 +18,7 @@ from pairx_engine.judgement.one_row import PhotoSuspect, settle
 from pairx_engine.judgement.partition import Split, described_splits, judge_splits
 from pairx_engine.judgement.population import joined, population
 from pairx_engine.judgement.scale import Prior, learn
-from pairx_engine.judgement.sets import UPPER, Photos, cross, names_of, photo_keys, told
+from pairx_engine.judgement.sets import UPPER, NamedPhotos, cross, names_of, photo_keys, told
 
 
 def drawn(seed, animals=24, photos=8, dimension=32, noise=0.6):
@@ -38,7 +38,7 @@ def catalogue(names, vectors, **codes):
     def log_odds(first, second):
         return 14 * np.einsum("ij,ij->i", vectors[first], vectors[second]) - 7
 
-    return Photos(np.asarray(names), **keys, vectors=vectors, log_odds=log_odds)
+    return NamedPhotos(np.asarray(names), **keys, vectors=vectors, log_odds=log_odds)
 
 
 def planted(seed):

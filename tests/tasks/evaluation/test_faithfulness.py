@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from pairx_engine.explanations import Subject
-from pairx_engine.faithfulness import Flipping, Pair, Translation, ValueRange, measure_pairs
+from pairx_engine.faithfulness import ChipPair, Flipping, Translation, ValueRange, measure_pairs
 from pairx_engine.photo.chips import chip_of
 from tasks.evaluation.faithfulness import (
     Protocol,
@@ -61,7 +61,7 @@ def test_a_shard_stores_what_the_engine_measures(done: Stages, listed: pa.Table)
             model.normalise([chip_of(read_cut(photos[pair[side]], 10**8), model.chip)])[0]
             for side in ("photo_a", "photo_b")
         ]
-        given = Pair(pair["pair_id"], *chips, similar=pair["correct"])
+        given = ChipPair(pair["pair_id"], *chips, similar=pair["correct"])
         for row in measure_pairs(
             subject, [given], ValueRange.of(model.chip), PROTOCOL.methods, PROTOCOL.flipping
         ):

@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from pairx_engine.evaluation.separation import DEFAULT, VARIANTS, auc, separation
-from tasks.evaluation.statistics import BASELINE, ScoredList, equal_cosine, measure, rank_outliers
+from tasks.evaluation.statistics import BASELINE, ScoredList, equal_cosine, rank_outliers, statistics_of
 from tasks.pages.evaluation_values import SCORES
 
 
@@ -47,7 +47,7 @@ def values(rows, **wanted):
 
 def test_every_row_is_its_statistic_on_all_pairs() -> None:
     found = scored()
-    rows = measure("toy", found, DEFAULT, resamples=0)
+    rows = statistics_of("toy", found, DEFAULT, resamples=0)
     correct = np.array(found.identity_a) == np.array(found.identity_b)
     for score in SCORES:
         numbers = found.scores[score]
@@ -78,15 +78,15 @@ def test_a_missing_score_counts_as_the_lowest() -> None:
     numbers[~correct] = np.nan
     only_correct = ScoredList(**{**vars(found), "scores": {**found.scores, SCORES[0]: numbers}})
     (row,) = values(
-        measure("toy", only_correct, resamples=0), score=SCORES[0], statistic="auc_missing_lowest"
+        statistics_of("toy", only_correct, resamples=0), score=SCORES[0], statistic="auc_missing_lowest"
     )
     assert row.value > 0.85  # every correct pair with a score beats every incorrect one
-    (plain,) = values(measure("toy", only_correct, resamples=0), score=SCORES[0], statistic="auc")
+    (plain,) = values(statistics_of("toy", only_correct, resamples=0), score=SCORES[0], statistic="auc")
     assert plain.value is None
 
 
 def test_the_cosine_is_the_baseline_and_the_useful_score_beats_it() -> None:
-    rows = measure("toy", scored(4000), resamples=0)
+    rows = statistics_of("toy", scored(4000), resamples=0)
     (baseline,) = values(rows, score=BASELINE, statistic="auc_equal_cosine")
     (useful,) = values(rows, score=SCORES[1], statistic="auc_equal_cosine")
     (noise,) = values(rows, score=SCORES[0], statistic="auc_equal_cosine")
@@ -98,7 +98,7 @@ def test_the_cosine_is_the_baseline_and_the_useful_score_beats_it() -> None:
 
 def test_intervals_hold_the_rank_statistics_and_repeat_for_a_seed() -> None:
     found = scored(300)
-    first, again = (measure("toy", found, resamples=60) for _ in range(2))
+    first, again = (statistics_of("toy", found, resamples=60) for _ in range(2))
     assert first == again
     for row in values(first, statistic="spearman") + values(first, statistic="auc"):
         if row.score != BASELINE or row.statistic == "auc":
@@ -107,9 +107,9 @@ def test_intervals_hold_the_rank_statistics_and_repeat_for_a_seed() -> None:
 
 
 def test_species_get_rows_of_their_own_where_there_are_several() -> None:
-    assert {r.species for r in measure("toy", scored(300), resamples=0)} == {None}
+    assert {r.species for r in statistics_of("toy", scored(300), resamples=0)} == {None}
     found = scored(800, species=2)
-    rows = measure("toy", found, resamples=0)
+    rows = statistics_of("toy", found, resamples=0)
     assert {r.species for r in rows} == {None, "species 0", "species 1"}
     mask = np.array([s == "species 1" for s in found.species])
     (row,) = values(rows, species="species 1", score=SCORES[1], statistic="auc")
@@ -127,7 +127,7 @@ def test_row_order_changes_nothing() -> None:
     shuffled = ScoredList(
         **columns, cosine=found.cosine[order], scores={n: v[order] for n, v in found.scores.items()}
     )
-    assert measure("toy", shuffled, resamples=20) == measure("toy", found, resamples=20)
+    assert statistics_of("toy", shuffled, resamples=20) == statistics_of("toy", found, resamples=20)
     assert rank_outliers(shuffled, 5) == rank_outliers(found, 5)
 
 
@@ -151,7 +151,7 @@ def test_there_are_no_outliers_without_scores() -> None:
     found = scored(50)
     nothing = {name: np.full(50, np.nan) for name in SCORES}
     assert rank_outliers(ScoredList(**{**vars(found), "scores": nothing}), 10) == []
-    rows = measure("toy", ScoredList(**{**vars(found), "scores": nothing}), resamples=5)
+    rows = statistics_of("toy", ScoredList(**{**vars(found), "scores": nothing}), resamples=5)
     assert all(
         r.value is None for r in rows if r.score in SCORES and r.statistic in ("spearman", "delta", "auc")
     )
