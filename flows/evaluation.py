@@ -31,7 +31,7 @@ from schemas.catalogue.reader import Catalogue
 from schemas.errors import PairxError
 from schemas.evaluate_options import EvaluateOptions
 from schemas.failures import PASSING
-from schemas.settings import PAIRS_PER_SHARD
+from schemas.settings import EMBEDDED_NOTICE, PAIRS_PER_SHARD
 from schemas.stored_settings import stored_settings
 from tasks.evaluation.candidates import default_candidate, sweep_of
 from tasks.evaluation.faithfulness import (
@@ -53,7 +53,6 @@ from tasks.pages.evaluation_values import Evaluation, FaithfulnessRow
 from tasks.pairs import Pair
 from tasks.runs.log import Balance, RunLog
 from tasks.runs.remaining import RunViews
-from tasks.runs.report import EMBEDDED_NOTICE
 from tasks.shards import commit
 from tasks.stages.draw import DRAW, plan_draw
 from tasks.stages.retrieve import Candidates, keep_gallery

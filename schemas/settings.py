@@ -26,6 +26,13 @@ MOST_BYTES = 1 << 20
 """Larger files are refused unread: none is a file of settings."""
 
 
+EMBEDDED_NOTICE = (
+    "The embedded model was trained on drawn animals. It serves to try the pipeline, not to trust its findings: "
+    "name a model for your species with --model (a folder, or a hub id such as conservationxlabs/miewid-msv3)."
+)
+"""What a user of the default model is told wherever results are shown."""
+
+
 class Offer(Protocol):
     """The names that a setting may have."""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import tasks  # noqa: F401  # settings learn from it what they may name
 from flows.commands.start import OUT, at_work_on, note, read
-from schemas.settings import load_settings
+from schemas.settings import EMBEDDED_NOTICE, load_settings
 
 
 def run_catalogue(
@@ -26,8 +26,6 @@ def run_catalogue(
     settings = load_settings(toml, given)
     found = read(catalogue, root)
     if settings.model == "embedded":
-        from tasks.runs.report import EMBEDDED_NOTICE
-
         note(f"{EMBEDDED_NOTICE}\n")
     if dry_run:
         from flows.commands.plan import print_plan

@@ -82,7 +82,7 @@ def run_demo(out: Path, seed: int, top: int, workers: int | None) -> None:
         from flows.nightly import RunOptions, run
         from flows.work.progress import Terminal
         from schemas.catalogue.reader import read_catalogue
-        from tasks.runs.report import EMBEDDED_NOTICE
+        from schemas.settings import EMBEDDED_NOTICE
 
         read = read_catalogue(str(catalogue / "metadata.csv"))
         summary = run(read, job, lease, RunOptions(), Terminal())

@@ -3,6 +3,8 @@ beside them, and a place."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -30,7 +32,7 @@ def page_environment(folder: Path, filters: Mapping[str, Callable[..., Any]]) ->
         lstrip_blocks=True,
         finalize=_plain,
     )
-    environment.filters.update(filters, name=_name)
+    environment.filters.update(filters, name=_name, script_hash=_script_hash)
     return environment
 
 
@@ -41,6 +43,10 @@ def _plain(value: object) -> object:
 def _name(text: str | None) -> Markup:
     """A name or an id, isolated: one that is written from right to left does not turn what follows it around."""
     return Markup("<bdi>") + escape(printable_lines(text or "")) + Markup("</bdi>")
+
+
+def _script_hash(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(str(script).encode()).digest()).decode("ascii")
 
 
 def report_path(run_id: str) -> str:

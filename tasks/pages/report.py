@@ -6,8 +6,6 @@ security policy forbids the rest. Every string of the catalogue goes through the
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import io
 import json
 import math
@@ -162,7 +160,6 @@ def _environment() -> Environment:
             "kind_class": _kind_class,
             "setting": _setting,
             "picture": _picture,
-            "script_hash": _script_hash,
         },
     )
 
@@ -215,10 +212,6 @@ def _picture(data: bytes, photos: str) -> dict[str, Any]:
             f"a picture of the pair {photos} is no WebP file; draw the pair again: {error}"
         ) from error
     return {"uri": data_uri("image/webp", data), "width": width, "height": height}
-
-
-def _script_hash(script: str) -> str:
-    return base64.b64encode(hashlib.sha256(str(script).encode()).digest()).decode("ascii")
 
 
 def _heat_gradient() -> str:

@@ -11,6 +11,7 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.settings import EMBEDDED_NOTICE
 from tasks.job import Job
 from tasks.pages.base import report_path
 from tasks.pages.judgement import Estimate, ReportBin, ReportCandidates, ReportJudgement
@@ -30,10 +31,6 @@ _SHOWN_EXAMPLES = 3
 _SHOWN_ANSWERS = 3
 _SHOWN_UNKNOWN = 50
 _SCATTER_POINTS = 20_000
-EMBEDDED_NOTICE = (
-    "The embedded model was trained on drawn animals. It serves to try the pipeline, not to trust its findings: name a model "
-    "for your species with --model (a folder, or a hub id such as conservationxlabs/miewid-msv3)."
-)
 
 
 def write_report(

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from schemas.settings import EMBEDDED_NOTICE
 from tasks.job import Job
 from tasks.runs.log import RunLog, StageLog, balances
 from tasks.runs.remaining import look
-from tasks.runs.report import EMBEDDED_NOTICE, write_report
+from tasks.runs.report import write_report
 from tasks.store.warehouse import Warehouse
 from tests.small_catalogue import BROKEN_CODES, Stages, files_of
 
