@@ -82,7 +82,7 @@ def test_there_are_enough_queries_with_titles_of_their_own() -> None:
 
 
 def test_the_readme_shows_exactly_these_queries() -> None:
-    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+    readme = (Path(__file__).resolve().parents[2] / "schemas" / "README.md").read_text(encoding="utf-8")
     shown = re.findall(r"^([^\n]+):\n\n```sql\n(.+?)\n```$", readme, flags=re.MULTILINE | re.DOTALL)
     assert dict(shown) == cookbook()
 
