@@ -231,7 +231,7 @@ def _differs(settings: Settings, name: str) -> bool:
 
 
 def _toml(value: object) -> str:
-    """A value as TOML, whose strings are those of JSON but for two characters that must be escaped as well."""
+    """A value as TOML, whose strings are those of JSON with one more character escaped."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
