@@ -87,7 +87,7 @@ class EvaluationPlan:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """The evaluation, its pair list with scores, and the sum that must add up."""
+    """The evaluation, its pair list with scores, and the balance of its counts."""
 
     evaluation: Evaluation
     pairs: pa.Table
@@ -121,7 +121,7 @@ def evaluate(
 
 @flow(name="pairx-evaluate")
 def process() -> Evaluated:
-    """All steps on the flow's task runner; see `flows.nightly.process` for why it takes nothing."""
+    """All steps on the flow's task runner; `flows.nightly.process` says why it has no parameters."""
     return outcome_kept(_process_work)
 
 
@@ -344,7 +344,7 @@ def _faithfulness(
 def _learn(
     job: Job, photos: Sequence[Mapping[str, Any]], methods: Sequence[str], stages: StageRunner
 ) -> Learned:
-    """Let the methods that must learn do so, unless they have learned from these photos already."""
+    """Let methods learn that must, unless they have already learned from these photos."""
     shards = plan_learning(methods, photos)
     if shards:
         left = [
@@ -355,7 +355,7 @@ def _learn(
 
 
 def settings_of_newest_run(warehouse: Warehouse) -> dict[str, Any]:
-    """All settings of the newest finished run; none where no run has finished."""
+    """All settings of the newest finished run; empty where no run has finished."""
     rows = (
         warehouse.connect()
         .execute(

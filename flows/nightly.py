@@ -149,7 +149,7 @@ def _process_work() -> RunSummary:
 def _process(
     catalogue: Catalogue, job: Job, lease: Lease, options: RunOptions, reporter: Reporter
 ) -> RunSummary:
-    """All stages, between two rows of the run log, and a record of the files."""
+    """All stages, with a row of the run log before and after them, and a record of the files."""
     log = RunLog(job)
     with recording(job.warehouse, log.run_id):
         return _process_logged(catalogue, job, lease, log, options, reporter)

@@ -139,7 +139,7 @@ def engine_of(job: Job) -> Engine:
 
 
 def engine_on(job: Job, on: str) -> Engine:
-    """This process's engine on a device, whatever weights it finds."""
+    """This process's engine on a device, with any weights that it finds."""
     return _engine(job.recipe, on)
 
 

@@ -2,8 +2,8 @@
 
 Photos are decoded one at a time. For a photo with P pixels a process was measured to hold at most:
 
-* 8 P bytes while the photo is decoded and its cut becomes a chip, a view and hashes (4 P in the decoder or the
-  resizer, 3 P as an array, the rest in a band that changes format);
+* 8 P bytes while the photo is decoded and its cut becomes a chip, a view and hashes (4 P in the decoder or
+  the resizer, 3 P as an array, the rest in a band that changes format);
 * 12 P where EXIF turns the photo or the JPEG is progressive;
 * 17 P for a WEBP.
 

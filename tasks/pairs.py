@@ -1,4 +1,4 @@
-"""What stages are given to work on: photos, pairs of them, pairs that have scores, and pairs to draw."""
+"""What stages work on: photos, pairs of photos, scored pairs, and pairs to draw."""
 
 from __future__ import annotations
 

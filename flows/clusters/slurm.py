@@ -59,7 +59,7 @@ class Slurm(Hired):
 
 
 def _submit(cluster: Any, jobs: int) -> None:
-    """Submit the jobs; raises `PairxError` with what sbatch says against it."""
+    """Submit the jobs; raises `PairxError` with sbatch's message if it refuses."""
 
     async def submitted() -> None:
         # `scale` submits in the background. There a refusal would only be a traceback in a log, and the run
@@ -109,7 +109,10 @@ def job_options(device: Device) -> dict[str, Any]:
 
 
 def _exports(cpus: int) -> Sequence[str]:
-    """Lines of the job's script; sites that submit with ``--export=NONE`` pass no environment on."""
+    """Lines of the job's script that set its environment.
+
+    Sites that submit with ``--export=NONE`` pass no environment on.
+    """
     environment = thread_environment(cpus)
     if url := os.environ.get("PREFECT_API_URL"):
         environment["PREFECT_API_URL"] = url

@@ -1,4 +1,4 @@
-"""`pairx check`: what is wrong with a warehouse, in words, and what is to be moved aside."""
+"""`pairx check`: says what is wrong with a warehouse and what to move aside."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ _ERR = PlainConsole(stderr=True)
 
 
 def note(text: str) -> None:
-    """Say something on standard error that stops nothing."""
+    """Print a note on standard error; the work goes on."""
     _ERR.print(f"note: {text}", style="yellow")
 
 

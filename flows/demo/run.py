@@ -51,7 +51,7 @@ class Truth:
 
     @property
     def misnamed(self) -> int:
-        """How many photos carry a wrong name, copies among them."""
+        """How many photos have a wrong name, copies included."""
         return sum(kind in ("wrong_name", "copy") for kind in self.planted.values())
 
 

@@ -140,7 +140,7 @@ def _of_sight(said: Any) -> Differences:
 
 
 def _ask(client: Client, function: Callable[..., Any], seconds: float) -> Mapping[str, Any]:
-    """What each worker answers, by its address; the error where it cannot."""
+    """Each worker's answer, by its address; the error of a worker that cannot answer."""
     try:
         return client.run(function, on_error="return", callback_timeout=seconds)
     except TimeoutError:

@@ -110,7 +110,7 @@ class Terminal:
         self._say(f"{note}  ({time.monotonic() - self._begun:.1f} s)")
 
     def abort(self) -> None:
-        """Take the bar away and give the terminal its cursor back."""
+        """Remove the bar and give the terminal its cursor back."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None

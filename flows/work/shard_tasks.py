@@ -119,7 +119,7 @@ def _memory_of_a_thread() -> int | None:
 
 
 def _watched() -> bool:
-    """Whether this is the thread of a task on a worker that a nanny watches over."""
+    """Whether this thread runs a task on a worker that a nanny watches."""
     try:
         return get_worker().nanny is not None
     except ValueError:

@@ -139,7 +139,7 @@ class StageRunner:
         self._reports.summary("pairx-run", text, "PAIR-X nightly run")
 
     def _collect(self, stage: Stage[S, R], shards: Sequence[S]) -> tuple[list[R], list[Broken]]:
-        """Submit all shards and take their results as they finish; results come back in the shards' order."""
+        """Submit all shards and take results as they finish; returns them in the shards' order."""
         if not shards:
             return [], []
         attempt = process_shard.with_options(
@@ -186,7 +186,7 @@ class StageRunner:
         return [outcomes[key] for key in sorted(outcomes)], broken
 
     def _next(self, finished: SimpleQueue[Any]) -> Any:
-        """The next future that is finished; raises `PairxError` when the cluster is gone meanwhile."""
+        """The next finished future; raises `PairxError` when the cluster has gone meanwhile."""
         while True:
             try:
                 return finished.get(timeout=_LOOK_EVERY)

@@ -275,7 +275,7 @@ def _listed_boxes(column: Column, problems: list[Problem]) -> list[Any]:
 
 
 def _four_column_boxes(cells: Cells, names: tuple[str, ...], problems: list[Problem]) -> list[Any]:
-    """Four numbers per row; a row with none of them has no box, a row with some has a bad one."""
+    """Four numbers per row; a row with none of them has no box, one with only some has an invalid box."""
     before = len(problems)
     sides = [
         _numbers(Column(n, cells.columns[n], cells.origin(n)), "bad box", "give a plain number", problems)

@@ -1,8 +1,8 @@
 """A catalogue of photos: the value that all stages work from, and its reader.
 
-Four formats are read (`schemas.catalogue.formats`), and checked by one validator, here: frames in the
+Four formats are read (`schemas.catalogue.formats`) and checked by one validator, here: frames in the
 convention of wildlife-datasets, Camtrap DP, COCO Camera Traps, and Wildbook's spreadsheets. A missing photo
-file is no problem of the catalogue: it fails alone, later.
+file is no problem of the catalogue: later, that photo fails alone.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def _photo_root(source: str, root: str | None) -> str:
 
 
 def _read_entries(cells: Cells, root: str, problems: list[Problem]) -> tuple[list[CatalogueEntry], list[str]]:
-    """Entries in the file's order, none when there are problems; and remarks from reading the columns."""
+    """Entries in the file's order, none when there are problems; and remarks on the columns."""
     count = len(cells.rows)
     columns = {meaning: find_column(cells, meaning) for meaning in ALIASES}
     named = ("identity", "species", "encounter", "viewpoint")

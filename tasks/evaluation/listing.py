@@ -35,7 +35,7 @@ class ListShard:
 
 
 def list_fingerprint(job: Job, per_photo: int) -> str:
-    """The partition of `evaluation_pairs`: everything but the catalogue's state, which names the shard."""
+    """The partition of `evaluation_pairs`: all causes but the catalogue's state, which names the shard."""
     chosen = job.settings
     return fingerprint(
         embeddings=job.prints.embeddings,

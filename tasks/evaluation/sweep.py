@@ -61,7 +61,7 @@ class SweepShard:
 
     @property
     def name(self) -> str:
-        """Hash of the pair ids; the partition says what was tried on them."""
+        """Hash of the pair ids; the partition says what the sweep tried."""
         return shard_name(p.pair_id for p in self.pairs)
 
 
@@ -188,7 +188,7 @@ class _Work:
         return list(first.values())
 
     def _matched(self, layer: str, pair: Pair, seen: Mapping[str, Seen]) -> Matched | None:
-        """The pair's mutual matches; their points are kept."""
+        """The pair's mutual matches; stores their points."""
         with or_failure(self._of_pairs, "sweep", pair.pair_id, layer=layer), self._timed("matches", layer):
             found = match([seen[photo] for photo in (pair.photo_a, pair.photo_b)], layer, self.job.chip_size)
             self._points[layer, pair.pair_id] = found.points
@@ -283,7 +283,7 @@ class _Work:
             self._spent[what] += time.perf_counter() - begun
 
     def _seconds(self, *parts: tuple[str, ...]) -> float:
-        """Seconds per pair of what was timed under these names."""
+        """Seconds per pair of the parts that were timed under these names."""
         return sum(self._spent[part] for part in parts) / max(1, len(self.pairs))
 
     def _add(self, pair: Pair, layer: str, score: str, variant: Mapping[str, Any], seconds: float) -> None:

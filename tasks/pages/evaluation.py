@@ -89,7 +89,7 @@ class Scope:
 
     @property
     def first(self) -> Statistic:
-        """Any of its rows: all have the same numbers of pairs."""
+        """Any of its rows; all have the same numbers of pairs."""
         return next(iter(self.rows.values()))
 
     @property
@@ -98,7 +98,7 @@ class Scope:
         return self.first.n_correct + self.first.n_incorrect
 
     def missing(self, score: str) -> int | None:
-        """How many of its pairs have no such score; None where nothing is known of the score."""
+        """How many of its pairs have no such score; None where the score has no statistics."""
         return next((row.n_missing for (name, _, _), row in self.rows.items() if name == score), None)
 
 

@@ -22,14 +22,14 @@ class PaperValues:
 
 @dataclass(frozen=True)
 class PaperRow:
-    """One row of the paper's Table 1; its two scores are named as ours are."""
+    """One row of the paper's Table 1; its two scores have our names."""
 
     dataset: str
     inverted_residual_mean: PaperValues
     match_coverage: PaperValues
 
     def value(self, score: str, statistic: str) -> float | None:
-        """The paper's value of a statistic of a score, by the names of our own table; None where it has none."""
+        """The paper's value of a statistic of a score, by our table's names; None where it has none."""
         values = getattr(self, score, None)
         return getattr(values, statistic, None) if isinstance(values, PaperValues) else None
 

@@ -28,7 +28,7 @@ _GIVEN_UP = """
     SELECT item, chip_id, fingerprint FROM run_failures
     WHERE stage = $stage AND NOT $retry AND NOT list_contains($passing, code)
 """
-"""Items that failed in a stage for good, unless all are to be tried again."""
+"""Items that failed in a stage for good; none where all are to be tried again."""
 _OF_A_SCORE = ("matches", "relevances", "scores")
 """A pair without rows in all of these tables is not scored; signals can be made from them."""
 BEFORE_JUDGING = ("photos", "pairs", "copy_candidates")

@@ -250,7 +250,7 @@ def new_neighbours(gallery: Gallery, candidates: Iterable[Retrieved], stored: ND
 def commit_neighbours(job: Job, gallery: Gallery, neighbours: pa.Table) -> int:
     """Write new neighbours in files of bounded size; returns how many.
 
-    A file is named by the gallery's state and the codes of its rows, which say all that is in it.
+    A file's name follows from the gallery's state and the codes of its rows, which determine its content.
     """
     for start in range(0, neighbours.num_rows, _NEIGHBOURS_PER_FILE):
         part = neighbours.slice(start, _NEIGHBOURS_PER_FILE)

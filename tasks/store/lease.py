@@ -58,7 +58,7 @@ class Owner(BaseModel):
     token: _Words
     """Tells two owners apart that began in the same moment."""
     over: bool = False
-    """Whether it has left the warehouse of its own accord."""
+    """Whether the owner has released the warehouse itself."""
 
     def __str__(self) -> str:
         silent = (datetime.now(UTC) - self.beat).total_seconds()

@@ -267,11 +267,11 @@ class _Package:
         return media
 
     def _event(self, i: int) -> str | None:
-        """The event of an observation of a whole event; without an id of its own, the observation's."""
+        """The event of an observation of a whole event: its id or, without one, the observation's."""
         return self.observations.cell("eventID", i) or self.observations.cell("observationID", i)
 
     def _event_of(self, medium: int, i: int) -> str | None:
-        """The event of a medium's observation: its own, or else that of another observation of the medium."""
+        """The event of a medium's observation: its own, or that of another observation of the medium."""
         cell = self.observations.cell
         others = (*self.own[medium], *self.through_event[medium])
         return cell("eventID", i) or next((e for j in others if (e := cell("eventID", j)) is not None), None)

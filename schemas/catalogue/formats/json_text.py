@@ -20,7 +20,7 @@ _SHOWN_KEYS = 5
 def parse_json(source: str, data: bytes, problems: list[Problem]) -> dict[str, Any]:
     """The object that the file holds; doubled keys are added to `problems`.
 
-    Raises `CatalogueError` for what is no JSON object, nested absurdly deep or larger than `MAX_BYTES`.
+    Raises `CatalogueError` for what is no JSON object, is nested too deep or is larger than `MAX_BYTES`.
     """
     if len(data) > MAX_BYTES:
         what = f"it has {len(data) / 2**30:.1f} GiB"
@@ -103,7 +103,7 @@ def _whole(text: str, place: str, name: str, problems: list[Problem]) -> str | N
 def records(content: dict[str, Any], key: str, noun: str, problems: list[Problem]) -> list[dict[str, Any]]:
     """The list of objects under `key`; empty without it.
 
-    What is no object becomes an empty one and a problem.
+    An element that is no object becomes an empty one and a problem.
     """
     listed = content.get(key)
     if listed is None:

@@ -128,7 +128,7 @@ def _origin(entries: Sequence[Sighting], layout: Layout, column: str) -> Origin:
 
 
 def _one_per_animal(sightings: Iterable[Sighting], counts: Counts) -> list[Sighting]:
-    """One sighting per entry, `photo` being the entry's id; in the order of the photos."""
+    """One sighting per entry, in the order of the photos; `photo` is the entry's id."""
     photos: dict[Hashable, list[Sighting]] = defaultdict(list)
     for place, sighting in enumerate(sightings):
         # A sighting without a photo id shares no photo with others; the validator reports it.
