@@ -166,7 +166,7 @@ class ViewCache:
         self._lock = Lock()
 
     def views(self, photo: Mapping[str, Any], max_pixels: int, *ways: Way) -> Views:
-        """The cut of a `photos` row in each way; decoded once at most, and not at all if all are kept.
+        """The cut of a `photos` row in each way; decoded at most once, and not at all if all are kept.
 
         Raises `PhotoError` as `read_cut` does.
         """

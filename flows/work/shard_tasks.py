@@ -32,7 +32,7 @@ _DEVICE_FAILED, _TIMED_OUT = 70, 75
 In sysexits.h: an internal software error, and a temporary failure.
 """
 _TOPIC = "pairx-device-failed"
-"""Topic of events by which a worker says, before it ends, that its device is to blame, no photo."""
+"""Topic of events by which a worker says, before it ends, that its device is to blame and no photo."""
 _TO_BE_HEARD = 0.5
 
 

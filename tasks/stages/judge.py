@@ -45,10 +45,10 @@ Rows = list[dict[str, Any]]
 
 
 def judge(job: Job, connection: duckdb.DuckDBPyConnection, state: str) -> int:
-    """Judge the catalogue state `state` that the views show, and store it; returns the photos judged.
+    """Judge the catalogue state that the views show and store it; returns the number of photos judged.
 
-    A judgement is a function of the state and the evidence, so the same evidence writes the same shard,
-    and only once.
+    `state` names the catalogue's state. A judgement is a function of the state and the evidence, so the
+    same evidence writes the same shard, and only once.
     """
     gallery = Remaining(connection, job, False).gallery()
     # Each of these counts only grows. So of two judgements of a state the later one has the greater sum, also
