@@ -1,1 +1,1 @@
-"""The wiring: the nightly flow, clusters, the Prefect server of a lone run, and the `pairx` command line."""
+"""The wiring: the nightly flow, clusters, a Prefect server for a run, and the `pairx` command line."""

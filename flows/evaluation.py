@@ -1,8 +1,8 @@
-"""The evaluation flow: list labelled pairs → score → measure, and if asked for: sweep the settings, test
-faithfulness.
+"""The evaluation flow: list labelled pairs → score → measure.
 
-It shares photos, embeddings and scores with the nightly run, so that what is stored already costs nothing;
-its lists, sweeps and measurements are tables of their own, and no view of the nightly run changes.
+Two steps follow on request: sweep the settings, and test faithfulness. The flow shares photos, embeddings and
+scores with the nightly run, so that what is stored costs nothing. Its lists, sweeps and measurements are
+tables of their own, and no view of the nightly run changes.
 """
 
 from __future__ import annotations
@@ -65,13 +65,13 @@ from tasks.store.warehouse import Warehouse
 Photos = Mapping[str, Mapping[str, Any]]
 _LISTED_OUTLIERS = 1000
 _RESAMPLES_OF_A_CHOICE = 200
-"""At least: whether an advantage is chance cannot be told from a few."""
+"""The least number of resamples; with fewer, a real advantage cannot be told from chance."""
 _LISTED = "no photo of this catalogue has both a name and a partner of the same or of another name"
 
 
 @dataclass(frozen=True)
 class EvaluationPlan:
-    """What to evaluate, and how far: the plan, and what they mean in the engine's terms.
+    """What to evaluate, and how far: the options, and what they mean in the engine's terms.
 
     `matchers` are tried beside the default, by name, with their weights.
     """
@@ -86,7 +86,7 @@ class EvaluationPlan:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """The evaluation, its pair list with scores, and the sum that must add up."""
+    """The evaluation, its pair list with scores, and the balance of its counts."""
 
     evaluation: Evaluation
     pairs: pa.Table
@@ -107,12 +107,12 @@ def evaluate(
 ) -> Evaluated:
     """Evaluate the photos of a catalogue, after taking them in, or all those of the warehouse.
 
-    Raises `PairxError` where there is nothing to evaluate, `EngineError` for a layer or matcher that cannot
-    be tried.
+    Raises `PairxError` where there is nothing to evaluate, `EngineError` for a layer or matcher that
+    cannot be tried.
     """
     if job.notice:
         reporter.notice(job.notice)
-    # What cannot be tried must show before hours of work, not after.
+    # A layer or matcher that cannot be tried must show before hours of work, not after.
     sweep = sweep_of(job, plan.options.try_layer, plan.matchers) if plan.options.choose else None
     photos = ((catalogue.root, entry.path) for entry in catalogue.entries) if catalogue else ()
     return run_on_cluster(process, job, _WORK, (catalogue, job, lease, plan, sweep, reporter), photos)
@@ -120,7 +120,7 @@ def evaluate(
 
 @flow(name="pairx-evaluate")
 def process() -> Evaluated:
-    """All steps on the flow's task runner; see `flows.nightly.process` for why it takes nothing."""
+    """All steps on the flow's task runner; `flows.nightly.process` says why it has no parameters."""
     return outcome_kept(_process_work)
 
 
@@ -184,7 +184,7 @@ def _list(job: Job, gallery: Gallery, photos: Photos, plan: EvaluationPlan, stag
 def _score(
     job: Job, log: RunLog, listed: pa.Table, plan: EvaluationPlan, stages: StageRunner, views: RunViews
 ) -> None:
-    """Score the listed pairs that have no scores or signals under these settings, as the nightly run would."""
+    """Score the listed pairs without scores or signals under these settings, as a nightly run would."""
     connection, left = views.look(log.columns())
     pairs, keypoints_in = ListedPairs(connection, job, listed), left.keypoint_shards()
     unscored, signals = pairs.unscored(plan.retry_failed), pairs.without_signals(plan.retry_failed)
@@ -204,7 +204,7 @@ def _measure(
     stages: StageRunner,
     views: RunViews,
 ) -> tuple[Evaluation, pa.Table, Balance]:
-    """Statistics, outliers with figures, and what was asked for besides."""
+    """Statistics, outliers with figures, and the measures that were asked for besides."""
     found = ListedPairs(views.look(log.columns())[0], job, listed)
     scored, table, failed = found.scored(), found.table(), found.failed()
     ranked = rank_outliers(scored, _LISTED_OUTLIERS)
@@ -256,7 +256,7 @@ def _choose(
     rows = choose_pairs(listed, plan.options.sweep_pairs)
     pairs = [Pair(row["pair_id"], row["photo_a"], row["photo_b"]) for row in rows]
     partition = sweep_partition(job, sweep)
-    # The same size on every cluster: what is done of a sweep is told by its shards' names.
+    # Shards have the same size on every cluster: their names tell what is done of a sweep.
     shards = plan_sweep(pairs, photos, sweep, job.settings.pairs_per_shard or PAIRS_PER_SHARD)
     left = _left(job, "measurements", partition, shards, plan.retry_failed)
     stages.run(SWEEP, left, "all variants are measured")
@@ -273,10 +273,10 @@ def _choose(
 
 
 def _left(job: Job, table: str, partition: str, shards: Sequence[Any], retry_failed: bool) -> list[Any]:
-    """Shards that are not stored yet, and those with failures whose cause may be gone, or with any if they
-    are to be retried.
+    """Shards that are not stored yet, and those with failures to be tried again.
 
-    A shard is computed anew as a whole; its file is put in the place of the old one.
+    A failure is tried again if its cause may have gone, and any failure if `retry_failed`. A shard is
+    computed anew as a whole; its file takes the place of the old one.
     """
     warehouse = job.warehouse
     done, failing = warehouse.shards(table, partition), warehouse.shards("failures", partition)
@@ -329,7 +329,7 @@ def _faithfulness(
     plan: EvaluationPlan,
     stages: StageRunner,
 ) -> list[FaithfulnessRow]:
-    """Flip pixels of a few pairs under every way of explaining them, once those that must have learned."""
+    """Flip pixels of a few pairs under every way to explain them; methods that must learn do so first."""
     pairs = choose_pairs(listed, plan.options.faithfulness)
     learned = _learn(job, [photos[i] for i in gallery.photo_ids], plan.protocol.methods, stages)
     partition = faithfulness_fingerprint(job, plan.protocol, learned)
@@ -343,7 +343,7 @@ def _faithfulness(
 def _learn(
     job: Job, photos: Sequence[Mapping[str, Any]], methods: Sequence[str], stages: StageRunner
 ) -> Learned:
-    """Let the methods that must learn do so, unless they have learned from these photos already."""
+    """Let methods learn that must, unless they have already learned from these photos."""
     shards = plan_learning(methods, photos)
     if shards:
         left = [
@@ -354,7 +354,7 @@ def _learn(
 
 
 def settings_of_newest_run(warehouse: Warehouse) -> dict[str, Any]:
-    """All settings of the newest finished run; none where no run has finished."""
+    """All settings of the newest finished run; empty where no run has finished."""
     rows = (
         warehouse.connect()
         .execute(

@@ -1,8 +1,8 @@
-"""The nightly flow: ingest → embed → retrieve → score → verify → judge → flag → draw → report, incremental
-and resumable.
+"""The nightly flow: ingest → embed → retrieve → score → verify → judge → flag → draw → report.
 
-Prefect sees one task per shard; Dask runs them; the warehouse's files say what is done. Nothing is kept in
-memory between stages, so a run that is killed anywhere goes on where it was.
+Prefect sees one task per shard, Dask runs them, and the warehouse's files say what is done. Nothing is kept
+in memory between stages, so a run that is killed anywhere can go on from there, and later runs do only what
+is new.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ from tasks.store.warehouse import Warehouse
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How to treat the catalogue: is it complete, are failures to be tried again."""
+    """How to treat the catalogue: whether it is complete, and whether to try failures again."""
 
     withdraw_missing: bool = False
     retry_failed: bool = False
@@ -98,9 +98,9 @@ def nightly(
 ) -> str:
     """Process a catalogue into a warehouse; the deployable entry point. Returns the report's address.
 
-    `settings` holds any of `schemas.settings.Settings`; `wait` lets it wait for another run on the warehouse.
-    Raises `PairxError` when the catalogue, the settings or the model cannot be used, or the warehouse is busy
-    (before any work), or when the counts do not balance (after it).
+    `settings` holds any of `schemas.settings.Settings`; with `wait` it waits for another run on the
+    warehouse. Raises `PairxError` before any work when the catalogue, the settings or the model cannot be
+    used or the warehouse is busy, and after it when the counts do not balance.
     """
     read, place, chosen = (
         read_catalogue(catalogue, root),
@@ -121,8 +121,10 @@ def run(
     options: RunOptions,
     reporter: Reporter | None = None,
 ) -> RunSummary:
-    """Process a catalogue on the cluster that the settings name, under a lease on the job's warehouse; see
-    `nightly`."""
+    """Process a catalogue on the cluster of the settings, under a lease on the job's warehouse.
+
+    See `nightly`.
+    """
     reporter = reporter or Silent()
     if job.notice:
         reporter.notice(job.notice)
@@ -134,8 +136,8 @@ def run(
 def process() -> RunSummary:
     """All stages on the flow's task runner.
 
-    It takes no parameters and refers to functions only: Prefect sends a flow's parameters to its server as
-    JSON, and the flow itself, with all that its code refers to, to every worker.
+    It takes no parameters and refers to functions only. Prefect sends a flow's parameters to its server
+    as JSON, and the flow itself, with all that its code refers to, to every worker.
     """
     return outcome_kept(_process_work)
 
@@ -147,7 +149,7 @@ def _process_work() -> RunSummary:
 def _process(
     catalogue: Catalogue, job: Job, lease: Lease, options: RunOptions, reporter: Reporter
 ) -> RunSummary:
-    """All stages, between two rows of the run log, and a record of the files."""
+    """All stages, with a row of the run log before and after them, and a record of the files."""
     log = RunLog(job)
     with recording(job.warehouse, log.run_id):
         return _process_logged(catalogue, job, lease, log, options, reporter)
@@ -203,9 +205,9 @@ def embed_photos(job: Job, log: RunLog, stages: StageRunner, views: RunViews) ->
 def _process_pairs(
     job: Job, log: RunLog, gallery: Gallery, stages: StageRunner, views: RunViews
 ) -> tuple[int, str]:
-    """Retrieve, score, verify, judge, flag and draw; returns the number of pairs ever retrieved, and the name
-    of the snapshot of
-    what is current then.
+    """Retrieve, score, verify, judge, flag and draw.
+
+    Returns the number of pairs ever retrieved, and the name of the snapshot of what is current then.
     """
     connection, left = views.look(log.columns(), wanted=BEFORE_JUDGING)
     stored = left.stored_pairs()
@@ -228,7 +230,7 @@ def _process_pairs(
     unscored = left.unscored()
     keypoints_in = left.keypoint_shards()
     to_score = plan_score(unscored, left.photos_of(unscored), keypoints_in, pairs_per_shard(job.settings))
-    # Scoring a pair gives its signals, too: this is what was scored before they were known.
+    # Scoring a pair also gives its signals. These pairs were scored before signals were known.
     without_signals = plan_signals(left.without_signals(), keypoints_in)
     stages.run(SCORE, to_score, "all pairs have scores")
     stages.run(SIGNALS, without_signals, "all scored pairs have signals")
@@ -278,7 +280,7 @@ def _finish(
     stages: StageRunner,
     views: RunViews,
 ) -> RunSummary:
-    """Write the report, refuse to call a success what is none, and close the run."""
+    """Write the report and close the run; raises `PairxError` where the counts do not balance."""
     connection, _ = views.look(log.columns(gallery.state), keep=True)
     with stages.alone("report") as note:
         report, counts = write_report(job, log, connection, sums, stages.logs)

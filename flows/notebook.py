@@ -43,10 +43,10 @@ def explain(
 ) -> ExplainedPair:
     """Explain two photo files, by PAIR-X or by another `method` of `pairx_engine.explanations`.
 
-    Boxes are (x, y, w, h) in pixels of the upright photo; `settings` are those of `pairx run` (model, layers,
-    preset, matcher, n_pixel_maps, ...); a method that must have learned takes what it learned in `warehouse`
-    (`pairx evaluate --faithfulness`). Raises `PairxError`, or `EngineError` for photos, models and names that
-    cannot be used.
+    Boxes are (x, y, w, h) in pixels of the upright photo. `settings` are those of `pairx run` (model,
+    layers, preset, matcher, n_pixel_maps, ...). A method that must learn takes from `warehouse` what it
+    learned there (`pairx evaluate --faithfulness`). Raises `PairxError`, or `EngineError` for photos,
+    models and names that cannot be used.
     """
     chosen = load_settings(overrides=settings)
     kept = Warehouse(warehouse) if warehouse else None

@@ -1,5 +1,4 @@
-"""Options of the command line that are settings: made of the fields of models, each of which says all about
-its own."""
+"""Command-line options made from the fields of the settings' models."""
 
 from __future__ import annotations
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
 PANELS = {"explain": (MODEL, EVIDENCE), "evaluate": (MODEL, EVIDENCE, RUNNING)}
-"""Parts of the settings that a command offers as options; the others offer all."""
+"""The parts of the settings that a command offers as options; other commands offer all."""
 
 Config = Annotated[
     Path | None,
@@ -32,11 +31,11 @@ WAIT = "Where another run is at work on the warehouse, wait until it has finishe
 
 
 class SettingsCommand(TyperCommand):
-    """A command with settings among its options; what was given of them is its context's `obj`, None where it
-    was not.
+    """A command with settings among its options; its context's `obj` holds their values, None if absent.
 
-    The options are made when they are first asked for: settings cost pydantic, which help on all commands
-    need not wait for. A parameter of the command itself goes before the setting of that name.
+    The options are made when they are first asked for: settings cost the import of pydantic, and help on
+    all commands need not wait for it. A parameter of the command itself goes before the setting of that
+    name.
     """
 
     @cached_property
@@ -75,8 +74,10 @@ def description(name: str, field: FieldInfo) -> str:
 
 
 def _options(command: str | None) -> list[Any]:
-    """The settings that a command offers, as options that are None unless given; those of `pairx evaluate`
-    alone come first."""
+    """The settings that a command offers, as options that are None unless given.
+
+    Those of `pairx evaluate` alone come first.
+    """
     from schemas.evaluate_options import EvaluateOptions
     from schemas.settings import Settings
 
@@ -111,5 +112,5 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
 
 
 def _given(value: Any) -> Any:
-    """The value of an option; None for one that may be repeated and was not given at all."""
+    """The value of an option; None for a repeatable one that was not given."""
     return (tuple(value) or None) if isinstance(value, list | tuple) else value

@@ -1,2 +1,1 @@
-"""What a result is: Arrow schemas, settings, fingerprints, catalogue formats, failure codes and the SQL
-views."""
+"""What a result is: tables, settings, fingerprints, catalogue formats, failure codes, SQL views."""

@@ -1,5 +1,7 @@
-"""Errors of settings, catalogues and warehouses; they share the engine's base, so a command catches one
-class."""
+"""Errors of settings, catalogues and warehouses; `PairxError` is their base.
+
+It is the engine's base, too, so a command catches one class.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from dataclasses import dataclass
 from pairx_engine.errors import PairxError
 
 SHOWN_PER_KIND = 20
-"""Problems of one kind that a message spells out; the others are counted."""
+"""How many problems of one kind a message lists; the others are counted."""
 
 
 class SettingsError(PairxError, ValueError):
@@ -36,11 +38,11 @@ class NoWarehouse(WarehouseError):
 
 
 class StorageError(WarehouseError):
-    """A store of files failed to read, write or list, though it was asked several times."""
+    """A store of files failed to read, write or list, after several tries."""
 
 
 class NoStorage(StorageError):
-    """There is no such store, it cannot be reached, or it refuses us: found out before any work."""
+    """There is no such store, it cannot be reached, or it refuses us; found before any work."""
 
     exit_code = 2
 
@@ -62,7 +64,7 @@ class WarehouseBusy(WarehouseError):
 
 
 class LeaseLost(WarehouseError):
-    """The warehouse is no longer this run's to write to, or no longer there."""
+    """The warehouse is gone, or this run may no longer write to it."""
 
     def __init__(self, url: str, why: str) -> None:
         super().__init__(
@@ -76,8 +78,7 @@ class LeaseLost(WarehouseError):
 
 
 class AcceleratorFailure(PairxError):
-    """The device of a process failed in a way that only a new process can mend; nothing of the shard was
-    stored."""
+    """The device of a process failed and only a new process can help; nothing was stored."""
 
     def __init__(self, message: str, cure: str | None = None) -> None:
         super().__init__(

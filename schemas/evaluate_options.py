@@ -1,5 +1,8 @@
-"""Options of an evaluation: each is one field, from which its option, its help, the table `[evaluate]` of a
-file and its checks follow."""
+"""Options of an evaluation, each of them one field.
+
+Its command-line option, its help, its key in a file's table `[evaluate]` and its checks follow from the
+field.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,11 @@ from schemas.setting import CHOOSING, FAITHFULNESS, MEASURING, Setting
 from schemas.settings import explain_errors, read_toml
 
 TABLE = "evaluate"
-"""The table of a settings file that holds them."""
+"""The table of a settings file that holds the options of an evaluation."""
 
 
 class EvaluateOptions(BaseModel):
-    """What an evaluation measures and how far. Those without a part of the help are set by file only."""
+    """What an evaluation measures and how far; fields without a part of the help are set by file only."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 

@@ -1,4 +1,4 @@
-"""The closed set of reasons why one item was not processed, and the value that becomes a row of `failures`."""
+"""The closed set of reasons why an item was not processed, and the value behind a `failures` row."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from enum import StrEnum
 from typing import Any
 
 MAX_MESSAGE = 2000
-"""Characters of a message that are kept: libraries quote whole inputs in theirs."""
+"""Characters of a message that are kept, since libraries quote whole inputs in theirs."""
 
 
 class FailureCode(StrEnum):
-    """Why an item failed; `FAILURE_MEANINGS` says each in words."""
+    """Why an item failed; `FAILURE_MEANINGS` says what each code means."""
 
     MISSING_FILE = "missing_file"
     UNREADABLE_FILE = "unreadable_file"
@@ -38,7 +38,10 @@ PASSING = (
     FailureCode.CHANGED_FILE,
     FailureCode.OUT_OF_MEMORY,
 )
-"""Codes whose cause may be gone by the next run: such items are tried again, all others only when asked for."""
+"""Codes whose cause may be gone by the next run.
+
+Such items are tried again, all others only on request.
+"""
 
 FAILURE_MEANINGS: dict[FailureCode, str] = {
     FailureCode.MISSING_FILE: "no file at the photo's path",
@@ -67,9 +70,9 @@ class Failure:
     """One item that a stage could not process; its fields are the columns of the `failures` table.
 
     `stage` is the name of one of `schemas.stages`, `item` the id of one of the photos or pairs that it
-    processes; `layer`, `revision` and `chip_id` say, where they are set, what of the item failed. `code` may
-    be given as text; a longer message than `MAX_MESSAGE` characters is cut. Raises `ValueError` for a code
-    outside the closed set.
+    processes. `layer`, `revision` and `chip_id`, where they are set, say what part of the item failed.
+    `code` may be given as text. A message longer than `MAX_MESSAGE` characters is cut. Raises
+    `ValueError` for a code outside the closed set.
     """
 
     stage: str

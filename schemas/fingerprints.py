@@ -31,8 +31,10 @@ def fingerprint(**causes: Any) -> str:
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """What tables are stored under with one choice of settings, model and matcher; each table names the one
-    it lies under."""
+    """What tables are stored under with one choice of settings, model and matcher.
+
+    Each table names the fingerprint that it lies under.
+    """
 
     photos: str
     embeddings: str
@@ -46,8 +48,7 @@ class Fingerprints:
     judgements: str
 
     def of(self, table: str) -> str:
-        """The partition of a table; raises `KeyError` where there is no such table, or none that lies under
-        these."""
+        """The partition of a table; raises `KeyError` for an unknown table or one outside runs."""
         name = TABLES[table].fingerprint
         if name is None:
             raise KeyError(f"no run has a partition of {table}")
@@ -101,8 +102,8 @@ def sweep_fingerprint(
 ) -> str:
     """The partition of `measurements`: what a sweep tries, and the settings that it holds fixed.
 
-    `embeddings` is that table's fingerprint, `variants` the values tried by the setting's name, `matchers`
-    the identities of the local matchers tried. In whatever order they are tried, the numbers are the same.
+    `embeddings` is that table's fingerprint, `variants` the values tried by the setting's name,
+    `matchers` the identities of the local matchers tried. Their order does not matter.
     """
     return fingerprint(
         embeddings=embeddings,

@@ -1,5 +1,4 @@
-"""Text from others, names and paths above all, on its way to where something would act on it: a terminal, or
-a spreadsheet.
+"""Makes foreign text, above all names and paths, safe for a terminal or a spreadsheet.
 
 * A **terminal** obeys escape sequences, and signs of writing direction let one name pass for another:
   `printable`.
@@ -8,7 +7,7 @@ a spreadsheet.
   a photo's id or an animal's name. The reader of catalogues takes that apostrophe away again (`restored`), so
   that what was written as CSV reads as it was.
 
-Pages have their own guard, `tasks.pages.base`; SQL gets texts as parameters alone.
+Pages have their own guard, `tasks.pages.base`; SQL gets texts only as parameters.
 """
 
 from __future__ import annotations
@@ -17,21 +16,27 @@ import json
 import re
 
 _HARMLESS = frozenset("\u00a0\u200c\u200d\u202f")
-"""Signs that names need and Python does not count as printable: spaces that do not break, and what joins
-letters or parts them."""
+"""Signs that names need though Python does not count them as printable.
+
+They are spaces that do not break, and signs that join or part letters.
+"""
 _LAYOUT = frozenset("\n\t")
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _FORMULA = re.compile(r"'*(?:\s*[=+\-@＝＋－＠]|[\t\r])")
-"""Some programs drop what is blank before they look for a formula, or drop a tab that they were given as
-protection. A text
-that has its apostrophe gets another one: else nobody could tell which of them to take away."""
+"""The start of a text that a spreadsheet may run.
+
+Some programs drop blanks before they look for a formula, or drop a tab that stood there as protection. A text
+that has its apostrophe gets another one; otherwise nobody could tell which of them to take away.
+"""
 _NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|inf(inity)?)", re.ASCII)
 
 
 def printable(text: str) -> str:
-    """One line for a terminal: what would steer it, break the line or turn the direction of writing is
-    replaced."""
+    """One line for a terminal.
+
+    What would steer the terminal, break the line or turn the direction of writing is replaced.
+    """
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in _HARMLESS else _REPLACEMENT for c in text)
@@ -45,21 +50,22 @@ def printable_lines(text: str) -> str:
 
 
 def escaped_json(text: str) -> str:
-    """JSON without anything that would steer a terminal: the same values, such signs of theirs written as
-    escapes."""
+    """JSON with the same values, in which what would steer a terminal is written as escapes."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in _HARMLESS else json.dumps(c)[1:-1] for c in text)
 
 
 def neutralised(text: str) -> str:
-    """A text as a cell of CSV: behind an apostrophe where a spreadsheet would run it, and without control
-    characters."""
+    """A text as a cell of CSV, without control characters.
+
+    An apostrophe stands before it where a spreadsheet would run it.
+    """
     return f"'{_CONTROL.sub(_REPLACEMENT, text)}" if _runs(text) else _CONTROL.sub(_REPLACEMENT, text)
 
 
 def restored(cell: str) -> str:
-    """What `neutralised` was given, but for control characters; other cells as they are."""
+    """The text that `neutralised` was given, but for control characters; other cells as they are."""
     return cell[1:] if cell.startswith("'") and _runs(cell[1:]) else cell
 
 

@@ -24,25 +24,24 @@ _CURE = "give a path below the catalogue's root, with / between folders"
 
 
 def is_url(place: str) -> bool:
-    """Whether `place` names a remote file system (s3://…, memory://…) and not the local one (plain path,
-    file://…)."""
+    """Whether `place` is remote (s3://…, memory://…), not a local path or a file:// URL."""
     match = _PROTOCOL.match(place)
     return match is not None and match.group().lower() not in ("file://", "local://")
 
 
 def local_path(place: str) -> str:
-    """The absolute local path of a plain path or file:// URL; `~` and relative paths are resolved, links are
-    not."""
+    """The absolute local path of a plain path or a file:// URL.
+
+    `~` and relative paths are resolved, links are not.
+    """
     return os.path.abspath(os.path.expanduser(_PROTOCOL.sub("", place, count=1)))
 
 
 def not_a_file(path: str) -> str | None:
     """What a local path is if no regular file: words such as "a pipe"; None for a file.
 
-    Raises `OSError` where nothing is there.
-
-    To be asked before a path from outside is opened: a pipe opens when somebody writes to it, which can be
-    never.
+    Raises `OSError` where nothing is there. Ask before opening a path from outside: opening a pipe waits
+    until somebody writes to it, which may be never.
     """
     mode = os.stat(path).st_mode
     return None if stat.S_ISREG(mode) else next((word for test, word in _KINDS if test(mode)), "no file")
@@ -63,7 +62,7 @@ def check_relative(relative: str) -> str:
     Raises `PathOutsideRoot` for an empty or absolute path, `..`, a leading `~`, a backslash, a drive letter,
     a URL or chained URL, control characters and broken Unicode.
     """
-    # Most paths: nothing below can apply to these letters, and this is much faster.
+    # Most paths hold only these letters, to which nothing below applies; this is much faster.
     if _PLAIN.fullmatch(relative):
         return relative
     if not relative or not relative.strip("/."):
@@ -76,7 +75,7 @@ def check_relative(relative: str) -> str:
         raise _refusal(relative, "is a URL")
     if ".." in relative.split("/"):
         raise _refusal(relative, "contains ..")
-    # `./~` is a ~ in disguise, so the start is judged in normal form.
+    # The start is judged in normal form, since `./~` means `~`.
     normal = posixpath.normpath(relative)
     if normal.startswith(("/", "~")) or _DRIVE.match(normal):
         raise _refusal(relative, "is not relative to the root")
@@ -106,8 +105,7 @@ class PhotoRoot:
         return f"{self._root}/{normal}" if self._is_url else os.path.join(self._root, normal)
 
     def check(self, relative: str) -> str:
-        """`relative` in normal form; raises `PathOutsideRoot` when its letters or links take it out of the
-        root."""
+        """`relative` in normal form; `PathOutsideRoot` when its letters or links lead out of the root."""
         normal = check_relative(relative)
         if self._is_web and _WEB_TRICKS.search(normal):
             raise _refusal(
@@ -128,10 +126,10 @@ class PhotoRoot:
 
 
 def safe_join(root: str, relative: str) -> str:
-    """Address of the photo at `relative` under `root`: a URL for a URL, an absolute path for a local folder.
+    """Address of the photo at `relative` under `root`: a URL below a URL, else an absolute path.
 
-    For local roots symbolic links are followed and must stay inside; for URLs the check is by letters alone.
-    The file need not exist. Raises `PathOutsideRoot`.
+    For local roots symbolic links are followed and must stay inside; for URLs the check is by letters
+    alone. The file need not exist. Raises `PathOutsideRoot`.
     """
     return PhotoRoot(root).join(relative)
 

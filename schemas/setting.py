@@ -1,5 +1,7 @@
-"""What a setting says of itself, besides its type, limits, default and description; light, for a quick
-command line."""
+"""What a setting says of itself, besides its type, limits, default and description.
+
+The module imports little, so that the command line starts quickly.
+"""
 
 from __future__ import annotations
 
@@ -22,27 +24,29 @@ Table = Literal[
 ]
 MODEL, EVIDENCE, PAIRS, PICTURES, RUNNING = "Model", "Local evidence", "Pairs", "Pictures", "Running"
 MEASURING, CHOOSING, FAITHFULNESS = "Measuring", "Choosing settings", "Faithfulness"
-"""Parts of the help; the latter three are those of an evaluation."""
+"""Parts of the help; the last three are those of an evaluation."""
 
 
 @dataclass(frozen=True)
 class Setting:
     """What a field says of itself besides its type, limits, default and description.
 
-    The field is the one place where a setting is written: options, help, `pairx settings` and fingerprints
-    follow from it.
+    A setting is written in one place, its field: options, help, `pairx settings` and fingerprints follow
+    from it.
     """
 
     panel: str | None = None
-    """Part of the help that its option stands in; without one it is set by file only."""
+    """The part of the help that lists its option; without one the setting is set by file only."""
     option: str | None = None
-    """The option's name, and behind a slash that of its opposite; by default the field's own name."""
+    """The option's name, with its opposite after a slash; by default the field's own name."""
     part_of: tuple[Table, ...] = ()
-    """Tables whose fingerprints it enters: those whose numbers it changes first, not those computed from
-    them.
-    What loads a model or a matcher enters by the identity of what was loaded instead."""
+    """Tables whose fingerprints it enters.
+
+    They are the tables whose numbers it changes first, not those computed from them. A setting that loads
+    a model or a matcher does not enter itself; the identity of what was loaded does.
+    """
 
     @classmethod
     def of(cls, field: FieldInfo) -> Setting:
-        """What the field says; nothing if it is silent."""
+        """What the field says; an empty `Setting` if it says nothing."""
         return next((m for m in field.metadata if isinstance(m, cls)), cls())

@@ -1,6 +1,6 @@
 """Settings of a run: defaults, then a TOML file, then the command line; unknown names are refused.
 
-A setting is one field: it says its description, its option, and the tables whose numbers it changes.
+A setting is one field, which holds its description, its option, and the tables whose numbers it changes.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ from schemas.paths import not_a_file
 from schemas.setting import EVIDENCE, MODEL, PAIRS, PICTURES, RUNNING, Setting, Table
 
 PAIRS_PER_SHARD, PAIRS_PER_SHARD_ON_GPU = 96, 2000
-"""Each photo of a shard is recorded once more, which larger shards save; smaller ones lose less when a run is
-stopped. On a CPU
-96 pairs take tens of seconds; a GPU should take as long for thousands."""
+"""Pairs in one shard by default.
+
+Each photo of a shard is recorded once more, which larger shards save; smaller ones lose less when a run is
+stopped. On a CPU 96 pairs take tens of seconds; a GPU should take as long for thousands.
+"""
 
 MOST_BYTES = 1 << 20
-"""Larger files are refused unread: none is a file of settings."""
+"""Larger files are refused unread, since no file of settings is that large."""
 
 
 EMBEDDED_NOTICE = (
@@ -48,7 +50,7 @@ TABLES = ("evaluate",)
 OFFERS: dict[str, Offer] = {}
 """What settings may name, by the setting.
 
-The members live in the engine, which is unknown here: `tasks.offers` enters them.
+The members live in the engine, which this package must not import: `tasks.offers` enters them.
 """
 
 
@@ -229,7 +231,7 @@ def load_settings(toml: Path | None = None, overrides: Mapping[str, Any] | None 
 
 
 def read_toml(path: Path | None) -> dict[str, Any]:
-    """What a settings file holds, unchecked, nothing of None; raises `SettingsError` where it cannot be read."""
+    """What a settings file holds, unchecked; empty for None. `SettingsError` where it cannot be read."""
     if path is None:
         return {}
     try:
@@ -251,7 +253,7 @@ def read_toml(path: Path | None) -> dict[str, Any]:
 
 
 def explain_errors(error: ValidationError, model: type[BaseModel], toml: Path | None) -> str:
-    """Every bad key of a model with what is wrong with it, a line each."""
+    """Every bad key of a model with its error, a line each."""
     lines = [f"the settings{f' in {toml}' if toml else ''} cannot be used:"]
     for problem in error.errors():
         name = ".".join(map(str, problem["loc"]))

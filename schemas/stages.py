@@ -1,9 +1,8 @@
-"""Stages as facts: what each is called and counts, the tables that it fills, and what becomes of items that
-it cannot process.
+"""Facts of stages: name, what is counted, tables that are filled, and how items may fail.
 
 A stage's module in `tasks` binds these facts to its work. The view `failures`, the sums of a run and the
-words of the tables follow from them; a stage is added here by its facts and their name in the list at the end
-(`register_stage` from outside the package).
+words of the tables follow from them. To add a stage, write its facts here and add their name to the list at
+the end (`register_stage` from outside the package).
 """
 
 from __future__ import annotations
@@ -14,8 +13,10 @@ from typing import Literal
 from schemas.failures import FailureCode
 
 ITEM_KEYS = {"photo": ("photo_id", "chip_id"), "pair": ("pair_id",)}
-"""Columns that name an item of each kind, its id first; the view of the current ones is called by the kind's
-plural."""
+"""Columns that name an item of each kind, its id first.
+
+The view of current items has the kind's plural as its name.
+"""
 ALWAYS = (FailureCode.WORKER_DIED, FailureCode.OUT_OF_MEMORY, FailureCode.INTERNAL_ERROR)
 """Codes that any item of any stage may get."""
 OF_PHOTOS = tuple(
@@ -30,9 +31,10 @@ OF_PHOTOS = tuple(
 class Failing:
     """What fails in a stage: photos or pairs, and the codes that it gives.
 
-    A failure stands in for the item's row of one of `tables` and lies under that table's fingerprint, in a
-    shard of the same name: stages whose failures lie under one fingerprint need shards of names of their own.
-    It is made good by that row, or, where failing items have rows as well, by a later revision of the photo.
+    A failure stands in for the item's row of one of `tables`. It lies under that table's fingerprint, in
+    a shard of the same name, so stages whose failures share a fingerprint must name their shards
+    differently. A failure is made good by that row or, with `revision`, by a later revision of the photo,
+    because there failing items have rows as well.
     """
 
     items: Literal["photo", "pair"]
@@ -43,11 +45,10 @@ class Failing:
 
 @dataclass(frozen=True)
 class StageFacts:
-    """A stage: its name, what it counts, the tables that it fills in the order of their commit, and how items
-    fail.
+    """A stage: its name, what it counts, its tables in the order of their commit, how items fail.
 
-    With `counted_as`, a past participle, each run checks that every current item has a row of the last table
-    or has failed, in this stage or in one before it.
+    With `counted_as`, a past participle, each run checks that every current item has a row of the last
+    table or has failed, in this stage or in one before it.
     """
 
     name: str

@@ -26,10 +26,9 @@ from schemas.storage_errors import code_of, explained, is_final, is_missing, is_
 
 T = TypeVar("T")
 CONNECT_SECONDS, SILENT_SECONDS = 5, 20
-"""How long a connection may take, and how long a store may say nothing, before a request has failed."""
+"""Seconds that a connection may take, and that a store may be silent, before a request has failed."""
 TRIES_OF_A_REQUEST, TRIES = 3, 3
-"""The client repeats a request that failed; then, after a pause, the whole file is asked for again: nine
-times in all."""
+"""Tries of the client for each request, and of whole files after a pause: nine in all."""
 _PROBE_SECONDS = 15.0
 _PAUSE_SECONDS = 1.0
 _OPTIONS: dict[str, dict[str, Any]] = {
@@ -46,17 +45,16 @@ _INSTALL = "give a path, or install the fsspec package of that protocol: pip ins
 
 @dataclass(frozen=True)
 class Stored:
-    """A file as a listing shows it, or as it was written: its size in bytes, and a tag that changes when the
-    file is replaced.
+    """A file as listed or as written: its size in bytes, and a tag that changes with its content.
 
-    A tag begins with what it is, such as ``ETag:``; tags of two kinds say nothing of each other.
+    A tag begins with its kind, such as ``ETag:``; tags of two kinds cannot be compared.
     """
 
     size: int
     tag: str
 
     def may_be(self, other: Stored) -> bool:
-        """Whether nothing tells them apart."""
+        """Whether both may be the same file: nothing tells them apart."""
         (kind, _, mine), (other_kind, _, its) = self.tag.partition(":"), other.tag.partition(":")
         return self.size == other.size and (kind != other_kind or mine == its)
 
@@ -64,10 +62,9 @@ class Stored:
 class Storage:
     """The files below a path or fsspec URL, whose paths are those of `filesystem`.
 
-    `storage_at` keeps one per address.
-
-    Raises `NoStorage` where no file system knows the address. Operations raise `FileNotFoundError` for a file
-    that is not there, and `StorageError` with a cure for everything else, once `TRIES` have failed.
+    `storage_at` keeps one per address. Raises `NoStorage` where no file system knows the address.
+    Operations raise `FileNotFoundError` for a file that is not there, and `StorageError` with a cure for
+    everything else, once `TRIES` have failed.
     """
 
     def __init__(self, url: str) -> None:
@@ -76,7 +73,7 @@ class Storage:
         except (ImportError, ValueError) as error:
             raise NoStorage(f"{masked(url)} cannot be opened: {error}", _INSTALL) from error
         if hasattr(self.filesystem, "retries"):
-            # s3fs would repeat what its client has repeated already.
+            # s3fs would repeat requests that its client has already repeated.
             self.filesystem.retries = 1
         self.url = url
         self.root = str(root).rstrip("/")
@@ -87,11 +84,10 @@ class Storage:
         return isinstance(self.filesystem, LocalFileSystem)
 
     def probe(self, writing: str | None = None) -> set[str]:
-        """See within seconds whether the store can be used; returns the names of what lies right below the
-        root.
+        """See within seconds whether the store can be used; returns the names right below the root.
 
-        Raises `NoStorage` where it cannot be reached or refuses us. `writing` names a file that is put and
-        removed again, to see that this is allowed, too.
+        Raises `NoStorage` where it cannot be reached or refuses us. `writing` names a file that is
+        put and removed again, to see that this is allowed, too.
         """
         patience = {"timeout": _PROBE_SECONDS} if self.filesystem.async_impl else {}
         self.filesystem.invalidate_cache(self.root)
@@ -116,8 +112,7 @@ class Storage:
         return set(map(_name, found))
 
     def get(self, path: str, start: int = 0, end: int | None = None) -> bytes:
-        """The bytes of a file, of its range [start, end), or, with a negative start, of its end, by one
-        request."""
+        """The bytes of a file, of its range [start, end), or of its end (`start` < 0), by one request."""
         return self._tried("read", path, lambda: bytes(self.filesystem.cat_file(path, start=start, end=end)))
 
     def size(self, path: str) -> int:
@@ -129,21 +124,19 @@ class Storage:
         self._tried("write", path, lambda: self.filesystem.pipe_file(path, data))
 
     def create(self, path: str, data: bytes) -> bool:
-        """Put a file unless there is one; returns whether it holds this data now, be it by a twin that put
-        the same.
+        """Put a file unless there is one; returns whether the file there now holds this data.
 
-        Exact where the store knows conditional puts (If-None-Match of S3); where it refuses them it is asked
-        before.
+        It may be a twin that put the same data. Exact where the store knows conditional puts
+        (If-None-Match of S3); elsewhere a question comes before the put.
         """
-        # A file that is there may be our own: of an earlier try whose answer was lost.
+        # The file may be our own, from an earlier try whose answer was lost.
         return self._tried("write", path, lambda: self._create(path, data)) or self.get(path) == data
 
     def find(self, folder: str, sizes: bool = True) -> dict[str, Stored]:
         """All files below a folder, at any depth, by path: one request per thousand.
 
-        None where there is no such folder.
-
-        Without `sizes` those of files of this machine are -1, for there each costs a look of its own.
+        Empty where there is no such folder. Without `sizes` those of local files are -1, since each
+        size costs a look of its own there.
         """
         if self.is_local and not sizes:
             return dict.fromkeys(_files_below(folder), Stored(-1, ""))
@@ -196,8 +189,8 @@ class Storage:
         self.filesystem.invalidate_cache(folder)
         parent, _, name = folder.rpartition("/")
         if parent and "prefix" in signature(self.filesystem.find).parameters:
-            # Asked for a folder that is not there, these clients would send two requests more, to see whether
-            # it is a file.
+            # For a folder that does not exist, these clients would send two more requests, to see whether it
+            # is a file.
             found = self.filesystem.find(parent, detail=True, prefix=f"{name}/")
         else:
             found = self.filesystem.find(folder, detail=True)
@@ -231,7 +224,7 @@ def _storage(url: str, process: int) -> Storage:
 
 
 def _options(url: str) -> dict[str, Any]:
-    """What we ask of a protocol's client, unless fsspec's own configuration (FSSPEC_S3) says otherwise."""
+    """Our options for a protocol's client; fsspec's own configuration (FSSPEC_S3) overrides them."""
     protocol = url.partition("://")[0].lower() if is_url(url) else ""
     ours = _OPTIONS.get("s3" if protocol == "s3a" else protocol, {})
     theirs = conf.get(protocol, {})

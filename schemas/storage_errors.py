@@ -1,7 +1,6 @@
-"""What can go wrong with a store of files, in words with a cure, and without the secrets that addresses may
-carry.
+"""Errors of a store of files, in words with a cure, without the secrets in addresses.
 
-Every store's package raises classes of its own, so they are told by name: importing them would ask for all
+Every store's package raises classes of its own. They are told by name, since importing them would need all
 those packages.
 """
 
@@ -56,8 +55,10 @@ _UNREACHABLE = frozenset(
 
 
 def refuse_secrets(url: str) -> None:
-    """Raise `NoStorage` for a URL with a password, a token or a query: it would end up in logs, tables and
-    reports."""
+    """Raise `NoStorage` for a URL with a password, a token or a query.
+
+    It would end up in logs, tables and reports.
+    """
     host = url.partition("://")[2].partition("/")[0]
     if is_url(url) and (":" in host.rpartition("@")[0] or "?" in url or "#" in url):
         raise NoStorage(
@@ -80,7 +81,7 @@ def code_of(error: BaseException) -> str | None:
 
 
 def is_missing(error: BaseException) -> bool:
-    """Whether it says that a file is not there, and not that its bucket is not."""
+    """Whether the error says that a file is missing, and not that its bucket is."""
     return isinstance(error, FileNotFoundError) and code_of(error) != "NoSuchBucket"
 
 

@@ -25,10 +25,10 @@ def stored_settings(run_id: str, text: str | None) -> dict[str, Any]:
 
 
 def chosen(run_id: str, settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Some of a run's settings, each a truth value or a small whole number as its default is, which stands
-    where it is absent.
+    """The settings named in `defaults` from a run's settings; an absent one has its default.
 
-    Raises `WarehouseError` for a value of another kind.
+    Each is a truth value or a small whole number, as its default is. Raises `WarehouseError` for a value
+    of another kind.
     """
     found = {}
     for name, default in defaults.items():

@@ -1,4 +1,4 @@
-"""Numbers that mean one thing to the program and to the views: in SQL each is a macro without arguments.
+"""Numbers with one meaning in the program and the views: in SQL a macro without arguments.
 
 Those of the ranking are round numbers, chosen while looking at one drawn catalogue.
 """
@@ -6,27 +6,31 @@ Those of the ranking are round numbers, chosen while looking at one drawn catalo
 from __future__ import annotations
 
 NEAR_IDENTICAL_BITS = 4
-"""Differing bits, of 64, up to which two perceptual hashes are of one picture, saved again or in another
-size."""
+"""Most differing bits, of 64, between perceptual hashes of one picture, resaved or resized."""
 FEW_COPIES = 3
-"""Pairs of one photo that are looked at closely: its nearest, and those with most local matches."""
+"""Pairs of one photo that are verified: its nearest, and those with most local matches."""
 MANY_INLIERS = 20
-"""Local matches that one homography explains, from which a pair may be one picture: two to three times what
-chance brings."""
+"""Local matches under one homography from which a pair may be one picture.
+
+That is two to three times what chance brings.
+"""
 CERTAIN_COPY = 0.99
-"""Agreement from which two pictures are a copy rather than two frames of one burst: copies saved anew as
-other kinds reach
-.993 and more, still frames of video .97 to .99 for the most part."""
+"""Agreement from which two pictures are a copy and not two frames of one burst.
+
+Copies saved anew as other kinds reach .993 and more; still frames of video mostly reach .97 to .99.
+"""
 SUSPICIOUS = 0.001
-"""Score, for names and photos the probability, below which a suspicion is left out."""
+"""Score below which a suspicion is left out; for names and photos it is the probability."""
 LISTED = 0.05
 """Probability of a wrong name from which a photo is listed in any case.
 
-Others are listed where another name speaks louder than
-their own and they are in the first tenth."""
+Other photos are listed if they are in the first tenth and another name has more evidence than their own.
+"""
 PAIRS_PER_REFERENCE = 20
-"""Pairs, at least, that reference pairs are the lowest of, for each of them: it spreads them over many
-photos."""
+"""Pairs to choose from, at least, for each reference pair; those with the lowest ids are chosen.
+
+The choice spreads the reference pairs over many photos.
+"""
 
 THRESHOLDS: dict[str, int | float] = {
     "near_identical_bits": NEAR_IDENTICAL_BITS,

@@ -1,4 +1,7 @@
-"""A finding as rows of `matches`, `relevances`, `signals` and `scores`, and read back from the first two."""
+"""Turns a finding into rows of `matches`, `relevances`, `signals` and `scores`, and back.
+
+The way back needs the first two alone.
+"""
 
 from __future__ import annotations
 
@@ -31,15 +34,15 @@ def rows_of(finding: Finding, scores: Plausibility, local: LocalEvidence) -> dic
 def signal_row(finding: Finding, local: LocalEvidence, chip: tuple[int, int]) -> dict[str, Any]:
     """The row of `signals`, without the columns of the key; `chip` is (H, W) of both chips.
 
-    Relevances enter as `relevances` stores them: a finding and what is stored of it give the same row to the
-    bit.
+    Relevances are used as `relevances` stores them, so a finding and its stored rows give the same row to
+    the bit.
     """
     a, b = (replace(side, grid=side.grid.astype(np.float32)) for side in finding.sides)
     return asdict(corroboration(replace(finding, sides=(a, b)), local, chip))
 
 
 def stored_finding(matches: Row, relevances: Row) -> Finding:
-    """The finding that these rows of `matches` and `relevances` hold; its matches come most relevant first."""
+    """The finding in these rows of `matches` and `relevances`; the most relevant matches come first."""
     shape = relevances["height"], relevances["width"]
 
     def side(name: str) -> Side:

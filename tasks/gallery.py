@@ -1,5 +1,4 @@
-"""The gallery: the embedded photos of one state of the catalogue, with all that decides which of them are
-paired."""
+"""The gallery: embedded photos of one state of the catalogue, and what decides their pairing."""
 
 from __future__ import annotations
 
@@ -18,9 +17,10 @@ from tasks.store.warehouse import shard_name
 
 @dataclass(frozen=True, eq=False)
 class Gallery:
-    """The embedded photos of one moment, rows of `galleries` sorted by id: what a photo may be paired with.
+    """The embedded photos of one moment, rows of `galleries` sorted by id, that may be paired.
 
-    Names, encounters, species and viewpoints are compared by codes. What is worked out of the rows is kept.
+    Names, encounters, species and viewpoints are compared by codes. What is computed from the rows is
+    kept.
     """
 
     photos: pa.Table
@@ -32,7 +32,7 @@ class Gallery:
 
     @cached_property
     def chip_ids(self) -> tuple[str, ...]:
-        """What the model saw of each."""
+        """Chip ids of the photos: what the model saw of each."""
         return tuple(self.photos["chip_id"].to_pylist())
 
     @cached_property
@@ -53,8 +53,10 @@ class Gallery:
 
     @cached_property
     def orientation_hashes(self) -> NDArray[np.uint64]:
-        """Perceptual hashes (N, 8) of the eight orientations; of a photo that has none, its own for all of
-        them."""
+        """Perceptual hashes (N, 8) of the eight orientations.
+
+        A photo without them has its own hash eight times.
+        """
         return orientations_or_upright(self.hashes, self.photos["orientation_hashes"].to_pylist())
 
     @cached_property

@@ -1,4 +1,4 @@
-"""What every shard task is told, and the engine that every worker process makes of it once."""
+"""What every shard task is told, and the engine that a worker process makes of it once."""
 
 from __future__ import annotations
 
@@ -40,12 +40,14 @@ class Job:
     notice: str | None = None
     """What the user should know about how this model is explained."""
     seen_bytes: int = 0
-    """Bytes of what the model sees of a chip: the normalised chip, its embedding, the layers' features; 0
-    where no model was asked."""
+    """Bytes of what the model sees of a chip; 0 where no model was asked.
+
+    They are those of the normalised chip, its embedding and the layers' features.
+    """
 
     @property
     def recipe(self) -> Recipe:
-        """What each process makes its engine of."""
+        """The recipe from which each process makes its engine."""
         return replace(recipe_of(self.settings), layers=self.layers)
 
     @property
@@ -96,18 +98,17 @@ def prepare_job(warehouse: Warehouse, settings: Settings) -> Job:
 
 
 def absolute(place: str) -> str:
-    """A file or folder that exists, from the root of the file system; any other name, such as a hub id, as it
-    is."""
+    """The absolute path of an existing file or folder; any other name, such as a hub id, unchanged."""
     return local_path(place) if place != EMBEDDED and Path(place).expanduser().exists() else place
 
 
 @cache
 def device() -> torch.device:
-    """The device of this process: the first visible GPU (a cluster shows each worker its own), else the CPU.
+    """The device of this process: the first visible GPU, else the CPU.
 
-    Whatever computes asks here first, so that the device is settled before anything is done on it. Raises
-    `AcceleratorFailure` where the process was given GPUs and torch finds none: a device that fell off the bus
-    must not turn the rest of the night into rows from a CPU.
+    A cluster shows each worker its own GPU. Whatever computes asks here first, so that the device is
+    settled before anything is done on it. Raises `AcceleratorFailure` where the process was given GPUs
+    and torch finds none: when a device is lost, the rest of the night's rows must not come from a CPU.
     """
     given = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     found = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -127,7 +128,7 @@ def device_kind() -> str:
 
 
 def engine_of(job: Job) -> Engine:
-    """This process's engine; refuses weights other than those that the run was fingerprinted with."""
+    """This process's engine; refuses other weights than those in the run's fingerprints."""
     engine = engine_on(job, str(device()))
     if engine.model.weights_sha256 != job.weights_sha256:
         raise ModelError(
@@ -138,7 +139,7 @@ def engine_of(job: Job) -> Engine:
 
 
 def engine_on(job: Job, on: str) -> Engine:
-    """This process's engine on a device, whatever weights it finds."""
+    """This process's engine on a device, with any weights that it finds."""
     return _engine(job.recipe, on)
 
 

@@ -1,5 +1,4 @@
-"""Local features as rows of `keypoints`, read back from them, and what the local matcher says of two photos'
-features."""
+"""Local features as rows of `keypoints` and back, and the local matches of two photos."""
 
 from __future__ import annotations
 
@@ -52,8 +51,7 @@ def stored_features(table: pa.Table) -> Iterator[tuple[Key, LocalFeatures]]:
 def local_features(
     job: Job, photos: Iterable[Photo], keypoint_shards: Iterable[str]
 ) -> dict[str, LocalFeatures]:
-    """The stored features of photos' chips by photo id, from those shards; photos that have none are left
-    out."""
+    """The stored features of photos' chips in those shards, by photo id; photos without any are absent."""
     wanted = {(p["photo_id"], p["chip_id"]) for p in photos}
     table = job.warehouse.read(
         "keypoints", job.prints.keypoints, keypoint_shards, photos={photo for photo, _ in wanted}
@@ -62,7 +60,7 @@ def local_features(
 
 
 def evidence_between(job: Job, a: LocalFeatures | None, b: LocalFeatures | None) -> LocalEvidence:
-    """What the job's local matcher says of two photos' stored features; nothing where either has none."""
+    """What the job's local matcher says of two photos' stored features; no evidence if either has none."""
     if a is None or b is None:
         return LocalEvidence(0, None, None, "no_keypoints")
     chosen = job.settings

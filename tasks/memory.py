@@ -1,17 +1,21 @@
 """How much memory a task may take, and what a process needs: the one place that says so.
 
-Photos are decoded one at a time. Of one with P pixels a process holds at most, measured: 8 P bytes while it
-is decoded and a chip, a view and hashes are made of its cut (4 P in the decoder or the resizer, 3 P as an
-array, the rest a band that changes format); 12 P where EXIF turns it or the JPEG is progressive; 17 P of a
-WEBP. Then the cut is dropped. What is left has the size of the model's input and of the matcher's view,
-however large the photo was. So a process takes about
+Photos are decoded one at a time. For a photo with P pixels a process was measured to hold at most:
+
+* 8 P bytes while the photo is decoded and its cut becomes a chip, a view and hashes (4 P in the decoder or
+  the resizer, 3 P as an array, the rest in a band that changes format);
+* 12 P where EXIF turns the photo or the JPEG is progressive;
+* 17 P for a WEBP.
+
+Then the cut is dropped. What is left has the size of the model's input and of the matcher's view, however
+large the photo was. So a process takes about
 
     1 GB (interpreter, torch, a small model) + the model and its passes + 8 to 17 bytes x P + the file
     + 1/16 of the limit (views kept) + 1/4 of the limit (photos held at once) + rows that wait to be written
 
 where P is that of the largest photo. Only the last term grows with a shard: 0.3 MB of keypoints for each of
-its photos. The chips that enter the network in one pass do not follow from the limit: how a sum is rounded
-may depend on their number.
+its photos. The number of chips in one pass of the network does not follow from the limit, since the rounding
+of sums may depend on it.
 """
 
 from __future__ import annotations
@@ -30,8 +34,7 @@ _HELD = 1 / 4
 
 @contextmanager
 def within_memory(limit: int | None) -> Iterator[None]:
-    """A block whose process is ended beyond so many bytes, as a worker's nanny does; None where nobody said
-    so."""
+    """A block in a process that its worker's nanny ends beyond `limit` bytes; None if not known."""
     token = _GIVEN.set(limit)
     try:
         yield
@@ -40,20 +43,18 @@ def within_memory(limit: int | None) -> Iterator[None]:
 
 
 def memory_limit() -> int:
-    """Bytes that a task of this process may take: what its worker was given, or else what the process and its
-    machine have."""
+    """Bytes that a task may take: the least limit of its worker, its process and its machine."""
     given = _GIVEN.get()
     return _of_process() if given is None else min(given, _of_process())
 
 
 def share(part: float) -> int:
-    """Bytes of a part (0-1) of the limit."""
+    """Bytes of a share (0-1) of the limit."""
     return int(part * memory_limit())
 
 
 def photos_at_once(bytes_of_one: int) -> int:
-    """How many photos may be held together in memory where each takes so many bytes; at least two, which make
-    a pair."""
+    """How many photos of `bytes_of_one` bytes may be held in memory together; two at least, for a pair."""
     return max(2, share(_HELD) // max(1, bytes_of_one))
 
 

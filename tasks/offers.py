@@ -1,5 +1,7 @@
-"""What settings may name: members of the engine's registries, entered here since settings know nothing of the
-engine."""
+"""What settings may name: enters the members of the engine's registries.
+
+The module of settings may not import the engine.
+"""
 
 from __future__ import annotations
 

@@ -1,13 +1,13 @@
-"""The order in which pairs are scored: one in which a photo's pairs lie close together.
+"""The order in which pairs are scored: a photo's pairs come close together.
 
 A shard forwards and records each of its photos once, so what a catalogue costs is the number of (shard,
 photo) couples. Photos are visited by maximum adjacency (Tarjan and Yannakakis 1984): next comes the photo
 with most pairs to those already visited. A pair is due when the later of its photos is visited. Photos of one
 animal, which are paired with one another, then come together.
 
-Photos per pair, summed over shards, ordered by (photo_a, photo_b) and so: 0.58 and 0.36 in shards of 96 (1857
-pairs of 555 cows), 1.22 and 0.82 in shards of 96, 1.00 and 0.64 in shards of 2000 (31174 pairs of 8000 random
-points in 1200 clusters).
+Photos per pair, summed over shards, first in order of (photo_a, photo_b) and then in this order: 0.58 and
+0.36 in shards of 96 (1857 pairs of 555 cows); 1.22 and 0.82 in shards of 96, 1.00 and 0.64 in shards of 2000
+(31174 pairs of 8000 random points in 1200 clusters).
 """
 
 from __future__ import annotations
@@ -34,8 +34,7 @@ P = TypeVar("P", bound=TwoPhotos)
 
 
 def close_together(pairs: Iterable[P]) -> list[P]:
-    """The pairs in the order in which they are due; it depends on the set of pairs alone, not on how they
-    come."""
+    """The pairs in the order in which they are due; it depends on the set of pairs alone."""
     listed = list(pairs)
     place = _visits(listed)
 
@@ -47,7 +46,7 @@ def close_together(pairs: Iterable[P]) -> list[P]:
 
 
 def parts(pairs: Sequence[P], most_pairs: int, most_photos: int) -> Iterator[list[P]]:
-    """Consecutive parts of at most so many pairs and photos; a pair has two photos and is never cut in two."""
+    """Consecutive parts with at most `most_pairs` pairs and `most_photos` photos; at least one pair."""
     part: list[P] = []
     photos: set[str] = set()
     for pair in pairs:
@@ -62,8 +61,10 @@ def parts(pairs: Sequence[P], most_pairs: int, most_photos: int) -> Iterator[lis
 
 
 def _visits(pairs: Iterable[TwoPhotos]) -> dict[str, int]:
-    """The place of each photo in the visit; of photos with equally many pairs, one that the last visited
-    leads to, by id."""
+    """The place of each photo in the visit.
+
+    Among photos with equally many pairs, the next is one that the last visited leads to, by id.
+    """
     others: dict[str, list[str]] = defaultdict(list)
     for pair in pairs:
         others[pair.photo_a].append(pair.photo_b)

@@ -1,4 +1,4 @@
-"""What stages are given to work on: photos, pairs of them, pairs that have scores, and pairs to draw."""
+"""What stages work on: photos, pairs of photos, scored pairs, and pairs to draw."""
 
 from __future__ import annotations
 
@@ -35,8 +35,7 @@ class ScoredPair:
 
 @dataclass(frozen=True)
 class DrawItem:
-    """One pair and layer to draw: its rows of matches and relevances, its photos, and the line of scores
-    below the title."""
+    """One pair and layer to draw: its stored rows, its photos, and the scores below the title."""
 
     matches: Mapping[str, Any]
     relevances: Mapping[str, Any]
@@ -51,6 +50,6 @@ class DrawItem:
 
 
 def photos_of(pairs: Sequence[Pair], photos: Sequence[Photo]) -> tuple[Photo, ...]:
-    """Those of the photos that any of the pairs is of."""
+    """The photos that occur in any of the pairs."""
     needed = {i for p in pairs for i in (p.photo_a, p.photo_b)}
     return tuple(photo for photo in photos if photo["photo_id"] in needed)

@@ -1,5 +1,4 @@
-"""Photos as files: bytes from the catalogue's root, change stamps, and small views of their cuts, kept for a
-while per process."""
+"""Photos as files: bytes, change stamps, and small views of cuts, kept for a while per process."""
 
 from __future__ import annotations
 
@@ -24,22 +23,22 @@ from schemas.storage_errors import is_outage
 from tasks.memory import share
 
 Way: TypeAlias = ChipSpec | int
-"""How a cut is brought to size: to the chip of a model, or to a view with so many pixels on its long side."""
+"""How a cut is resized: to a model's chip, or to a view with `int` pixels on its long side."""
 _KEPT, _MOST_KEPT = 1 / 16, 256 << 20
-"""Share of a task's memory that views may take, and bytes beyond which more of them help nobody."""
+"""Share of a task's memory that views may take, and the most bytes that are of use."""
 MOST_BYTES = 1 << 30
-"""Larger files are refused unread: none is a photo."""
+"""Largest file that is read, in bytes; none larger is a photo."""
 _REFUSED: ContextVar[str | None] = ContextVar("why photos are refused", default=None)
 SEEN_BY = ("photo_id", "chip_id", "root", "path", "sha256", "box", "theta")
-"""Columns of `photos` that a worker needs to see a photo; shards carry no others to the scheduler."""
+"""Columns of `photos` that a worker needs to see a photo; shards send no others to the scheduler."""
 
 
 @contextmanager
 def refusing_photos(why: str) -> Iterator[None]:
-    """A block in which no photo is read: each is a `PhotoError` with code worker_died and these words.
+    """A block in which no photo is read: each is a `PhotoError` with code worker_died and the text `why`.
 
-    So a shard that ended its workers gets its rows of `failures` from the stage itself, without being
-    processed.
+    So the stage itself writes the rows of `failures` for a shard that ended its workers, without
+    processing it.
     """
     token = _REFUSED.set(why)
     try:
@@ -54,8 +53,11 @@ def _refuse() -> None:
 
 
 def read_bytes(root: str, path: str) -> bytes:
-    """All bytes of a photo; raises `PhotoError` with codes missing_file, unreadable_file or
-    path_outside_root."""
+    """All bytes of a photo.
+
+    Raises `PhotoError` with codes missing_file, unreadable_file or path_outside_root, and `StorageError`
+    for an outage of the store, which is no fault of the photo.
+    """
     _refuse()
     try:
         address = safe_join(root, path)
@@ -65,7 +67,7 @@ def read_bytes(root: str, path: str) -> bytes:
         else:
             _refuse_others(address, path)
             with open(address, "rb") as file:
-                # As much as is asked for is allocated before anything is read.
+                # `read` allocates as much as it is asked for before it reads anything.
                 data = file.read(min(MOST_BYTES, os.fstat(file.fileno()).st_size) + 1)
         _refuse_large(len(data), path)
         return data
@@ -84,7 +86,7 @@ def read_bytes(root: str, path: str) -> bytes:
 
 
 def _refuse_others(address: str, path: str) -> None:
-    """Refuse, unread, what is no file and what is too large for a photo; `OSError` where nothing is there."""
+    """Refuse, unread, what is no file or too large for a photo; `OSError` where nothing is there."""
     if kind := not_a_file(address):
         raise PhotoError("unreadable_file", f"{path} is {kind}, no file")
     _refuse_large(os.path.getsize(address), path)
@@ -96,7 +98,7 @@ def _refuse_large(size: int, path: str) -> None:
 
 
 def cut_of_file(path: Path, box: Box | None, max_pixels: int) -> Pixels:
-    """The cut (H, W, 3) of one photo file beside any catalogue; raises `PhotoError` that names the file."""
+    """The cut (H, W, 3) of one photo file outside a catalogue; raises `PhotoError` that names the file."""
     try:
         _refuse_others(str(path), str(path))
         data = path.read_bytes()
@@ -109,8 +111,10 @@ def cut_of_file(path: Path, box: Box | None, max_pixels: int) -> Pixels:
 
 
 def stamps(root: str, paths: Sequence[str]) -> list[str | None]:
-    """Size and change time of each file, None where there is none: enough to see that a file changed without
-    reading it."""
+    """Size and change time of each file as text, None where there is none.
+
+    They are enough to see that a file changed without reading it.
+    """
     if is_url(root):
         # One recursive listing costs an object store far less than one request per photo.
         storage = storage_at(root)
@@ -129,10 +133,10 @@ def _local_stamp(path: str) -> str | None:
 
 
 def read_cut(photo: Mapping[str, Any], max_pixels: int) -> Pixels:
-    """The cut of a `photos` row, (h, w, 3), decoded anew every time: it has all pixels of its photo, so make
-    of it and let go.
+    """The cut (h, w, 3) of a `photos` row, decoded anew every time.
 
-    Raises `PhotoError`, with code changed_file when the bytes are not those that were ingested.
+    It has all pixels of its photo, so do not keep it longer than needed. Raises `PhotoError`, with code
+    changed_file when the bytes are not those that were ingested.
     """
     data = read_bytes(photo["root"], photo["path"])
     if hashlib.sha256(data).hexdigest() != photo["sha256"]:
@@ -142,18 +146,17 @@ def read_cut(photo: Mapping[str, Any], max_pixels: int) -> Pixels:
 
 @dataclass(frozen=True)
 class Views:
-    """What was made of a cut: its own size (W, H), and a picture (h, w, 3) for each way that was asked for,
-    in their order."""
+    """What was made of a cut: its own size (W, H), and a picture (h, w, 3) per requested way, in order."""
 
     cut_size: tuple[int, int]
     pictures: tuple[Pixels, ...]
 
 
 class ViewCache:
-    """Small pictures made of photos' cuts, least recently used first to go; shards and stages ask for each
-    several times.
+    """Small pictures of photos' cuts, since shards and stages ask for each several times.
 
-    Cuts themselves are never kept: one may take 500 MB, and no stage needs more of it than a chip or a view.
+    The least recently used goes first. Cuts themselves are never kept: one may take 500 MB, and no stage
+    needs more of it than a chip or a view.
     """
 
     def __init__(self, limit: int | None = None) -> None:
@@ -163,8 +166,7 @@ class ViewCache:
         self._lock = Lock()
 
     def views(self, photo: Mapping[str, Any], max_pixels: int, *ways: Way) -> Views:
-        """The cut of a `photos` row in each of these ways; it is decoded at most once, and not where all are
-        kept.
+        """The cut of a `photos` row in each way; decoded at most once, and not at all if all are kept.
 
         Raises `PhotoError` as `read_cut` does.
         """

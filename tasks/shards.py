@@ -1,10 +1,10 @@
-"""Stages bound to their work, and shards: cutting work into them, and committing one with its failures.
+"""Stages bound to their work, and shards: cutting work into them, and committing them.
 
-Promised is: on devices of one kind, with one number of threads per worker, a row is the same bit for bit
-whatever else is in its shard, how many workers there are and in which order they finish. `runs.devices` tells
-the kinds. Between kinds, a CPU and a GPU or two models of GPU, the rows agree to 1e-3 of the largest value of
-their list, embeddings to a step of half precision, and matches that are tied to that precision may change
-places. A group that was halved for want of memory may differ in its last digits.
+On devices of one kind, with one number of threads per worker, a row is the same bit for bit, whatever else is
+in its shard, how many workers there are and in which order they finish. `runs.devices` tells the kinds.
+Between kinds (a CPU and a GPU, or two models of GPU) the rows agree to 1e-3 of the largest value of their
+list, and embeddings to a step of half precision; matches that are tied to that precision may change places. A
+group that was halved for want of memory may differ in its last digits.
 """
 
 from __future__ import annotations
@@ -34,8 +34,10 @@ R = TypeVar("R", bound="ShardResult")
 
 @dataclass(frozen=True)
 class ShardResult:
-    """What a shard task returns to the driver: counts and costs, and in a subclass a little that the driver
-    folds."""
+    """What a shard task returns to the driver: counts and costs.
+
+    Subclasses add a little data, which the driver folds.
+    """
 
     stage: str
     shard: str
@@ -45,26 +47,28 @@ class ShardResult:
     engine_seconds: float = 0.0
     peak_bytes: int = 0
     device: str | None = None
-    """Kind of the device that the engine computed on; none where it was not asked."""
+    """Kind of the device that the engine computed on; None where the engine was not used."""
     written: tuple[Written, ...] = ()
     """The files that the shard was committed by, for the run's record."""
 
 
 @runtime_checkable
 class Divisible(Protocol):
-    """A shard that can be cut: its items, as `Stage.size` counts them, can be processed in parts as well as
-    together."""
+    """A shard that can be cut: its items can be processed in parts as well as together.
+
+    Items are what `Stage.size` counts.
+    """
 
     def part(self, items: slice) -> Any:
-        """The shard of some of the items alone, with no photo that they do not need."""
+        """The shard of only some of the items, without photos that they do not need."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage(StageFacts, Generic[S, R]):
     """A stage with its work: what a worker does with one shard, and how many items a shard holds.
 
-    `work` is a function of a module, so that a worker finds it there. `on_device` is whether it computes on
-    the run's device: on GPUs its shards go to workers that declare one.
+    `work` is a function of a module, so that a worker finds it there. `on_device` is whether it computes
+    on the run's device: on GPUs its shards go to workers that declare one.
     """
 
     work: Callable[[Job, S], R]
@@ -96,7 +100,7 @@ class Stopwatch:
             self.engine += time.perf_counter() - begun
 
     def result(self, stage: str, shard: str, rows: int, failed: int) -> ShardResult:
-        """What the shard cost, as the driver is told; the device only where the engine was used."""
+        """The shard's costs for the driver; the device only where the engine was used."""
         device = device_kind() if self.engine else None
         return ShardResult(stage, shard, rows, failed, self.seconds, self.engine, peak_bytes(), device)
 
@@ -109,8 +113,8 @@ class Stopwatch:
 def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     """Consecutive parts of `size` items, the last one shorter.
 
-    Items come sorted and a shard is done as a whole or not at all, so after a killed run the items that are
-    left fall into the very shards that are missing.
+    Items come sorted and a shard is done as a whole or not at all. So after a killed run the items that
+    are left form exactly the shards that are missing.
     """
     for start in range(0, len(items), size):
         yield items[start : start + size]
@@ -121,8 +125,8 @@ def or_failure(failures: list[Failure], stage: str, item: str, **where: Any) -> 
     """Turn whatever one item raises into its row of `failures`, so that the rest of the shard goes on.
 
     Errors that end the run (model, settings, warehouse) are not the item's and pass. Raises
-    `AcceleratorFailure` where the process's device failed: it would fail every later item too, and none of
-    them is to blame.
+    `AcceleratorFailure` where the process's device failed: it would fail every later item too, and no
+    item is to blame.
     """
     try:
         yield
@@ -151,10 +155,11 @@ def commit(
 ) -> ShardResult:
     """Write a shard's failures, then its tables in the stage's order; the last one is the commit.
 
-    `failures` are given by the table whose rows they stand in for: they lie under its fingerprint, and a file
-    of failures of an earlier attempt at the shard is replaced, by an empty one if all went well. `partition`
-    is that of tables which no fingerprint of a run covers. The result counts the rows of the last table and
-    the items that failed. Raises `ValueError` for a table or a failure that is none of the stage's.
+    `failures` are given by the table in which their rows are missing, and lie under its fingerprint. They
+    replace a file of failures from an earlier attempt at the shard, with an empty file if all went well.
+    `partition` is that of tables which no fingerprint of a run covers. The result counts the rows of the
+    last table and the items that failed. Raises `ValueError` for a table or a failure that does not
+    belong to the stage.
     """
     failures = failures or {}
     _refuse_strangers(stage, tables, failures)

@@ -17,7 +17,7 @@ _BLOCK = 8192
 
 
 def blocks_of(job: Job, gallery: Gallery) -> Iterator[Block]:
-    """The gallery's vectors, file by file, gathered into blocks of a few thousand; memory stays bounded."""
+    """The gallery's vectors, file by file, in blocks of a few thousand; memory stays bounded."""
     rows: list[NDArray[np.int64]] = []
     vectors: list[torch.Tensor] = []
     held = 0
@@ -56,7 +56,10 @@ def tensors_of(job: Job, gallery: Gallery, rows: NDArray[np.int64]) -> torch.Ten
 
 
 def vectors_of(job: Job, gallery: Gallery, rows: NDArray[np.int64]) -> NDArray[np.float16]:
-    """Stored embeddings (len(rows), D) of gallery rows, in that order; (0, 0) of none, whose D nobody knows."""
+    """Stored embeddings (len(rows), D) of gallery rows, in that order; (0, 0) for no rows.
+
+    Without a row D is not known.
+    """
     if not len(rows):
         return np.empty((0, 0), dtype=np.float16)
     return tensors_of(job, gallery, rows).numpy()

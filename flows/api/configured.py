@@ -1,5 +1,7 @@
-"""The Prefect API that is configured: asked once before anything starts, so that a dead or wrong one is said
-in words."""
+"""A look at the configured Prefect API before anything starts.
+
+One that is dead, or is no Prefect API, then ends the command with a plain message.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from uuid import UUID
 from schemas.errors import SettingsError
 
 _SECONDS = 15.0
-"""A server with other work on its machine may take several."""
+"""A server whose machine is busy may take several seconds."""
 _NO_RUN = {"flow_runs": {"id": {"any_": [str(UUID(int=0))]}}}
 _WITHOUT = (
     "or do without: unset PREFECT_API_URL (`prefect config unset PREFECT_API_URL` where a profile sets it), and the run "
@@ -20,8 +22,8 @@ _WITHOUT = (
 def require_answer(url: str) -> None:
     """Raise `SettingsError` unless a Prefect API answers at `url` within seconds, and lets us in.
 
-    It is asked, with the configured key, certificates and headers, for what every Prefect server and Prefect
-    Cloud can say: how many flow runs have an id that there is not.
+    The question goes out with the configured key, certificates and headers: how many flow runs have an id
+    that no run has. Every Prefect server and Prefect Cloud can answer it.
     """
     shown = _without_password(url)
     import httpx
@@ -62,7 +64,7 @@ def require_answer(url: str) -> None:
 
 
 def _without_password(url: str) -> str:
-    """The address as it may be shown; `SettingsError` for what is none."""
+    """The address without its password; `SettingsError` for a text that is no address."""
     try:
         parts = urlsplit(url)
         known = (

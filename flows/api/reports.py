@@ -1,8 +1,7 @@
-"""Reports to Prefect that can fail: a run needs none of them to be right, so it goes on without and says so
-once.
+"""Reports to Prefect that may fail: the run then goes on without them and says so once.
 
-Shards are given to Dask by Prefect's own code without asking its API, and tell it their states in the
-background. What asks the API in the foreground is here: artifacts, and a flow's last state.
+Prefect's own code gives shards to Dask without asking its API, and reports their states in the background.
+This module holds what asks the API in the foreground: artifacts, and the last state of a flow.
 """
 
 from __future__ import annotations
@@ -29,14 +28,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _LOG = logging.getLogger("pairx")
 _said: set[str] = set()
-"""Addresses that have been said to be dead."""
+"""Addresses that a message has already called dead."""
 _ENDED: ContextVar[tuple[list[Any], Any]] = ContextVar(
     "what the function of the flow that runs returned or raised, and who handled SIGTERM before the flow"
 )
 
 
 class Reports:
-    """A run's progress and summary as Prefect artifacts; after the first that fails no more are sent."""
+    """A run's progress and summary as Prefect artifacts; after the first failure no more are sent."""
 
     def __init__(self) -> None:
         self._lost = False
@@ -67,7 +66,7 @@ class Reports:
 
 
 def outcome_kept(work: Callable[[], T]) -> T:
-    """Do a flow's work; what comes of it is kept for `run_flow`, which called the flow."""
+    """Do a flow's work; its result or error is kept for `run_flow`, which called the flow."""
     ended, handler = _ENDED.get()
     try:
         with _sigterm_goes_to(handler):
@@ -81,8 +80,10 @@ def outcome_kept(work: Callable[[], T]) -> T:
 
 @contextmanager
 def _sigterm_goes_to(handler: Any) -> Iterator[None]:
-    """A block in which SIGTERM is heard by who heard it before the flow: Prefect puts a handler and an
-    exception of its own there."""
+    """A block in which SIGTERM goes to the handler from before the flow.
+
+    Prefect installs a handler of its own for a flow, which raises an exception of its own.
+    """
     if threading.current_thread() is not threading.main_thread() or handler is None:
         yield
         return
@@ -95,10 +96,10 @@ def _sigterm_goes_to(handler: Any) -> Iterator[None]:
 
 
 def run_flow(flow: Flow[[], T]) -> T:
-    """Run a flow whose function uses `outcome_kept`: what its work returned or raised, though Prefect would
-    not hear of it.
+    """Run a flow whose function uses `outcome_kept`, and return or raise what its work did.
 
-    Raises `PairxError` when Prefect fails before the work begins.
+    That holds even when Prefect fails after the work. Raises `PairxError` when Prefect fails before the
+    work begins.
     """
     ended: list[Any] = []
     token = _ENDED.set((ended, signal.getsignal(signal.SIGTERM)))

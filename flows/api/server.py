@@ -1,5 +1,4 @@
-"""One Prefect server for a run when none is configured: started on loopback, stopped afterwards, nothing
-reported home.
+"""A Prefect server for one run, on loopback, where no API is configured; it reports nothing home.
 
 Without a shared API every Dask worker would start a server of its own, which costs more than the work.
 """
@@ -23,7 +22,7 @@ from flows.api.configured import require_answer
 from schemas.errors import PairxError, SettingsError
 
 _START_SECONDS = 240.0
-"""Its own code alone takes ten; a busy machine stretches that."""
+"""Starting takes 10 s on an idle machine; a busy one needs far longer."""
 _SERVE = """
 import os, runpy, shutil, sys, threading
 
@@ -36,31 +35,33 @@ threading.Thread(target=end_with_the_run, daemon=True).start()
 sys.argv[0] = "prefect"
 runpy.run_module("prefect", run_name="__main__", alter_sys=True)
 """
-"""The server ends when its standard input does: with the run, however the run ends; and its folder with it."""
+"""The server ends, and removes its folder, when its standard input closes.
+
+That happens when the run ends, in whatever way.
+"""
 _QUIET = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
     "PREFECT_CLI_PROMPT": "false",
 }
 _OF_A_RUN = {
-    # A run needs no Prefect to be right: what is not answered soon is done without.
+    # A run is right without Prefect, so it does not wait long for an answer.
     "PREFECT_CLIENT_MAX_RETRIES": "1",
     "PREFECT_API_REQUEST_TIMEOUT": "10",
-    # Asked once, before anything starts. Each new worker process would ask again, and fail where the API died
-    # meanwhile.
+    # The version is compared once, before anything starts. Each new worker process would compare it again,
+    # and fail if the API has died since.
     "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false",
-    # One message for the user is enough; Prefect's own, in every process, would come before it with
+    # One message for the user is enough. Without this, every process would first print Prefect's own, with
     # tracebacks.
     "PREFECT_LOGGING_LEVEL": "CRITICAL",
     "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
     "PREFECT_LOGGING_TO_API_ENABLED": "false",
 }
-"""Settings of Prefect in the processes of a run; what the environment says goes before them."""
+"""Prefect's settings in the processes of a run; environment variables override them."""
 
 
 def refuse_unreachable(cluster: str) -> None:
-    """Raise `SettingsError` when workers on other machines would have to reach a server that listens on
-    loopback only.
+    """Raise `SettingsError` when workers on other machines would need a server on loopback.
 
     `cluster` is the address of its scheduler, or a name where there is none yet.
     """
@@ -73,8 +74,10 @@ def refuse_unreachable(cluster: str) -> None:
 
 
 def require_api() -> None:
-    """Raise `SettingsError` when a Prefect API is configured and does not answer: before a run takes the
-    warehouse for itself."""
+    """Raise `SettingsError` when a Prefect API is configured and does not answer.
+
+    A run asks before it takes the warehouse for itself.
+    """
     if configured := _configured():
         require_answer(configured)
 
@@ -83,8 +86,8 @@ def require_api() -> None:
 def prefect_server() -> Iterator[str]:
     """Yield the API's URL: the configured one, or that of a server which lives as long as the block.
 
-    The environment carries the URL to worker processes. Raises `SettingsError` when the configured API does
-    not answer, and `PairxError` when the server does not come up.
+    Worker processes find the URL in their environment. Raises `SettingsError` when the configured API
+    does not answer, and `PairxError` when the server does not come up.
     """
     with _environment({key: value for key, value in _OF_A_RUN.items() if key not in os.environ}):
         configured = _configured()
@@ -117,7 +120,7 @@ def _environment(ours: Mapping[str, str]) -> Iterator[None]:
 
 
 def _settings(names: Iterable[str]) -> AbstractContextManager[Any]:
-    """Prefect's settings as the environment has them now: it may have been imported before."""
+    """Prefect's settings as the environment has them now, also when Prefect was imported earlier."""
     from prefect import settings
 
     return settings.temporary_settings(updates={getattr(settings, name): os.environ[name] for name in names})
@@ -157,7 +160,8 @@ def _free_port() -> int:
 
 
 def _start(port: int, log: Path) -> subprocess.Popen[bytes]:
-    # The run has no schedules to keep and no one looks at its page: neither services nor dashboard.
+    # A run has no schedules and nobody looks at its dashboard, so the server needs neither services nor a
+    # dashboard.
     options = ["--host", "127.0.0.1", "--port", str(port), "--no-ui", "--no-services"]
     environment = {k: v for k, v in os.environ.items() if k not in ("PREFECT_API_URL", *_OF_A_RUN)}
     environment["PREFECT_LOGGING_LEVEL"] = "WARNING"
@@ -168,7 +172,7 @@ def _start(port: int, log: Path) -> subprocess.Popen[bytes]:
             stdout=file,
             stderr=subprocess.STDOUT,
             env=environment,
-            # Ctrl-C reaches a whole terminal group; a run whose server dies first waits for it for ever.
+            # Ctrl-C reaches a whole terminal group. A run whose server dies first waits for it for ever.
             start_new_session=True,
         )
 

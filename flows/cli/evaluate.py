@@ -1,4 +1,7 @@
-"""`pairx evaluate`: its arguments; all that says what is measured are fields of `schemas.evaluate_options`."""
+"""The arguments of `pairx evaluate`.
+
+What it measures is set by the fields of `schemas.evaluate_options`.
+"""
 
 from __future__ import annotations
 
@@ -44,12 +47,13 @@ def evaluate(
     ] = False,
     wait: Annotated[bool, typer.Option("--wait", help=WAIT)] = False,
 ) -> None:
-    """Measure what the plausibility scores are worth on a catalogue with names, as the paper's Table 1 and
-    Figure 5 do.
+    """Measure what the plausibility scores are worth on a catalogue with names.
 
-    Settings are those of the warehouse's newest run; a file given with --settings overrides them, and options
-    override both. Rarer options are keys of the table evaluate in that file: `pairx settings` prints all of
-    them.
+    The measures are those of the paper's Table 1 and Figure 5.
+
+    Settings are those of the warehouse's newest run; a file given with --settings overrides them, and
+    options override both. Rarer options are keys of the table evaluate in that file: `pairx settings`
+    prints all of them.
     """
     from flows.commands.evaluate import evaluate_catalogue
 

@@ -213,8 +213,10 @@ def sql(
         str, typer.Option(help="Memory that views and query may take; up to 20GB more go to disk.")
     ] = "2GB",
 ) -> None:
-    """Ask the warehouse in SQL, read only: views over all tables, current rows only, as of the newest
-    finished run."""
+    """Ask the warehouse in SQL, read only, through views over all tables.
+
+    They show current rows only, as of the newest finished run.
+    """
     from flows.commands.ask import ask, print_cookbook
 
     if cookbook:
@@ -248,12 +250,11 @@ def check(
         ),
     ] = False,
 ) -> None:
-    """Check that a warehouse is what its runs wrote: every byte, every column, and what rows promise of each
-    other.
+    """Check that a warehouse is what its runs wrote: every byte, every column, and how rows relate.
 
-    Bytes are compared with the digests that runs recorded. Of files that no run recorded (it was killed, or
-    older than the record) the page checksums and the footer's statistics are compared with the rows. Exit
-    code 1 where anything was found, also if it was moved aside.
+    Bytes are compared with the digests that runs recorded. Of files that no run recorded (it was killed,
+    or older than the record) the page checksums and the footer's statistics are compared with the rows.
+    Exit code 1 where anything was found, also if it was moved aside.
     """
     from flows.commands.check import check_warehouse
 
@@ -269,7 +270,7 @@ def show_settings() -> None:
 
 
 for _command in app.registered_commands:
-    # Typer keeps the line breaks of docstrings, which are those of our editor and not of the reader's terminal.
+    # Typer keeps the line breaks of docstrings, which do not suit the width of the reader's terminal.
     _command.help = re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.getdoc(_command.callback) or "")
 
 
@@ -281,14 +282,14 @@ def main() -> None:
     with suppress(BrokenPipeError):
         sys.stdout.flush()
     sys.stderr.flush()
-    # Everything is closed by now. Prefect keeps the last exception's frames alive past the interpreter's end,
-    # for which DuckDB's bindings would print a page of leaked objects; and what was stopped may still hang in
-    # a thread.
+    # Everything is closed by now. Prefect keeps the frames of the last exception alive until the interpreter
+    # ends, and DuckDB's bindings would print a page about leaked objects. A stopped task may still hang in a
+    # thread.
     os._exit(code)
 
 
 class _Terminated(BaseException):
-    """SIGTERM: unwound like Ctrl-C, so that the cluster and the server are stopped."""
+    """SIGTERM arrived; it unwinds the stack as Ctrl-C does, so that the cluster and the server stop."""
 
 
 def _terminate(number: int, frame: object) -> None:
@@ -308,7 +309,7 @@ def _run() -> int:
         app()
     except SystemExit as end:
         if end.code == _INTERRUPTED:
-            # Typer turns Ctrl-C into this before anyone else hears of it.
+            # Typer turns Ctrl-C into this exit code before any other code sees it.
             return _say(_STOPPED, _INTERRUPTED)
         return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
     except _Terminated:
@@ -325,8 +326,10 @@ def _run() -> int:
 
 
 def _of_a_signal(error: BaseException | None) -> bool:
-    """Whether an error comes of a signal: on the way out something else failed, or DuckDB, in a query, said
-    it in its own way."""
+    """Whether a signal caused an error.
+
+    Something else may have failed on the way out, and DuckDB has its own error for an interrupted query.
+    """
     while error is not None:
         if isinstance(error, KeyboardInterrupt | _Terminated) or str(error) == "Query interrupted":
             return True

@@ -1,5 +1,7 @@
-"""What a command says of an error: one message and an exit code, never a traceback; that of a fault of ours
-goes to a file."""
+"""What a command says of an error: one message and an exit code, never a traceback.
+
+The traceback of a fault in this program goes to a file.
+"""
 
 from __future__ import annotations
 
@@ -34,13 +36,13 @@ def message_of(error: BaseException) -> tuple[str, int]:
 
 
 def last_words(error: BaseException) -> str:
-    """The text of an error; of one that carries a traceback in its text, as DuckDB's may, the last line."""
+    """The text of an error; where that holds a traceback, as DuckDB's may, its last line."""
     text = masked(str(error).strip()) or type(error).__name__
     return text.rpartition("\n")[2] if text.startswith("Traceback") else text
 
 
 def _keep(error: BaseException) -> str:
-    """Write the error's traceback where it can be found; the path."""
+    """Write the error's traceback to a new temporary file and return its path."""
     handle, path = tempfile.mkstemp(prefix="pairx-error-", suffix=".txt")
     with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
         file.writelines(traceback.format_exception(error))

@@ -1,6 +1,6 @@
 """Dask clusters by one setting: a kind's name, the address of a scheduler, or `auto`.
 
-A further kind is a `ClusterKind` in a file of its own and its line in `KINDS`.
+To add a kind, write a `ClusterKind` in a file of its own and add a line to `KINDS`.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from schemas.errors import SettingsError
 from schemas.settings import PAIRS_PER_SHARD_ON_GPU, Settings
 
 _PLACE = re.compile(r"([\w.-]+|\[[0-9A-Fa-f:.%\w]+\]):\d{1,5}/?")
-"""A host's name or address, the latter of IPv6 in brackets, and a port."""
+"""A host and a port; the host is a name or an address, and IPv6 stands in brackets."""
 _DYING = {
-    # Workers that a shard may end, less one, before it is cut: one can die by accident, and each costs
+    # How many workers a shard may end, less one, before it is cut. One can die by accident, and each costs
     # seconds.
     "distributed.scheduler.allowed-failures": 1,
     # A nanny starts another process for one that died. On a busy machine that takes longer than the 15 s
-    # after which Dask would close the nanny, too, and a run without workers waits for ever.
+    # after which Dask would close the nanny, too; a run without workers would wait for ever.
     "distributed.deploy.lost-worker-timeout": "10 minutes",
 }
-"""What becomes of workers that die in a cluster that is started here."""
+"""How Dask treats workers that die, in a cluster that is started here."""
 KINDS: list[ClusterKind] = [Processes(), Gpus(), Slurm(), Kubernetes(), Elsewhere()]
 """All kinds, as the help lists them; `auto` takes the last one that fits this machine."""
 
@@ -40,10 +40,9 @@ def offered() -> str:
 
 
 def resolve_kind(settings: Settings) -> str:
-    """The cluster that the settings mean: `auto` becomes the name of the kind that fits this machine; other
-    values are checked.
+    """The cluster that the settings mean; `auto` becomes the name of a kind that fits this machine.
 
-    Raises `SettingsError` for a name or scheme that no kind answers to, and for one that does not compute on
+    Raises `SettingsError` for a name or scheme that is not known, and for a kind that does not compute on
     the device of the settings.
     """
     wanted, device = settings.cluster, settings.device
@@ -51,7 +50,7 @@ def resolve_kind(settings: Settings) -> str:
         fitting = (
             kind.words[0] for kind in reversed(KINDS) if kind.fits() and device in ("auto", *kind.devices)
         )
-        # Where none fits, the first that could says what it lacks.
+        # Where none fits, the first kind for this device is taken; its `require` says what is missing.
         return next(fitting, None) or next(kind.words[0] for kind in KINDS if device in kind.devices)
     devices = _kind(wanted).devices
     if device not in ("auto", *devices):
@@ -63,9 +62,9 @@ def resolve_kind(settings: Settings) -> str:
 
 
 def require_cluster(settings: Settings) -> None:
-    """Raise `SettingsError` for a cluster that cannot be meant or had here, or whose workers could not reach
-    a server that a run
-    starts.
+    """Raise `SettingsError` for a cluster that is not known, or that this machine cannot have.
+
+    The same goes for one whose workers could not reach the Prefect server that a run starts.
     """
     wanted = resolve_kind(settings)
     kind = _kind(wanted)
@@ -75,20 +74,19 @@ def require_cluster(settings: Settings) -> None:
 
 
 def is_foreign(settings: Settings) -> bool:
-    """Whether workers may be other installations on other machines, which are looked at before they are given
-    work."""
+    """Whether workers may be other installations on other machines, to be checked before any work."""
     return _kind(resolve_kind(settings)).foreign
 
 
 def worker_count(settings: Settings) -> int:
-    """Worker processes that a cluster started here has: as set, or what its kind takes by default."""
+    """Number of worker processes of a cluster started here: as set, or the default of its kind."""
     return settings.workers or _kind(resolve_kind(settings)).workers()
 
 
 def pairs_per_shard(settings: Settings) -> int:
     """Pairs scored in one task: as set, or else by the kind of cluster.
 
-    What is done is told by rows, so any size goes on.
+    Stored rows tell what is done, so a run may go on with another size.
     """
     by_kind = _kind(resolve_kind(settings)).pairs_per_shard
     return settings.pairs_per_shard or (PAIRS_PER_SHARD_ON_GPU if settings.device == "cuda" else by_kind)
@@ -107,6 +105,8 @@ def dask_cluster(settings: Settings) -> Iterator[Cluster]:
     kind = _kind(wanted)
     kind.require(settings)
     logging.getLogger("distributed").setLevel(logging.WARNING)
+    # Of a scheduler that is gone our own message tells; a client would say it before, with tracebacks.
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
     with dask.config.set(_DYING), kind.start(wanted, settings) as cluster:
         yield cluster
 

@@ -22,14 +22,16 @@ from schemas.errors import SettingsError
 from schemas.settings import PAIRS_PER_SHARD_ON_GPU, Settings
 
 _GPU_BYTES_PER_WORKER = 6 << 30
-"""Memory of a GPU that a worker may want: a CUDA context (0.5 GB), a model with the operands of its rules
-(0.8 GB), what a pair
-with its pixel maps, or four photos with ten partners each, hold at once (2.4 GB), and work space of cuDNN.
-Counted for MiewID's shape at 440 px by `tests.benchmarks.launches`; not measured on a GPU."""
+"""Memory of a GPU that a worker may want, in bytes.
+
+A CUDA context takes 0.5 GB and a model with the operands of its rules 0.8 GB. A pair with its pixel maps, or
+four photos with ten partners each, holds 2.4 GB at once. The rest is work space of cuDNN. Counted for
+MiewID's shape at 440 px by `tests.benchmarks.launches`; not measured on a GPU.
+"""
 
 
 class Gpus:
-    """Workers on the GPUs: by dask-cuda where each has one of its own, else plain workers that take turns."""
+    """Workers on the GPUs: by dask-cuda where each has its own, else plain workers that share."""
 
     words: tuple[str, ...] = ("cuda",)
     usage = "cuda (GPUs)"
@@ -38,7 +40,7 @@ class Gpus:
     foreign = False
 
     def fits(self) -> bool:
-        """Where torch sees a GPU."""
+        """Whether torch sees a GPU."""
         return bool(_gpus())
 
     def workers(self) -> int:
@@ -75,8 +77,7 @@ def _by_dask_cuda(count: int) -> Any:
 
 
 def _sharing_gpus(names: Sequence[str], count: int) -> Any:
-    """Plain workers, each of which sees one GPU; several may see the same one, as far as its memory allows 6
-    GB each."""
+    """Plain workers that see one GPU each; several may share one, 6 GB of its memory each."""
     from distributed import Nanny, Scheduler, SpecCluster
 
     options = {
@@ -86,8 +87,8 @@ def _sharing_gpus(names: Sequence[str], count: int) -> Any:
         "memory_limit": memory_limit(count),
         "resources": {GPU: 1},
     }
-    # Nannies live in this process and start side by side, so what differs between workers is set in the
-    # worker itself, which happens before anything there asks for a device.
+    # Nannies live in this process and start side by side. What differs between workers is therefore set in
+    # the worker itself, before anything there asks for a device.
     workers = {
         i: {"cls": Nanny, "options": options | {"env": {VISIBLE: names[i % len(names)]}}}
         for i in range(count)
@@ -101,7 +102,7 @@ def _sharing_gpus(names: Sequence[str], count: int) -> Any:
 
 
 def _check_memory(names: Sequence[str], count: int) -> None:
-    """Refuse more workers on a GPU than fit into its memory; one alone may try its luck."""
+    """Raise `SettingsError` for more workers on a GPU than its memory holds; one alone is allowed."""
     most = -(-count // len(names))
     if most == 1:
         return
@@ -117,8 +118,7 @@ def _check_memory(names: Sequence[str], count: int) -> None:
 
 
 def _gpus() -> list[str]:
-    """The GPUs that torch sees, each as CUDA_VISIBLE_DEVICES names it: an index, or the UUID by which it was
-    given to us."""
+    """The GPUs that torch sees, each as CUDA_VISIBLE_DEVICES names it: by its index or UUID."""
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -127,7 +127,7 @@ def _gpus() -> list[str]:
 
 
 def _gpu_memory(index: int) -> int:
-    """Bytes of memory of the GPU that torch counts as `index`."""
+    """Bytes of memory of the GPU with torch's number `index`."""
     import torch
 
     return int(torch.cuda.get_device_properties(index).total_memory)

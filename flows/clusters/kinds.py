@@ -1,5 +1,4 @@
-"""Kinds of clusters: what each must say of itself, processes on the CPU of this machine, and schedulers
-elsewhere."""
+"""Kinds of clusters: what each must offer, processes on this machine's CPU, schedulers elsewhere."""
 
 from __future__ import annotations
 
@@ -20,37 +19,40 @@ if TYPE_CHECKING:
 LOOPBACK = "127.0.0.1"
 Device = Literal["cpu", "cuda"]
 GPU = "GPU"
-"""The resource that a worker declares for each GPU that it may use: ``dask worker ADDRESS --nthreads 1
---resources GPU=1``."""
+"""The resource that a worker declares for each GPU that it may use.
+
+The command is ``dask worker ADDRESS --nthreads 1 --resources GPU=1``.
+"""
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 PATIENCE_KEY, _PATIENCE = "distributed.scheduler.no-workers-timeout", "1 hour"
-"""Where Dask's configuration says how long work may be without workers, and what null means there."""
+"""The key of Dask's configuration for how long work may lack workers, and what null means here."""
 _TO_CLOSE = 60.0
-"""Seconds in which a cluster must have closed; nannies kill their workers long before."""
+"""Seconds within which a cluster must have closed; nannies kill their workers long before."""
 _BYTES_PER_WORKER = 3 << 30
-"""Memory that a worker may want: torch, a model, and one shard's photos and keypoints."""
+"""Memory that a worker may want, in bytes: torch, a model, and one shard's photos and keypoints."""
 _WORKER_ENVIRONMENT = {
-    # Spinning OpenMP threads of two processes on two cores slow each other down ten times and more.
+    # OpenMP threads that spin in two processes on two cores make each other ten or more times slower.
     "OMP_WAIT_POLICY": "PASSIVE",
 }
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """A running cluster: the scheduler's address, what kind it is, how many workers it has and what they
-    compute on."""
+    """A running cluster: its scheduler's address, its kind, its number of workers and their device."""
 
     address: str
     kind: str
     workers: int
     device: Device = "cpu"
     security: Any = None
-    """Certificates with which a client comes in; None where Dask's configuration says all."""
+    """Certificates with which a client connects; None where Dask's configuration holds all it needs."""
 
 
 class ClusterKind(Protocol):
-    """A way to have workers, chosen by one of its `words`: a name, or the scheme of an address such as
-    ``tcp://``."""
+    """A way to have workers, chosen by one of its `words`.
+
+    A word is a name, or the scheme of an address such as ``tcp://``.
+    """
 
     words: tuple[str, ...]
     pairs_per_shard: int
@@ -58,35 +60,34 @@ class ClusterKind(Protocol):
     devices: tuple[Device, ...]
     """What its workers can compute on."""
     foreign: bool
-    """Whether workers may be other installations on other machines, which are looked at before they are given
-    work."""
+    """Whether workers may be other installations on other machines, to be checked before any work."""
 
     @property
     def usage(self) -> str:
-        """What the help says: the word, and behind it what it means."""
+        """The help's text: the word, followed by what it means."""
 
     def fits(self) -> bool:
-        """Whether `auto` may take it on this machine."""
+        """Whether `auto` may choose this kind on this machine."""
 
     def workers(self) -> int:
         """Workers where the settings do not say."""
 
     def require(self, settings: Settings) -> None:
-        """Raise `SettingsError` where this machine cannot have such workers; nothing is started for the
-        answer."""
+        """Raise `SettingsError` where this machine cannot have such workers; starts nothing to find out."""
 
     def start(self, wanted: str, settings: Settings) -> AbstractContextManager[Cluster]:
-        """A cluster for the length of a block, once `require` has let it; `wanted` is the name or the
-        address.
+        """A cluster for the length of a block, after a call of `require`.
 
-        Raises `PairxError` where a scheduler does not answer, `SettingsError` where its workers are not those
-        that are wanted.
+        `wanted` is the name or the address. Raises `PairxError` where a scheduler does not answer,
+        `SettingsError` where its workers are not those that are wanted.
         """
 
 
 class Processes:
-    """Workers on the CPU, whatever GPUs there are: one process per core would fill a GPU's memory with
-    models."""
+    """Workers on the CPU, whatever GPUs there are.
+
+    One process per core would fill a GPU's memory with models.
+    """
 
     words: tuple[str, ...] = ("local",)
     usage = "local (CPU)"
@@ -108,7 +109,7 @@ class Processes:
         """Every machine can have processes."""
 
     def start(self, wanted: str, settings: Settings) -> AbstractContextManager[Cluster]:
-        """One-threaded processes that see no GPU."""
+        """Processes with one thread each that see no GPU."""
         from distributed import LocalCluster
 
         count = settings.workers or self.workers()
@@ -127,7 +128,7 @@ class Processes:
 
 
 class Elsewhere:
-    """Any scheduler by its address, whoever started it and its workers; it is used and left running."""
+    """A scheduler given by its address, whoever started it and its workers; it is left running."""
 
     words: tuple[str, ...] = ("tcp://", "tls://", "ws://", "wss://")
     usage = "tcp://HOST:PORT of a Dask scheduler"
@@ -136,19 +137,19 @@ class Elsewhere:
     foreign = True
 
     def fits(self) -> bool:
-        """Never: only an address says where."""
+        """Never: such a cluster is known only by its address."""
         return False
 
     def workers(self) -> int:
-        """A guess for the plan, without asking the scheduler: as many as this machine would have."""
+        """A guess for the plan, as many as this machine would have; the scheduler is not asked."""
         return Processes().workers()
 
     def require(self, settings: Settings) -> None:
-        """Only the scheduler can say."""
+        """Nothing is required here: only the scheduler can say what it has."""
 
     @contextmanager
     def start(self, wanted: str, settings: Settings) -> Iterator[Cluster]:
-        """The cluster at the address, with the workers that it has; on GPUs where these declare any."""
+        """The cluster at the address, with the workers that it has; on GPUs if these declare any."""
         try:
             with client_of(Cluster(wanted, "external", 0)) as client:
                 workers = client.scheduler_info(n_workers=-1)["workers"]
@@ -171,7 +172,7 @@ class Elsewhere:
 
 @contextmanager
 def client_of(cluster: Cluster) -> Iterator[Client]:
-    """A client of the cluster, which is nobody's default; that it cannot say good-bye in the end is no error."""
+    """A client of the cluster, not set as Dask's default; no error where it fails to close."""
     from distributed import Client
 
     client = Client(cluster.address, timeout="20s", security=cluster.security, set_as_default=False)
@@ -184,8 +185,10 @@ def client_of(cluster: Cluster) -> Iterator[Client]:
 
 @contextmanager
 def stopped_in_the_end(cluster: Any, kind: str, device: Device = "cpu") -> Iterator[Cluster]:
-    """A Dask cluster, stopped after the block; one that does not close in time makes no finished run a failed
-    one."""
+    """A Dask cluster, stopped after the block.
+
+    If it does not close in time, a warning is logged: a finished run does not fail for that.
+    """
     workers = len(getattr(cluster, "workers", ()))
     try:
         yield Cluster(cluster.scheduler_address, kind, workers, device, getattr(cluster, "security", None))
@@ -200,8 +203,10 @@ def stopped_in_the_end(cluster: Any, kind: str, device: Device = "cpu") -> Itera
 
 @contextmanager
 def _without_news_of_the_end() -> Iterator[None]:
-    """A block in which Dask does not log what the closing of a cluster raises here anyway, nor that a worker
-    is ended for good."""
+    """A block in which Dask does not log errors of closing a cluster, nor that a worker was ended.
+
+    Errors of closing are raised here anyway.
+    """
     loggers = [logging.getLogger(name) for name in ("distributed.nanny", "tornado.application")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -214,7 +219,7 @@ def _without_news_of_the_end() -> Iterator[None]:
 
 
 def _not_closed(cluster: Any) -> str | None:
-    """Close a cluster, within its time; what went wrong, if anything."""
+    """Close a cluster within its time; return what went wrong, if anything."""
     failed: list[str] = []
 
     def close() -> None:
@@ -232,8 +237,7 @@ def _not_closed(cluster: Any) -> str | None:
 
 
 def _left_of(cluster: Any) -> str:
-    """What may still be there of a cluster: its scheduler in this process, other processes, jobs, or the
-    whole of one elsewhere."""
+    """What may be left of a cluster: processes, jobs, or the whole of a cluster elsewhere."""
     if not hasattr(cluster, "workers"):
         return f"cluster {cluster.name}"
     found = []
@@ -246,16 +250,16 @@ def _left_of(cluster: Any) -> str:
 
 
 def sharing_the_cores(workers: int) -> AbstractContextManager[Any]:
-    """A block in which so many workers can be spawned; each gets its share of the cores as threads."""
+    """A block that can spawn `workers` processes; each gets its share of the cores as threads."""
     import dask
 
     environment = thread_environment(max(1, cores() // workers))
-    # Only what is set before a worker is spawned reaches its C library.
+    # Only variables that are set before a worker is spawned reach its C library.
     return dask.config.set({"distributed.nanny.pre-spawn-environ": environment})
 
 
 def thread_environment(threads: int) -> dict[str, str]:
-    """Environment of a worker process whose libraries may use so many threads."""
+    """Environment of a worker process whose libraries may use `threads` threads."""
     return {f"{name}_NUM_THREADS": str(threads) for name in ("OMP", "MKL", "OPENBLAS")} | _WORKER_ENVIRONMENT
 
 
@@ -273,8 +277,10 @@ def cores() -> int:
 
 
 def memory_limit(workers: int) -> int:
-    """Bytes at which a nanny ends its worker; Dask's own default counts cores, and there may be fewer
-    workers."""
+    """Bytes of memory at which a nanny ends its worker: the machine's, shared among the workers.
+
+    Dask's own default divides by cores, and there may be fewer workers than cores.
+    """
     from distributed.system import MEMORY_LIMIT
 
     return int(MEMORY_LIMIT // workers)

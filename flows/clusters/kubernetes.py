@@ -1,8 +1,8 @@
 """Workers as pods, kept by Dask's Kubernetes operator for the length of a run.
 
-What a site needs (namespace, image, volumes, limits) stands in Dask's own configuration, under ``kubernetes``
-in ``~/.config/dask/kubernetes.yaml``: a whole ``DaskCluster`` manifest by `custom-cluster-spec`, or image,
-environment and resources alone. Only what this pipeline must have is added here.
+A site's own needs (namespace, image, volumes, limits) stand in Dask's configuration, under ``kubernetes`` in
+``~/.config/dask/kubernetes.yaml``: either a whole ``DaskCluster`` manifest by `custom-cluster-spec`, or only
+image, environment and resources. This module adds only what this pipeline must have.
 """
 
 from __future__ import annotations
@@ -23,24 +23,27 @@ from schemas.settings import Settings
 
 _GPU_LIMIT = "nvidia.com/gpu"
 _DASK_IMAGE = "ghcr.io/dask/dask"
-"""Dask's own image, the default of its configuration: it does not hold this package."""
+"""Dask's own image, the default of its configuration; it does not hold this package."""
 
 
 class Kubernetes(Hired):
-    """One pod for each worker, on one GPU if these are wanted; the scheduler is a pod, too."""
+    """One pod for each worker, with one GPU each if GPUs are wanted; the scheduler is a pod, too."""
 
     words: tuple[str, ...] = ("kubernetes",)
     unit = "pods"
 
     def require(self, settings: Settings) -> None:
-        """Raise `SettingsError` without dask-kubernetes, a number of pods, and a manifest or an image of
-        ours."""
+        """Raise `SettingsError` without dask-kubernetes or a number of pods.
+
+        The same where the configuration names neither a manifest nor an image that holds this
+        package.
+        """
         super().require(settings)
         cluster_spec(settings.workers or self.workers(), asked_device(settings))
 
     @contextmanager
     def start(self, wanted: str, settings: Settings) -> Iterator[Cluster]:
-        """A `DaskCluster` resource, deleted in the end; the block begins when the first worker has come."""
+        """A `DaskCluster` resource, deleted at the end; the block begins with the first worker."""
         from dask_kubernetes.operator import KubeCluster
         from dask_kubernetes.operator.kubecluster.kubecluster import CreateMode
 
@@ -59,9 +62,10 @@ class Kubernetes(Hired):
 
 
 def cluster_spec(workers: int, device: Device) -> dict[str, Any]:
-    """The `DaskCluster` manifest: the site's, with so many workers and what these need of this pipeline.
+    """The `DaskCluster` manifest: the site's, with `workers` workers and what this pipeline needs.
 
-    Raises `SettingsError` where Dask's configuration names neither a manifest nor an image of ours.
+    Raises `SettingsError` where Dask's configuration names neither a manifest nor an image that holds
+    this package.
     """
     import dask
 
@@ -84,7 +88,7 @@ def cluster_spec(workers: int, device: Device) -> dict[str, Any]:
 
 
 def _site_manifest(given: str | Mapping[str, Any]) -> dict[str, Any]:
-    """A manifest by its path, or as it stands in the configuration itself."""
+    """A manifest given by its path, or in the configuration itself."""
     import yaml
 
     if not isinstance(given, str):
@@ -120,8 +124,10 @@ def _from_image(site: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _complete(container: dict[str, Any], device: Device) -> None:
-    """Give a worker's container what it needs: one thread of tasks, a Prefect API, and with `cuda` a GPU that
-    it declares."""
+    """Add what a worker needs to its container: one thread of tasks and a Prefect API.
+
+    With `cuda` also a GPU, which it declares to Dask.
+    """
     arguments = container["args"]
     if "--nthreads" not in arguments:
         arguments += ["--nthreads", "1"]

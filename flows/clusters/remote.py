@@ -1,5 +1,4 @@
-"""What clusters have in common that are made for a run on other machines: their extra, their number of
-workers, the wait for one."""
+"""What clusters made for a run on other machines share: their extra, their size, the first wait."""
 
 from __future__ import annotations
 
@@ -12,12 +11,11 @@ from schemas.settings import PAIRS_PER_SHARD, Settings
 
 
 class Hired:
-    """What kinds have in common whose workers are started for a run on other machines, and are paid for or
-    accounted for there."""
+    """What kinds share whose workers are started for a run on other machines, which may cost money."""
 
     words: tuple[str, ...]
     unit: str
-    """What a worker is there."""
+    """The site's word for a worker."""
     pairs_per_shard = PAIRS_PER_SHARD
     devices: tuple[Device, ...] = ("cpu", "cuda")
     foreign = True
@@ -28,25 +26,27 @@ class Hired:
         return f"{self.words[0]} ({self.unit})"
 
     def fits(self) -> bool:
-        """Never: they are started only where they are asked for."""
+        """Never: such workers are started only on request."""
         return False
 
     def workers(self) -> int:
-        """Raises `SettingsError`: their number is the user's to say."""
+        """Raise `SettingsError`: the user must say how many."""
         raise SettingsError(
             f"cluster {self.words[0]!r} has to be told how many {self.unit} to start", "name it: --workers N"
         )
 
     def require(self, settings: Settings) -> None:
-        """Raise `SettingsError` without a number of them."""
+        """Raise `SettingsError` where the settings do not say how many workers."""
         if not settings.workers:
             self.workers()
 
 
 @contextmanager
 def or_install(extra: str) -> Iterator[None]:
-    """A block that imports what only `extra` installs; raises `SettingsError` with the command where it is
-    absent."""
+    """A block that imports what only the extra `extra` installs.
+
+    Raises `SettingsError` with the command to install it where it is absent.
+    """
     try:
         yield
     except ImportError as error:
@@ -64,8 +64,8 @@ def asked_device(settings: Settings) -> Device:
 def wait_for_a_worker(cluster: Cluster, look_at: str) -> None:
     """Wait until the first worker has come; the others may join in mid-run.
 
-    Raises `PairxError` when none comes for as long as Dask's configuration lets work wait for workers, by
-    default an hour.
+    Raises `PairxError` when none comes in the time that Dask's configuration lets work wait for workers,
+    by default an hour.
     """
     seconds = patience()
     try:

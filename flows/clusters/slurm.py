@@ -1,7 +1,8 @@
 """Workers as jobs of Slurm, submitted by dask-jobqueue; the scheduler lives in this process.
 
-What a site needs (queue, account, wall time, network interface, modules) stands in Dask's own configuration,
-under ``jobqueue.slurm`` in ``~/.config/dask/jobqueue.yaml``. Only what this pipeline must have is added here.
+A site's own needs (queue, account, wall time, network interface, modules) stand in Dask's configuration,
+under ``jobqueue.slurm`` in ``~/.config/dask/jobqueue.yaml``. This module adds only what this pipeline must
+have.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from schemas.errors import PairxError, SettingsError
 from schemas.settings import Settings
 
 _MEMORY = "4 GiB"
-"""Of a job where the site's configuration names none: what a worker may want, and its nanny."""
+"""Memory of a job where the site's configuration names none: for a worker and its nanny."""
 _SUBMITTED_WITH = ("--gres", "--gpus")
-"""Directives by which a site's own configuration may ask for GPUs already."""
+"""Directives by which a site's own configuration may already ask for GPUs."""
 
 
 class Slurm(Hired):
-    """One job for each worker: a process with one thread of tasks, on one GPU if these are wanted."""
+    """One job for each worker: a process with one thread of tasks, with one GPU if GPUs are wanted."""
 
     words: tuple[str, ...] = ("slurm",)
     unit = "jobs"
@@ -44,8 +45,7 @@ class Slurm(Hired):
 
     @contextmanager
     def start(self, wanted: str, settings: Settings) -> Iterator[Cluster]:
-        """So many jobs; the block begins when the first has started, and the others join when Slurm starts
-        them."""
+        """A cluster of jobs; the block begins when the first has started, and the others join later."""
         from dask_jobqueue import SLURMCluster
 
         count, device = settings.workers or self.workers(), asked_device(settings)
@@ -59,11 +59,11 @@ class Slurm(Hired):
 
 
 def _submit(cluster: Any, jobs: int) -> None:
-    """Submit the jobs; raises `PairxError` with what sbatch says against it."""
+    """Submit the jobs; raises `PairxError` with sbatch's message if it refuses."""
 
     async def submitted() -> None:
-        # `scale` submits in the background, where a refusal would be a traceback in a log, and the run would
-        # wait for ever.
+        # `scale` submits in the background. There a refusal would only be a traceback in a log, and the run
+        # would wait for ever.
         for _ in range(jobs):
             cluster.worker_spec.update(cluster.new_worker_spec())
         await cluster._correct_state()
@@ -101,14 +101,18 @@ def job_options(device: Device) -> dict[str, Any]:
         "job_extra_directives": directives,
         "job_script_prologue": [*_exports(cpus), *(site.get("job-script-prologue") or ())],
         "scheduler_options": {"dashboard_address": ":0", **(site.get("scheduler-options") or {})},
-        # Whoever reaches a Dask scheduler runs code as its owner, and a cluster's network has many users.
+        # Whoever reaches a Dask scheduler can run code as its owner, and many users share a cluster's
+        # network.
         "security": True,
         "shared_temp_directory": site.get("shared-temp-directory") or os.getcwd(),
     }
 
 
 def _exports(cpus: int) -> Sequence[str]:
-    """Lines of the job's script; sites that submit with ``--export=NONE`` pass no environment on."""
+    """Lines of the job's script that set its environment.
+
+    Sites that submit with ``--export=NONE`` pass no environment on.
+    """
     environment = thread_environment(cpus)
     if url := os.environ.get("PREFECT_API_URL"):
         environment["PREFECT_API_URL"] = url

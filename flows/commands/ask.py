@@ -28,7 +28,8 @@ def ask(
 ) -> None:
     """Answer one query, describe the tables, or open the prompt.
 
-    `seconds` is what opening the warehouse and one query may take together, or in the prompt each statement.
+    `seconds` is how long opening the warehouse and one query may take together, or in the prompt each
+    statement.
     """
     kind = _format(output)
     if tables:
@@ -93,7 +94,10 @@ LIMIT $top
 
 
 def print_suspects(warehouse: str, top: int, kinds: Sequence[str], order: str, output: str) -> None:
-    """The first suspects, of some kinds if wanted; `SettingsError` for an unknown kind or order."""
+    """Print the first suspects, of some kinds if wanted.
+
+    Raises `SettingsError` for an unknown kind or order.
+    """
     known = list(suspect_rules())
     for kind in kinds:
         if kind not in known:
@@ -121,7 +125,7 @@ _NEWEST = "SELECT run_id FROM current_run WHERE status = 'finished'"
 
 
 def newest_report(warehouse: str) -> None:
-    """Address of the report of the newest finished run; `PairxError` where there is none."""
+    """Print the address of the newest finished run's report; `PairxError` where there is none."""
     from tasks.pages.base import report_path
     from tasks.store.warehouse import Warehouse
 
@@ -145,5 +149,5 @@ def _format(output: str) -> Format:
 
 
 def _print(text: str) -> None:
-    # Not through rich: query results must reach files and pipes to the letter.
+    # Rich would change the text, and query results must reach files and pipes to the letter.
     print(text)

@@ -1,4 +1,4 @@
-"""`pairx check`: what is wrong with a warehouse, in words, and what is to be moved aside."""
+"""`pairx check`: says what is wrong with a warehouse and what to move aside."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _counted(report: Report) -> str:
 
 
 def _moved(moved: Mapping[str, str | None]) -> Iterator[str]:
-    """What was moved aside, damaged or a partner of what is, and what to do now."""
+    """Lines that say what was moved aside, damaged or a partner of what is, and what to do now."""
     if not moved:
         return
     yield f"moved aside ({len(moved)})"
@@ -78,8 +78,10 @@ def _listed(problems: tuple[Damage, ...]) -> str:
 
 @contextmanager
 def _progress() -> Iterator[tuple[Advance, Advance]]:
-    """Two functions, told how many bytes there are and how many were looked at; a bar on a terminal, else
-    nothing."""
+    """Two functions: one takes the total of bytes, the other how many more were looked at.
+
+    They move a bar on a terminal and do nothing elsewhere.
+    """
     console = Console(stderr=True)
     bar = Progress(
         TextColumn("check"), BarColumn(28), DownloadColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),

@@ -1,4 +1,4 @@
-"""What `pairx evaluate` does, apart from parsing: it checks what was given, evaluates and writes the folder."""
+"""What `pairx evaluate` does, apart from parsing: check, evaluate, and write the folder."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from tasks.pages.evaluation_values import Statistic
 
 _RUNS_CONCERN = ("figures", "cluster", "workers")
-"""Settings of a stored run that say how it ran, not what it computed: an evaluation does not inherit them."""
+"""Settings of how a stored run ran, not of what it computed; an evaluation does not inherit them."""
 _BELONG_TO = {"model": ("model_revision", "resize", "layers"), "matcher": ("matcher_weights",)}
-"""Settings that say something of the stored run's model or matcher, and nothing of another one."""
+"""Settings that concern the stored run's model or matcher only, and no other one."""
 
 
 def evaluate_catalogue(
@@ -93,8 +93,10 @@ def _settings(warehouse: str, toml: Path | None, given: Mapping[str, Any], store
 
 
 def plan_of(options: EvaluateOptions, dataset: str, retry_failed: bool = False) -> EvaluationPlan:
-    """What options ask for, in the engine's terms; raises `SettingsError` for a method or matcher that there
-    is not."""
+    """What options ask for, in the engine's terms.
+
+    Raises `SettingsError` for an unknown method or matcher, and for numbers that cannot be used.
+    """
     from flows.evaluation import EvaluationPlan
     from pairx_engine.evaluation.separation import Binning
     from pairx_engine.explanations import explanations
@@ -114,7 +116,7 @@ def plan_of(options: EvaluateOptions, dataset: str, retry_failed: bool = False) 
 
 
 def _matchers(given: Sequence[str]) -> dict[str, str | None]:
-    """NAME[=FOLDER] each; the folder holds the matcher's weights."""
+    """Matchers from texts NAME[=FOLDER]; the folder holds the matcher's weights."""
     found: dict[str, str | None] = {}
     for text in given:
         name, _, folder = text.partition("=")
@@ -170,7 +172,7 @@ def _write(
     settings: Settings,
     matchers: Mapping[str, str | None],
 ) -> None:
-    """Write the folder, print the headline numbers, and fail if pairs were lost."""
+    """Write the folder and print the headline numbers; raises `PairxError` if pairs were lost."""
     from tasks.evaluation.files import settings_toml, write_evaluation
 
     evaluation = replace(evaluated.evaluation, beside=others)

@@ -45,8 +45,7 @@ def explain_photos(
 
 
 def print_methods() -> None:
-    """All ways to explain a pair: what each is, about how many forward passes it costs, and what it needs or
-    lacks."""
+    """Print all ways to explain a pair: name, what it is, cost in forward passes, and remarks."""
     for name, each in explanations().items():
         remarks = [f"{each.cost:.0f} passes"]
         remarks += ["does not see the partner"] * (not each.sees_partner)

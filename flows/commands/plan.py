@@ -1,4 +1,4 @@
-"""The dry run: what a run would do and about how long it would take; nothing is written."""
+"""The dry run: what a run would do and about how long it would take; it writes nothing."""
 
 from __future__ import annotations
 
@@ -29,26 +29,34 @@ from tasks.store.warehouse import Warehouse
 
 _PARTNERS = 4
 _DISTINCT = 0.55
-"""Distinct pairs per neighbour asked for: neighbours choose each other, and nearest by one rule are nearest
-by others. Seen:
-0.45 to 0.65."""
+"""Distinct pairs per neighbour asked for; runs showed 0.45 to 0.65.
+
+Fewer than one, since two photos may choose each other, and several rules may choose the same pair.
+"""
 
 
 @dataclass(frozen=True)
 class UnitCosts:
-    """Seconds of one core or GPU per photo, per scored pair and per figure, measured on a drawn patch just
-    now."""
+    """Seconds of one core or GPU per photo, per scored pair and per figure, measured just now."""
 
     photo: float
     pair: float
     figure: float
 
 
+<<<<<<< HEAD
 def unit_costs(job: Job) -> UnitCosts:
     """Time the engine's parts on a textured patch, with one thread as a worker on a shared machine has;
     medians of three."""
+=======
+def measure(job: Job) -> UnitCosts:
+    """Time the engine's parts on a drawn texture, each as the median of three.
+
+    They run on one thread, as a worker on a shared machine does.
+    """
+>>>>>>> words-rest
     model, matcher, explainer = model_of(job), matcher_of(job), explainer_of(job)
-    # Smooth noise: keypoints in number and strength like a coat's, not like sensor noise.
+    # Smooth noise has keypoints in number and strength like a coat's; sensor noise has not.
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
     view = view_of(noise, job.settings.view_side)
     threads = torch.get_num_threads()
@@ -107,7 +115,7 @@ def print_plan(
         + math.ceil(new * per_photo * _DISTINCT)
         + _new_references(catalogue, new, settings.references)
     )
-    # Its nearest few of each new photo; those that match well besides are not known yet.
+    # Each new photo is verified with its nearest few. Those that also match well are not known yet.
     to_verify = unverified + min(pairs, new * FEW_COPIES)
     kind = resolve_kind(settings)
     workers = worker_count(settings)
@@ -147,8 +155,10 @@ def print_plan(
 
 
 def _new_references(catalogue: Catalogue, new: int, wanted: int) -> int:
-    """References that new photos bring, at most: each displaces its share of its species', as one of two
-    photos."""
+    """At most how many reference pairs new photos bring.
+
+    New photos are in about twice their share of a species' pairs, since a pair has two photos.
+    """
     species = {entry.species for entry in catalogue.entries}
     share = min(1.0, 2 * new / max(1, len(catalogue.entries)))
     return math.ceil(len(species) * wanted * share)

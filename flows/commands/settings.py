@@ -12,7 +12,7 @@ from schemas.settings import Settings
 
 
 def print_settings() -> None:
-    """All settings with their defaults, as TOML; those of an evaluation in a table of their own."""
+    """Print all settings with their defaults as TOML; those of an evaluation have a table of their own."""
     _print(Settings)
     print(f"\n[{TABLE}]\n")
     _print(EvaluateOptions)

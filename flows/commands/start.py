@@ -1,5 +1,4 @@
-"""What commands that work on a catalogue begin with: it is read, and the warehouse, a cluster and an API are
-had."""
+"""How commands on a catalogue begin: read it, then take the warehouse beside a Prefect API."""
 
 from __future__ import annotations
 
@@ -21,12 +20,12 @@ _ERR = PlainConsole(stderr=True)
 
 
 def note(text: str) -> None:
-    """Say something on standard error that stops nothing."""
+    """Print a note on standard error; the work goes on."""
     _ERR.print(f"note: {text}", style="yellow")
 
 
 def read(catalogue: str, root: str | None) -> Catalogue:
-    """The catalogue, its remarks said; raises `CatalogueError` with all its problems."""
+    """The catalogue, after its remarks are printed; raises `CatalogueError` with all its problems."""
     found = read_catalogue(catalogue, root)
     for warning in found.warnings:
         note(warning)
@@ -37,8 +36,8 @@ def read(catalogue: str, root: str | None) -> Catalogue:
 def at_work_on(warehouse: str, settings: Settings, who: str, wait: bool) -> Iterator[tuple[Job, Lease]]:
     """A job and the lease of a warehouse, beside a Prefect API, for the length of a block.
 
-    What can be refused is refused before the warehouse is taken: raises `PairxError` for a cluster, a model
-    or an API that cannot be had, `WarehouseBusy` where another run is at work and `wait` is not wanted.
+    All refusals come before the warehouse is taken. Raises `PairxError` for a cluster, a model or an API
+    that cannot be had, and `WarehouseBusy` where another run is at work and `wait` is false.
     """
     from flows.api.server import prefect_server, require_api
     from flows.clusters.choice import require_cluster
@@ -52,6 +51,6 @@ def at_work_on(warehouse: str, settings: Settings, who: str, wait: bool) -> Iter
     job = prepare_job(place, settings)
     require_api()
     with at_work(place, who, wait, note) as lease, prefect_server():
-        # One message for the user is enough; Prefect would log the same error with its traceback first.
+        # One message for the user is enough. Prefect would first log the same error with its traceback.
         logging.getLogger("prefect").setLevel(logging.CRITICAL)
         yield job, lease

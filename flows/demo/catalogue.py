@@ -1,5 +1,4 @@
-"""Writes a catalogue of drawn animals with known planted errors: what `pairx demo` and the tests run the
-whole job on.
+"""Writes a catalogue of drawn animals with planted errors, for `pairx demo` and for tests.
 
 `metadata.csv` is an ordinary catalogue. `truth.csv` says what was planted where; only the scoring of the
 demonstration reads it.
@@ -57,7 +56,7 @@ _FIRST_DAY = date(2024, 3, 1)
 
 @dataclass(frozen=True)
 class Planting:
-    """How much is planted: shares of all photos for wrong names and unknown animals, counts for the rest."""
+    """How much is planted: shares of all photos for wrong names and unknown animals, else counts."""
 
     wrong_name_share: float = 0.05
     unknown_share: float = 0.05
@@ -74,8 +73,7 @@ class Planting:
 
 @dataclass(frozen=True)
 class DrawnCatalogue:
-    """A written catalogue: its folder, its two tables, how many animals and rows, and how many rows of each
-    planted kind."""
+    """A written catalogue: its folder and tables, and its counts of animals, rows and planted rows."""
 
     root: Path
     metadata: Path
@@ -87,8 +85,7 @@ class DrawnCatalogue:
 
 @dataclass(frozen=True)
 class _Sighting:
-    """One row to be: who was drawn, under which name it is filed, when and in which encounter, and what is
-    planted."""
+    """A row to write: the animal, the name it is filed under, date, encounter, and what is planted."""
 
     animal: Animal
     encounter: Encounter
@@ -125,7 +122,7 @@ def _herd(seed: int, animals: dict[str, int], rng: np.random.Generator) -> list[
 
 
 def _sightings(herd: list[tuple[Animal, str]], rng: np.random.Generator) -> list[_Sighting]:
-    """2-4 encounters of 1-3 photos per animal; its better known flank is seen in at least two encounters."""
+    """2-4 encounters of 1-3 photos per animal; one flank is seen in at least two encounters."""
     sightings = []
     for animal, name in herd:
         usual = int(rng.integers(2))
@@ -168,8 +165,7 @@ def _another_name(s: _Sighting, herd: list[tuple[Animal, str]], rng: np.random.G
 def _plant_names(
     sightings: list[_Sighting], herd: list[tuple[Animal, str]], planting: Planting, rng: np.random.Generator
 ) -> list[_Sighting]:
-    """File some photos under another animal's name and leave some unnamed; patterned species take most wrong
-    names."""
+    """File some photos under another name, mostly of patterned species; leave some unnamed."""
     planted = list(sightings)
     order = [int(i) for i in rng.permutation(_findable(sightings))]
     patterned = [i for i in order if sightings[i].animal.pattern != "plain"]
@@ -228,7 +224,7 @@ def _numbered(sightings: list[_Sighting], rng: np.random.Generator, first: int) 
 
 
 def _relabelled(sightings: list[_Sighting]) -> list[_Sighting]:
-    """Neutral ids and encounter labels, both in order of date, so that neither shows which rows were added."""
+    """Number ids and encounters by date, so that neither shows which rows were added."""
     days = {s.label: s.day for s in sightings}
     labels = {
         label: f"E{i:04d}"
@@ -270,9 +266,14 @@ def _jpeg(photo: DrawnPhoto, quality: int) -> bytes:
     return buffer.getvalue()
 
 
+<<<<<<< HEAD
 def distorted(photo: DrawnPhoto, rng: np.random.Generator) -> DrawnPhoto:
     """A copy as somebody might have edited it: turned by 3-15 degrees, cropped, recoloured; its box moves
     along."""
+=======
+def distorted(photo: Photo, rng: np.random.Generator) -> Photo:
+    """An edited copy: turned by 3-15 degrees, cropped, recoloured; its box is changed along with it."""
+>>>>>>> words-rest
     height, width = photo.pixels.shape[:2]
     x, y, w, h = photo.box
     angle = float(rng.uniform(3, 15) * rng.choice([-1, 1]))
@@ -287,7 +288,7 @@ def distorted(photo: DrawnPhoto, rng: np.random.Generator) -> DrawnPhoto:
 
 
 def _png_claiming(side: int) -> bytes:
-    """A PNG whose header claims side x side RGB pixels and whose data hold almost none."""
+    """A PNG whose header claims side x side RGB pixels; its data hold almost none."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -345,12 +346,11 @@ def write_drawn_catalogue(
     planting: Planting | None = None,
     workers: int | None = None,
 ) -> DrawnCatalogue:
-    """Draw a catalogue into the folder `out`: `images/`, `metadata.csv`, `truth.csv`; the same arguments, the
-    same bytes.
+    """Draw a catalogue into the folder `out`: `images/`, `metadata.csv`, `truth.csv`.
 
     `animals` maps coat pattern to count (default 64 animals, about 380 photos); boxes are x, y, w, h in
-    pixels of the photo. Raises ValueError for counts that cannot be met and FileExistsError when `out`
-    already holds a catalogue.
+    pixels of the photo. The same arguments give the same bytes. Raises ValueError for counts that cannot
+    be met and FileExistsError when `out` already holds a catalogue.
     """
     out = Path(out)
     if (out / "metadata.csv").exists():

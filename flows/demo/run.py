@@ -1,5 +1,4 @@
-"""The demo: a drawn catalogue with planted errors, the whole nightly job on it, and what it found against the
-truth."""
+"""The demo: a drawn catalogue, the nightly job on it, and its findings against the truth."""
 
 from __future__ import annotations
 
@@ -44,19 +43,23 @@ class Truth:
         return {p for p in (photo_a, photo_b) if self.planted[p] in ("wrong_name", "copy")}
 
     def named(self, blamed: str | None, photo_a: str, photo_b: str) -> set[str]:
-        """The misnamed photos that a suspect points at: the photo that it blames, or either of the two where
-        it blames none."""
+        """The misnamed photos that a suspect points at.
+
+        That is the photo that it blames, or either of the two where it blames none.
+        """
         return self.errors(blamed, blamed) if blamed is not None else self.errors(photo_a, photo_b)
 
     @property
     def misnamed(self) -> int:
-        """How many photos carry a wrong name, copies among them."""
+        """How many photos have a wrong name, copies included."""
         return sum(kind in ("wrong_name", "copy") for kind in self.planted.values())
 
 
 def run_demo(out: Path, seed: int, top: int, workers: int | None) -> None:
-    """Draw, process and compare; everything lies in `out`, which must be new, empty, or an earlier demo of
-    this seed."""
+    """Draw, process and compare; everything lies in `out`.
+
+    Raises `SettingsError` unless `out` is new, empty, or an earlier demo of this seed.
+    """
     begun = time.perf_counter()
     catalogue = out / "catalogue"
     marker, part = catalogue / f"seed-{seed}", out / ".drawing"

@@ -1,1 +1,1 @@
-"""How the shards of a stage are worked off: as tasks with retries and limits, with progress on the way."""
+"""How the shards of a stage are processed: as tasks with retries, limits and progress."""

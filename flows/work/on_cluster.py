@@ -1,4 +1,4 @@
-"""A flow's run on the cluster of its settings."""
+"""Runs a flow on the cluster of its settings."""
 
 from __future__ import annotations
 
@@ -22,12 +22,11 @@ W = TypeVar("W")
 def run_on_cluster(
     flow: Flow[[], T], job: Job, slot: ContextVar[W], work: W, photos: Iterable[tuple[str, str]] = ()
 ) -> T:
-    """Run a flow that takes no parameters on the cluster of the job's settings; it finds its work in `slot`;
-    see `run_flow`.
+    """Run a flow without parameters on the cluster of the job's settings; `slot` gives it its work.
 
-    Workers that were not started here are looked at first: raises `PairxError` where they differ from this
-    process, or cannot see the warehouse or the first of `photos`, by root and path, that this process can
-    read.
+    Workers that were not started here are checked first. Raises `PairxError` where they differ from this
+    process, or cannot see the warehouse or a photo: the first of `photos`, by root and path, that this
+    process can read. See `run_flow` for what is returned and raised.
     """
     from flows.api.reports import run_flow
     from flows.work.shard_runner import ShardRunner
@@ -41,7 +40,7 @@ def run_on_cluster(
 
 
 def _equal(cluster: Cluster, job: Job, photos: Iterable[tuple[str, str]]) -> AbstractContextManager[None]:
-    """Processes that were started from this one share all with it."""
+    """Check the workers on other machines; processes started from this one share all with it."""
     if not is_foreign(job.settings):
         return nullcontext()
     from flows.work.preflight import equal_workers

@@ -1,5 +1,7 @@
-"""Workers are looked at before they are given work: one that differs is refused, at the start or when it
-joins in mid-run."""
+"""Checks workers before they get work: one that differs from this process is refused.
+
+That happens at the start, or when a worker joins in mid-run.
+"""
 
 from __future__ import annotations
 
@@ -18,28 +20,31 @@ from tasks.job import Job
 from tasks.runs.surroundings import SAME_VERSIONS, Fact, Sight, token_in, versions
 
 _TO_ANSWER, _TO_LOOK = 30.0, 180.0
-"""Seconds in which a worker must say that it is there; and in which it has imported what computes, loaded the
-model and read a photo. A
-disk that hangs must not hold up a night for ever."""
+"""Seconds within which a worker must answer, and within which it must have looked around.
+
+To look is to import what computes, load the model and read a photo. A disk that hangs must not hold up a
+night for ever.
+"""
 _TO_BE_HEARD = 3.0
 _DIFFERS = 78
 """Exit status of a worker process that joined and differs: a configuration error, in sysexits.h."""
 _SHOWN = 8
-"""Workers whose differences a message spells out."""
+"""How many workers a message describes."""
 Differences = list[tuple[str, str]]
-"""What differs in a worker, and the cure."""
+"""What differs in a worker, each with its cure."""
 
 
 @contextmanager
 def equal_workers(cluster: Cluster, job: Job, photo: tuple[str, str] | None) -> Iterator[None]:
     """A block in which all workers of the cluster compute with and see the same as this process.
 
-    Raises `PairxError` that says which workers differ and how; one that joins within the block and differs
-    ends before it is given work. `photo` is the root and path of one that workers must be able to read.
+    Raises `PairxError` that says which workers differ and how. A worker that joins within the block and
+    differs ends before it gets work. `photo` is the root and path of a photo that workers must be able to
+    read.
     """
     with token_in(job.warehouse) as token, client_of(cluster) as client:
         gate = Gate(Sight(job, token, photo), cluster.device)
-        # First what any Python can be asked, then what needs our package, then what needs equal packages.
+        # The first question needs only Python, the second this package, the third equal packages.
         for function, judge, seconds in (
             (platform.python_version, _of_python, _TO_ANSWER),
             (versions, _of_versions, _TO_LOOK),
@@ -57,8 +62,7 @@ def equal_workers(cluster: Cluster, job: Job, photo: tuple[str, str] | None) -> 
 
 
 class Gate(WorkerPlugin):
-    """Stands in every worker that joins: one that differs ends, and its nanny with it, before it takes up any
-    work."""
+    """Checks every worker that joins; one that differs ends, with its nanny, before it takes any work."""
 
     def __init__(self, sight: Sight, device: Device) -> None:
         self._sight, self._device, self._versions = sight, device, versions()
@@ -71,7 +75,7 @@ class Gate(WorkerPlugin):
         if not differing:
             return
         why = "; ".join(f"{what} (cure: {cure})" for what, cure in differing)
-        # What was meant for it goes to others, and nobody holds its end against them.
+        # The scheduler gives its work to others, and blames no task for its end.
         await worker.scheduler.unregister(
             address=worker.contact_address, expected=True, stimulus_id="pairx-differs"
         )
@@ -105,7 +109,7 @@ async def _send_home(worker: Worker) -> None:
 
 
 def differences(expected: Sequence[Fact], seen: Sequence[Fact]) -> Differences:
-    """What is not as expected, among what was seen at all."""
+    """What differs from what is expected, among the facts that were seen at all."""
     found = {fact.what: fact.value for fact in seen}
     return [
         (f"{fact.what} is {found[fact.what]}, not {fact.value}", fact.cure)
@@ -136,7 +140,7 @@ def _of_sight(said: Any) -> Differences:
 
 
 def _ask(client: Client, function: Callable[..., Any], seconds: float) -> Mapping[str, Any]:
-    """What each worker answers, by its address; the error where it cannot."""
+    """Each worker's answer, by its address; the error of a worker that cannot answer."""
     try:
         return client.run(function, on_error="return", callback_timeout=seconds)
     except TimeoutError:

@@ -1,4 +1,4 @@
-"""Progress of a run on the terminal: one line a stage with items per second and the time left."""
+"""Progress of a run on the terminal: a line for each stage with items per second and time left."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _PLAIN_EVERY = 5.0
 
 
 class Reporter(Protocol):
-    """Hears of each stage: its plan, each finished shard, its end."""
+    """Is told of each stage: its plan, each finished shard, its end."""
 
     def notice(self, text: str) -> None:
         """Something the user should know before the stages begin."""
 
     def begin(self, stage: str, items: int, unit: str) -> None:
-        """A stage with this many items starts; none means that everything was done before."""
+        """A stage with `items` items starts; 0 means that everything was done before."""
 
     def advance(self, items: int) -> None:
         """A shard of this many items is done."""
@@ -61,7 +61,7 @@ class Silent:
 
 
 class Terminal:
-    """A live bar on a terminal, a plain line every few seconds in a log file; both on standard error."""
+    """A live bar on a terminal, a plain line every few seconds in a log file; on standard error."""
 
     def __init__(self) -> None:
         self._console = PlainConsole(stderr=True)
@@ -110,7 +110,7 @@ class Terminal:
         self._say(f"{note}  ({time.monotonic() - self._begun:.1f} s)")
 
     def abort(self) -> None:
-        """Take the bar away and give the terminal its cursor back."""
+        """Remove the bar and give the terminal its cursor back."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None

@@ -1,5 +1,7 @@
-"""Prefect's task runner on Dask for shards: GPUs are asked for where they are declared, and a cluster that is
-gone ends the run."""
+"""Prefect's task runner on Dask for shards.
+
+It asks for GPUs where workers declare them, and ends the run when the cluster is gone.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ _KEPT = "what is done is kept; see why, then run again"
 
 
 class ShardRunner(DaskTaskRunner):
-    """Gives shards to the workers of a cluster; on GPUs each takes one of those that its worker declares."""
+    """Gives shards to a cluster's workers; each takes one of the GPUs that its worker declares."""
 
     def __init__(self, cluster: Cluster) -> None:
         super().__init__(address=cluster.address, client_kwargs={"security": cluster.security})
@@ -30,7 +32,7 @@ class ShardRunner(DaskTaskRunner):
         return type(self)(self._on)
 
     def __exit__(self, *error: Any) -> None:
-        """Take leave of the scheduler; that it does not answer changes nothing about what was done."""
+        """Disconnect from the scheduler; a scheduler that does not answer undoes no work."""
         with suppress(OSError, TimeoutError):
             super().__exit__(*error)
 
@@ -44,11 +46,10 @@ class ShardRunner(DaskTaskRunner):
             return super().submit(task, parameters, wait_for, dependencies)
 
     def look(self) -> str | None:
-        """To be asked every few seconds while work is waited for: words for the user where there has come to
-        be no worker.
+        """Look after the cluster; returns words for the user when it has just lost its last worker.
 
-        Raises `PairxError` when the scheduler is gone, or when there has been no worker for longer than work
-        may wait.
+        Call it every few seconds while waiting for work. Raises `PairxError` when the scheduler is
+        gone, or when there has been no worker for longer than work may wait.
         """
         self._require_scheduler()
         workers = self.client.scheduler_info(n_workers=-1)["workers"].values()

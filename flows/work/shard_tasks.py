@@ -1,5 +1,4 @@
-"""One shard as a task: done within its time, by a process that ends where nothing else helps, and without
-photos once it is given up."""
+"""One shard as a task, within a time limit; a process ends where nothing else helps."""
 
 from __future__ import annotations
 
@@ -28,21 +27,23 @@ from tasks.shards import Divisible, ShardResult, Stage
 from tasks.store.written import hearing
 
 _DEVICE_FAILED, _TIMED_OUT = 70, 75
-"""Exit status of a worker process whose device died, or whose shard took too long: an internal software
-error, and a temporary
-failure, in sysexits.h."""
+"""Exit status of a worker process whose device died, or whose shard took too long.
+
+In sysexits.h: an internal software error, and a temporary failure.
+"""
 _TOPIC = "pairx-device-failed"
-"""Events by which a worker tells, before it ends, that its device is to blame and no photo."""
+"""Topic of events by which a worker says, before it ends, that its device is to blame and no photo."""
 _TO_BE_HEARD = 0.5
 
 
 class Work:
-    """One shard and what to do with it, closed to view: Prefect and Dask search any collection they know for
-    futures.
+    """One shard and what to do with it.
 
-    `on_device`: whether it needs the run's device. `seconds`: how long a shard that can be cut may take on a
-    worker that a nanny restarts. `refused`: why none of its photos is read any more; its items become
-    failures with these words.
+    An object and no collection, since Prefect and Dask search the collections that they know for futures.
+
+    `on_device`: whether it needs the run's device. `seconds`: how long a shard that can be cut may take
+    on a worker that a nanny restarts. `refused`: why its photos are not read any more; its items become
+    failures with this text.
     """
 
     def __init__(
@@ -51,17 +52,18 @@ class Work:
         self.stage, self.job, self.shard = stage.name, job, shard
         self.work: Callable[[Job, Any], ShardResult] = stage.work
         self.on_device = stage.on_device
-        # What cannot be cut could only be ended over and over.
+        # A shard that cannot be cut would only be ended again and again.
         self.seconds = seconds if isinstance(shard, Divisible) else None
         self.refused = refused
         self.token = uuid4().hex
 
     def do(self) -> ShardResult:
-        """Process the shard; what comes back is small, its rows go to the warehouse.
+        """Process the shard; its rows go to the warehouse, and only a small result comes back.
 
-        Where the device of a Dask worker died, or the time is over, the worker's process ends: its nanny
-        starts another, and the scheduler gives the shard to any worker, a few times at most. Elsewhere
-        `AcceleratorFailure` is raised for a device, and a shard takes as long as it takes.
+        Where the device of a Dask worker died, or the time is over, the worker's process ends. Its
+        nanny starts another, and the scheduler gives the shard to any worker, a few times at most.
+        Without a nanny, `AcceleratorFailure` is raised for a device, and a shard takes as long as it
+        takes.
         """
         try:
             with (
@@ -86,8 +88,10 @@ class Work:
 
 @contextmanager
 def _within(seconds: float | None, stage: str) -> Iterator[None]:
-    """End this worker if the block takes longer, where a nanny will start another; a thread that hangs cannot
-    be stopped."""
+    """End this worker if the block takes longer than `seconds` and a nanny will start another.
+
+    The process must end, since a thread that hangs cannot be stopped.
+    """
     if seconds is None or not _watched():
         yield
         return
@@ -102,8 +106,10 @@ def _within(seconds: float | None, stage: str) -> Iterator[None]:
 
 
 def _memory_of_a_thread() -> int | None:
-    """Bytes at which this worker's nanny ends it, shared among its threads; None outside a worker, or where
-    it has no limit."""
+    """Bytes at which this worker's nanny ends it, shared among its threads.
+
+    None outside a worker, or where the worker has no limit.
+    """
     try:
         worker = get_worker()
     except ValueError:
@@ -113,7 +119,7 @@ def _memory_of_a_thread() -> int | None:
 
 
 def _watched() -> bool:
-    """Whether this is the thread of a task on a worker that a nanny watches over."""
+    """Whether this thread runs a task on a worker that a nanny watches."""
     try:
         return get_worker().nanny is not None
     except ValueError:
@@ -121,8 +127,7 @@ def _watched() -> bool:
 
 
 def end_process(why: str, status: int) -> None:
-    """End this worker's process at once: no clean-up, for whatever still asks something of a device or a dead
-    disk would hang."""
+    """End this worker's process at once, without clean-up, which a dead device or disk would stop."""
     print(f"pairx: worker process {os.getpid()} ends; {why}", file=sys.stderr, flush=True)
     os._exit(status)
 
@@ -134,7 +139,7 @@ def process_shard(work: Work) -> ShardResult:
 
 
 def ended_its_workers(error: BaseException, work: Work) -> bool:
-    """Whether work failed because every worker that had it died, and not for want of a device."""
+    """Whether work failed because every worker that had it died, with no device to blame."""
     if not isinstance(error, KilledWorker):
         return False
     told = running_on().client.get_events(_TOPIC)

@@ -1,4 +1,4 @@
-"""Stages on Prefect: one task per shard, results folded in as they come, progress and artifacts on the way."""
+"""Stages on Prefect: one task per shard; results are collected as they come."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ S = TypeVar("S")
 R = TypeVar("R", bound=ShardResult)
 _ARTIFACT_EVERY = 5.0
 _AHEAD = 64
-"""Shards handed to the cluster at once: more than its workers, and never a whole catalogue's worth of them."""
+"""Shards handed to the cluster at once: more than its workers, but not a whole catalogue's."""
 _LEAST_SECONDS = 60.0
 _LOOK_EVERY = 5.0
 """Seconds after which a run that waits for work asks whether its cluster is still there."""
@@ -45,17 +45,19 @@ class Broken:
 
 @dataclass(frozen=True)
 class Try(Generic[S]):
-    """A shard that ended its workers, or a part of one: its place among all results, and the seconds that it
-    may take."""
+    """A shard, or a part of one, that ended its workers.
+
+    `key` is its place among all results, `seconds` the time that it may take.
+    """
 
     key: Key
     shard: S
     seconds: float
     refused: str | None = None
-    """Why none of its photos is to be read any more."""
+    """Why none of its photos may be read any more."""
 
     def parts(self, size: int) -> list[Try[S]]:
-        """Both halves of `size` items; a single item is a part of its own, to be tried alone."""
+        """Both halves of `size` items; a single item is returned as it is, to be tried alone."""
         if size == 1 or not isinstance(self.shard, Divisible):
             return [self]
         halves = [(0, size // 2), (size // 2, size)]
@@ -70,8 +72,10 @@ class Try(Generic[S]):
 
 
 class StageRunner:
-    """Runs stages one after another inside a flow and keeps their logs; `check` is called before each and
-    raises to end the run."""
+    """Runs stages one after another inside a flow and keeps their logs.
+
+    It calls `check` before each; that raises to end the run.
+    """
 
     def __init__(self, job: Job, reporter: Reporter, check: Callable[[], None] = lambda: None) -> None:
         self._job = job
@@ -90,7 +94,8 @@ class StageRunner:
     ) -> list[R]:
         """Process the shards of a stage; `finish` folds all results in the driver.
 
-        Shards are independent: when one fails for good, the others go on, and the error is raised at the end.
+        Shards are independent: when one fails for good, the others go on, and `PairxError` is raised
+        at the end.
         """
         self._check()
         begun = time.perf_counter()
@@ -117,8 +122,7 @@ class StageRunner:
 
     @contextmanager
     def alone(self, stage: str) -> Iterator[Callable[[str], None]]:
-        """Time a stage that the driver does itself; the block gets a function that takes the stage's closing
-        note."""
+        """Time a stage that the driver does itself; the block gets a function for its closing note."""
         self._check()
         begun = time.perf_counter()
         notes: list[str] = []
@@ -135,7 +139,7 @@ class StageRunner:
         self._reports.summary("pairx-run", text, "PAIR-X nightly run")
 
     def _collect(self, stage: Stage[S, R], shards: Sequence[S]) -> tuple[list[R], list[Broken]]:
-        """Submit all shards and take their results as they finish; results come back in the shards' order."""
+        """Submit all shards and take results as they finish; returns them in the shards' order."""
         if not shards:
             return [], []
         attempt = process_shard.with_options(
@@ -182,7 +186,7 @@ class StageRunner:
         return [outcomes[key] for key in sorted(outcomes)], broken
 
     def _next(self, finished: SimpleQueue[Any]) -> Any:
-        """The next future that is finished; raises `PairxError` when the cluster is gone meanwhile."""
+        """The next finished future; raises `PairxError` when the cluster has gone meanwhile."""
         while True:
             try:
                 return finished.get(timeout=_LOOK_EVERY)
@@ -198,11 +202,11 @@ class StageRunner:
         outcomes: dict[Key, R],
         broken: list[Broken],
     ) -> None:
-        """Find what ended the workers: cut each shard in halves, down to the item that does so alone, which
-        is given up.
+        """Find the items that end workers: cut each shard in halves, down to single items.
 
-        It comes last and one part after another: a worker that dies takes with it whatever else was given to
-        it, and nothing innocent may be blamed.
+        An item that ends its workers alone is given up. This comes last and tries one part after
+        another: a worker that dies takes with it whatever else it was given, and no innocent item may
+        be blamed.
         """
         self._reporter.notice(
             f"{stage.name}: {len(deadly)} of the shards ended their workers and are tried in parts, to find the {stage.unit} that do"

@@ -1,4 +1,4 @@
-"""Boxes of animals, from the conventions in the field to one: x, y, w, h with the origin at the top left.
+"""Boxes of animals: from the field's conventions to x, y, w, h with the origin at the top left.
 
 Four conventions are told apart:
 
@@ -30,7 +30,7 @@ Box = tuple[float, float, float, float]
 PIXEL_COLUMNS = ("x", "y", "w", "h")
 RELATIVE_COLUMNS = (("rel_x", "rel_y", "rel_w", "rel_h"), ("bboxx", "bboxy", "bboxwidth", "bboxheight"))
 _SHARE_LIMIT = 1.0 + 1e-4
-"""Shares come from divisions in single precision, so 1 may read 1.0000001."""
+"""The largest share: shares come from divisions in single precision, so 1 may read 1.0000001."""
 _NUMBER = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
 _BETWEEN = re.compile(r"\s*,\s*|\s+", re.ASCII)
 _ARRAY = re.compile(r"(?:np\.|numpy\.)?array\((\[[^][()]*\])(?:,\s*dtype=[\w.']+)?\)", re.ASCII)
@@ -39,11 +39,11 @@ _MAX_TEXT = 1000
 
 
 def parse_numbers(text: str) -> list[float]:
-    """The numbers of a list written as text: JSON, Python or NumPy style, `[1, 2]`, `(1, 2)`, `[1. 2.]`,
-    `array([1, 2])`.
+    """The numbers of a list written as text by JSON, Python or NumPy.
 
-    NumPy 2 writes the numbers of a Python list as `np.float64(1.0)`; they are read too. Raises `ValueError`
-    for anything else; nothing is evaluated.
+    Examples are `[1, 2]`, `(1, 2)`, `[1. 2.]` and `array([1, 2])`. NumPy 2 writes the numbers of a Python
+    list as `np.float64(1.0)`; they are read too. Raises `ValueError` for anything else; nothing is
+    evaluated.
     """
     inner = text.strip()
     if len(inner) <= _MAX_TEXT:
@@ -58,18 +58,20 @@ def parse_numbers(text: str) -> list[float]:
 
 
 def parse_number(text: str) -> float:
-    """A decimal number with a point, such as 12, -0.5 or 1e-3; `ValueError` for anything else, NaN and
-    infinity included."""
+    """A decimal number with a point, such as 12, -0.5 or 1e-3.
+
+    Raises `ValueError` for anything else, also for NaN and infinity.
+    """
     if len(text) > _MAX_TEXT or not _NUMBER.fullmatch(text):
         raise ValueError(f"{_shown(text)} is not a number")
     return float(text)
 
 
 def make_box(numbers: Sequence[float | None]) -> Box:
-    """A box of four finite numbers with positive width and height; x and y may be negative (detectors
-    overshoot).
+    """A box of four finite numbers with positive width and height.
 
-    Raises `ValueError` that says what is wrong with it.
+    x and y may be negative, since detectors overshoot. Raises `ValueError` that says what is wrong with
+    it.
     """
     if len(numbers) != 4:
         raise ValueError(f"a box needs 4 numbers (x, y, w, h), not {len(numbers)}")

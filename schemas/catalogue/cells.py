@@ -1,9 +1,7 @@
-"""From columns of cells to typed values: names, dates, rotations and boxes, each with the problems found in
-it.
+"""From columns of cells to names, dates, rotations and boxes, with the problems found.
 
-Readers take the cells of one column and return one value per row; what cannot be read becomes a `Problem`
-with its row and a None in its place, so that one pass over a catalogue finds everything that is wrong with
-it.
+Readers take the cells of one column and return one value per row. A cell that cannot be read becomes a
+`Problem` with its row, and None in its place, so that one pass over a catalogue finds all that is wrong.
 """
 
 from __future__ import annotations
@@ -43,15 +41,18 @@ ALIASES: dict[str, tuple[str, ...]] = {
 }
 """Names (lower case) under which a column is found; the first that exists is taken.
 
-In MiewID's CSV `name` is the animal,
-`file_name` is unique and relative, and `file_path` is absolute, hence the order."""
+In MiewID's CSV `name` is the animal, `file_name` is unique and relative, and `file_path` is absolute, hence
+the order.
+"""
 
 REQUIRED = ("image_id", "identity", "path")
 WANTED = frozenset(n for names in (*ALIASES.values(), PIXEL_COLUMNS, *RELATIVE_COLUMNS) for n in names)
 UNKNOWN = ("unknown", "unidentified", "unassigned", "null", "nan", "none", "na", "n/a", "#n/a", "<na>")
-"""Spellings (lower case) of "not known", besides nothing and underscores only (wbia's `____`), in columns
-that may lack a
-value: people's own words, and what R, pandas and spreadsheets write for a missing cell."""
+"""Spellings (lower case) of "not known", in columns that may lack a value.
+
+They are people's own words, and what R, pandas and spreadsheets write for a missing cell. An empty cell and
+one of underscores only (wbia's `____`) mean the same.
+"""
 MAX_LENGTH = 512
 _CONTROL = r"[\x00-\x1f\x7f-\x{9f}]"
 _YEAR_OR_MONTH = re.compile(r"\d{4}(-(0[1-9]|1[0-2]))?", re.ASCII)
@@ -92,8 +93,7 @@ def find_column(cells: Cells, meaning: str) -> Column | None:
 
 
 def known(text: str | None) -> str | None:
-    """One text as `read_names` reads it where a value may lack: trimmed, None for every spelling of "not
-    known"."""
+    """One text as `read_names` reads it: trimmed, and None for every spelling of "not known"."""
     trimmed = (text or "").strip()
     return None if trimmed.lower() in UNKNOWN or not trimmed.strip("_") else trimmed
 
@@ -137,11 +137,10 @@ def refuse_long(column: Column | None, values: Iterable[str | None], problems: l
 
 
 def read_dates(texts: list[str | None]) -> tuple[list[str | None], list[str]]:
-    """Dates and times as ISO 8601 where they can be read, unchanged elsewhere; and the texts that could not
-    be read.
+    """Dates and times as ISO 8601 where they can be read, unchanged elsewhere; and the unread texts.
 
-    Read are ISO 8601, EXIF's `2024:05:31 12:00:00`, `2024/05/31` and `31.05.2024`. A date such as 05/06/2024
-    means different days in different countries and is not guessed.
+    The formats are ISO 8601, EXIF's `2024:05:31 12:00:00`, `2024/05/31` and `31.05.2024`. A date such as
+    05/06/2024 means different days in different countries and is not guessed.
     """
     known: dict[str, str | None] = {text: iso_date(text) for text in set(texts) if text is not None}
     unread = sorted(text for text, iso in known.items() if iso is None)
@@ -178,8 +177,10 @@ def read_angles(column: Column | None, count: int, problems: list[Problem]) -> l
 
 
 def read_boxes(cells: Cells, problems: list[Problem]) -> tuple[list[Box | None], bool, list[str]]:
-    """One box per row (None = whole photo), whether all are shares of the photo's size, and remarks for the
-    user."""
+    """One box per row (None = whole photo), whether all are shares, and remarks for the user.
+
+    Shares are of the photo's size.
+    """
     listed = find_column(cells, "bbox")
     if listed is not None:
         raw, by_name, column = _listed_boxes(listed, problems), False, listed
@@ -227,8 +228,10 @@ def _refuse_mixture(
 
 
 def _incomplete(cells: Cells, problems: list[Problem]) -> list[str]:
-    """Some but not all of four box columns: a problem when a size is among them; x and y alone may be a
-    position."""
+    """Handle box columns of which some are missing; returns remarks for the user.
+
+    Where one of them is a size, that is a problem. x and y alone may be a position and give a remark.
+    """
     remarks = []
     for names in (PIXEL_COLUMNS, *RELATIVE_COLUMNS):
         found = [name for name in names if name in cells.columns]
@@ -272,7 +275,7 @@ def _listed_boxes(column: Column, problems: list[Problem]) -> list[Any]:
 
 
 def _four_column_boxes(cells: Cells, names: tuple[str, ...], problems: list[Problem]) -> list[Any]:
-    """Four numbers per row; a row with none of them has no box, a row with some has a bad one."""
+    """Four numbers per row; a row with none of them has no box, one with only some has an invalid box."""
     before = len(problems)
     sides = [
         _numbers(Column(n, cells.columns[n], cells.origin(n)), "bad box", "give a plain number", problems)
@@ -298,8 +301,7 @@ def _joint_origin(cells: Cells, names: tuple[str, ...]) -> Origin:
 
 
 def _numbers(column: Column, kind: str, cure: str, problems: list[Problem]) -> list[float | None]:
-    """Finite numbers; None where the cell is empty or NaN, and None with a problem where it is no finite
-    number."""
+    """Finite numbers; None where the cell is empty or NaN, and None with a problem for other cells."""
     numeric = pa.types.is_integer(column.cells.type) or pa.types.is_floating(column.cells.type)
     parse: Callable[[Any], float] = float if numeric else parse_number
     raw = column.cells.to_pylist() if numeric else read_names(column, len(column.cells), problems)
@@ -319,8 +321,10 @@ def _numbers(column: Column, kind: str, cure: str, problems: list[Problem]) -> l
 
 
 def _as_text(column: Column, problems: list[Problem]) -> pa.ChunkedArray | None:
-    """The cells as text: whole numbers without a point, times in ISO 8601; None with a problem for lists and
-    the like."""
+    """The cells as text: whole numbers without a point, times in ISO 8601.
+
+    None, with a problem, for a column of lists and the like.
+    """
     cells, kind = column.cells, column.cells.type
     if pa.types.is_floating(kind):
         texts = [

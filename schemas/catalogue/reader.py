@@ -1,8 +1,8 @@
 """A catalogue of photos: the value that all stages work from, and its reader.
 
-Four formats are read (`schemas.catalogue.formats`), and checked by one validator, here: frames in the
+Four formats are read (`schemas.catalogue.formats`) and checked by one validator, here: frames in the
 convention of wildlife-datasets, Camtrap DP, COCO Camera Traps, and Wildbook's spreadsheets. A missing photo
-file is no problem of the catalogue: it fails alone, later.
+file is no problem of the catalogue: later, that photo fails alone.
 """
 
 from __future__ import annotations
@@ -93,13 +93,12 @@ class Catalogue:
 
 
 def read_catalogue(source: str, root: str | None = None) -> Catalogue:
-    """Read a catalogue of any format from a file or from the folder that holds it, local or behind an fsspec
-    URL.
+    """Read a catalogue of any format: a file, or the folder that holds it, local or by fsspec URL.
 
     Paths are relative to `root`, by default the folder of the file. Raises `CatalogueError` that lists
-    everything that is wrong: missing columns, doubled or empty ids, paths that leave the root, bad boxes and
-    rotations, rows of wrong length. Raises `NoStorage` for a root with a password in it, for it would be
-    stored with every photo.
+    everything that is wrong: missing columns, doubled or empty ids, paths that leave the root, bad boxes
+    and rotations, rows of wrong length. Raises `NoStorage` for a root with a password in it, which would
+    be stored with every photo.
     """
     problems: list[Problem] = []
     _refuse_chained(source, root)
@@ -141,7 +140,7 @@ def _photo_root(source: str, root: str | None) -> str:
 
 
 def _read_entries(cells: Cells, root: str, problems: list[Problem]) -> tuple[list[CatalogueEntry], list[str]]:
-    """Entries in the file's order, none when there are problems; and remarks from reading the columns."""
+    """Entries in the file's order, none when there are problems; and remarks on the columns."""
     count = len(cells.rows)
     columns = {meaning: find_column(cells, meaning) for meaning in ALIASES}
     named = ("identity", "species", "encounter", "viewpoint")
@@ -198,7 +197,7 @@ def _refuse_doubled_ids(column: Column | None, ids: list[str | None], problems: 
 def _read_paths(
     column: Column | None, count: int, root: str, problems: list[Problem]
 ) -> tuple[list[str | None], int]:
-    """Paths in normal form, and in how many of them backslashes were turned, as Windows writes them."""
+    """Paths in normal form, and the number of them with Windows' backslashes, now turned."""
     paths = read_names(column, count, problems, required=True)
     checker, turned = PhotoRoot(root), 0
     for i, path in enumerate(paths):

@@ -28,8 +28,10 @@ class _Entry(Protocol):
 
 
 def remarks(entries: Sequence[_Entry]) -> list[str]:
-    """One sentence for each oddity: few or unknown names, names spelled alike, one picture twice, theta in
-    degrees."""
+    """One sentence for each oddity found.
+
+    Oddities are few or unknown names, names spelled alike, one picture twice, and theta in degrees.
+    """
     found = (_on_names(entries), _on_spelling(entries), _on_same_pictures(entries), _on_theta(entries))
     return [sentence for sentence in found if sentence]
 

@@ -1,9 +1,9 @@
-"""From a table's file to columns of cells: CSV (every cell as text) or Parquet, local or behind a URL.
+"""From a table's file to columns of cells: CSV (every cell as text) or Parquet, local or by URL.
 
 CSV is UTF-8 with or without a byte order mark; its separator is whichever of comma, semicolon and tab occurs
-most in the header. Every cell stays text, so that an id `007` stays `007`; an apostrophe that keeps a
-spreadsheet from taking a cell for a formula is no part of it (`'=A1` reads `=A1`). Rows whose cells are all
-empty are skipped.
+most in the header. Every cell stays text, so that an id `007` stays `007`. An apostrophe that keeps a
+spreadsheet from taking a cell for a formula is removed (`'=A1` reads `=A1`). Rows whose cells are all empty
+are skipped.
 """
 
 from __future__ import annotations
@@ -33,16 +33,17 @@ _SHOWN_COLUMNS, _SHOWN_LETTERS = 40, 60
 _ARROW_MAX_BLOCK = 2**31 - 1
 
 Origin = Callable[[int], tuple[str, str]]
-"""Where the cell of an entry stands in the user's files, for messages: its row and its column, `("row 12",
-"column bbox")`."""
+"""An entry's place in the user's files, for messages: row and column.
+
+An example is `("row 12", "column bbox")`.
+"""
 
 
 @dataclass(frozen=True)
 class Cells:
-    """Columns of a catalogue by lower-case name, the row number of each entry, and the names in the file's
-    header.
+    """Columns of a catalogue by lower-case name, each entry's row number, and the file's header.
 
-    `origins` says where the cells of a column come from, where that is not the column of the same name in the
+    `origins` says where the cells of a column come from, if not from the column of the same name in the
     same row.
     """
 
@@ -77,11 +78,10 @@ def suffix_of(source: str) -> str:
 
 
 def read_cells(source: str, wanted: Callable[[str], bool], problems: list[Problem]) -> Cells:
-    """The `wanted` columns (by lower-case name) that the file has; what is wrong with single rows is added to
-    `problems`.
+    """The `wanted` columns (by lower-case name) that the file has.
 
-    Raises `CatalogueError` where nothing further can be checked: no such file, not a catalogue format, no
-    columns.
+    What is wrong with single rows is added to `problems`. Raises `CatalogueError` where nothing further
+    can be checked: no such file, not a catalogue format, no columns.
     """
     data = read_bytes(source)
     suffix = suffix_of(source)
@@ -106,7 +106,7 @@ def hopeless(source: str, kind: str, what: str, cure: str) -> CatalogueError:
 
 
 def read_bytes(source: str) -> bytes:
-    """All bytes of a local file or URL; raises `CatalogueError` when there are none to be had."""
+    """All bytes of a local file or URL; raises `CatalogueError` when they cannot be read."""
     cure = "name a catalogue file that exists and that you may read"
     try:
         if not is_url(source):
@@ -169,8 +169,10 @@ def _csv_cells(source: str, data: bytes, wanted: Callable[[str], bool], problems
 
 
 def _as_written(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The cells without the apostrophes that keep a spreadsheet from running them: CSV of ours has them, and
-    that of others."""
+    """The cells without the apostrophes that keep a spreadsheet from running them.
+
+    Our own CSV has them, and so has that of other programs.
+    """
     texts = column.cast(pa.string())
     quoted = pc.indices_nonzero(pc.starts_with(texts, "'")).to_pylist()
     if not quoted:
@@ -199,7 +201,7 @@ def decode(source: str, data: bytes, problems: list[Problem]) -> str:
 
 
 def _refuse_open_quote(body: str, separator: str, first_row: int, problems: list[Problem]) -> None:
-    """A quote that is never closed swallows all rows after it into one cell, without any other sign."""
+    """Report a quote that is never closed; it silently swallows all rows after it into one cell."""
     if body.count('"') % 2 == 0:
         return
     row = first_row
@@ -213,8 +215,7 @@ def _refuse_open_quote(body: str, separator: str, first_row: int, problems: list
 
 
 def _parse_csv(source: str, body: str, separator: str) -> tuple[pa.Table, list[tuple[int, int, str]]]:
-    """All records as text, the header as the first, and (record number, fields, start) of those of another
-    length."""
+    """All records as text, header first, and (record number, fields, start) of those of wrong length."""
     wrong: list[tuple[int, int, str]] = []
 
     def skip(record: pa.csv.InvalidRow) -> str:

@@ -1,5 +1,4 @@
-"""The SQL files: one view each in ``views/``, one suspect rule each in ``suspects/``, and shared macros in
-``macros.sql``.
+"""The SQL files: views in ``views/``, suspect rules in ``suspects/``, macros in ``macros.sql``.
 
 A view or a rule is one SELECT under a header: the first block of comment lines, in which every line means
 something. The first line says in one sentence what a row is; then come, in any order::
@@ -72,7 +71,7 @@ def view_files() -> Mapping[str, SqlFile]:
 
 
 def suspect_rules() -> Mapping[str, SqlFile]:
-    """Kind -> rule, in the order in which the report lists them; `SettingsError` for a file that is no rule."""
+    """Kind -> rule, in the report's order; `SettingsError` for a file that is no rule."""
     return _read(tuple(FOLDERS), "suspects")
 
 

@@ -1,1 +1,1 @@
-"""Tables of the warehouse: what each row is, its columns, its key and the fingerprint that it lies under."""
+"""Tables of the warehouse: what each row is, its columns, its key and its fingerprint."""

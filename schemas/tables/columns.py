@@ -1,4 +1,4 @@
-"""What tables are made of: described columns, the types in use, and the columns that many tables share."""
+"""What tables are made of: described columns, their types, and columns that many tables share."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ LAYER = required("layer", STRING, "name of the network layer whose features were
 class Table:
     """One table: its name, what a row is, its key and its Arrow schema.
 
-    `fingerprint` names the one of a run's fingerprints that its rows are stored under; without one whoever
-    writes the table finds the partition, and no run has it. `rows_per_group` is set where rows weigh hundreds
-    of kilobytes: a reader of a few photos skips the other groups.
+    `fingerprint` names the one of a run's fingerprints that its rows are stored under. A table without
+    one lies in a partition that its writer chooses and that no run has. `rows_per_group` is set where
+    rows weigh hundreds of kilobytes: a reader of a few photos skips the other groups.
     """
 
     name: str

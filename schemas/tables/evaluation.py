@@ -1,8 +1,6 @@
-"""Tables of evaluations: the labelled pairs, what a sweep of the settings measures, and how faithful
-explanations are.
+"""Tables of evaluations: labelled pairs, measures of a sweep, and faithfulness of explanations.
 
-No run of the nightly job writes them: their partitions are found by the evaluation itself, not by
-`Fingerprints`.
+No nightly run writes them: the evaluation itself finds their partitions, `Fingerprints` does not.
 """
 
 from __future__ import annotations

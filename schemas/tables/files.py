@@ -1,5 +1,4 @@
-"""The table of digests: what each file was when a run wrote it, so that a check can tell whether it still is
-that."""
+"""The table of digests of files as runs wrote them; a check compares the files with it."""
 
 from __future__ import annotations
 
@@ -8,7 +7,7 @@ import pyarrow as pa
 from schemas.tables.columns import I64, STRING, Table, column, required
 
 FILES_PARTITION = "all"
-"""Where all rows lie: files of every table and every setting are vouched for alike."""
+"""The one partition; the rows cover files of every table and every setting alike."""
 
 FILES = Table(
     "files",

@@ -1,8 +1,7 @@
-"""Tables of the judgement: pairs, photos, names, the catalogue as a whole, and the model that judged, one
-judgement per state.
+"""Tables of judgements: pairs, photos, names, the whole catalogue, and the judging model.
 
-`basis` counts the evidence that a judgement rests on, which only grows: of two judgements of one state the
-broader one counts.
+There is one judgement per state of the catalogue. `basis` counts the evidence that it rests on, which only
+grows: of two judgements of one state, the one with more evidence counts.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import pyarrow as pa
 from schemas.tables.columns import BOOL, F64, I32, I64, PAIR_KEY, STRING, Table, column, required
 
 JUDGE_VERSION = 2
-"""Raised whenever the same evidence would be judged otherwise; part of the fingerprint of judgements."""
+"""Raised when the same evidence would give another judgement; part of the judgements' fingerprint."""
 STRINGS = pa.list_(STRING)
 _OF_A_STATE = (
     required("state", STRING, "hash of the catalogue state that was judged"),

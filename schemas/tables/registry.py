@@ -4,8 +4,8 @@ One Parquet file is one shard: ``TABLE/fingerprint=F/SHARD.parquet``. The finger
 so it is a column for every reader without being stored in every row. Column descriptions live in the field
 metadata: they travel with each file and `pairx sql --tables NAME` prints them.
 
-A table is added by its value, here or elsewhere, and its name in the list at the end (`register_table` from
-outside the package): its views, its check and its partition follow.
+To add a table, write its value, here or elsewhere, and add its name to the list at the end (`register_table`
+from outside the package). Its views, its check and its partition follow.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from schemas.tables.reviews import REVIEW_TABLES
 from schemas.tables.signals import SIGNALS
 
 SCHEMA_VERSION = 1
-"""Raised whenever a column changes its meaning; part of every fingerprint and of every file's metadata."""
+"""Raised when a column changes its meaning; part of fingerprints and of every file's metadata."""
 _FEW = 8
 """Rows per group of tables of heavy rows."""
 
@@ -323,7 +323,7 @@ FAILURES = Table(
 )
 
 _OF_EVERY_RUN = ("photos", "embeddings", "keypoints", "pairs", "scores", "explanations", "suspects")
-"""Since the first version; a fingerprint that was added later is null in the rows of older runs."""
+"""Fingerprints of the first version; one that was added later is null in rows of older runs."""
 
 
 def _fingerprint_columns() -> list[pa.Field]:

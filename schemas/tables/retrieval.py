@@ -1,5 +1,7 @@
-"""Tables that retrieval fills: the pairs that are scored, and cosines of many more neighbours, which need no
-pictures."""
+"""Tables that retrieval fills: pairs to score, and cosines of many more neighbours.
+
+The latter need no pictures.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ NEIGHBOURS = Table(
             required("cosine", F32, "cosine of the two stored embeddings, accumulated in double precision"),
         ]
     ),
-    # Which pairs are kept follows from the settings, what a row says from the embeddings alone.
+    # The settings decide which pairs are kept; what a row says follows from the embeddings alone.
     fingerprint="embeddings",
 )
 

@@ -1,7 +1,7 @@
-"""Verdicts of people: the append-only table `reviews`, and the closed sets of what is asked and answered.
+"""People's verdicts: the append-only table `reviews`, and the closed sets of questions and answers.
 
 A verdict is about pictures, so it holds under all settings and lies in one partition, `REVIEW_PARTITION`.
-Nothing is ever taken out: a verdict that is taken back is a later one, `withdrawn`. The view `reviews` shows
+Nothing is ever removed: to take a verdict back is to add a later one, `withdrawn`. The view `reviews` shows
 the latest verdict on every question.
 """
 
@@ -22,10 +22,12 @@ VERDICTS: Mapping[str, tuple[str, ...]] = {
     "name": ("right", "wrong", "cannot_tell"),
     "copy": ("copy", "no_copy", "cannot_tell"),
 }
-"""Kind of question -> its answers: do two photos show one animal, is a photo's name right, are two photos one
-picture."""
+"""Kind of question -> its answers.
+
+The questions: do two photos show one animal, is a photo's name right, are two photos one picture.
+"""
 WITHDRAWN = "withdrawn"
-"""The answer to every question that takes back what was said before."""
+"""An answer to any question, which takes back the earlier answer."""
 
 REVIEWS = Table(
     "reviews",
@@ -77,7 +79,7 @@ REVIEWS = Table(
 
 @dataclass(frozen=True)
 class Review:
-    """One verdict as a row of `reviews`. Raises `ValueError` for what answers no question of `VERDICTS`."""
+    """One verdict as a row of `reviews`; raises `ValueError` for what answers no question of `VERDICTS`."""
 
     review_id: str
     at: datetime

@@ -1,6 +1,7 @@
-"""The table of signals: what the local matches of a pair say where the model looks, kept beside its scores.
+"""The table of signals: what a pair's local matches say where the model looks.
 
-It lies under a fingerprint of its own, so that scores stay valid when a signal is added or defined anew.
+It is apart from the scores, under a fingerprint of its own, so that scores stay valid when a signal is added
+or defined anew.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import pyarrow as pa
 from schemas.tables.columns import F32, I32, LAYER, PAIR_KEY, Table, column
 
 SIGNALS_VERSION = 1
-"""Raised whenever a signal is added or its equation changes (`pairx_engine/pair/corroboration.py`); part of
-the fingerprint."""
+"""Raised when a signal is added or its equation changes; part of the fingerprint.
+
+The equations stand in `pairx_engine/pair/corroboration.py`.
+"""
 
 SIGNALS = Table(
     "signals",

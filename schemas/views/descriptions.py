@@ -45,8 +45,10 @@ def describe_column(view: str, column: str) -> str:
 
 
 def _described(graph: ViewGraph, view: str, column: str) -> str:
-    """By the view's header, or else by the table of its name, or else as in the first that it reads and that
-    knows it."""
+    """The description by the view's header, else by the table of its name, else by what it reads.
+
+    Of the relations that it reads, the first that knows the column counts.
+    """
     found = graph.views[view].columns.get(column) if view in graph.views else None
     if view == "current_run":
         view, found = "runs", _OF_CURRENT_RUN.get(column)

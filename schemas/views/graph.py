@@ -1,5 +1,7 @@
-"""Which views read which: the order to create them in, what to compute again when files came, and how to plan
-each but once."""
+"""Which views read which: in what order to create them, and what to compute again for new files.
+
+It also writes queries in which each view is planned only once.
+"""
 
 from __future__ import annotations
 
@@ -39,14 +41,16 @@ class ViewGraph:
         return tuple(name for name, view in self.views.items() if view.narrow)
 
     def sources(self, name: str) -> set[str]:
-        """The relations that a view's rows come from in the end, themselves no views."""
+        """The relations that a view's rows come from in the end; none of them is a view."""
         return set().union(
             *(self.sources(read) if read in self.views else {read} for read in self.reads[name])
         )
 
     def views_behind(self, names: Iterable[str], tables: Collection[str] = ()) -> list[str]:
-        """Some views and all that they read, directly or through others, in the order of creation; none
-        beyond `tables`."""
+        """Some views and all that they read, at any depth, in the order of creation.
+
+        A name in `tables` is not followed.
+        """
         found: set[str] = set()
         left = list(names)
         while left:
@@ -59,9 +63,9 @@ class ViewGraph:
     def query(self, name: str, tables: Collection[str] = ()) -> str:
         """A view's query with those of all views behind it, of which `tables` are kept as tables.
 
-        Each is planned once, and computed once where several read it: were they read as views, a view would
-        be planned anew wherever another names it, and the time of planning would grow with the product of all
-        that name each other.
+        Each is planned once, and computed once where several read it. If a query named views, DuckDB
+        would plan a view anew wherever another names it, and the time of planning would grow with the
+        product of all those uses.
         """
         behind = [n for n in self.views_behind([name], tables) if n != name]
         uses = sum((self.reads[n] for n in (*behind, name)), Counter())
@@ -78,7 +82,7 @@ def _parser() -> duckdb.DuckDBPyConnection:
 
 
 def syntax_tree(query: str) -> dict[str, Any]:
-    """What DuckDB's parser makes of a query, whatever it names: `error`, and `statements` if there is none."""
+    """DuckDB's parse of a query, whatever it names: `error`, and `statements` if there is no error."""
     rows = _parser().cursor().execute("SELECT json_serialize_sql(CAST(? AS VARCHAR))", [query]).fetchall()
     tree: dict[str, Any] = json.loads(rows[0][0])
     return tree
@@ -86,8 +90,7 @@ def syntax_tree(query: str) -> dict[str, Any]:
 
 @lru_cache(maxsize=256)
 def relations(name: str, query: str) -> Counter[str]:
-    """Views and tables that a query reads, and how often; names that it gives to parts of itself are not
-    among them.
+    """Views and tables that a query reads, and how often, without names that it defines itself.
 
     Raises `SettingsError` for what is not one SELECT; `name` is what its message calls the query.
     """

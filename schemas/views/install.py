@@ -1,5 +1,4 @@
-"""Puts the views of the SQL files over a warehouse's files into a DuckDB connection, and keeps them up to
-date.
+"""Creates the views over a warehouse's files in a DuckDB connection and keeps them up to date.
 
 Three levels: ``all_TABLE`` is every committed row; ``run_TABLE`` is what is stored under the fingerprints of
 one run, the one row of the table `current_run`; and the views of the SQL files pick from those rows what is
@@ -52,8 +51,7 @@ FROM_SETTINGS: dict[str, Any] = {
     "references": 0,
     "neighbours": 0,
 }
-"""Columns of `current_run` that come from a run's settings, with what they are in a run that is older than
-the setting."""
+"""Columns of `current_run` from a run's settings, with their values in runs without the setting."""
 
 _TYPES: dict[pa.DataType, str] = {
     pa.string(): "VARCHAR",
@@ -72,7 +70,7 @@ _READ = """
     SELECT *, parse_filename(filename, true) AS shard
     FROM read_parquet(?, filename = true, union_by_name = true, hive_types = {'fingerprint': VARCHAR})
 """
-"""Without `hive_types` a fingerprint of digits alone would come out as a number."""
+"""The rows of files; without `hive_types` a fingerprint of digits would come out as a number."""
 READ_SNAPSHOT = "FROM read_parquet(?, hive_partitioning = false)"
 _RELATIONS = """
     SELECT view_name, 'VIEW' FROM duckdb_views() WHERE NOT internal
@@ -84,8 +82,7 @@ class Files(Protocol):
     """A look at the files of a store."""
 
     def files(self, tables: Collection[str]) -> dict[str, list[str]]:
-        """Table -> its files committed by now, as DuckDB opens them; each lies in the folder
-        ``fingerprint=F`` of its partition."""
+        """Table -> its files committed by now, as DuckDB opens them, each in a folder ``fingerprint=F``."""
 
     def attach(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Let the connection open those files."""
@@ -94,8 +91,7 @@ class Files(Protocol):
         """All files in a snapshot's folder, as DuckDB opens them; none where there is no such folder."""
 
     def ready(self, files: Iterable[str]) -> None:
-        """Hear that these files are about to be read; raises `WarehouseError` for those of a newer version of
-        the program."""
+        """Prepare files for reading; `WarehouseError` for those of a newer version of the program."""
 
 
 class Store(Protocol):
@@ -133,15 +129,14 @@ Run = str | Mapping[str, Any] | None
 def partitions() -> dict[str, tuple[str, ...]]:
     """Table -> the fingerprints of a run that its rows are stored under.
 
-    A failure lies under that of what it is missing from.
+    A failure lies under the fingerprint of the table in which its row is missing.
     """
     found = {table.name: (table.fingerprint,) for table in TABLES.values() if table.fingerprint}
     return found | {"failures": failure_fingerprints()}
 
 
 def install_stored_views(connection: duckdb.DuckDBPyConnection, store: Store) -> None:
-    """Create ``all_TABLE`` for every table: every committed row of every fingerprint, with `fingerprint` and
-    `shard`."""
+    """Create ``all_TABLE`` for every table: all committed rows, with `fingerprint` and `shard`."""
     look = store.inventory()
     look.attach(connection)
     found = look.files(TABLES)
@@ -165,8 +160,7 @@ def install_views(
 
 
 class Views:
-    """All views over one warehouse in one in-memory connection: the first `refresh` creates them, later ones
-    amend them."""
+    """All views over one warehouse in an in-memory connection; each `refresh` brings them up to date."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, store: Store) -> None:
         self._connection = connection
@@ -183,7 +177,7 @@ class Views:
     def wrote(self, tables: Iterable[str]) -> None:
         """Say that rows may have been committed to some tables: the next `refresh` lists their files again.
 
-        `KeyError` for a table that there is not.
+        Raises `KeyError` for an unknown table.
         """
         self._written |= {TABLES[table].name for table in tables}
 
@@ -195,14 +189,15 @@ class Views:
     ) -> None:
         """See what is committed now in the tables that were written, and look at a run.
 
-        `run` says whose fingerprints count: None for the newest finished run (or else the newest started),
-        the id of a run, or the columns of `current_run` themselves, for use inside a run that has not been
-        written yet; absent columns are null, or as `FROM_SETTINGS` says. Without any run the views are empty.
-        Views that the newest finished run kept a snapshot of read its files. `materialise` computes the
-        others once and keeps them as tables, for repeated use: those named, or with True all that are narrow;
-        they are computed again only when something that they come from was written. Of the current views only
-        those `wanted` are brought up to date, beside those that are tables or files, or all of them: to
-        create one takes about as long as to plan its query. Raises `WarehouseError` for an unknown run.
+        `run` says whose fingerprints count: None for the newest finished run (or else the newest
+        started), the id of a run, or the columns of `current_run` themselves, for use inside a run
+        that has not been written yet. Absent columns are null, or as `FROM_SETTINGS` says. Without
+        any run the views are empty. Views that the newest finished run kept a snapshot of read its
+        files. `materialise` computes other views once and keeps them as tables, for repeated use:
+        those named, or with True all that are narrow. They are computed again only when a source of
+        theirs was written. Of the current views only those `wanted` are brought up to date, beside
+        those that are tables or files, or all of them: to create one takes about as long as to plan
+        its query. Raises `WarehouseError` for an unknown run.
         """
         if self._current is None:
             install_macros(self._connection)
@@ -282,8 +277,7 @@ class Views:
                     self._forms.pop(name, None)  # when it is wanted again it is created anew
 
     def _replace(self, name: str, form: tuple[str, bool], files: list[str] | None) -> None:
-        """Put a view over its query, or over files of a snapshot, or a table in the place of what has the
-        name now."""
+        """Create a view over its query or over a snapshot's files, or a table; replaces what has the name."""
         if kind := self._kinds.pop(name, None):
             self._connection.execute(f"DROP {kind} {name}").fetchall()
         self._forms.pop(name, None)

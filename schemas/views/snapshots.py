@@ -1,5 +1,4 @@
-"""Snapshots: the rows that some views had at the end of a run, as files, so that readers need no window
-functions.
+"""Snapshots: rows of some views at the end of a run, as files, read without window functions.
 
 ``current/snapshot=NAME/VIEW-K-of-N.parquet``, one set of files per view whose header says ``-- snapshot:
 COLUMN, ...``, sorted by these columns. NAME is the definition of the views, a hyphen, and a hash of what
@@ -44,15 +43,14 @@ def view_of_file(path: str) -> str | None:
 
 
 def snapshot_views() -> dict[str, tuple[str, ...]]:
-    """View -> columns that order its rows in a snapshot, no two rows alike."""
+    """View -> columns that order its rows in a snapshot; no two rows agree in all of them."""
     return {name: view.snapshot for name, view in view_files().items() if view.snapshot}
 
 
 def whole_snapshot(paths: Iterable[str]) -> dict[str, list[str]]:
-    """View -> its files in their order, for a folder's files; empty unless all files of all views are there.
+    """View -> its files in order, for a folder's files; empty unless all files of all views are there.
 
-    The number of files is part of their names, so a snapshot is committed by its last file, whichever that
-    is.
+    The number of files is part of their names, so the last file, whichever it is, commits a snapshot.
     """
     found: dict[str, dict[int, str]] = {}
     parts: dict[str, int] = {}

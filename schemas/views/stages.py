@@ -14,11 +14,11 @@ def failure_fingerprints() -> tuple[str, ...]:
 
 
 def install_stages(connection: duckdb.DuckDBPyConnection) -> None:
-    """Create `failing_stages`, (stage, items), and `made_good`, whatever may have been processed after all.
+    """Create `failing_stages` (stage, items) and `made_good`, the rows that may cancel failures.
 
     `made_good` holds every row of a run that a failure of a stage may have stood in for, as (stage,
-    fingerprint, item, chip_id, layer); a column that the row's table lacks is null. The views ``run_TABLE``
-    must be there.
+    fingerprint, item, chip_id, layer); a column that the row's table lacks is null. The views
+    ``run_TABLE`` must be there.
     """
     connection.execute("CREATE OR REPLACE TABLE failing_stages (stage VARCHAR, items VARCHAR)").fetchall()
     for stage in STAGES.values():
@@ -51,7 +51,7 @@ def _made_good_by_a_row(stage: StageFacts) -> bool:
 
 
 def _rows(stage: StageFacts, table: str) -> str:
-    """The rows of one table, in the columns of `made_good`; all names are of code."""
+    """The rows of one table, in the columns of `made_good`; all names in the SQL come from code."""
     assert stage.failing
     present = TABLES[table].schema.names
     chip, layer = (

@@ -1,4 +1,4 @@
-"""The views of one question alone: no table is listed and no file opened that it does not read.
+"""Creates only the views that one question reads; lists no other table and opens no other file.
 
 On an object store every table costs a listing and every file a request, so a question about the newest run
 must not pay for all that the warehouse holds.
@@ -31,15 +31,20 @@ from schemas.views.snapshots import definition, whole_snapshot
 from schemas.views.stages import install_stages, sources_of_made_good
 
 _ENOUGH_RUNS = 2
-"""So many of the last finished runs, of which two hardly overlap, are read to find the newest: their names
-sort them by their starts, and what counts is the end."""
+"""How many of the last finished runs are read to find the newest.
+
+File names sort runs by their starts, but the newest is the one that ended last. More than two runs hardly
+ever overlap.
+"""
 _PLAIN_FUNCTIONS = frozenset({"unnest", "range", "generate_series"})
-"""Functions that make a table of their arguments alone."""
+"""Functions whose tables come from their arguments alone."""
 
 
 def views_of(query: str) -> set[str] | None:
-    """The views and tables that a query reads; None where that cannot be told, or where it asks which ones
-    there are."""
+    """The views and tables that a query reads; None where that cannot be told.
+
+    The same for a query that asks which views or tables there are.
+    """
     try:
         named = {name.lower() for name in relations("the query", query)}
         plain = all(map(_is_plain, _parts(syntax_tree(query))))
@@ -75,11 +80,9 @@ def _parts(tree: Any) -> Iterator[dict[str, Any]]:
 def install_wanted(
     connection: duckdb.DuckDBPyConnection, store: Store, wanted: Collection[str], run_id: str | None = None
 ) -> None:
-    """Create those of `views_of` in an in-memory connection, and what they read.
+    """Create the views of `views_of` in an in-memory connection, and what they read.
 
-    They show what `install_views` lets them show.
-
-    Raises `WarehouseError` for an unknown run.
+    They show the same rows as those of `install_views`. Raises `WarehouseError` for an unknown run.
     """
     look = store.inventory()
     look.attach(connection)

@@ -1,4 +1,4 @@
-"""Is a warehouse what its runs wrote?
+"""Checks whether a warehouse is what its runs wrote.
 
-One module per kind of question; `tasks.check.findings` asks them all.
+There is one module per kind of question; `tasks.check.findings` asks them all.
 """

@@ -1,4 +1,4 @@
-"""What a check finds: a problem, how bad its cure is, and the files that can be moved aside for it."""
+"""What a check finds: a problem, its cure, and the files that can be moved aside for it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from schemas.errors import Problem
 
 MOVE_AND_RUN = "`pairx check --quarantine` moves it aside, and `pairx run` computes it again"
-"""The cure of most of what can be wrong with a file."""
+"""The cure of most damage to a file."""
 _CANNOT_BE_COMPUTED = {
     "reviews": "verdicts of people cannot be computed: put the file back from a copy; `pairx check --quarantine` moves it aside "
     "and goes on without these verdicts",
@@ -21,8 +21,7 @@ _OF_EVALUATIONS = {"evaluation_pairs", "measurements", "learned", "faithfulness"
 
 
 def cure_of(place: str) -> str:
-    """How a damaged file of a table, or of the folder of snapshots or of reports, is got rid of and what
-    comes back."""
+    """How to get rid of a damaged file in a table or folder, and what computes the file again."""
     if place in _OF_EVALUATIONS:
         return "`pairx check --quarantine` moves it aside, and `pairx evaluate` computes it again"
     return _CANNOT_BE_COMPUTED.get(place, MOVE_AND_RUN)
@@ -30,10 +29,10 @@ def cure_of(place: str) -> str:
 
 @dataclass(frozen=True)
 class Damage(Problem):
-    """A problem of a warehouse; `files` are the paths below its root that `--quarantine` takes away because
-    of it.
+    """A problem of a warehouse; `files` are the paths that `--quarantine` moves because of it.
 
-    None are moved where the damage is elsewhere: rows whose other half is missing are right themselves.
+    They are relative to the root. There are none where the damage is elsewhere: rows whose other half is
+    missing are right themselves.
     """
 
     files: tuple[str, ...] = ()

@@ -1,5 +1,4 @@
-"""The check of a warehouse: one listing, one reading of every file, and questions to the rows of all that are
-sound."""
+"""The check of a warehouse: list it, read every file, and ask questions of all sound rows."""
 
 from __future__ import annotations
 
@@ -25,15 +24,17 @@ from tasks.store.warehouse import REPLACED, Warehouse
 from tasks.store.written import digest_of
 
 OF_FOOTERS = (one_file.newer, one_file.footer, one_file.columns)
-"""Questions to a file whose footer could be read; the first that finds something is the last that is asked."""
+"""Questions to a file with a readable footer; after the first that finds something no other is asked."""
 _READERS = 4
 Advance = Callable[[int], None]
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a check found: problems in the order of its questions, the files it looked at, and of how many
-    there is a record."""
+    """What a check found: problems in the order of its questions, and the files it looked at.
+
+    `recorded` is the number of files with a record.
+    """
 
     problems: tuple[Damage, ...]
     listing: Listing
@@ -44,7 +45,7 @@ class Report:
 class Look:
     """A warehouse while it is checked.
 
-    `rotten`: files that no further question reads. `vouched`: those that are as recorded.
+    `rotten`: files that no further question reads. `vouched`: files that are as recorded.
     """
 
     warehouse: Warehouse
@@ -81,10 +82,11 @@ def check(
 ) -> Report:
     """Everything that is wrong with a warehouse.
 
-    Every byte is read, once: digests, page checksums, columns, keys, and then what rows promise of each
-    other. With `quick` only footers, sizes and the listing. `begin` hears how many bytes there are, `advance`
-    how many have been looked at. Memory: the files that four threads have at hand, and 2 GB for the questions
-    to all rows, which overflow to disk. Raises `WarehouseError` when the storage cannot be reached.
+    Every byte is read, once: digests, page checksums, columns, keys, and then the relations of rows. With
+    `quick` only footers, sizes and the listing are read. `begin` is told how many bytes there are,
+    `advance` how many have been looked at. Memory: the files that four threads have at hand, and 2 GB for
+    the questions to all rows, which overflow to disk. Raises `WarehouseError` when the storage cannot be
+    reached.
     """
     look = Look.at(warehouse)
     found = [*of_listing(look), *of_files(look, quick, begin, advance)]
@@ -95,7 +97,7 @@ def check(
 
 
 def of_listing(look: Look) -> list[Damage]:
-    """What the listing tells beside the record: files that are not ours, or not there."""
+    """Problems in the listing beside the record: files that are not ours, or are missing."""
     record, listing = look.vouching.record, look.listing
     found = [
         *records.strangers(listing),
@@ -109,7 +111,7 @@ def of_listing(look: Look) -> list[Damage]:
 def of_files(
     look: Look, quick: bool = False, begin: Advance | None = None, advance: Advance | None = None
 ) -> Iterator[Damage]:
-    """What every file tells by itself."""
+    """Problems of every file by itself."""
     files = [f for f in look.listing.by_path.values() if f.path not in look.rotten]
     if begin:
         begin(sum(f.size for f in files))
@@ -128,7 +130,7 @@ def of_files(
 
 
 def _footers(look: Look, file: StoredFile) -> Iterator[Damage]:
-    """What listing and footer tell of a file."""
+    """Problems in a file's listing and footer."""
     if wrong := list(look.vouching.changed_size(file)):
         yield from wrong
     elif file.place != REPORTS:
@@ -137,7 +139,7 @@ def _footers(look: Look, file: StoredFile) -> Iterator[Damage]:
 
 
 def _bytes(look: Look, file: StoredFile) -> Iterator[Damage]:
-    """What all bytes of a file tell; one that is not what was written is not read any further."""
+    """Problems in all bytes of a file; a file that is not what was written is not read any further."""
     try:
         with look.warehouse.opened(f"{look.warehouse.root}/{file.path}") as stream:
             data = stream.read()
@@ -155,7 +157,7 @@ def _bytes(look: Look, file: StoredFile) -> Iterator[Damage]:
 
 
 def _parquet(look: Look, file: StoredFile, source: object, digest: str | None = None) -> Iterator[Damage]:
-    """What its footer tells, and, where its digest is given, its rows."""
+    """Problems in its footer and, where its digest is given, in its rows."""
     try:
         opened = open_file(file, look.expected(file), source)
         for question in OF_FOOTERS:
@@ -194,11 +196,11 @@ def _of_newest_run(look: Look, connection: duckdb.DuckDBPyConnection) -> Iterato
 
 
 def _copied(look: Look) -> Iterator[Damage]:
-    """Files with the bytes of another shard of their table: a shard's name says what is in it, so one of the
-    two is a copy.
+    """Files with the bytes of another shard of their table.
 
-    Asked only of shards that are done. A killed run leaves heavy rows without their narrow ones, and a later
-    run may write just these rows under another name.
+    A shard's name says what is in it, so one of the two is a copy. Only shards that are done are asked: a
+    killed run leaves heavy rows without their narrow ones, and a later run may write just these rows
+    under another name.
     """
     there = {(f.place, f.shard) for f in look.listing.shards}
 

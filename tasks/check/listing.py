@@ -1,5 +1,7 @@
-"""Every file of a warehouse by one listing, told apart by its place: shards, snapshots, reports, and Parquet
-files that no run put there."""
+"""Every file of a warehouse by one listing, sorted by place.
+
+Places are shards, snapshots and reports. Parquet files that no run put there are kept apart.
+"""
 
 from __future__ import annotations
 
@@ -33,8 +35,7 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class Listing:
-    """What lies in a warehouse, sorted by path: what is ours, and Parquet files in its tables' folders that
-    are not."""
+    """The files in a warehouse, sorted by path: ours, and foreign Parquet files in tables' folders."""
 
     shards: tuple[StoredFile, ...]
     snapshots: tuple[StoredFile, ...]
@@ -48,7 +49,7 @@ class Listing:
 
 
 def list_files(warehouse: Warehouse) -> Listing:
-    """The files as they are now; temporary files and whatever else lies about are left out."""
+    """The files as they are now, without temporary files and whatever else lies in the folder."""
     root = warehouse.root
     found: dict[str, list[StoredFile]] = {"shard": [], "snapshot": [], "report": [], "stranger": []}
     for path, stored in sorted(warehouse.storage.find(root).items()):
@@ -59,7 +60,7 @@ def list_files(warehouse: Warehouse) -> Listing:
 
 
 def placed(path: str, size: int = 0) -> StoredFile:
-    """The file at a path below the root, by what its path says."""
+    """The file at a path below the root, as the path describes it."""
     parts = PurePosixPath(path).parts
     partition = parts[1].partition("=")[2] if len(parts) == 3 else ""
     return StoredFile(path, size, parts[0], partition, PurePosixPath(path).stem)

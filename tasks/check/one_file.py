@@ -1,5 +1,4 @@
-"""What can be wrong with one Parquet file by itself: pages, footer, columns, keys, and what its footer says
-of its rows."""
+"""Problems of one Parquet file by itself: pages, footer, columns, keys, and statistics of rows."""
 
 from __future__ import annotations
 
@@ -21,15 +20,15 @@ from tasks.store.shard_files import check_version, encode_rows, footer_of
 UNREADABLE = (pa.ArrowException, OSError, UnicodeDecodeError)
 """What reading damaged Parquet raises."""
 _SAID = ("path_in_schema", "physical_type", "num_values", "is_stats_set")
-"""What a footer says of a column of a row group, beside its statistics, that follows from its rows."""
+"""What a footer says of a column of a row group, besides statistics, that follows from its rows."""
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What a file must be: the entries of its footer by its number of rows, its columns (any, if None), and
-    its key.
+    """What a file must be: its footer for a number of rows, its columns (None: any), and its key.
 
-    Files may be older than a column that may be null; with `exactly` they have all.
+    A file may be older than a column that may be null, and lack it; with `exactly` it must have all
+    columns.
     """
 
     footer: Callable[[int], Mapping[bytes, bytes]]
@@ -39,7 +38,7 @@ class Expected:
 
 
 def expected_of(file: StoredFile) -> Expected:
-    """What the place of a shard says that it is."""
+    """What a shard must be by its place."""
     table = TABLES[file.place]
     return Expected(lambda rows: footer_of(table.name, file.partition, rows), table.schema, table.key)
 
@@ -53,12 +52,12 @@ class Opened:
     parquet: pq.ParquetFile
 
     def damage(self, kind: str, what: str) -> Damage:
-        """A problem of this file that taking it away solves."""
+        """A problem of this file; moving the file away solves it."""
         return damage_of(self.file, kind, what)
 
 
 def damage_of(file: StoredFile, kind: str, what: str) -> Damage:
-    """A problem of a file that taking it away solves."""
+    """A problem of a file; moving the file away solves it."""
     return Damage(kind, file.path, what, cure_of(file.place), (file.path,))
 
 
@@ -81,8 +80,10 @@ def newer(opened: Opened) -> Iterator[Damage]:
 
 
 def footer(opened: Opened) -> Iterator[Damage]:
-    """Entries of the footer that its place and its rows contradict: table, fingerprint, schema version,
-    number of rows."""
+    """Footer entries that contradict the file's place or rows.
+
+    The entries are table, fingerprint, schema version and number of rows.
+    """
     said = opened.parquet.metadata.metadata or {}
     meant = opened.expected.footer(opened.parquet.metadata.num_rows)
     wrong = [key for key, value in meant.items() if said.get(key) != value]
@@ -93,8 +94,7 @@ def footer(opened: Opened) -> Iterator[Damage]:
 
 
 def columns(opened: Opened) -> Iterator[Damage]:
-    """Columns of other names or types than the table's, that may be null and must not, that are missing or
-    too many."""
+    """Columns that are not the table's: wrong name, type or nullability, missing, or too many."""
     schema = opened.expected.schema
     if schema is None:
         return
@@ -117,9 +117,9 @@ def columns(opened: Opened) -> Iterator[Damage]:
 
 
 def _as_arrow_stores(opened: Opened) -> bool:
-    """Whether the Parquet columns, which DuckDB goes by, are those of the Arrow schema, which we go by.
+    """Whether the Parquet columns, which DuckDB reads, are those of the Arrow schema, which we read.
 
-    Other versions of Arrow may store a type in another way, so only a file of this version is asked.
+    Other versions of Arrow may store a type in another way, so only a file of this version is checked.
     """
     parquet = opened.parquet
     written = _empty_file(parquet.schema_arrow.remove_metadata())
@@ -134,10 +134,10 @@ def _empty_file(schema: pa.Schema) -> pq.ParquetFile:
 
 
 def rows(opened: Opened, vouched: bool) -> Iterator[Damage]:
-    """All rows, group by group: pages whose checksum is wrong, text that is none, keys that occur twice.
+    """Problems in all rows, group by group: wrong page checksums, invalid text, repeated keys.
 
-    Of a file that no digest has vouched for, what its footer says of each group of rows is compared with the
-    rows as well: readers skip groups by it. Memory: one group, and the file's keys.
+    For a file without a matching digest, what its footer says of each group of rows is compared with the
+    rows as well, since readers skip groups by it. Memory: one group, and the file's keys.
     """
     parquet, key = opened.parquet, list(opened.expected.key)
     keys: list[pa.Table] = []
@@ -161,7 +161,7 @@ def rows(opened: Opened, vouched: bool) -> Iterator[Damage]:
 
 
 def _misdescribed(parquet: pq.ParquetFile, group: int, rows: pa.Table) -> list[str]:
-    """Columns of a row group of which its footer says something else than that of the same rows, written now."""
+    """Columns of a row group whose footer entry differs from one written now for the same rows."""
     written = pq.ParquetFile(BytesIO(encode_rows(rows.replace_schema_metadata(None), {}, None))).metadata
     if parquet.metadata.created_by != written.created_by or not rows.num_rows:
         return []
@@ -174,6 +174,6 @@ def _says_the_same(found: pq.ColumnChunkMetaData, wanted: pq.ColumnChunkMetaData
     """Whether two footers agree on what follows from a column's rows, however they are encoded."""
     if any(getattr(found, name) != getattr(wanted, name) for name in _SAID):
         return False
-    # Only now: Arrow ends the process when it is asked for statistics of a type that is not the column's.
+    # This must come last: Arrow ends the process when asked for statistics of a type other than the column's.
     said, meant = (None if s is None else s.to_dict() for s in (found.statistics, wanted.statistics))
     return repr(said) == repr(meant)

@@ -1,4 +1,4 @@
-"""Moving damaged files aside, with all that must go with them so that the next run computes them again."""
+"""Moves damaged files aside, with all that must go too so that the next run computes them again."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from tasks.store.file_record import keep_record
 from tasks.store.warehouse import Warehouse
 
 QUARANTINE = "quarantine"
-"""Folder below the root that files are moved to, under the paths that they had; nobody reads it."""
+"""Folder below the root that files are moved to, under their old paths; nothing reads it."""
 Prints = Mapping[str, str | None]
 """A run's fingerprints by their names."""
 
 
 def move_aside(warehouse: Warehouse, listing: Listing, problems: Iterable[Damage]) -> dict[str, str | None]:
-    """Move the files of all problems and their partners; returns where each went, None for one that was gone
-    already.
+    """Move the files of all problems and their partners.
 
-    The last table of a stage goes first: without it a shard is not done, whatever else is still there. The
-    record notes all of them, so that later checks do not ask for them. Nothing in quarantine is overwritten.
+    Returns where each went, None for one that was already gone. The last table of a stage goes first:
+    without it a shard is not done, whatever else is still there. The record notes all of them, so that
+    later checks do not ask for them. Nothing in quarantine is overwritten.
     """
     damaged = list(dict.fromkeys(path for problem in problems for path in problem.files))
     there = {f.path for f in (*listing.by_path.values(), *listing.strangers)}
@@ -40,7 +40,7 @@ def move_aside(warehouse: Warehouse, listing: Listing, problems: Iterable[Damage
 
 
 def _runs(sound: Sound) -> list[Prints]:
-    """The choices of fingerprints that runs were made with."""
+    """The sets of fingerprints that runs were made with."""
     columns = ", ".join(f"{name}_fingerprint AS {name}" for name in FINGERPRINTS)
     with sound.connect() as connection:
         found = connection.sql(f"SELECT DISTINCT {columns} FROM all_runs").to_arrow_table().to_pylist()  # noqa: S608
@@ -48,11 +48,11 @@ def _runs(sound: Sound) -> list[Prints]:
 
 
 def _partners(file: StoredFile, there: set[str], runs: Sequence[Prints]) -> Iterator[str]:
-    """Files of the shard that must go for its work to be done again: its other tables, and the failures that
-    stand in for their rows.
+    """The shard's other files, which must go too so that its work is done again.
 
-    Signals can be computed again from stored rows by a stage of their own: of two stages that fill a table
-    the smaller one counts.
+    They are its other tables, and the failures that stand in for their rows. Signals can be computed
+    again from stored rows by a stage of their own: of two stages that fill a table, the one with fewer
+    tables counts.
     """
     stages = [stage for stage in STAGES.values() if file.place in stage.tables]
     if not stages:
@@ -66,8 +66,10 @@ def _partners(file: StoredFile, there: set[str], runs: Sequence[Prints]) -> Iter
 
 
 def _places(stage: StageFacts) -> Iterator[tuple[str, str]]:
-    """Tables that a shard of the stage may have files in, the last one first, each with the table whose
-    partition it lies under."""
+    """Tables in which the stage's shard may have files, last first.
+
+    Each comes with the table whose partition it lies under.
+    """
     for table in reversed(stage.tables):
         yield table, table
     for table in stage.failing.tables if stage.failing else ():
@@ -85,8 +87,10 @@ def _beside(file: StoredFile, table: str, runs: Sequence[Prints]) -> set[str]:
 
 
 def _move(warehouse: Warehouse, path: str) -> str:
-    """Move a file into quarantine; returns its new path below the root, a numbered one where there is one
-    already."""
+    """Move a file into quarantine; returns its new path below the root.
+
+    The path gets a number where another file has it already.
+    """
     storage, source = warehouse.storage, f"{warehouse.root}/{path}"
     for number in count(1):
         kept = f"{QUARANTINE}/{path}" if number == 1 else f"{QUARANTINE}/{path}.{number}"

@@ -1,4 +1,4 @@
-"""Files beside the record of the runs that wrote them: changed, gone, copied; and the record itself."""
+"""Compares files with the record of the runs that wrote them: changed, gone or copied files."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ _MAY_GO = ("current", "reports")
 
 @dataclass(frozen=True)
 class Entry:
-    """What the newest run, or check, that knows of a path says of it: sizes and digests; none when it was
-    moved aside."""
+    """What the newest run or check that knows a path recorded of it: sizes and digests.
+
+    There are none if the file was moved aside.
+    """
 
     run_id: str
     sizes: frozenset[int] = frozenset()
@@ -32,31 +34,32 @@ class Entry:
 
 @dataclass(frozen=True)
 class Record:
-    """All that runs recorded, by path; shards of the record itself that say something else than their name."""
+    """All that runs recorded, by path, and record shards whose rows do not match their name."""
 
     entries: Mapping[str, Entry] = field(default_factory=dict)
     forged: tuple[str, ...] = ()
 
     @cached_property
     def runs(self) -> frozenset[str]:
-        """Runs of which there is a record."""
+        """Runs that have a record."""
         return frozenset(entry.run_id for entry in self.entries.values())
 
     @cached_property
     def bereft(self) -> frozenset[str]:
-        """Tables and folders of which files were moved aside and have not come back: rows of theirs may be
-        lost for good."""
+        """Tables and folders of files that were moved aside and have not come back.
+
+        Some of their rows may be lost for good.
+        """
         return frozenset(path.partition("/")[0] for path, e in self.entries.items() if not e.digests)
 
     @property
     def moved_at(self) -> str:
-        """When a file was last moved aside that has not come back, as run ids tell time; nothing where all
-        are there."""
+        """When a file that has not come back was last moved aside, as a run id; empty if none."""
         return max((e.run_id for e in self.entries.values() if not e.digests), default="")
 
 
 def read_record(warehouse: Warehouse, shards: Iterable[StoredFile]) -> Record:
-    """The record of a warehouse: what can be read of it; what cannot is found by those who look at its files."""
+    """The record of a warehouse, as far as it is readable; other checks find unreadable shards."""
     newest: dict[str, tuple[str, set[int], set[str]]] = {}
     forged: list[str] = []
     for file in shards:
@@ -88,7 +91,7 @@ def _take(rows: pa.Table, newest: dict[str, tuple[str, set[int], set[str]]]) -> 
 
 
 def strangers(listing: Listing) -> Iterator[Damage]:
-    """Parquet files in a table's folders that no run writes: plain readers of the folder take them for rows."""
+    """Foreign Parquet files in a table's folders; plain readers of the folder take them for rows."""
     for file in listing.strangers:
         yield Damage(
             "strange file",
@@ -100,14 +103,14 @@ def strangers(listing: Listing) -> Iterator[Damage]:
 
 
 def forged(record: Record, listing: Listing) -> Iterator[Damage]:
-    """Shards of the record whose rows are not those that their name is a hash of."""
+    """Shards of the record whose name is not the hash of their rows."""
     for path in record.forged:
         what = "digests in it were changed: its name is a hash of them, and of others than it holds"
         yield damage_of(listing.by_path[path], "changed file", what)
 
 
 def gone(record: Record, listing: Listing) -> Iterator[Damage]:
-    """Files that a run wrote, that nobody moved aside, and that are not there any more."""
+    """Files that a run wrote and nobody moved aside, and that are missing now."""
     for path, entry in sorted(record.entries.items()):
         place = path.partition("/")[0]
         if entry.digests and path not in listing.by_path and place not in _MAY_GO:
@@ -122,22 +125,22 @@ def gone(record: Record, listing: Listing) -> Iterator[Damage]:
 
 @dataclass(frozen=True)
 class Vouching:
-    """Tells of single files whether they are what their record says."""
+    """Tells whether single files are what their record says."""
 
     record: Record
     killed: frozenset[str]
-    """Runs that have started and left no record: they were killed, or are at work."""
+    """Runs that have started and left no record: they were killed, or are still at work."""
 
     @classmethod
     def of(cls, record: Record, listing: Listing) -> Vouching:
-        """What the record of a warehouse with these files can tell."""
+        """The vouching for a warehouse with this record and these files."""
         started = (f.shard for f in listing.shards if f.place == "runs" and f.shard.endswith("-started"))
         return cls(record, frozenset(s.removesuffix("-started") for s in started) - record.runs)
 
     def entry(self, file: StoredFile) -> Entry | None:
-        """What the record says of a file that must still be so.
+        """What the record says of a file and must still be true.
 
-        None where it says nothing, and where a run of which there is no record may have replaced the file.
+        None where it says nothing, and where a run without a record may have replaced the file.
         """
         entry = self.record.entries.get(file.path)
         if entry is None or not entry.digests:
@@ -147,7 +150,7 @@ class Vouching:
         return entry
 
     def changed_size(self, file: StoredFile) -> Iterator[Damage]:
-        """A file of another size than was written."""
+        """A problem if the file's size is not the recorded one."""
         entry = self.entry(file)
         if entry and file.size not in entry.sizes:
             sizes = " or ".join(map(str, sorted(entry.sizes)))
@@ -156,7 +159,7 @@ class Vouching:
             )
 
     def changed(self, file: StoredFile, digest: str) -> Iterator[Damage]:
-        """A file of other bytes than were written."""
+        """A problem if the file's bytes are not the recorded ones."""
         entry = self.entry(file)
         if entry and digest not in entry.digests:
             yield damage_of(file, "changed file", f"its bytes are not those that run {entry.run_id} wrote")

@@ -1,4 +1,4 @@
-"""What rows promise of each other: keys that no two of them share, and rows that others stand on."""
+"""Relations of rows: keys that no two rows share, and rows that other rows refer to."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ PHOTO = ("photo_id", "chip_id")
 
 @dataclass(frozen=True)
 class Reference:
-    """Every row of `table` has one of equal values in one of the tables `to`, whose columns are `there` (by
-    default the same)."""
+    """Every row of `table` refers to a row of equal values in one of the tables `to`.
+
+    `there` names the columns in those tables, by default the same as `columns`.
+    """
 
     table: str
     columns: tuple[str, ...]
@@ -49,20 +51,20 @@ REFERENCES = (
     *(Reference("suspects", (side,), ("photos",), ("photo_id",)) for side in ("photo_a", "photo_b")),
     *(Reference(table, ("pair_id",), ("evaluation_pairs",)) for table in ("measurements", "faithfulness")),
 )
-"""What is written before what: a row of the first is stored only after those that it names."""
+"""All references: a row of `table` is stored only after those that it names."""
 ONE_WRITER = ("photos", "pairs", "neighbours", "runs", "reviews")
 """Tables in which two rows of one key are equal.
 
-Elsewhere a killed run may leave rows that are computed again on another device.
+In other tables a killed run may leave rows that are computed again on another device.
 """
 
 
 def dangling(
     connection: duckdb.DuckDBPyConnection, lacking: Collection[str], vouched: Collection[str]
 ) -> Iterator[Damage]:
-    """Rows that stand on others which are not there, one problem per reference and file.
+    """Rows that refer to missing rows, one problem per reference and file.
 
-    Nothing is asked of tables in `lacking`, whose rows are known to be incomplete. Files that are `vouched`
+    Tables in `lacking`, whose rows are known to be incomplete, are not checked. Files that are `vouched`
     for are not to blame.
     """
     for reference in REFERENCES:
@@ -90,8 +92,10 @@ def dangling(
 
 
 def at_odds(connection: duckdb.DuckDBPyConnection, vouched: Collection[str]) -> Iterator[Damage]:
-    """Keys under which two files of a partition store different rows, one problem per file that is not
-    vouched for."""
+    """Keys under which two files of a partition store different rows.
+
+    There is one problem per file; files that are vouched for are not to be moved.
+    """
     for name in ONE_WRITER:
         table = TABLES[name]
         key = ", ".join(f'"{column}"' for column in table.key)

@@ -1,5 +1,4 @@
-"""What finished runs said of themselves beside what is stored: rows that have vanished since, sums that no
-longer add up."""
+"""Compares what finished runs counted with what is stored: vanished rows, sums that do not add up."""
 
 from __future__ import annotations
 
@@ -20,18 +19,20 @@ _GROWS = {
     "scored": ("scores", "count(DISTINCT pair_id)"),
     "figures": ("explanations", "count(*)"),
 }
-"""Count of a run -> the table that it was taken of, and how: tables only grow, so there are at least as many
-now."""
+"""A run's count -> its table and how it was taken.
+
+Tables only grow, so there are at least as many rows now.
+"""
 _RUN_AGAIN = "run again: what is missing is computed"
 
 
 def too_few(
     connection: duckdb.DuckDBPyConnection, record: Record, lacking: Collection[str]
 ) -> Iterator[Damage]:
-    """Counts of finished runs that the tables have fallen below.
+    """Counts of finished runs that are higher than what the tables hold now.
 
-    Nothing is asked of tables in `lacking`, nor of runs from before files were moved aside: some of those
-    rows nobody calls for any more.
+    Tables in `lacking` are not checked, nor are runs from before files were moved aside: some of those
+    rows are not needed any more.
     """
     stored = {name: _by_fingerprint(connection, *of) for name, of in _GROWS.items() if of[0] not in lacking}
     for run in _finished(connection):
@@ -58,10 +59,9 @@ def newest_finished(connection: duckdb.DuckDBPyConnection) -> dict[str, Any] | N
 def unbalanced(
     connection: duckdb.DuckDBPyConnection, newest: dict[str, Any], record: Record, killed: Collection[str]
 ) -> Iterator[Damage]:
-    """Sums of the run that finished last that do not add up any more, if nothing has been written or moved
-    since.
+    """Sums of the run that finished last that do not add up any more.
 
-    The connection has its views.
+    Nothing is found where something was written or moved since. The connection has the run's views.
     """
     from tasks.runs.log import balances  # beside the run's own log lies all that a run needs, torch too
 

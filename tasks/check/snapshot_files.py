@@ -1,4 +1,4 @@
-"""Snapshots: what their files must be, and whether they show what the shards show."""
+"""Checks snapshots: what their files must be, and whether they show what the shards show."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from tasks.check.sound import Sound
 from tasks.store.shard_files import snapshot_footer_of
 
 _COUNTED = ("photos", "pairs", "failures")
-"""Views that the sums of a run are counted in."""
+"""Views in which the sums of a run are counted."""
 
 
 class SnapshotPlaces:
-    """Says what a snapshot's file is by its place; of its columns nothing where other views made it.
+    """Says what a snapshot's file must be by its place; its columns only if this program's views made it.
 
-    What views there are is asked once, when the first such file comes.
+    The views are asked for once, when the first such file comes.
     """
 
     def __call__(self, file: StoredFile) -> Expected:
@@ -45,7 +45,7 @@ class SnapshotPlaces:
 
     @cached_property
     def _schemas(self) -> dict[str, pa.Schema]:
-        """View -> columns of its files in a snapshot made by this program."""
+        """View -> columns of its files in a snapshot that this program makes."""
         with duckdb.connect(":memory:") as connection:
             install_views(connection, NoFiles(), wanted=snapshot_views())
             return {name: connection.sql(f"FROM {name}").to_arrow_table().schema for name in snapshot_views()}
@@ -67,10 +67,10 @@ def views_of_newest_run(connection: duckdb.DuckDBPyConnection, sound: Sound) -> 
 def not_what_shards_show(
     connection: duckdb.DuckDBPyConnection, sound: Sound, views: Views, name: str
 ) -> Iterator[Damage]:
-    """Views whose snapshot `name` has other rows than the shards, where it was made of just the shards that
-    are there.
+    """Views whose snapshot `name` has other rows than the shards.
 
-    `views` are those of the run that made it, read from the shards, in the connection.
+    Nothing is found unless the snapshot was made of just the shards that are there. `views` are those of
+    the run that made it, read from the shards, in the connection.
     """
     if views.snapshot_name() != name:
         return

@@ -1,4 +1,4 @@
-"""The rows of all files that are sound, in a DuckDB connection whose memory is bounded."""
+"""The rows of all sound files, in a DuckDB connection with bounded memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MEMORY = "2GB"
 
 @dataclass(frozen=True)
 class Sound:
-    """A warehouse without some of its files, as views read it."""
+    """A warehouse without its damaged files, as views read it."""
 
     warehouse: Warehouse
     listing: Listing
@@ -40,14 +40,14 @@ class Sound:
         return self._shown(f for f in self.listing.snapshots if f.partition == name)
 
     def ready(self, files: Iterable[str]) -> None:
-        """All of them have been read before."""
+        """Nothing to do: all of them have been read before."""
 
     def attach(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Let the connection open those files; whether they are too new was asked before."""
+        """Let the connection open those files; their versions were checked before."""
         if self.warehouse.is_local:
             return
         cache = CachedFiles(self.warehouse.storage)
-        # The views of the newest run come into a connection that has those of all rows.
+        # The views of the newest run come into a connection that already has the views of all rows.
         if not connection.filesystem_is_registered(cache.name):
             cache.expect({self._path(f): Stored(f.size, "") for f in self.listing.by_path.values()})
             connection.register_filesystem(cache)
@@ -60,8 +60,7 @@ class Sound:
 
     @contextmanager
     def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection with the views ``all_TABLE``; what does not fit into memory goes to a temporary
-        folder."""
+        """A connection with the views ``all_TABLE``; it spills to a temporary folder."""
         with TemporaryDirectory(prefix="pairx-check-") as folder, duckdb.connect(":memory:") as connection:
             for name, value in (("memory_limit", _MEMORY), ("temp_directory", folder)):
                 connection.execute(f"SET {name} = '{value}'").fetchall()  # our names

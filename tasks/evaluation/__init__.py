@@ -1,2 +1,1 @@
-"""`pairx evaluate`: what the plausibility scores are worth on a labelled catalogue, and which settings serve
-it best."""
+"""`pairx evaluate`: what plausibility scores are worth on labelled photos, and the best settings."""

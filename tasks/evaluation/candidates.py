@@ -1,7 +1,7 @@
-"""What a sweep tries when it is not told: layers beside the default one, all presets and reductions, both
-estimators.
+"""What a sweep tries by default.
 
-And the local matchers that need no weights.
+It tries layers beside the default one, all presets and reductions, both homography estimators, and the local
+matchers that need no weights.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from tasks.evaluation.sweep import Sweep
 from tasks.job import Job, model_of
 
 FEWEST_CELLS, MOST_CELLS = 36, 4096
-"""Cells of a layer's map: fewer say nothing about place, more take minutes to match."""
+"""Least and most cells of a layer's map: fewer say little about place, more take minutes to match."""
 HOMOGRAPHIES = ("magsac", "least_squares")
 SAME_COVERAGE = "signed_sum"
-"""Coverage takes magnitudes, so that it cannot tell this reduction from `abs_of_sum`."""
+"""A reduction not tried by default: coverage takes magnitudes, so `abs_of_sum` gives the same."""
 
 
 def sweep_of(job: Job, layers: Sequence[str] = (), matchers: Mapping[str, str | None] | None = None) -> Sweep:
-    """The sweep for a job: its own settings are always among the candidates.
+    """The sweep for a job; the job's own settings are always among the candidates.
 
     Raises `EngineError` for a layer that gives no map and for a matcher whose weights cannot be loaded.
     """
@@ -49,7 +49,7 @@ def sweep_of(job: Job, layers: Sequence[str] = (), matchers: Mapping[str, str | 
 
 
 def default_candidate(settings: Settings, layer: str) -> dict[str, str]:
-    """The settings as the candidate that they are."""
+    """The settings, written as a candidate."""
     reduction = settings.reduction or preset_named(settings.preset).reduction
     return {
         "layer": layer,
@@ -61,7 +61,7 @@ def default_candidate(settings: Settings, layer: str) -> dict[str, str]:
 
 
 def neighbouring_layers(job: Job) -> list[str]:
-    """The default layer and the modules beside it that give a map of a useful size, in the network's order."""
+    """The default layer and modules beside it with maps of a useful size, in the network's order."""
     network, default = model_of(job).network, job.layers[0]
     parent = default.rpartition(".")[0]
     siblings = [

@@ -1,5 +1,7 @@
-"""Faithfulness of the explanations of some listed pairs: pixel flipping and continuity, beside maps that know
-nothing."""
+"""Faithfulness of explanations of some listed pairs: pixel flipping and continuity.
+
+Maps that know nothing of the pair are measured beside them.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,7 @@ _PAIRS_PER_SHARD = 2
 
 @dataclass(frozen=True)
 class Protocol:
-    """How faithfulness is measured: the methods to compare, the flips and, if any, the translation."""
+    """How faithfulness is measured: the methods to compare, the flips and the translation, if any."""
 
     methods: tuple[str, ...] = field(default_factory=lambda: tuple(explanations()))
     flipping: Flipping = field(default_factory=Flipping)
@@ -47,7 +49,7 @@ class FaithfulnessShard:
 
     @property
     def name(self) -> str:
-        """Hash of the pair ids and their classes: a similar pair is flipped otherwise than a dissimilar one."""
+        """Hash of the pair ids and their classes, since similar pairs are flipped in another way."""
         return shard_name(f"{p['pair_id']} {p['correct']}" for p in self.pairs)
 
 
@@ -61,15 +63,17 @@ def faithfulness_fingerprint(job: Job, protocol: Protocol, learned: Learned = ()
         precision=job.settings.precision,
         maps=job.settings.n_pixel_maps,
         protocol=asdict(protocol),
-        # Absent where names say it all, so that what was stored before stays valid.
+        # Absent where names say everything, so that what was stored earlier stays valid.
         **({"identities": identities} if identities else {}),
         **({"learned": dict(learned)} if learned else {}),
     )
 
 
 def choose_pairs(listed: pa.Table, count: int) -> list[dict[str, Any]]:
-    """`count` listed pairs, half of them of one name, at random: ids are hashes, so the smallest of each
-    class will do."""
+    """`count` listed pairs at random, half of them of one name.
+
+    Ids are hashes, so those with the smallest ids of each class are a random choice.
+    """
     rows = sorted(listed.to_pylist(), key=lambda row: row["pair_id"])
     each = [[row for row in rows if row["correct"] is correct] for correct in (True, False)]
     half = -(-count // 2)
@@ -82,7 +86,7 @@ def plan_faithfulness(
     protocol: Protocol,
     learned: Learned = (),
 ) -> list[FaithfulnessShard]:
-    """Shards of a few pairs: every method explains each of them several times."""
+    """Shards of a few pairs, since every method explains each pair several times."""
     shards = []
     for part in chunks(sorted(pairs, key=lambda p: str(p["pair_id"])), _PAIRS_PER_SHARD):
         ids = sorted({p[side] for p in part for side in ("photo_a", "photo_b")})
@@ -138,7 +142,7 @@ def faithfulness_shard(job: Job, shard: FaithfulnessShard) -> ShardResult:
 
 
 def summarise(measured: pa.Table, pairs: Sequence[Mapping[str, Any]]) -> list[FaithfulnessRow]:
-    """Means over pairs by method, measure and class, with standard errors; in the order of the methods."""
+    """Means over pairs by method, measure and class, with standard errors, in the order of methods."""
     wanted = {p["pair_id"] for p in pairs}
     values: dict[tuple[str, str, bool], list[float]] = defaultdict(list)
     for row in measured.to_pylist():

@@ -1,8 +1,7 @@
-"""The files of an evaluation: its page, its tables as Parquet and CSV, and the settings it recommends as
-TOML.
+"""Files of an evaluation: page, tables as Parquet and CSV, and recommended settings as TOML.
 
-Parquet holds every value as it is. CSV is for spreadsheets too: `schemas.foreign_text` says what becomes of
-texts in it.
+Parquet holds every value as it is. CSV is for spreadsheets too; `schemas.foreign_text` says how texts change
+in it.
 """
 
 from __future__ import annotations
@@ -86,9 +85,12 @@ _CARRIED = (
     "matcher",
     "homography",
 )
-"""Settings that the evidence hangs on; those that a candidate does not name are the base's."""
+"""Settings that the evidence depends on; those that a candidate does not name are the base's."""
 _KEPT = (*_CARRIED, "matcher_weights")
-"""What the file holds where the default is kept: the base, so that nothing that is stored is computed again."""
+"""What the file holds where the default is kept: the base's settings.
+
+So nothing that is stored is computed again.
+"""
 
 
 class EvaluationFileError(PairxError, ValueError):
@@ -100,13 +102,12 @@ class EvaluationFileError(PairxError, ValueError):
 def write_evaluation(
     evaluation: Evaluation, out: Path, pairs: pa.Table, chosen: str | None = None
 ) -> list[Path]:
-    """Write the files of an evaluation to the folder `out` and return their paths; `pairs` is written as it
-    is,
-    `chosen` as `chosen.toml`.
+    """Write the files of an evaluation to the folder `out` and return their paths.
 
-    Everything is made before the first file is written; then each appears whole or not at all, the page last.
-    Files of an earlier evaluation that this one does not have are removed. Raises `EvaluationFileError` for a
-    folder that cannot be written, and ValueError for a figure that is no PNG.
+    `pairs` is written as it is, `chosen` as `chosen.toml`. All contents are made before the first file is
+    written; then each appears whole or not at all, the page last. Files of an earlier evaluation that
+    this one does not have are removed. Raises `EvaluationFileError` for a folder that cannot be written,
+    and ValueError for a figure that is no PNG.
     """
     page = render_evaluation(evaluation).encode()
     contents = {
@@ -169,10 +170,10 @@ def read_statistics(folder: Path) -> list[Statistic]:
 def settings_toml(choice: Choice, base: Settings) -> str:
     """The chosen settings as a file for `pairx run --settings`, with the evidence as comments.
 
-    Of `base`, under which the choice was made, it holds what the evidence hangs on and is no default. A
-    reduction whose coverage is that of the preset's own stands in a comment, so that scores that are stored
-    under the preset are not computed again: coverage takes magnitudes, so that `abs_of_sum` stands for
-    `signed_sum` too. Raises `SettingsError` when the chosen settings are none.
+    From `base`, under which the choice was made, the file takes what the evidence depends on and is no
+    default. A reduction with the same coverage as the preset's own stands in a comment, so that scores
+    stored under the preset are not computed again: coverage takes magnitudes, so `abs_of_sum` equals
+    `signed_sum` there. Raises `SettingsError` when the chosen values are no valid settings.
     """
     if choice.chosen.settings == choice.default.settings:
         return _as_toml(choice, {name: getattr(base, name) for name in _KEPT if _differs(base, name)}, [])
@@ -206,7 +207,7 @@ def _as_toml(choice: Choice, values: Mapping[str, Any], remarks: Sequence[str]) 
 
 
 def _evidence(choice: Choice) -> list[str]:
-    """Comment lines: where the settings come from, why these, and the numbers behind it."""
+    """Comment lines: where the settings come from, why they were chosen, and the numbers behind them."""
     interval = choice.difference
     said = [
         "Settings chosen by `pairx evaluate`, for `pairx run --settings`.",
@@ -221,7 +222,7 @@ def _evidence(choice: Choice) -> list[str]:
 
 
 def _line(text: str) -> str:
-    """One line that may stand in a comment: nothing in it may end the comment or steer a terminal."""
+    """A text as one line of a comment: nothing in it may end the comment or steer a terminal."""
     return printable(" ".join(text.split()))
 
 
@@ -230,7 +231,7 @@ def _differs(settings: Settings, name: str) -> bool:
 
 
 def _toml(value: object) -> str:
-    """A value as TOML, whose strings are those of JSON but for two characters that must be escaped as well."""
+    """A value as TOML, whose strings are those of JSON with one more character escaped."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
@@ -271,7 +272,7 @@ def _table(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
 
 
 def _without_nan(row: Mapping[str, Any]) -> dict[str, Any]:
-    """NaN is no number: in tables, what is undefined is null."""
+    """The row with null for NaN, since undefined values are null in tables."""
     return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()}
 
 

@@ -1,4 +1,4 @@
-"""What is left of an evaluation and what it has found, asked of the warehouse in SQL."""
+"""What is left to do in an evaluation and what it has found, asked of the warehouse in SQL."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class ListedPairs:
         return unscored_among(self._connection, "listed", self._layer, retry_failed)
 
     def without_signals(self, retry_failed: bool = False) -> list[ScoredPair]:
-        """Listed pairs that were scored before there were these signals, unless theirs failed for good."""
+        """Listed pairs with scores but without these signals, unless their signals failed for good."""
         return without_signals_among(self._connection, "listed", self._layer, retry_failed)
 
     def failed(self) -> int:
@@ -102,7 +102,7 @@ class ListedPairs:
         ).to_arrow_table()
 
     def undrawn(self, wanted: Sequence[Outlier], photos: Mapping[str, Mapping[str, Any]]) -> list[DrawItem]:
-        """What figures of these pairs need, for those that have none."""
+        """What is needed to draw figures of these pairs, for those that have none."""
         ranks = pa.table({"pair_id": [o.pair_id for o in wanted], "rank": [o.rank for o in wanted]})
         self._connection.register(
             "wanted", ranks.cast(pa.schema([("pair_id", pa.string()), ("rank", pa.int64())]))
@@ -136,7 +136,7 @@ class ListedPairs:
         return items
 
     def figures(self, wanted: Sequence[Outlier]) -> dict[str, bytes]:
-        """Stored figures, PNG, of these pairs."""
+        """Stored figures of these pairs, as PNG."""
         rows = self._connection.execute(
             """
             SELECT pair_id, min_by(figure, shard) FROM run_explanations

@@ -1,5 +1,7 @@
-"""Learn: what explanations must know of a catalogue before they can explain, kept in the warehouse and handed
-back to them."""
+"""Learn: what some explanations must know of a catalogue before they can explain.
+
+It is kept in the warehouse and given back to them.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ from tasks.shards import ShardResult, Stage, Stopwatch, commit
 from tasks.store.warehouse import shard_name
 
 Learned = tuple[tuple[str, str], ...]
-"""Methods that have learned, each with the shard of `learned` that holds what."""
+"""Methods that have learned, each with the shard of `learned` that holds its state."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,8 @@ class LearnShard:
 def plan_learning(methods: Sequence[str], photos: Sequence[Photo]) -> list[LearnShard]:
     """A shard for each of the methods that must learn.
 
-    Chip ids are hashes, so the photos with the smallest are a sample at random, and the same again for the
-    same catalogue.
+    Chip ids are hashes, so the photos with the smallest are a random sample, and the same one every time
+    for the same catalogue.
     """
     order = sorted((p for p in photos if p["chip_id"] is not None), key=lambda p: str(p["chip_id"]))
     found = {method: explanation_named(method) for method in methods}
@@ -54,7 +56,7 @@ def plan_learning(methods: Sequence[str], photos: Sequence[Photo]) -> list[Learn
 
 
 def learned_partition(job: Job, method: str) -> str:
-    """The partition of `learned`: what the method sees of a photo, and what it says of itself."""
+    """The partition of `learned`: what the method sees of a photo, and its own identity."""
     return fingerprint(
         embeddings=job.prints.embeddings,
         layer=job.layers[0],
@@ -104,7 +106,7 @@ def _row(shard: LearnShard, name: str, array: np.ndarray[Any, Any]) -> dict[str,
 
 @lru_cache(maxsize=8)
 def state_of(job: Job, method: str, shard: str) -> State:
-    """What a method has learned, as its shard holds it."""
+    """What a method has learned, read from its shard."""
     rows = job.warehouse.read("learned", learned_partition(job, method), [shard]).to_pylist()
     return {
         row["name"]: np.frombuffer(row["values"], row["dtype"]).reshape(row["shape"]).copy() for row in rows
@@ -112,8 +114,7 @@ def state_of(job: Job, method: str, shard: str) -> State:
 
 
 def newest_state(job: Job, method: str) -> State | None:
-    """What a method has learned in this warehouse under the job's settings, from most photos; None where it
-    has not."""
+    """What a method has learned here under the job's settings, from most photos; None if nothing."""
     partition = learned_partition(job, method)
     found = {
         name: job.warehouse.read("learned", partition, [name], ["photos"])["photos"].to_pylist()

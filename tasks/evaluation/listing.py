@@ -1,7 +1,7 @@
-"""The pairs of an evaluation: for every named photo its nearest photos of the same name and of other names.
+"""The pairs of an evaluation: each named photo with its nearest of the same and of other names.
 
-A plain top-k of a good model holds hardly an incorrect pair, so both classes are listed apart. The list is
-stored, since every number of an evaluation hangs on it.
+A plain top-k of a good model holds hardly any incorrect pair, so both classes are listed apart. The list is
+stored, since every number of an evaluation depends on it.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from tasks.store.warehouse import pair_id, shard_name
 
 @dataclass(frozen=True)
 class ListShard:
-    """A range of queries and how many pairs of each class are wanted of every photo."""
+    """A range of queries, and how many pairs of each class are wanted for every photo."""
 
     queries: RetrieveShard
     per_photo: int
 
 
 def list_fingerprint(job: Job, per_photo: int) -> str:
-    """The partition of `evaluation_pairs`: everything but the catalogue's state, which names the shard."""
+    """The partition of `evaluation_pairs`: all causes but the catalogue's state, which names the shard."""
     chosen = job.settings
     return fingerprint(
         embeddings=job.prints.embeddings,
@@ -46,8 +46,10 @@ def list_fingerprint(job: Job, per_photo: int) -> str:
 
 
 def list_shard_name(gallery: Gallery, photos: Mapping[str, Mapping[str, Any]]) -> str:
-    """The shard of `evaluation_pairs` for one state of the catalogue: the gallery's state and the names of
-    the species."""
+    """The shard of `evaluation_pairs` for one state of the catalogue.
+
+    Its name follows from the gallery's state and the species' names.
+    """
     return shard_name([gallery.state, *(f"{i}\0{photos[i]['species']}" for i in gallery.photo_ids)])
 
 
@@ -57,7 +59,7 @@ def plan_list(gallery: Gallery, per_photo: int) -> list[ListShard]:
 
 
 def list_rules(job: Job, per_photo: int) -> dict[str, tuple[PairRule, int]]:
-    """One rule per class; photos without a name take part in neither, pairs of one encounter never do."""
+    """One rule per class; neither takes photos without a name or pairs of one encounter."""
     base = pair_rules(job.settings)["top_k"][0]
     return {
         "correct": (replace(base, same_name=True), per_photo),
@@ -75,7 +77,7 @@ def listed_pairs(
 ) -> pa.Table:
     """Rows of `evaluation_pairs`, sorted by photo ids; `photos` are the gallery's rows in its order.
 
-    A pair that both photos call for is one row with both ranks.
+    A pair that each photo chose is one row with both ranks.
     """
     ranks: dict[tuple[int, int], list[Any]] = {}
     for part in candidates:
@@ -114,7 +116,7 @@ def _names(gallery: Gallery, rows: NDArray[np.int32]) -> NDArray[np.int32]:
 
 
 def _places(query: NDArray[np.int32], correct: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Place, from 1, of each candidate among those of its query and class; candidates come best first."""
+    """Place, from 1, of each candidate among those of its query and class; the best come first."""
     places = np.zeros(len(query), dtype=np.int64)
     for wanted in (True, False):
         rows = np.flatnonzero(correct == wanted)

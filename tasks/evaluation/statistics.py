@@ -27,8 +27,10 @@ from tasks.pages.evaluation_values import SCORES, Outlier, Statistic
 Values = NDArray[np.float64]
 MOST_COSINES, PAIRS_PER_COSINE = 40, 20
 BASELINE = "cosine"
-"""The cosine as if it were a score: what remains of its Delta and its area at equal cosine is the width of
-the bins."""
+"""The cosine, measured as a score.
+
+What remains of its Delta and its area at equal cosine comes from the width of the bins.
+"""
 FEWEST_PAIRS = 20
 """A species with fewer pairs of either class gets no rows of its own."""
 
@@ -62,11 +64,11 @@ class ScoredList:
 def statistics_of(
     dataset: str, found: ScoredList, how: Binning = DEFAULT, resamples: int = 200
 ) -> list[Statistic]:
-    """All statistics of all pairs, then of every species with enough of them if there are several.
+    """All statistics of all pairs, then of every species with enough pairs if there are several.
 
     `how` is the binning that comes first; `VARIANTS` stand beside it. Intervals hold 95 % of `resamples`
-    resamples of animals; 0 leaves them out. The cosine itself is measured as a third score: what any score
-    has to beat.
+    resamples of animals; 0 leaves them out. The cosine itself is measured as a third score, which any
+    score has to beat.
     """
     return [
         row
@@ -115,10 +117,9 @@ def _of_score(
 
 
 def equal_cosine(n_pairs: int) -> Binning:
-    """Bins inside which cosines count as equal: as narrow as twenty pairs each allow, but not more than
-    forty.
+    """Bins inside which cosines count as equal: about twenty pairs each, at most forty bins.
 
-    In wide ones a score that only repeats the cosine seems to separate.
+    In wide bins a score that only repeats the cosine seems to separate the classes.
     """
     n_bins = max(1, min(MOST_COSINES, n_pairs // PAIRS_PER_COSINE))
     return Binning(n_bins=n_bins, edges="quantile")
@@ -157,16 +158,19 @@ def _auc(pairs: LabelledPairs) -> float:
 
 
 def _auc_missing_lowest(pairs: LabelledPairs, how: Binning) -> float:
-    """The area at equal cosine over all pairs: no homography, too, says something about a pair.
+    """The area at equal cosine over all pairs, with missing scores as the lowest.
 
-    Scores are 0 or more.
+    A pair without a homography has no score, and that, too, says something about it. Scores are 0 or
+    more.
     """
     return auc_at_equal_cosine(replace(pairs, score=np.nan_to_num(pairs.score, nan=-1.0)), how)
 
 
 def rank_outliers(found: ScoredList, limit: int) -> list[Outlier]:
-    """The pairs least like their class at their cosine, by the larger of both scores' robust z; at most
-    `limit`."""
+    """The pairs least like their class at their cosine, at most `limit`.
+
+    They are ordered by the larger robust z of both scores.
+    """
     logarithm = np.log(np.where(found.scores[SCORES[0]] > 0, found.scores[SCORES[0]], np.nan))
     z = {
         SCORES[0]: outliers(found.labelled(logarithm)),

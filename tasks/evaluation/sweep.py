@@ -1,5 +1,4 @@
-"""Sweep: both plausibility scores of labelled pairs under every variant of the settings, for choosing among
-them.
+"""Sweep: both plausibility scores of labelled pairs under every variant of the settings.
 
 Coverage depends on layer, preset and reduction, the residuals on layer, local matcher and homography
 estimator: costs add up instead of multiplying. A photo runs forward once for all layers, presets that share
@@ -43,7 +42,7 @@ from tasks.store.warehouse import shard_name
 
 @dataclass(frozen=True)
 class Sweep:
-    """Values to try of each setting; `matchers` are names with the folder of their weights."""
+    """Values to try for each setting; `matchers` are names with the folder of their weights."""
 
     layers: tuple[str, ...]
     presets: tuple[str, ...]
@@ -62,21 +61,23 @@ class SweepShard:
 
     @property
     def name(self) -> str:
-        """Hash of the pair ids; the partition says what was tried on them."""
+        """Hash of the pair ids; the partition says what the sweep tried."""
         return shard_name(p.pair_id for p in self.pairs)
 
 
 def plan_sweep(
     pairs: Sequence[Pair], photos: Mapping[str, Photo], sweep: Sweep, size: int
 ) -> list[SweepShard]:
-    """Shards of pairs sorted by their photos: names tell what is done of a sweep, so that pairs must always
-    fall alike."""
+    """Shards of pairs sorted by their photos.
+
+    Names of shards tell what is done of a sweep, so the same pairs must always make the same shards.
+    """
     chunked = chunks(sorted(pairs, key=lambda p: (p.photo_a, p.photo_b)), size)
     return [SweepShard(s.pairs, s.photos, sweep) for s in (shard_of(part, photos, {}) for part in chunked)]
 
 
 def sweep_partition(job: Job, sweep: Sweep) -> str:
-    """The partition of `measurements`. Weights count by their content, so every matcher is loaded to tell."""
+    """The partition of `measurements`; every matcher is loaded, since weights count by their content."""
     variants = {name: getattr(sweep, name) for name in ("layers", "presets", "reductions", "homographies")}
     matchers = [matcher_identity(*each, job.settings.max_keypoints) for each in sweep.matchers]
     return sweep_fingerprint(job.settings, job.prints.embeddings, variants, matchers)
@@ -85,9 +86,9 @@ def sweep_partition(job: Job, sweep: Sweep) -> str:
 def sweep_shard(job: Job, shard: SweepShard) -> ShardResult:
     """Measure the pairs of one shard under every variant and commit their rows of `measurements`.
 
-    A pair of which a photo cannot be read has no rows. A variant that fails for a pair has no value, and a
-    row in `failures`; one that the network does not allow, such as a preset on the general path, has no value
-    only.
+    A pair with an unreadable photo has no rows. A variant that fails for a pair has no value, and a row
+    in `failures`. A variant that the network does not allow, such as a preset on the general path, has
+    only no value.
     """
     watch, sweep = Stopwatch(), shard.sweep
     explainer = LayerExplainer(model_of(job).network, sweep.layers, precision=job.settings.precision)
@@ -109,8 +110,7 @@ def sweep_shard(job: Job, shard: SweepShard) -> ShardResult:
 
 
 class _Work:
-    """What has been found out so far about a shard, or about as many of its pairs as have their photos in
-    memory at once."""
+    """Results so far for a shard, or for as many of its pairs as have their photos in memory at once."""
 
     def __init__(self, job: Job, shard: SweepShard) -> None:
         self.job, self.shard, self.sweep = job, shard, shard.sweep
@@ -133,9 +133,9 @@ class _Work:
         self.pairs = [p for p in self.shard.pairs if p.photo_a in self._seen and p.photo_b in self._seen]
 
     def measure_coverage(self, layer: str) -> None:
-        """Matches at a layer, and how much relevance they cover under each preset and reduction.
+        """Matches at a layer, and the share of relevance that they cover, by preset and reduction.
 
-        The layer's features are let go: the residuals need no more than the points.
+        The layer's features are dropped then, since the residuals need only the points.
         """
         seen = {photo: replace(s, features={layer: s.features[layer]}) for photo, s in self._seen.items()}
         matches = {pair.pair_id: self._matched(layer, pair, seen) for pair in self.pairs}
@@ -175,8 +175,7 @@ class _Work:
                 self._measure_estimator(name, matcher.min_inliers, method, local, index)
 
     def failures(self) -> list[Failure]:
-        """A row per pair and layer with the first thing that went wrong; a photo's failure is one of all its
-        pairs."""
+        """One row per pair and layer with its first failure; a photo's failure counts for all its pairs."""
         found = [
             replace(failure, item=pair.pair_id)
             for pair in self.shard.pairs
@@ -189,7 +188,7 @@ class _Work:
         return list(first.values())
 
     def _matched(self, layer: str, pair: Pair, seen: Mapping[str, Seen]) -> Matched | None:
-        """The pair's mutual matches; their points are kept."""
+        """The pair's mutual matches; stores their points."""
         with or_failure(self._of_pairs, "sweep", pair.pair_id, layer=layer), self._timed("matches", layer):
             found = match([seen[photo] for photo in (pair.photo_a, pair.photo_b)], layer, self.job.chip_size)
             self._points[layer, pair.pair_id] = found.points
@@ -199,7 +198,7 @@ class _Work:
     def _relevances(
         self, layer: str, preset: str, seen: Mapping[str, Seen]
     ) -> dict[str, dict[Reduction, Grids]]:
-        """Grids by pair and reduction; none at all where the network does not allow the preset."""
+        """Grids by pair and reduction; none where the network does not allow the preset."""
         try:
             explainer = LayerExplainer(
                 model_of(self.job).network, [layer], preset, self.job.settings.precision
@@ -226,7 +225,7 @@ class _Work:
     def _coverages(
         self, layer: str, pair: Pair, matched: Matched | None, grids: Mapping[Reduction, Grids] | None
     ) -> dict[str, float | None]:
-        """Coverage by reduction; nothing where matches or grids failed."""
+        """Coverage by reduction; None where matches or grids failed."""
         if matched is None or grids is None:
             return {}
         with or_failure(self._of_pairs, "sweep", pair.pair_id, layer=layer):
@@ -262,7 +261,7 @@ class _Work:
     def _homography(
         self, a: LocalFeatures, b: LocalFeatures, index: NDArray[np.int64], method: str, min_inliers: int
     ) -> NDArray[np.float64] | None:
-        """As `local_evidence` with the matches known, from one chip to the other."""
+        """The homography from one chip to the other as in `local_evidence`, for known matches."""
         found = estimate_homography(
             a.points[index[:, 0]],
             b.points[index[:, 1]],
@@ -284,7 +283,7 @@ class _Work:
             self._spent[what] += time.perf_counter() - begun
 
     def _seconds(self, *parts: tuple[str, ...]) -> float:
-        """Seconds per pair of what was timed under these names."""
+        """Seconds per pair of the parts that were timed under these names."""
         return sum(self._spent[part] for part in parts) / max(1, len(self.pairs))
 
     def _add(self, pair: Pair, layer: str, score: str, variant: Mapping[str, Any], seconds: float) -> None:

@@ -1,5 +1,4 @@
-"""What all pages have in common: templates that escape everything, names that cannot change what stands
-beside them, and a place."""
+"""What all pages share: templates that escape everything, isolated names, and a place."""
 
 from __future__ import annotations
 
@@ -20,9 +19,10 @@ _RUN_ID = re.compile(r"[a-z0-9-]{1,64}")
 
 
 def page_environment(folder: Path, filters: Mapping[str, Callable[..., Any]]) -> Environment:
-    """Templates of `folder` with some filters more, beside `name` for every text that comes from a catalogue.
+    """Templates of `folder` with additional filters, and `name` for every text from a catalogue.
 
-    Every text is escaped and without control characters and signs of writing direction, wherever it stands.
+    Every text, wherever it stands, is escaped and without control characters and signs of writing
+    direction.
     """
     environment = Environment(
         loader=FileSystemLoader(folder),
@@ -41,7 +41,7 @@ def _plain(value: object) -> object:
 
 
 def _name(text: str | None) -> Markup:
-    """A name or an id, isolated: one that is written from right to left does not turn what follows it around."""
+    """A name or an id, isolated: if written right to left, it does not turn around what follows."""
     return Markup("<bdi>") + escape(printable_lines(text or "")) + Markup("</bdi>")
 
 

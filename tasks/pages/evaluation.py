@@ -35,7 +35,7 @@ from tasks.pages.paper_table import PAPER_DIFFERS, PAPER_SOURCE, paper_row
 from tasks.pages.scatter import data_uri, draw_plots
 
 MAX_OUTLIERS = 200
-"""Outliers with pictures in one file: more would make it slow to open; ``outliers.csv`` lists all."""
+"""Most outliers with pictures in one file; more make it slow to open. ``outliers.csv`` lists all."""
 SCORE_NAMES = {
     "inverted_residual_mean": "Inverted residual mean",
     "match_coverage": "Match coverage",
@@ -60,9 +60,9 @@ MEASURES = {
     "partner_continuity_max": ("largest", "with the partner"),
     "partner_continuity_aligned_mean": ("mean, laid over each other", "with the partner"),
 }
-"""What a measure of faithfulness is called in a heading, and how it is read."""
+"""How headings name each measure of faithfulness, and how to read it."""
 STRENGTHS = ((1.0, "hardly"), (2.0, "a little"), (3.5, "somewhat"), (6.0, "clearly"), (math.inf, "far"))
-"""How a robust z below each bound is put in words."""
+"""Words for a robust z below each bound."""
 
 
 @dataclass
@@ -75,7 +75,7 @@ class Scope:
     rows: dict[tuple[str, str, str], Statistic] = field(default_factory=dict)
 
     def get(self, score: str, statistic: str, variant: str = "") -> Statistic | None:
-        """The statistic under a variant, or under none where there is one way only."""
+        """The statistic under a variant, or under "" where there is only one way."""
         return self.rows.get((score, statistic, variant)) or self.rows.get((score, statistic, ""))
 
     def variants(self, statistic: str) -> list[str]:
@@ -89,7 +89,7 @@ class Scope:
 
     @property
     def first(self) -> Statistic:
-        """Any of its rows: all have the same numbers of pairs."""
+        """Any of its rows; all have the same numbers of pairs."""
         return next(iter(self.rows.values()))
 
     @property
@@ -98,7 +98,7 @@ class Scope:
         return self.first.n_correct + self.first.n_incorrect
 
     def missing(self, score: str) -> int | None:
-        """How many of its pairs have no such score; None where nothing is known of the score."""
+        """How many of its pairs have no such score; None where the score has no statistics."""
         return next((row.n_missing for (name, _, _), row in self.rows.items() if name == score), None)
 
 
@@ -208,10 +208,10 @@ def _against_chance(row: Statistic) -> str:
 
 
 def _scopes(statistics: Iterable[Statistic], own: bool) -> list[Scope]:
-    """Statistics by dataset and species; a row that is there already begins another evaluation of the same
-    dataset.
+    """Statistics by dataset and species.
 
-    A species that has all pairs of its dataset says what the dataset says and is left out.
+    A row that is already there begins another evaluation of the same dataset. A species that has all
+    pairs of its dataset would only repeat the dataset's numbers and is left out.
     """
     scopes: list[Scope] = []
     for row in statistics:
@@ -243,7 +243,7 @@ def _tiles(evaluation: Evaluation) -> dict[str, int]:
 def _span(
     scopes: Sequence[Scope], statistics: tuple[str, ...], always: tuple[float, ...]
 ) -> tuple[float, float]:
-    """Ends of the scale on which values and intervals are drawn: all of them and what must always be on it."""
+    """Ends of a scale that holds all values and intervals, and the values in `always`."""
     ends = [
         end
         for scope in scopes
@@ -270,7 +270,7 @@ def _missing_by_class(evaluation: Evaluation) -> list[tuple[str, int, dict[str, 
 
 
 def _settings_compared(choice: Choice | None) -> tuple[list[str], dict[str, str]]:
-    """Names of the settings in which candidates differ, and those that are the same in all."""
+    """Names of the settings in which candidates differ, and the settings that are the same in all."""
     candidates = choice.candidates if choice else ()
     names = dict.fromkeys(name for candidate in candidates for name in candidate.settings)
     values = {name: {candidate.settings.get(name, "") for candidate in candidates} for name in names}
@@ -320,10 +320,10 @@ def _undefined(value: float | None) -> bool:
 
 
 def _number(value: float | None, digits: int = 3) -> str:
-    """A number with so many digits after the point and a true minus sign, or a dash where there is none."""
+    """A number with `digits` digits after the point and a true minus sign, or a dash for None."""
     if value is None or math.isnan(value):
         return "–"
-    # Adding zero turns a negative zero that rounding made into a plain one.
+    # Adding zero turns a negative zero, which rounding may give, into a plain zero.
     text = f"{round(value, digits) + 0.0:,.{digits}f}" if math.isfinite(value) else "∞" if value > 0 else "-∞"
     return text.replace("-", "−")
 
@@ -342,8 +342,10 @@ def _setting(value: object) -> str:
 
 
 def _picture(figures: Mapping[str, bytes], outlier: Outlier) -> dict[str, Any] | None:
-    """An outlier's figure as data URI with its size, so that the page does not jump while pictures load; None
-    without."""
+    """An outlier's figure as data URI with its size; None if it has no figure.
+
+    With the size given, the page does not jump while pictures load.
+    """
     data = figures.get(outlier.pair_id)
     if data is None:
         return None

@@ -11,12 +11,16 @@ from pairx_engine.evaluation.choice import Choice
 from tasks.pages.scatter import ReportScatter
 
 SCORES = ("inverted_residual_mean", "match_coverage")
-"""The paper's plausibility scores; statistics also have rows of `cosine`, the cosine as if it were one, to
-hold them against."""
+"""The paper's plausibility scores.
+
+Statistics also have rows of `cosine`: the cosine measured as a score, for comparison.
+"""
 OWN_SCORES: Mapping[str, str] = {"weighted_matches": "Relevance-weighted local matches"}
-"""Our own plausibility scores, columns of `signals`, with their headings: higher is more plausible, 0 or
-more. One that is added
-here is measured and shown beside the paper's."""
+"""Our own plausibility scores, columns of `signals`, with their headings.
+
+Higher is more plausible; values are 0 or more. A score that is added here is measured and shown beside the
+paper's.
+"""
 ALL_SCORES = (*SCORES, *OWN_SCORES)
 """Every score that statistics are taken of, in the order in which they are shown."""
 
@@ -29,11 +33,13 @@ class Statistic:
 
     * `spearman`: rank correlation with the cosine;
     * `delta`: signed Bhattacharyya distance of correct and incorrect pairs, averaged over bins of the cosine;
-    * `auc`: P(correct > incorrect) over all pairs, `auc_equal_cosine`: over pairs of like cosine only,
-      `auc_missing_lowest`: the same, a missing score counting as the lowest.
+    * `auc`: P(correct > incorrect) over all pairs;
+    * `auc_equal_cosine`: the same over pairs of like cosine only;
+    * `auc_missing_lowest`: the same as `auc_equal_cosine`, with a missing score as the lowest.
 
-    `variant` says how it was taken, empty where there is one way only. `value` is None where it is undefined,
-    `low` and `high` are the ends of its bootstrap interval. `n_missing` pairs have no such score.
+    `variant` says how it was computed, empty where there is only one way. `value` is None where it is
+    undefined, `low` and `high` are the ends of its bootstrap interval. `n_missing` pairs have no such
+    score.
     """
 
     dataset: str
@@ -51,8 +57,7 @@ class Statistic:
 
 @dataclass(frozen=True)
 class Outlier:
-    """A pair whose plausibility is unlike that of pairs of its class at its cosine: a row of
-    ``outliers.csv``.
+    """A pair with another plausibility than its class has at its cosine: a row of ``outliers.csv``.
 
     `z` is the larger of the two robust z scores, positive towards the other class; either may be None.
     """
@@ -75,8 +80,7 @@ class Outlier:
 
 @dataclass(frozen=True)
 class FaithfulnessRow:
-    """Mean of one measure of faithfulness over the pairs of one class for one method, with its standard
-    error."""
+    """Mean of a measure of faithfulness over pairs of one class, by method, with its standard error."""
 
     method: str
     measure: str

@@ -1,5 +1,4 @@
-"""The report's section on the judgement: what is expected to be wrong, and how far probabilities can be
-believed."""
+"""The report's section on the judgement: how much is wrong, and how reliable probabilities are."""
 
 from __future__ import annotations
 
@@ -12,7 +11,7 @@ from tasks.pages.scatter import data_uri
 
 @dataclass(frozen=True)
 class Estimate:
-    """An expected number and an interval that holds the true one nine times in ten."""
+    """An expected number and an interval that holds the true number nine times in ten."""
 
     expected: float
     low: float
@@ -21,7 +20,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class ReportBin:
-    """Pairs of like probability: how many, the mean that was stated, and the share of them that has one name."""
+    """Pairs of like probability: their number, mean stated probability, and share with one name."""
 
     pairs: int
     stated: float
@@ -30,7 +29,10 @@ class ReportBin:
 
 @dataclass(frozen=True)
 class ReportCandidates:
-    """A photo of an unknown animal and its likeliest answers as (name or None for a new animal, probability)."""
+    """A photo of an unknown animal and its likeliest answers.
+
+    An answer is (name or None for a new animal, probability).
+    """
 
     photo: str
     answers: Sequence[tuple[str | None, float]]
@@ -38,10 +40,10 @@ class ReportCandidates:
 
 @dataclass(frozen=True)
 class ReportJudgement:
-    """What was made of the whole catalogue; None is what could not be said.
+    """The judgement of the whole catalogue; None where nothing could be said.
 
-    `sensitivity`: share of names made wrong on purpose that is told. `undefended`: photos with a name that no
-    other photo can speak for. `candidates`: the first of `n_unknown` unknown photos.
+    `sensitivity`: share of names made wrong on purpose that is found. `undefended`: photos with a name
+    that no other photo can confirm. `candidates`: the first of `n_unknown` unknown photos.
     """
 
     names: int

@@ -1,5 +1,4 @@
-"""What the PAIR-X paper reports for the datasets that anybody can evaluate again: the rows of its Table 1
-known here."""
+"""Rows of the PAIR-X paper's Table 1 for datasets that anybody can evaluate again."""
 
 from __future__ import annotations
 
@@ -10,7 +9,7 @@ PAPER_DIFFERS = (
     "The paper's values were taken with the MiewID model; its crops, their resolution and its list of pairs are not "
     "public, nor are the form of Δ and its bins, so that equal values are not to be expected."
 )
-"""Why an evaluation of the same dataset gives other numbers, for whoever sees both."""
+"""Why an evaluation of the same dataset gives other numbers, for readers who see both."""
 
 
 @dataclass(frozen=True)
@@ -23,14 +22,14 @@ class PaperValues:
 
 @dataclass(frozen=True)
 class PaperRow:
-    """One row of the paper's Table 1; its two scores are named as ours are."""
+    """One row of the paper's Table 1; its two scores have our names."""
 
     dataset: str
     inverted_residual_mean: PaperValues
     match_coverage: PaperValues
 
     def value(self, score: str, statistic: str) -> float | None:
-        """The paper's value of a statistic of a score, by the names of our own table; None where it has none."""
+        """The paper's value of a statistic of a score, by our table's names; None where it has none."""
         values = getattr(self, score, None)
         return getattr(values, statistic, None) if isinstance(values, PaperValues) else None
 
@@ -43,9 +42,9 @@ _BY_SPELLING = {row.dataset.lower(): row for row in PAPER_ROWS}
 
 
 def paper_row(dataset: str) -> PaperRow | None:
-    """The paper's row of a dataset, whatever the case, spaces and punctuation of its name; None for any other
-    dataset.
+    """The paper's row of a dataset, or None.
 
-    A part of a dataset is another dataset: "OpenCows2020 test" has no row.
+    Case, spaces and punctuation of the name do not matter. A part of a dataset is another dataset:
+    "OpenCows2020 test" has no row.
     """
     return _BY_SPELLING.get("".join(c for c in dataset.lower() if c.isalnum()))

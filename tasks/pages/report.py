@@ -27,19 +27,21 @@ from tasks.pages.judgement import ReportJudgement, draw_reliability
 from tasks.pages.scatter import ReportScatter, data_uri, draw_plots
 
 MAX_SUSPECTS = 200
-"""Suspects with pictures in one file: more would make it slow to open, and nobody clears more in one sitting."""
+"""Most suspects with pictures in one file.
+
+More would make it slow to open, and nobody clears more in one sitting.
+"""
 _COLOURED_KINDS = 4
-"""Kinds that have a colour of their own in the page, the first in the rules' order; badges of others are
-grey."""
+"""How many kinds, in the rules' order, have a colour of their own; other badges are grey."""
 
 
 @dataclass(frozen=True)
 class ReportSuspect:
-    """One suspect, shown by one pair; the pictures are WebP files of one size (see
-    `pairx_engine.figure.Figure`) or None.
+    """One suspect, shown by one pair; pictures are WebP files of one size, or None.
 
-    `expected`: the expected share of errors among this suspect and all before it. Names may be shown by two
-    photos that nobody explained: without cosine, scores and pictures.
+    `expected`: the expected share of errors among this suspect and all before it. A suspicion of names
+    may be shown by two photos that nobody explained, without cosine, scores and pictures. See
+    `pairx_engine.figure.Figure`.
     """
 
     rank: int
@@ -73,7 +75,7 @@ class ReportBalance:
 
 @dataclass(frozen=True)
 class ReportStage:
-    """What one stage took: wall seconds, shards done now, share of the time in the engine (None: unknown)."""
+    """What one stage took: wall seconds, shards done now, share of time in the engine (None: unknown)."""
 
     stage: str
     seconds: float
@@ -93,7 +95,7 @@ class ReportFailure:
 
 @dataclass(frozen=True)
 class ReportInput:
-    """Everything that the report says; `counts` are the headline numbers, `suspects` come in order of rank."""
+    """Everything in the report; `counts` are the headline numbers, `suspects` come in order of rank."""
 
     title: str
     run_id: str
@@ -165,7 +167,7 @@ def _environment() -> Environment:
 
 
 def _number(value: float | None, digits: int = 2) -> str:
-    """A number with so many significant digits after zero, or a dash where there is none."""
+    """A number with `digits` significant digits after zero, or a dash for None."""
     if value is None or math.isnan(value):
         return "–"
     return "∞" if math.isinf(value) else f"{value:,.{digits}f}"
@@ -203,7 +205,7 @@ def _setting(value: object) -> str:
 
 
 def _picture(data: bytes, photos: str) -> dict[str, Any]:
-    """A WebP file as data URI with its size, so that the page does not jump while pictures load lazily."""
+    """A WebP file as data URI with its size, so that the page does not jump while pictures load."""
     try:
         with Image.open(io.BytesIO(data), formats=("WEBP",)) as image:
             width, height = image.size

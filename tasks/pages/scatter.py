@@ -1,4 +1,4 @@
-"""The report's scatter plots: similarity of every scored pair against each of its plausibility scores."""
+"""The report's scatter plots: cosine of every scored pair against each of its plausibility scores."""
 
 from __future__ import annotations
 
@@ -91,7 +91,10 @@ def _plot(
     label: str,
     logarithmic: bool,
 ) -> str:
-    """Cosine against one score with marginal histograms: data URI of an SVG, its points one embedded raster."""
+    """Cosine against one score with marginal histograms, as data URI of an SVG.
+
+    Its points are one embedded raster.
+    """
     # Importing matplotlib takes long; commands that draw no report must not pay for it.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -114,7 +117,7 @@ def _plot(
             main.scatter(
                 cosine[drawn], score[drawn], s=size, alpha=0.55, linewidths=0, rasterized=True, **look
             )
-            # Shares, not densities: on a logarithmic axis a density's area is not what the eye sees.
+            # Shares are drawn, since on a logarithmic axis a density's area is not what the eye sees.
             share = np.full(len(chosen), 1.0 / len(chosen))
             for bars in ({"histtype": "stepfilled", "alpha": 0.3}, {"histtype": "step", "linewidth": 1.2}):
                 look = {"color": colour, "weights": share, **bars}
@@ -135,7 +138,7 @@ def _plot(
 
 
 def _bins(values: NDArray[np.float64], logarithmic: bool) -> list[float]:
-    """Edges of 40 equal bins (equal in the logarithm when asked) that hold all values, also if all are one."""
+    """Edges of 40 bins, equal or equal in the logarithm, that hold all values, even if all are one."""
     low, high = float(values.min()), float(values.max())
     if logarithmic:
         return list(np.geomspace(low * 0.999, high * 1.001, 41))

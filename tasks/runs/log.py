@@ -1,4 +1,4 @@
-"""The run log: rows of `runs`, the sums that must balance, and versions of what computed."""
+"""The run log: rows of `runs`, the sums that must balance, and package versions."""
 
 from __future__ import annotations
 
@@ -40,11 +40,10 @@ def versions() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class StageLog:
-    """What one stage did in this run: shards and rows now written, wall seconds, seconds of work and of
-    engine.
+    """What one stage did in this run: shards and rows written, wall, work and engine seconds.
 
-    `items` were to be processed; `failed` of them have a row in `failures`, `lost` of them have not, for
-    their shards broke off.
+    `items` were to be processed; `failed` of them have a row in `failures`. `lost` of them have none,
+    because their shards broke off.
     """
 
     stage: str
@@ -111,10 +110,9 @@ class Balance:
 
 
 def balances(connection: duckdb.DuckDBPyConnection, ran: Collection[str] | None = None) -> list[Balance]:
-    """The sum of every stage that is counted, over the photos or pairs that are current, counted in the
-    tables themselves.
+    """The sum of every counted stage over the current photos or pairs, counted in the tables.
 
-    With `ran`, of those stages only.
+    With `ran`, only of those stages.
     """
     counted = (stage for stage in STAGES.values() if stage.counted_as)
     return [_balance(connection, stage) for stage in counted if ran is None or stage.name in ran]
@@ -123,11 +121,10 @@ def balances(connection: duckdb.DuckDBPyConnection, ran: Collection[str] | None 
 def balances_with_outside(
     connection: duckdb.DuckDBPyConnection, listed: Sequence[str], retrieved: int
 ) -> list[Balance]:
-    """Sums of what the tables hold against what a run knows from elsewhere: the tables alone do not tell that
-    all rows are gone.
+    """Sums of what the tables hold against what a run knows from elsewhere.
 
-    `listed` are the ids of the catalogue's photos, `retrieved` is the number of pairs that the run found
-    stored or stored itself.
+    The tables alone cannot tell that all rows are gone. `listed` are the ids of the catalogue's photos,
+    `retrieved` is the number of pairs that the run found stored or stored itself.
     """
     return [_taken_in(connection, listed), _kept(connection, retrieved)]
 
@@ -150,10 +147,10 @@ def _kept(connection: duckdb.DuckDBPyConnection, retrieved: int) -> Balance:
 
 
 def refuse_all_failed(sums: Sequence[Balance], stages: Sequence[StageLog]) -> None:
-    """Raise `PairxError` where everything failed: all there is of something, or a whole night's worth of one
-    stage.
+    """Raise `PairxError` where all there is of something failed, or many items of one stage.
 
-    A few new photos that all fail may be an accident; many are a folder that is not there, a disk, a setting.
+    A few new photos that all fail may be an accident. Many have a common cause: a missing folder, a disk,
+    a setting.
     """
     nothing = [f"none of {s.planned} {s.name} could be {s.done_as}" for s in sums if s.failed and not s.done]
     nothing += [
@@ -186,7 +183,7 @@ def _balance(connection: duckdb.DuckDBPyConnection, stage: StageFacts) -> Balanc
 
 
 def _up_to(stage: StageFacts) -> list[str]:
-    """The stage and those before it that process the same items: one that failed there never came here."""
+    """The stage and those before it that process the same items; what failed there never came here."""
     assert stage.failing
     names = list(STAGES)
     before = [STAGES[name] for name in names[: names.index(stage.name) + 1]]
@@ -202,8 +199,7 @@ class RunLog:
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def columns(self, state: str | None = None) -> dict[str, Any]:
-        """The columns of `current_run` for this run, so that its own views can be installed before it is
-        over."""
+        """The columns of `current_run` for this run, so that its views can exist before it is over."""
         job = self.job
         prints = {f"{k}_fingerprint": v for k, v in vars(job.prints).items()}
         return {
@@ -247,11 +243,10 @@ class RunLog:
 def unchanged(
     connection: duckdb.DuckDBPyConnection, pairs_fingerprint: str, state: str, neighbours: int
 ) -> bool:
-    """Whether a finished run has retrieved the pairs of exactly this catalogue state, and all of them are
-    still there.
+    """Whether a finished run has retrieved the pairs of just this catalogue state.
 
-    So must be its neighbours, as many per photo at least as are asked for: they only grow, so that their
-    stored rows are counted, without ranking them.
+    All of them must still be there, and so must its neighbours, at least as many per photo as are asked
+    for. Tables only grow, so stored neighbours are counted without ranking them.
     """
     found = connection.execute(
         """

@@ -1,5 +1,4 @@
-"""What is left to do: the warehouse's current views against what is already committed under this run's
-fingerprints."""
+"""What is left to do: current views against what is committed under this run's fingerprints."""
 
 from __future__ import annotations
 
@@ -29,11 +28,11 @@ _GIVEN_UP = """
     SELECT item, chip_id, fingerprint FROM run_failures
     WHERE stage = $stage AND NOT $retry AND NOT list_contains($passing, code)
 """
-"""Items that failed in a stage for good, unless all are to be tried again."""
+"""Items that failed in a stage for good; none where all are to be tried again."""
 _OF_A_SCORE = ("matches", "relevances", "scores")
-"""Tables without whose rows a pair is not scored; signals can be made of these."""
+"""A pair without rows in all of these tables is not scored; signals can be made from them."""
 BEFORE_JUDGING = ("photos", "pairs", "copy_candidates")
-"""Views that are read before anything is judged."""
+"""Views that are read before the judgement."""
 
 
 class Remaining:
@@ -85,7 +84,7 @@ class Remaining:
         return self._keys("SELECT DISTINCT photo_id, chip_id FROM run_keypoints")
 
     def given_up(self, table: str) -> set[Key]:
-        """Photos and chips that failed to get a row of a table and are not to be tried again."""
+        """Photos and chips that failed to get a row of a table and must not be tried again."""
         rows = self._connection.execute(
             f"SELECT DISTINCT item, chip_id FROM ({_GIVEN_UP}) WHERE fingerprint = $fingerprint",  # noqa: S608  # constants
             {"fingerprint": self._job.prints.of(table), **_given_up(stage_that_fills(table), self._retry)},
@@ -99,8 +98,7 @@ class Remaining:
         }
 
     def stored_neighbours(self, gallery: Gallery) -> NDArray[np.int64]:
-        """Codes of the pairs of a gallery's photos that are among the stored neighbours; see
-        `new_neighbours`."""
+        """Codes of those pairs of a gallery's photos that are stored neighbours; see `new_neighbours`."""
         count = len(gallery.photo_ids)
         rows = gallery.photos.select(["photo_id", "chip_id"]).append_column(
             "place", pa.array(range(count), pa.int64())
@@ -119,18 +117,24 @@ class Remaining:
         return np.asarray(found, dtype=np.int64)
 
     def unscored(self) -> list[Pair]:
-        """Current pairs without scores, matches or relevances at the layer that ranks, unless they failed for
-        good."""
+        """Current pairs without scores, matches or relevances at the ranking layer.
+
+        Pairs that failed for good are left out.
+        """
         return unscored_among(self._connection, "pairs", self._job.layers[0], self._retry)
 
     def without_signals(self) -> list[ScoredPair]:
-        """Current pairs that are scored at the layer that ranks and have no signals there, unless they failed
-        for good."""
+        """Current pairs that have scores at the ranking layer but no signals.
+
+        Pairs that failed for good are left out.
+        """
         return without_signals_among(self._connection, "pairs", self._job.layers[0], self._retry)
 
     def unverified(self) -> list[Pair]:
-        """Current pairs that may be one picture and were not compared pixel by pixel, unless that failed for
-        good."""
+        """Current pairs that may be one picture and were not compared pixel by pixel.
+
+        Pairs for which that failed for good are left out.
+        """
         rows = self._connection.execute(
             f"""
             SELECT pair_id, photo_a, photo_b FROM copy_candidates
@@ -201,10 +205,9 @@ def _given_up(stage: StageFacts, retry_failed: bool) -> dict[str, Any]:
 def unscored_among(
     connection: duckdb.DuckDBPyConnection, relation: str, layer: str, retry_failed: bool
 ) -> list[Pair]:
-    """Pairs of a relation of the connection, named in code, that have no scores, matches or relevances at a
-    layer.
+    """Pairs of a relation without scores, matches or relevances at a layer.
 
-    Those that failed for good are left out unless they are to be retried.
+    `relation` is a name from code. Pairs that failed for good are left out unless they are to be retried.
     """
     done = [f"SELECT pair_id FROM run_{table} WHERE layer = $layer" for table in _OF_A_SCORE]  # noqa: S608  # constants
     rows = connection.execute(
@@ -222,11 +225,10 @@ def unscored_among(
 def without_signals_among(
     connection: duckdb.DuckDBPyConnection, relation: str, layer: str, retry_failed: bool
 ) -> list[ScoredPair]:
-    """Pairs of a relation of the connection, named in code, that have all rows of a score at a layer but no
-    signals.
+    """Pairs of a relation that have all rows of a score at a layer but no signals.
 
-    The relation has both chips. Those that failed for good are left out unless they are to be retried. Where
-    none lack signals, as after every run, only narrow tables are read.
+    `relation` is a name from code, and has both chips. Pairs that failed for good are left out unless
+    they are to be retried. Where none lack signals, as after every run, only narrow tables are read.
     """
     given = {"layer": layer, **_given_up(SIGNALS, retry_failed)}
     lacking = f"""
@@ -253,12 +255,10 @@ def without_signals_among(
 
 
 class RunViews:
-    """The views of a run in one connection for all its questions; a context manager that closes the
-    connection.
+    """The views of a run in one connection for all its questions; a context manager closes it.
 
-    The views are installed by the first question, which lists the warehouse. Before each later one only
-    tables are looked at to which this thread or its shards have written since, and only what comes from them
-    is computed again.
+    The first question installs the views and lists the warehouse. Each later one looks only at tables
+    that this thread or its shards have written to since, and computes again only what comes from them.
     """
 
     def __init__(self, job: Job, retry_failed: bool = False) -> None:
@@ -278,7 +278,7 @@ class RunViews:
         self._open.close()
 
     def vanished(self) -> list[str]:
-        """Files that were listed or written since the first question and are not there any more, sorted."""
+        """Files that were listed or written since the first question and are missing now, sorted."""
         return self._files.vanished()
 
     def look(
@@ -289,8 +289,9 @@ class RunViews:
     ) -> tuple[duckdb.DuckDBPyConnection, Remaining]:
         """The views as of now, for a run with these columns of `current_run`.
 
-        Those in `keep`, or with True all narrow ones, are computed once; with `wanted` no others but those
-        are there. The connection is the same every time: read what an answer holds before the next question.
+        Those in `keep`, or with True all narrow ones, are computed once; with `wanted` no others
+        exist. The connection is the same every time: read what an answer holds before the next
+        question.
         """
         self._views.wrote(self._files.news())
         self._views.refresh(current, keep, wanted)
@@ -309,6 +310,6 @@ def look(
     keep: bool | Collection[str] = ("photos",),
     wanted: Collection[str] | None = None,
 ) -> Iterator[tuple[duckdb.DuckDBPyConnection, Remaining]]:
-    """One question alone: see `RunViews.look`."""
+    """A single question; see `RunViews.look`."""
     with RunViews(job, retry_failed) as views:
         yield views.look(current, keep, wanted)

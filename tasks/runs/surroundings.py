@@ -1,7 +1,6 @@
-"""What a process computes with and what it sees: versions, our source, the warehouse, a photo, the device,
-the model.
+"""What a process computes with and sees: versions, source, warehouse, a photo, device, model.
 
-A run compares what its workers say with what it says itself, before any of them is given work.
+A run compares what its workers report with what it sees itself, before any of them gets work.
 """
 
 from __future__ import annotations
@@ -29,15 +28,15 @@ _COMPUTING = (
     *("torch", "torchvision", "timm", "zennit", "kornia", "numpy", "scipy", "scikit-learn", "pillow"),
     *("safetensors", "pyarrow", "duckdb", "dask", "distributed", "prefect"),
 )
-"""Packages whose version can change rows, or keep work from being passed on.
+"""Packages whose version can change rows, or prevent work from being passed on.
 
-OpenCV goes by its module: three packages carry it.
+OpenCV is known by its module, since three packages carry it.
 """
 _OURS = ("pairx_engine", "schemas", "tasks", "flows")
 _SOURCE = (".py", ".sql", ".json", ".j2")
 _FOLDER, _DRIVER = "workers", "driver"
 _TRIED = 20
-"""Photos that are looked at for one that can be read."""
+"""How many photos are tried to find one that can be read."""
 SAME_VERSIONS = "install the same on all machines: pip install -c deploy/constraints.txt ."
 _SAME_PLACE = "share it with all machines under one path, or keep it in an object store"
 _DEVICE = "the device"
@@ -49,7 +48,7 @@ _DEVICES = {
 
 @dataclass(frozen=True)
 class Fact:
-    """One thing that must be the same everywhere: what, its value in words, and the cure where it is not."""
+    """One thing that must be the same everywhere: what it is, its value in words, and the cure."""
 
     what: str
     value: str
@@ -67,7 +66,7 @@ def versions() -> list[Fact]:
 
 def _version(package: str) -> str:
     try:
-        # Behind a plus stands what it was built for: a CPU, or a version of CUDA.
+        # After a plus stands what the package was built for: a CPU, or a version of CUDA.
         return version(package).partition("+")[0]
     except PackageNotFoundError:
         return "none"
@@ -86,19 +85,21 @@ def source() -> str:
 
 @dataclass(frozen=True)
 class Sight:
-    """What is to be seen: a run's model and matcher, a file in its warehouse, and a photo by root and path."""
+    """What to look at: a run's model and matcher, a file in its warehouse, a photo by root and path."""
 
     job: Job
     token: str
     photo: tuple[str, str] | None = None
 
     def expected(self, on: str) -> list[Fact]:
-        """What a worker must see whose device is of kind `on`, ``cpu`` or ``cuda``; this process itself uses
-        its CPU."""
+        """What a worker must see whose device is of kind `on`, ``cpu`` or ``cuda``.
+
+        This process itself looks on its CPU.
+        """
         return [Fact(_DEVICE, on, _DEVICES[on]), *self._looked_at("cpu")]
 
     def seen(self, on: str) -> list[Fact]:
-        """What this process sees; of the rest nothing, where its device is not of kind `on`."""
+        """What this process sees; only its device where that is not of kind `on`."""
         kind = _said(lambda: device().type)
         return [Fact(_DEVICE, kind, ""), *(self._looked_at(str(device())) if kind == on else ())]
 
@@ -118,7 +119,7 @@ class Sight:
 
 
 def _said(ask: Callable[[], str]) -> str:
-    """An answer, or what the error says."""
+    """An answer, or the text of the error."""
     try:
         return ask()
     except PairxError as error:
@@ -137,10 +138,10 @@ def _identity(identity: Mapping[str, object]) -> str:
 
 @contextmanager
 def token_in(warehouse: Warehouse) -> Iterator[str]:
-    """A file in the warehouse for the length of the block, by which workers know the place; its name.
+    """The name of a file in the warehouse that exists during the block; workers know the place by it.
 
-    Raises `WarehouseError` where it cannot be written. Nothing is left of it, nor of a folder that was made
-    for it.
+    Raises `WarehouseError` where it cannot be written. Nothing is left of the file, nor of a folder that
+    was made for it.
     """
     token, missing = uuid4().hex, warehouse.is_local and not Path(warehouse.root).exists()
     warehouse.write_file(_place(token, _DRIVER), token.encode())
@@ -156,7 +157,7 @@ def token_in(warehouse: Warehouse) -> Iterator[str]:
 
 
 def _used(warehouse: Warehouse, token: str) -> str:
-    """Find the driver's file, and write one and remove it."""
+    """Find the driver's file, then write a file and remove it."""
     try:
         warehouse.storage.get(f"{warehouse.root}/{_place(token, _DRIVER)}")
     except FileNotFoundError:
@@ -171,13 +172,12 @@ def _used(warehouse: Warehouse, token: str) -> str:
 
 
 def _place(token: str, name: str) -> str:
-    """Among half-written files, which every later run clears away when they are old."""
+    """A path among half-written files, which every later run removes when they are old."""
     return f"{_FOLDER}/{token}/.{name}{TEMPORARY}"
 
 
 def readable_photo(places: Iterable[tuple[str, str]]) -> tuple[str, str] | None:
-    """The first of some photos, by root and path, that this process can read; None where it can read none of
-    a few."""
+    """The first photo, by root and path, that this process can read; None if none of the first few."""
     for root, path in islice(places, _TRIED):
         with suppress(PhotoError):
             read_bytes(root, path)

@@ -1,5 +1,7 @@
-"""Columns of a query as types that a program can hold: what Arrow or Python would change or refuse becomes
-DuckDB's text."""
+"""Columns of a query in types that a program can hold.
+
+Values that Arrow or Python would change or refuse become DuckDB's text.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +15,15 @@ _KEPT = frozenset(
         *("hugeint", "float", "double", "decimal", "varchar", "enum", "uuid", "blob", "null"),
     }
 )  # fmt: skip
-"""Leaf types whose values come through as they are.
+"""Leaf types whose values come through unchanged.
 
-Python ends with the year 9999 and has neither infinite dates, intervals
-of months nor 24:00:00; Arrow drops a time's zone and half of the largest integers."""
+Others do not. Python ends with the year 9999 and has neither infinite dates, intervals of months nor
+24:00:00. Arrow drops a time's zone and half of the largest integers.
+"""
 
 
 def in_plain_types(found: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation:
-    """The same rows and names; values of other than plain types, wherever they are nested, as DuckDB writes
-    them."""
+    """The same rows and names, with values of other types, also nested ones, as DuckDB's text."""
     kinds = [(str(kind), _plain(kind)) for kind in found.types]
     if all(given == plain for given, plain in kinds):
         return found
@@ -33,7 +35,7 @@ def in_plain_types(found: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation:
 
 
 def _plain(kind: Any) -> str:
-    """SQL of the type that stands for `kind`: itself where it is plain all through."""
+    """SQL of the type that replaces `kind`: itself where all its parts are plain."""
     match kind.id:
         case "list":
             return f"{_plain(kind.children[0][1])}[]"

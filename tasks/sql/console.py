@@ -1,5 +1,4 @@
-"""The analyst's SQL: a connection that can only read the warehouse, one query at a time, and an interactive
-prompt."""
+"""The analyst's SQL: a read-only connection to the warehouse, single queries, and a prompt."""
 
 from __future__ import annotations
 
@@ -29,7 +28,7 @@ from tasks.store.warehouse import Warehouse
 
 T = TypeVar("T")
 MEMORY = "2GB"
-"""Memory of a query where nothing else is said."""
+"""Default memory of a query."""
 _TEMPORARY = "20GB"
 _EXPLAIN = re.compile(r"\s*explain\b\s*(\(.*?\)|analyze\b)?(?P<inner>.*)", re.IGNORECASE | re.DOTALL)
 _READING_NODES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
@@ -53,14 +52,15 @@ def connect_analyst(
 ) -> duckdb.DuckDBPyConnection:
     """A DuckDB connection that sees the warehouse's views and nothing else of the machine.
 
-    What it answers comes as Arrow (``.sql(query).to_arrow_table()``) or, where pandas is installed (the extra
-    `notebook`), as a data frame (``.sql(query).df()``). `run` chooses whose fingerprints count, as in
-    `install_views`; `materialise` computes the narrow views once, within `memory_limit`, which holds for
-    every query, too, and within the time `limit`, which holds for this call. With a `query` the connection
-    serves to ask this alone: only the views that it reads need be there, and only their files are looked at.
-    External access, extensions and Python variables are off, only the warehouse's files can be opened, and
-    the configuration is locked. Raises `NoWarehouse` when the URL holds none, `LimitReached` for want of
-    memory or time, and `SettingsError` for a memory limit that is none.
+    What it answers comes as Arrow (``.sql(query).to_arrow_table()``) or, where pandas is installed (the
+    extra `notebook`), as a data frame (``.sql(query).df()``). `run` chooses whose fingerprints count, as
+    in `install_views`. `materialise` computes the narrow views once. It keeps within `memory_limit`,
+    which holds for every query too, and within the time `limit`, which holds for this call only. With a
+    `query` the connection serves that query alone: only the views that it reads need exist, and only
+    their files are looked at. External access, extensions and Python variables are off, only the
+    warehouse's files can be opened, and the configuration is locked. Raises `NoWarehouse` when the URL
+    holds none, `LimitReached` for want of memory or time, and `SettingsError` for an invalid memory
+    limit.
     """
     warehouse = Warehouse(url)
     connection = _limited(memory_limit)
@@ -86,7 +86,7 @@ def connect_analyst(
 
 
 def _limited(memory_limit: str) -> duckdb.DuckDBPyConnection:
-    """An empty connection that keeps to the limits from its first statement on."""
+    """An empty connection that keeps to the limits from its first statement."""
     limits: dict[str, Any] = {
         "memory_limit": memory_limit,
         # DuckDB makes the folder when it first spills, and removes it when the connection is closed.
@@ -117,10 +117,10 @@ def _lock(connection: duckdb.DuckDBPyConnection, warehouse: Warehouse) -> None:
 def run_query(connection: duckdb.DuckDBPyConnection, sql: str, limit: TimeLimit | None = None) -> pa.Table:
     """Run one reading statement and return its rows.
 
-    Values of types that Arrow or Python cannot hold come as DuckDB's text for them, as do all dates and
-    times. Raises `QueryError` for anything but one SELECT (also as FROM, WITH, VALUES or TABLE), EXPLAIN of
-    one, DESCRIBE, SHOW or SUMMARIZE, and for queries that are wrong in themselves; `LimitReached` for those
-    that want more than they are allowed.
+    Values of types that Arrow or Python cannot hold come as DuckDB's text, and so do all dates and times.
+    Raises `QueryError` for anything but one SELECT (also as FROM, WITH, VALUES or TABLE), EXPLAIN of one,
+    DESCRIBE, SHOW or SUMMARIZE, and for queries with errors of their own; `LimitReached` for those that
+    want more than they are allowed.
     """
     schema, batches = _run(connection, sql, limit or TimeLimit())
     return pa.Table.from_batches(batches, schema)
@@ -129,7 +129,7 @@ def run_query(connection: duckdb.DuckDBPyConnection, sql: str, limit: TimeLimit 
 def answer(
     connection: duckdb.DuckDBPyConnection, sql: str, kind: Format = "table", limit: TimeLimit | None = None
 ) -> Iterator[str]:
-    """The rows of `run_query` as text, piece by piece: an answer of any size takes little memory."""
+    """The rows of `run_query` as text, piece by piece, so that any answer takes little memory."""
     return pieces(*_run(connection, sql, limit or TimeLimit()), kind)
 
 
@@ -151,7 +151,7 @@ def _run(
 
 
 def _in_words(connection: duckdb.DuckDBPyConnection, work: Callable[[], T], limit: TimeLimit) -> T:
-    """Do a part of a query; what goes wrong in it becomes an error with its cure."""
+    """Do a part of a query; an error in it becomes an error of ours with its cure."""
     try:
         return stoppable(connection, work, limit)
     except (duckdb.Error, pa.ArrowException, OSError) as error:
@@ -164,8 +164,8 @@ def _in_words(connection: duckdb.DuckDBPyConnection, work: Callable[[], T], limi
             raise QueryError(text, _VIEWS) from error
         if snapshot_folder("") in text:
             raise QueryError(text, _REPLACED) from error
-        # What a file system that is written in Python raises comes with its traceback; the last line says
-        # what it was.
+        # Errors of a file system written in Python come with their traceback; its last line says what
+        # happened.
         why = text.strip().rpartition("\n")[2] if text.startswith("Traceback") else text
         raise WarehouseError(f"the warehouse's files cannot be read: {why}", _CHECK) from error
 
@@ -205,7 +205,7 @@ def _kind(statement: duckdb.Statement) -> duckdb.StatementType:
 
 
 def _refuse_writing_inside(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
-    """WITH may hold INSERT, DELETE and even COPY, so the syntax tree is searched: only reading nodes pass."""
+    """Refuse INSERT, DELETE and COPY inside WITH: only reading nodes of the syntax tree pass."""
     tree = connection.execute("SELECT json_serialize_sql(CAST(? AS VARCHAR))", [sql]).fetchall()[0][0]
     try:
         parsed = json.loads(tree)
@@ -234,11 +234,9 @@ def _node_types(tree: Any) -> set[str]:
 
 
 def describe(connection: duckdb.DuckDBPyConnection | None = None, view: str | None = None) -> str:
-    """What the views hold: all of them in a line each, or the columns of one.
+    """What the views hold: a line for each of them, or the columns of one.
 
-    Without a connection from the schemas alone.
-
-    Raises `QueryError` for an unknown view.
+    Without a connection the answer comes from the schemas alone. Raises `QueryError` for an unknown view.
     """
     sentences = view_sentences()
     if view is None:
@@ -268,8 +266,10 @@ def describe(connection: duckdb.DuckDBPyConnection | None = None, view: str | No
 
 
 class Prompt:
-    """Reads statements up to a semicolon, and commands that start with a dot, until `.quit` or the end of
-    input."""
+    """Reads statements up to a semicolon, and commands that start with a dot.
+
+    It ends with `.quit` or the end of input.
+    """
 
     def __init__(
         self,
@@ -284,10 +284,10 @@ class Prompt:
         self.sink = sink if sink is not None else sys.stdout
         self.kind: Format = kind
         self.seconds = seconds
-        """What a statement may take."""
+        """Seconds that a statement may take."""
 
     def run(self) -> None:
-        """Loop; errors are printed and the loop goes on. Ctrl-C drops the statement, Ctrl-D ends."""
+        """Loop: errors are printed and do not end it. Ctrl-C drops the statement, Ctrl-D ends."""
         if self.source is None:
             with contextlib.suppress(ImportError):
                 import readline  # noqa: F401  # importing it gives input() line editing and a history
@@ -344,7 +344,7 @@ class Prompt:
 
 
 def _seconds(text: str) -> float | None:
-    """A time limit as it is typed."""
+    """A time limit from typed text."""
     if text == "none":
         return None
     with contextlib.suppress(ValueError):
@@ -360,6 +360,8 @@ def prompt(
     kind: Format = "table",
     seconds: float | None = None,
 ) -> None:
-    """The interactive prompt; `source` and `sink` replace the terminal, and no statement may take longer than
-    `seconds`."""
+    """The interactive prompt; `source` and `sink` replace the terminal.
+
+    No statement may take longer than `seconds`.
+    """
     Prompt(connection, source, sink, kind, seconds).run()

@@ -1,4 +1,4 @@
-"""Rows as CSV, for programs and for spreadsheets: numbers are exact, and no text of others runs as a formula."""
+"""Rows as CSV, for programs and spreadsheets: exact numbers, and no foreign text runs as a formula."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from schemas.foreign_text import neutralised
 
 _QUOTED = frozenset(',;|\t"\r\n')
-"""Separators of any locale: unquoted, the rest of a text would become a cell of its own."""
+"""Separators of any locale; unquoted, they would split a text into cells."""
 
 
 def csv_lines(rows: Iterable[Iterable[object]]) -> str:
-    """Rows, the header among them, each line with its end: texts that a spreadsheet would run are
-    neutralised, numbers are exact.
+    """CSV lines, each with its end, of rows, header included.
 
-    Empty: null or NaN. Lists and structures are JSON, bytes are given by their number, times are ISO 8601.
+    Texts that a spreadsheet would run are neutralised, numbers are exact. Null and NaN are empty. Lists
+    and structures are JSON, bytes are given by their number, times are ISO 8601.
     """
-    # An empty line is no row to many readers.
+    # Many readers skip an empty line.
     return "".join(f"{','.join(map(_cell, row)) or _EMPTY}\n" for row in rows)
 
 

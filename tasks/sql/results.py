@@ -24,7 +24,7 @@ _PORTION = 2000
 
 
 class QueryError(PairxError, ValueError):
-    """A query cannot be run: not one statement, not a reading one, or wrong in itself."""
+    """A query cannot be run: it is not one reading statement, or has an error of its own."""
 
     exit_code = 2
 
@@ -35,12 +35,12 @@ def format_result(result: pa.Table, kind: Format = "table") -> str:
 
 
 def pieces(schema: pa.Schema, batches: Iterable[pa.RecordBatch], kind: Format = "table") -> Iterator[str]:
-    """The rows as an aligned table (the first 200 rows), as CSV with a header, or as a JSON array of objects,
-    piece by piece.
+    """The rows as an aligned table (the first 200), as CSV with a header, or as a JSON array.
 
-    Nothing that others have written steers the terminal or is a formula in the CSV. Lists become JSON inside
-    CSV, bytes are shown by their number, and numbers that are not finite are null in JSON. No more than one
-    batch and what a table shows is kept in memory. Raises `QueryError` for another format.
+    The text comes piece by piece; JSON is an array of objects. No foreign text steers the terminal or is
+    a formula in the CSV. Lists become JSON inside CSV, bytes are shown by their number, and numbers that
+    are not finite are null in JSON. Memory: one batch, and what a table shows. Raises `QueryError` for
+    another format.
     """
     formats: dict[str, Callable[[pa.Schema, Iterable[pa.RecordBatch]], Iterator[str]]]
     formats = {"table": _as_table, "csv": _as_csv, "json": _as_json}
@@ -103,7 +103,7 @@ def _as_json(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[s
 
 
 def _in_portions(batch: pa.RecordBatch) -> Iterator[list[list[Any]]]:
-    """The rows of a batch, a few at a time: between two portions a signal is heard."""
+    """The rows of a batch, a few at a time, so that signals are heard between two portions."""
     for first in range(0, batch.num_rows, _PORTION):
         yield _rows(batch.slice(first, _PORTION))
 
@@ -114,7 +114,7 @@ def _rows(result: pa.RecordBatch) -> list[list[Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """A value that JSON can say."""
+    """The value as one that JSON can hold."""
     if isinstance(value, dict):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):

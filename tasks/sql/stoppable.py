@@ -1,4 +1,4 @@
-"""Work on a DuckDB connection that Ctrl-C, SIGTERM and a time limit stop at once, whatever it is waiting for."""
+"""Work on a DuckDB connection that Ctrl-C, SIGTERM and a time limit stop at once."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from schemas.errors import PairxError
 
 T = TypeVar("T")
 _GRACE = 2.0
-"""Seconds for the work to end after it was told to; what waits for a dead disk or network is left to the
-process's end."""
+"""Seconds in which stopped work should end.
+
+Work that waits for a dead disk or network only ends with the process.
+"""
 _AGAIN = 0.02
 
 
 class LimitReached(PairxError):
-    """A query wanted more time or memory than it was allowed."""
+    """A query needed more time or memory than it was allowed."""
 
 
 class TimeLimit:
@@ -36,11 +38,10 @@ class TimeLimit:
 
 
 def stoppable(connection: duckdb.DuckDBPyConnection, work: Callable[[], T], limit: TimeLimit) -> T:
-    """What `work` returns; it runs in a thread of its own, and whatever is raised in the thread that waits
-    stops it.
+    """What `work` returns; it runs in a thread, and whatever this thread raises while it waits stops it.
 
-    Signals reach Python between two of its steps only, and DuckDB or a file system may be inside one for an
-    hour. Raises `LimitReached` when the time is over.
+    Python hears signals only between two of its steps, and DuckDB or a file system may be inside one step
+    for an hour. Raises `LimitReached` when the time is over.
     """
     outcome: Future[T] = Future()
 
@@ -69,13 +70,13 @@ def stoppable(connection: duckdb.DuckDBPyConnection, work: Callable[[], T], limi
 def _stop(connection: duckdb.DuckDBPyConnection, thread: Thread) -> None:
     end = time.monotonic() + _GRACE
     while thread.is_alive() and time.monotonic() < end:
-        # It may be between two statements, of which an interrupt stops none.
+        # The work may be between two statements, where an interrupt stops nothing, so it is sent again.
         connection.interrupt()
         thread.join(_AGAIN)
 
 
 def close(connection: duckdb.DuckDBPyConnection) -> None:
-    """Close a connection, which removes what it spilled to disk; work that does not stop is not waited for."""
+    """Close a connection, which removes what it spilled to disk; does not wait for work that hangs."""
     thread = Thread(target=connection.close, daemon=True)
     thread.start()
     thread.join(_GRACE)

@@ -1,4 +1,4 @@
 """The stages, one module each: a stage takes a shard in and commits a shard to the warehouse.
 
-None knows another.
+No stage knows another.
 """

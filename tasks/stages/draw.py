@@ -24,7 +24,7 @@ _PAIRS_PER_SHARD = 4
 
 @dataclass(frozen=True)
 class DrawShard:
-    """A few pairs; pixel maps are the dearest thing there is, so shards are small."""
+    """A few pairs; shards are small since pixel maps are the most costly work."""
 
     items: tuple[DrawItem, ...]
 
@@ -64,7 +64,7 @@ def _draw(job: Job, item: DrawItem, views: list[Views]) -> dict[str, Any]:
         FigurePhoto(view.pictures[0], view.cut_size, _title(photo))
         for view, photo in zip(views, (item.photo_a, item.photo_b), strict=True)
     )
-    # One photo at a time is normalised, as everywhere: a photo's pixels do not depend on its company.
+    # Photos are normalised one at a time, as everywhere: a photo's pixels must not depend on others.
     given = [model.normalise([photo.chip])[0] for photo in (a, b)]
     cells = [side.cells[: job.settings.n_pixel_maps] for side in finding.sides]
     maps = [as_array(m) for m in explainer_of(job).all_pixel_maps(given, finding.layer, cells)]

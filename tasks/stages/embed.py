@@ -50,9 +50,10 @@ class EmbedShard:
 def plan_embed(
     photos: Sequence[Photo], embedded: set[Key], detected: set[Key], size: int
 ) -> list[EmbedShard]:
-    """Shards of the current photos, sorted by id, whose chip is not settled in both respects.
+    """Shards of the current photos, sorted by id, that lack an embedding or keypoints.
 
-    `embedded` and `detected` are the chips that have an embedding and keypoints, or have failed to get them.
+    `embedded` and `detected` are the chips that have an embedding and keypoints, or have failed to get
+    them.
     """
     shards = []
     keys = {p["photo_id"]: (p["photo_id"], p["chip_id"]) for p in photos if p["chip_id"] is not None}
@@ -72,7 +73,8 @@ def plan_embed(
 def embed_shard(job: Job, shard: EmbedShard) -> ShardResult:
     """Embed and detect the photos of one shard and commit their rows, embeddings last.
 
-    Of a photo only chip and view outlive its reading, and the chips of a few batches wait for the model.
+    After a photo was read only its chip and view are kept, and the chips of a few batches wait for the
+    model.
     """
     watch = Stopwatch()
     spec, side, most = model_of(job).chip, job.settings.view_side, job.settings.max_pixels
@@ -105,22 +107,23 @@ def embed_shard(job: Job, shard: EmbedShard) -> ShardResult:
 
 
 def _chips_at_once(job: Job) -> int:
-    """Chips that wait for the model: whole batches, as many as memory allows, since a device works on one
-    while the next is laid out."""
+    """How many chips wait for the model: whole batches, as many as memory allows.
+
+    A device works on one batch while the next is prepared.
+    """
     height, width = job.chip_size
     size = job.batch_size
     return max(1, photos_at_once(3 * height * width) // size) * size
 
 
 def embed_chips(job: Job, chips: list[Pixels]) -> NDArray[np.float32]:
-    """Raw embeddings (N, D) of chips, in batches of a fixed shape; where memory runs out, the batch is
-    halved.
+    """Raw embeddings (N, D) of chips, in batches of fixed shape, halved where memory runs out.
 
-    The last batch is filled up: kernels are chosen by shape, and a photo's embedding must not depend on its
-    batch mates.
+    The last batch is filled up: kernels are chosen by shape, and a photo's embedding must not depend on
+    the other photos of its batch.
     """
     made = in_groups(chips, job.batch_size, lambda part, size: _forward(job, part, size))
-    # Fetched once, so that a device works on one batch while the next is laid out for it.
+    # Fetched once, at the end, so that the device works on one batch while the next is prepared.
     found: NDArray[np.float32] = torch.cat(list(made)).cpu().numpy()
     return found
 

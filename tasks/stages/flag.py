@@ -1,5 +1,4 @@
-"""Flag: the ranked suspects of this moment, kept as rows so that plain Parquet readers have them without our
-views."""
+"""Flag: the ranked suspects of this moment as rows, so that plain Parquet readers have them."""
 
 from __future__ import annotations
 
@@ -21,6 +20,6 @@ def flag(job: Job, connection: duckdb.DuckDBPyConnection, state: str) -> int:
     rows = connection.sql(f"SELECT {columns} FROM suspects ORDER BY rank").to_arrow_table()  # noqa: S608 - our names
     rows = rows.append_column("state", [[state] * rows.num_rows])
     scored = connection.execute("SELECT count(*) FROM scores").fetchall()[0][0]
-    # A state whose pairs were scored only now, after failures were retried, ranks anew.
+    # Pairs of a state may be scored later, when failures are retried; the ranking is then made anew.
     name = shard_name([state, str(scored)])
     return commit(job, FLAG, name, {"suspects": rows}).rows

@@ -1,5 +1,4 @@
-"""Ingest: every catalogue entry becomes a row of `photos`, its file read, checked, hashed; what cannot be
-read is a failure."""
+"""Ingest: reads, checks and hashes each entry's file into a row of `photos`, or a failure."""
 
 from __future__ import annotations
 
@@ -48,8 +47,8 @@ def plan_ingest(
 ) -> list[IngestShard]:
     """Shards of the entries that are new, or whose entry or file differs from the current `photos` row.
 
-    `current` maps photo ids to their current rows. With `retry_failed`, photos without a chip are read again
-    as well.
+    `current` maps photo ids to their current rows. With `retry_failed`, photos without a chip are also
+    read again.
     """
     changed: list[tuple[CatalogueEntry, int, str | None]] = []
     found = stamps(catalogue.root, [e.path for e in catalogue.entries])
@@ -95,7 +94,7 @@ def _row(entry: CatalogueEntry, root: str, revision: int, stamp: str | None) -> 
 
 
 def _read_photo(row: dict[str, Any], entry: CatalogueEntry, max_pixels: int) -> None:
-    """Fill in what the file tells; what was learnt before a `PhotoError` stays."""
+    """Fill in what the file tells; what was found before a `PhotoError` stays."""
     data = read_bytes(row["root"], row["path"])
     row.update(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
     photo = decode_photo(data, max_pixels)

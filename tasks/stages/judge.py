@@ -1,5 +1,7 @@
-"""Judge: the probability of every pair that it shows one animal, and of every name that it is wrong; one
-judgement per state."""
+"""Judge: for every pair the probability that it shows one animal, for every name that it is wrong.
+
+There is one judgement per state.
+"""
 
 from __future__ import annotations
 
@@ -33,24 +35,24 @@ from tasks.vectors import vectors_of
 
 _FEWEST_NAMES = 2
 _LISTED_NAMES = 0.01
-"""Probability from which pairs of names, and names that may be two, are kept."""
+"""Probability from which pairs of names, and names that may be two animals, are kept."""
 _MOST_LISTED = 2000
 _MISNAMED = 0.5
 KEPT = ("photos", "pairs", "pair_scores", "signals", "copies", "reviews")
 READ = (*KEPT, "neighbours", "judged_signals")
-"""Views that are read here, and those of them that several questions ask."""
+"""`READ` are the views that are read here, `KEPT` those of them that several questions use."""
 Rows = list[dict[str, Any]]
 
 
 def judge(job: Job, connection: duckdb.DuckDBPyConnection, state: str) -> int:
-    """Judge what the views show, catalogue state `state`, and store it; returns the number of photos judged.
+    """Judge the catalogue state that the views show and store it; returns the number of photos judged.
 
-    A judgement is a function of the state and the evidence, so the same evidence writes the same shard, and
-    only once.
+    `state` names the catalogue's state. A judgement is a function of the state and the evidence, so the
+    same evidence writes the same shard, and only once.
     """
     gallery = Remaining(connection, job, False).gallery()
-    # Each of these only grows, so of two judgements of a state the later one has the greater sum, also when a
-    # verdict was changed or taken back.
+    # Each of these counts only grows. So of two judgements of a state the later one has the greater sum, also
+    # when a verdict was changed or taken back.
     pieces = connection.execute(
         """SELECT (SELECT count(*) FROM pair_scores), (SELECT count(*) FROM signals), (SELECT count(*) FROM copies),
             (SELECT count(DISTINCT review_id) FROM all_reviews)"""
@@ -105,8 +107,10 @@ def _tables(
 def _names(
     evidence: CatalogueEvidence, judged: Judged, vectors: NDArray[np.floating], n_names: int
 ) -> tuple[Settled, Population | None]:
-    """Pairs of names and names that may be two, freed of what rows of photos say already, and the number of
-    animals."""
+    """Pairs of names, names that may be two animals, and the number of animals.
+
+    They leave out what suspected photos already say.
+    """
     gallery, photos = evidence.gallery, judged.photos
     suspects = [
         PhotoSuspect(
@@ -138,10 +142,11 @@ def _names(
 
 
 def _without_misnamed(evidence: CatalogueEvidence, judged: Judged) -> NDArray[np.int64]:
-    """Codes of names (N,), unknown for photos that are likely another known animal's: they are a matter of
-    photos and tell nothing
-    of the name that they bear. Where that is most of a name's photos, the name itself is the matter, and
-    keeps them."""
+    """Codes of names (N,), unknown for photos that are likely another known animal's.
+
+    Such photos are suspects themselves and tell nothing of the name that they bear. Where they are most
+    of a name's photos, the name itself is the suspect and keeps them.
+    """
     names, photos = evidence.photos.names, judged.photos
     misnamed = evidence.photos.known & (photos.probability >= _MISNAMED) & (photos.proposed != UNKNOWN)
     sizes, away = (
@@ -239,7 +244,7 @@ def _name_rows(settled: Settled, gallery: Gallery, spelled: Sequence[str]) -> Ro
 
 
 def _what_names_say(found: by_names.NamePair | Split, gallery: Gallery) -> dict[str, Any]:
-    """What rows of both kinds have in common."""
+    """The columns that rows of both kinds share."""
     ids, chips = gallery.photo_ids, gallery.chip_ids
     return {
         "log_odds": found.log_odds,
@@ -291,7 +296,7 @@ def _candidates(evidence: CatalogueEvidence, judged: Judged, spelled: Sequence[s
 
 
 def _pair_rows(evidence: CatalogueEvidence, judged: Judged) -> pa.Table:
-    """Of scored pairs alone: others serve names, and are found again by anybody who asks for them."""
+    """Rows of scored pairs only; other pairs serve names, and anybody who asks can find them again."""
     rows = np.flatnonzero(evidence.scored)
     ids = np.array(evidence.gallery.photo_ids, dtype=object)
     odds = judged.pairs.log_odds[rows]

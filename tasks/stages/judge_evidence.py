@@ -1,4 +1,4 @@
-"""What is judged, as the views show it: photos, pairs with all signals, and what people said of them."""
+"""The evidence in the views: photos, pairs with all signals, and what people said of them."""
 
 from __future__ import annotations
 
@@ -74,9 +74,10 @@ _NAMES = """
 
 @dataclass(frozen=True, eq=False)
 class CatalogueEvidence:
-    """A catalogue as it is judged: `photos` in the gallery's order, comparable `pairs`, and of each whether
-    it is `scored`,
-    and its id where it is. Pairs of two sides of an animal are not judged.
+    """A catalogue as it is judged: `photos` in the gallery's order, and comparable `pairs`.
+
+    `scored` says of each pair whether it has scores, and `pair_ids` its id if it has. Pairs of two sides
+    of an animal are not judged.
     """
 
     gallery: Gallery

@@ -1,5 +1,4 @@
-"""Reference pairs: random pairs of two names, to tell what a signal is worth on pairs that nothing made look
-alike."""
+"""Reference pairs: random pairs of two names, not chosen for likeness, to judge signals by."""
 
 from __future__ import annotations
 
@@ -18,8 +17,9 @@ from tasks.store.warehouse import pair_id
 def reference_photos(wanted: int) -> int:
     """The fewest photos, n, with n (n - 1) / 2 >= `PAIRS_PER_REFERENCE` x `wanted` pairs.
 
-    They spread the references, two or three to a photo, and let them be found where most photos have one
-    name; the effort does not grow with the catalogue. The macro of this name says the same in SQL.
+    With so many photos each is in only two or three references, and enough pairs are found even where
+    most photos have one name; the effort does not grow with the catalogue. The SQL macro of this name
+    says the same.
     """
     return math.ceil(0.5 + math.sqrt(0.25 + 2.0 * PAIRS_PER_REFERENCE * wanted))
 
@@ -27,9 +27,9 @@ def reference_photos(wanted: int) -> int:
 def reference_pairs(gallery: Gallery, rule: PairRule, wanted: int) -> list[tuple[int, int]]:
     """At most `wanted` admissible pairs (a < b) of two names within each species, gallery rows, sorted.
 
-    Chance is a hash, so that the choice follows from the photos alone: of a species' named photos those with
-    the lowest SHA-256 of photo and chip id, `reference_photos` of them, and of their pairs those with the
-    lowest pair id. An unknown species is one of its own.
+    The choice follows from hashes, and so from the photos alone. Of a species' named photos it takes the
+    `reference_photos` with the lowest SHA-256 of photo and chip id, and of their pairs those with the
+    lowest pair id. Photos of unknown species count as one species.
     """
     if not wanted:
         return []

@@ -1,5 +1,7 @@
-"""Retrieve: exact nearest photos of every photo, and near-identical pictures; unordered pairs that are not
-yet stored."""
+"""Retrieve: exact nearest photos of every photo, and near-identical pictures.
+
+It stores unordered pairs that are not stored yet.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +71,7 @@ class Candidates(ShardResult):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Retrieved(Candidates):
-    """Candidates with what each is for: a pair, a row of `neighbours`, or both."""
+    """Candidates, and what each is for: a pair, a row of `neighbours`, or both."""
 
     is_pair: NDArray[np.bool_]
     is_near: NDArray[np.bool_]
@@ -84,10 +86,11 @@ def plan_retrieve(gallery: Gallery) -> list[RetrieveShard]:
 
 
 def pair_rules(settings: Settings) -> dict[str, tuple[PairRule, int]]:
-    """The rules by which a photo chooses its partners, with how many it gets by each, which may be none.
+    """The rules by which a photo chooses its partners, with the number for each rule, which may be 0.
 
-    Nearest over all; nearest of the same name, since a wrong name inside an identity never shows in a plain
-    top-k; and nearest of other names, so that pairs of either class are chosen on equal terms.
+    The rules are: nearest of all; nearest of the same name, since a wrong name inside an identity never
+    shows in a plain top-k; and nearest of other names, so that pairs of either class are chosen on equal
+    terms.
     """
     base = PairRule(settings.same_species, settings.same_viewpoint)
     return {
@@ -98,8 +101,7 @@ def pair_rules(settings: Settings) -> dict[str, tuple[PairRule, int]]:
 
 
 def retrieve_shard(job: Job, shard: RetrieveShard) -> Retrieved:
-    """The nearest photos of one range of queries, over the whole gallery: enough by each rule for pairs and
-    neighbours."""
+    """The nearest photos of one range of queries over the whole gallery, for pairs and neighbours."""
     watch, rules, near = Stopwatch(), pair_rules(job.settings), job.settings.neighbours
     wider = {name: (rule, max(k, near)) for name, (rule, k) in rules.items() if k or near}
     found = _search(job, shard, wider, watch)
@@ -112,7 +114,7 @@ def retrieve_shard(job: Job, shard: RetrieveShard) -> Retrieved:
 def nearest(
     job: Job, shard: RetrieveShard, rules: Mapping[str, tuple[PairRule, int]], stage: StageFacts
 ) -> Candidates:
-    """The nearest photos of one range of queries under each of several rules, one rule's after the other's."""
+    """The nearest photos of one range of queries under each rule, one rule after the other."""
     watch = Stopwatch()
     return _candidates(_search(job, shard, rules, watch), shard, stage, watch)
 
@@ -143,15 +145,15 @@ def _candidates(
 
 
 def _places(query: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Place, from 1, of each candidate of its query; a query's candidates stand together, best first."""
+    """Place, from 1, of each candidate of its query; a query's candidates are consecutive, best first."""
     first = np.flatnonzero(np.diff(query, prepend=-1))
     return np.arange(1, len(query) + 1) - np.repeat(first, np.diff(first, append=len(query)))
 
 
 def new_pairs(job: Job, gallery: Gallery, candidates: Iterable[Retrieved], stored: set[str]) -> pa.Table:
-    """Unordered pairs that are called for and not in `stored`, sorted by photo ids.
+    """Unordered pairs that are wanted and not in `stored`, sorted by photo ids.
 
-    Those of the candidates that were found as pairs, near-identical pictures, and reference pairs.
+    They are candidates found as pairs, near-identical pictures, and reference pairs.
     """
     cosine_of: dict[tuple[int, int], float] = {}
     for part in candidates:
@@ -192,8 +194,10 @@ def _table(gallery: Gallery, rows: list[tuple[str, int, int, float]]) -> pa.Tabl
 
 
 def near_identical(gallery: Gallery, rule: PairRule, limit: int) -> list[tuple[int, int]]:
-    """Pairs (a < b) of near-identical pictures under two names, or an unknown one, however turned; at most
-    `limit` per photo."""
+    """Pairs (a < b) of near-identical pictures, however turned, at most `limit` per photo.
+
+    The two names differ, or one is unknown.
+    """
     return copies_by_hash(gallery.orientation_hashes, gallery.keys, rule, NEAR_IDENTICAL_BITS, limit)
 
 
@@ -215,10 +219,10 @@ def commit_pairs(job: Job, pairs: pa.Table) -> int:
 
 
 def new_neighbours(gallery: Gallery, candidates: Iterable[Retrieved], stored: NDArray[np.int64]) -> pa.Table:
-    """Unordered pairs of neighbours that are not stored, sorted by photo ids, with the column `code` besides.
+    """Unordered pairs of neighbours that are not stored, sorted by photo ids, with their `code`.
 
-    A pair's code is row a x number of photos + row b, for rows a < b of the gallery; so are those of
-    `stored`.
+    A pair's code is row a x number of photos + row b, for rows a < b of the gallery; `stored` holds such
+    codes.
     """
     count = len(gallery.photo_ids)
     codes, cosines_found = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
@@ -246,7 +250,7 @@ def new_neighbours(gallery: Gallery, candidates: Iterable[Retrieved], stored: ND
 def commit_neighbours(job: Job, gallery: Gallery, neighbours: pa.Table) -> int:
     """Write new neighbours in files of bounded size; returns how many.
 
-    A file is named by the gallery's state and the codes of its rows, which say all that is in it.
+    A file's name follows from the gallery's state and the codes of its rows, which determine its content.
     """
     for start in range(0, neighbours.num_rows, _NEIGHBOURS_PER_FILE):
         part = neighbours.slice(start, _NEIGHBOURS_PER_FILE)

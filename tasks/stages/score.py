@@ -1,5 +1,7 @@
-"""Score: PAIR-X matches, relevances and both plausibility scores of every current pair; no pixel is
-propagated to."""
+"""Score: PAIR-X matches, relevances and both plausibility scores of every current pair.
+
+Relevance is not propagated to pixels here.
+"""
 
 from __future__ import annotations
 
@@ -31,13 +33,14 @@ from tasks.store.warehouse import shard_name
 
 R = TypeVar("R")
 _MOST_PHOTOS = 2000
-"""Photos in one shard.
+"""Most photos in one shard.
 
-Of each a worker holds its features on the device (0.5 MB for MiewID's shape at 440 px: 152 x 28 x 28 in
-single precision), and its chip and its keypoints on the host (0.6 and 0.5 MB): 1 GB of a device at most. Of
-the host no more than `photos_at_once` allows: larger shards are scored in parts."""
+Of each photo a worker holds its features on the device (0.5 MB for MiewID's shape at 440 px: 152 x 28 x 28 in
+single precision), and its chip and keypoints on the host (0.6 and 0.5 MB). That is at most 1 GB of a device.
+The host holds no more than `photos_at_once` allows: larger shards are scored in parts.
+"""
 _BYTES_OF_A_KEYPOINT = 4 * (256 + 3)
-"""A descriptor in single precision, as long as they get, with its place and strength."""
+"""A descriptor of the greatest length in single precision, with its place and strength."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +65,10 @@ class ScoreShard:
 def plan_score(
     pairs: Sequence[Pair], photos: Mapping[str, Photo], keypoints_in: Mapping[str, str], size: int
 ) -> list[ScoreShard]:
-    """Shards of at most `size` pairs in an order in which partners of one photo mostly share a shard, and of
-    few enough photos.
+    """Shards of at most `size` pairs and few enough photos; a photo's partners mostly share a shard.
 
-    `keypoints_in` maps photo ids to the keypoint shard that holds their current chip. After a killed run the
-    pairs that are left form other shards; rows tell what is done.
+    `keypoints_in` maps photo ids to the keypoint shard that holds their current chip. After a killed run
+    the pairs that are left form other shards; rows tell what is done.
     """
     return [shard_of(part, photos, keypoints_in) for part in parts(close_together(pairs), size, _MOST_PHOTOS)]
 
@@ -74,7 +76,7 @@ def plan_score(
 def shard_of(
     pairs: Sequence[Pair], photos: Mapping[str, Photo], keypoints_in: Mapping[str, str]
 ) -> ScoreShard:
-    """The shard of these pairs, with what their photos need."""
+    """The shard of these pairs, with what is needed of their photos."""
     ids = sorted({i for p in pairs for i in (p.photo_a, p.photo_b)})
     needed = sorted({keypoints_in[i] for i in ids if i in keypoints_in})
     lean = tuple({column: photos[i][column] for column in SEEN_BY} for i in ids)
@@ -83,10 +85,10 @@ def shard_of(
 
 @dataclass(frozen=True)
 class Sight:
-    """What a shard holds of a photo: its chip's pixels (H, W, 3), and what the model saw, without the
-    normalised chip.
+    """What a shard holds of a photo: its chip's pixels (H, W, 3), and what the model saw.
 
-    That one is four times as large as all the rest and on the device; it is made again where it is needed.
+    The normalised chip is dropped and made again where it is needed: it is four times as large as all the
+    rest, and on the device.
     """
 
     pixels: Pixels
@@ -108,15 +110,17 @@ def score_shard(job: Job, shard: ScoreShard) -> ShardResult:
 
 
 def bytes_of_a_photo(job: Job, seen_bytes: int) -> int:
-    """Bytes that a photo takes while it is held for its pairs: its chip, what the model sees of it, and its
-    local features."""
+    """Bytes that a photo takes while it waits for its pairs.
+
+    They hold its chip, what the model sees of it, and its local features.
+    """
     return 3 * math.prod(job.chip_size) + seen_bytes + _BYTES_OF_A_KEYPOINT * job.settings.max_keypoints
 
 
 def _scored(
     job: Job, shard: ScoreShard, watch: Stopwatch
 ) -> tuple[dict[str, list[dict[str, Any]]], list[Failure]]:
-    """Rows by table, and failures of pairs, of as many photos as are held at once."""
+    """Rows by table, and failures of pairs, for as many photos as are held at once."""
     lost: list[Failure] = []
     seen = _see(job, shard, lost, watch)
     local = local_features(job, shard.photos, shard.keypoint_shards)
@@ -137,8 +141,7 @@ def _rows(
     lost: Sequence[Failure],
     watch: Stopwatch,
 ) -> tuple[dict[str, list[dict[str, Any]]], list[Failure]]:
-    """Rows by table, and the failures of pairs: of those with a lost photo, and of those that cannot be
-    scored."""
+    """Rows by table, and failures of pairs: those with a lost photo, or that cannot be scored."""
     reason = {f.item: f for f in lost}
     failures = [
         replace(reason[photo], stage="score", item=pair.pair_id)
@@ -164,8 +167,10 @@ def _rows(
 def _on_threads(
     job: Job, pairs: Sequence[Pair], local: Mapping[str, LocalFeatures]
 ) -> Iterator[Callable[[Pair], LocalEvidence]]:
-    """The local evidence of each pair: on threads beside the device where this worker has more than one, else
-    when asked."""
+    """The local evidence of each pair: on request, or computed on threads beside the device.
+
+    Threads are used where this worker has more than one.
+    """
 
     def of(pair: Pair) -> LocalEvidence:
         return evidence_between(job, local.get(pair.photo_a), local.get(pair.photo_b))
@@ -192,7 +197,7 @@ def _see(job: Job, shard: ScoreShard, lost: list[Failure], watch: Stopwatch) -> 
                 chips[photo["photo_id"]] = VIEWS.chip(photo, job.settings.max_pixels, model.chip)
 
         def see(ids: Sequence[str], chips: Mapping[str, Pixels] = chips) -> list[Seen]:
-            # Normalised one by one: a photo's numbers do not depend on its company.
+            # Normalised one by one, so that a photo's numbers do not depend on the other photos.
             return explainer.see_all([model.normalise([chips[i]])[0] for i in ids])
 
         with watch.in_engine():
@@ -204,7 +209,7 @@ def _see(job: Job, shard: ScoreShard, lost: list[Failure], watch: Stopwatch) -> 
 def _relevances(
     job: Job, pairs: Sequence[Pair], seen: Mapping[str, Sight], lost: list[Failure]
 ) -> dict[str, dict[str, Grids]]:
-    """Relevance grids of both photos, by pair and layer; each photo is recorded once for all of its partners."""
+    """Relevance grids of both photos, by pair and layer; each photo is recorded once for all partners."""
     model, explainer = model_of(job), explainer_of(job).suited_to("score")
 
     def relevances(starts: Mapping[str, torch.Tensor]) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
@@ -212,7 +217,7 @@ def _relevances(
             sights = [replace(seen[i].seen, chip=model.normalise([seen[i].pixels])[0]) for i in photos]
             return explainer.relevances(sights, [starts[i] for i in photos])
 
-        # Photos with as many partners go together: those with fewer would wait for the others.
+        # Photos with equally many partners go together; those with fewer would wait for the others.
         for photos in chunks(sorted(starts, key=lambda i: -len(starts[i])), explainer.tuning.photos):
             yield from _in_company(photos, work, lost)
 
@@ -224,8 +229,10 @@ def _relevances(
 def _in_company(
     photos: Sequence[str], work: Callable[[Sequence[str]], Sequence[R]], lost: list[Failure]
 ) -> Iterator[tuple[str, R]]:
-    """Photos with what `work` makes of them, all at once; where that fails one by one, so that the failure is
-    one photo's."""
+    """Photos with what `work` makes of them, all at once.
+
+    Where that fails, `work` gets them one by one, so that the failure is one photo's.
+    """
     if not photos:
         return
     failed: list[Failure] = []

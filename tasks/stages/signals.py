@@ -1,8 +1,8 @@
-"""Signals of pairs that were scored before these signals were defined: from stored rows, without any model.
+"""Signals of pairs scored before these signals were defined: from stored rows, without a model.
 
-Scoring writes the signals of its pairs itself. A warehouse whose scores are older, or older than a signal's
-equation, gets them here from what it holds: the relevances and matches of the pairs, and the keypoints of
-their photos, which are matched again.
+Scoring writes the signals of its pairs itself. A warehouse whose scores are older than the signals, or than a
+new equation, gets them here. They follow from stored relevances and matches of the pairs, and from the
+keypoints of their photos, which are matched again.
 """
 
 from __future__ import annotations
@@ -35,13 +35,19 @@ class SignalShard:
 
     @property
     def name(self) -> str:
-        """Hash of the pair ids; where it has all pairs of its score shard, that shard's name and content."""
+        """Hash of the pair ids.
+
+        With all pairs of its score shard, the shard has that shard's name, and the content that
+        scoring would write.
+        """
         return shard_name(p.pair_id for p in self.pairs)
 
 
 def plan_signals(pairs: Sequence[ScoredPair], keypoints_in: Mapping[str, str]) -> list[SignalShard]:
-    """One shard per score shard that holds some of the pairs; `keypoints_in` maps photo ids to keypoint
-    shards."""
+    """One shard per score shard that holds some of the pairs.
+
+    `keypoints_in` maps photo ids to keypoint shards.
+    """
     found = []
     for source, group in groupby(sorted(pairs, key=lambda p: p.scored_in), key=lambda p: p.scored_in):
         part = tuple(group)
@@ -60,7 +66,7 @@ def signal_shard(job: Job, shard: SignalShard) -> ShardResult:
 
 
 def signal_rows(job: Job, shard: SignalShard, failures: list[Failure]) -> list[dict[str, Any]]:
-    """The rows of one shard in the order of its score shard; pairs that fail are added to `failures` instead."""
+    """The rows of one shard in the order of its score shard; failed pairs go to `failures` instead."""
     rows: list[dict[str, Any]] = []
     photos = [
         {"photo_id": photo, "chip_id": chip}
@@ -83,7 +89,7 @@ def signal_rows(job: Job, shard: SignalShard, failures: list[Failure]) -> list[d
 
 
 def _stored(job: Job, table: str, shard: SignalShard) -> Iterator[tuple[tuple[str, str], Row]]:
-    """The shard's rows of a table of scores by pair id and layer, in the order stored; lists come as arrays."""
+    """The shard's rows of a table by pair id and layer, in stored order; lists come as arrays."""
     ids = pa.array([p.pair_id for p in shard.pairs])
     found = job.warehouse.read(table, job.prints.of(table), [shard.scored_in])
     found = found.filter(pc.is_in(found["pair_id"], ids)).combine_chunks()

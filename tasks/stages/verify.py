@@ -1,4 +1,4 @@
-"""Verify: pairs that may be one picture saved again are compared pixel by pixel, whatever their names."""
+"""Verify: compares pairs that may be one picture, saved again, pixel by pixel, whatever their names."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tasks.shards import ShardResult, Stage, Stopwatch, commit, or_failure
 from tasks.store.warehouse import shard_name
 
 _MOST_PHOTOS = 500
-"""Photos in one shard: what is worked out of each, a megabyte, is kept for all of its pairs."""
+"""Most photos in one shard: about 1 MB is kept for each until all its pairs are done."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,7 @@ class VerifyShard:
 
 
 def plan_verify(pairs: Sequence[Pair], photos: Mapping[str, Photo], size: int) -> list[VerifyShard]:
-    """Shards of at most `size` pairs in an order in which partners of one photo mostly share a shard, and of
-    few enough photos."""
+    """Shards of at most `size` pairs and few enough photos; a photo's partners mostly share a shard."""
     return [
         VerifyShard(tuple(part), tuple({column: photos[i][column] for column in SEEN_BY} for i in ids))
         for part in parts(close_together(pairs), size, _MOST_PHOTOS)

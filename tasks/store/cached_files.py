@@ -1,10 +1,8 @@
-"""A store's files as DuckDB reads them: each is asked for once, whole where it is small, and by its end and
-the ranges that are wanted.
+"""A store's files as DuckDB reads them, each fetched once: small ones whole, others in ranges.
 
 DuckDB opens every file again whenever it plans a query, and asks each time for its size, its age and its
-footer. A warehouse's files stay as they are, but for shards that are tried again, which a listing shows. So
-the answers are kept: a file costs one request, whatever is asked of it, or one more per range where it is
-large.
+footer. A warehouse's files do not change, except shards that are tried again, which a listing shows. So the
+answers are kept: a file costs one request, whatever is asked of it, or one more per range where it is large.
 """
 
 from __future__ import annotations
@@ -25,10 +23,12 @@ from schemas.errors import StorageError
 from schemas.storage import Storage, Stored
 
 WHOLE, END = 256 << 10, 64 << 10
-"""Files up to so many bytes are read whole; of larger ones as many from the end, where Parquet says what is
-where."""
+"""Largest size of files that are read whole, and bytes read from the end of larger ones.
+
+At the end Parquet says where everything is.
+"""
 BLOCK = 4 << 20
-"""Smaller ranges are read with what lies about them, for a column's pages are asked for one after another."""
+"""Bytes of a block; smaller ranges are read as blocks, since a column's pages are read in sequence."""
 _AT_ONCE = 16
 
 
@@ -37,7 +37,7 @@ class CachedFiles(AbstractFileSystem):
 
     cachable = False
     most_kept = 256 << 20
-    """Bytes that are kept; what was not asked for longest goes first."""
+    """Most bytes that are kept; the least recently used go first."""
 
     def __init__(self, storage: Storage) -> None:
         super().__init__()
@@ -45,18 +45,20 @@ class CachedFiles(AbstractFileSystem):
         self._storage = storage
         self._known: dict[str, Stored] = {}
         self._pieces: OrderedDict[tuple[str, int], bytes] = OrderedDict()
-        """Ends of files under -1, and blocks of large ones under their numbers."""
+        """Ends of files at key -1, and blocks of large files at their numbers."""
         self._held = 0
         self._lock = Lock()
 
     @property
     def name(self) -> str:
-        """What DuckDB calls it."""
+        """The name under which DuckDB knows this file system."""
         return self.protocol if isinstance(self.protocol, str) else str(self.protocol[0])
 
     def expect(self, listed: Mapping[str, Stored]) -> None:
-        """Take files as a listing shows them: their sizes need not be asked for, and what was kept of a
-        replaced one is dropped."""
+        """Take files as a listing shows them, so that their sizes are known.
+
+        What was kept of a file that was replaced is dropped.
+        """
         self.drop(
             {path for path, stored in listed.items() if not stored.may_be(self._known.get(path, stored))}
         )
@@ -69,7 +71,7 @@ class CachedFiles(AbstractFileSystem):
                 self._held -= len(self._pieces.pop(piece))
 
     def fetch(self, paths: Iterable[str]) -> None:
-        """Fetch small listed files, and the ends of large ones, many at once, up to what can be kept."""
+        """Fetch small listed files and the ends of large ones in parallel, up to what can be kept."""
         room, wanted = self.most_kept - self._held, []
         for path in paths:
             if (path, -1) not in self._pieces:
@@ -110,12 +112,12 @@ class CachedFiles(AbstractFileSystem):
         return {"name": place, "size": self._known[place].size, "type": "file"}
 
     def modified(self, path: str) -> datetime:
-        """A time that changes with the file: DuckDB keeps bytes of files whose time stays."""
+        """A time that changes with the file: DuckDB keeps a file's bytes while its time is the same."""
         self.info(path)
         return datetime.fromtimestamp(crc32(self._known[self._strip(path)].tag.encode()), UTC)
 
     def glob(self, path: str, **_: Any) -> list[str]:
-        """The path itself: names of shards hold no wildcards."""
+        """The path itself, since names of shards hold no wildcards."""
         return [self._strip(path)]
 
     def exists(self, path: str, **_: Any) -> bool:
@@ -130,7 +132,7 @@ class CachedFiles(AbstractFileSystem):
         return self._storage.path(path)
 
     def _end(self, path: str) -> bytes:
-        """The end of a file, the whole of a small one; from the store where it is not kept."""
+        """The end of a file, or all of a small one; from the store where it is not kept."""
         if (data := self._kept((path, -1))) is not None:
             return data
         if stored := self._known.get(path):

@@ -1,5 +1,4 @@
-"""The record of a run: rows of `files` with what each file was when the run wrote it, kept for checks to
-compare."""
+"""The record of a run: rows of `files` for each file that it wrote, which checks compare."""
 
 from __future__ import annotations
 
@@ -15,14 +14,15 @@ from tasks.store.warehouse import Warehouse, shard_name
 from tasks.store.written import Written, heard_by
 
 _KEEP_EVERY = 600.0
-"""Seconds after which a long run keeps what it has heard: of a run that is killed, what was written since has
-no record."""
+"""Seconds after which a long run stores its record so far.
+
+If the run is killed, files written since then have no record.
+"""
 
 
 @contextmanager
 def recording(warehouse: Warehouse, run_id: str) -> Iterator[None]:
-    """Keep what is written in the block in the warehouse's record, also when the block fails; in parts, if it
-    takes long."""
+    """Record what the block writes, also when the block fails; in parts, if it takes long."""
     heard: set[Written] = set()
     kept_at = time.monotonic()
 
@@ -51,7 +51,7 @@ def recording(warehouse: Warehouse, run_id: str) -> Iterator[None]:
 def keep_record(
     warehouse: Warehouse, run_id: str, written: Iterable[Written], gone: Iterable[str] = ()
 ) -> None:
-    """Commit rows for files that were written, and for paths that were moved aside; none make no file."""
+    """Commit rows for files that were written or moved aside; without any, no file is made."""
     rows = [{"path": f.path, "run_id": run_id, "bytes": f.bytes, "digest": f.digest} for f in written]
     rows += [{"path": path, "run_id": run_id, "bytes": None, "digest": None} for path in gone]
     if rows:
@@ -61,6 +61,8 @@ def keep_record(
 
 
 def record_name(rows: pa.Table) -> str:
-    """The shard that holds these rows of `files`: named by all that they say, since no other record vouches
-    for it."""
+    """The shard that holds these rows of `files`, named by a hash of all that they say.
+
+    No other record vouches for it.
+    """
     return shard_name("\0".join(map(str, row.values())) for row in rows.to_pylist())

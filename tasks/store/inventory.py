@@ -1,5 +1,4 @@
-"""What a warehouse holds when a reader looks at it: the committed files of each table, by as few listings as
-will do.
+"""What a warehouse holds when a reader looks: each table's committed files, by few listings.
 
 ``TABLE/fingerprint=F/SHARD.parquet``; whatever else lies in the folder does not count.
 """
@@ -20,13 +19,13 @@ from tasks.store.shard_files import SUFFIX, check_version, read_footer
 from tasks.store.written import Written
 
 NAME = re.compile(r"[a-z0-9_-]+")
-"""What fingerprints, shards and snapshots may be called."""
+"""Valid names of fingerprints, shards and snapshots."""
 OTHER_FOLDERS = (SNAPSHOTS, "reports", "lease", "quarantine")
 """What a warehouse holds besides its tables."""
 _SHARD = re.compile(rf"([a-z_]+)/fingerprint={NAME.pattern}/{NAME.pattern}{re.escape(SUFFIX)}")
 _AT_ONCE = 8
 _FEW = 4
-"""So many tables are listed one by one; of more, everything is."""
+"""Up to this number of tables are listed one by one; for more tables everything is listed."""
 
 
 def committed(storage: Storage, tables: Collection[str]) -> dict[str, dict[str, Stored]]:
@@ -35,8 +34,8 @@ def committed(storage: Storage, tables: Collection[str]) -> dict[str, dict[str, 
     if not tables:
         return found
     if len(tables) <= _FEW or storage.is_local or not storage.probe() <= {*TABLES, *OTHER_FOLDERS}:
-        # Also where a bucket holds other things: listing all of them could cost more than one listing per
-        # table.
+        # This also serves a bucket that holds other things: listing them all could cost more than one listing
+        # per table.
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             folders = list(
                 pool.map(lambda table: storage.find(f"{storage.root}/{table}", sizes=False), tables)
@@ -54,9 +53,8 @@ def committed(storage: Storage, tables: Collection[str]) -> dict[str, dict[str, 
 class Inventory:
     """One reader's look at a warehouse: implements `schemas.views.install.Files`.
 
-    Files are listed anew whenever they are asked for.
-
-    Raises `WarehouseError` for files of a newer version of the program.
+    Files are listed anew on every call. Raises `WarehouseError` for files of a newer version of the
+    program.
     """
 
     def __init__(self, storage: Storage) -> None:
@@ -65,7 +63,7 @@ class Inventory:
         self._paths: dict[str, str] = {}
         """File as DuckDB opens it -> its path."""
         self._known: set[str] = set()
-        """Partitions whose version has been looked at."""
+        """Partitions whose version was checked."""
 
     def attach(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Let a DuckDB connection open the files."""
@@ -86,8 +84,8 @@ class Inventory:
     def ready(self, files: Iterable[str]) -> None:
         """Fetch what DuckDB will ask of these files, many at once, and refuse those of a newer version.
 
-        One footer per partition tells: the schema version is part of the fingerprint, so its files share one
-        version.
+        One footer per partition is enough: the schema version is part of the fingerprint, so its
+        files share one version.
         """
         paths = [self._paths[file] for file in files]
         if self._cache is not None:
@@ -111,10 +109,10 @@ class Inventory:
 
 
 class Followed(Inventory):
-    """A run's look at its warehouse: each table is listed once, and from then on the run says what it writes.
+    """A run's look at its warehouse: each table is listed once, then the run tells what it writes.
 
-    So a listing is not repeated after every stage. What others write, or a worker that died, is seen once all
-    is listed again.
+    So no listing is repeated after every stage. What others write, or a worker that died, is seen when
+    everything is listed again.
     """
 
     def __init__(self, storage: Storage) -> None:
@@ -143,8 +141,7 @@ class Followed(Inventory):
         return heard
 
     def vanished(self) -> list[str]:
-        """Files that were listed or written and are not there any more, sorted; their tables are listed again
-        for it."""
+        """Files that were listed or written and are missing now, sorted; lists their tables again."""
         now = committed(self._storage, list(self._found))
         return sorted(
             path for table, known in self._found.items() for path in known.keys() - now[table].keys()
@@ -157,12 +154,12 @@ class Followed(Inventory):
 
 
 def addresses(storage: Storage, paths: Iterable[str]) -> list[str]:
-    """Paths as DuckDB opens them: it expands wildcards in every path that it is given."""
+    """Paths as DuckDB opens them, with wildcards escaped, since it expands them in every path."""
     if storage.is_local:
         return [without_wildcards(path) for path in paths]
     return [storage.address(path) for path in paths]
 
 
 def without_wildcards(path: str) -> str:
-    """The path as a pattern that matches itself alone."""
+    """The path as a pattern that matches only itself."""
     return re.sub(r"([*?\[])", r"[\1]", path)

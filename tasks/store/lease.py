@@ -1,10 +1,10 @@
-"""One writer at a time: a lease on a warehouse that names its owner, beats while it is held, and is taken
-over from the dead.
+"""One writer at a time: a lease on a warehouse that names its owner and beats while it is held.
 
-``lease/N.json`` below the root; N counts those who had the warehouse, and the highest N has it now, or had it
-last. Who follows makes file N + 1. That asks of a store no more than to make a file only where there is none,
-and to list a folder. A second writer would do no harm to the rows, for the same shard has the same bytes
-whoever writes it; it would cost the work twice, and remove snapshots that the first one counts on.
+Another process takes it over when the owner is dead. ``lease/N.json`` lies below the root. N counts the
+owners so far, and the highest N has the warehouse now, or had it last; the next owner makes file N + 1. A
+store need only be able to make a file where there is none, and to list a folder. A second writer would do no
+harm to the rows, since the same shard has the same bytes whoever writes it. It would do the work twice, and
+remove snapshots that the first one needs.
 """
 
 from __future__ import annotations
@@ -31,16 +31,17 @@ FOLDER = "lease"
 BEAT = 15.0
 """Seconds between two signs of life."""
 STALE = 120.0
-"""Seconds of silence after which an owner on another machine may be dead; then it is watched for two beats
-more, for clocks differ."""
+"""Seconds of silence after which an owner on another machine may be dead.
+
+It is then watched for two more beats, since clocks differ.
+"""
 _LOOK_AGAIN = 5.0
 _FILE = re.compile(r"([1-9][0-9]{0,17})\.json")
 _Words = Annotated[str, StringConstraints(pattern=r"^[\w .:-]{1,200}$")]
 
 
 class Owner(BaseModel):
-    """Who has a warehouse, as its file says: the command, where it runs, since when, and when it was last
-    heard of."""
+    """The owner of a warehouse, as its file says: command, place, start, and last sign of life."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -48,16 +49,16 @@ class Owner(BaseModel):
     host: _Words
     pid: Annotated[int, Field(ge=1)]
     process: _Words | None
-    """The process among all that ever ran: the machine's start, the pid's namespace, the process's start.
+    """Identifies the process among all that ever ran; None where unknown.
 
-    None where unknown.
+    It holds the machine's start, the pid's namespace and the process's start.
     """
     since: AwareDatetime
     beat: AwareDatetime
     token: _Words
-    """Tells two owners apart that began at the same moment."""
+    """Tells two owners apart that began in the same moment."""
     over: bool = False
-    """Whether it has left the warehouse of its own accord."""
+    """Whether the owner has released the warehouse itself."""
 
     def __str__(self) -> str:
         silent = (datetime.now(UTC) - self.beat).total_seconds()
@@ -77,18 +78,17 @@ class Lease:
         self._thread.start()
 
     def check(self) -> None:
-        """Raise `LeaseLost` where the last beat found that another run has taken over, or that the warehouse
-        is gone."""
+        """Raise `LeaseLost` where the last beat found another owner, or no warehouse."""
         if self._lost is not None:
             raise LeaseLost(self.warehouse.url, self._lost)
 
     def confirm(self) -> None:
-        """Look now, and raise `LeaseLost` as `check` does; before a run is called finished."""
+        """Look now, and raise `LeaseLost` as `check` does; to be called before a run is called finished."""
         self._look()
         self.check()
 
     def lost(self) -> LeaseLost | None:
-        """What `confirm` raises, where the store can be asked: it explains whatever else went wrong."""
+        """The error that `confirm` would raise, if the store answers; it explains other errors of the run."""
         try:
             self.confirm()
         except LeaseLost as error:
@@ -98,7 +98,7 @@ class Lease:
         return None
 
     def release(self) -> None:
-        """Say that the warehouse is free."""
+        """Record that the warehouse is free."""
         self._end.set()
         self._thread.join()
         with contextlib.suppress(
@@ -134,9 +134,9 @@ def at_work(
 ) -> Iterator[Lease]:
     """Have the warehouse for the length of the block, alone among all that ask for it in this way.
 
-    Where another has it: `WarehouseBusy`, or with `wait` the block begins when it is free; `say` is told who
-    is waited for. One whose process is gone from this machine is followed at once; one of another machine
-    after `STALE` and two beats without a sign.
+    Where another owner has it, `WarehouseBusy` is raised, or with `wait` the block begins when it is
+    free; `say` is told who the owner is. An owner whose process is gone from this machine is replaced at
+    once, one on another machine after `STALE` and two beats without a sign.
     """
     lease = _take(warehouse, command, wait, say)
     try:
@@ -182,7 +182,7 @@ def _is_free(warehouse: Warehouse, turn: int, found: bytes, say: Callable[[str],
 
 
 def _claim(warehouse: Warehouse, turn: int, command: str) -> Lease | None:
-    """Make the file of this turn; None where another was faster."""
+    """Make the file of this turn; None where another process was faster."""
     now = datetime.now(UTC)
     host = re.sub(r"[^\w.-]", "-", socket.gethostname())[:200] or "unknown"
     owner = Owner(
@@ -197,7 +197,7 @@ def _claim(warehouse: Warehouse, turn: int, command: str) -> Lease | None:
     if not warehouse.create_file(_path(turn), _bytes(owner)):
         return None
     turns = _turns(warehouse)
-    # While this process slept, others may have come, gone, and removed the files before theirs.
+    # While this process slept, others may have come and gone, and removed the files before theirs.
     if max(turns, default=0) > turn:
         _remove(warehouse, turn)
         return None
@@ -214,7 +214,7 @@ def _turns(warehouse: Warehouse) -> list[int]:
 
 
 def _read(warehouse: Warehouse, turn: int) -> bytes:
-    """What the file of a turn holds; nothing where there is none."""
+    """The content of a turn's file; empty where there is none."""
     try:
         return warehouse.storage.get(f"{warehouse.root}/{_path(turn)}")
     except FileNotFoundError:
@@ -243,8 +243,7 @@ def _remove(warehouse: Warehouse, turn: int) -> None:
 
 @cache
 def _here() -> list[str]:
-    """What tells this machine, and this container on it, from all others; empty where the system does not
-    say."""
+    """What identifies this machine, and this container on it; empty where the system does not say."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
         namespace = re.sub(r"\D", "", os.readlink("/proc/self/ns/pid"))
@@ -254,11 +253,10 @@ def _here() -> list[str]:
 
 
 def _process(pid: int) -> str | None:
-    """A name of a running process of this machine that no other process ever has; None where there is no such
-    process."""
+    """A name for a running process of this machine that no other process ever has; None without it."""
     try:
-        # The second field, the program's name in brackets, may hold anything; the start is the 20th behind
-        # it.
+        # The second field, the program's name in brackets, may hold anything; the start is the 20th field
+        # after it.
         start = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()[19]
     except (OSError, IndexError):
         return None

@@ -1,5 +1,4 @@
-"""The file of one shard: rows cast to their table's schema, encoded the same way every time, and put in place
-whole."""
+"""The file of one shard: rows in their table's schema, with one encoding, put in place whole."""
 
 from __future__ import annotations
 
@@ -23,12 +22,11 @@ Rows: TypeAlias = pa.Table | Sequence[Mapping[str, Any]]
 SUFFIX = ".parquet"
 REMOVE = "`pairx check --quarantine` moves it aside, and `pairx run` computes it again"
 TEMPORARY = ".part"
-"""Suffix of a file that is being written: no reader takes it for a shard."""
+"""Suffix of a file that is being written; no reader takes it for a shard."""
 
 
 def typed_rows(table: Table, rows: Rows) -> pa.Table:
-    """The rows as a table of exactly the table's schema, in their order; absent columns that may be null are
-    filled.
+    """The rows in order as a table of exactly the table's schema; absent nullable columns are filled.
 
     Raises `WarehouseError` for an unknown column, a value that does not fit, a null where none may be, a
     repeated key.
@@ -82,9 +80,9 @@ def encode(table: Table, fingerprint: str, rows: pa.Table) -> bytes:
 def encode_rows(rows: pa.Table, footer: Mapping[bytes, bytes], rows_per_group: int | None) -> bytes:
     """A file's bytes: the same for the same rows.
 
-    Names repeat and get a dictionary; numbers do not (reading embeddings is several times faster without).
-    Lists of 32- and 64-bit floats are split by byte, which zstd packs better; DuckDB cannot read that
-    encoding for 16-bit floats.
+    Names repeat and get a dictionary; numbers do not, since embeddings are read several times faster
+    without. Lists of 32- and 64-bit floats are split by byte, which zstd packs better; DuckDB cannot read
+    that encoding for 16-bit floats.
     """
     texts = [f.name for f in rows.schema if pa.types.is_string(f.type)]
     split = [
@@ -133,7 +131,7 @@ def read_footer(path: str, stream: IO[bytes] | io.RawIOBase) -> tuple[dict[bytes
 
 
 def damaged(path: str, error: Exception) -> WarehouseError:
-    """What to say of a file that cannot be read."""
+    """The error for a file that cannot be read."""
     return WarehouseError(f"{path} is damaged: {error}", REMOVE)
 
 
@@ -150,7 +148,7 @@ def check_version(path: str, footer: Mapping[bytes, bytes]) -> None:
 
 
 def put_in_place(path: Path, data: bytes) -> None:
-    """Let the file appear whole or not at all, and last beyond a power failure once this returns."""
+    """Let the file appear whole or not at all; once this returns, it survives a power failure."""
     with _written_aside(path, data) as temporary:
         os.replace(temporary, path)
     _last(path.parent)
@@ -169,7 +167,7 @@ def create_in_place(path: Path, data: bytes) -> bool:
 
 @contextmanager
 def _written_aside(path: Path, data: bytes) -> Iterator[Path]:
-    """A file beside the path that holds the data for good; it is gone after the block under that name."""
+    """A file beside the path that safely holds the data; after the block it has no such name any more."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}{TEMPORARY}")
     try:
@@ -183,7 +181,7 @@ def _written_aside(path: Path, data: bytes) -> Iterator[Path]:
 
 
 def _last(parent: Path) -> None:
-    """Let what was put into a folder last beyond a power failure."""
+    """Make sure that what was put into a folder survives a power failure."""
     folder = os.open(parent, os.O_RDONLY)
     try:
         os.fsync(folder)

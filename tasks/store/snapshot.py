@@ -1,8 +1,7 @@
-"""The snapshot of a run: what some views showed at its end, written in large sorted files, and removed when
-it is old.
+"""The snapshot of a run: what some views showed at its end, in large sorted files.
 
-Readers take it from the row of the finished run (`schemas.views.install`), so a half-written one is never
-read.
+Old snapshots are removed. Readers find it in the row of the finished run (`schemas.views.install`), so they
+never read a half-written one.
 """
 
 from __future__ import annotations
@@ -27,13 +26,13 @@ from tasks.store.shard_files import encode_rows, snapshot_footer_of
 from tasks.store.warehouse import Warehouse
 
 KEPT = 2
-"""Snapshots that stay: the newest, and the one before it for those who opened the warehouse a run ago."""
+"""How many snapshots stay: the newest, and the one before for those who opened the warehouse earlier."""
 _ABANDONED = timedelta(days=1)
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A whole snapshot: its name, and how many rows were written for it now; none when it was there already."""
+    """A whole snapshot: its name, and the rows now written for it; 0 if it was already there."""
 
     name: str
     written: int
@@ -62,8 +61,7 @@ def write_snapshot(warehouse: Warehouse, connection: duckdb.DuckDBPyConnection, 
 
 
 def _cut(reader: pa.RecordBatchReader, size: int) -> Iterator[pa.Table]:
-    """The reader's rows in tables of exactly `size`, the last one shorter; one empty table where there are
-    none."""
+    """The reader's rows in tables of exactly `size`, the last one shorter; one empty table if none."""
     held: list[pa.RecordBatch] = []
     room, cut = size, 0
     for batch in reader:
@@ -87,11 +85,11 @@ def earlier_snapshots(connection: duckdb.DuckDBPyConnection) -> list[str]:
 
 
 def remove_old_snapshots(warehouse: Warehouse, newest: Sequence[str]) -> list[str]:
-    """Remove all snapshots but the last two of finished runs, given newest first; returns the names of those
-    removed.
+    """Remove all snapshots but the last two of finished runs; returns the names of those removed.
 
-    One that no finished run knows of may be another run's that is still being written: it goes once it is a
-    day old. Who reads a removed one gets an error, and the warehouse's rows when it is opened again.
+    `newest` names those of finished runs, newest first. A snapshot that no finished run knows may be
+    another run's that is still being written: it is removed once it is a day old. A reader of a removed
+    snapshot gets an error, and the warehouse's rows when the warehouse is opened again.
     """
     kept = list(dict.fromkeys(newest))[:KEPT]
     removed = []

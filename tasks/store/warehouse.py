@@ -48,11 +48,11 @@ _ID_BYTES = 10
 _DAY = 86_400.0
 _READERS = 8
 REPLACED = ("failures", "suspects")
-"""Tables with shards that a later run writes anew with other rows: what failed, what was suspect."""
+"""Tables in which a later run writes shards anew with other rows: what failed, what was suspect."""
 
 
 def _hash(texts: Iterable[str]) -> str:
-    """20 hex digits of BLAKE2b over the texts, each behind its length, so that no two lists run together."""
+    """20 hex digits of BLAKE2b over the texts with their lengths, so that no two lists run together."""
     state = blake2b(digest_size=_ID_BYTES)
     for text in texts:
         data = text.encode()
@@ -61,7 +61,7 @@ def _hash(texts: Iterable[str]) -> str:
 
 
 def shard_name(ids: Iterable[str]) -> str:
-    """Name of the shard that is computed from these ids, in whatever order they come."""
+    """Name of the shard that is computed from these ids, in any order."""
     return _hash(sorted(ids))
 
 
@@ -114,20 +114,22 @@ class Warehouse:
         return f"{_partition(table, fingerprint)}/{_checked('shard', shard)}{SUFFIX}"
 
     def require(self) -> None:
-        """Raise `NoWarehouse` unless some table holds a committed file, `NoStorage` where the store refuses
-        to tell."""
+        """Raise `NoWarehouse` unless some table holds a committed file.
+
+        Raises `NoStorage` where the store refuses to tell.
+        """
         # A store has no empty folders.
         there = any(map(self.files, TABLES)) if self.is_local else TABLES.keys() & self.storage.probe()
         if not there:
             raise NoWarehouse(self.url)
 
     def prepare(self) -> int:
-        """See that a run can write here, before anything starts, and remove what killed runs left
-        half-written over a day ago.
+        """Check that a run can write here, and remove half-written files of killed runs.
 
-        Returns how many files. Makes no folder: the first shard does, so a run that is refused leaves nothing
-        behind. Raises `WarehouseError` when the folder cannot be made or written to, `NoStorage` when the
-        store cannot be reached or refuses us.
+        Only files older than a day are removed; returns their number. Makes no folder: the first
+        shard does, so a run that is refused leaves nothing behind. Raises `WarehouseError` when the
+        folder cannot be made or written to, `NoStorage` when the store cannot be reached or refuses
+        us.
         """
         if not self.is_local:
             self.storage.probe(f"{self.root}/probe")
@@ -170,11 +172,11 @@ class Warehouse:
         return {PurePosixPath(path).stem for path in self._partition_files(table, fingerprint)}
 
     def write(self, table: str, fingerprint: str, shard: str, rows: Rows) -> int:
-        """Commit a shard and return its number of rows; none is a valid number and marks the shard as done.
+        """Commit a shard and return its number of rows; 0 is valid and marks the shard as done.
 
-        The rows are cast to the table's schema and keep their order; the same rows give the same bytes.
-        Columns that may be null can be left out. Raises `WarehouseError` for an unknown column, a value that
-        does not fit, a null where none may be, and a key that occurs twice.
+        The rows are cast to the table's schema and keep their order; the same rows give the same
+        bytes. Columns that may be null can be left out. Raises `WarehouseError` for an unknown
+        column, a value that does not fit, a null where none may be, and a key that occurs twice.
         """
         path = self.shard_path(table, fingerprint, shard)
         typed = typed_rows(TABLES[table], rows)
@@ -194,11 +196,11 @@ class Warehouse:
         columns: Sequence[str] | None = None,
         photos: Collection[str] | None = None,
     ) -> pa.Table:
-        """Rows of some or all shards of a partition, shard after shard in order of name; of some photos only
-        if given.
+        """Rows of some or all shards of a partition, in order of shard names.
 
-        Columns that a file is older than are null. Raises `WarehouseError` for a shard that is not committed,
-        a damaged file, and a file of a newer schema version.
+        With `photos` only the rows of those photos. Columns that are newer than a file are null.
+        Raises `WarehouseError` for a shard that is not committed, a damaged file, and a file of a
+        newer schema version.
         """
         names = sorted(self.shards(table, fingerprint) if shards is None else set(shards))
         paths = [f"{self.root}/{self.shard_path(table, fingerprint, name)}" for name in names]
@@ -210,8 +212,10 @@ class Warehouse:
         return pa.concat_tables([empty, *parts], promote_options="permissive") if parts else empty
 
     def write_file(self, path: str, data: bytes) -> str:
-        """Put a file that is no table, such as a report, below the root, whole or not at all; returns its
-        address."""
+        """Put a file that is no table, such as a report, below the root, whole or not at all.
+
+        Returns its address.
+        """
         place = f"{self.root}/{path}"
         if self.is_local:
             put_in_place(Path(place), data)
@@ -223,10 +227,8 @@ class Warehouse:
     def create_file(self, path: str, data: bytes) -> bool:
         """Put a file below the root only where there is none; returns whether it was made.
 
-        Of two who try one succeeds.
-
-        They must put different bytes: of a file that is there with the same bytes, the store may have lost
-        the answer to this very call.
+        Of two callers one succeeds. They must put different bytes: where the file has the same bytes,
+        it may come from this very call, whose answer the store lost.
         """
         place = f"{self.root}/{path}"
         return create_in_place(Path(place), data) if self.is_local else self.storage.create(place, data)
@@ -251,8 +253,10 @@ class Warehouse:
         return sorted(name for kind, _, name in folders if kind == "snapshot" and NAME.fullmatch(name))
 
     def snapshot(self, name: str) -> list[str]:
-        """All files in a snapshot's folder, sorted, as DuckDB opens them; `schemas.views.snapshots` tells
-        whether it is whole."""
+        """All files in a snapshot's folder, sorted, as DuckDB opens them.
+
+        `schemas.views.snapshots` tells whether the snapshot is whole.
+        """
         found = self.storage.find(f"{self.root}/{snapshot_folder(_checked('snapshot', name))}", sizes=False)
         return addresses(self.storage, sorted(path for path in found if path.endswith(SUFFIX)))
 
@@ -290,14 +294,14 @@ class Warehouse:
             raise damaged(path, error) from error
 
     def opened(self, path: str, whole: bool = False) -> IO[bytes] | io.RawIOBase:
-        """A file at a path of `filesystem`, to be read: in ranges, or `whole` by one request."""
+        """A file at a path of `filesystem`, open for reading: in ranges, or `whole` by one request."""
         if self.is_local:
             return open(path, "rb")
         return io.BytesIO(self.storage.get(path)) if whole else CachedFiles(self.storage).open(path)
 
 
 def is_name(text: str) -> bool:
-    """Whether a fingerprint, a shard or a snapshot can be called so."""
+    """Whether a text may name a fingerprint, a shard or a snapshot."""
     return NAME.fullmatch(text) is not None
 
 

@@ -1,8 +1,7 @@
-"""What is written is heard: the size and digest of every file that goes into a warehouse, for the run to keep
-in `files`.
+"""Reports the size and digest of every file written to a warehouse, for the run's record.
 
-A worker hears what its shard writes and sends that back with the shard's result; the driver hears this and
-what it writes itself.
+A worker collects what its shard writes and sends it back with the shard's result; the driver collects this
+and what it writes itself.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ _DIGEST_BYTES = 20
 
 @dataclass(frozen=True)
 class Written:
-    """A file as it was written: its path below the warehouse's root, its size, and the digest of its bytes."""
+    """A file as written: its path below the warehouse's root, its size, and its bytes' digest."""
 
     path: str
     bytes: int
@@ -37,7 +36,7 @@ def digest_of(data: Any) -> str:
 
 
 def wrote(path: str, data: bytes) -> None:
-    """Say that a file is in place; costs nothing where nobody hears it."""
+    """Report that a file is in place; costs nothing where nobody listens."""
     if all_ears := _HEARD_BY.get():
         file = Written(path, len(data), digest_of(data))
         for hear in all_ears:
@@ -45,7 +44,7 @@ def wrote(path: str, data: bytes) -> None:
 
 
 def pass_on(written: Iterable[Written]) -> None:
-    """Say what somebody else has written."""
+    """Report what another process has written."""
     for file in written:
         for hear in _HEARD_BY.get():
             hear(file)
@@ -61,7 +60,7 @@ def hearing() -> Iterator[list[Written]]:
 
 @contextmanager
 def heard_by(hear: Callable[[Written], None]) -> Iterator[None]:
-    """Tell of every file that this thread writes in the block, besides those who hear of it already."""
+    """Tell `hear` of every file that this thread writes in the block, besides earlier listeners."""
     token = _HEARD_BY.set((*_HEARD_BY.get(), hear))
     try:
         yield

@@ -1,11 +1,13 @@
-"""Camtrap DP 1.0: a folder with `datapackage.json`, which names the tables of media and observations in it.
+"""Camtrap DP 1.0: a folder with `datapackage.json`, which names its tables.
 
-Each animal observation of a medium is a sighting: `individualID` is its name, `eventID` its encounter. An
-observation of a whole event applies to every image of the event (named by an observation of the image, or
-taken at the same deployment between `eventStart` and `eventEnd`) that has not been classified by itself; and
-where an image and its event have one animal each, an image's animal without a name takes that of the event.
-Blanks, people and vehicles are left out, and so are videos. The table of deployments holds nothing that is
-needed and is not read.
+Read are the tables of media and observations; the table of deployments holds nothing that is needed. Each
+animal observation of a medium is a sighting: `individualID` is its name, `eventID` its encounter. Blanks,
+people, vehicles and videos are left out.
+
+An observation of a whole event applies to every image of the event that has not been classified by itself. An
+image belongs to an event if an observation of the image names it, or if the image was taken at the same
+deployment between `eventStart` and `eventEnd`. Where an image and its event have one animal each, an image's
+animal without a name takes that of the event.
 """
 
 from __future__ import annotations
@@ -103,7 +105,7 @@ def _refuse_other_versions(content: dict[str, Any], problems: list[Problem]) -> 
 
 
 def _resource_paths(folder: str, content: dict[str, Any], problems: list[Problem]) -> dict[str, str]:
-    """The paths of the tables that are read, as the package names them; none of them leads out of its folder."""
+    """The paths of the tables to read, as the package names them; none leads out of its folder."""
     listed = content.get("resources")
     resources = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
     paths: dict[str, str] = {}
@@ -211,7 +213,7 @@ class _Package:
         """Sort the observations to their media; returns those of animals in whole events."""
         table, events = self.observations, []
         for i in range(len(table.rows)):
-            # "unknown" is a type of its own, but reads as missing.
+            # The observation type "unknown" reads as a missing value.
             sort = (table.cell("observationType", i) or "unknown").lower()
             target = table.cell("mediaID", i)
             level = (table.cell("observationLevel", i) or ("event" if target is None else "media")).lower()
@@ -265,11 +267,11 @@ class _Package:
         return media
 
     def _event(self, i: int) -> str | None:
-        """The event of an observation of a whole event; without an id of its own, the observation's."""
+        """The event of an observation of a whole event: its id or, without one, the observation's."""
         return self.observations.cell("eventID", i) or self.observations.cell("observationID", i)
 
     def _event_of(self, medium: int, i: int) -> str | None:
-        """The event of a medium's observation: its own, or else that of another observation of the medium."""
+        """The event of a medium's observation: its own, or that of another observation of the medium."""
         cell = self.observations.cell
         others = (*self.own[medium], *self.through_event[medium])
         return cell("eventID", i) or next((e for j in others if (e := cell("eventID", j)) is not None), None)

@@ -1,11 +1,11 @@
-"""COCO Camera Traps and its relatives (LILA's sets, Wildbook's COCO export): `images`, `annotations`,
-`categories`.
+"""COCO Camera Traps and its relatives: JSON with `images`, `annotations` and `categories`.
 
-Each annotation of an animal is a sighting. Its name is the first of `IDENTITY` that any annotation has, or
-else the image has; the species is the name of its category; the encounter is the image's `seq_id`, or else
-the annotation's `encounter_id`. Ids are `uuid` where all have one, because Wildbook numbers `id` anew in each
-export, and `id` elsewhere. Boxes are [x, y, w, h] in pixels by the standard; a file in which they can only be
-shares, as MegaDetector writes them, is read as shares.
+Relatives are LILA's sets and Wildbook's COCO export. Each annotation of an animal is a sighting. Its name is
+the first of `IDENTITY` that any annotation has, or else the image has; the species is the name of its
+category; the encounter is the image's `seq_id`, or else the annotation's `encounter_id`. Ids are `uuid` where
+all have one, because Wildbook numbers `id` anew in each export, and `id` elsewhere. Boxes are [x, y, w, h] in
+pixels by the standard; a file in which they can only be shares, as MegaDetector writes them, is read as
+shares.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from schemas.errors import Problem
 
 FORMAT = "COCO Camera Traps"
 IDENTITY = ("identity", "individual_id", "individual", "name", "individual_uuid", "individual_ids")
-"""Fields of an annotation that name the animal; wbia's `individual_ids` is a list of at most one number."""
+"""Fields of an annotation that name the animal; wbia's `individual_ids` has at most one number."""
 IMAGE_IDENTITY = ("identity", "individual_id", "individual")
-"""The same in an image, where `name` would be the file's."""
+"""Fields of an image that name the animal; its `name` would be the file's."""
 DATES = ("datetime", "date_captured", "date", "timestamp")
 NOT_ANIMALS = (
     "empty", "blank", "human", "humans", "person", "people", "homo sapiens", "vehicle", "vehicles", "car", "truck",
@@ -36,14 +36,15 @@ _Objects = list[dict[str, Any]]
 
 
 def read_coco(content: dict[str, Any], problems: list[Problem]) -> Sheet:
-    """The sightings in a parsed COCO file; problems are named by place in its lists, counted from 1:
-    `annotation 7`."""
+    """The sightings in a parsed COCO file.
+
+    Problems name a place in its lists, counted from 1: `annotation 7`.
+    """
     return _Coco(content, problems).sheet()
 
 
 class _Coco:
-    """The lists of one file, how their objects are linked, and which of the known fields hold names and
-    dates."""
+    """The lists of one file, the links between their objects, and the fields of names and dates."""
 
     def __init__(self, content: dict[str, Any], problems: list[Problem]) -> None:
         self.problems = problems
@@ -158,8 +159,10 @@ class _Coco:
         return index_ids(ids, lambda i: f"{noun} {i + 1}", f"{noun} id", self.problems)
 
     def _linked(self, annotation: dict[str, Any], i: int, name: str, places: dict[str, int]) -> int | None:
-        """The place of what field `name` points to; None without it, which is a problem where it points to
-        nothing."""
+        """The place of the object that field `name` points to; None without that field.
+
+        A field that points to nothing is a problem.
+        """
         text = to_text(annotation.get(name), f"annotation {i + 1}", name, self.problems)
         if text in places or (text is None and name != "image_id"):
             return places.get(text or "")
@@ -181,8 +184,10 @@ def _id_field(objects: _Objects) -> str:
 
 
 def _box_text(value: object) -> str | None:
-    """A box as a list in text, for the reader of all boxes; what is no list of numbers becomes a text that it
-    refuses."""
+    """A box as a list in text, for the reader of all boxes.
+
+    A value that is no list of numbers becomes a text that this reader refuses.
+    """
     if value is None or isinstance(value, str):
         return value
     if not isinstance(value, list):

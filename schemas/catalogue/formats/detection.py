@@ -1,4 +1,4 @@
-"""Which format a catalogue has, told by its suffix and its content, and its columns whatever the format.
+"""Detects a catalogue's format by its suffix and its content, and reads its columns.
 
 * a folder stands for the `datapackage.json` or `metadata.csv` in it;
 * a `.json` with `resources` is a Camtrap DP, one with `images` and `annotations` is COCO;
@@ -62,8 +62,7 @@ def _in_remote_folder(source: str) -> list[str]:
 
 
 def read_sheet(file: str, problems: list[Problem]) -> Sheet:
-    """The columns of the catalogue `file`, of whatever format; what is wrong with single rows is added to
-    `problems`.
+    """The columns of the catalogue `file`, in any format; problems of single rows go to `problems`.
 
     Raises `CatalogueError` where nothing further can be checked.
     """

@@ -1,8 +1,7 @@
-"""The convention of wildlife-datasets: one row per photo with `image_id`, `identity` and `path`, under one of
-many names.
+"""The convention of wildlife-datasets: one row per photo with `image_id`, `identity` and `path`.
 
-What its frames hold besides (`segmentation`, `keypoints`, `position`, `video`, …) is not read, so nothing in
-it is parsed.
+Each column may have one of many names. What such frames hold besides (`segmentation`, `keypoints`,
+`position`, `video`, …) is not read, so nothing in it is parsed.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ def is_frame_column(key: str) -> bool:
 
 
 def read_frame(cells: Cells, problems: list[Problem]) -> Sheet:
-    """The table as it is; missing columns and missing rows are problems."""
+    """The table as it is; missing columns or rows are problems."""
     for meaning in REQUIRED:
         if find_column(cells, meaning) is None:
             what = f"there is none; the columns are {columns_in_words(cells.header)}"

@@ -1,7 +1,6 @@
-"""JSON from untrusted files: bounded in size and depth, no doubled keys, no NaN; and its scalars as text.
+"""JSON from untrusted files: bounded in size and depth, no doubled keys, no NaN; scalars as text.
 
-Nothing but the standard parser reads it. NaN, which pandas and Python write for a missing value, is read as
-null.
+Only the standard parser reads it. NaN, which pandas and Python write for a missing value, is read as null.
 """
 
 from __future__ import annotations
@@ -14,14 +13,14 @@ from schemas.catalogue.table_files import decode, hopeless
 from schemas.errors import Problem
 
 MAX_BYTES = 1 << 30
-"""Parsed, JSON takes about ten times its size in memory."""
+"""Largest file in bytes; parsed JSON takes about ten times its size in memory."""
 _SHOWN_KEYS = 5
 
 
 def parse_json(source: str, data: bytes, problems: list[Problem]) -> dict[str, Any]:
     """The object that the file holds; doubled keys are added to `problems`.
 
-    Raises `CatalogueError` for what is no JSON object, nested absurdly deep or larger than `MAX_BYTES`.
+    Raises `CatalogueError` for what is no JSON object, is nested too deep or is larger than `MAX_BYTES`.
     """
     if len(data) > MAX_BYTES:
         what = f"it has {len(data) / 2**30:.1f} GiB"
@@ -71,8 +70,10 @@ def parse_json(source: str, data: bytes, problems: list[Problem]) -> dict[str, A
 
 
 def to_text(value: object, place: str, name: str, problems: list[Problem]) -> str | None:
-    """A scalar as text, whole numbers without a point, null as None; for lists and objects None and a
-    problem."""
+    """A scalar as text, whole numbers without a point; null gives None.
+
+    A list or an object gives None and a problem.
+    """
     if value is None:
         return None
     if isinstance(value, str):
@@ -89,7 +90,7 @@ def to_text(value: object, place: str, name: str, problems: list[Problem]) -> st
 
 
 def _whole(text: str, place: str, name: str, problems: list[Problem]) -> str | None:
-    """`text`, or None and a problem when JSON's escapes made half a character of it, which no file can hold."""
+    """`text`, or None and a problem where JSON's escapes made half a character, which no file can hold."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -102,7 +103,7 @@ def _whole(text: str, place: str, name: str, problems: list[Problem]) -> str | N
 def records(content: dict[str, Any], key: str, noun: str, problems: list[Problem]) -> list[dict[str, Any]]:
     """The list of objects under `key`; empty without it.
 
-    What is no object becomes an empty one and a problem.
+    An element that is no object becomes an empty one and a problem.
     """
     listed = content.get(key)
     if listed is None:

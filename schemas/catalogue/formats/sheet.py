@@ -1,10 +1,9 @@
-"""What every format is turned into: sightings of animals in photos, and from them the columns that the
-validator reads.
+"""Sightings of animals in photos, which every format becomes, and the validator's columns.
 
 A photo that shows one animal is one entry under the photo's own id. A photo with several boxed animals is one
-entry per box, under `photo id/animal's id`. Animals without boxes cannot be told apart in a photo: all of
-them are one entry, whose name is known when they have one name between them, and beside boxed animals they
-are left out.
+entry per box, under `photo id/animal's id`. Animals without boxes cannot be told apart in a photo. Beside
+boxed animals they are left out; else all of them are one entry, whose name is known when they have one name
+between them.
 """
 
 from __future__ import annotations
@@ -35,9 +34,9 @@ class Sheet:
 class Sighting:
     """One animal in one photo, every value as text; None or empty where the file says nothing.
 
-    `box` holds one text (a list) or four (x, y, w, h). `photo_at` and `animal_at` say where the photo and the
-    animal stand in the user's files, such as `media.csv row 3`; `slot` numbers the photo where one row lists
-    several.
+    `box` holds one text (a list) or four (x, y, w, h). `photo_at` and `animal_at` say where the photo and
+    the animal stand in the user's files, such as `media.csv row 3`; `slot` numbers the photo where one
+    row lists several.
     """
 
     photo: str | None
@@ -62,9 +61,10 @@ class Sighting:
 
 @dataclass(frozen=True)
 class Layout:
-    """A format's name, the columns that its boxes go to, and for messages which field each column comes from.
+    """A format's name, the columns of its boxes, and the field that each column comes from.
 
-    `fields` maps a column to the part of the sighting (`photo` or `animal`) and the name of the field there.
+    `fields`, for messages, maps a column to the part of the sighting (`photo` or `animal`) and the name
+    of the field there.
     """
 
     format: str
@@ -75,12 +75,12 @@ class Layout:
 
 @dataclass
 class Counts:
-    """Remarks that are counted while a file is read: how many of each were met."""
+    """Counts remarks while a file is read: how often each was met."""
 
     found: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
     def add(self, phrase: str) -> None:
-        """Count one more of what `phrase` says."""
+        """Count `phrase` once more."""
         self.found[phrase] += 1
 
     def notes(self) -> tuple[str, ...]:
@@ -128,10 +128,10 @@ def _origin(entries: Sequence[Sighting], layout: Layout, column: str) -> Origin:
 
 
 def _one_per_animal(sightings: Iterable[Sighting], counts: Counts) -> list[Sighting]:
-    """One sighting per entry, `photo` being the entry's id; in the order of the photos."""
+    """One sighting per entry, in the order of the photos; `photo` is the entry's id."""
     photos: dict[Hashable, list[Sighting]] = defaultdict(list)
     for place, sighting in enumerate(sightings):
-        # What has no id is no one else's photo; the validator will say so.
+        # A sighting without a photo id shares no photo with others; the validator reports it.
         photos[place if known(sighting.photo) is None else sighting.photo].append(sighting)
     entries: list[Sighting] = []
     for group in photos.values():
@@ -149,8 +149,7 @@ def _one_per_animal(sightings: Iterable[Sighting], counts: Counts) -> list[Sight
 
 
 def _without_boxes(group: list[Sighting], counts: Counts) -> Sighting:
-    """All animals of one photo as one sighting, under the name or species that they have between them, if it
-    is one."""
+    """All animals of one photo as one sighting, with the one name and species that all have, if any."""
     first = group[0]
     if len(group) == 1:
         return first
@@ -169,7 +168,7 @@ def _without_boxes(group: list[Sighting], counts: Counts) -> Sighting:
 def index_ids(
     ids: Sequence[str | None], place: Callable[[int], str], kind: str, problems: list[Problem]
 ) -> dict[str, int]:
-    """Where each id stands in `ids`; an id that stands there twice is a problem. Missing ids are left out."""
+    """The place of each id in `ids`; an id that occurs twice is a problem. Missing ids are left out."""
     places: dict[str, int] = {}
     doubled: dict[str, list[int]] = {}
     for i, text in enumerate(ids):
@@ -197,8 +196,7 @@ def join_places(places: Iterable[str], shown: int = 10) -> str:
 
 
 def texts_of(cells: Cells, names: Mapping[str, str], problems: list[Problem]) -> dict[str, list[str | None]]:
-    """The texts of the columns that `names` lists (lower case to the file's own spelling), None where
-    unknown."""
+    """The texts of the columns in `names` (lower case -> the file's spelling), None where unknown."""
 
     def column(key: str, name: str) -> Column:
         return Column(name, cells.columns[key], lambda i: (f"row {cells.rows[i]}", f"column {name}"))

@@ -1,4 +1,4 @@
-"""Wildbook's spreadsheets: bulk import, and the exports of encounters with their annotations, saved as CSV.
+"""Wildbook's spreadsheets, saved as CSV: bulk import, and exports of encounters with annotations.
 
 One row is one encounter of one animal with several photos, `Encounter.mediaAsset0`, `1`, …
 (`Annotation0.bbox` belongs to photo 0, and so on). Each photo is a sighting. Photos are known by their file
@@ -147,11 +147,10 @@ def _species(table: _Table, i: int) -> str | None:
 
 
 def _date(parts: Sequence[str | None]) -> str | None:
-    """ISO 8601 from year, month, day, hour and minutes, as far as they go; a part below its range means "not
-    known".
+    """ISO 8601 from year, month, day, hour and minutes, as far as they are known.
 
-    Spreadsheets write whole numbers as 5 or 5.0. What is no number is kept as it is, for the reader of dates
-    to report.
+    A part below its range means "not known". Spreadsheets write whole numbers as 5 or 5.0. A text that is
+    no number is kept as it is, for the reader of dates to report.
     """
     numbers: list[int] = []
     for text, lowest in zip(parts, (1, 1, 1, 0, 0), strict=True):
