@@ -44,17 +44,11 @@ class UnitCosts:
     figure: float
 
 
-<<<<<<< HEAD
 def unit_costs(job: Job) -> UnitCosts:
-    """Time the engine's parts on a textured patch, with one thread as a worker on a shared machine has;
-    medians of three."""
-=======
-def measure(job: Job) -> UnitCosts:
     """Time the engine's parts on a drawn texture, each as the median of three.
 
     They run on one thread, as a worker on a shared machine does.
     """
->>>>>>> words-rest
     model, matcher, explainer = model_of(job), matcher_of(job), explainer_of(job)
     # Smooth noise has keypoints in number and strength like a coat's; sensor noise has not.
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)

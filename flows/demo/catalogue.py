@@ -266,14 +266,8 @@ def _jpeg(photo: DrawnPhoto, quality: int) -> bytes:
     return buffer.getvalue()
 
 
-<<<<<<< HEAD
 def distorted(photo: DrawnPhoto, rng: np.random.Generator) -> DrawnPhoto:
-    """A copy as somebody might have edited it: turned by 3-15 degrees, cropped, recoloured; its box moves
-    along."""
-=======
-def distorted(photo: Photo, rng: np.random.Generator) -> Photo:
     """An edited copy: turned by 3-15 degrees, cropped, recoloured; its box is changed along with it."""
->>>>>>> words-rest
     height, width = photo.pixels.shape[:2]
     x, y, w, h = photo.box
     angle = float(rng.uniform(3, 15) * rng.choice([-1, 1]))

@@ -177,7 +177,9 @@ def test_the_command_writes_a_folder(
         "20",
     ]
     arguments += ["--figures", "1", "--choose", "--try-layer", "backbone.blocks.2", "--sweep-pairs", "40"]
-    monkeypatch.setattr("sys.argv", ["pairx", *arguments, "--folds", "2", "--cluster", scheduler])
+    rare = tmp_path / "rare.toml"
+    rare.write_text("[evaluate]\nfolds = 2\n")
+    monkeypatch.setattr("sys.argv", ["pairx", *arguments, "--settings", str(rare), "--cluster", scheduler])
     assert cli._run() == 0
     said = capsys.readouterr().out
     assert str(found.balance) in said
