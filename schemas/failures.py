@@ -62,7 +62,7 @@ FAILURE_MEANINGS: dict[FailureCode, str] = {
     FailureCode.OUT_OF_MEMORY: "memory ran out even with the item alone",
     FailureCode.INTERNAL_ERROR: "an unexpected error, named in the message; please report it",
 }
-"""One line per code: the README, the report and the column descriptions of the SQL views print it."""
+"""One line per code: the report and the column descriptions of the SQL views print it."""
 
 
 @dataclass(frozen=True)
