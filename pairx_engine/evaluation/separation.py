@@ -287,7 +287,7 @@ def _finite(values: ArrayLike) -> Scores:
 
 def _moments(values: Scores) -> tuple[float, float]:
     """Mean and unbiased variance (0 for one value)."""
-    # Measured from the first value, a constant has exactly its mean and no variance, despite rounding of sums.
+    # Counted from the first value, a constant has exactly its mean and no variance, despite rounding.
     beyond = values - values[0]
     mean = float(beyond.mean())
     deviations = beyond - mean

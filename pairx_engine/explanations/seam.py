@@ -155,7 +155,7 @@ class Trained(Protocol):
 
     @property
     def photos(self) -> int:
-        """How many photos it learns from at most."""
+        """The largest number of photos from which it learns."""
 
     def train(self, subject: Subject, chips: Iterable[Tensor]) -> State:
         """Learn from normalised chips (3, H, W), in the order given: the same chips give the same state."""

@@ -36,11 +36,11 @@ Norm = Literal["l2", "sum"]
 class Translation:
     """How a photo is moved and its maps compared.
 
-    `n_steps` there and as many back, by `pixels` each; columns that come in repeat the photo's left edge.
-    Maps are scaled before they are compared, since relevances of different rules differ in size by orders of
-    magnitude: to length one (`l2`), so that DIFF^2 = 2 - 2 cos of the angle between them, or to a sum of
-    absolute values of one (`sum`), where maps of few pixels differ by more than spread ones do for the same
-    move.
+    The photo moves `n_steps` to the right and as many back, by `pixels` each; columns that come in repeat the
+    photo's left edge. Maps are scaled before they are compared, since relevances of different rules differ in
+    size by orders of magnitude. With `l2` their length becomes one, so that DIFF^2 = 2 - 2 cos of the angle
+    between them. With `sum` their sum of absolute values becomes one; then maps of few pixels differ by more
+    than spread ones do for the same move.
     """
 
     n_steps: int = 10

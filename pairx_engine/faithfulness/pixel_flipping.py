@@ -103,7 +103,7 @@ def flip(
     values: ValueRange,
     batch_size: int = 8,
 ) -> FlippingCurve:
-    """The curve of one pair: `chip` (3, H, W) as the network takes them, `relevance` (H, W) of their pixels.
+    """The curve of one pair of chips (3, H, W), normalised, and relevances (H, W) of their pixels.
 
     `embed` maps chips (N, 3, H, W) to embeddings (N, D) and runs without gradients, on at most `batch_size`
     chips at once. Of a `similar` pair only the first photo is flipped, as in the source; to flip the other

@@ -147,6 +147,6 @@ def _fitted(text: str, size: int, width: int) -> str:
 
 
 def _shortened(text: str, keep: int) -> str:
-    """`keep` characters of the text, from both ends, around three dots."""
+    """`keep` characters of the text, from both ends, with three dots between them."""
     head = (keep + 1) // 2
     return f"{text[:head]}...{text[len(text) - keep // 2 :] if keep > 1 else ''}"

@@ -1,11 +1,10 @@
-"""Homographies between two photos: robust estimation from local matches, transfer of points, change of
-frames.
+"""Homographies between two photos: robust estimation from local matches, and change of frames.
 
 All points are (x, y) in *edge* coordinates: x in [0, W], y in [0, H], (0, 0) the corner of the picture, (0.5,
 0.5) the centre of its first pixel. It is the frame of PAIR-X's cell centres x = (W / w)(i + 0.5), and the
-only one in which a stretch of the picture is a pure scaling of its points. OpenCV and kornia report keypoints
-in *centre* coordinates (0 is the centre of the first pixel); the extractors of `pairx_engine.local` add the
-half pixel, nothing later does.
+only one in which a stretch of the picture purely scales its points. OpenCV and kornia report keypoints in
+*centre* coordinates (0 is the centre of the first pixel). The extractors of `pairx_engine.local` add the half
+pixel; no later step does.
 """
 
 from __future__ import annotations
@@ -23,13 +22,20 @@ Size = tuple[float, float]
 
 METHODS: tuple[str, ...] = get_args(Method)
 MIN_MATCHES = 4
-"""A homography has eight degrees of freedom, a match gives two equations."""
+"""A homography has eight degrees of freedom, and a match gives two equations."""
 MIN_INLIERS = 8
-"""Four matches always fit some homography; pairs of different animals reach seven by chance, rarely eight."""
+"""Least inliers of a homography that counts.
+
+Four matches always fit some homography; pairs of different animals reach seven inliers by chance, rarely
+eight.
+"""
 MAX_ZOOM = 6.0
-"""Largest plausible local enlargement or reduction between two cuts of one animal brought to one size."""
+"""Largest plausible local change of scale between two cuts of one animal brought to one size."""
 MIN_SPREAD = 3.0
-"""Root mean square distance (pixels) from their best line under which inliers fix no homography."""
+"""Least root mean square distance (pixels) of the inliers from their best line.
+
+Inliers nearer to a line determine no homography.
+"""
 _CONFIDENCE = 0.999
 _ITERATIONS = 5000
 
@@ -38,8 +44,8 @@ _ITERATIONS = 5000
 class Homography:
     """A plane-to-plane map of the first photo's points to the second's.
 
-    `matrix` (3, 3) float64 with matrix[2, 2] = 1; `n_inliers` distinct matches are transferred to within the
-    threshold of the estimation, in the frame of the estimation; `n_matches` distinct matches went in.
+    `matrix` (3, 3) float64 with matrix[2, 2] = 1. `n_inliers` distinct matches are mapped to within the
+    threshold, in the frame of the estimation. `n_matches` distinct matches were given.
     """
 
     matrix: NDArray[np.float64]
@@ -64,9 +70,11 @@ class Homography:
 class NoHomography:
     """Why two photos have no homography.
 
-    `too_few_matches`: fewer than four distinct matches. `too_few_inliers`: fewer agree than chance explains.
-    `degenerate`: what fits is no view of one surface (collinear, mirrored, folded, or zoomed beyond reason).
-    `estimation_failed`: the solver found nothing or something not finite.
+    * `too_few_matches`: fewer than four distinct matches.
+    * `too_few_inliers`: fewer agree than chance explains.
+    * `degenerate`: the fit is not a view of one surface (collinear, mirrored, folded, or zoomed beyond
+      reason).
+    * `estimation_failed`: the solver found nothing or something not finite.
     """
 
     reason: Reason
@@ -91,8 +99,8 @@ def estimate_homography(
     `magsac` is robust (MAGSAC++ score with sigma-consensus local optimisation, `threshold` in pixels of the
     second photo) and refuses what cannot be two views of one surface. `least_squares` fits all matches and
     refuses nothing, as the metric of the PAIR-X paper was computed; there `threshold` only counts inliers.
-    Same matches in any order and the same seed give the same result to the bit; a repeated match counts once
-    in `magsac`. Raises ValueError for points that are no finite (n, 2) pairs.
+    The same matches in any order and the same seed give the same result to the bit; a repeated match counts
+    once in `magsac`. Raises ValueError for points that are not finite (n, 2) pairs.
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
@@ -115,7 +123,7 @@ def estimate_homography(
 
 
 def _canonical(points_a: ArrayLike, points_b: ArrayLike) -> NDArray[np.float64]:
-    """Matches as sorted rows (x0, y0, x1, y1): the sampler sees one order whatever order they came in."""
+    """Matches as sorted rows (x0, y0, x1, y1), so that the sampler always sees one order."""
     first, second = np.asarray(points_a, dtype=np.float64), np.asarray(points_b, dtype=np.float64)
     if first.shape != second.shape or first.ndim != 2 or first.shape[1] != 2:
         raise ValueError(
