@@ -314,8 +314,8 @@ def _fitted(photos: Photos, heard: Voices) -> tuple[Noise, NDArray[np.float64]]:
 def _likeliest(loss: _Likelihood, starts: NDArray[np.float64]) -> Noise:
     """The highest of the peaks that are reached from some starts (s, 5)."""
     bounds = [(c - 6 * s, c + 6 * s) for c, s in zip(_CENTRE, _SPREAD, strict=True)]
-    # Calibrated odds of single pairs may be sharpened only as far as they find the names at all. Where they say
-    # little, sharper odds would make every name a suspect.
+    # Calibrated odds of single pairs may be sharpened only as far as they find the names at all. Where they
+    # say little, sharper odds would make every name a suspect.
     bounds[0] = (bounds[0][0], loss.found)
     bounds[1] = (0.0, 1.5)  # a name of many photos is never less likely for that
     peaks = [minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds) for start in starts]

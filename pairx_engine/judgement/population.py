@@ -30,10 +30,11 @@ TAIL = 1e-3
 
 @dataclass(frozen=True)
 class Population:
-    """How many animals `names` names show: `estimate` (mean), and bounds that hold it with probability .9.
+    """How many animals `names` names show.
 
-    `twins`: names expected to be another's animal; `second_animals`: expected animals without a name of their
-    own inside others' names; `unnamed_photos` are not considered.
+    `estimate` is the mean; `low` and `high` are bounds that hold the number with probability .9. `twins` are
+    names expected to be another name's animal. `second_animals` are the expected animals without a name of
+    their own inside others' names. `unnamed_photos` are counted here but not considered.
     """
 
     names: int

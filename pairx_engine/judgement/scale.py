@@ -60,9 +60,10 @@ class Prior:
 class Scale:
     """What was learned, and what it says of the judged cases.
 
-    `weights` (FOLDS, f + 1), intercept first, of features less `middle` (f,) over `spread` (f,); `log_odds`
-    (n,) of the judged cases, each by the weights of its fold, which it had no part in; `share` of the known
-    kind among them, and `posterior`, the two parameters of the Beta distribution of that share.
+    `weights` (FOLDS, f + 1) have the intercept first and are those of (features - `middle` (f,)) / `spread`
+    (f,). `log_odds` (n,) are of the judged cases, each by the weights of its fold, which were learned without
+    that fold. `share` is that of the known kind among the judged cases, and `posterior` the two parameters of
+    that share's Beta distribution.
     """
 
     weights: Values

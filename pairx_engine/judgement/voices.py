@@ -113,7 +113,10 @@ def voices(photos: Photos, pairs: Pairs, log_odds: Floats, doubts: Doubts, backg
 def _said(
     photos: Photos, sides: tuple[Ints, Ints, Floats], doubts: Doubts, k: int
 ) -> tuple[Ints, Floats, Flags]:
-    """Log-odds (n,) that count for hearer x k + name, and whether the speaker is one of the name's photos."""
+    """Log-odds (n,) that count for hearer x k + name.
+
+    With each stands whether the speaker is one of the name's photos.
+    """
     hearer, speaker, value = sides
     named = photos.names[speaker] != UNKNOWN
     mutual = named & photos.known[hearer] & (doubts.proposed[speaker] == photos.names[hearer])

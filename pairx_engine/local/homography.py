@@ -168,18 +168,18 @@ def _magsac(threshold: float, seed: int) -> cv2.UsacParams:
 
 
 def _is_view_of_one_surface(matrix: NDArray[np.float64], inliers: NDArray[np.float64]) -> bool:
-    """Whether the map is sane where it is supported: at its inliers, not at corners where nobody looked.
+    """Whether the map is plausible at its inliers; corners without inliers do not count.
 
-    A robust fit always finds some subset; on a wrong pair the best one tends to collapse a region into a
-    point or line or to mirror it. Chips are never mirrored and a flank cannot be seen from behind, so the map
-    must keep orientation on one side of its horizon, zoom moderately, and rest on points that are not on one
-    line.
+    A robust fit always finds some subset. On a wrong pair the best subset tends to collapse a region into a
+    point or line, or to mirror it. Chips are never mirrored and a flank cannot be seen from behind. So the
+    map must keep orientation, have all inliers on one side of its horizon, zoom moderately, and rest on
+    points that are not on one line.
     """
     centred = [side - side.mean(axis=0) for side in (inliers[:, :2], inliers[:, 2:])]
     if min(np.linalg.svd(side, compute_uv=False)[1] for side in centred) < MIN_SPREAD * np.sqrt(len(inliers)):
         return False
     depth = inliers[:, :2] @ matrix[2, :2] + 1.0
-    # All negative is fine: then the origin, where the matrix is normalised, is what lies beyond the horizon.
+    # All negative is fine: then the origin, where the matrix is normalised, lies beyond the horizon.
     if not ((depth > 0).all() or (depth < 0).all()):
         return False
     mapped = transform(matrix, inliers[:, :2])
@@ -214,8 +214,10 @@ def transform(matrix: NDArray[np.float64], points: ArrayLike) -> NDArray[np.floa
 def within(
     matrix: NDArray[np.float64], points_a: ArrayLike, points_b: ArrayLike, threshold: float
 ) -> NDArray[np.bool_]:
-    """Which matches (n, 2) each a homography (3, 3) transfers to within `threshold` pixels of the second
-    photo, (n,)."""
+    """Which matches (n, 2) each a homography (3, 3) transfers to within `threshold`, (n,).
+
+    The threshold is in pixels of the second photo.
+    """
     error = np.linalg.norm(transform(matrix, points_a) - np.asarray(points_b, dtype=np.float64), axis=1)
     return np.asarray(error <= threshold)
 
@@ -223,12 +225,11 @@ def within(
 def rescale(
     matrix: NDArray[np.float64], from_a: Size, to_a: Size, from_b: Size, to_b: Size
 ) -> NDArray[np.float64]:
-    """Express a homography between two frames in stretched frames, for instance views (fitted there) in chips
-    (used there).
+    """Express a homography between two frames in stretched frames.
 
-    Sizes are (width, height): `from_a`, `from_b` of the pictures in which the matrix (3, 3) holds, `to_a`,
-    `to_b` of the same cuts stretched to another size, by different factors in x and y if need be. Exact for
-    edge coordinates, and matrix[2, 2] stays 1.
+    For instance, a homography is fitted in views and used in chips. Sizes are (width, height): `from_a`,
+    `from_b` of the pictures in which the matrix (3, 3) holds, `to_a`, `to_b` of the same cuts stretched to
+    another size. The factors in x and y may differ. Exact for edge coordinates, and matrix[2, 2] stays 1.
     """
     if min(*from_a, *to_a, *from_b, *to_b) <= 0:
         raise ValueError("sizes of pictures must be positive")
@@ -238,6 +239,6 @@ def rescale(
 
 
 def rescale_points(points: ArrayLike, from_size: Size, to_size: Size) -> NDArray[np.float64]:
-    """Points (n, 2) of a picture of `from_size` (width, height) in that picture stretched to `to_size`."""
+    """Points (n, 2) of a picture of `from_size` (width, height), after its stretch to `to_size`."""
     factor = np.array([to_size[0] / from_size[0], to_size[1] / from_size[1]])
     return np.asarray(points, dtype=np.float64) * factor

@@ -1,15 +1,15 @@
 """PAIR-X's finding: what one layer says of a pair of photos.
 
-The algorithm stands here once, for whoever needs it.
+The algorithm stands here once, for all who need it.
 
 1. *see*: a forward pass per photo gives embedding and features (`LayerExplainer.see`);
 2. *starts*: what is propagated from the two embeddings (`pairx_engine.relevance.starts`);
 3. *relevance*: a grid of either photo, from all starts of a photo at once (`pair_grids`);
 4. *matches*: mutual nearest cells of the two feature maps, and where they lie (`match`);
-5. *product*: a match's relevance, both grids at its cells; with all matches the two scores (`Finding`).
+5. *product*: a match's relevance, from both grids at its cells; with all matches, the two scores (`Finding`).
 
-`find` does 2 to 5 for one pair. Scoring and sweeping do step 3 for many pairs that share photos, and the
-others pair by pair.
+`find` does steps 2 to 5 for one pair. Scoring and sweeping do step 3 for many pairs that share photos, and
+the other steps pair by pair.
 """
 
 from __future__ import annotations
