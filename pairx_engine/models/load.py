@@ -39,8 +39,8 @@ _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 class ReIdModel:
     """A loaded model in evaluation mode with frozen parameters.
 
-    `network` maps normalised chips (N, 3, H, W) to embeddings (N, D), to be compared by cosine. `layer` is
-    the one that PAIR-X explains by default, None where the model has no convolutional map.
+    `network` maps normalised chips (N, 3, H, W) to embeddings (N, D), which are compared by cosine. `layer`
+    is the layer that PAIR-X explains by default, None where the model has no convolutional map.
     """
 
     source: str

@@ -48,9 +48,9 @@ class Corroboration:
       its cells or in cells next to them, corners included;
     * `weighted_agreeing_matches` = sum of w(m) over those that agree;
     * `weighted_inliers` = sum of w(m) over those that the homography explains; None without a homography;
-    * `weighted_inverted_residual_mean` = sum w(d) / sum w(d) |H p_d - q_d| over the mutual deep matches d: Eq. 4
-      with its mean weighted, in 1 / chip pixels of the second photo and hence not symmetric; None without a
-      homography or weights;
+    * `weighted_inverted_residual_mean` = sum w(d) / sum w(d) |H p_d - q_d| over the mutual deep matches d:
+      Eq. 4 with its mean weighted, in 1 / chip pixels of the second photo and hence not symmetric; None
+      without a homography or weights;
     * `match_symmetry`, `local_symmetry`: Pearson's correlation of rho_A and rho_B at the two ends of the deep
       and of the local matches, in [-1, 1]; None for fewer than three or where either side is constant.
 

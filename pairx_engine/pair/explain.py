@@ -25,9 +25,10 @@ _STORED: tuple[Reduction, ...] = ("abs_of_sum", "signed_sum", "sum_of_abs")
 class ExplainedPhoto:
     """One photo of an explained pair.
 
-    `chip` (H, W, 3) uint8; `embedding` (D,) and `start` (D,), what was propagated from it: d cosine / d
-    embedding, or for presets that share out the cosine each element's share; `relevance` grids (h, w) of the
-    layer by reduction (see `Preset`); `pixels` (k, H, W), the pixel relevance of the first k matches.
+    `chip` (H, W, 3) uint8. `embedding` (D,). `start` (D,): what was propagated from the embedding, which is d
+    cosine / d embedding, or each element's share for presets that share out the cosine. `relevance`: grids
+    (h, w) of the layer by reduction (see `Preset`). `pixels` (k, H, W): the pixel relevance of the first k
+    matches.
     """
 
     chip: Pixels

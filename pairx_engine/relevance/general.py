@@ -1,8 +1,8 @@
-"""The general path: zennit's hooks on the network itself, for networks that the fast path cannot read.
+"""The general path: zennit's hooks on the network itself.
 
-It re-runs every layer's modified forward in each backward pass, so it is several times slower, and threads
-take turns. It serves the presets by the rules `published` alone: those that zennit has
-(`pairx_engine.relevance.presets.GENERAL`).
+It serves networks that the fast path cannot read. It runs every layer's modified forward again in each
+backward pass, so it is several times slower, and threads take turns. It offers only the presets by the rules
+`published`, which zennit has (`pairx_engine.relevance.presets.GENERAL`).
 """
 
 from __future__ import annotations
