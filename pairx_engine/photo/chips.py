@@ -100,8 +100,8 @@ def decode_photo(data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
     if not data:
         raise PhotoError("empty_file", "the file has no bytes")
     with warnings.catch_warnings():
-        # Our own limit replaces Pillow's, which would raise or merely warn depending on the size. Pillow's other
-        # warnings are mostly of damaged metadata; these do no harm, or they end in an error.
+        # Our own limit replaces Pillow's, which would raise or merely warn depending on the size. Pillow's
+        # other warnings are mostly of damaged metadata; these do no harm, or they end in an error.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         warnings.simplefilter("ignore", UserWarning)
         image = _open(data)

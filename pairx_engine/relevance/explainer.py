@@ -147,7 +147,7 @@ class LayerExplainer:
     def relevance_by_reduction(
         self, seen: Seen, starts: Tensor, reductions: Sequence[Reduction]
     ) -> dict[Reduction, dict[str, Tensor]]:
-        """As `relevance`, reduced in each of several ways; propagated once, and never all channels held."""
+        """As `relevance`, reduced in each of several ways; propagated once, never holding all channels."""
         return self._reduced([seen], [starts], reductions, 1)[0]
 
     def relevances_by_reduction(

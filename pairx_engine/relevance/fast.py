@@ -87,7 +87,7 @@ class FastPath:
 
     @property
     def stale(self) -> bool:
-        """Whether a parameter or buffer was changed or moved since, or any of them or a module replaced."""
+        """Whether a parameter, buffer or module was changed, moved or replaced since this was made."""
         return self._stamp != self._versions()
 
     def forward(self, chip: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

@@ -34,8 +34,8 @@ class Recorded:
 class Flow:
     """The relevances that are on their way, by value, all from one start or group of starts.
 
-    A map's span is what relevance can have reached of it, the cells beyond its edges included; its window,
-    `fitted` to the span, is what tensors fill. Wanted maps are taken whole.
+    A map's span is all that relevance can have reached of it, the cells beyond its edges included. Its
+    window, `fitted` to the span, is what tensors fill. Wanted maps are taken whole.
     """
 
     extents: Mapping[int, Window]
