@@ -132,7 +132,7 @@ def lrp_rules(network: nn.Module) -> Iterator[None]:
 
 
 def _forget_tensors(composite: Composite) -> None:
-    # Hooks keep each layer's input, and a handle per layer and forward pass. While rules stay open, both would
-    # pile up.
+    # Hooks keep each layer's input, and a handle per layer and forward pass. While rules stay open, both
+    # would pile up.
     for hook in list(composite.hook_refs):
         hook.remove()

@@ -56,7 +56,7 @@ class Reading:
 
     @cached_property
     def followed(self) -> Mapping[nn.Module, nn.Module]:
-        """Linear modules to the batch norm that comes next in the module tree."""
+        """Linear modules, each with the batch norm that comes next in the module tree."""
         return following_batch_norms(self.trace.shadow)
 
     @cached_property

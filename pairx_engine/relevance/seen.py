@@ -34,9 +34,10 @@ class Kept:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a forward pass shows of a chip (3, H, W): its `embedding` (D,) and `features` (C, h, w) by layer.
+    """What a forward pass shows of a chip (3, H, W).
 
-    `kept` is the recorded pass, where it was to be kept, and `place` the chip's among those of the pass.
+    `embedding` is (D,), and `features` (C, h, w) are by layer. `kept` is the recorded pass, if it was to be
+    kept, and `place` the chip's place in it.
     """
 
     chip: Tensor
@@ -52,7 +53,7 @@ class Seen:
 
 
 def pass_of(given: Sequence[Tensor | Seen]) -> Kept | None:
-    """The recorded pass that these are all the chips of, in its order."""
+    """The recorded pass whose chips are exactly these, in this order; None if there is none."""
     kept = given[0].kept if isinstance(given[0], Seen) else None
     if kept is None or len(given) != kept.chips:
         return None
