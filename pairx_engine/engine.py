@@ -35,7 +35,7 @@ from pairx_engine.relevance.starts import cosine
 
 @dataclass(frozen=True)
 class Recipe:
-    """What an engine is made of: names and numbers only, so that it travels.
+    """What an engine is made of: only names and numbers, so that it can be sent.
 
     Its fields are the settings of the same names.
     """

@@ -1,4 +1,7 @@
-"""Weights of the learned matchers: found by name in the user's folder, as safetensors, loaded strictly."""
+"""Weights of the learned matchers, as safetensors, always loaded strictly.
+
+They are found by name in the user's folder.
+"""
 
 from __future__ import annotations
 

@@ -19,8 +19,10 @@ Cell = tuple[int, int]
 
 @dataclass(frozen=True)
 class Kept:
-    """A recorded forward pass: its pulls, the features (N, C, h, w) by layer, and how many of its N chips are
-    no filling."""
+    """A recorded forward pass: its pulls, and the features (N, C, h, w) by layer.
+
+    `chips` is how many of its N chips are not filling.
+    """
 
     pulls: Pulls
     features: Mapping[str, Tensor]

@@ -170,7 +170,8 @@ class Recorder:
             for step in self.trace.steps:
                 if step.index not in needed or step.index in known:
                     continue
-                # All inputs, also those whose relevance is not wanted: a sum's shares depend on every summand.
+                # All inputs, also those whose relevance is not wanted: a sum's shares depend on every
+                # summand.
                 inputs = tuple(i for i in step.reads if i in self._alive and not no_grad_needed(values[i]))
                 if step.index in self.rules and any(i in carrying for i in inputs):
                     output, recording = self.rules[step.index].record(

@@ -175,7 +175,7 @@ class Animal:
 
     @property
     def species(self) -> Species:
-        """The species that wears this animal's pattern."""
+        """The species that has this animal's pattern."""
         return SPECIES[self.pattern]
 
 
