@@ -4,16 +4,14 @@ The kinds are photos, pairs of names and single names. A wrong name of a photo, 
 two animals under one name can each look like another: photos of an animal with two names point to its other
 name, and a photo of another animal is a side of a cut. The rules, the first that applies wins:
 
-1. *Two names, one animal*: the row of the names stands if most photos of either name point to the other, or
-if the pair is likely and no cut explains it. Rows of their photos that point from one to the other are
-dropped.
-
-2. *One name, two animals*: the cut stands if it is likely and no two or more photos of its smaller side point
-to different names. Rows of these photos are dropped. Otherwise, if any of the photos has a row, the rows
-stand and the cut is dropped.
-
+1. *Two names, one animal*: the row of the names stands if most photos of either name point to the other,
+   or if the pair is likely and no cut explains it. Rows of their photos that point from one to the other
+   are dropped.
+2. *One name, two animals*: the cut stands if it is likely and no two or more photos of its smaller side
+   point to different names. Rows of these photos are dropped. Otherwise, if any of the photos has a row,
+   the rows stand and the cut is dropped.
 3. A pair of names is dropped for a cut if the names are near only because photos of one side of the cut
-belong to the other name.
+   belong to the other name.
 """
 
 from __future__ import annotations
