@@ -28,7 +28,7 @@ HEAVY_PRODUCT = 50_000_000
 It is faster by a tenth, in single precision on a CPU.
 """
 WINDOW_SIZES = 8
-"""A window that hangs over an edge is cut to a multiple of this part of its size.
+"""Parts of a window's size; over an edge of the map a window is cut to a multiple of one part.
 
 Few sizes are better, since kernels are compiled anew for each size.
 """

@@ -75,7 +75,7 @@ def _spread_of_all(score: Values) -> float:
 
 
 def _windows(cosine: Values, k: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """For each of the ascending values, the range [low, high) of those as near as its k-th nearest.
+    """For each of the ascending values, the range [low, high) no farther than its k-th nearest.
 
     Returns `low` and `high`, (n,) each.
     """

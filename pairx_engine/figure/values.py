@@ -80,8 +80,8 @@ class FigureInput:
     """Everything that one figure shows.
 
     `relevance` is (n,), that of the matches, descending; `n_lines` of them get a line. `matched` is false
-    where the explanation knows of no matches: then `grid` is the map of a photo's pixels. Raises ValueError
-    when the parts do not fit together.
+    where the explanation knows of no matches: then the `grid` of each side is a map of the photo's pixels.
+    Raises ValueError when the parts do not fit together.
     """
 
     sides: tuple[FigureSide, FigureSide]

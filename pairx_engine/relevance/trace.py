@@ -68,7 +68,7 @@ class Trace:
     """A network's steps in order, and what is needed to run them.
 
     `constants` are those that the steps read, `outputs` says which values are which module's outputs, and
-    `result` is the value of the embedding.
+    `result` is the output of the network.
     """
 
     shadow: nn.Module

@@ -42,7 +42,10 @@ def near_identical(
 
 
 def _alike(upright: NDArray[np.uint64], turned: NDArray[np.uint64], bits: int) -> Iterator[Found]:
-    """Photos and others, one of whose orientations differs in at most `bits` bits, part by part."""
+    """Photos whose hash differs from another photo's turned hash in at most `bits` bits.
+
+    They are given part by part.
+    """
     queries, others = np.flatnonzero(upright != 0), np.flatnonzero((turned != 0) & (upright != 0))
     for band in range(bits + 1):
         low, high = 64 * band // (bits + 1), 64 * (band + 1) // (bits + 1)
