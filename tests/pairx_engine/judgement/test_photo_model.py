@@ -1,5 +1,7 @@
-"""Wrong names: the likelihood and its gradient, planted errors, what people said, and what the judgement must
-not depend on."""
+"""Wrong names: the likelihood and its gradient, planted errors, and verdicts of people.
+
+Also what the judgement must not depend on.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +28,10 @@ EVERY = ("log_odds", "probability", "proposed", "share", "own", "rival", "undefe
 
 
 def heard_by(seed, photos=30, names=7, share=0.15):
-    """Voices of random evidence; the last photo is alone under its name, and one name has no photo with a
-    pair."""
+    """Voices of random evidence.
+
+    The last photo is alone under its name, and one name has no photo with a pair.
+    """
     random = np.random.default_rng(seed)
     given_names = [*("ABCDEFG"[random.integers(names)] for _ in range(photos - 2)), None, "Z"]
     found = [(i, j) for i in range(photos) for j in range(i + 1, photos) if random.random() < share]
@@ -292,8 +296,10 @@ def test_nobody_speaks_where_there_are_no_voices():
 
 
 def test_of_two_photos_that_make_each_other_suspect_one_is_blamed():
-    """Three of A and three of B; a2 and b0 look like each other, and like nothing else: b0 a little like its
-    own name's."""
+    """Three photos of A and three of B, of which a2 and b0 look like each other.
+
+    They look like no other photo, except that b0 looks a little like its own name's photos.
+    """
     names = ["A", "A", "A", "B", "B", "B", *"CCDDEEFF"]
     ids = {name: i for i, name in enumerate(["a0", "a1", "a2", "b0", "b1", "b2"])}
     odds = {("a0", "a1"): 5, ("b1", "b2"): 5, ("a2", "b0"): 6, ("b0", "b1"): -3}
