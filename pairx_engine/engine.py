@@ -239,8 +239,10 @@ def matcher_identity(name: str, weights: str | None, max_keypoints: int) -> Iden
 @lru_cache(maxsize=2)
 def _model(source: str, revision: str | None, resize: str | None, on: str) -> ReIdModel:
     keep_freed_memory()
-    if "OMP_NUM_THREADS" in os.environ:
-        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    # A list, as OpenMP allows, has one number for each nested level.
+    threads = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    if threads.isdecimal() and int(threads):
+        torch.set_num_threads(int(threads))
     return load_model(source, on, revision, resize)
 
 

@@ -339,14 +339,20 @@ def _errors(photos: Photos, heard: Voices, own_at: Ints, noise: Noise, spread: N
     counts = []
     for draw in rng.multivariate_normal(at, spread, _DRAWS, method="eigh"):
         drawn = Noise(*map(float, draw))
-        p = expit(_log_odds(_log_right(some, part, own, drawn), drawn, photos.n_names))
+        p = _wrong(some, _log_odds(_log_right(some, part, own, drawn), drawn, photos.n_names))
         mean, chance = p.sum(), np.sqrt((p * (1 - p)).sum())
         beside = _BESIDE * mean * rng.standard_normal()
         counts.append((mean + chance * rng.standard_normal() + beside) * len(rows) / len(part_rows))
     low, high = np.quantile(np.maximum(counts, 0), (0.05, 0.95))
-    right = _log_right(some, part, own, noise)
-    expected = expit(_log_odds(right, noise, photos.n_names)).sum() * len(rows) / len(part_rows)
+    likeliest = _log_odds(_log_right(some, part, own, noise), noise, photos.n_names)
+    expected = _wrong(some, likeliest).sum() * len(rows) / len(part_rows)
     return Errors(float(expected), float(low), float(high))
+
+
+def _wrong(photos: Photos, log_odds: Floats) -> Floats:
+    """The probability that each name is wrong (N,); a person's verdict overrules the model."""
+    found: Floats = np.select([photos.verdict == 1, photos.verdict == 0], [0.0, 1.0], expit(log_odds))
+    return found
 
 
 def _proposals(photos: Photos, heard: Voices, noise: Noise) -> tuple[Ints, Floats, Floats]:

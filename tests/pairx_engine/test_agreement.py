@@ -40,7 +40,6 @@ def naive_gradients(grey, mask, smoothing):
     Borders are mirrored without repetition.
     """
     height, width = grey.shape
-    radius = 4 * math.ceil(smoothing)
     kernel = cv2.getGaussianKernel(2 * round(smoothing * 4) + 1, smoothing).ravel()
     radius = len(kernel) // 2
 

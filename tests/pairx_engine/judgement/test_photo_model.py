@@ -172,6 +172,16 @@ def test_what_people_said_of_names_is_obeyed_and_teaches():
     assert np.abs(plain.pairs.log_odds - told.pairs.log_odds).max() > 1e-3
 
 
+@pytest.mark.parametrize("says", [0, 1])
+def test_names_that_people_looked_at_are_counted_as_they_said(says):
+    found = drawn(2, 16, 5, wrong=0.1)
+    told = judge_evidence(
+        replace(found.photos, verdict=np.full(len(found.photos), says)), found.pairs, found.vectors
+    )
+    defended = int((found.photos.known & ~told.photos.undefended).sum())
+    assert told.errors.expected == pytest.approx((1 - says) * defended)
+
+
 def test_what_people_said_of_pairs_moves_the_weights():
     found = drawn(2, 16, 5, noise=1.4)
     same = truth(found)
