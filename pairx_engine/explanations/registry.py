@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 
 from pairx_engine.errors import EngineError
+from pairx_engine.explanations.cams import cams
+from pairx_engine.explanations.cell_products import cell_products
 from pairx_engine.explanations.controls import controls
 from pairx_engine.explanations.gradients import gradients
 from pairx_engine.explanations.pairx import propagated
@@ -17,7 +19,7 @@ from pairx_engine.explanations.seam import Explained, Explanation, State, Subjec
 
 Family = Callable[[], Sequence[Explanation]]
 """Called each time, so that a preset registered later has its explanations, too."""
-_FAMILIES: list[Family] = [propagated, gradients, controls]
+_FAMILIES: list[Family] = [propagated, gradients, cams, cell_products, controls]
 
 
 def register(family: Family) -> Family:
