@@ -64,7 +64,7 @@ class EvaluateOptions(BaseModel):
     method: Annotated[tuple[str, ...], Setting(FAITHFULNESS)] = Field(
         (),
         strict=False,
-        description="Way to explain that is tested; repeatable. Default: all of `explain --methods`.",
+        description="Way to explain that is tested; repeatable. Default: all but the dearest of `explain --methods`.",
     )
     continuity: Annotated[bool, Setting(FAITHFULNESS, option="--continuity")] = Field(
         False, description="Also shift the photo by 1 to 10 pixels and back; some 25 times as dear."

@@ -99,7 +99,7 @@ def plan_of(options: EvaluateOptions, dataset: str, retry_failed: bool = False) 
     """
     from flows.evaluation import EvaluationPlan
     from pairx_engine.evaluation.separation import Binning
-    from pairx_engine.explanations import explanations
+    from pairx_engine.explanations import explanations, usual
     from pairx_engine.faithfulness import Flipping, Translation
     from tasks.evaluation.faithfulness import Protocol
 
@@ -111,7 +111,7 @@ def plan_of(options: EvaluateOptions, dataset: str, retry_failed: bool = False) 
     except ValueError as error:
         raise SettingsError(f"this cannot be measured: {error}", "see `pairx settings`") from error
     translation = Translation() if options.continuity else None
-    protocol = Protocol(options.method or tuple(explanations()), flipping, translation)
+    protocol = Protocol(options.method or usual(), flipping, translation)
     return EvaluationPlan(dataset, options, binning, _matchers(options.try_matcher), protocol, retry_failed)
 
 

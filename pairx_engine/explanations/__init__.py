@@ -1,9 +1,17 @@
 """Ways to explain a pair, all behind one interface.
 
-They are PAIR-X per preset, plain relevance, gradients, and controls that know nothing of the photos.
+They are PAIR-X per preset, plain relevance, gradients, class activation maps, products of cells, and controls
+that know nothing of the photos.
 """
 
-from pairx_engine.explanations.registry import explain, explanation_named, explanations, register, unregister
+from pairx_engine.explanations.registry import (
+    explain,
+    explanation_named,
+    explanations,
+    register,
+    unregister,
+    usual,
+)
 from pairx_engine.explanations.seam import Explained, Explanation, Maps, Shown, State, Subject, Trained
 
 __all__ = [
@@ -19,4 +27,5 @@ __all__ = [
     "explanations",
     "register",
     "unregister",
+    "usual",
 ]

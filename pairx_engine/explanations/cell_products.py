@@ -28,7 +28,7 @@ from pairx_engine.pair.finding import as_array
 from pairx_engine.pair.matching import cell_points
 
 SMOOTHING, ITERATIONS, LEAST_SHARE = 0.05, 100, 0.1
-"""Of the transport: its entropy, its iterations at most, and the share of the largest flow that still counts."""
+"""Of the transport: its entropy, most iterations, and the share of the largest flow that counts."""
 _TINY = 1e-12
 Both = tuple[Recorded, Recorded]
 

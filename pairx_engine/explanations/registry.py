@@ -19,6 +19,8 @@ from pairx_engine.explanations.seam import Explained, Explanation, State, Subjec
 
 Family = Callable[[], Sequence[Explanation]]
 """Called each time, so that a preset registered later has its explanations, too."""
+USUAL_COST = 60
+"""Forward passes of a pair. Dearer explanations take minutes where others take seconds."""
 _FAMILIES: list[Family] = [propagated, gradients, cams, cell_products, controls]
 
 
@@ -39,6 +41,11 @@ def unregister(family: Family) -> None:
 def explanations() -> dict[str, Explanation]:
     """All ways to explain a pair by name, in their order."""
     return {each.name: each for family in _FAMILIES for each in family()}
+
+
+def usual() -> tuple[str, ...]:
+    """Names of those that cost at most `USUAL_COST`: what is measured where none is named."""
+    return tuple(name for name, each in explanations().items() if each.cost <= USUAL_COST)
 
 
 def explanation_named(name: str) -> Explanation:

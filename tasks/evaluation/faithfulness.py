@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pairx_engine.explanations import Subject, explanation_named, explanations
+from pairx_engine.explanations import Subject, explanation_named, explanations, usual
 from pairx_engine.faithfulness import ChipPair, Flipping, Translation, ValueRange, measure_pairs
 from schemas import stages
 from schemas.failures import Failure
@@ -33,7 +33,7 @@ _PAIRS_PER_SHARD = 2
 class Protocol:
     """How faithfulness is measured: the methods to compare, the flips and the translation, if any."""
 
-    methods: tuple[str, ...] = field(default_factory=lambda: tuple(explanations()))
+    methods: tuple[str, ...] = field(default_factory=usual)
     flipping: Flipping = field(default_factory=Flipping)
     translation: Translation | None = None
 
