@@ -63,8 +63,10 @@ def write_large_photos(folder: Path, count: int, pixels: int) -> Path:
 
 
 def peaks(metadata: Path, warehouse: Path, size: int, every: bool) -> dict[str, int]:
-    """The process's peak after each stage, the catalogue's photos in one shard; those of an evaluation work
-    on a few pairs."""
+    """The process's peak after each stage, with the catalogue's photos in one shard.
+
+    The stages of an evaluation work on a few pairs.
+    """
     settings = Settings(**{**TINY, "photos_per_shard": size, "pairs_per_shard": 1000})
     stages = Stages(prepare_job(Warehouse(str(warehouse)), settings), read_small(metadata))
     found = {}

@@ -17,8 +17,10 @@ TOP = 20
 
 @dataclass(frozen=True)
 class Agreement:
-    """Errors are the largest absolute difference over the reference's maximum, the worst of all pairs and
-    both photos.
+    """How far one way's numbers are from the reference's.
+
+    Errors are the largest absolute difference over the reference's maximum, the worst of all pairs and both
+    photos.
 
     `same_matches` counts the pairs whose matches are the same cells; `rank` is Spearman's correlation of the
     match relevances over the matches that both have, `top` the share of the reference's most relevant 20
@@ -83,8 +85,7 @@ def relative_error(found: NDArray[np.floating], wanted: NDArray[np.floating]) ->
 
 
 def rank_correlation(found: Scored, wanted: Scored) -> float:
-    """Spearman's correlation of the match relevances, over the matches that both have; NaN for fewer than
-    three."""
+    """Spearman's correlation of the relevances of matches that both have; NaN for fewer than three."""
     position = {key: i for i, key in enumerate(_keys(found))}
     common = [(position[key], i) for i, key in enumerate(_keys(wanted)) if key in position]
     if len(common) < 3:

@@ -1,5 +1,4 @@
-"""How much of what happens to a warehouse's files `pairx check` finds: random bit flips, and tampering by
-hand.
+"""How much damage to a warehouse's files `pairx check` finds: random bit flips, tampering by hand.
 
     python -m tests.benchmarks.check_detection WAREHOUSE ANOTHER
     python -m tests.benchmarks.check_detection WAREHOUSE ANOTHER --flips 200 --seed 7
@@ -36,8 +35,10 @@ CHECKS = ("check", "without a record", "--quick")
 
 @dataclass(frozen=True)
 class Seen:
-    """What readers who verify nothing see of a file: rows by Arrow, a hash of them by DuckDB, what the footer
-    says of them."""
+    """What readers that verify nothing see of a file.
+
+    That is rows by Arrow, a hash of the rows by DuckDB, and what the footer says of the rows.
+    """
 
     rows: pa.Table | None
     hashed: object

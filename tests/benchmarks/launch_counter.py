@@ -1,4 +1,4 @@
-"""What a piece of work would launch on a GPU, counted operation by operation without computing anything.
+"""What a piece of work would launch on a GPU, counted by operation without computing anything.
 
 An operation is one of ATen's that would start a kernel: no view, no empty allocation. Convolutions and
 products count once, however many kernels the library takes for them, so the counts are lower bounds, good for
@@ -247,8 +247,10 @@ _CARRYING = {"stack", "cat", "view", "_to_copy", "select", "unbind", "reshape", 
 
 
 def layout_of(tensor: Tensor) -> str | None:
-    """`last` or `first`, where the channels of maps (..., C, H, W) lie; None where there is but one of them
-    or of cells."""
+    """Where the channels of maps (..., C, H, W) lie: `last`, `first` or `other`.
+
+    None where there is only one channel or one cell, and where the tensor is no map or is expanded.
+    """
     if tensor.ndim < 4:
         return None
     (channels, height, width), (step, down, right) = tensor.shape[-3:], tensor.stride()[-3:]

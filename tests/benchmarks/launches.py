@@ -88,8 +88,10 @@ def whole_pair(explainer: LayerExplainer, chips: list[Tensor]) -> list[Tensor]:
 
 
 def scores_only(explainer: LayerExplainer, chips: list[Tensor]) -> list[Tensor]:
-    """Photos with all their partners' starts, as a score shard takes them, the results on the host; one alone
-    as it is."""
+    """Photos with all their partners' starts, as a score shard takes them; results on the host.
+
+    A single photo goes in without a batch.
+    """
     explainer = explainer.suited_to("score")
     seen = explainer.see_all(chips) if len(chips) > 1 else [explainer.see(chips[0])]
     starts = [partners_starts(explainer, one, PARTNERS) for one in seen]

@@ -1,4 +1,4 @@
-"""The general zennit path written the way the published PAIR-X code is: the yardstick of the benchmark.
+"""The benchmark's yardstick: the general zennit path, written the way the published PAIR-X code is.
 
 What it shares with our engine are the LRP rules (`pairx_engine.relevance.hooks.lrp_rules`), so that the two
 agree in every number; what it keeps of the published code is its structure:

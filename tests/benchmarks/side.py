@@ -1,5 +1,6 @@
-"""One way measured in a process of its own: ``python -m tests.benchmarks.side REQUEST.json``; `run_side`
-starts it.
+"""One way measured in a process of its own, which `run_side` starts.
+
+    python -m tests.benchmarks.side REQUEST.json
 
 A process of its own gives each way its own peak memory, and keeps what one leaves behind (allocator, warm
 caches, gradients on parameters) from the other.

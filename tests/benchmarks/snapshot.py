@@ -1,4 +1,4 @@
-"""What reading a warehouse costs from its shards and from a run's snapshot, and what the snapshot costs.
+"""Costs of reading a warehouse from its shards and from a run's snapshot, and of the snapshot itself.
 
     python -m tests.benchmarks.snapshot
     python -m tests.benchmarks.snapshot --photos 400 --pairs 1200 --photos-per-shard 64 --pairs-per-shard 96
@@ -73,8 +73,10 @@ def photo_rows(count: int, rng: np.random.Generator) -> pa.Table:
 
 
 def pair_rows(photos: pa.Table, count: int, rng: np.random.Generator) -> tuple[pa.Table, pa.Table]:
-    """Rows of `pairs` and of `scores`: each photo with some of its name and some others, similar if they
-    share it."""
+    """Rows of `pairs` and of `scores`: each photo with some of its name and some of others.
+
+    Pairs of one name are similar.
+    """
     ids, chips, names = (photos[c].to_pylist() for c in ("photo_id", "chip_id", "identity"))
     by_name: dict[str, list[int]] = {}
     for i, name in enumerate(names):
@@ -213,8 +215,7 @@ def alone(*words: str) -> dict[str, Any]:
 
 
 def asked(url: str, repeats: int) -> dict[str, dict[str, Any]]:
-    """Every question's cost: the least processor time of the repeats, in whose run the rest was measured,
-    too."""
+    """Every question's cost: all that was measured in the repeat with the least processor time."""
     return {
         name: min(
             (alone("--ask", name, "--url", url) for _ in range(repeats)), key=lambda found: found["cpu"]

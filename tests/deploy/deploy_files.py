@@ -139,8 +139,10 @@ def containers(item: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def parse(argv: list[str]) -> dict[str, Any]:
-    """What a command line's own parser makes of it, without running it; options that it does not know raise
-    an error."""
+    """What a command line's own parser makes of it, without running it.
+
+    Options that the parser does not know raise an error.
+    """
     argv = [str(word) for word in argv]
     if argv[0] == "prefect":
         from prefect.cli._app import _app as prefect

@@ -1,8 +1,8 @@
-"""Containers without a container engine: what deployment files say, run word by word in Linux namespaces.
+"""Containers without a container engine: deployment files run word by word in Linux namespaces.
 
-A `Container` has a network address of its own and is found by its name; its root is read-only but for what is
-mounted; it runs under a number without a name, without capabilities, with the environment it is given and no
-other. Needs root.
+A `Container` has a network address of its own and is found by its name. Its root is read-only but for what is
+mounted. It runs under a user id without a name, without capabilities, with the environment that it is given
+and no other. Needs root.
 """
 
 from __future__ import annotations
@@ -88,10 +88,10 @@ class Machine:
     def execute(
         self, container: Container, argv: list[str], seconds: float = 60
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command beside a running container, as its health check does: same network, user and
-        environment.
+        """Run a command beside a running container, as its health check does.
 
-        A command that takes longer than so many seconds has failed.
+        It has the container's network, user and environment. It has failed if it takes longer than so many
+        seconds.
         """
         command = ["nsenter", "--net", f"--target={self._running[container.name].pid}"]
         order = self._order(dataclasses.replace(container, argv=tuple(argv)), None)
@@ -175,8 +175,7 @@ def _bind(source: str, target: str, *, writable: bool) -> None:
 
 
 def _build_root(order: dict) -> str:
-    """A root that holds the system, the project and what is mounted, and no trace of anything else of this
-    machine."""
+    """A root with the system, the project and what is mounted, and nothing else of this machine."""
     root = "/mnt"
     _mount("--make-rprivate", "/")
     _mount("-t", "tmpfs", "-o", "mode=755", "root", root)

@@ -1,5 +1,7 @@
-"""The pods of the Kubernetes files, started here word by word beside a store: their probes pass, and the run
-ends well."""
+"""The pods of the Kubernetes files, started here word by word beside a store.
+
+Their probes pass, and the run ends well.
+"""
 
 from __future__ import annotations
 

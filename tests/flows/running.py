@@ -1,4 +1,4 @@
-"""Running the nightly flow in tests: in this process, or as a command in a process group that can be killed."""
+"""Runs of the nightly flow in tests: in this process, or as a command whose group can be killed."""
 
 from __future__ import annotations
 
@@ -65,10 +65,10 @@ def pairx(*arguments: object, **extra: str) -> subprocess.CompletedProcess[str]:
 
 
 def run_arguments(metadata: Path, warehouse: Path, address: str | None = None, **settings: Any) -> list[str]:
-    """Arguments of `pairx run` with the tiny settings, changed by `settings`; they lie beside the warehouse's
-    folder.
+    """Arguments of `pairx run` with the tiny settings, changed by `settings`.
 
-    `address`: where the warehouse is, if not in that folder.
+    The settings' file lies beside the warehouse's folder. `address`: where the warehouse is, if not in that
+    folder.
     """
     toml = warehouse.with_suffix(".toml")
     warehouse.parent.mkdir(parents=True, exist_ok=True)
@@ -79,8 +79,10 @@ def run_arguments(metadata: Path, warehouse: Path, address: str | None = None, *
 
 @dataclass
 class Command:
-    """A Python process, mostly a `pairx` command, that leads a process group of its own; all that it starts
-    bears its mark."""
+    """A Python process, mostly a `pairx` command, that leads a process group of its own.
+
+    All that it starts bears its mark.
+    """
 
     process: subprocess.Popen[bytes]
     log: Path

@@ -1,5 +1,4 @@
-"""Whole runs of `pairx run` on a small catalogue: on the device against the CPU, with one worker and with
-two."""
+"""Whole runs of `pairx run` on a small catalogue: the device against the CPU, one worker and two."""
 
 from __future__ import annotations
 
@@ -30,11 +29,15 @@ _SETTINGS = {
     "references": 4,
 }
 _SHARE_OF_PAIRS = 0.95
-"""Of the pairs and suspects that both devices must find: half-precision embeddings round near ties to either
-side."""
+"""Share of the pairs and suspects that both devices must find.
+
+Half-precision embeddings round near ties to either side.
+"""
 _ROWS = 1e-3
-"""Largest difference of a score between two devices, relative to the largest of that score, in nearly all
-pairs."""
+"""Largest difference of a score between two devices, relative to the largest of that score.
+
+Nearly all pairs must keep to it.
+"""
 _SCORES = ("cosine", "match_coverage", "relevance_a", "relevance_b", "n_matches", "residual_mean")
 
 
@@ -78,8 +81,10 @@ def measure(task: Task, findings: Findings) -> None:
 
 
 def compare_devices(findings: Findings, found: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Note how far the rows of another device are from the CPU's: keys by their share, scores by their
-    difference."""
+    """Note how far the rows of another device are from the CPU's.
+
+    Keys are compared by the share that both have, scores by their difference.
+    """
     for view in ("embeddings", "keypoints", "pairs", "scores", "suspects"):
         mine, theirs = found[view].keys(), wanted[view].keys()
         if not mine | theirs:

@@ -1,5 +1,7 @@
-"""Where a recorded forward pass and the pulls through it spend their time, and what the layout of maps in
-memory costs."""
+"""Where a recorded forward pass and the pulls through it spend their time.
+
+Also what the layout of maps in memory costs.
+"""
 
 from __future__ import annotations
 
@@ -91,8 +93,10 @@ def _freely_chosen(
 def jobs_of(
     explainer: LayerExplainer, scorer: LayerExplainer, chip: torch.Tensor, starts: int, maps: int
 ) -> dict[str, Callable[[], Any]]:
-    """What is profiled: a recorded forward pass, and both pulls through one, in the groups of explaining and
-    of scoring."""
+    """What is profiled: a recorded forward pass, and both pulls through one.
+
+    The pulls run in the groups of explaining and of scoring.
+    """
     (layer,) = explainer.layers
     seen, scored = explainer.see(chip, keep=True), scorer.see(chip, keep=True)
     drawn = torch.randn(

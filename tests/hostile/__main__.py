@@ -1,5 +1,7 @@
-"""The hostile catalogue in numbers: ``python -m tests.hostile`` runs every case and prints, by kind, how many
-were tried and held."""
+"""The hostile catalogue in numbers: ``python -m tests.hostile``.
+
+It runs every case and prints, by kind, how many were tried and how many held.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""Hostile SQL: nothing is written, nothing but the warehouse is read, and every query ends in rows or in a
-message."""
+"""Hostile SQL: nothing is written, and nothing but the warehouse is read.
+
+Every query ends in rows or in a message.
+"""
 
 from __future__ import annotations
 

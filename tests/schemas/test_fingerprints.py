@@ -1,5 +1,4 @@
-"""Fingerprints: each setting that changes numbers changes those of the tables whose numbers it changes, and
-no other does."""
+"""Fingerprints: a setting changes those of exactly the tables whose numbers it changes."""
 
 from __future__ import annotations
 

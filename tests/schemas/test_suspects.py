@@ -24,7 +24,9 @@ NAMES = {f"{name.lower()}{i}": name for name in "ABC" for i in range(3)}
 
 @dataclass
 class Judgement:
-    """What a judgement says of nine photos of three names, every pair scored: all is well but what is given.
+    """What a judgement says of nine photos of three names, every pair scored.
+
+    All is well but what is given.
 
     `photos`: photo -> columns of `judged_photos`; `alike`: probabilities of pairs; `names`: rows of
     `judged_names`; `copies`: (photo, photo) -> agreement.

@@ -1,4 +1,4 @@
-"""Which pairs and neighbours a catalogue calls for, by their definitions: double loops over rows of `photos`."""
+"""The pairs and neighbours that a catalogue calls for, by definition: double loops over `photos`."""
 
 from __future__ import annotations
 
@@ -64,7 +64,10 @@ def same_name(p: Photo, q: Photo) -> bool | None:
 
 
 def copies(photos: Sequence[Photo], settings: Settings) -> set[Key]:
-    """Near-identical pictures, however turned, without one known name: of each photo the nearest, ties by id."""
+    """Near-identical pictures, however turned, that do not share a known name.
+
+    Each photo gives its nearest; ties go by id.
+    """
     found = set()
     for p in photos:
         alike = [

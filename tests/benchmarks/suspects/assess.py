@@ -155,8 +155,10 @@ def is_error(state: State, row: SuspectRow) -> bool:
 
 
 def _expectations(state: State, judged: Judged) -> dict[str, float]:
-    """What the list expects of itself against what was planted; not where names were clean, for nobody knows
-    all errors."""
+    """What the list expects of itself against what was planted.
+
+    Empty where nothing was planted, since nobody knows all errors of a catalogue's own names.
+    """
     rows = judged.expected_precision
     if not rows or not state.seed:
         return {}

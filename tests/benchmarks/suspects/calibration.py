@@ -1,5 +1,7 @@
-"""How far probabilities of pairs can be believed, beside isotonic calibration of the cosine on the same
-folds."""
+"""How far pair probabilities can be believed, beside isotonic calibration of the cosine.
+
+Both use the same folds.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,7 @@ def brier(probability: Floats, truth: Bools) -> float:
 
 
 def held_out(a: Ints, b: Ints, fold: Ints) -> Iterator[tuple[Bools, Bools]]:
-    """Pairs to judge, and pairs to learn from that share no animal with them: masks (P,) for each two folds."""
+    """Pairs to judge, and pairs to learn from that share no animal: masks (P,) for each two folds."""
     first, second = np.minimum(fold[a], fold[b]), np.maximum(fold[a], fold[b])
     for i, j in combinations_with_replacement(range(int(fold.max()) + 1), 2):
         asked = (first == i) & (second == j)

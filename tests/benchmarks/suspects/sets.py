@@ -1,4 +1,4 @@
-"""Catalogues and models that are measured by default, and how the evidence of one is collected and judged."""
+"""Catalogues and models measured by default, and how the evidence of one is collected and judged."""
 
 from __future__ import annotations
 
@@ -43,8 +43,10 @@ class BenchSet:
 
 
 def known_sets(shared: Path, work: Path) -> dict[str, BenchSet]:
-    """Every default set by its label: the drawn catalogue with the embedded model, the real ones with both
-    models each."""
+    """Every default set by its label.
+
+    The drawn catalogue comes with the embedded model, each real one with both models.
+    """
     found = [BenchSet("drawn", "drawn", work / "drawn-catalogue" / "metadata.csv")]
     for name in ("cows", "lions", "dogs"):
         for label, model in (("mini", MINI), ("mobile", MOBILE)):
@@ -71,8 +73,10 @@ def variant_of(one: BenchSet, word: str, shared: Path) -> BenchSet:
 
 
 def prepare_drawn(one: BenchSet) -> None:
-    """Draw the catalogue of the set `drawn`, without planted errors but with unknown animals, unless it is
-    there."""
+    """Draw the catalogue of the set `drawn` unless it is there.
+
+    It has unknown animals, but no planted errors.
+    """
     if one.label.startswith("drawn") and not one.metadata.exists():
         write_drawn_catalogue(one.metadata.parent, 0, planting=_CLEAN)
 

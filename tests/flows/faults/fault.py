@@ -1,5 +1,4 @@
-"""The seam of the matrix: what a fault says of itself, where it strikes, and how the run that it strikes must
-end."""
+"""The seam of the matrix: what a fault says of itself, where it strikes, how the run must end."""
 
 from __future__ import annotations
 
@@ -53,10 +52,9 @@ class Scene:
 
 @dataclass(frozen=True)
 class Ends:
-    """How the command must end, not too long after the strike: its exit status, and what its one message must
-    hold.
+    """How the command must end soon after the strike: its exit status, and what its message must hold.
 
-    `notices`: what lines may begin with that a run prints which goes on.
+    It has one message only. `notices` matches the beginnings of lines that a run may print which goes on.
     """
 
     code: int
@@ -77,7 +75,10 @@ class Fault(Protocol):
     own_cluster: bool = False
     """Whether the run must start its own workers."""
     workers: int = 2
-    """How many it then has: as many as cores, so that each computes on one thread as the undisturbed run did."""
+    """How many workers such a run has.
+
+    As many as cores, so that each computes on one thread as the undisturbed run did.
+    """
 
     slower: float = 1.0
     """How many times as long as others a run may take that it strikes."""

@@ -1,5 +1,7 @@
-"""One fault at one moment: the run is struck, must end as it should, and the same command must then give an
-undisturbed run's rows."""
+"""One fault at one moment: the run is struck, and must end as it should.
+
+The same command must then give the rows of an undisturbed run.
+"""
 
 from __future__ import annotations
 
@@ -59,8 +61,10 @@ def conduct(fault: Fault, seed: int, site: Site) -> Result:
 
 
 def share_of(fault: Fault, seed: int) -> float:
-    """The place of the strike in the run's course: spread evenly by any number of seeds, and different for
-    each fault."""
+    """The place of the strike in the run's course.
+
+    Any number of seeds spreads evenly, and each fault begins elsewhere.
+    """
     first = int.from_bytes(blake2b(fault.name.encode(), digest_size=4).digest()) / 2**32
     return (first + seed * _GOLDEN) % 1
 
