@@ -37,7 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes longest comes first, so that no process of pytest-xdist is left alone with it in the end."""
+    """Run the longest tests first: else one process of pytest-xdist is left alone with them in the end."""
     items.sort(key=lambda item: _sharing(item.nodeid) not in SHARING)
 
 
@@ -45,9 +45,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Say which tests stay in one process where pytest-xdist has several.
 
-    These share dear fixtures, or else a file. Folders in `SHARING` hold finished runs, a Prefect server and
-    Dask workers that all of their tests use. (Its own way of saying so, `--dist loadgroup`, changes nothing
-    under the pytest that is pinned.)
+    These are tests that share expensive fixtures, or else those of a file. Folders in `SHARING` hold finished
+    runs, a Prefect server and Dask workers that all of their tests use. (pytest-xdist's own option for this,
+    `--dist loadgroup`, changes nothing under the pytest that is pinned.)
     """
     from xdist.scheduler import LoadScopeScheduling
 

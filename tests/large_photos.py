@@ -1,9 +1,9 @@
 """A catalogue of large photos without boxes, and what processing it takes of a process's memory.
 
 `python -m tests.large_photos FOLDER FEW MANY [all]` prints, as JSON, by how many bytes the peak of one
-process grows in each stage that reads every photo when it goes on from a catalogue of few photos to one of
-many; with `all`, in every stage. Another process must have written them: pixels that are drawn here would
-hide what the stages take.
+process grows when it goes on from a catalogue of few photos to one of many. There is a number for each stage
+that reads every photo; with `all`, for every stage. Another process must have written the catalogues: pixels
+that are drawn here would hide what the stages take.
 """
 
 from __future__ import annotations

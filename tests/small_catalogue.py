@@ -85,7 +85,7 @@ COMPARED = (
 )
 """Current views that two ways to the same catalogue must agree on."""
 EVERYTHING = tuple(name for name in view_files() if name in TABLES and name not in ("runs", "reviews"))
-"""All current views of tables that a run fills with what is no time of day."""
+"""All current views of tables but `runs`, which holds times of day, and `reviews`."""
 _KEYS = {name: table.key for name, table in TABLES.items()} | {
     "photos": ("photo_id",),
     "neighbours": ("photo", "other"),

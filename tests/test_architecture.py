@@ -148,7 +148,7 @@ def statements(node, at_start):
 def imports(name, at_start=False):
     """Dotted names of what a module imports, also inside functions and for type checking.
 
-    With `at_start` only of what it imports when it is imported itself.
+    With `at_start`, only of what is imported when the module itself is.
     """
     found = set()
     for node in statements(tree(PATHS[name]), at_start):

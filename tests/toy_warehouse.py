@@ -23,7 +23,7 @@ FINGERPRINTS = {
     "copies": "00a7",
     "judgements": "00b8",
 }
-"""One of digits alone: readers must not take it for a number."""
+"""One has digits alone: readers must not take it for a number."""
 LAYER = "blocks.3"
 RUN = {f"{stage}_fingerprint": print_ for stage, print_ in FINGERPRINTS.items()} | {
     "layer": LAYER, "top_k": 5, "same_name_k": 2

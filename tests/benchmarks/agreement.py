@@ -22,10 +22,10 @@ class Agreement:
     Errors are the largest absolute difference over the reference's maximum, the worst of all pairs and both
     photos.
 
-    `same_matches` counts the pairs whose matches are the same cells; `rank` is Spearman's correlation of the
-    match relevances over the matches that both have, `top` the share of the reference's most relevant 20
-    among the other's, each as (mean, worst) over `pairs`; `pictures` is Pearson's correlation of pixel maps
-    of the same cells, (mean, worst). None where nothing of the kind was computed.
+    `same_matches` counts the pairs whose matches are the same cells. `rank` is Spearman's correlation of the
+    match relevances over the matches that both have. `top` is the share of the reference's 20 most relevant
+    matches that are among the other's. Both are (mean, worst) over `pairs`. `pictures` is Pearson's
+    correlation of pixel maps of the same cells, (mean, worst). None where nothing of the kind was computed.
     """
 
     pairs: int
@@ -39,8 +39,8 @@ class Agreement:
     def exact(self, device: str = "cpu") -> bool:
         """Whether these are the reference's numbers up to a device's single precision.
 
-        On a CPU with the same matches; elsewhere near ties may fall otherwise, but the most relevant matches
-        must agree.
+        On a CPU the matches must be the same. Elsewhere near ties may fall otherwise, but the most relevant
+        matches must agree.
         """
         limit = tolerance(device, "float32")
         same = self.same_matches == self.pairs if limit.ties == 0 else self.top[1] >= limit.top

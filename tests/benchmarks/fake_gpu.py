@@ -35,7 +35,7 @@ LAYER = "backbone.blocks.3"
 def fake_gpu() -> Iterator[None]:
     """Within the context, tensors made on `cuda` are fake.
 
-    What needs their values must be answered by another mode.
+    An operation that needs their values must be answered by another mode.
     """
     with (
         warnings.catch_warnings(),
@@ -143,7 +143,7 @@ def _walk(output: Tensor, inputs: Sequence[Tensor], given: Tensor) -> tuple[Tens
             if below is not None and part is not None:
                 shape = torch.Size(below._input_metadata[place].shape)
                 if part.shape != shape:
-                    # Of an operand that was stretched.
+                    # The operand was broadcast.
                     part = part.sum_to_size(shape)
                 at = waiting.setdefault(below, {})
                 at[place] = at[place] + part if place in at else part

@@ -38,10 +38,10 @@ _ARRAYS = ("grid0", "grid1", "cell0", "cell1", "relevance")
 class Request:
     """What to measure: `way` on the prepared model of `folder`, at a precision.
 
-    `pairs` are timed (positions of chips): the first one alone with pixel maps when `task` is `full`, all of
-    them without when it is `score`; `compared` pairs are computed besides, untimed. `reference` names the
-    results whose first pair's cells get pixel maps, so that maps of the same cells are compared. `graphs` has
-    our engine replay its passes as CUDA graphs or not; None leaves it to the engine.
+    `pairs` (positions of chips) are timed. When `task` is `full`, the first pair alone is timed, with pixel
+    maps; when it is `score`, all pairs are, without maps. `compared` pairs are computed besides, untimed.
+    `reference` names the results whose first pair's cells get pixel maps, so that maps of the same cells are
+    compared. `graphs` has our engine replay its passes as CUDA graphs or not; None leaves it to the engine.
     """
 
     folder: str

@@ -168,7 +168,10 @@ def finish(warehouse: Warehouse, run_id: str, snapshot: str | None) -> None:
 
 
 def keep(url: str) -> dict[str, Any]:
-    """Write the snapshot as a run does, whose narrow views are tables by then; returns what it cost."""
+    """Write the snapshot and return what it cost.
+
+    As in a run, narrow views are tables by then.
+    """
     warehouse = Warehouse(url)
     with duckdb.connect(":memory:") as connection:
         views = Views(connection, warehouse)
@@ -185,7 +188,7 @@ def keep(url: str) -> dict[str, Any]:
 
 
 def ask(url: str, question: str) -> dict[str, Any]:
-    """Ask one question in this process; returns its cost from here on, imports apart."""
+    """Ask one question in this process; returns its cost without that of imports."""
     begun, clock = time.process_time(), time.perf_counter()
     rows = connect_analyst(url).sql(QUESTIONS[question]).to_arrow_table().num_rows
     return {
@@ -206,7 +209,7 @@ def peak_megabytes() -> float:
 
 
 def alone(*words: str) -> dict[str, Any]:
-    """What this module answers in a process of its own."""
+    """Run this module in a process of its own; returns what it answers."""
     command = [sys.executable, "-m", "tests.benchmarks.snapshot", *words]
     found: dict[str, Any] = json.loads(
         subprocess.run(command, check=True, capture_output=True, text=True).stdout

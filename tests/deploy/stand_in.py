@@ -19,7 +19,7 @@ from pathlib import Path
 
 PYTHON = [sys.executable, "-I", str(Path(__file__).resolve())]
 SPACES = ["setpriv", "--pdeathsig=KILL", "unshare", "--fork", "--kill-child"]
-"""Whoever is started by this ends with whoever started it."""
+"""A process that is started by this ends with the process that started it."""
 ROOT = Path(__file__).resolve().parents[2]
 INSTALLED = Path(sys.prefix)
 """The environment that stands for the one that the image installs."""
@@ -110,7 +110,7 @@ class Machine:
         process = self._running.pop(name)
         process.kill()
         process.wait()
-        # It goes with the container's network, but not at once, and one of that name may start again.
+        # The cable goes with the container's network, but not at once, and its name may be needed again.
         subprocess.run([*self._switched(), "ip", "link", "delete", self._cable(name)], capture_output=True)
 
     def log(self, name: str) -> str:
@@ -155,8 +155,7 @@ def _wait_for(condition, seconds: float = 10.0) -> None:
         time.sleep(0.01)
 
 
-# ------------------------------------------------------------------------ inside, before the command takes
-# over
+# ------------------------------------------------------------------------ inside, before the command starts
 
 
 def _mount(*arguments: str) -> None:
@@ -208,7 +207,7 @@ def _join_network(address: str) -> None:
         "link set lo up",
         f"address add {address}/24 dev eth0",
         "link set eth0 up",
-        # It leads nowhere, but programs look for their own address on the way there.
+        # The route leads nowhere, but programs find their own address by it.
         f"route add default via {address}",
     ):
         subprocess.run(["ip", *command.split()], check=True)
@@ -227,7 +226,7 @@ def _become(order: dict) -> None:
         "--ambient-caps=-all",
         "--bounding-set=-all",
     ]
-    # A process that changes its user forgets whose end is its own: it has to be told behind that.
+    # A process that changes its user forgets whose end is its own: it is told after the change.
     last = ["setpriv", "--pdeathsig=KILL", "--", *order["argv"]]
     os.execvpe(
         "setpriv",

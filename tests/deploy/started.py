@@ -174,7 +174,7 @@ class Stack:
         return said
 
     def finish_service(self, name: str, whole: dict[str, Any]) -> str:
-        """Start a compose service that ends by itself, again as often as it says where it fails."""
+        """Start a compose service that ends by itself; if it fails, again as often as its file says."""
         often = whole["services"][name]["restart"].removeprefix("on-failure:")
         return self.finish(self.of_compose(name, whole), int(often))
 

@@ -116,12 +116,12 @@ class Command:
         return self.process.wait(seconds)
 
     def processes(self) -> list[int]:
-        """The command and all that it started, whoever is their parent now: their ids."""
+        """Ids of the command and of all that it started, whoever is their parent now."""
         entry = f"{_MARK}={self.mark}".encode()
         return [pid for pid in _living() if entry in _read(pid, "environ").split(b"\0")]
 
     def left(self, seconds: float = 20) -> list[str]:
-        """Command lines of those of its processes that still live after so many seconds."""
+        """Command lines of its processes that still live after so many seconds."""
         deadline = time.monotonic() + seconds
         while (found := self.processes()) and time.monotonic() < deadline:
             time.sleep(0.05)

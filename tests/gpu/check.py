@@ -36,7 +36,7 @@ _COMMAND = [sys.executable, "-m", "tests.gpu.part"]
 _GRACE = 10
 """Seconds that a part is given to end by itself."""
 _LEAST = 5
-"""A part is not begun with fewer seconds."""
+"""A part does not begin with fewer seconds than this."""
 
 
 def main(arguments: list[str] | None = None) -> int:

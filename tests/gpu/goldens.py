@@ -31,7 +31,7 @@ from tests.pairx_engine.test_families import AMPLIFIED, FAMILIES, case
 PRESETS = ("published", "paper", "conserving")
 PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
 FAMILY_PRESETS = ("published", "conserving")
-"""`paper` differs from `published` only in how channels are summed."""
+"""Without `paper`, which differs from `published` only in how channels are summed."""
 _SMALL_FAMILIES = ("MiewID",)
 _MAPS = 10
 _FOR_GOLDENS = 25
@@ -70,7 +70,7 @@ class GoldenFound:
 
 
 def goldens_in(shared: Path) -> list[Path]:
-    """The goldens' arrays; beside each lies what they are of."""
+    """The goldens' arrays; a description lies beside each."""
     return sorted((shared / "goldens").glob("*.npz"))
 
 
@@ -177,7 +177,7 @@ def measure(task: Task, findings: Findings) -> None:
     shorter = ("bfloat16",) if task.small else PRECISIONS[1:]
     others = [(preset, precision, False) for precision in shorter for preset in PRESETS]
     if task.device != "cpu":
-        # Last: whatever a first capture does wrong, the rest is known by then.
+        # Last, so that the rest is known if a first capture goes wrong.
         others += [(preset, "float32", True) for preset in FAMILY_PRESETS]
     _measure_goldens(task, findings, single)
     _measure_families(task, findings)

@@ -98,7 +98,7 @@ def compare_devices(findings: Findings, found: dict[str, Any], wanted: dict[str,
         if not len(numbers):
             continue
         difference = np.abs(numbers[:, 0] - numbers[:, 1]) / max(np.abs(numbers[:, 1]).max(), 1e-12)
-        # A match more or less at a near tie changes a pair's scores in steps, hence most pairs and not all.
+        # One match more or less at a near tie changes a pair's scores in steps: not all pairs agree.
         share = float((difference <= _ROWS).mean())
         findings.at_least(
             f"scores: {column} within {_ROWS} of its maximum (worst {difference.max():.1e}), share of pairs",
@@ -116,7 +116,7 @@ def _run(task: Task, name: str, cluster: str, device: str, workers: int) -> Path
     command += ["--warehouse", str(warehouse), "--settings", str(settings), "--cluster", cluster]
     command += ["--workers", str(workers), "--model", str(model) if model.is_dir() else "embedded"]
     hidden = {"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {}
-    # As many threads a worker in every run: another number of them may change the last digits on a CPU.
+    # Every run has as many threads a worker: another number may change the last digits on a CPU.
     threads = dict.fromkeys(
         ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(max(1, all_cores() // 2))
     )

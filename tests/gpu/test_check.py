@@ -44,7 +44,7 @@ QUICK = ["goldens"]
 def checked(
     request: pytest.FixtureRequest, shared: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, dict, str]:
-    """What the check prints and writes; a process of its own has no settings of this one's."""
+    """What the check prints and writes, in a process of its own without this one's settings."""
     out = tmp_path_factory.mktemp("check")
     parts = QUICK if request.param == "quick" else [name for name in PARTS if name not in QUICK]
     numbers = ",".join(str(list(PARTS).index(name) + 1) for name in parts)

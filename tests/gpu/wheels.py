@@ -88,7 +88,7 @@ def missing(wanted: Iterable[str], there: Mapping[str, str | None]) -> set[str]:
         key = name, frozenset(requirement.extras), present
         if key not in done:
             done.add(key)
-            # What the machine has of itself it has with its own needs, but perhaps without an extra's.
+            # A package that the machine has comes with its own needs, but perhaps not with an extra's.
             own = [] if present else _needs(name, "")
             waiting += [*own, *(need for extra in requirement.extras for need in _needs(name, extra))]
     return found
@@ -135,7 +135,7 @@ def pack(folder: Path) -> Path:
     Together, and stored plainly, the wheels take a third less.
     """
     packed = folder.with_name(f"{folder.name}.tar.xz")
-    # Machine code is most of it; in a stream that names its filters any reader of xz finds its way.
+    # Most of it is machine code; any reader of xz can read a stream that names its filters.
     filters = [{"id": lzma.FILTER_X86}, {"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": 1 << 26}]
     with lzma.open(packed, "wb", filters=filters) as stream, tarfile.open(fileobj=stream, mode="w") as tar:
         for wheel in sorted(folder.iterdir()):

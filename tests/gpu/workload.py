@@ -19,7 +19,7 @@ from tests.benchmarks.measuring import PeakMemory, seconds
 from tests.gpu.part import Task
 
 PHOTOS, FEW_PHOTOS = 21, 4
-"""Of a prepared network: enough for twenty partners, or for a trial."""
+"""Photos of a prepared network: enough for twenty partners, or for a trial."""
 SMALL_SIZE = 96
 MINIATURE = "mini_miewid_cows"
 

@@ -12,7 +12,7 @@ import pytest
 from flows.cli import main as cli
 
 SECONDS = 300
-"""A hang is found by it; on a busy machine an honest case takes seconds."""
+"""A case that takes longer hangs; on a busy machine an honest case takes seconds."""
 MEGABYTES = 1500
 Said = tuple[int, str, str]
 

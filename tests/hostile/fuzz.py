@@ -1,4 +1,4 @@
-"""Random catalogues and boxes: every decoder soon gives a value or a refusal in words, never else.
+"""Random catalogues and boxes: every decoder soon gives a value or a refusal in words.
 
 ``python -m tests.hostile.fuzz`` takes a minute, ``--minutes 60`` an hour; the same properties run briefly in
 the default suite. Each round starts from another seed, which a finding prints, so that ``--seed`` repeats it.
@@ -35,7 +35,7 @@ from schemas.settings import Settings, load_settings
 from tests.poison import encoded
 
 SLOW = 20.0
-"""Seconds that no single input of a few kilobytes takes, on a busy machine either."""
+"""No single input of a few kilobytes takes so many seconds, even on a busy machine."""
 EACH = 40
 """Inputs to one property before the next has its turn."""
 _WORDS = st.sampled_from(

@@ -141,7 +141,7 @@ def test_a_photo_that_looks_like_no_name_is_shown_by_its_nearest_pair(judge: Jud
     [
         ({"probability": LISTED}, True),
         ({"probability": 0.9 * LISTED}, False),
-        # The one that stands out is listed where another name speaks louder than its own.
+        # A photo that stands out is listed where another name speaks louder than its own.
         ({"probability": 0.9 * LISTED, "rival_voice": 1.0}, True),
         ({"probability": 0.9, "undefended": True}, False),
         ({"probability": 0.9, "told_by": "names"}, False),

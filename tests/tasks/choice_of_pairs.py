@@ -84,7 +84,10 @@ def copies(photos: Sequence[Photo], settings: Settings) -> set[Key]:
 
 
 def references(photos: Sequence[Photo], settings: Settings, spread: int = PAIRS_PER_REFERENCE) -> set[Key]:
-    """Of the pairs of two names among a species' photos with the lowest hash those with the lowest id."""
+    """Reference pairs of two names, for each species.
+
+    Among the photos of lowest hash, these are the pairs of lowest id.
+    """
     wanted, found = settings.references, set()
     enough = next(n for n in itertools.count() if n * (n - 1) // 2 >= spread * wanted)
     for species in {p["species"] for p in photos}:

@@ -73,7 +73,7 @@ def test_pairs_are_those_of_brute_force(done: Stages) -> None:
 def test_the_current_view_ranks_what_brute_force_ranks(
     done: Stages, tmp_path: Any, rules: dict[str, bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In two tasks, small blocks, with restrictions, the view shows the pairs of the definition."""
+    """With two tasks, small blocks and restrictions, the view shows the pairs of the definition."""
     monkeypatch.setattr(retrieve, "_QUERIES_PER_TASK", 16)
     monkeypatch.setattr(vectors_module, "_BLOCK", 8)
     monkeypatch.setattr(retrieve, "_PAIRS_PER_FILE", 20)

@@ -118,7 +118,7 @@ def measured(one: BenchSet, plan: Plan, work: Path) -> Iterator[Mapping[str, flo
 def choices(evidence: CatalogueEvidence) -> dict[str, set[str]]:
     """Names of choices, and the signals of each.
 
-    The circumstance that signals are judged under stays with them.
+    A signal alone keeps the circumstance that it is judged under.
     """
     every = set(evidence.pairs.signals)
     about = {name for name in every if name.startswith(FREE)}

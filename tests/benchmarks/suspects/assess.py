@@ -14,7 +14,7 @@ from tests.benchmarks.suspects.states import ANIMALS, BURSTS, COPIES, RETRIEVAL,
 
 BEFORE, SUSPECTS, JUDGEMENT = "ranking before", "suspects", "judgement"
 OURS = (JUDGEMENT, SUSPECTS)
-"""What is no simple method, the one that counts first."""
+"""Methods that are not simple ones; the first that was measured counts."""
 COPY = "copy"
 TWO_NAMES, TWO_ANIMALS = "two_names_one_animal", "one_name_two_animals"
 """Kinds of rows about names."""

@@ -49,9 +49,9 @@ def held_out(a: Ints, b: Ints, fold: Ints) -> Iterator[tuple[Bools, Bools]]:
 def isotonic_of_cosine(pairs: Pairs, names: Words) -> Floats:
     """Probability of one animal (P,) by the cosine alone, cross-fitted by animal on the names as they are.
 
-    Leaving animals out takes more pairs of two names than of one from what is learned, the more so the more
-    folds are left out; both are weighted back to what they are of all pairs. NaN where there is nothing to
-    learn from.
+    Leaving animals out removes more pairs of two names than pairs of one name, the more so the more folds are
+    left out. Weights give both kinds their share of all pairs again. NaN where there is nothing to learn
+    from.
     """
     same = pairs.same(names)
     out = np.full(len(same), np.nan)

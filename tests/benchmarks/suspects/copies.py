@@ -183,7 +183,10 @@ def _chosen(
 
 
 def write_extras(folder: Path, extras: Sequence[Extra], max_pixels: int) -> Path:
-    """Files of the extras and their `metadata.csv` in a folder, each once; returns the catalogue."""
+    """Write files of the extras and their `metadata.csv` into a folder, each once.
+
+    Returns the catalogue.
+    """
     metadata = folder / "metadata.csv"
     if metadata.exists():
         return metadata

@@ -61,11 +61,11 @@ def another_name(
 def split_and_merged(
     names: Words, species: Words, encounters: Words, seed: int, share: float = 0.1
 ) -> PlantedNames:
-    """Names of which some animals have two, and some names hold two animals; no animal has both errors.
+    """Names with split and merged animals; no animal has both errors.
 
     A tenth of the animals with at least six photos, two at least, are split: about half of an animal's
     photos, whole encounters, get a second name. As many pairs of animals of one species (three photos each)
-    get the first one's name.
+    are merged: both get the first one's name.
     """
     rng = random.Random(f"names-{seed}")
     out, species_of = names.copy(), dict(zip(names, species, strict=True))

@@ -32,7 +32,7 @@ _CLEAN = Planting(wrong_name_share=0.0, unknown_share=0.05, copies=0, duplicates
 class BenchSet:
     """One catalogue with one choice of settings.
 
-    `folder` holds its evidence: sets that share one share what is equal.
+    `folder` holds its evidence. Sets with one folder share the evidence that is the same for both.
     """
 
     label: str
@@ -117,14 +117,14 @@ def _assessed(state: State, job: Job, hashed: str) -> list[Measured]:
 
 
 def state_folder(one: BenchSet, state: State) -> str:
-    """A name in the letters of shards."""
+    """The state's name in letters and digits that a shard's name may have."""
     return "".join(c if c.isalnum() and c.isascii() else "-" for c in f"{one.label}-{state.name}".lower())
 
 
 def _extras(
     one: BenchSet, plan: Plan, evidence: Evidence, catalogue: Catalogue, rows: Mapping[str, PhotoRow]
 ) -> dict[tuple[str, int], tuple[Path, list[Extra]]]:
-    """Planted files by kind and seed, written: their catalogue and what they are."""
+    """Write planted files; returns their catalogue and what they are, by kind and seed."""
     found = {}
     listed = {entry.photo_id: entry.identity for entry in catalogue.entries}
     sources = [source_of(row, name) for photo, row in rows.items() if (name := listed.get(photo))]

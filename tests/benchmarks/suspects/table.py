@@ -17,7 +17,7 @@ from tests.benchmarks.suspects.assess import BEFORE, OURS
 
 SHOWN = ("AP", "P@20", "R@N")
 NEARLY_SOLVED = 0.95
-"""Mean of the best simple method from which a set is left out of the mean share closed."""
+"""Sets whose best simple method reaches this mean are left out of the mean share closed."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def by_seed(rows: Iterable[Row], measure: str) -> dict[tuple[str, float], dict[s
 
 
 def spread(values: Sequence[float]) -> str:
-    """Mean ± standard deviation; nothing of nothing."""
+    """Mean ± standard deviation; empty without values."""
     if not values:
         return ""
     return f"{fmean(values):.3f}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else "")

@@ -25,7 +25,7 @@ _PLANTING = Planting(wrong_name_share=0.0, unknown_share=0.1, copies=0, duplicat
 FINISHED = (".parquet", ".html")
 """Suffixes of tables and reports: not of a file that is being written, nor of a lease."""
 _NEVER_LAST = 3
-"""Files at the end of a run before which it is struck: there must be something left to disturb."""
+"""So many files from the end no run is struck any more: there must be something left to disturb."""
 _MOST_BEFORE = 5
 _PAGE = 4096
 
@@ -102,7 +102,7 @@ class Course:
             shutil.copy2(self.warehouse / path, warehouse / path)
 
     def bytes_of(self, files: Sequence[Path]) -> int:
-        """What they fill on a disk of pages."""
+        """Bytes that the files fill on a disk of pages."""
         return sum(-(-(self.warehouse / path).stat().st_size // _PAGE) * _PAGE for path in files)
 
 

@@ -81,9 +81,9 @@ class Fault(Protocol):
     """
 
     slower: float = 1.0
-    """How many times as long as others a run may take that it strikes."""
+    """How many times as long as others a run may take that this fault strikes."""
     strikes: bool = True
-    """Whether it comes at a moment; others are there from the start."""
+    """Whether the fault comes at a moment; others are there from the start."""
 
     def missing(self) -> str | None:
         """Why it cannot happen on this machine."""
@@ -106,18 +106,18 @@ class Fault(Protocol):
         return str(scene.warehouse)
 
     def begin(self, scene: Scene) -> None:
-        """Put there what a run that was killed before has left."""
+        """Put files into the warehouse, as an earlier run that was killed has left them."""
         scene.course.begin(scene.warehouse, scene.moment.copied)
 
     def committed(self, scene: Scene) -> int:
-        """Files that are there, whole."""
+        """How many files are there and whole."""
         return len(finished_files(scene.warehouse))
 
     def started(self, scene: Scene) -> None:
         """Called as soon as the command's process is there."""
 
     def strike(self, scene: Scene) -> Ends:
-        """Do it."""
+        """Let the fault happen."""
 
     def mend(self, scene: Scene) -> None:
         """Take the cause away, so that the same command can go on."""

@@ -132,7 +132,10 @@ class _Trial:
         return code, seconds, message(scene.command.text)
 
     def _judge(self, ends: Ends, code: int, text: str) -> None:
-        """The exit status, and one message, or none where the run went on or could say nothing any more."""
+        """Check the exit status, and that there is one message.
+
+        There is none where the run went on, or could say nothing any more.
+        """
         if code != ends.code:
             self._fell(f"exit status {code} instead of {ends.code}; it said:\n{text}")
             return
@@ -169,7 +172,7 @@ class _Trial:
 
 
 def message(text: str) -> str:
-    """From the first line that `pairx` says of its failure to the end; nothing where it says none."""
+    """The text from the first line that `pairx` says of its failure; empty where there is none."""
     found = re.search(r"^pairx: .*", text, re.MULTILINE | re.DOTALL)
     return found.group() if found else ""
 
