@@ -1,6 +1,6 @@
 """The engine: a model, its explainer and a local matcher on one device.
 
-It knows photos, and of no catalogue or warehouse.
+It knows photos, but no catalogue or warehouse.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from pairx_engine.relevance.starts import cosine
 
 @dataclass(frozen=True)
 class Recipe:
-    """What an engine is made of: names and numbers only, so that it travels.
+    """What an engine is made of: only names and numbers, so that it can be sent.
 
     Its fields are the settings of the same names.
     """
@@ -57,7 +57,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class ExplainedPair:
-    """Why a model finds two photos alike. In a notebook it shows its figure.
+    """Why a model finds two photos alike; in a notebook it shows its figure.
 
     `scores` and `local` are there where PAIR-X explains: other explanations make no finding that could be
     scored. `arrays` holds all numbers by name.
@@ -95,7 +95,7 @@ class ExplainedPair:
 
 
 class Engine:
-    """Whatever a recipe names, loaded on a device when first needed and kept by the process.
+    """All that a recipe names, loaded on a device when first needed and kept by the process.
 
     Raises `ModelError` for a model that cannot be used, `EngineError` for unknown names.
     """
@@ -115,7 +115,7 @@ class Engine:
         return self.matcher_named(self.recipe.matcher, self.recipe.matcher_weights)
 
     def matcher_named(self, name: str, weights: str | None) -> LocalMatcher:
-        """Another local matcher than the recipe's, with as many keypoints."""
+        """Another local matcher than the recipe's, with the same number of keypoints."""
         return _matcher(name, weights, self.recipe.max_keypoints, self.device)
 
     @cached_property
@@ -148,10 +148,9 @@ class Engine:
         )
 
     def try_layers(self) -> Seen:
-        """Explain a grey chip once: a layer that cannot be explained must show before a night's photos are
-        embedded.
+        """Explain a grey chip once, which tests the layers before a night's photos are embedded.
 
-        Returns what was seen of it. Raises `ModelError`.
+        Returns what was seen of it. Raises `ModelError` if a layer cannot be explained.
         """
         model = self.model
         try:
@@ -172,10 +171,9 @@ class Engine:
         method: str | None = None,
         state: State | None = None,
     ) -> ExplainedPair:
-        """Explain two cut photos (H, W, 3) uint8, by PAIR-X under the recipe's preset or any other of the
-        explanations.
+        """Explain two cut photos (H, W, 3) uint8, by PAIR-X under the recipe's preset or otherwise.
 
-        `state` is what the method has learned, if it must.
+        `method` names another of the explanations; `state` is what that method has learned, if it must learn.
         """
         a, b = (
             FigurePhoto(chip_of(cut, self.model.chip), (cut.shape[1], cut.shape[0]), title)
@@ -231,16 +229,20 @@ class Engine:
 
 
 def matcher_identity(name: str, weights: str | None, max_keypoints: int) -> Identity:
-    """What a matcher says of itself; loads it on the CPU, since whoever plans work may have no use for a
-    device."""
+    """What a matcher says of itself.
+
+    It is loaded on the CPU, since whoever plans work may have no device.
+    """
     return _matcher(name, weights, max_keypoints, "cpu").identity()
 
 
 @lru_cache(maxsize=2)
 def _model(source: str, revision: str | None, resize: str | None, on: str) -> ReIdModel:
     keep_freed_memory()
-    if "OMP_NUM_THREADS" in os.environ:
-        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    # A list, as OpenMP allows, has one number for each nested level.
+    threads = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    if threads.isdecimal() and int(threads):
+        torch.set_num_threads(int(threads))
     return load_model(source, on, revision, resize)
 
 

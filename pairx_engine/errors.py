@@ -1,4 +1,7 @@
-"""The base of all errors that a user meets, and those of the engine: each says what, where and the cure."""
+"""The base of all errors that a user meets, and the engine's errors.
+
+Each message says what went wrong and where, and how to cure it.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,11 @@ class PairxError(Exception):
     """
 
     exit_code: ClassVar[int] = 1
-    """What a command ends with: 1 where the work failed, 2 where it was given something that it cannot use."""
+    """Exit code of a command: 1 where the work failed, 2 where the input cannot be used."""
     ends_the_run: ClassVar[bool] = True
-    """Whether every other photo or pair would meet it too.
+    """Whether every other photo or pair would meet this error too.
 
-    Where not, it is the failure of the one that raised it.
+    If not, it is a failure only of the photo or pair that raised it.
     """
 
     def __init__(self, message: str, cure: str | None = None) -> None:
@@ -25,8 +28,8 @@ class PairxError(Exception):
         self.cure = cure
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Dask would otherwise make it again by its first built-in base, which not every family of errors
-        # allows.
+        # By default Dask rebuilds an error through its first built-in base, which some of these errors do not
+        # allow.
         return type(self), self.args
 
     def __str__(self) -> str:
@@ -49,8 +52,8 @@ class ModelError(EngineError):
 class PhotoError(EngineError):
     """One photo could not become a chip.
 
-    `code` is a value of the closed set of failure codes (`schemas.failures.FailureCode`); the batch job turns
-    the error into a row of the failures table and goes on.
+    `code` is one of the failure codes (`schemas.failures.FailureCode`). The batch job turns the error into a
+    row of the failures table and goes on.
     """
 
     def __init__(self, code: str, message: str) -> None:

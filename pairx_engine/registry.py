@@ -1,5 +1,7 @@
-"""Members of one kind by name: what a setting offers, an error lists and `--help` prints follows from what is
-registered."""
+"""Members of one kind by name.
+
+What a setting offers, an error lists and `--help` prints all come from what is registered here.
+"""
 
 from __future__ import annotations
 
@@ -14,20 +16,21 @@ class Named(Protocol):
 
     @property
     def name(self) -> str:
-        """The name that it is asked for by."""
+        """The name by which a user asks for it."""
 
     @property
     def about(self) -> str:
-        """What help and settings print behind the name."""
+        """What help and settings print after the name."""
 
 
 Member = TypeVar("Member", bound=Named)
 
 
 class Registry(dict[str, Member]):
-    """Members by name, in the order of their registration. `kind` is what errors call one of them.
+    """Members by name, in the order of their registration.
 
-    Importing a registry must stay cheap, since the command line's help is made from it.
+    `kind` is what errors call one of them. Importing a registry must stay cheap, since the command line's
+    help is made from it.
     """
 
     def __init__(self, kind: str, members: Iterable[Member] = ()) -> None:
@@ -37,18 +40,18 @@ class Registry(dict[str, Member]):
             self.register(member)
 
     def register(self, member: Member) -> None:
-        """Add a member; raises `EngineError` where its name is taken."""
+        """Add a member; raises `EngineError` if its name is taken."""
         if member.name in self:
             raise EngineError(f"there is a {self.kind} {member.name!r} already")
         self[member.name] = member
 
     def named(self, name: str) -> Member:
-        """The member of that name; raises `EngineError` that lists the known ones."""
+        """The member of that name; raises `EngineError` that lists the known names."""
         if name not in self:
             raise EngineError(f"unknown {self.kind} {name!r}; choose one of {', '.join(self)}")
         return self[name]
 
     def listed(self) -> str:
-        """All names with what they say of themselves, as one phrase."""
+        """All names with what they say about themselves, as one phrase."""
         *others, last = (f"{name} ({m.about})" if m.about else name for name, m in self.items())
         return f"{', '.join(others)} or {last}" if others else last

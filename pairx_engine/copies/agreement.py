@@ -1,8 +1,9 @@
-"""How well two registered pictures agree, pixel by pixel: the normalised correlation of their gradients.
+"""How well two registered pictures agree, pixel by pixel.
 
-Gradients do not see brightness, and their normalised correlation does not see contrast. Over a whole picture
-it is ruled by the strongest edges, so that one background with two animals may correlate well: the picture is
-therefore cut into tiles, and each of them has to agree.
+The measure is the normalised correlation of their gradients. Gradients do not depend on brightness, and their
+normalised correlation does not depend on contrast. Over a whole picture the strongest edges decide it: one
+background with two different animals may correlate well. So the picture is cut into tiles, and each tile has
+to agree.
 """
 
 from __future__ import annotations
@@ -18,26 +19,29 @@ Mask = NDArray[np.bool_]
 SMOOTHING = 2.0
 """Standard deviation (pixels) of the blur before differences are taken.
 
-What JPEG leaves is gone then, a moved ear is not: of
-frames of one video and copies at JPEG quality 30 the latter agree better at 2 pixels, and are mixed up at 1.
+The blur removes what JPEG leaves, but not a moved ear. Copies at JPEG quality 30 agree better than frames of
+one video at 2 pixels; at 1 pixel the two are mixed up.
 """
 TILES, LEAST_TILE = 6, 20
-"""Tiles along the long side of what is compared, and their least side in pixels: smaller ones hold too little
-to tell noise by."""
+"""Tiles along the long side of what is compared, and their least side in pixels.
+
+A smaller tile holds too few pixels to tell a difference from noise.
+"""
 FLOOR = 3.0
-"""Gradients (grey levels per pixel) up to about this size are noise: a tile without stronger ones says
-nothing, and agrees."""
+"""Gradients (grey levels per pixel) up to about this size are noise.
+
+A tile without stronger gradients says nothing, and counts as agreeing.
+"""
 FEWEST = 0.25
 """Share of a tile's pixels that must be compared for the tile to count."""
 _TINY = 1e-6
 
 
 def gradients(grey: Grey, mask: Mask, smoothing: float = SMOOTHING) -> Gradients:
-    """Gradients (2, H, W), along x and along y, of a grey picture (H, W): half differences of the neighbours
-    after a blur.
+    """Gradients (2, H, W), along x and along y, of a grey picture (H, W).
 
-    The blur is over the pixels of the mask alone, blur(I m) / blur(m): nothing outside of it has an
-    influence.
+    They are half differences of the neighbours after a blur. The blur is over the pixels of the mask alone,
+    blur(I m) / blur(m): pixels outside the mask have no influence.
     """
     weight, smooth = (
         cv2.GaussianBlur(values, (0, 0), smoothing, borderType=cv2.BORDER_REFLECT_101)
@@ -56,8 +60,8 @@ def gradients(grey: Grey, mask: Mask, smoothing: float = SMOOTHING) -> Gradients
 def gradient_correlation(first: Gradients, second: Gradients, mask: Mask) -> float:
     """sum g0 . g1 / sqrt(sum |g0|^2 * sum |g1|^2) over the pixels of the mask (H, W), in [-1, 1].
 
-    `first` and `second` are gradients (2, H, W) in one frame. 0 where one of the two has none but what
-    rounding leaves.
+    `first` and `second` are gradients (2, H, W) in one frame. 0 where one of the two has no gradients beyond
+    rounding.
     """
     product, energy_a, energy_b = (float(s[mask].sum()) for s in _products(first, second))
     scale = np.sqrt(energy_a * energy_b)
@@ -67,13 +71,13 @@ def gradient_correlation(first: Gradients, second: Gradients, mask: Mask) -> flo
 def tile_correlations(
     first: Gradients, second: Gradients, mask: Mask, tiles: int = TILES, floor: float = FLOOR
 ) -> NDArray[np.float64]:
-    """The correlation within each tile of the mask's bounding box: (sum g0 . g1 + f) / (sqrt(sum |g0|^2 sum
-    |g1|^2) + f).
+    """The correlation of the gradients within each tile of the mask's bounding box.
 
-    f = floor^2 * pixels; of the two gradients the weaker ones are first brought to the contrast of the
-    others, so that the order does not matter. Tiles are about square, at most `tiles` of them along the
-    longer side; one of whose pixels less than `FEWEST` are in the mask is left out. Returns one number in
-    [-1, 1] for each tile that is left, row by row.
+    It is (sum g0 . g1 + f) / (sqrt(sum |g0|^2 sum |g1|^2) + f) with f = floor^2 * pixels. The weaker
+    gradients are first brought to the contrast of the stronger ones, so that the order does not matter. Tiles
+    are about square, at most `tiles` of them along the longer side. A tile is left out if less than the share
+    `FEWEST` of its pixels are in the mask. Returns one number in [-1, 1] for each tile that is left, row by
+    row.
     """
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):

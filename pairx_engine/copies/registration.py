@@ -30,17 +30,26 @@ from pairx_engine.photo.chips import Pixels, view_of
 from pairx_engine.photo.perceptual_hash import hash_distances, least_distances, orientation_hashes
 
 SIDE = 256
-"""Long side (pixels) that pictures are compared at, at most; smaller ones are compared as they are, and
-enlarged for SIFT."""
+"""Long side (pixels) at which pictures are compared, at most.
+
+A smaller picture is compared as it is, and enlarged for SIFT.
+"""
 KEYPOINTS = 400
 ORIENTATION_BITS = 14
-"""Differing bits, of 64, up to which an orientation is worth laying the whole picture onto the whole other
-one."""
+"""Most differing bits, of 64, for an orientation to be tried on the whole picture.
+
+The trial lays the whole first picture onto the whole second one.
+"""
 FILL_LEVELS = 6
-"""Levels of each colour by which a fill may differ from the corner that it reaches: what JPEG leaves of an
-even colour."""
+"""Levels of each colour by which a fill may differ from its corner's colour.
+
+JPEG changes an even colour by about as much.
+"""
 LEAST_CONTENT = 0.5
-"""Share of a picture that must be left when its even corners are taken for fill; else it is an even picture."""
+"""Least share of a picture that must be left when its even corners count as fill.
+
+If less is left, the picture is taken to be even, without any fill.
+"""
 CLIPPED = 254
 """Level of any colour from which the pixel may have been brighter before it was stored."""
 ECC_STEPS, ECC_PRECISION, ECC_BLUR = 40, 1e-4, 5
@@ -51,7 +60,10 @@ _SOLID = 0.99
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A photo's cut at most `SIDE` pixels long: what is compared. What is worked out of it is kept."""
+    """A photo's cut at most `SIDE` pixels long, which is what is compared.
+
+    What is computed from it is kept.
+    """
 
     pixels: Pixels
     view: Pixels
@@ -79,7 +91,7 @@ class Picture:
 
     @cached_property
     def content(self) -> Mask:
-        """Which pixels (H, W) belong to the photo, and not to the even fill that turning leaves in corners."""
+        """Which pixels (H, W) belong to the photo, not to the even fill that turning leaves in corners."""
         width, height = self.size
         filled = np.zeros((height + 2, width + 2), np.uint8)
         how = 4 | cv2.FLOODFILL_MASK_ONLY | cv2.FLOODFILL_FIXED_RANGE | (1 << 8)
@@ -113,11 +125,11 @@ class Picture:
 
 @dataclass(frozen=True, eq=False)
 class Registered:
-    """Two pictures in the frame of the coarser one: greys (H, W), which pixels both show, and which of them
-    can be compared.
+    """Two pictures in the frame of the coarser one.
 
-    `matrix` (2, 3) maps the first picture's points to the second's. `smaller` and `larger` are the numbers of
-    pixels, in this frame, that the two pictures have.
+    `first` and `second` are their greys (H, W). `common` marks the pixels that both show, `unclipped` those
+    of them that can be compared. `matrix` (2, 3) maps the first picture's points to the second's. `smaller`
+    and `larger` are the numbers of pixels, in this frame, that the two pictures have.
     """
 
     matrix: Matrix
@@ -142,16 +154,15 @@ def candidates(first: Picture, second: Picture) -> Iterator[Candidate]:
 
 
 def least_hash_distance(first: Picture, second: Picture) -> int:
-    """Differing bits of the two pictures' hashes in the orientation that suits best."""
+    """Differing bits of the two pictures' hashes in the orientation that fits best."""
     return int(least_distances(first.hashes, second.hashes))
 
 
 def register(first: Picture, second: Picture, matrix: Matrix) -> Registered | None:
-    """Refine a map (2, 3) of the first picture's points to the second's and lay one onto the other; None
-    where too little meets.
+    """Refine a map (2, 3) of the first picture's points to the second's and lay one onto the other.
 
-    The finer picture is brought to the scale of the coarser one, and the affine map between them is the one
-    of highest correlation (Evangelidis and Psarakis 2008).
+    The finer picture is brought to the scale of the coarser one. The refined affine map is the one of highest
+    correlation (Evangelidis and Psarakis 2008). Returns None where fewer than `FEWEST_PIXELS` pixels meet.
     """
     if scale_of(matrix) > 1:
         turned = register(second, first, inverse(matrix))
@@ -170,7 +181,7 @@ def register(first: Picture, second: Picture, matrix: Matrix) -> Registered | No
 
 
 def _refined(warped: Grey, still: Grey, common: Mask, matrix: Matrix) -> Matrix | None:
-    """The map after its correction by the two greys in one frame; None where none is found."""
+    """The map, corrected by comparing the two greys in one frame; None if no correction is found."""
     inside = _eroded(common).astype(np.uint8)
     if inside.sum() < FEWEST_PIXELS:
         return None
@@ -187,12 +198,14 @@ def _refined(warped: Grey, still: Grey, common: Mask, matrix: Matrix) -> Matrix 
 
 
 def _laid(picture: Picture, onto: Picture, matrix: Matrix) -> tuple[Grey, Mask, Mask]:
-    """The grey of a picture in the frame of another, coarser one; which pixels both show; and where neither
-    is clipped."""
+    """A picture laid into the frame of a coarser one.
+
+    Returns its grey, which pixels both pictures show, and which pixels neither picture clips.
+    """
     scale, source = scale_of(matrix), picture.grey
     if scale < 1:
-        # A pixel of the coarser picture is the mean of 1 / scale pixels: as much blur, or fine stripes turn
-        # to coarse ones.
+        # A pixel of the coarser picture is the mean of 1 / scale pixels along each side. Without as much
+        # blur, fine stripes would turn into coarse ones.
         source = cv2.GaussianBlur(source, (0, 0), max(0.1, 0.5 * math.sqrt(1 / scale**2 - 1)))
 
     def warp(values: NDArray[np.float32], border: int) -> NDArray[np.float32]:
@@ -214,5 +227,5 @@ def _laid(picture: Picture, onto: Picture, matrix: Matrix) -> tuple[Grey, Mask, 
 
 
 def _eroded(mask: Mask) -> Mask:
-    """Without the pixels that touch one that is not in the mask."""
+    """The mask without the pixels that touch a pixel outside it."""
     return cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)

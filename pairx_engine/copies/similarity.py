@@ -23,28 +23,30 @@ Size = tuple[int, int]
 INLIER_DISTANCE = 2.5
 """Pixels of the second picture within which a match agrees with a transform."""
 FEWEST_INLIERS = 6
-"""Matches that agree by chance rarely are so many; what is found is checked pixel by pixel afterwards."""
+"""So many matches rarely agree by chance; what is found is checked pixel by pixel afterwards."""
 _ITERATIONS = 2000
 _TO_EDGES: Matrix = np.array([[1, 0, 0.5], [0, 1, 0.5]])
-"""From OpenCV's coordinates, in which 0 is the centre of the first pixel."""
+"""The map from OpenCV's coordinates, in which 0 is the centre of the first pixel."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """An affine map (2, 3) of the first picture's points to the second's, and how many local matches agree
-    with it."""
+    """An affine map (2, 3) of the first picture's points to the second's.
+
+    `inliers` is the number of local matches that agree with it.
+    """
 
     matrix: Matrix
     inliers: int = 0
 
 
 def shape_of(matrix: Matrix) -> tuple[bool, float, float, float]:
-    """What an affine map (2, 3) does: mirrors or not, angle in degrees (-180 to 180), scale, and its
-    anisotropy (at least 1).
+    """What an affine map (2, 3) does to a picture.
 
-    The linear part is scale * R(angle) * diag(-1 if mirrored, 1) times a stretch, with R turning x towards y,
-    clockwise on the screen; the scale is the root of its determinant's size, the anisotropy the ratio of its
-    singular values.
+    Returns whether it mirrors, its angle in degrees (-180 to 180), its scale, and its anisotropy (at least
+    1). The linear part is scale * R(angle) * diag(-1 if mirrored, 1) times a stretch, with R turning x
+    towards y, clockwise on the screen. The scale is the square root of the determinant's magnitude, the
+    anisotropy the ratio of the singular values.
     """
     linear = np.asarray(matrix)[:, :2]
     determinant = float(np.linalg.det(linear))
@@ -56,13 +58,15 @@ def shape_of(matrix: Matrix) -> tuple[bool, float, float, float]:
 
 
 def scale_of(matrix: Matrix) -> float:
-    """By how much an affine map (2, 3) enlarges lengths, the mean of all directions: the root of its
-    determinant's size."""
+    """By how much an affine map (2, 3) enlarges lengths, averaged over directions.
+
+    It is the square root of the determinant's magnitude.
+    """
     return math.sqrt(abs(float(np.linalg.det(np.asarray(matrix)[:, :2]))))
 
 
 def inverse(matrix: Matrix) -> Matrix:
-    """The map (2, 3) back; raises `numpy.linalg.LinAlgError` where there is none."""
+    """The inverse map (2, 3); raises `numpy.linalg.LinAlgError` where there is none."""
     return np.asarray(np.linalg.inv(_square(matrix))[:2], dtype=np.float64)
 
 
@@ -72,12 +76,12 @@ def after(first: Matrix, second: Matrix) -> Matrix:
 
 
 def in_centres(matrix: Matrix) -> Matrix:
-    """The same map between points that are counted from pixel centres, as OpenCV does."""
+    """The same map between points counted from pixel centres, as OpenCV counts them."""
     return after(after(_TO_EDGES, matrix), inverse(_TO_EDGES))
 
 
 def in_edges(matrix: Matrix) -> Matrix:
-    """The same map between points in edge coordinates, of a map between points that OpenCV counts."""
+    """The same map in edge coordinates, of a map between points counted from pixel centres."""
     return after(after(inverse(_TO_EDGES), matrix), _TO_EDGES)
 
 
@@ -91,8 +95,7 @@ def _square(matrix: Matrix) -> Matrix:
 
 
 def whole_onto_whole(orientation: int, first: Size, second: Size) -> Matrix:
-    """The stretch that brings the whole first picture, in one of the eight orientations, onto the whole
-    second one."""
+    """The stretch of the whole first picture, in one of eight orientations, onto the whole second."""
     matrix: Matrix = np.diag([1 / first[0], 1 / first[1], 1.0])[:2]
     if orientation >= 4:
         matrix = after(matrix, mirror(1))
@@ -106,7 +109,7 @@ def whole_onto_whole(orientation: int, first: Size, second: Size) -> Matrix:
 def by_local_features(first: LocalFeatures, second: LocalFeatures, mirrored: bool) -> Candidate | None:
     """The similarity that most matches of SIFT features agree with; None where there are too few.
 
-    A mirrored picture's features are made of the first one's: nothing is detected again.
+    A mirrored picture's features are computed from the first one's: nothing is detected again.
     """
     source = mirrored_features(first) if mirrored else first
     matches = mutual_ratio_matches(source.descriptors, second.descriptors, RATIO)
@@ -134,8 +137,8 @@ def by_local_features(first: LocalFeatures, second: LocalFeatures, mirrored: boo
 def mirrored_features(features: LocalFeatures) -> LocalFeatures:
     """The features of the mirror image, from left to right, of a picture with these SIFT features.
 
-    A descriptor is a 4 x 4 grid of histograms of 8 directions, in the frame that the keypoint's own direction
-    turns: mirroring reverses the grid's rows and every direction's sign.
+    A descriptor is a 4 x 4 grid of histograms of 8 directions, in a frame turned by the keypoint's own
+    direction. Mirroring reverses the grid's rows and the sign of every direction.
     """
     grid = features.descriptors.reshape(-1, 4, 4, 8)
     descriptors = np.ascontiguousarray(grid[:, ::-1, :, -np.arange(8) % 8].reshape(-1, 128))

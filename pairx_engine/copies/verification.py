@@ -1,12 +1,12 @@
-"""Are two photos one picture, saved again?
+"""Verification that two photos are one picture, saved again.
 
 The transform between them is found, then every part is compared pixel by pixel.
 
-A copy is the other picture turned, mirrored, cropped, resized, recompressed or brightened: a similarity
+A copy is the other picture turned, mirrored, cropped, resized, recompressed or brightened. A similarity
 transform brings one onto the other, over nearly all of the smaller one, and there the gradients agree in
-every tile. Two animals before one background, twins, and frames of a burst do not pass: somewhere in the
-picture something else is seen. Frames of a video in which nothing has moved pass, for nothing tells them from
-a copy at a low JPEG quality.
+every tile. Two animals before one background, twins, and frames of a burst do not pass, because some part of
+the picture differs. Frames of a video in which nothing has moved do pass: nothing distinguishes them from a
+copy at a low JPEG quality.
 """
 
 from __future__ import annotations
@@ -23,14 +23,17 @@ from pairx_engine.copies.registration import Picture, Registered, candidates, le
 from pairx_engine.copies.similarity import Candidate, Matrix, after, inverse, shape_of
 
 MIN_AGREEMENT = 0.97
-"""Correlation of the gradients over all that both show.
+"""Least correlation of the gradients over all that both pictures show.
 
 Planted copies of dogs: .99 and more; of two lions: .86 at most.
 """
 MIN_WEAKEST = 0.9
-"""The same in the tile where it is lowest. Dogs that are no copies reach .2, lions .84."""
+"""The same in the tile where it is lowest.
+
+Dogs that are no copies reach .2, lions .84.
+"""
 MIN_OVERLAP = 0.75
-"""Share of the smaller picture that is in the larger one.
+"""Least share of the smaller picture that is in the larger one.
 
 A picture of two to one that was turned by 10 degrees keeps .82.
 """
@@ -38,7 +41,7 @@ MAX_STRETCH = 1.05
 """How much longer one direction may become than another; halving 31 pixels to 15 makes 1.03."""
 _LARGEST_SCALE, _LARGEST_STRETCH = 8.0, 1.3
 _LEAST_COMPARED = 0.1
-"""Share of what both show that must not be clipped to be compared without the clipped pixels."""
+"""Least unclipped share of what both show; below it the clipped pixels are compared too."""
 _STEP, _TURN = 0.02, 1.5
 _WHOLE, _WHOLE_TURNED = 0.95, 0.8
 
@@ -47,14 +50,20 @@ _WHOLE, _WHOLE_TURNED = 0.95, 0.8
 class CopyVerdict:
     """What the comparison of two pictures found.
 
-    `transform` says in words what was done to the first to get the second, comma-separated: mirrored (left
-    and right changed places), then turned_90, turned_180 or turned_270 (clockwise) or turned (by another
-    angle), cropped (either of the two), resized; alone stand identical (the same pixels), resaved (none of
-    these, yet other pixels) and none (no transform was found). `matrix` (2, 3) maps points of the first cut
-    to the second's, None where none was found. `agreement` in [-1, 1] is the correlation of the gradients,
-    `weakest` that of the tile where it is lowest, `overlap` the share of the smaller picture that both show,
-    `inliers` the local matches that led to the transform (0 where the whole pictures were laid onto each
-    other).
+    `transform` says in words what was done to the first picture to get the second, comma-separated:
+
+    * mirrored: left and right changed places
+    * turned_90, turned_180 or turned_270 (clockwise), or turned (by another angle)
+    * cropped: either of the two
+    * resized
+
+    Three words stand alone: identical (the same pixels), resaved (none of the above, yet other pixels) and
+    none (no transform was found).
+
+    `matrix` (2, 3) maps points of the first cut to the second's, None where no transform was found.
+    `agreement` in [-1, 1] is the correlation of the gradients, `weakest` that of the tile where it is lowest,
+    `overlap` the share of the smaller picture that both show. `inliers` is the number of local matches that
+    led to the transform (0 where the whole pictures were laid onto each other).
     """
 
     transform: str
@@ -85,8 +94,10 @@ def identity() -> dict[str, Any]:
 
 
 def verify_copy(first: Picture, second: Picture) -> CopyVerdict:
-    """Whether two pictures are one, saved again; the verdict is the same whichever comes first, its transform
-    turned round."""
+    """Whether two pictures are one, saved again.
+
+    If the pictures change places, the verdict stays the same and its transform is inverted.
+    """
     if _rank(first) > _rank(second):
         found = verify_copy(second, first)
         if found.matrix is None:
@@ -134,8 +145,8 @@ def _judged(first: Picture, second: Picture, candidate: Candidate, distance: int
 def _agreement(laid: Registered) -> tuple[float, float]:
     """Over all that both show, and in the weakest tile."""
     compared = laid.common & laid.unclipped
-    # Where brightening has clipped much of the picture, the rest still tells; where hardly anything is left,
-    # nothing would.
+    # Where brightening has clipped much of the picture, the rest still tells. If hardly anything is left, the
+    # clipped pixels are compared as well.
     if compared.sum() < _LEAST_COMPARED * laid.common.sum():
         compared = laid.common
     both = gradients(laid.first, compared), gradients(laid.second, compared)
@@ -162,9 +173,9 @@ def _words(matrix: Matrix, share_of_larger: float) -> str:
 
 
 def _turned_round(words: str) -> str:
-    """What undoes the transform.
+    """The words for the inverse transform.
 
-    A mirrored picture that is turned becomes the first one again by the same turn.
+    The words of a mirrored picture stay: the same turn leads back to the first one.
     """
     if "mirrored" in words:
         return words

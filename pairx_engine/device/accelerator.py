@@ -1,8 +1,8 @@
 """The device of a process: settled once so that its numbers repeat, and what its errors mean.
 
-An accelerator fails in two ways. Memory runs out, and less at once will do; or a kernel crashes, and then
-nothing that the process asks of the device works any more: only a new process helps. torch tells them apart
-by class for some, by message for others.
+An accelerator fails in two ways. Either memory runs out, and a smaller group will fit. Or a kernel crashes,
+and the process can no longer use the device: only a new process helps. torch distinguishes the two by class
+for some errors and by message for others.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ _REFUSED = re.compile(
     r"|\b(?:CUDNN|CUBLAS|CUSOLVER)_STATUS_(?:NOT_SUPPORTED|INVALID_VALUE|BAD_PARAM|ARCH_MISMATCH)"
     r"|stream is capturing|during (?:a )?capture|cudaErrorStreamCapture"
 )
-"""One call was refused: the device goes on, so the error belongs to whatever made the call."""
+"""One call was refused and the device goes on, so the error belongs to the caller."""
 _ACCELERATOR_ERROR: type[BaseException] | None = getattr(torch, "AcceleratorError", None)
-"""Class of what the CUDA runtime reports; absent before torch 2.8."""
+"""Class of the errors that the CUDA runtime reports; absent before torch 2.8."""
 
 
 def settle(device: torch.device) -> None:
-    """Make the numbers of this process repeat from run to run on one kind of device; call before any work on
-    it.
+    """Make the numbers of this process repeat from run to run on one kind of device.
 
-    Single precision is single precision (no TF32), sums of 16-bit products are kept in 32 bits, and kernels
-    are chosen by shape alone, never by a timing. On a CUDA device torch also takes deterministic kernels
-    wherever it has them and warns where it has none. Nothing here changes what a CPU does.
+    Call it before any work on the device. Single precision is single precision (no TF32), sums of 16-bit
+    products are kept in 32 bits, and kernels are chosen by shape alone, never by a timing. On a CUDA device
+    torch also takes deterministic kernels wherever it has them and warns where it has none. Nothing here
+    changes what a CPU does.
     """
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
@@ -62,8 +62,8 @@ def settle(device: torch.device) -> None:
 def describe(device: torch.device) -> str:
     """The kind of a device: ``cpu, torch 2.15.0`` or ``NVIDIA H100 80GB HBM3, torch 2.15.0, CUDA 13.2``.
 
-    On devices of one kind numbers are the same bit for bit; between kinds their last digits differ, since
-    kernels do.
+    On devices of one kind numbers are equal bit for bit. Between kinds their last digits differ, since the
+    kernels differ.
     """
     version = torch.__version__.partition("+")[0]
     if device.type != "cuda":
@@ -72,15 +72,14 @@ def describe(device: torch.device) -> str:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether the error, or what it was raised from, says that memory ran out, of the device or of the
-    machine."""
+    """Whether the error, or any of its causes, says that the device or the machine ran out of memory."""
     return not device_failed(error) and any(_no_memory(link) for link in _chain(error))
 
 
 def device_failed(error: BaseException) -> bool:
-    """Whether the error, or what it was raised from, left this process's accelerator unusable.
+    """Whether the error, or any of its causes, left this process's accelerator unusable.
 
-    Memory that ran out does not, nor does a single call that was refused for its arguments.
+    Running out of memory does not, nor does a single call that was refused for its arguments.
     """
     return any(_dead(link) for link in _chain(error))
 

@@ -1,5 +1,7 @@
-"""Groups: as much as fits into memory, filled up to one size where numbers must not depend on how many there
-are."""
+"""Groups of as many items as fit into memory.
+
+Groups are filled up to one size where numbers must not depend on how many items there are.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +20,10 @@ Result = TypeVar("Result")
 def in_groups(
     items: Sequence[Item], size: int, work: Callable[[Sequence[Item], int], Result]
 ) -> Iterator[Result]:
-    """`work(group, size)` on groups of at most `size` items in order; where memory runs out, the group is
-    halved.
+    """`work(group, size)` on groups of at most `size` items, in order.
 
-    The smaller size is kept to from then on. Running out with a single item, at size 1, raises torch's own
-    error.
+    Where memory runs out, the group is halved, and the smaller size is kept from then on. With a single item,
+    at size 1, torch's own error is raised.
     """
     done = 0
     while done < len(items):
@@ -32,8 +33,7 @@ def in_groups(
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if size == 1 or not out_of_memory(error):
                 raise
-            # Half of what was there, not of what would have had room: a short group may be far below the
-            # size.
+            # Half of what was there, not half of `size`: a short group may be far below it.
             size = (len(group) + 1) // 2
             continue
         done += len(group)
@@ -46,7 +46,7 @@ def filled(items: Sequence[Item], size: int) -> list[Item]:
 
 
 def rows(starts: Tensor, first: int, wanted: int, count: int) -> Tensor:
-    """Starts `first` to `first + wanted`, the last one there is repeated up to `count` of them."""
+    """Starts `first` to `first + wanted`; the last one is repeated until there are `count`."""
     given = starts[first : first + wanted]
     given = given if len(given) else starts[-1:]
     missing = count - len(given)
@@ -65,7 +65,7 @@ def first_of_each(values: Tensor, photos: int, count: int) -> Tensor:
 def of_photo(values: Tensor, photo: int, photos: int) -> Tensor:
     """One photo's items: (photos * n, ...) to (n, ...).
 
-    A slice, since maps of one item lose their layout in other ways.
+    Sliced, because other ways of indexing lose the memory layout of maps of one item.
     """
     count = len(values) // photos
     return values[photo * count : (photo + 1) * count]

@@ -10,12 +10,11 @@ _MOST = (2 << 30) - 1
 
 
 def keep_freed_memory() -> bool:
-    """Tell glibc to keep up to 2 GB of freed blocks instead of handing their pages back; false where there is
-    no glibc.
+    """Tell glibc to keep up to 2 GB of freed blocks instead of returning their pages.
 
-    By default every large tensor is mapped anew and faults in page by page, which takes a third of a recorded
-    forward pass and doubles the time of small networks. Holds for the whole process, whose memory then stays
-    at its peak.
+    By default every large tensor is mapped anew and faults in page by page. That takes a third of a recorded
+    forward pass and doubles the time of small networks. The setting holds for the whole process, whose memory
+    then stays at its peak. Returns false where there is no glibc.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

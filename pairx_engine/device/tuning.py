@@ -1,9 +1,8 @@
-"""How much is computed at once on a device, and how maps lie in its memory: the engine's tuned numbers in one
-place.
+"""How much is computed at once on a device, and how maps lie in its memory.
 
-None of it changes what is computed, but a product's kernel is chosen by its shape, and another kernel rounds
-otherwise. So a group's size is fixed wherever that matters, and what is missing is filled up: a row must not
-depend on its company.
+All tuned numbers of the engine stand here. They do not change what is computed, but the shape of a product
+decides which kernel computes it, and kernels round differently. So a group's size is fixed wherever that
+matters, and missing items are filled up: a row must not depend on its company.
 """
 
 from __future__ import annotations
@@ -19,19 +18,24 @@ Layout = Literal["contiguous", "channels_last"]
 
 
 SMALL_MAP = 2048
-"""Cells of a map up to which a convolution of one cell is a product of matrices: a convolution lays its
-weights out anew each
-time. Timed on a CPU."""
+"""Cells of a map up to which a 1 x 1 convolution is computed as a product of matrices.
+
+A convolution lays its weights out anew each time. Timed on a CPU.
+"""
 HEAVY_PRODUCT = 50_000_000
-"""Multiplications per item from which the convolution is faster after all, by a tenth, in single precision on
-a CPU."""
+"""Multiplications per item from which the convolution is faster after all.
+
+It is faster by a tenth, in single precision on a CPU.
+"""
 WINDOW_SIZES = 8
-"""A window that hangs over an edge is cut to a multiple of this part of its size: kernels are compiled for
-each size anew."""
+"""Parts of a window's size; over an edge of the map a window is cut to a multiple of one part.
+
+Few sizes are better, since kernels are compiled anew for each size.
+"""
 WINDOW_STEP = 4
-"""Windows that lost their edges have sizes that are multiples of this, for the same reason."""
+"""Sizes of windows that lost their edges are multiples of this, for the same reason."""
 WORTH_LOOKING = 256
-"""Cells of a window below which looking for light edges costs more than it spares, on a CPU."""
+"""Cells of a window below which looking for light edges costs more than it saves, on a CPU."""
 DISTANCES_AT_ONCE = 4_000_000
 """Distances between the cells of two maps, 16 MB in single precision. Chosen for memory."""
 NUMBERS_AT_ONCE = 4_000_000
@@ -49,12 +53,13 @@ Task = Literal["score", "explain"]
 class Tuning:
     """How one device works on one task.
 
-    `photos` are recorded in one forward pass. `starts` of each are pulled at once through the part above the
-    layers, but not more than `cells` cells of the largest map (None: no such bound). Groups are filled up
-    where that map has fewer than `filled_below` cells (None: always). `maps` of each photo are pulled at once
-    through the part below; with `windows` through what relevance can reach, otherwise through whole maps and
-    filled up. `forward` says how maps lie in memory on the way up, `pull` on the way down (None: as the
-    forward pass leaves them). `graphs` replays recorded passes and pulls as CUDA graphs.
+    `photos` are recorded in one forward pass. `starts` of each photo are pulled at once through the part
+    above the layers, but not more than `cells` cells of the largest map (None: no such bound). Groups are
+    filled up where that map has fewer than `filled_below` cells (None: always). `maps` of each photo are
+    pulled at once through the part below the layers. With `windows` they are pulled through the cells that
+    relevance can reach, otherwise as whole maps and filled up. `forward` says how maps lie in memory on the
+    way up, `pull` on the way down (None: as the forward pass leaves them). `graphs` replays recorded passes
+    and pulls as CUDA graphs.
     """
 
     photos: int
@@ -73,15 +78,16 @@ class Tuning:
 
 
 CPU = Tuning(
-    # One forward serves one photo: batches were no faster on two cores, and a photo's numbers depend on
-    # nobody.
+    # One photo in a forward pass: batches were no faster on two cores, and a photo's numbers then depend on
+    # no other photo.
     photos=1,
-    # Products with the weights gain from company up to here; more was no faster, and takes more memory.
+    # Products with the weights gain from company up to here; larger groups were no faster and take more
+    # memory.
     starts=5,
     cells=4096,
     # On larger maps groups of 1, 2, 3, 4 and 6 gave the same bits (MiewID's shape, 440 px).
     filled_below=512,
-    # One at a time, each through its own receptive field: the union of two costs more than company gains.
+    # One at a time, each through its own receptive field: the union of two costs more than a group gains.
     maps=1,
     windows=True,
     forward="channels_last",
@@ -95,12 +101,15 @@ _GPU: dict[Task, Tuning] = {
 }
 """Chosen from counts (`tests.benchmarks.launches`), not from timings: none has been taken.
 
-Whole maps, since windows change
-shape with every cell and cuDNN plans each shape anew."""
+Maps are pulled whole, since windows change shape with every cell and cuDNN plans each shape anew.
+"""
 
 
 def tuning_for(device: torch.device, precision: str, task: Task = "explain") -> Tuning:
-    """What suits a device and task. On a GPU, products in short formats want the channels last."""
+    """What suits a device and task.
+
+    On a GPU, products in short formats want the channels last.
+    """
     if device.type == "cpu":
         return CPU
     chosen = _GPU[task]

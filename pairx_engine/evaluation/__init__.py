@@ -1,6 +1,5 @@
-"""How well a plausibility score tells correct from incorrect pairs, and what it adds to the cosine: the
-paper's Table 1.
+"""How well a plausibility score tells correct from incorrect pairs, and what it adds to the cosine.
 
-Pure NumPy over labelled pairs. Nothing is re-exported: functions are imported from the module that holds
-them.
+This is the paper's Table 1. Pure NumPy over labelled pairs. Nothing is re-exported: functions are imported
+from the module that holds them.
 """

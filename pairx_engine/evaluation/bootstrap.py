@@ -1,4 +1,4 @@
-"""Intervals by resampling animals: pairs of one animal are no independent observations."""
+"""Intervals by resampling animals: pairs of one animal are not independent observations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ Statistic = Callable[[LabelledPairs], float]
 class Interval:
     """A percentile interval; NaN where no resample defines the statistic.
 
-    `n_defined` of `n_resamples` do: where it is much smaller, the interval is one of lucky resamples.
+    Of `n_resamples`, `n_defined` define it. If that number is much smaller, the interval describes only a
+    lucky part of the resamples.
     """
 
     low: float
@@ -35,23 +36,23 @@ def bootstrap_by_animal(
 ) -> dict[str, Interval]:
     """Percentile intervals of `statistics` over `n` resamples of the animals of `pairs`, with replacement.
 
-    An animal that is drawn m times counts m times: a correct pair of animal i m_i times, an incorrect pair of
-    i and j m_i m_j times (a resample of nodes, as for any statistic over pairs). All statistics see the same
-    resamples, so that intervals of a difference can be had from a statistic that is the difference. They are
-    given pairs with repeats, possibly none at all or without a score, and return NaN where they are
+    An animal that is drawn m times counts m times: a correct pair of animal i counts m_i times, an incorrect
+    pair of i and j m_i m_j times (a resample of nodes, as for any statistic over pairs). All statistics see
+    the same resamples, so a statistic that is a difference gives the interval of that difference. Statistics
+    are given pairs with repeats, possibly no pairs at all or none with a score, and return NaN where they are
     undefined.
 
-    A resample has fewer different pairs than the data, so that a statistic which few pairs bias, as they do
-    any Bhattacharyya distance, is biased once more: its interval lies too far from 0 and may miss the value
-    itself. Ranks and areas under the ROC curve have no such bias to speak of.
+    A resample has fewer different pairs than the data. A statistic that is biased with few pairs, as any
+    Bhattacharyya distance is, is therefore biased once more: its interval lies too far from 0 and may miss
+    the value itself. Ranks and areas under the ROC curve have no such bias to speak of.
 
-    Deterministic for a seed and the same for any order of the pairs; it depends on how animals are coded only
-    as on another seed. Fewer than two animals cannot be resampled: NaN. Raises ValueError for n < 1 and a
-    level outside (0, 1).
+    Deterministic for a seed and the same for any order of the pairs. Coding the animals differently acts like
+    another seed. Fewer than two animals cannot be resampled: NaN. Raises ValueError for n < 1 and a level
+    outside (0, 1).
     """
     if n < 1 or not 0 < level < 1:
         raise ValueError(f"no interval of level {level} from {n} resamples")
-    # In one order whatever the rows' order is, and by score, so that statistics sort what is sorted.
+    # The order must not depend on the rows' order; sorting by score saves the statistics their own sorting.
     first, second = np.minimum(pairs.animal_a, pairs.animal_b), np.maximum(pairs.animal_a, pairs.animal_b)
     pairs = pairs.take(np.lexsort((second, first, pairs.cosine, pairs.score)))
     animals, codes = np.unique(np.concatenate([pairs.animal_a, pairs.animal_b]), return_inverse=True)

@@ -16,12 +16,14 @@ from pairx_engine.evaluation.pairs import LabelledPairs
 from pairx_engine.evaluation.separation import DEFAULT, Binning, auc_at_equal_cosine, separation
 
 ScoreSettings = tuple[tuple[str, str], ...]
-"""Names and values of the settings that one score depends on, sorted by name: (("layer", "blocks.3"),
-("preset", ...))."""
+"""Names and values of the settings that one score depends on, sorted by name.
+
+For example (("layer", "blocks.3"), ("preset", ...)).
+"""
 
 COVERAGE, RESIDUAL = "match_coverage", "inverted_residual_mean"
 EQUALLY_GOOD = 0.002
-"""Candidates whose criteria differ by no more are as good as each other; the cheaper one is taken."""
+"""Candidates whose criteria differ by no more are equally good; the cheaper one is taken."""
 _NAMES = {COVERAGE: {"layer", "preset", "reduction"}, RESIDUAL: {"layer", "matcher", "homography"}}
 
 
@@ -29,9 +31,10 @@ _NAMES = {COVERAGE: {"layer", "preset", "reduction"}, RESIDUAL: {"layer", "match
 class Candidate:
     """One complete choice of settings and what it is worth on all pairs.
 
-    `settings` holds layer, preset, reduction, matcher and homography. `auc` and `delta` are by score (area
-    under the ROC curve at equal cosine, a missing score counting as the lowest; signed Bhattacharyya distance
-    in the default binning). `criterion` is the mean of the two areas; `seconds` are those per pair.
+    `settings` holds layer, preset, reduction, matcher and homography. `auc` and `delta` are by score: `auc`
+    is the area under the ROC curve at equal cosine, where a missing score counts as the lowest; `delta` is
+    the signed Bhattacharyya distance in the default binning. `criterion` is the mean of the two areas;
+    `seconds` are those per pair.
     """
 
     settings: Mapping[str, str]
@@ -45,10 +48,10 @@ class Candidate:
 class Choice:
     """The outcome: all candidates, best first, and the one to take.
 
-    `held_out_best` is the criterion on held-out animals of whatever was best on the others,
-    `held_out_default` that of the default there. `difference` is the bootstrap interval of best less default
-    on all pairs. `chosen` is `best` only where that interval lies above 0 and the held-out animals agree,
-    else `default`; `reason` says so in words.
+    In each fold the best option on the other animals is measured on the held-out ones; `held_out_best` is its
+    criterion there, and `held_out_default` that of the default. `difference` is the bootstrap interval of
+    best less default on all pairs. `chosen` is `best` only where that interval lies above 0 and the held-out
+    animals agree, else `default`; `reason` says so in words.
     """
 
     candidates: tuple[Candidate, ...]
@@ -82,15 +85,17 @@ def choose(
     `cosine`, `correct`, `animal_a`, `animal_b` (n,) are as in `LabelledPairs`. `coverage` holds match
     coverages (n,) by layer, preset and reduction, `residual` inverted residual means (n,) by layer, matcher
     and homography, NaN where a pair has none; both are 0 or more, and NaN counts as 0. `seconds` per pair are
-    those of each score's settings. A run matches both scores at one layer, so the candidates are all
-    combinations with a common one, but for scores that no pair has.
+    those of each score's settings. A run matches both scores at one layer. So the candidates are all
+    combinations with a common layer, without scores that no pair has.
 
     The criterion is the mean of both scores' `auc_at_equal_cosine` in the bins of `equal_cosine`, which
-    should be narrow: in wide ones a score that repeats the cosine wins. `binning` is that of the candidates'
-    Delta. Of candidates within `EQUALLY_GOOD` of the highest the cheapest is the best one; `candidates` are
-    in order of the criterion, those without one last. The best of hundreds is partly luck, so the whole
-    procedure is repeated without each of `n_folds` folds of animals (fewer where there are fewer animals) and
-    its outcome measured on the fold, as the default is; folds are averaged by the comparisons that they hold.
+    should be narrow: in wide bins a score that repeats the cosine wins. `binning` is that of the candidates'
+    Delta. The best candidate is the cheapest of those within `EQUALLY_GOOD` of the highest criterion.
+    `candidates` are in order of the criterion, those without one last.
+
+    The best of hundreds is partly luck. So the whole procedure is repeated without each of `n_folds` folds of
+    animals (fewer where there are fewer animals), and its outcome and the default are measured on that fold.
+    Folds are averaged, weighted by the comparisons that they hold.
 
     Deterministic for a seed. Raises ValueError where shapes or settings are not as above, where a cost is
     missing, and where the default is not among the candidates.
@@ -99,8 +104,7 @@ def choose(
         raise ValueError(f"{n_folds} folds hold nothing out")
     rows = LabelledPairs(
         np.asarray(cosine, dtype=np.float64),
-        # The score is a row's place, so that whatever selects pairs tells which values of any score they
-        # have.
+        # The score is a row's place: from any selection of pairs one can look up the values of any score.
         np.arange(np.size(cosine), dtype=np.float64),
         np.asarray(correct, dtype=np.bool_),
         np.asarray(animal_a, dtype=np.int64),
@@ -140,7 +144,7 @@ Option = tuple[ScoreSettings, ScoreSettings]
 
 
 class _Scores:
-    """All variants of both scores, to be looked up by rows whose score is their place."""
+    """All variants of both scores, looked up by rows whose score is their place."""
 
     def __init__(
         self,
@@ -199,8 +203,10 @@ def _checked(
 
 
 def _options(scores: _Scores, default: Mapping[str, str]) -> list[Option]:
-    """All combinations at one layer; scores that no pair has, such as of a matcher that never fits, only in
-    the default."""
+    """All combinations at one layer.
+
+    A score that no pair has, such as that of a matcher that never fits, stands only in the default.
+    """
     known = {
         key for variants in scores.variants.values() for key, v in variants.items() if not np.isnan(v).all()
     }
@@ -227,8 +233,10 @@ def _cost(option: Option, seconds: Mapping[ScoreSettings, float]) -> float:
 
 
 def _pick(criteria: Sequence[float], costs: Sequence[float], place: int) -> int:
-    """The cheapest of those that are as good as the best, of equally cheap ones the better; `place` where
-    none is defined."""
+    """The place of the cheapest option that is as good as the best one; `place` where none is defined.
+
+    Of equally cheap ones the better is taken.
+    """
     defined = [i for i, criterion in enumerate(criteria) if not math.isnan(criterion)]
     if not defined:
         return place
@@ -271,8 +279,10 @@ def _held_out(
     n_folds: int,
     seed: int,
 ) -> tuple[float, float]:
-    """Criterion on held-out animals of the option picked without them, and of the default; NaN where no fold
-    defines it."""
+    """Criteria on held-out animals of the option picked without them, and of the default.
+
+    NaN where no fold defines them.
+    """
     if n_folds < 2:  # one animal alone
         return math.nan, math.nan
     folds = folds_by_animal(np.concatenate([rows.animal_a, rows.animal_b]), n_folds, seed)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 FEWEST_PAIRS = 3
-"""With two pairs rho is +1 or -1 whatever they are."""
+"""With two pairs rho is +1 or -1, whatever their values are."""
 
 
 def average_ranks(values: ArrayLike) -> NDArray[np.float64]:

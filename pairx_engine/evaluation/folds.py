@@ -1,4 +1,4 @@
-"""Folds of animals, for evaluating anything that was fitted on animals that it does not see again."""
+"""Folds of animals: what was fitted on some animals is evaluated on others."""
 
 from __future__ import annotations
 
@@ -43,9 +43,10 @@ def folds_by_animal(animal_codes: ArrayLike, n_folds: int, seed: int) -> Folds:
 def split(pairs: LabelledPairs, assignment: Folds, fold: int) -> tuple[LabelledPairs, LabelledPairs]:
     """Pairs to fit on and pairs held out: both animals outside `fold`, and both inside it.
 
-    Pairs of an animal inside and one outside are in neither: fitting on them would show a held-out animal,
-    and evaluating on them a fitted one. So every correct pair is held out in one fold, an incorrect one in
-    one or none: only about 1 / n_folds of them are ever held out. Raises ValueError for a fold that is none.
+    Pairs of one animal inside and one outside are in neither part: fitting on them would show a held-out
+    animal, and evaluating on them would show a fitted one. So every correct pair is held out in one fold, an
+    incorrect pair in one fold or none: only about 1 / n_folds of the incorrect pairs are ever held out.
+    Raises ValueError for a fold that does not exist.
     """
     if not 0 <= fold < assignment.n_folds:
         raise ValueError(f"no fold {fold} among {assignment.n_folds}")

@@ -1,4 +1,7 @@
-"""Pairs whose score is unlike that of pairs of the same class and a like cosine: suspects for a wrong label."""
+"""Pairs whose score is unlike that of similar pairs: suspects for a wrong label.
+
+Similar pairs are of the same class and have nearly the same cosine.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from pairx_engine.device.tuning import SCORES_AT_ONCE
 from pairx_engine.evaluation.pairs import LabelledPairs
 
 FEWEST_LIKE_PAIRS = 10
-"""Fewer say too little about a spread."""
+"""With fewer like pairs, a spread says too little."""
 SAME_DISTANCE = 1e-12
 """Distances between cosines that differ by less differ by rounding only."""
 SAME_SCORE = 1e-12
@@ -18,10 +21,11 @@ SIGMA_OF_MEDIAN_DEVIATION = 1.4826
 SIGMA_OF_MEAN_DEVIATION = 1.2533
 """Standard deviation of a normal distribution over its median and its mean absolute deviation."""
 SPREAD_FLOOR = 0.1
-"""Smallest spread of like pairs, as a share of that of the whole class: where a score saturates, as coverage
-does among copies,
-like pairs agree so well that any other value would be hundreds of spreads away, though nobody could see a
-difference."""
+"""Smallest spread of like pairs, as a share of that of the whole class.
+
+Where a score saturates, as coverage does among copies, like pairs agree very closely. Any other value would
+then be hundreds of spreads away, although the difference is too small to see.
+"""
 
 Values = NDArray[np.float64]
 
@@ -30,18 +34,18 @@ def outliers(pairs: LabelledPairs, neighbours: int = 50) -> Values:
     """How far each score lies from like pairs, towards the other class: robust z (n,).
 
     Like pairs are the `neighbours` scored pairs of the same class that are nearest in cosine, without the
-    pair itself, and any others that are as near as the last of them, so that the order of pairs does not
-    matter. z = (score - median) / (1.4826 median |score - median|) for incorrect pairs, its negative for
-    correct ones: positive is unexpected, an incorrect pair more plausible or a correct one less plausible
-    than its like. Where at least half of the like pairs have one score, the mean absolute deviation times
-    1.2533 stands in. A spread is at least a tenth of that of all pairs of the class, taken in the same way
-    about their median.
+    pair itself. All others as near as the last of them belong to them too, so that the order of pairs does
+    not matter. z = (score - median) / (1.4826 median |score - median|) for incorrect pairs, its negative for
+    correct ones. A positive z is unexpected: an incorrect pair more plausible, or a correct one less
+    plausible, than its like. Where at least half of the like pairs have one score, the mean absolute
+    deviation times 1.2533 is taken instead. A spread is at least a tenth of that of all pairs of the class,
+    taken in the same way about their median.
 
-    NaN without a score, where the whole class has one score, and with fewer than 10 (or `neighbours`, if that
-    is less) of them. At either end of the cosines all neighbours lie on one side. The scale of the score is
-    the caller's choice: a residual is better given as its negative logarithm, because z assumes symmetry.
-    Takes O(n log n + n * neighbours), more where many cosines are equal. Raises ValueError for fewer than 3
-    neighbours.
+    z is NaN for a pair without a score, where the whole class has one score, and with fewer than 10 like
+    pairs (or `neighbours`, if that is less). At either end of the cosines all neighbours lie on one side. The
+    scale of the score is the caller's choice: a residual is better given as its negative logarithm, because z
+    assumes symmetry. Takes O(n log n + n * neighbours), more where many cosines are equal. Raises ValueError
+    for fewer than 3 neighbours.
     """
     if neighbours < 3:
         raise ValueError(f"{neighbours} neighbours have no spread")
@@ -71,7 +75,10 @@ def _spread_of_all(score: Values) -> float:
 
 
 def _windows(cosine: Values, k: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """[low, high) (n,) of all that is at most as far from each of the ascending values as its k-th nearest."""
+    """For each of the ascending values, the range [low, high) no farther than its k-th nearest.
+
+    Returns `low` and `high`, (n,) each.
+    """
     n = len(cosine)
     place, radius = np.arange(n), np.full(n, np.inf)
     # The k nearest and the value itself are k + 1 in a row: the shortest reach of any such row is the radius.
@@ -109,7 +116,7 @@ def _z_in_windows(
 
 
 def _median(rows: Values, sizes: NDArray[np.intp]) -> Values:
-    """Medians (n,) of the `sizes` (n,) finite values of each row; the others are inf."""
+    """Medians (n,) of the first `sizes` (n,) values of each sorted row; the values behind them are inf."""
     ordered, at = np.sort(rows, axis=1), np.arange(len(rows))
     medians: Values = (ordered[at, (sizes - 1) // 2] + ordered[at, sizes // 2]) / 2
     return medians

@@ -18,9 +18,9 @@ class LabelledPairs:
     larger means more plausible. `correct` (n,) bool: both photos carry one name. `animal_a`, `animal_b` (n,)
     int64: code of the animal in either photo, in either order.
 
-    Raises ValueError for shapes that differ, other types, a cosine that is not finite, an infinite score (it
-    has no mean; a residual mean of inf is an inverse of 0, so the inverse serves) and a `correct` that the
-    animals contradict.
+    Raises ValueError for shapes that differ, other types, a cosine that is not finite, an infinite score, and
+    a `correct` that the animals contradict. An infinite score has no mean; for residuals use the inverse,
+    which is 0 where the residual mean is inf.
     """
 
     cosine: NDArray[np.float64]

@@ -1,12 +1,15 @@
-"""What a plausibility score adds to the cosine: separation of correct from incorrect pairs of like cosine.
+"""What a plausibility score adds to the cosine.
+
+It is measured by how well the score separates correct from incorrect pairs of like cosine.
 
 Delta is the paper's measure (Table 1): the Bhattacharyya distance between the scores of correct and incorrect
-pairs, averaged over bins of the cosine. The paper states neither bins nor weights nor the form of the
-distance; its negative values imply a sign, and its size with few pairs per bin a parametric form. So all of
-these are parameters here (`Binning`), and `VARIANTS` are meant to be reported beside the default. Two limits
-hold for all of them: D_B of few pairs is too large on average, and a bin that is wide leaves room for the
-cosine itself, so that a score that only repeats it still separates a little. The area under the ROC curve
-among pairs of like cosine has the second limit only, and no choices but the bins.
+pairs, averaged over bins of the cosine. The paper states neither the bins nor the weights nor the form of the
+distance. Its negative values imply a sign, and its size with few pairs per bin implies a parametric form. So
+all of these are parameters here (`Binning`), and `VARIANTS` are meant to be reported beside the default.
+
+Two limits hold for all variants. The distance D_B of few pairs is too large on average. And in a wide bin the
+cosine itself still varies, so that a score that only repeats the cosine separates a little. The area under
+the ROC curve among pairs of like cosine has only the second limit, and no choices but the bins.
 """
 
 from __future__ import annotations
@@ -34,11 +37,11 @@ SAME_MEAN = 1e-12
 class Binning:
     """How Delta is taken.
 
-    `n_bins` bins of the cosine with `edges` over all scored pairs; `form` of the distance; `weights` of a
-    bin: its pairs, the size of its smaller class, or 1. A bin counts when it has at least `minimum` pairs of
-    each class that differ in cosine or score: a resample repeats pairs, and two copies of one show no spread.
-    A histogram has `n_levels` levels of equal width over the scores in the bin. Raises ValueError for numbers
-    with which nothing can be estimated.
+    The cosine is cut into `n_bins` bins with `edges` over all scored pairs. `form` is that of the distance.
+    `weights` is what a bin weighs: its number of pairs, the size of its smaller class, or 1. A bin counts
+    when it has at least `minimum` pairs of each class that differ in cosine or score: a resample repeats
+    pairs, and two copies of one pair show no spread. A histogram has `n_levels` levels of equal width over
+    the scores in the bin. Raises ValueError for numbers with which nothing can be estimated.
     """
 
     n_bins: int = 10
@@ -56,7 +59,7 @@ class Binning:
 
     @property
     def name(self) -> str:
-        """Everything that tells one binning from another, for a table."""
+        """Everything that distinguishes one binning from another, for a table."""
         form = self.form if self.form == "gaussian" else f"{self.form} of {self.n_levels} levels"
         edges, weights = self.edges.replace("_", "-"), self.weights.replace("_", " ")
         return f"{form}, {self.n_bins} {edges} bins, weight {weights}, min {self.minimum}"
@@ -73,12 +76,12 @@ VARIANTS = (
     replace(DEFAULT, n_bins=5),
     replace(DEFAULT, n_bins=20),
 )
-"""The default and what differs from it in one respect each."""
+"""The default, and variants that each differ from it in one respect."""
 
 
 @dataclass(frozen=True)
 class Bin:
-    """One bin of the cosine, [low, high) and the last one closed.
+    """One bin of the cosine, [low, high); the last bin is closed.
 
     `distance` is NaN and `weight` 0 where the bin does not count. `sign` is that of the mean score of correct
     pairs less that of incorrect ones.
@@ -95,8 +98,11 @@ class Bin:
 
 @dataclass(frozen=True)
 class Separation:
-    """Delta (`value`, NaN when no bin counts), its bins in order of cosine, and the share of the scored pairs
-    that lie in bins that count (NaN without any pair)."""
+    """Delta and the bins that it is averaged over.
+
+    `value` is Delta, NaN when no bin counts; `bins` are in order of cosine. `share` is the share of the
+    scored pairs that lie in bins that count, NaN without any pair.
+    """
 
     value: float
     bins: tuple[Bin, ...]
@@ -106,13 +112,13 @@ class Separation:
 def bhattacharyya_gaussian(x: ArrayLike, y: ArrayLike, variance_floor: float = VARIANCE_FLOOR) -> float:
     """Bhattacharyya distance between normal distributions fitted to x (n,) and y (m,), 0 or more.
 
-    D_B = (mx - my)^2 / (4 (vx + vy)) + 1/2 ln((vx + vy) / (2 sqrt(vx vy))), with unbiased variances v. A
-    variance under the floor, a share of the variance (vx + vy) / 2 + (mx - my)^2 / 4 of an even mixture of
-    both, counts as the floor. So a class that is constant by chance, as a repeated pair in a resample is, has
-    a finite distance that does not depend on the score's unit. The floor of 0.01 does not touch classes of
-    one spread whose means are up to 19 standard deviations apart, nor classes of one mean whose standard
-    deviations differ up to 14 times. Two different constants have the distance 1 / (2 floor) = 50, equal ones
-    0.
+    D_B = (mx - my)^2 / (4 (vx + vy)) + 1/2 ln((vx + vy) / (2 sqrt(vx vy))), with unbiased variances v. The
+    floor is a share of the variance (vx + vy) / 2 + (mx - my)^2 / 4 of an even mixture of both; a variance
+    below the floor counts as the floor. So a class that is constant by chance, such as a repeated pair in a
+    resample, has a finite distance that does not depend on the score's unit. The floor of 0.01 does not
+    affect classes of one spread whose means are up to 19 standard deviations apart, nor classes of one mean
+    whose standard deviations differ up to 14 times. Two different constants have the distance 1 / (2 floor) =
+    50, equal ones 0.
 
     Raises ValueError for fewer than two values in x or y, values that are not finite and a floor outside (0,
     1).
@@ -136,8 +142,8 @@ def bhattacharyya_histogram(x: ArrayLike, y: ArrayLike, edges: ArrayLike) -> flo
     """D_B = -ln sum_i sqrt(p_i q_i) between the histograms of x (n,) and y (m,) over `edges`, 0 or more.
 
     Levels are [low, high), the last one closed. Histograms without a common level would be infinitely far
-    apart; they get 1/2 ln(n m), the distance at the smallest overlap that samples of these sizes can have,
-    one value of each in a common level.
+    apart. They get 1/2 ln(n m) instead: the distance at the smallest overlap that samples of these sizes can
+    have, with one value of each in a common level.
 
     Raises ValueError for empty x or y, edges that descend, values outside them or not finite.
     """
@@ -157,8 +163,8 @@ def bhattacharyya_histogram(x: ArrayLike, y: ArrayLike, edges: ArrayLike) -> flo
 def separation(pairs: LabelledPairs, how: Binning = DEFAULT) -> Separation:
     """Delta = sum_b w_b sign_b D_B,b / sum_b w_b over the bins b of the cosine that count.
 
-    sign_b is that of the mean score of correct less that of incorrect pairs in the bin, 0 where the means are
-    equal. Pairs without a score are left out. O(n log n), the same for any order of the pairs.
+    sign_b is the sign of the mean score of correct pairs less that of incorrect pairs in the bin, 0 where the
+    means are equal. Pairs without a score are left out. O(n log n), the same for any order of the pairs.
     """
     pairs = pairs.scored()
     bins = tuple(_measured(content, how) for content in _binned(pairs, how))
@@ -173,7 +179,7 @@ def separation(pairs: LabelledPairs, how: Binning = DEFAULT) -> Separation:
 def auc(score: ArrayLike, correct: ArrayLike) -> float:
     """P(correct > incorrect) + 1/2 P(correct = incorrect) over all such pairs of scores (n,), in [0, 1].
 
-    NaN without a correct or without an incorrect one. O(n log n). Raises ValueError for NaN.
+    NaN without a correct or without an incorrect score. O(n log n). Raises ValueError for NaN.
     """
     values, labels = np.asarray(score, dtype=np.float64), np.asarray(correct, dtype=np.bool_)
     if values.shape != labels.shape:
@@ -187,10 +193,10 @@ def auc(score: ArrayLike, correct: ArrayLike) -> float:
 def auc_at_equal_cosine(pairs: LabelledPairs, how: Binning = DEFAULT) -> float:
     """`auc` with comparisons only inside a bin of the cosine: wins in all bins / comparisons in all bins.
 
-    A stratified Mann-Whitney statistic; each comparison counts once, so that bins weigh n_correct *
-    n_incorrect. Edges and minimum are those of `how`. NaN when no bin counts. What the width of the bins
-    leaves of the cosine is seen by giving the cosine itself as the score: the narrower they are, the nearer
-    to 1/2.
+    A stratified Mann-Whitney statistic. Each comparison counts once, so a bin weighs n_correct * n_incorrect.
+    Edges and minimum are those of `how`. NaN when no bin counts. To see how much of the cosine the width of
+    the bins leaves, give the cosine itself as the score: the narrower the bins, the nearer the result is to
+    1/2.
     """
     wins, comparisons = 0.0, 0
     for content in _binned(pairs.scored(), how):
@@ -201,7 +207,10 @@ def auc_at_equal_cosine(pairs: LabelledPairs, how: Binning = DEFAULT) -> float:
 
 
 class _Content(NamedTuple):
-    """Ascending scores in a bin; `n_different` pairs, repeats of one counted once, in its smaller class."""
+    """Ascending scores in a bin.
+
+    `n_different` is the number of pairs in its smaller class, where repeats of one pair count once.
+    """
 
     low: float
     high: float
@@ -211,7 +220,7 @@ class _Content(NamedTuple):
 
 
 def _binned(pairs: LabelledPairs, how: Binning) -> Iterator[_Content]:
-    """What lies in every bin, in order of cosine; nothing without pairs."""
+    """The content of every bin, in order of cosine; nothing if there are no pairs."""
     if not len(pairs):
         return
     edges = _edges(pairs.cosine, how)
@@ -251,18 +260,21 @@ def _edges(cosine: NDArray[np.float64], how: Binning) -> NDArray[np.float64]:
 
 
 def _bin_of(values: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Bins [low, high), the last one closed; where all edges are one value, everything is in the last bin."""
+    """Bins [low, high), the last one closed.
+
+    If all edges are one value, everything is in the last bin.
+    """
     return np.searchsorted(edges[1:-1], values, side="right")
 
 
 def _wins(higher: Scores, lower: Scores) -> float:
-    """Comparisons that `higher` wins, ties one half, of two ascending lists; exact."""
+    """Comparisons of two ascending lists that `higher` wins, ties counting one half; exact."""
     below = np.searchsorted(lower, higher, side="left").sum()
     return float(below + np.searchsorted(lower, higher, side="right").sum()) / 2
 
 
 def _same(mean_x: float, mean_y: float) -> bool:
-    """Whether two means differ by rounding only: a sign must not hang on that."""
+    """Whether two means differ by rounding only: a sign must not depend on that."""
     return abs(mean_x - mean_y) <= SAME_MEAN * max(abs(mean_x), abs(mean_y))
 
 
@@ -275,7 +287,7 @@ def _finite(values: ArrayLike) -> Scores:
 
 def _moments(values: Scores) -> tuple[float, float]:
     """Mean and unbiased variance (0 for one value)."""
-    # From the first value on, a constant has exactly its mean and no variance, whatever the rounding of sums.
+    # Counted from the first value, a constant has exactly its mean and no variance, despite rounding.
     beyond = values - values[0]
     mean = float(beyond.mean())
     deviations = beyond - mean

@@ -1,5 +1,7 @@
-"""Ways to explain a pair, all behind one seam: PAIR-X per preset, plain relevance, gradients, and controls
-that know nothing."""
+"""Ways to explain a pair, all behind one interface.
+
+They are PAIR-X per preset, plain relevance, gradients, and controls that know nothing of the photos.
+"""
 
 from pairx_engine.explanations.registry import explain, explanation_named, explanations, register, unregister
 from pairx_engine.explanations.seam import Explained, Explanation, Maps, Shown, State, Subject, Trained

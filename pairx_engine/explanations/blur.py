@@ -10,8 +10,10 @@ from torch.nn import functional
 
 
 def gaussian_blur(picture: Tensor, sigma: float) -> Tensor:
-    """A picture (C, H, W) under a Gaussian of `sigma` pixels, cut off at 3 sigma, with its edges repeated
-    outwards."""
+    """A picture (C, H, W) under a Gaussian of `sigma` pixels.
+
+    The Gaussian is cut off at 3 sigma; the picture's edges are repeated outwards.
+    """
     radius = max(1, math.ceil(3 * sigma))
     offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
     kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)

@@ -1,7 +1,7 @@
 """Maps that know nothing of the photos.
 
-Smooth maps flip connected areas and scattered ones do not, and animals stand in the middle, so an explanation
-should beat all three.
+Smooth maps flip connected areas and scattered ones do not, and animals stand in the middle of their photos.
+So an explanation should beat all three controls.
 """
 
 from __future__ import annotations
@@ -18,16 +18,18 @@ from pairx_engine.explanations.blur import gaussian_blur
 from pairx_engine.explanations.seam import Explained, State, Subject
 
 SMOOTH_SHARE = 1 / 16
-"""Standard deviation of `random_smooth`, of the chip's shorter side: patches of the size of a few cells of a
-late layer."""
+"""Standard deviation of `random_smooth`, as a share of the chip's shorter side.
+
+Patches are then as large as a few cells of a late layer.
+"""
 CENTRE_SHARE = 1 / 4
 _MAPS = 2
-"""Keeps these draws apart from those of pixel flipping under the same seed."""
+"""Keeps these random draws apart from those of pixel flipping under the same seed."""
 
 
 @dataclass(frozen=True)
 class Control:
-    """A map made from the chip's size, and the seed and the photo's place in its pair."""
+    """A map made from the chip's size, the seed and the photo's place in its pair."""
 
     name: str
     about: str
@@ -63,13 +65,13 @@ def _noise(chip: Tensor, seed: list[int]) -> Tensor:
 
 
 def _smooth_noise(chip: Tensor, seed: list[int]) -> Tensor:
-    """The same under a Gaussian of `SMOOTH_SHARE` of the shorter side."""
+    """Uniform noise under a Gaussian of `SMOOTH_SHARE` of the shorter side."""
     noise = torch.from_numpy(np.random.default_rng(seed).random(chip.shape[-2:]))
     return gaussian_blur(noise[None], SMOOTH_SHARE * min(noise.shape))[0].to(chip)
 
 
 def _centre(chip: Tensor, seed: list[int]) -> Tensor:
-    """A Gaussian about the chip's middle, of `CENTRE_SHARE` of either side."""
+    """A Gaussian about the chip's middle, its standard deviation `CENTRE_SHARE` of either side."""
     height, width = chip.shape[-2:]
     rows, columns = (
         torch.exp(-0.5 * (((torch.arange(n, dtype=torch.float64) + 0.5) / n - 0.5) / CENTRE_SHARE) ** 2)

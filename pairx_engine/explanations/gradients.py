@@ -1,4 +1,4 @@
-"""The gradient of the cosine with respect to the pixels: what any explanation should be held against."""
+"""The gradient of the cosine with respect to the pixels: the baseline of any explanation."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Gradient:
     ) -> Explained:
         """Explain two chips.
 
-        The network runs in evaluation mode and is left as it was found, its parameters without gradients.
+        The network runs in evaluation mode and is restored afterwards; its parameters get no gradients.
         """
         with exclusive(subject.network), tensor_cores(FULL), torch.enable_grad():
             chips = [chip.detach().clone().requires_grad_() for chip in (chip_a, chip_b)]

@@ -1,9 +1,9 @@
 """PAIR-X and its parts, under every preset.
 
-* `pairx_PRESET`: the pixel relevances of the first k matches together, as the figure colours them;
-* `relevance_PRESET`: the layer's relevance grid stretched over the chip, the heat map of the figure, no
-  matches involved;
-* `lrp_PRESET`: the layer's relevance in all channels, pulled on to the pixels, no matches involved.
+* `pairx_PRESET`: the pixel relevances of the first k matches together, as the figure colours them.
+* `relevance_PRESET`: the layer's relevance grid stretched over the chip, which is the figure's heat map; it
+  involves no matches.
+* `lrp_PRESET`: the layer's relevance in all channels, pulled on to the pixels; it involves no matches.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Propagated:
         return f"{self.kind}_{self.preset}"
 
     def identity(self) -> Mapping[str, Any]:
-        """Nothing besides the name: presets do not change under theirs."""
+        """Nothing besides the name: a preset does not change under its name."""
         return {}
 
     def explain(
@@ -57,7 +57,7 @@ class Propagated:
 
 
 def propagated() -> Sequence[Propagated]:
-    """Every kind under every preset that there is now."""
+    """Every kind under every preset that is registered now."""
     kinds: tuple[tuple[str, str, float, Explain], ...] = (
         ("pairx", "pixel relevance of the most relevant matches, {}", 25, _pairx),
         ("relevance", "relevance of the layer's cells, {}", 8, _relevance),
@@ -71,14 +71,14 @@ def propagated() -> Sequence[Propagated]:
 
 
 def _pairx(explainer: LayerExplainer, subject: Subject, chip_a: Tensor, chip_b: Tensor) -> Explained:
-    """Map: sum over the k most relevant matches of (share of their relevance) * (pixel relevance / its own
-    sum).
+    """The sum over the k most relevant matches of their scaled pixel maps, as the map of a photo.
 
-    A match's pixel relevance starts from the layer's features at its cell, so its size says how strong these
-    features are and not how much they matter; PAIR-X ranks by the match's relevance and draws each map to its
-    own scale. Hence each map counts as a distribution over pixels, weighted by the match's relevance. Matches
-    whose relevance is not positive, which only signed presets have, weigh nothing; where none is positive the
-    maps are zero.
+    Each term is (share of their relevance) * (pixel relevance / its own sum). A match's pixel relevance
+    starts from the layer's features at its cell, so its size says how strong these features are, not how much
+    they matter. PAIR-X ranks by the match's relevance and draws each map to its own scale. Hence each map
+    counts as a distribution over pixels, weighted by the match's relevance. Matches whose relevance is not
+    positive, which only signed presets have, weigh nothing. If no match has positive relevance, the maps are
+    zero.
     """
     seen = [explainer.see(chip, keep=True) for chip in (chip_a, chip_b)]
     finding = find(explainer, seen, subject.layer).ordered()
@@ -92,7 +92,10 @@ def _pairx(explainer: LayerExplainer, subject: Subject, chip_a: Tensor, chip_b: 
 
 
 def _weighted(maps: Tensor, relevance: NDArray[np.float64]) -> Tensor:
-    """`relevance` of the first maps, all positive."""
+    """The sum of the first maps, each divided by its own sum and weighted by its match's relevance.
+
+    `relevance` holds those of the first maps, all positive.
+    """
     maps = maps[: len(relevance)]
     weights = torch.from_numpy(relevance / relevance.sum()).to(maps)
     sums = maps.sum(dim=(1, 2))
@@ -101,7 +104,7 @@ def _weighted(maps: Tensor, relevance: NDArray[np.float64]) -> Tensor:
 
 
 def _relevance(explainer: LayerExplainer, subject: Subject, chip_a: Tensor, chip_b: Tensor) -> Explained:
-    """Map: the layer's grids as the preset reduces them, stretched bilinearly to the chips."""
+    """The layer's grids as the preset reduces them, stretched bilinearly to the chips, as maps."""
     seen = [explainer.see(chip) for chip in (chip_a, chip_b)]
     how = explainer.preset.reduction
     grids = grids_by_reduction(explainer, seen, subject.layer, [how])[how]
@@ -119,11 +122,10 @@ def _stretched(grid: Tensor, chip: Tensor) -> Tensor:
 
 
 def _lrp(explainer: LayerExplainer, subject: Subject, chip_a: Tensor, chip_b: Tensor) -> Explained:
-    """Map: the pair's relevance propagated to the pixels, through the layer; reduced over RGB as the preset
-    reduces channels.
+    """The pair's relevance propagated through the layer to the pixels, as maps.
 
-    Where all relevance passes through the layer, as it does between the stages of a network, this is plain
-    LRP. Raises `EngineError` on the general path.
+    RGB is reduced as the preset reduces channels. Where all relevance passes through the layer, as it does
+    between the stages of a network, this is plain LRP. Raises `EngineError` on the general path.
     """
     if explainer.path != "fast":
         raise EngineError("relevance in pixels needs the fast path, which cannot explain this network")

@@ -16,14 +16,14 @@ from pairx_engine.explanations.pairx import propagated
 from pairx_engine.explanations.seam import Explained, Explanation, State, Subject, Trained
 
 Family = Callable[[], Sequence[Explanation]]
-"""Asked each time, so that a preset registered later has its explanations, too."""
+"""Called each time, so that a preset registered later has its explanations, too."""
 _FAMILIES: list[Family] = [propagated, gradients, controls]
 
 
 def register(family: Family) -> Family:
-    """Add a family; its members come after those that are there.
+    """Add a family; its members come after those that are already there.
 
-    Can stand above the function as a decorator.
+    The function can also stand above a family as its decorator.
     """
     _FAMILIES.append(family)
     return family
@@ -40,7 +40,7 @@ def explanations() -> dict[str, Explanation]:
 
 
 def explanation_named(name: str) -> Explanation:
-    """The explanation of that name; raises `EngineError` that lists the known ones."""
+    """The explanation of that name; raises `EngineError` that lists the known names."""
     known = explanations()
     if name not in known:
         raise EngineError(f"unknown method {name!r}; choose one of {', '.join(known)}")
@@ -52,8 +52,8 @@ def explain(
 ) -> Explained:
     """Explain two normalised chips (3, H, W) by the explanation of that name.
 
-    Raises `EngineError` for an unknown name, for one that must learn first and has no `state`, and where the
-    network does not allow it.
+    Raises `EngineError` for an unknown name, for an explanation that must learn first but has no `state`, and
+    where the network does not allow the explanation.
     """
     chosen = explanation_named(name)
     if isinstance(chosen, Trained) and state is None:

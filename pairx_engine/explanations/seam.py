@@ -1,4 +1,4 @@
-"""The seam behind which every way of explaining a pair stands: what it says of itself, and what it gives."""
+"""The interface of every way to explain a pair: what it says of itself, and what it returns."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from pairx_engine.pair.finding import Finding, Grids, Points, as_array
 from pairx_engine.relevance.explainer import LayerExplainer, find_layer
 
 Maps = tuple[Tensor, Tensor]
-"""A pixel map (H, W) of either chip, in arbitrary units, larger where the pixel counts for more."""
+"""Pixel maps (H, W) of both chips, in arbitrary units, larger where the pixel counts for more."""
 State = Mapping[str, NDArray[Any]]
 """What an explanation has learned, as named arrays."""
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What a figure draws of an explained pair, of either photo.
+    """What a figure draws of an explained pair, for either photo.
 
-    `heat` (h, w), of cells or pixels; `points` (n, 2) of the correspondences as (x, y) in chip pixels, and
-    their `relevance` (n,), descending; `pixels` (k, H, W) of the first k of them. `matched` is false where
-    `heat` is of pixels and the explanation knows of no correspondences.
+    `heat` (h, w) is of cells or pixels. `points` (n, 2) are the correspondences as (x, y) in chip pixels,
+    `relevance` (n,) is theirs, descending, and `pixels` (k, H, W) are the maps of the first k of them.
+    `matched` is false where `heat` is of pixels and the explanation knows of no correspondences.
     """
 
     heat: Grids
@@ -37,7 +37,7 @@ class Shown:
 
     @classmethod
     def of_finding(cls, finding: Finding, pixels: Grids) -> Shown:
-        """A finding's grids and matches, most relevant first, with the pixel relevance of the first."""
+        """A finding's grids and matches, most relevant first, and the pixel maps of its first matches."""
         a, b = finding.ordered().sides
         return cls((a.grid, b.grid), (a.points, b.points), finding.relevance[finding.order], pixels)
 
@@ -52,10 +52,10 @@ class Shown:
 
 @dataclass(frozen=True)
 class Explained:
-    """An explanation of a pair: pixel maps of both chips, what a figure draws, and the finding where PAIR-X
-    made one.
+    """An explanation of a pair.
 
-    `arrays` holds whatever else is worth keeping, by name.
+    `maps` are pixel maps of both chips and `shown` is what a figure draws. `finding` is there where PAIR-X
+    made one. `arrays` holds whatever else is worth keeping, by name.
     """
 
     maps: Maps
@@ -77,9 +77,9 @@ class Explained:
 class Subject:
     """What is explained: a network at one of its layers.
 
-    `k` is the number of matches or the like that maps take in, `seed` draws what is drawn at random,
-    `precision` names an entry of `PRECISIONS`, `reduction` takes the place of the presets' own. Explainers
-    are made when first needed and kept. Raises `EngineError` for an unknown layer.
+    `k` is the number of matches, or of similar parts, that a map takes in. `seed` is that of all random
+    draws, `precision` names an entry of `PRECISIONS`, and `reduction` replaces that of the presets.
+    Explainers are made when first needed, and kept. Raises `EngineError` for an unknown layer.
     """
 
     network: nn.Module
@@ -109,14 +109,15 @@ class Subject:
 class Explanation(Protocol):
     """One way to explain a pair.
 
-    `name` is stored with every result, `about` describes it in a line. `cost` says about how many forward
-    passes of the network a pair takes (those here: rounded from CPU times of MiewID in miniature and
-    MobileNetV2, with 10 matches). `sees_partner` is false where a photo's map does not depend on the other.
+    `name` is stored with every result, `about` describes the explanation in a line. `cost` is about how many
+    forward passes of the network a pair takes (the costs here are rounded from CPU times of MiewID in
+    miniature and MobileNetV2, with 10 matches). `sees_partner` is false where a photo's map does not depend
+    on the other photo.
     """
 
     @property
     def name(self) -> str:
-        """The name that it is chosen by."""
+        """The name by which a user chooses it."""
 
     @property
     def about(self) -> str:
@@ -124,20 +125,22 @@ class Explanation(Protocol):
 
     @property
     def cost(self) -> float:
-        """Forward passes of the network that a pair costs, about."""
+        """About how many forward passes of the network a pair costs."""
 
     @property
     def sees_partner(self) -> bool:
         """Whether the map of a photo depends on its partner."""
 
     def identity(self) -> Mapping[str, Any]:
-        """Everything about it, the name apart, that changes its numbers: part of the fingerprint of what is
-        stored."""
+        """Everything besides the name that changes its numbers.
+
+        It is part of the fingerprint of what is stored.
+        """
 
     def explain(
         self, subject: Subject, chip_a: Tensor, chip_b: Tensor, state: State | None = None
     ) -> Explained:
-        """Explain two normalised chips (3, H, W) on the network's device; the same again for the same chips.
+        """Explain two normalised chips (3, H, W) on the network's device; equal chips give equal results.
 
         Raises `EngineError` where the network does not allow it, or where `state` lacks what `train` makes.
         """
@@ -145,12 +148,14 @@ class Explanation(Protocol):
 
 @runtime_checkable
 class Trained(Protocol):
-    """An explanation that must learn from a catalogue first; what it learned is kept and handed back to
-    `explain`."""
+    """An explanation that must learn from a catalogue first.
+
+    What it learned is kept and handed back to `explain`.
+    """
 
     @property
     def photos(self) -> int:
-        """How many photos it learns from at most."""
+        """The largest number of photos from which it learns."""
 
     def train(self, subject: Subject, chips: Iterable[Tensor]) -> State:
         """Learn from normalised chips (3, H, W), in the order given: the same chips give the same state."""

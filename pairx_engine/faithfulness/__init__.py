@@ -1,5 +1,7 @@
-"""Faithfulness of explanations of pairs: does the similarity hang on the pixels that a map names, and is the
-map stable?"""
+"""Faithfulness of explanations of pairs.
+
+Does the similarity depend on the pixels that a map names, and is the map stable?
+"""
 
 from pairx_engine.faithfulness.continuity import ContinuityCurve, Translation, continuity
 from pairx_engine.faithfulness.fills import FILLS, ValueRange, fill_chip

@@ -1,17 +1,17 @@
-"""Continuity: how far does an explanation move when a photo is paired with a slightly shifted copy of itself?
+"""Continuity: how far an explanation moves when a photo is paired with a slightly moved copy.
 
-A photo x is moved to the right by steps 1 to n and back by steps n + 1 to 2 n; at each step the pair (x, x')
+A photo x is moved to the right by steps 1 to n and back by steps n + 1 to 2 n. At each step the pair (x, x')
 of the photo and its moved copy is explained, and DIFF = ||H(x) - H(x')||_2 of the two maps is taken
 (ExplainLFS, doi 10.1016/j.inffus.2024.102407).
 
-The similarity of a photo and its near copy is almost as large as it can be, so the cosine's gradient vanishes
-there and its signed relevances are nearly opposite in the two photos: explanations that start from the
-gradient are close to two apart however smooth they are. With a `partner` y the pairs (x, y) and (x', y) are
-explained instead, and H is the map of x and of x' therein.
+The similarity of a photo and its near copy is almost as large as possible, so the cosine's gradient vanishes
+there and its signed relevances are nearly opposite in the two photos. Explanations that start from the
+gradient are then close to two apart, however smooth they are. With a `partner` y the pairs (x, y) and (x', y)
+are explained instead, and H is the map of x and of x' therein.
 
-A map that ignores the photo has a difference of zero, and one that moves along with the photo has not. So the
-difference is also taken between the maps laid over each other, where the second is moved back; the map that
-ignores the photo then differs.
+A map that ignores the photo has a difference of zero; a map that moves along with the photo does not. So the
+difference is also taken after the second map is moved back onto the first; then it is the map that ignores
+the photo that differs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from torch import Tensor
 from pairx_engine.errors import EngineError
 
 ExplainPair = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""Two chips (3, H, W) to the pixel maps (H, W) of both."""
+"""From two chips (3, H, W) to the pixel maps (H, W) of both."""
 Norm = Literal["l2", "sum"]
 
 
@@ -36,11 +36,11 @@ Norm = Literal["l2", "sum"]
 class Translation:
     """How a photo is moved and its maps compared.
 
-    `n_steps` there and as many back, by `pixels` each; columns that come in repeat the photo's left edge.
-    Maps are scaled before they are compared, since relevances of different rules differ in size by orders of
-    magnitude: to length one (`l2`), so that DIFF^2 = 2 - 2 cos of the angle between them, or to a sum of
-    absolute values of one (`sum`), where maps of few pixels differ by more than spread ones do for the same
-    move.
+    The photo moves `n_steps` to the right and as many back, by `pixels` each; columns that come in repeat the
+    photo's left edge. Maps are scaled before they are compared, since relevances of different rules differ in
+    size by orders of magnitude. With `l2` their length becomes one, so that DIFF^2 = 2 - 2 cos of the angle
+    between them. With `sum` their sum of absolute values becomes one; then maps of few pixels differ by more
+    than spread ones do for the same move.
     """
 
     n_steps: int = 10
@@ -62,9 +62,10 @@ class Translation:
 
 @dataclass(frozen=True)
 class ContinuityCurve:
-    """DIFF at each step, (2 n_steps,) each: `offset` in pixels, `difference` of the maps as they are,
-    `aligned` of the
-    columns that both photos show, with the second map moved back.
+    """DIFF at each step; all arrays are (2 n_steps,).
+
+    `offset` is in pixels, and `difference` is that of the maps as they are. `aligned` is that of the columns
+    that both photos show, with the second map moved back.
     """
 
     offset: NDArray[np.int64]
@@ -92,9 +93,9 @@ def continuity(
 ) -> ContinuityCurve:
     """The curve of one chip (3, H, W) under a deterministic way to explain pairs.
 
-    Each offset is explained once, although the way back meets it again. The chip is paired with its moved
-    copy, or both with a `partner` (3, H', W'). Raises `EngineError` where the last offset leaves nothing of
-    the photo, or for maps of another size than the chip or not finite.
+    Each offset is explained once, although it occurs again on the way back. The chip is paired with its moved
+    copy; if there is a `partner` (3, H', W'), both are paired with it. Raises `EngineError` where the last
+    offset leaves nothing of the photo, and for maps that are not of the chip's size or not finite.
     """
     how = how or Translation()
     if max(how.offsets) >= chip.shape[-1]:
@@ -107,7 +108,7 @@ def continuity(
 
 
 def moved_right(picture: Tensor, offset: int) -> Tensor:
-    """A picture (..., H, W) moved to the right by `offset` pixels; what comes in repeats its left edge."""
+    """A picture (..., H, W) moved right by `offset` pixels; what comes in repeats its left edge."""
     width = picture.shape[-1]
     edge = picture[..., :1].expand(*picture.shape[:-1], offset)
     return torch.cat([edge, picture[..., : width - offset]], dim=-1)

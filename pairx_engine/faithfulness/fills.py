@@ -1,4 +1,4 @@
-"""What takes the place of a photo's pixels when they are flipped, in the units of normalised chips."""
+"""What replaces a photo's pixels when they are flipped, in the units of normalised chips."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from pairx_engine.photo.chips import ChipSpec
 Fill = Literal["noise", "mean", "blur"]
 FILLS: tuple[Fill, ...] = get_args(Fill)
 BLUR_SHARE = 1 / 8
-"""Standard deviation of the fill `blur`, of the chip's shorter side: colours stay where they are, patterns
-go."""
+"""Standard deviation of the fill `blur`, as a share of the chip's shorter side.
+
+With this value colours stay in place, and patterns vanish.
+"""
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,9 @@ def fill_chip(chip: Tensor, fill: Fill, values: ValueRange, draw: np.random.Gene
     """A chip (C, H, W) of nothing but fill, on the device and in the type of the given one.
 
     `noise` draws each pixel and channel uniformly from the photo's 256 values, in the order of the array, on
-    the CPU, so that a seed means the same on every device; `mean` is the chip's mean colour; `blur` the chip
-    under a Gaussian of `BLUR_SHARE` of its shorter side. Raises `EngineError` for a range of other channels
-    or an unknown fill.
+    the CPU, so that a seed means the same on every device. `mean` is the chip's mean colour. `blur` is the
+    chip under a Gaussian of `BLUR_SHARE` of its shorter side. Raises `EngineError` for a range with other
+    channels than the chip and for an unknown fill.
     """
     if len(values.low) != len(chip):
         raise EngineError(

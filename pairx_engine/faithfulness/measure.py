@@ -30,11 +30,13 @@ MEASURES = (
     "partner_continuity_max",
     "partner_continuity_aligned_mean",
 )
-"""`auc` and `aopc` of the flips in both orders; `gap` = auc_least - auc_most; `continuity` of the first photo
-with its moved
-copy, and with the pair's second photo as the partner of both: lower is better, but see there.
+"""Names of the measures.
 
-For a similar pair a lower auc_most and a larger gap are better, a gap of 0 is chance. For a dissimilar pair
+`auc` and `aopc` are of the flips in both orders; `gap` = auc_least - auc_most. `continuity` pairs the first
+photo with its moved copy; `partner_continuity` pairs both with the pair's second photo. Lower continuity is
+better, with the limits described in `pairx_engine.faithfulness.continuity`.
+
+For a similar pair a lower auc_most and a larger gap are better; a gap of 0 is chance. For a dissimilar pair
 the gap says how much of the little similarity the map finds.
 """
 
@@ -68,12 +70,12 @@ def measure_pairs(
     states: Mapping[str, State] = MappingProxyType({}),
     batch_size: int = 8,
 ) -> Iterator[Row]:
-    """Rows of every pair and method, as they come: pairs outermost, then methods, then measures.
+    """Rows of every pair and method, in order: pairs outermost, then methods, then measures.
 
-    A similar pair is flipped twice, its first photo and then its second, and the curves are averaged: which
-    of them is the first is an accident. `flipping` gives all but the order (default `Flipping()`). Continuity
-    is measured on the pair's first photo, and only where a `translation` is given: it explains 2 n_steps + 3
-    further pairs per method. `states` holds what the methods have learned that must.
+    A similar pair is flipped twice, its first photo and then its second, and the curves are averaged, because
+    the order of the two photos means nothing. `flipping` gives everything but the order of the flips (default
+    `Flipping()`). Continuity is measured on the pair's first photo, and only where a `translation` is given:
+    it explains 2 n_steps + 3 further pairs per method. `states` holds what trained methods have learned.
     """
     how = flipping or Flipping()
     for pair in pairs:

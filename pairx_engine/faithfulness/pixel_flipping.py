@@ -1,16 +1,15 @@
-"""Selectivity by pixel flipping: how fast does a pair's cosine fall when the pixels that a map names are
-replaced?
+"""Selectivity by pixel flipping: how fast a pair's cosine falls when a map's pixels are replaced.
 
 Superpixels of 5 x 5 pixels are flipped in the order of their relevance over 20 steps, and the area under the
 cosine's curve is taken (ExplainLFS, doi 10.1016/j.inffus.2024.102407; after the region perturbation of Samek
 et al. 2017). The source leaves open how many superpixels a step flips, what their relevance is and what the
-noise is; here the first is `Flipping.share`, the second the sum over the superpixel's pixels, and the third
-`Flipping.fill`.
+noise is. Here `Flipping.share` gives the number of superpixels, the relevance of a superpixel is the sum over
+its pixels, and `Flipping.fill` gives the noise.
 
-The area alone ranks maps wrongly: scattered flips hurt a network more than connected ones wherever they lie,
-so under noise a pixel-wise random map can get a lower area than an explanation. Held against the same map's
-flips in the opposite order, the least relevant first, it says whether the order matters; a map that knows
-nothing has the same area both ways on average.
+The area alone ranks maps wrongly. Scattered flips hurt a network more than connected ones wherever they lie,
+so under noise a pixel-wise random map can get a lower area than an explanation. The area is therefore
+compared with that of the same map's flips in the opposite order, the least relevant first. The difference
+says whether the order matters: a map that knows nothing has the same area both ways on average.
 """
 
 from __future__ import annotations
@@ -39,12 +38,12 @@ _TIES, _NOISE = 0, 1
 class Flipping:
     """How a photo is flipped.
 
-    `superpixel` is the side of a superpixel in pixels; those at the right and lower edges are cut off where
-    the chip's size is no multiple. After step k of `n_steps`, round(k / n_steps * `share` * all) superpixels
-    are flipped. With the default of one half the two orders flip different superpixels, ties and an odd one
-    aside; a share of n_steps / all flips one a step. `order` is `most` relevant first or `least`. Equally
-    relevant superpixels come in an order drawn by `seed`, the same for both orders, so that a constant map
-    does no better than chance; the seed also draws the noise.
+    `superpixel` is the side of a superpixel in pixels; superpixels at the right and lower edges are cut off
+    where the chip's size is no multiple. After step k of `n_steps`, round(k / n_steps * `share` * all)
+    superpixels are flipped. With the default of one half the two orders flip different superpixels, except
+    for ties and an odd one. A share of n_steps / all flips one superpixel a step. `order` is `most` relevant
+    first or `least`. Equally relevant superpixels come in an order drawn by `seed`, the same for both orders,
+    so that a constant map does no better than chance. The seed also draws the noise.
     """
 
     superpixel: int = 5
@@ -72,8 +71,10 @@ class Flipping:
 
 @dataclass(frozen=True)
 class FlippingCurve:
-    """The cosine of a pair after steps 0 to n_steps, `similarity` (n_steps + 1,); step 0 is the untouched
-    pair."""
+    """The cosine of a pair after steps 0 to n_steps, `similarity` (n_steps + 1,).
+
+    Step 0 is the untouched pair.
+    """
 
     similarity: NDArray[np.float64]
 
@@ -84,8 +85,10 @@ class FlippingCurve:
 
     @property
     def aopc(self) -> float:
-        """Mean drop, 1 / (L + 1) sum over k = 0 to L of s(0) - s(k), with L the number of steps (Samek et al.
-        2017)."""
+        """Mean drop of the cosine (Samek et al. 2017).
+
+        It is 1 / (L + 1) sum over k = 0 to L of s(0) - s(k), with L the number of steps.
+        """
         return float((self.similarity[0] - self.similarity).mean())
 
 
@@ -100,12 +103,13 @@ def flip(
     values: ValueRange,
     batch_size: int = 8,
 ) -> FlippingCurve:
-    """The curve of one pair: `chip` (3, H, W) as the network takes them, `relevance` (H, W) of their pixels.
+    """The curve of one pair of chips (3, H, W), normalised, and relevances (H, W) of their pixels.
 
     `embed` maps chips (N, 3, H, W) to embeddings (N, D) and runs without gradients, on at most `batch_size`
-    chips at once. Of a `similar` pair only the first photo is flipped, as in the source; exchange the photos
-    for the other one. Of a dissimilar pair both are, each by its own map, with noise of its own. Relevances
-    are ranked with their sign. Raises `EngineError` for maps that do not fit their chips or are not finite.
+    chips at once. Of a `similar` pair only the first photo is flipped, as in the source; to flip the other
+    photo, exchange the two. Of a dissimilar pair both photos are flipped, each by its own map and with its
+    own noise. Relevances are ranked with their sign. Raises `EngineError` for maps that do not fit their
+    chips or are not finite.
     """
     if batch_size < 1:
         raise EngineError(f"the batch size must be at least 1, not {batch_size}")
@@ -149,8 +153,10 @@ def _embeddings(
 
 
 def superpixel_sums(relevance: Tensor, side: int) -> Tensor:
-    """Relevance (H, W) summed over superpixels of `side` pixels, (ceil(H / side), ceil(W / side)) double on
-    the CPU."""
+    """Relevance (H, W) summed over superpixels of `side` pixels.
+
+    Returns (ceil(H / side), ceil(W / side)) in double precision on the CPU.
+    """
     height, width = relevance.shape
     padded = functional.pad(relevance.detach().cpu().double(), (0, -width % side, 0, -height % side))
     rows, columns = padded.shape[0] // side, padded.shape[1] // side
@@ -158,11 +164,13 @@ def superpixel_sums(relevance: Tensor, side: int) -> Tensor:
 
 
 def superpixel_ranks(relevance: Tensor, how: Flipping, side: int = 0) -> Tensor:
-    """For each pixel (H, W) the place of its superpixel in the order of flipping, from 0; `side` is the
-    photo, 0 or 1."""
+    """For each pixel (H, W) the place of its superpixel in the order of flipping, from 0.
+
+    `side` is the photo, 0 or 1.
+    """
     sums = superpixel_sums(relevance, how.superpixel)
     keys = sums.flatten() if how.order == "least" else -sums.flatten()
-    # In the order of the array ties would be flipped from the top, which is background in most photos.
+    # In the order of the array, ties would be flipped from the top down, which is background in most photos.
     drawn = torch.from_numpy(np.random.default_rng([how.seed, side, _TIES]).permutation(len(keys)))
     order = drawn[keys[drawn].argsort(stable=True)]
     ranks = torch.empty_like(order)

@@ -1,7 +1,7 @@
 """The PAIR-X figure: two chips, relevance and matches above, the pixels behind each match below.
 
-Everything is drawn in one frame: the chip that the model saw, stretched once for display. Published
-deployments showed offset overlays because the picture was cut a second time; here no photo is cut or resized
+Everything is drawn in one frame: the chip that the model saw, stretched once for display. In published
+deployments overlays were misplaced because the picture was cut a second time. Here no photo is cut or resized
 on its own.
 """
 

@@ -11,8 +11,10 @@ from pairx_engine.figure.values import FigureInput, FigureSide, Pixels
 
 @dataclass(frozen=True)
 class FigurePhoto:
-    """A photo of a figure: its `chip` (H, W, 3) uint8, the size (W, H) of the cut that it was stretched from,
-    and its title."""
+    """A photo of a figure.
+
+    `chip` is (H, W, 3) uint8; `cut_size` is the size (W, H) of the cut that was stretched to the chip.
+    """
 
     chip: Pixels
     cut_size: tuple[int, int]
@@ -39,7 +41,7 @@ def score_line(
     n_inliers: int | None,
     **_: Any,
 ) -> str:
-    """The line of scores below a figure's titles; takes a row of scores as it is, and more."""
+    """The line of scores below a figure's titles; takes a whole row of scores and ignores the rest."""
     parts = [f"cosine {cosine:.3f}", f"{n_matches} matches"]
     if match_coverage is not None:
         parts.append(f"coverage {match_coverage:.2f}")

@@ -20,9 +20,10 @@ def encode_png(pixels: Pixels) -> bytes:
 
 
 def encode_webp(pixels: Pixels, quality: int = 82) -> bytes:
-    """(H, W, 3) RGB or (H, W, 4) RGBA uint8 as WebP; clear pixels stay clear, opacity is kept to 2 / 255.
+    """(H, W, 3) RGB or (H, W, 4) RGBA uint8 as WebP.
 
-    Raises ValueError above 16383 pixels a side, the format's limit.
+    Transparent pixels stay transparent; opacity is kept to 2 / 255. Raises ValueError above 16383 pixels a
+    side, the format's limit.
     """
     if max(pixels.shape[:2]) > 16383:
         raise ValueError(

@@ -16,13 +16,13 @@ from pairx_engine.figure.values import Pixels
 Colour = tuple[int, int, int]
 Point = tuple[float, float]
 FRACTION_BITS = 4
-"""OpenCV draws on a grid of 1/16 pixel."""
+"""Fractional bits of coordinates, as OpenCV draws on a grid of 1/16 pixel."""
 
 
 class Layer:
     """A transparent picture (height, width) on which marks are painted one above the other.
 
-    Coordinates have their origin at the top-left corner of the picture, not at the first pixel's centre.
+    Coordinates start at the top-left corner of the picture, not at the first pixel's centre.
     """
 
     def __init__(self, height: int, width: int) -> None:
@@ -37,7 +37,10 @@ class Layer:
     def paint(
         self, coverage: NDArray[np.float64], colour: NDArray[np.float64] | Colour, top: int = 0, left: int = 0
     ) -> None:
-        """Paint `colour`, one or (h, w, 3) in [0, 255], by `coverage` (h, w) in [0, 1], from (top, left) on."""
+        """Paint `colour`, one or (h, w, 3) in [0, 255], by `coverage` (h, w) in [0, 1].
+
+        The top left corner of the painted part is at (top, left).
+        """
         rows, columns = self.size
         height, width = coverage.shape
         inside = (
@@ -129,8 +132,9 @@ def _font(size: int, wide: bool) -> ImageFont.FreeTypeFont | ImageFont.ImageFont
 def font_for(text: str, size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """A font that has the text's letters.
 
-    Pillow's own font knows little more than ASCII; names of animals also come in other letters, for which the
-    font that matplotlib carries is used. Both travel with packages, so a figure is the same on every machine.
+    Pillow's own font has little more than ASCII. Names of animals may contain other letters; for them the
+    font that comes with matplotlib is used. Both fonts come with packages, so a figure is the same on every
+    machine.
     """
     return _font(size, not text.replace("·", "").isascii())
 

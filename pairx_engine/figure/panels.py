@@ -15,7 +15,7 @@ MATCH_COLOURS: tuple[Colour, ...] = (
     (255, 138, 0), (120, 195, 255), (180, 255, 120), (150, 60, 255), (210, 60, 30),
     (105, 255, 255), (60, 180, 105), (180, 90, 135), (105, 105, 195), (210, 255, 195),
 )  # fmt: skip
-"""Ten colours chosen to stay apart (CIE76 distance >= 25) for normal, deuteranopic and protanopic eyes."""
+"""Ten colours that stay distinct (CIE76 distance >= 25) for normal, deuteranopic, protanopic eyes."""
 OTHER_COLOUR: Colour = (222, 226, 230)
 BLACK: Colour = (0, 0, 0)
 HEAT_OPACITY = 0.72
@@ -23,9 +23,12 @@ RING = 5.0
 TAG_SIZE = 13
 DIMMED = 0.42
 SMOOTHING = 1.0
-"""Standard deviation in chip pixels: strided convolutions leave a lattice of empty pixels in every map."""
+"""Standard deviation in chip pixels, since strided convolutions leave a lattice of empty pixels."""
 MAP_POWER = 0.6
-"""Display exponent of the pixel maps: relevance is so peaked that a linear scale shows only a few dots."""
+"""Display exponent of the pixel maps.
+
+Relevance is so peaked that a linear scale shows only a few dots.
+"""
 
 
 def match_colour(index: int) -> Colour:
@@ -51,14 +54,17 @@ def heat_colours(relevance: Floats) -> tuple[NDArray[np.float64], NDArray[np.flo
     """Colour (..., 3) in [0, 255] and opacity (...) of relevance in [0, 1]; zero is clear."""
     # OpenCV gives colour maps in BGR order.
     inferno = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_INFERNO)[:, 0, ::-1]
-    # The black end would darken the photo where there is little to show, the pale end would vanish on white
-    # coats.
+    # The black end would darken the photo where there is little to show, and the pale end would vanish on
+    # white coats.
     steps = np.rint(55 + 170 * np.asarray(relevance, dtype=np.float64)).astype(int)
     return inferno[steps].astype(np.float64), HEAT_OPACITY * np.asarray(relevance, dtype=np.float64)
 
 
 def draw_overlay(given: FigureInput) -> Pixels:
-    """Relevance as heat, match lines, rings and numbers; transparent elsewhere. (height, width, 4) RGBA."""
+    """Relevance as heat, match lines, rings and numbers; transparent elsewhere.
+
+    (height, width, 4) RGBA.
+    """
     frame = given.frame
     layer = Layer(frame.height, frame.width)
     for side, span in zip(given.sides, frame.spans, strict=True):
@@ -110,7 +116,7 @@ def _draw_rings(given: FigureInput, layer: Layer, count: int) -> None:
 
 
 def _draw_tags(given: FigureInput, layer: Layer, count: int) -> None:
-    """Numbers 1..count beside the endpoints, outside the way of the lines where there is room."""
+    """Numbers 1..count beside the endpoints, away from the lines where there is room."""
     for points, outward, span in zip(_panel_points(given), (-1.0, 1.0), given.frame.spans, strict=True):
         columns = span.left, span.left + span.width
         for i, place in enumerate(_tag_places(points[:count], outward, columns, span.height)):
@@ -152,7 +158,7 @@ def _coloured(chip: Pixels, maps: Floats) -> Pixels:
     if not len(maps):
         return np.rint(ground).astype(np.uint8)
     strength = np.stack([_relative(_smoothed(m)) for m in maps]) ** MAP_POWER
-    # Where maps overlap the stronger keeps its hue: plain addition would make colours that belong to no
+    # Where maps overlap, the stronger one keeps its hue: plain addition would make colours that belong to no
     # match.
     weight = strength**3
     colours = np.array([match_colour(i) for i in range(len(maps))], dtype=np.float64)
@@ -175,7 +181,10 @@ def _smoothed(pixel_map: Floats) -> NDArray[np.float64]:
 
 
 def _upsampled(values: NDArray[np.float64], height: int, width: int) -> NDArray[np.float64]:
-    """Bilinear between cell centres; column j of w has its centre at x = (j + 0.5) width / w, rows alike."""
+    """Bilinear between cell centres, clipped to [0, 1].
+
+    Column j of w has its centre at x = (j + 0.5) width / w; rows are treated alike.
+    """
     return np.clip(cv2.resize(values, (width, height), interpolation=cv2.INTER_LINEAR), 0.0, 1.0)
 
 

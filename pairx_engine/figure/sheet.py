@@ -31,8 +31,8 @@ _AS_MAPS_ARE_SHOWN = f"smoothed by {SMOOTHING:g} chip pixel, shown as relevance 
 def draw_figure(given: FigureInput) -> Figure:
     """Draw the figure of one explained pair.
 
-    Above: the two chips with relevance, match lines and numbers; below: the pixels behind each numbered match
-    in its colour, unless the explanation knows of no matches; then the legend. Deterministic. See
+    Above are the two chips with relevance, match lines and numbers. Below are the pixels behind each numbered
+    match in its colour, unless the explanation knows of no matches. Then comes the legend. Deterministic. See
     `FigureInput` for shapes and frames.
     """
     chips, overlay, colours = draw_chips(given), draw_overlay(given), draw_colours(given)
@@ -147,6 +147,6 @@ def _fitted(text: str, size: int, width: int) -> str:
 
 
 def _shortened(text: str, keep: int) -> str:
-    """`keep` characters of the text, from both ends, around three dots."""
+    """`keep` characters of the text, from both ends, with three dots between them."""
     head = (keep + 1) // 2
     return f"{text[:head]}...{text[len(text) - keep // 2 :] if keep > 1 else ''}"

@@ -17,7 +17,7 @@ PANEL_WIDTH = 1240
 CHIP_HEIGHT = 480
 LEAST_HEIGHT = 200
 READABLE = range(400, 561)
-"""Chip sides that are shown pixel for pixel: large enough to read, small enough to stand side by side."""
+"""Chip sides that are shown pixel for pixel: readable, yet small enough to stand side by side."""
 GAP = 12
 
 
@@ -79,9 +79,9 @@ class FigureSide:
 class FigureInput:
     """Everything that one figure shows.
 
-    `relevance`: (n,) of the matches, descending; `n_lines` of them get a line. `matched` is false where the
-    explanation is a map of either photo's pixels, its grid, and knows of no matches. Raises ValueError when
-    the parts do not fit together.
+    `relevance` is (n,), that of the matches, descending; `n_lines` of them get a line. `matched` is false
+    where the explanation knows of no matches: then the `grid` of each side is a map of the photo's pixels.
+    Raises ValueError when the parts do not fit together.
     """
 
     sides: tuple[FigureSide, FigureSide]
@@ -142,10 +142,10 @@ class FigureInput:
 class Figure:
     """A drawn figure and its parts; all arrays are uint8 in RGB order.
 
-    `figure` (H, W, 3) is the composed sheet. `chips`, `overlay` and `colours` share one size: the two chips,
-    the transparent (h, w, 4) relevance and match lines that lie exactly above them, and the coloured pixel
-    maps. `legend` (., w, 3) explains them. `top` is the row and column of the sheet at which `chips` and
-    `overlay` begin.
+    `figure` (H, W, 3) is the composed sheet. `chips`, `overlay` and `colours` share one size. `chips` are the
+    two chips, `overlay` (h, w, 4) is transparent and holds the relevance and match lines that lie exactly
+    above them, and `colours` holds the coloured pixel maps. `legend` (., w, 3) explains them. `top` is the
+    row and column of the sheet at which `chips` and `overlay` begin.
     """
 
     figure: Pixels

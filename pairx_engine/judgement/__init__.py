@@ -1,2 +1,4 @@
-"""Judgement: from what is known of pairs of photos to the probability that two show one animal, and that a
-name is wrong."""
+"""Judgement: from what is known of pairs of photos to probabilities.
+
+They are the probability that two photos show one animal, and that a name is wrong.
+"""

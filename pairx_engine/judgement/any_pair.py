@@ -1,5 +1,7 @@
-"""Log-odds of any two photos: those judged with all that is known of them, and others by their embeddings
-alone."""
+"""Log-odds of any two photos, judged or not.
+
+A judged pair has its log-odds from all that is known of it, any other pair by the embeddings alone.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,10 @@ _AT_ONCE = 8192
 
 @dataclass(frozen=True, eq=False)
 class AnyPair:
-    """A callable (first, second) -> log-odds that two photos show one animal; `vectors` (N, D) unit
-    embeddings."""
+    """A callable (first, second) -> log-odds that two photos show one animal.
+
+    `vectors` (N, D) are unit embeddings.
+    """
 
     photos: Photos
     pairs: Pairs
@@ -66,7 +70,7 @@ class AnyPair:
         for code, scale in scales.items():
             there = (species == code) if code != UNKNOWN else ~np.isin(species, [s for s in scales if s >= 0])
             centre, spread = scale
-            # The terms of ranks are zero: there are no ranks.
+            # The terms of ranks are zero, since these pairs have no ranks.
             prior, alike, crowded, *_ = np.moveaxis(self._weights(a[there], b[there], code), -1, 0)
             crowding = (crowd[a[there]] + crowd[b[there]]) / 2 - centre
             out[there] = prior + (alike * (cosine[there] - centre) + crowded * crowding) / spread
@@ -79,8 +83,10 @@ class AnyPair:
 
     @cached_property
     def _by_folds(self) -> dict[int, Floats]:
-        """Of each species the weights (FOLDS + 1, FOLDS + 1, 5) by the folds of both photos; the last is that
-        of an unknown name."""
+        """Of each species the weights (FOLDS + 1, FOLDS + 1, 5) by the folds of both photos.
+
+        The last fold is that of unknown names.
+        """
         found = {}
         for species in self._surroundings[1]:
             weights = np.empty((FOLDS + 1, FOLDS + 1, len(TERMS)))
@@ -92,8 +98,10 @@ class AnyPair:
         return found
 
     def _any(self, species: int) -> Floats:
-        """The mean of a species' weights, for folds that no judged pair has; of all, for photos of two
-        species where no pair is."""
+        """The mean of a species' weights, for folds that no judged pair has.
+
+        Where no pair shows two species, photos of two species get the mean of all weights.
+        """
         learned = self.judged.learned
         own = [w for (_, _, s), w in learned.items() if s == species]
         found: Floats = np.mean(own or list(learned.values()) or [PRIOR], axis=0)

@@ -1,5 +1,7 @@
-"""What speaks for one animal between photos that are not among each other's nearest: little, and for all
-names alike."""
+"""Evidence for one animal between photos that are not among each other's nearest.
+
+It is little, and alike for all names.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +13,17 @@ from pairx_engine.judgement.inputs import UNKNOWN, Floats, Pairs, Photos
 from pairx_engine.judgement.pair_model import PairJudgement
 
 SAMPLE = 200
-"""Photos that stand for all others; evenly spread over the catalogue's order."""
+"""Photos that stand for all others, evenly spread over the catalogue's order."""
 _AT_ONCE = 2048
 
 
 def background(photos: Photos, pairs: Pairs, judged: PairJudgement, vectors: NDArray[np.floating]) -> Floats:
-    """Log of the mean odds (N,) of each photo with photos that it has no pair with, by the embeddings alone.
+    """Log of the mean odds (N,) of each photo with photos that it has no pair with.
 
-    `vectors` (N, D) unit embeddings. Only nearest photos have pairs, but a name speaks with all of its
-    photos; without this the own name, whose photos are always looked for, would speak with more of them than
-    any other. Photos of other species are no part of it.
+    The odds are by the embeddings alone; `vectors` (N, D) are unit embeddings. Only nearest photos have
+    pairs, but a name speaks with all of its photos. The photos of a photo's own name are always looked up. So
+    without this background the own name would speak with more photos than any other name. Photos of other
+    species are left out.
     """
     n = len(photos)
     sample = np.unique(np.linspace(0, n - 1, min(SAMPLE, n)).astype(np.int64))
@@ -33,7 +36,7 @@ def background(photos: Photos, pairs: Pairs, judged: PairJudgement, vectors: NDA
     listed[sample, np.arange(len(sample))] = True
     one, other = photos.species[:, None], photos.species[sample]
     listed |= (one != UNKNOWN) & (other != UNKNOWN) & (one != other)
-    # Nothing is looked up: the sample has no pairs with those that are asked about.
+    # `by_embeddings` looks nothing up: pairs of the sample that were judged are masked by `listed`.
     odds = AnyPair(photos, pairs, judged, vectors)
     others = vectors[sample].astype(np.float32).T
     out = np.empty(n)

@@ -1,5 +1,8 @@
-"""How far stated probabilities can be believed: bins of equal count, calibration error, Brier score, and what
-isotonic gives."""
+"""How far stated probabilities can be believed.
+
+Bins of equal count, the calibration error, the Brier score, and that of an isotonic calibration of the
+cosine.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,10 @@ BINS = 10
 
 @dataclass(frozen=True)
 class Bin:
-    """`pairs` of like probability: its mean, and the share of them that have one name."""
+    """Pairs of nearly equal probability.
+
+    `pairs` is their number, `stated` their mean probability, `found` the share of them that have one name.
+    """
 
     pairs: int
     stated: float
@@ -24,12 +30,12 @@ class Bin:
 
 @dataclass(frozen=True)
 class Reliability:
-    """Of the retrieved pairs whose names are both known: bins, calibration error and Brier score of the
-    judgement.
+    """How reliable the judgement is on the retrieved pairs whose names are both known.
 
-    `brier_cosine` is that of an isotonic calibration of the cosine, fitted likewise without either animal of
-    a pair. The names are taken as they are, so wrong ones count against all alike. Numbers are NaN where
-    there are no such pairs.
+    `error` is the calibration error, `brier` the Brier score. `brier_cosine` is the Brier score of an
+    isotonic calibration of the cosine, fitted likewise without either animal of a pair. The names are taken
+    as they are, so wrong names count against all of these alike. Numbers are NaN where there are no such
+    pairs.
     """
 
     bins: tuple[Bin, ...]
@@ -55,7 +61,7 @@ def reliability(photos: Photos, pairs: Pairs, probability: Floats) -> Reliabilit
 
 
 def equal_bins(stated: Floats, found: Floats, bins: int = BINS) -> tuple[Bin, ...]:
-    """At most so many bins of equal count, by rising stated probability."""
+    """At most `bins` bins of equal count, by rising stated probability."""
     order = np.argsort(stated, kind="stable")
     parts = [part for part in np.array_split(order, bins) if len(part)]
     return tuple(Bin(len(part), float(stated[part].mean()), float(found[part].mean())) for part in parts)
@@ -85,8 +91,10 @@ def _isotonic(photos: Photos, pairs: Pairs, same: Floats, asked: Flags) -> Float
 
 
 def _fair(same: Floats, usual: float) -> Floats:
-    """Weights (n,) by which as large a share is of one name as `usual`: leaving animals out takes most of all
-    pairs of two."""
+    """Weights (n,) that bring the share of pairs of one name back to `usual`.
+
+    Leaving animals out removes more of the pairs of two animals than of the pairs of one.
+    """
     share = same.mean()
     if not 0 < share < 1:
         return np.ones(len(same))

@@ -1,4 +1,4 @@
-"""Who a photo of an unknown animal may show: names by probability, with a new animal as one of the answers."""
+"""Which animal a photo without a name may show: names by probability, or a new animal."""
 
 from __future__ import annotations
 
@@ -25,9 +25,11 @@ class Candidate:
 
 
 def candidates(photos: Photos, heard: Voices, noise: Noise) -> list[Candidate]:
-    """The likeliest answers of every photo without a name, likeliest first; a new animal comes behind a name
-    as likely."""
-    # Without the floor, which would spread a photo that looks like no other over all names: that is what a
+    """The likeliest answers of every photo without a name, likeliest first.
+
+    A new animal comes after a name that is equally likely.
+    """
+    # Without the floor: it would spread a photo that looks like no other over all names, and that is what a
     # new animal looks like.
     true = true_names(heard, replace(noise, floor=-np.inf))
     named, new = true.named, true.new

@@ -1,10 +1,10 @@
-"""The weakest cut of a set of photos: the two sides that agree within themselves most above what they have in
-common.
+"""The weakest cut of a set of photos, which may show two animals.
 
-The cut is sought in the tree of average linkage over the log-odds of the set's pairs. Photos that hang on
-alone are passed by on the way down the tree: a single photo cut off is a wrong name of a photo, no second
-animal. Of the cuts on the way the strongest is taken; then photos change sides as long as that makes the cut
-weaker.
+The two sides of the weakest cut agree within themselves far more than with each other. The cut is sought in
+the tree of average linkage over the log-odds of the set's pairs. On the way down the tree, a photo that hangs
+on alone is passed by: a single photo that is cut off means a photo with a wrong name, not a second animal. Of
+the cuts on the way the one with the largest `strength` is taken. Then photos change sides as long as that
+raises the strength.
 """
 
 from __future__ import annotations
@@ -19,12 +19,16 @@ from pairx_engine.judgement.sets import Index, Values
 
 FEWEST_IN_A_SIDE = 2
 MOVES = 20
-"""Photos that may change sides."""
+"""How many photos may change sides, at most."""
 
 
 @dataclass(frozen=True)
 class Cut:
-    """Two sides of a set of photos, as positions, and what is said across and within: log-odds, cosines."""
+    """Two sides of a set of photos, as positions in the set.
+
+    `features` describe the log-odds and the cosines across and within the sides. `across` is the mean
+    log-odds across.
+    """
 
     side_a: tuple[int, ...]
     side_b: tuple[int, ...]
@@ -33,7 +37,10 @@ class Cut:
 
 
 def linkage(weights: NDArray[np.floating]) -> list[tuple[list[int], list[int]]]:
-    """The merges of average linkage over symmetric weights (n, n), the diagonal apart: the last merge first."""
+    """The merges of average linkage over symmetric weights (n, n), the last merge first.
+
+    The diagonal is ignored.
+    """
     n = len(weights)
     mean = weights.astype(np.float64).copy()
     np.fill_diagonal(mean, -np.inf)
@@ -51,16 +58,16 @@ def linkage(weights: NDArray[np.floating]) -> list[tuple[list[int], list[int]]]:
 
 
 def weakest_cut(odds: NDArray[np.floating], cosines: NDArray[np.floating]) -> Cut | None:
-    """The weakest cut of n photos by symmetric log-odds and cosines (n, n), NaN where two may not be
-    compared.
+    """The weakest cut of n photos by symmetric log-odds and cosines (n, n).
 
-    Its strength is the lesser of the mean log-odds within the sides less the mean across. None without two
-    sides of two photos that have a comparable pair across.
+    NaN stands where two photos may not be compared. The strength of a cut is the lesser of the mean log-odds
+    within the two sides, less the mean across. None where there are no two sides of two photos each with a
+    comparable pair across.
     """
     known = ~np.isnan(odds)
     if not known.any():
         return None
-    # Pairs that may not be compared hold together as the ordinary pair does: nothing speaks for a cut there.
+    # Pairs that may not be compared get the mean of the others: nothing speaks for a cut there.
     filled = np.where(known, odds, np.nanmean(odds))
     best: tuple[float, NDArray[np.bool_], list[int]] | None = None
     part = list(range(len(odds)))
@@ -81,7 +88,7 @@ def weakest_cut(odds: NDArray[np.floating], cosines: NDArray[np.floating]) -> Cu
     _, side, part = best
     photos = np.array(part)
     a, b = photos[~side], photos[side]
-    # Photos passed by on the way join the side that they are more like.
+    # Each photo that was passed by joins the side that it resembles more.
     for photo in sorted(set(range(len(odds))) - set(part)):
         to_a, to_b = _mean(filled[photo, photos[~side]]), _mean(filled[photo, photos[side]])
         a, b = (np.append(a, photo), b) if to_a >= to_b else (a, np.append(b, photo))
@@ -97,13 +104,18 @@ def weakest_cut(odds: NDArray[np.floating], cosines: NDArray[np.floating]) -> Cu
 
 
 def strength(odds: NDArray[np.floating], side: NDArray[np.bool_]) -> float:
-    """How far two sides agree within themselves above what they have in common; -inf where that cannot be
-    said."""
+    """How far two sides agree within themselves above what they have in common.
+
+    -inf where that cannot be said.
+    """
     return float(_Flips.of(odds, side).strength(np.zeros(len(side), dtype=bool))[0])
 
 
 def moved(odds: NDArray[np.floating], side: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], float]:
-    """Sides after photos changed over one at a time, the best first, as long as the cut gets stronger."""
+    """The sides after photos changed over one at a time, and the strength of the cut then.
+
+    The best change comes first. It ends where no change makes the cut stronger.
+    """
     now = strength(odds, side)
     for _ in range(MOVES):
         values = _Flips.of(odds, side).strength(np.ones(len(side), dtype=bool))
@@ -118,7 +130,7 @@ def moved(odds: NDArray[np.floating], side: NDArray[np.bool_]) -> tuple[NDArray[
 
 @dataclass(frozen=True, eq=False)
 class _Flips:
-    """Sums and counts of pairs within either side and across, and those of each photo with either side (n,)."""
+    """Sums and counts of the pairs of each photo with either side, (n,) each."""
 
     side: NDArray[np.bool_]
     total: tuple[Values, Values]
@@ -133,14 +145,14 @@ class _Flips:
         return cls(side, (total[:, 0], total[:, 1]), (count[:, 0], count[:, 1]))
 
     def strength(self, flipped: NDArray[np.bool_]) -> Values:
-        """The strength (n,) after each photo alone has changed over, where `flipped`, or else as it is."""
+        """The strength (n,) after each photo alone has changed over, where `flipped`, otherwise as it is."""
         number = self.side.sum() + np.where(flipped, np.where(self.side, -1, 1), 0)
         found = []
         for kind in (self.total, self.count):
             within = kind[0][~self.side].sum() / 2, kind[1][self.side].sum() / 2
             across = kind[1][~self.side].sum()
             leave = np.where(flipped, np.where(self.side, -1.0, 1.0), 0.0)
-            # A photo that changes over takes its pairs along: those with its own side go across.
+            # A photo that changes over takes its pairs along: those within its old side now go across.
             inner = within[0] - leave * kind[0], within[1] + leave * kind[1]
             found.append((*inner, across + leave * (kind[0] - kind[1])))
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -166,8 +178,10 @@ def _share(values: NDArray[np.floating]) -> float:
 def _features(
     odds: NDArray[np.floating], cosines: NDArray[np.floating], a: Index, b: Index
 ) -> tuple[float, ...]:
-    """What speaks for two animals: little across, much within the weaker side, of probabilities and of
-    cosines."""
+    """The features that speak for two animals: little across, much within the weaker side.
+
+    Of the probabilities and of the cosines.
+    """
     found: list[float] = []
     for values, mean in ((odds, _share), (cosines, _mean)):
         across = mean(values[np.ix_(a, b)])

@@ -1,7 +1,7 @@
 """The weakest cuts of many small sets of photos at once: every cut of every set is tried.
 
-Most names have few photos, and a large catalogue has very many of them. What a cut is, its strength and what
-is told of it are those of `cuts`, where larger sets are cut along a tree.
+Most names have few photos, and a large catalogue has very many of them. A cut, its strength and its
+description are those of `cuts`, where larger sets are cut along a tree.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from pairx_engine.judgement.cuts import FEWEST_IN_A_SIDE, Cut
 from pairx_engine.judgement.sets import Values, divided
 
 FEW = 8
-"""Photos of a set that is cut here: 119 cuts."""
+"""Most photos of a set that is cut here; 8 photos have 119 cuts."""
 OUT = -1
 
 
 def exact_cuts(odds: NDArray[np.floating], cosines: NDArray[np.floating]) -> list[Cut | None]:
-    """The weakest cut of each of m sets of n <= FEW photos by symmetric log-odds and cosines (m, n, n), NaN
-    where not comparable.
+    """The weakest cut of each of m sets of n <= FEW photos.
 
-    As in `cuts.weakest_cut` a photo that hangs on alone may be passed by: then it joins the side that it is
-    more like. Here that is the photo with the lowest mean log-odds, then the next. None without two sides of
-    two photos with a comparable pair across.
+    `odds` and `cosines` (m, n, n) are symmetric log-odds and cosines, NaN where two photos are not
+    comparable. As in `cuts.weakest_cut`, a photo that hangs on alone may be passed by; it then joins the side
+    that it resembles more. Here that is the photo with the lowest mean log-odds, then the next lowest. None
+    where there are no two sides of two photos each with a comparable pair across.
     """
     m, n = odds.shape[:2]
     known = ~np.isnan(odds)
@@ -51,16 +51,20 @@ def exact_cuts(odds: NDArray[np.floating], cosines: NDArray[np.floating]) -> lis
 
 @lru_cache(maxsize=FEW)
 def _sides(n: int) -> NDArray[np.bool_]:
-    """Every cut of n photos into two sides of FEWEST_IN_A_SIDE at least, once: (cuts, n), the first photo on
-    the side of falses."""
+    """Every cut of n photos into two sides of at least FEWEST_IN_A_SIDE, each once: (cuts, n).
+
+    The first photo is on the side of `False`.
+    """
     all_cuts = (np.arange(1 << (n - 1))[:, None] >> np.arange(n) & 1).astype(bool)[:, ::-1]
     other = all_cuts.sum(1)
     return all_cuts[(other >= FEWEST_IN_A_SIDE) & (n - other >= FEWEST_IN_A_SIDE)]
 
 
 def _strongest(odds: NDArray[np.floating]) -> tuple[Values, NDArray[np.int8]]:
-    """Strength (m,) of the strongest cut of each set (m, n, n), -inf without any, and its sides (m, n), 0 and
-    1."""
+    """Strength (m,) and sides (m, n), 0 and 1, of the strongest cut of each set (m, n, n).
+
+    The strength is -inf where there is none.
+    """
     m, n = odds.shape[:2]
     sides = _sides(n)
     b = sides.astype(np.float64)
@@ -83,13 +87,12 @@ def _described(
     side: NDArray[np.int8],
     able: NDArray[np.bool_],
 ) -> list[Cut | None]:
-    """The cuts with the photos passed by joined to their sides, the larger one first, and what is told of
-    each."""
+    """The cuts with their features; photos passed by have joined a side, and the larger side is first."""
     core = np.stack([side == 0, side == 1], axis=1).astype(np.float64)
     means = [_means(values, core) for values in (_chances(odds), cosines.astype(np.float64), odds)]
     share, cosine, across = (logit(means[0].clip(1e-9, 1 - 1e-9)), means[1], means[2][:, 0, 1])
     features = np.stack([f for v in (share, cosine) for f in (-v[:, 0, 1], _inner(v) - v[:, 0, 1])], axis=1)
-    # To which core a photo passed by is nearer.
+    # How near each photo is to either core.
     to = np.einsum("mij,msj->mis", filled, core) / core.sum(2).clip(1)[:, None]
     b = np.where(side == OUT, to[:, :, 1] > to[:, :, 0], side == 1)
     found: list[Cut | None] = [None] * len(odds)

@@ -1,5 +1,4 @@
-"""What is judged: the photos with their names, and the pairs of photos that something is known of, as plain
-arrays."""
+"""What is judged, as plain arrays: the photos with their names, and pairs of photos."""
 
 from __future__ import annotations
 
@@ -16,17 +15,19 @@ Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 FOLDS = 5
-"""Parts into which the animals are cut; what judges a pair was learned without the parts of both its animals."""
+"""Number of parts into which the animals are cut.
+
+The model that judges a pair was learned without the parts of both its animals.
+"""
 UNKNOWN = -1
 
 
 @dataclass(frozen=True, eq=False)
 class Photos:
-    """N photos: codes (N,) of names and species, -1 where unknown, and the fold (N,) that each name belongs
-    to.
+    """N photos: codes (N,) of names and species, -1 where unknown.
 
-    `verdict` (N,): 1 where a person said that the name is right, 0 where that it is wrong, -1 where nobody
-    did.
+    `folds` (N,): the fold that each name belongs to. `verdict` (N,): 1 where a person said that the name is
+    right, 0 where a person said that it is wrong, -1 where nobody did.
     """
 
     names: Ints
@@ -44,8 +45,7 @@ class Photos:
         """Photos of these names, in their order; codes follow the alphabet."""
         codes = codes_of(names)
         order = sorted({n for n in names if n is not None})
-        # By hash, so that neither the alphabet nor the number of photos decides which animals are learned
-        # from together.
+        # By hash, so that neither the alphabet nor the number of photos decides which animals share a fold.
         place = sorted(range(len(order)), key=lambda i: hashlib.sha256(order[i].encode()).hexdigest())
         fold = np.empty(len(order) + 1, dtype=np.int64)
         fold[place] = np.arange(len(order)) % FOLDS
@@ -78,12 +78,12 @@ def codes_of(values: Sequence[str | None]) -> Ints:
 class Pairs:
     """P unordered pairs of comparable photos, each once.
 
-    `first`, `second`: rows of `Photos`. `cosine` of their embeddings. `rank_first`: place of the second photo
-    among the photos nearest to the first one whatever their names, from 1, and 0 beyond the list;
-    `rank_second` the other way round. `same_picture`: whether the two are one picture, which speaks for no
-    name. `signals`: values by name, NaN where missing. `verdict`: 1 where a person said one animal, 0 two
-    animals, -1 where nobody did. Up to rank `top_k` pairs were matched whatever their names; of those beyond
-    it, names decided which have signals.
+    `first`, `second`: rows of `Photos`. `cosine`: that of their embeddings. `rank_first`: place of the second
+    photo among the photos nearest to the first one whatever their names, from 1, and 0 beyond the list;
+    `rank_second`: the same the other way round. `same_picture`: whether the two are one picture, which is no
+    evidence for any name. `signals`: values by name, NaN where missing. `verdict`: 1 where a person said one
+    animal, 0 where a person said two animals, -1 where nobody did. Pairs up to rank `top_k` were matched
+    whatever their names; of the pairs beyond it, names decided which have signals.
     """
 
     first: Ints
@@ -108,13 +108,18 @@ class Pairs:
 
     @property
     def retrieved(self) -> Flags:
-        """Pairs that were found among the nearest whatever their names: the one selection that does not know
-        names."""
+        """Pairs that were found among the nearest whatever their names.
+
+        Only this selection of pairs does not depend on names.
+        """
         return self._within(sys.maxsize)
 
     @property
     def matched(self) -> Flags:
-        """Those of them that were matched, too, whatever their names: what signals are to be learned from."""
+        """Those of the retrieved pairs that were also matched, whatever their names.
+
+        The weights of signals are to be learned from these pairs alone.
+        """
         return self._within(self.top_k)
 
     def _within(self, rank: int) -> Flags:

@@ -1,4 +1,4 @@
-"""The whole judgement of a catalogue: pairs, photos and errors, each in the light of the others."""
+"""The whole judgement of a catalogue: pairs, photos and errors, where each informs the others."""
 
 from __future__ import annotations
 
@@ -18,15 +18,17 @@ from pairx_engine.judgement.sensitivity import sensitivity_of, widened
 from pairx_engine.judgement.voices import Doubts, Voices, voices
 
 LEAST_DOUBT = (0.3, 0.05, 0.02)
-"""Probability in each pass that a name is wrong, at the least; the later ones also know what the one before
-made of it. The first is
-high: where many names are wrong, to begin with trust would teach that photos of one animal look different,
-and hide them for good."""
+"""Least probability, in each pass, that a name is wrong.
+
+A later pass also knows the doubts that the pass before found. The first value is high. Where many names are
+wrong, a first pass that trusts them would learn that photos of one animal look different, and the wrong names
+would stay hidden.
+"""
 
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """What was made of a catalogue's evidence; see the parts."""
+    """What the judgement made of a catalogue's evidence; see the parts."""
 
     pairs: PairJudgement
     heard: Voices

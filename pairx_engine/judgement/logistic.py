@@ -1,4 +1,4 @@
-"""Ridge logistic regression that leans on given weights instead of on zero, with signs that cannot turn."""
+"""Ridge logistic regression that leans on given weights instead of zero; signs can be fixed."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ _TINY = 1e-300
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """Of n cases the answer `yes` in [0, 1] that was given (a share counts as both), and the case's `weight`,
-    each (n,).
+    """Answers to n cases, which may be mistakes.
 
-    The given answer of a case that is in truth a yes is yes with probability `sure` (n,), that of a no by
-    mistake with `chance` times 1 - sure, as names are given: one mistake parts two photos of one animal
-    surely, and joins those of two animals hardly ever. A sure answer can weigh without bounds; one that can
-    be a mistake cannot.
+    `yes` (n,) in [0, 1] is the given answer (a share counts as both answers), `weight` (n,) that of the case.
+
+    If the truth is yes, the given answer is yes with probability `sure` (n,). If the truth is no, the given
+    answer is yes by mistake with probability `chance` times 1 - sure. Names are given in this way: one
+    mistake surely separates two photos of one animal, but hardly ever joins photos of two animals. The weight
+    of evidence against a sure answer has no bound; against an answer that can be a mistake it has one.
     """
 
     yes: Floats
@@ -35,21 +36,21 @@ class Answers:
         return cls(yes, weight, np.ones(len(yes)))
 
     def at(self, rows: Ints, weight: Floats | None = None) -> Answers:
-        """Those of some cases, with other weights if given."""
+        """The answers to some cases, with other weights if given."""
         return Answers(
             self.yes[rows], self.weight[rows] if weight is None else weight, self.sure[rows], self.chance
         )
 
     def loss(self, margin: Floats) -> tuple[float, Floats]:
-        """-sum_i weight_i log P(given answer_i) at log-odds `margin` (n,) of the true ones, and its
-        derivatives by these (n,).
+        """-sum_i weight_i log P(given answer_i), and its derivatives (n,) by `margin`.
 
-        P(yes is given) = sure sigma(margin) + chance (1 - sure) sigma(-margin).
+        `margin` (n,) are the log-odds of the true answers. P(yes is given) = sure sigma(margin) + chance (1 -
+        sure) sigma(-margin).
         """
         true, false = expit(margin), expit(-margin)
         least = self.chance * (1 - self.sure)
         given = self.sure * true + least * false
-        # 1 - given, without the loss of digits that taking it from 1 brings.
+        # 1 - given, without the loss of digits of a subtraction from 1.
         other = (1 - self.sure) * true + (1 - least) * false
         loss = -(
             self.weight * (self.yes * np.log(given + _TINY) + (1 - self.yes) * np.log(other + _TINY))
@@ -59,13 +60,12 @@ class Answers:
 
 
 def fit_logistic(x: Floats, answers: Answers, centre: Floats, strength: Floats, rising: Flags) -> Floats:
-    """Weights w (D,) that minimise the loss of the answers at log-odds x w, plus (w - centre)' S (w - centre)
-    / 2.
+    """Weights w (D,) that minimise the loss of the answers at log-odds x w, and a ridge penalty.
 
-    S is the matrix `strength` (D, D), or has the `strength` (D,) on its diagonal. `x` (n, D). Those of
-    `rising` (D,) are held at or above zero. Without any rows the answer is `centre`, so a prior serves where
-    nothing can be learned. Where all answers are sure the objective is convex; else the optimum is the one
-    that is reached from the prior.
+    The penalty is (w - centre)' S (w - centre) / 2. S is the matrix `strength` (D, D), or has the `strength`
+    (D,) on its diagonal. `x` is (n, D). The weights marked in `rising` (D,) are held at or above zero.
+    Without any rows the result is `centre`, so a prior serves where nothing can be learned. If all answers
+    are sure, the objective is convex; otherwise the result is the optimum that is reached from the prior.
     """
 
     def objective(w: Floats) -> tuple[float, Floats]:

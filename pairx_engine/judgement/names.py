@@ -1,9 +1,9 @@
-"""Two names, one animal: which pairs of names look like the two halves of one.
+"""Two names, one animal: which pairs of names look like the two halves of one name.
 
 Candidates are the names whose centroids are nearest, found over the whole catalogue, whether or not any photo
-of one was ever among the nearest of a photo of the other; and those that given pairs of photos point to. Each
-is judged by the pairs across (`sets`), and by how far these stand out from what either name has in common
-with its other candidates.
+of one name was ever among the nearest of a photo of the other. The names that given pairs of photos point to
+are candidates, too. Each candidate is judged by the pairs across (`sets`), and by how far these stand out
+from what either name has in common with its other candidates.
 """
 
 from __future__ import annotations
@@ -35,10 +35,15 @@ CANDIDATES = 5
 SUPPORTING = 5
 """Pairs of photos shown with a row."""
 EXPECTED_SHARE = 0.01
-"""Names in a hundred that are expected to have a twin before anything was seen; stated, and updated by what
-is found."""
+"""Share of names that are expected to have a twin before any evidence.
+
+The share is a stated assumption, and the evidence updates it.
+"""
 PRIOR_WEIGHT = 0.25
-"""What that expectation weighs against the judged pairs: halves of names are a fair picture of twins."""
+"""The weight of that expectation against the judged pairs.
+
+It is low, since halves of names are a fair picture of twins.
+"""
 ROWS_AT_ONCE = 1024
 
 
@@ -46,8 +51,8 @@ ROWS_AT_ONCE = 1024
 class NamePair:
     """Two names (codes, `name_a` below `name_b`) and how likely they are one animal.
 
-    `log_odds` of `probability`; `mean_log_odds` over the `n_pairs` pairs of photos across; `supporting`: the
-    pairs (photo of a, photo of b) that say so most, best first.
+    `log_odds` are those of `probability`; `mean_log_odds` is over the `n_pairs` pairs of photos across.
+    `supporting` are the pairs (photo of a, photo of b) that support it most, best first.
     """
 
     name_a: int
@@ -61,10 +66,10 @@ class NamePair:
 
 @dataclass(frozen=True, eq=False)
 class NamePairs:
-    """All judged pairs of names, by falling log-odds: positions `first`, `second` (m,) among `names`, by
-    log-odds.
+    """All judged pairs of names, by falling log-odds.
 
-    `reach`: the share of halves of names that are as near as the candidates are: a twin is judged so often.
+    `first`, `second` (m,) are positions among `names`. `reach` is the share of name halves that are as near
+    as the candidates are; so likely it is that a twin is judged at all.
     """
 
     names: Names
@@ -85,8 +90,10 @@ class NamePairs:
 
 
 def centroids(photos: NamedPhotos) -> tuple[Index, Index, NDArray[np.float32]]:
-    """Names, viewpoints (c,) and unit mean vectors (c, D) of the photos of each name and viewpoint,
-    ascending."""
+    """The unit mean vector of the photos of each name and viewpoint.
+
+    Returns names (c,), viewpoints (c,) and vectors (c, D), in ascending order.
+    """
     rows = np.flatnonzero(photos.names >= 0)
     kinds, group = np.unique(
         np.stack([photos.names[rows], photos.viewpoint[rows]]), axis=1, return_inverse=True
@@ -105,10 +112,11 @@ def centroids(photos: NamedPhotos) -> tuple[Index, Index, NDArray[np.float32]]:
 def candidates(
     photos: NamedPhotos, names: Names, k: int = CANDIDATES, near: tuple[Index, Index] | None = None
 ) -> tuple[Index, Index]:
-    """Pairs of positions (m,) among `names`, first below second, without repetition and in ascending order.
+    """Candidate pairs of names, as pairs of positions (m,) among `names`.
 
-    Of each name the `k` others with the nearest centroid of a comparable viewpoint and species; and the names
-    of the pairs of photos `near`. Takes K x K products in blocks, never that much memory.
+    The first position is below the second; pairs are unique and ascending. They pair each name with the `k`
+    others with the nearest centroid of a comparable viewpoint and species, and the names of the pairs of
+    photos `near`. Computes K x K products in blocks, so the whole matrix is never in memory.
     """
     if not len(names.codes):
         return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
@@ -116,7 +124,7 @@ def candidates(
     at = names.at(name)
     species = photos.species[names.sample[:, 0]][at]
     found = []
-    # Centroids lie in order of names, so a name's own are neighbours.
+    # Centroids are in order of names, so those of one name are neighbours.
     low, high = np.searchsorted(at, at), np.searchsorted(at, at, side="right")
     told_apart = [codes for codes in (view, species) if len(np.unique(codes[codes >= 0])) > 1]
     top = min(k, len(centre))
@@ -153,7 +161,7 @@ def judge_name_pairs(photos: NamedPhotos, near: tuple[Index, Index] | None = Non
     known = np.column_stack(
         [half.columns(), half.share - levels[0].usual()[own], half.cosine - levels[1].usual()[own]]
     )
-    # A half that would not have been a candidate tells nothing of those that are.
+    # A half that would not have been a candidate tells nothing about the candidates.
     least = np.full(len(names.codes), np.inf)
     np.minimum.at(least, np.r_[first, second], np.r_[evidence.cosine, evidence.cosine])
     reached = half.cosine >= least[own]
@@ -177,8 +185,10 @@ def judge_name_pairs(photos: NamedPhotos, near: tuple[Index, Index] | None = Non
 
 @dataclass(frozen=True, eq=False)
 class _Level:
-    """Something that names have in common with their candidates: of each name `count` and `total` (K,), of
-    each pair `value`."""
+    """Something that names have in common with their candidates.
+
+    `count` and `total` (K,) are of each name, `value` (m,) of each pair.
+    """
 
     count: Values
     total: Values
@@ -195,18 +205,21 @@ class _Level:
         return np.divide(self.total, self.count, out=np.full(len(self.count), np.nan), where=self.count > 0)
 
     def above_others(self, first: Index, second: Index) -> Values:
-        """How far a pair stands out from the other candidates of both its names; NaN where neither has
-        another."""
+        """How far a pair stands out from the other candidates of both its names.
+
+        NaN where neither name has another candidate.
+        """
         others = self.count[first] + self.count[second] - 2
         rest = self.total[first] + self.total[second] - 2 * self.value
         return self.value - np.divide(rest, others, out=np.full(len(first), np.nan), where=others > 0)
 
 
 def _halves(photos: NamedPhotos, names: Names) -> tuple[Evidence, Index]:
-    """Evidence between two halves of each name of two photos or more, in two ways, and whose halves they are.
+    """Evidence between two halves of each name of two photos or more, and whose halves they are.
 
-    Halves at random (by key), and the photos most and least like the one of lowest key: the second are as
-    unlike as two names that a person took for two animals.
+    Names are halved in two ways: at random (by key), and, with four photos or more, into the photos most and
+    least like the photo of lowest key. The second halves are as different as two names that a person took for
+    two animals.
     """
     able = np.flatnonzero(names.sizes >= 2)
     sets = names.sample[able]
@@ -233,7 +246,7 @@ def _halves(photos: NamedPhotos, names: Names) -> tuple[Evidence, Index]:
 def described(
     photos: NamedPhotos, judged: NamePairs, least: float = 0.0, most: int | None = None
 ) -> list[NamePair]:
-    """The judged pairs of at least probability `least`, at most `most`, each with the pairs that say so."""
+    """The judged pairs of at least probability `least`, at most `most`, with their supporting pairs."""
     count = int((judged.probability >= least).sum())
     count = count if most is None else min(count, most)
     found = []

@@ -1,18 +1,17 @@
-"""One defect is one row: which of the suspects about photos, pairs of names and single names say the same
-thing.
+"""One defect is one row: suspects of three kinds that state the same defect become one.
 
-A wrong name of a photo, two names of one animal and two animals under one name can each be seen in the
-others: photos of a doubled animal point to its other name, a photo of another animal is a side of a cut.
-Precedence, first to last:
+The kinds are photos, pairs of names and single names. A wrong name of a photo, two names of one animal and
+two animals under one name can each look like another: photos of an animal with two names point to its other
+name, and a photo of another animal is a side of a cut. The rules, the first that applies wins:
 
-1. *Two names, one animal*: if most photos of either name point to the other, or it is likely and no cut
-   explains it, the row of the names stands, and rows of their photos that point from one to the other are
-   dropped.
-2. *One name, two animals*: if the cut is likely and no two or more photos of its smaller side point to
-   different names, the cut stands, and rows of these photos are dropped; or else, if any of them has a row,
+1. *Two names, one animal*: the row of the names stands if most photos of either name point to the other,
+   or if the pair is likely and no cut explains it. Rows of their photos that point from one to the other
+   are dropped.
+2. *One name, two animals*: the cut stands if it is likely and no two or more photos of its smaller side
+   point to different names. Rows of these photos are dropped. Otherwise, if any of the photos has a row,
    the rows stand and the cut is dropped.
-3. A pair of names that is as near as it is because photos of one side of a cut belong to the other name is
-   dropped for the cut.
+3. A pair of names is dropped for a cut if the names are near only because photos of one side of the cut
+   belong to the other name.
 """
 
 from __future__ import annotations
@@ -25,14 +24,19 @@ from pairx_engine.judgement.names import NamePair
 from pairx_engine.judgement.partition import Split
 
 LIKELY = 0.5
-"""A suspect of at least this probability is a claim; a less likely one gives way to what it could be mistaken
-for."""
+"""Least probability at which a suspect is a claim.
+
+A less likely suspect gives way to one that it could be mistaken for.
+"""
 
 
 @dataclass(frozen=True)
 class PhotoSuspect:
-    """A photo (index) that seems to be under a wrong name: its own, the one proposed (None: a new animal),
-    the probability."""
+    """A photo (index) that seems to have a wrong name.
+
+    `name` is its own name, `proposed` the name proposed instead (None: a new animal), `probability` that of
+    the name being wrong.
+    """
 
     photo: int
     name: int
@@ -42,8 +46,10 @@ class PhotoSuspect:
 
 @dataclass(frozen=True)
 class Settled:
-    """What is left of each kind, in the order given; a split with the name that its smaller side belongs to,
-    if any."""
+    """What is left of each kind, in the order given.
+
+    With each split stands the name that its smaller side belongs to, if any.
+    """
 
     photos: tuple[PhotoSuspect, ...]
     pairs: tuple[NamePair, ...]
@@ -58,7 +64,7 @@ def settle(
 ) -> Settled:
     """Rows of which no two state one defect.
 
-    `sizes`: the number of photos of each name. The order given does not matter.
+    `sizes` holds the number of photos of each name. The order of the suspects does not matter.
     """
     claims = {p.photo: p for p in photos if p.probability >= LIKELY}
     moved = Counter((p.name, p.proposed) for p in claims.values())

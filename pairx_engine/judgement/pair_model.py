@@ -1,10 +1,9 @@
-"""The probability that a pair shows one animal: a part of the embeddings, and a part of what matching says
-beyond them.
+"""The probability that a pair shows one animal, by its embeddings and by what matching adds.
 
 Both parts are ridge logistic regressions on the names as they are given, over pairs that were found whatever
-their names. What judges a pair was learned without the pairs of both its animals (`FOLDS`), so a name never
-proves itself. What a signal adds is neutral, zero, for a pair as its embeddings lead one to expect, and for a
-signal that is missing.
+their names. The model that judges a pair was learned without the pairs of both its animals (`FOLDS`), so a
+name never proves itself. A signal adds zero for a pair that is as its embeddings lead one to expect, and
+where the signal is missing.
 """
 
 from __future__ import annotations
@@ -22,39 +21,39 @@ from pairx_engine.judgement.logistic import Answers, fit_logistic
 TERMS = ("prior", "cosine", "crowding", "nearer_rank", "farther_rank")
 """Terms of the part of the embeddings; `LEVEL` and those of the signals follow."""
 LEVEL = "level"
-"""The term of matched pairs that levels the part of the embeddings: evidence that few pairs have, and those
-strongly, speaks a little
-against each pair without it."""
+"""The term of matched pairs that levels the part of the embeddings.
+
+Where few pairs have strong evidence, each pair without that evidence becomes a little less likely.
+"""
 PRIOR = np.array([-0.5, 1.5, -0.75, 0.5, 0.5])
-"""Weights where nothing can be learned: a guess of the right signs and of sizes below what a good model
-teaches, not a measurement."""
+"""Weights where nothing can be learned: right signs and cautious sizes, a guess, not a measurement."""
 RISING = np.array([False, True, False, True, True])
 STRENGTH = np.array([0.5, 2.0, 2.0, 2.0, 2.0])
-"""Of the leaning towards the prior, in pairs: a few dozen pairs outweigh it."""
+"""Strength with which weights lean towards the prior: a few dozen pairs outweigh it."""
 SPECIES_STRENGTH = 10.0
-"""Of a species' leaning towards all species."""
+"""Strength with which a species' weights lean towards those of all species."""
 FEWEST = 200
-"""Retrieved pairs from which a species is given weights of its own."""
+"""Retrieved pairs from which on a species has weights of its own."""
 CROWD = 10
-"""Nearest photos whose mean cosine says how crowded a photo's surroundings are."""
+"""Number of nearest photos whose mean cosine says how crowded a photo's surroundings are."""
 MOST_LEARNED_FROM = 30_000
-"""Pairs that one part learns from; of more, every n-th."""
+"""Most pairs that one part learns from; of more pairs, every n-th is taken."""
 _SIGNAL_STRENGTH = 3.0
 _WIDEST = 10.0
 _FEW = 0.01
-"""Share of matched pairs at either end of the odds that what is usual is not drawn from."""
+"""Share of matched pairs cut off at either end of the odds when the usual signal is drawn."""
 _VERDICT_WEIGHT = 5.0
 """A person's verdict counts as much as so many names."""
 FREE = "about_"
-"""What the name of a signal begins with that is no evidence but a circumstance: it may speak either way."""
+"""Prefix of a signal that is a circumstance, not evidence: it may speak either way."""
 
 
 @dataclass(frozen=True, eq=False)
 class PairJudgement:
-    """Of P pairs: `log_odds` (P,) that each shows one animal, the sum of `added` (P, T) over the `terms`.
+    """Of P pairs: `log_odds` (P,) that each shows one animal, the sum of `added` (P, T) over `terms`.
 
-    `learned`: weights (T,) by the two folds that they were learned without and the species (-1 for all);
-    `trust`: the share of each signal's part that held-out animals grant it, 0 for a signal without a say;
+    `learned`: weights (T,) by the two folds that they were learned without and the species (-1 for all).
+    `trust`: the share of each signal's part that held-out animals grant it, 0 for a signal that is ignored.
     `level`: (a, b), by which matched pairs get a + (b - 1) times the part of their embeddings.
     """
 
@@ -107,8 +106,10 @@ def _scored(pairs: Pairs) -> Ints:
 
 
 def _told(photos: Photos, pairs: Pairs, doubt: Floats) -> Answers:
-    """Whether each pair has one name, and how sure that is; it weighs nothing where a name is unknown and
-    nobody gave a verdict."""
+    """Whether each pair has one name, and how sure that is.
+
+    The weight is zero where a name is unknown and nobody gave a verdict.
+    """
     a, b = pairs.first, pairs.second
     same = (photos.names[a] == photos.names[b]).astype(np.float64)
     known = photos.known[a] & photos.known[b]
@@ -137,11 +138,11 @@ def embedding_terms(photos: Photos, pairs: Pairs) -> Floats:
 def embedding_terms_of(
     cosine: Floats, crowd_first: Floats, crowd_second: Floats, rank_first: Ints, rank_second: Ints, scale: tuple[float, float]
 ) -> Floats:  # fmt: skip
-    """The terms (n, 5): a constant; the cosine; how near the nearest ten are to either photo, on the mean of
-    both; and the
-    reciprocal places of each among the other's nearest, the larger and the smaller, 0 beyond the list.
+    """The terms (n, 5) of the embeddings, in the order of `TERMS`.
 
-    `scale`: mean and spread of the cosines of the species' retrieved pairs, the unit of all cosines here.
+    `crowding` is the mean over both photos of how near their nearest ten are. The terms of ranks are the
+    reciprocal places of each photo among the other's nearest, the larger and the smaller, 0 beyond the list.
+    `scale` is mean and spread of the cosines of the species' retrieved pairs, the unit of all cosines here.
     """
     centre, spread = scale
     near = [
@@ -159,11 +160,10 @@ def embedding_terms_of(
 
 
 def surroundings(photos: Photos, pairs: Pairs) -> tuple[Floats, dict[int, tuple[float, float]]]:
-    """Mean cosine of each photo's nearest ten (N,), and of each species the mean and spread of the retrieved
-    pairs' cosines.
+    """Mean cosine of each photo's nearest ten (N,), and mean and spread of cosines by species.
 
-    Code -1 is always there: the pairs of no species with weights of its own, or all pairs where there are no
-    such.
+    The latter are of the retrieved pairs. Code -1 is always there. It stands for the pairs of no species with
+    weights of its own, or for all pairs where there are none.
     """
     n = len(photos)
     total, count = np.zeros(n), np.zeros(n)
@@ -184,8 +184,7 @@ def _scale(cosine: Floats) -> tuple[float, float]:
 
 
 def _species(photos: Photos, pairs: Pairs) -> Iterator[tuple[int, Flags]]:
-    """Groups of pairs that are scaled and weighed alike: each species with enough pairs, and all others as
-    -1."""
+    """Groups of pairs scaled and weighed alike: each species with enough pairs, all others as -1."""
     a, b = photos.species[pairs.first], photos.species[pairs.second]
     code = np.where(a == b, a, UNKNOWN)
     counts = np.bincount(code[pairs.retrieved] + 1, minlength=code.max(initial=UNKNOWN) + 2)
@@ -245,7 +244,7 @@ def _code(f: int, g: int) -> int:
 def _fold_codes(photos: Photos, pairs: Pairs) -> Ints:
     """The number of each pair's two folds (P,).
 
-    A photo without a name belongs to no part: its pairs are judged without the other's.
+    A photo without a name is in no fold. The model for its pairs was learned without the other's fold.
     """
     a, b = photos.folds[pairs.first], photos.folds[pairs.second]
     low, high = np.minimum(a, b), np.maximum(a, b)
@@ -262,10 +261,10 @@ def _asked(folds: Ints) -> Iterator[tuple[int, int]]:
 
 
 def _free(folds: Ints, told: Answers, rows: Ints, f: int, g: int) -> tuple[Ints, Answers]:
-    """Of some rows those of pairs that have an animal of neither fold, and what is told of them.
+    """Of some rows, those of pairs without an animal of either fold, and their answers.
 
-    They are weighed so that as many have one name as among all rows: leaving out two parts of the animals
-    leaves three fifths of the pairs of one name, but only nine in twenty-five of those of two.
+    They are weighed so that the share of pairs of one name is as among all rows. Leaving out two of five
+    folds keeps three fifths of the pairs of one name, but only nine in twenty-five of the pairs of two.
     """
     free = np.array(
         [c // (FOLDS + 1) - 1 not in (f, g) and c % (FOLDS + 1) - 1 not in (f, g) for c in range(_CODES)]
@@ -285,17 +284,17 @@ def _free(folds: Ints, told: Answers, rows: Ints, f: int, g: int) -> tuple[Ints,
 
 
 def _some(rows: Flags) -> Ints:
-    """Indices of the rows, or of an even part of them where there are too many."""
+    """Indices of the rows, or of every n-th of them where there are too many."""
     found = np.flatnonzero(rows)
     return found[:: max(1, -(-len(found) // MOST_LEARNED_FROM))]
 
 
 def _surplus(pairs: Pairs, names: tuple[str, ...], rows: Ints, odds: Floats) -> Floats:
-    """Signals (n, S) of some rows beyond what the embeddings lead one to expect, in spreads; 0 where missing.
+    """Signals (n, S) of some rows less what the embeddings lead one to expect, in spreads; 0 if missing.
 
-    What is to be expected is a parabola of the log-odds of the embeddings (n,) over the pairs that were
-    matched whatever their names, and beyond all but a few of these what it is at their ends: pairs that names
-    chose go far below, where the parabola knows nothing.
+    The expected value is a parabola of the log-odds of the embeddings (n,), fitted to the pairs that were
+    matched whatever their names. Outside the range of nearly all of these it stays at its value at the ends:
+    pairs that names chose go far below, where the parabola knows nothing.
     """
     out = np.zeros((len(rows), len(names)))
     fair = (pairs.matched & ~pairs.same_picture)[rows]
@@ -320,12 +319,14 @@ def _surplus(pairs: Pairs, names: tuple[str, ...], rows: Ints, odds: Floats) -> 
 def _signal_part(
     folds: Ints, z: Floats, rises: Flags, odds: Floats, told: Answers, learnable: Flags
 ) -> tuple[Floats, Floats, tuple[float, float]]:
-    """What the level and each signal add (n, 1 + S) to scored pairs; the share of it that held-out animals
-    grant (S,); the level."""
+    """What the level and each signal add to scored pairs, what is granted of it, and the level.
+
+    Returns (n, 1 + S), the share of each signal's part that held-out animals grant (S,), and the level (a,
+    b).
+    """
     n = z.shape[1]
     added = np.zeros_like(z)
-    # The embeddings' part is a covariate with a slope of its own: among scored pairs it may mean more or
-    # less.
+    # The embeddings' part has a slope of its own: among scored pairs it may mean more or less.
     x = np.column_stack([np.ones(len(odds)), np.clip(odds, -15, 15), z])
     centre = np.r_[0.0, 1.0, np.zeros(n)]
     strength = np.r_[0.5, 2.0, np.full(n, _SIGNAL_STRENGTH)]
@@ -354,12 +355,11 @@ def _level(odds: Floats, said: Floats, told: Answers) -> tuple[float, float]:
 
 
 def granted(added: Floats, odds: Floats, told: Answers) -> Floats:
-    """The share in [0, 1] of what each of S signals adds (n, S) that pairs of animals it was not learned from
-    bear out.
+    """The share in [0, 1] of what each of S signals adds (n, S) that held-out pairs confirm.
 
-    The shares t minimise the loss at a + b odds + sum_k t_k added_k, plus sum_k s_k t_k, where s_k is the
-    standard error of the loss's slope at t_k = 0: a signal has no say unless what it adds is larger than its
-    own chance.
+    Held-out pairs are of animals that the signals' weights were not learned from. The shares t minimise the
+    loss at a + b odds + sum_k t_k added_k, plus sum_k s_k t_k, where s_k is the standard error of the loss's
+    slope at t_k = 0. So a signal is ignored unless what it adds is larger than chance.
     """
     n = added.shape[1]
     if not len(odds):

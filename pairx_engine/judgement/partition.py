@@ -1,8 +1,8 @@
-"""One name, two animals: the weakest cut inside a name, and how much it looks like a cut between two animals.
+"""One name, two animals: the weakest cut inside a name, and whether it parts two animals.
 
 Small names are cut in every way (`exact_cuts`), larger ones along a tree (`cuts`). What a cut is worth is
-learned from the catalogue: cuts of names as they are, nearly all of one animal, against cuts of two names put
-together.
+learned from the catalogue. Cuts of names as they are, nearly all of one animal, are compared with cuts of two
+names put together.
 """
 
 from __future__ import annotations
@@ -30,21 +30,27 @@ from pairx_engine.judgement.sets import (
 )
 
 MOST_PHOTOS = 32
-"""Photos of a name among which the cut is sought; the others join the side that they are more like."""
+"""Photos of a name among which the cut is sought; others join the side that they resemble more."""
 EXPECTED_SHARE = 0.01
-"""Names in a hundred that are expected to hold two animals before anything was seen; stated, and updated by
-what is found."""
-PRIOR_WEIGHT = 1.0
-"""What that expectation weighs against the judged names.
+"""Share of names that are expected to hold two animals before any evidence.
 
-More than with pairs: where the model is weak, cuts of one animal and
-of two overlap, and a share that is free to grow takes the one for the other."""
+The share is a stated assumption, and the evidence updates it.
+"""
+PRIOR_WEIGHT = 1.0
+"""The weight of that expectation against the judged names.
+
+It is larger than for pairs of names. Where the model is weak, cuts of one animal and of two overlap, and a
+share that is free to grow would mistake the first for the second.
+"""
 STRANGERS = 3
-"""Nearest names with which a name is put together to learn what a cut between two animals looks like."""
+"""Number of nearest names that each name is put together with.
+
+These unions teach what a cut between two animals looks like.
+"""
 JOINED_BY = 8
-"""Photos of a side with which the others of a large name are compared."""
+"""Photos of a side with which the other photos of a large name are compared."""
 MOST_UNIONS = 600
-"""Pairs of names put together; more teach no more."""
+"""Pairs of names put together, at most; more of them teach nothing more."""
 NAMES_AT_ONCE = 512
 FEATURES = 4
 
@@ -53,8 +59,9 @@ FEATURES = 4
 class Split:
     """A name that looks like two animals: photos of the larger and of the smaller side.
 
-    `log_odds` of `probability` that it is two; `mean_log_odds` of the pairs across, which are `n_pairs`;
-    `supporting`: the pairs (photo of a, photo of b) that least look like one animal, worst first.
+    `log_odds` are those of `probability`, that the name is two animals. `mean_log_odds` is over the `n_pairs`
+    pairs across. `supporting` are the pairs (photo of a, photo of b) that least look like one animal, worst
+    first.
     """
 
     name: int
@@ -69,7 +76,10 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """The weakest cut of every name that has one, by falling log-odds: `name` (m,) positions among `names`."""
+    """The weakest cut of every name that has one, by falling log-odds.
+
+    `name` (m,) are positions among `names`.
+    """
 
     names: Names
     name: Index
@@ -89,8 +99,8 @@ class Splits:
 def judge_splits(photos: NamedPhotos, pairs: NamePairs) -> Splits:
     """The weakest cut of every name of four photos or more, with the log-odds that it parts two animals.
 
-    `pairs` are the judged pairs of names: the nearest are put together, half of the photos of each, to learn
-    from.
+    `pairs` are the judged pairs of names. To learn from, the nearest names are put together, with half of the
+    photos of each.
     """
     names = names_of(photos, photo_keys(photos.vectors), MOST_PHOTOS)
     able = np.flatnonzero(names.sizes >= 2 * FEWEST_IN_A_SIDE)
@@ -100,7 +110,7 @@ def judge_splits(photos: NamedPhotos, pairs: NamePairs) -> Splits:
     judged = _table(cuts)
     chosen, unions = _unions(names, pairs)
     strange = cuts_of(photos, unions)
-    # A cut of what is likely one animal after all tells nothing of two.
+    # A cut of two names that are likely one animal teaches nothing about two.
     apart = pairs.log_odds[chosen] < 0
     two = np.array([i for i, cut in enumerate(strange) if cut is not None and apart[i]], dtype=np.int64)
     known = _table([cut for i in two if (cut := strange[i]) is not None])
@@ -132,8 +142,10 @@ def cuts_of(photos: NamedPhotos, sets: Index) -> list[Cut | None]:
 
 
 def _unions(names: Names, pairs: NamePairs) -> tuple[Index, Index]:
-    """Judged pairs of names (u,), of each name with its nearest, and half of the photos of both together (u,
-    s)."""
+    """Judged pairs (u,) of each name with its nearest names, and the sets of photos (u, s).
+
+    A set holds half of the photos of both names.
+    """
     both = np.concatenate([pairs.first, pairs.second])
     order = np.lexsort((np.tile(np.arange(len(pairs)), 2), both))
     start = np.flatnonzero(np.r_[True, both[order][1:] != both[order][:-1]]) if len(both) else order
@@ -157,8 +169,10 @@ def _unions(names: Names, pairs: NamePairs) -> tuple[Index, Index]:
 def described_splits(
     photos: NamedPhotos, judged: Splits, least: float = 0.0, most: int | None = None
 ) -> list[Split]:
-    """The cuts of at least probability `least`, at most `most`, with all photos on either side and the pairs
-    that say so."""
+    """The cuts of at least probability `least`, at most `most`, with all photos on either side.
+
+    Each comes with the pairs that support it.
+    """
     count = int((judged.probability >= least).sum())
     count = count if most is None else min(count, most)
     wanted = judged.name[:count]
@@ -196,8 +210,7 @@ def _members(photos: NamedPhotos, codes: Index) -> list[Index]:
 
 
 def _nearer(photos: NamedPhotos, rest: Index, side: Index) -> Values:
-    """Mean log-odds (r,) of photos with the first photos of a side; what cannot be compared is no nearer to
-    either."""
+    """Mean log-odds (r,) of photos with the first photos of a side; 0 for what cannot be compared."""
     found = np.empty(len(rest))
     for rows in blocks(len(rest), 1024):
         odds = cross(

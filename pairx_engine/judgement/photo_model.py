@@ -1,16 +1,18 @@
-"""The probability that a photo's name is wrong: what the voices say of its true name, and how often names are
-wrong here.
+"""The probability that a photo's name is wrong.
 
-The true name of a photo is one of those that speak of it or a new one,
+It depends on what the voices say of the photo's true name, and on how often names are wrong in this
+catalogue. The true name of a photo is one of those that speak of it or a new one,
 
-    P(true = k) = (exp(t v_k) + exp(t f)) n_k^s / Z    with v_k the voice and n_k the photos of name k,  exp(t u) / Z for a new one,
+    P(true = k) = (exp(t v_k) + exp(t f)) n_k^s / Z    with v_k the voice and n_k the photos of name k,
+                  exp(t u) / Z                         for a new one,
 
-and the given name is the true one with probability 1 - e, else any other. The floor f is for the photos that
-look like no other photo of their own animal: below it voices differ by nothing, so a photo is not called
-wrong for being hard, only where another name speaks up. The temperature t, the weight s of a name's size, the
-novelty u, the floor f and the share e of wrong names are those under which the given names are most likely;
-nobody's word is needed, and wrong names are part of the model, so they do not bend it (the classical model of
-random label noise).
+and the given name is the true one with probability 1 - e, and any other name otherwise.
+
+The floor f is for photos that look like no other photo of their own animal. Below it, differences between
+voices do not count. So a photo is not called wrong for being difficult, only where another name speaks up.
+The temperature t, the weight s of a name's size, the novelty u, the floor f and the share e of wrong names
+are those under which the given names are most likely. No verified labels are needed, and wrong names are part
+of the model, so they do not bias it (the classical model of random label noise).
 """
 
 from __future__ import annotations
@@ -27,20 +29,23 @@ from pairx_engine.judgement.voices import Doubts, Voices
 
 _CENTRE = np.array([0.0, 0.5, -3.5, -3.0, -5.0])
 _SPREAD = np.array([0.5, 0.5, 1.0, 2.0, 2.0])
-"""What is believed of log t, s, log-odds of e, u and f before any photo was seen: mean and standard
-deviation."""
+"""The prior of log t, s, log-odds of e, u and f: mean and standard deviation."""
 _STARTS = _CENTRE + np.array([[0, 0, 0, 0, 0], [0, -0.4, 1, -4, 0], [-1, 0.3, 0, 3, 0], [0, 0, 0, 0, 4]])
-"""The likelihood can have several peaks where the pictures say little: the highest that is reached from these
-counts."""
+"""Starting points of the search for the most likely parameters; the highest peak found counts.
+
+The likelihood can have several peaks where the pictures say little.
+"""
 MOST_LEARNED_FROM = 4000
-"""Named photos that the parameters are learned from; of more, every n-th."""
+"""Most named photos that the parameters are learned from; of more photos, every n-th is taken."""
 _DRAWS, _DRAWN_OVER = 200, 2000
 _BESIDE = 0.1
-"""Standard deviation, as a share of the number of errors, of what the model leaves out: photos that are wrong
-together, names that
-few photos tell. Stated, not learned."""
+"""Spread of what the model leaves out, as a share of the number of errors.
+
+It is a standard deviation, stated and not learned. Left out are photos that are wrong together, and names
+that few photos speak for.
+"""
 _FAR = 100.0
-"""Nothing is further from the floor than that, in log-odds."""
+"""The largest distance from the floor that counts, in log-odds."""
 _TOLD = 20.0
 """Log-odds of what a person said."""
 
@@ -63,11 +68,12 @@ class Noise:
 
 @dataclass(frozen=True, eq=False)
 class PhotoJudgement:
-    """Of N photos: `log_odds` and `probability` that the name is wrong, NaN without a name; `proposed`, the
-    likeliest other name,
-    -1 where none speaks, and its `share` of what can be true instead, a new animal too; `own` and `rival`,
-    the voices of both, NaN where there is none; and `undefended`, where no photo of the own name can speak
-    for it.
+    """Of N photos: how likely the name is wrong, and what speaks for which other name.
+
+    `log_odds` and `probability` are those of a wrong name, NaN without a name. `proposed` is the likeliest
+    other name, -1 where none speaks, and `share` its share of what can be true instead, including a new
+    animal. `own` and `rival` are the voices of the own and the proposed name, NaN where there is none.
+    `undefended` marks photos for whose own name no photo can speak.
     """
 
     log_odds: Floats
@@ -82,10 +88,10 @@ class PhotoJudgement:
 
 @dataclass(frozen=True)
 class Errors:
-    """How many names are wrong: the expected number, and an interval that holds the truth nine times in ten.
+    """How many names are wrong: the expected number, and an interval of probability 0.9.
 
-    `sensitivity`: by how much the expected number grows for each name more that is wrong; NaN where that was
-    not asked.
+    `sensitivity` is by how much the expected number grows for each additional wrong name; NaN where it was
+    not measured.
     """
 
     expected: float
@@ -96,10 +102,12 @@ class Errors:
 
 @dataclass(frozen=True, eq=False)
 class TrueNames:
-    """What can be true of N photos, as log-probabilities: the name of each voice (V,), a name without a voice
-    (N,), a new
-    animal (N,); and the mean log of the size of names without a voice (N,), by their weights. `spoken` (V,),
-    `quiet` (N,): how much of a voice, and of a name without one, is no floor.
+    """What can be true of N photos, as log-probabilities.
+
+    `named` (V,) is that of the name of each voice, `unheard` (N,) that of any name without a voice, `new`
+    (N,) that of a new animal. `unheard_size` (N,) is the mean log of the size of names without a voice, by
+    their weights. `spoken` (V,) and `quiet` (N,) are the shares of a voice, and of a name without one, that
+    do not come from the floor.
     """
 
     named: Floats
@@ -126,7 +134,7 @@ def true_names(heard: Voices, noise: Noise) -> TrueNames:
 
 
 def _lifted(voice: Floats, noise: Noise) -> tuple[Floats, Floats]:
-    """log(exp(t v) + exp(t f)) of voices, and the share of the first part in it."""
+    """log(exp(t v) + exp(t f)) of voices, and the share of the first term in it."""
     t = np.exp(noise.log_t)
     if np.isneginf(noise.floor):
         return t * voice, np.ones(len(voice))
@@ -135,8 +143,10 @@ def _lifted(voice: Floats, noise: Noise) -> tuple[Floats, Floats]:
 
 
 def _unheard(heard: Voices, power: float) -> tuple[Floats, Floats]:
-    """Of the names without a voice for each photo: the sum of size^power (N,), and the mean of log size by
-    these weights (N,)."""
+    """The names without a voice for each photo: sum of size^power (N,), weighted mean log size (N,).
+
+    The powers are the weights of the mean.
+    """
     n = len(heard.background)
     weight: Floats = np.power(heard.sizes, power)
     log_size = np.log(np.maximum(heard.sizes, 1))
@@ -165,8 +175,10 @@ def learned_from(photos: Photos) -> Ints:
 
 
 def doubts_of(photos: Photos, heard: Voices, start: Noise | None = None) -> Doubts:
-    """What is to be thought of every name before the next pass: as in `judge_photos`, but with parameters
-    sought from one start."""
+    """What to think of every name before the next pass.
+
+    As in `judge_photos`, but the parameters are sought from one start only.
+    """
     starts = _STARTS[:1] if start is None else np.array([[*vars(start).values()]])
     noise = _likeliest(_Likelihood(photos, heard), starts)
     log_odds = _log_odds_wrong(photos, heard, _own_voice(photos, heard), noise)
@@ -175,7 +187,7 @@ def doubts_of(photos: Photos, heard: Voices, start: Noise | None = None) -> Doub
 
 
 def judge_photos(photos: Photos, heard: Voices) -> tuple[PhotoJudgement, Errors]:
-    """Judge the names of all photos; needs voices of all of them."""
+    """Judge the names of all photos; needs the voices of all of them."""
     n = len(photos)
     own_at = _own_voice(photos, heard)
     undefended = photos.known & (own_at < 0)
@@ -188,10 +200,13 @@ def judge_photos(photos: Photos, heard: Voices) -> tuple[PhotoJudgement, Errors]
 
 
 def _log_odds_wrong(photos: Photos, heard: Voices, own_at: Ints, noise: Noise) -> Floats:
-    """Log-odds of a wrong name (N,): of undefended photos those of any name, without a name NaN."""
+    """Log-odds of a wrong name (N,).
+
+    An undefended photo has those of any name; a photo without a name has NaN.
+    """
     log_odds = _log_odds(_log_right(photos, heard, own_at, noise), noise, photos.n_names)
     log_odds = np.where(own_at < 0, noise.logit_e, log_odds)
-    # What a person said is taken at its word.
+    # A person's verdict overrules the model.
     log_odds = np.select([photos.verdict == 1, photos.verdict == 0], [-_TOLD, _TOLD], log_odds)
     return np.where(photos.known, log_odds, np.nan)
 
@@ -205,7 +220,10 @@ def _own_voice(photos: Photos, heard: Voices) -> Ints:
 
 
 def _log_right(photos: Photos, heard: Voices, own_at: Ints, noise: Noise) -> Floats:
-    """Log of P(true name = given name) by the voices alone (N,); of a name without a voice, of a new animal."""
+    """Log of P(true name = given name) by the voices alone (N,).
+
+    For a name without a voice it is that of a new animal.
+    """
     true = true_names(heard, noise)
     return _own_or(own_at, true.named, true.new)
 
@@ -217,7 +235,7 @@ def _log_odds(right: Floats, noise: Noise, n_names: int) -> Floats:
 
 
 class _Likelihood:
-    """Minus the log-likelihood of the given names, and of the prior of the parameters, with its gradient."""
+    """Minus the log-likelihood of the given names and of the parameters' prior, with its gradient."""
 
     def __init__(self, photos: Photos, heard: Voices) -> None:
         rows = learned_from(photos)
@@ -237,12 +255,12 @@ class _Likelihood:
         noise, heard, n, own = Noise(*p), self.heard, self.n, self.own
         true = true_names(heard, noise)
         t, e = np.exp(noise.log_t), noise.share_wrong
-        # Of what each voice adds: that of the voice itself, and that of the floor.
+        # A voice's term is a sum of the voice itself and the floor: derivatives weigh both by their shares.
         own_part, quiet_part = true.spoken, true.quiet
         value = own_part * heard.value + (1 - own_part) * noise.floor
         quiet = quiet_part * heard.background + (1 - quiet_part) * noise.floor
         size = np.log(heard.size)
-        # Of the name that is given and of what is to be expected: the derivatives of z by log t, s, u and f.
+        # Derivatives of z by log t, s, u and f: that of the given name less the expected one.
         given = _own_or(own, true.named, true.new)
         chance, fresh, unheard = np.exp(true.named), np.exp(true.new), np.exp(true.unheard)
         by_t = t * (
@@ -274,13 +292,15 @@ class _Likelihood:
 
 
 def _own_or(own: Ints, value: Floats, otherwise: Floats) -> Floats:
-    """The value of the own name's voice, or otherwise that of a new animal (N,)."""
+    """The value of the own name's voice; otherwise that of a new animal (N,)."""
     return np.where(own >= 0, value[own], otherwise) if len(value) else otherwise
 
 
 def _fitted(photos: Photos, heard: Voices) -> tuple[Noise, NDArray[np.float64]]:
-    """The parameters at which the given names are most likely, and their covariance (5, 5) by the curvature
-    there."""
+    """The parameters at which the given names are most likely, and their covariance (5, 5).
+
+    The covariance comes from the curvature at that point.
+    """
     loss = _Likelihood(photos, heard)
     noise = _likeliest(loss, _STARTS)
     at = np.array([*vars(noise).values()])
@@ -294,8 +314,8 @@ def _fitted(photos: Photos, heard: Voices) -> tuple[Noise, NDArray[np.float64]]:
 def _likeliest(loss: _Likelihood, starts: NDArray[np.float64]) -> Noise:
     """The highest of the peaks that are reached from some starts (s, 5)."""
     bounds = [(c - 6 * s, c + 6 * s) for c, s in zip(_CENTRE, _SPREAD, strict=True)]
-    # Odds of single pairs that are calibrated may be sharpened only as far as the names are found by them at
-    # all: where they say little, sharper ones would make every name a suspect.
+    # Calibrated odds of single pairs may be sharpened only as far as they find the names at all. Where they
+    # say little, sharper odds would make every name a suspect.
     bounds[0] = (bounds[0][0], loss.found)
     bounds[1] = (0.0, 1.5)  # a name of many photos is never less likely for that
     peaks = [minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds) for start in starts]
@@ -303,7 +323,10 @@ def _likeliest(loss: _Likelihood, starts: NDArray[np.float64]) -> Noise:
 
 
 def _errors(photos: Photos, heard: Voices, own_at: Ints, noise: Noise, spread: NDArray[np.float64]) -> Errors:
-    """The number of wrong names under parameters drawn around the likeliest, and under chance given those."""
+    """The number of wrong names, and its interval.
+
+    Parameters are drawn around the likeliest ones, and chance given each draw.
+    """
     rows = np.flatnonzero(photos.known & (own_at >= 0))
     if not len(rows):
         return Errors(0, 0, 0)
@@ -316,19 +339,27 @@ def _errors(photos: Photos, heard: Voices, own_at: Ints, noise: Noise, spread: N
     counts = []
     for draw in rng.multivariate_normal(at, spread, _DRAWS, method="eigh"):
         drawn = Noise(*map(float, draw))
-        p = expit(_log_odds(_log_right(some, part, own, drawn), drawn, photos.n_names))
+        p = _wrong(some, _log_odds(_log_right(some, part, own, drawn), drawn, photos.n_names))
         mean, chance = p.sum(), np.sqrt((p * (1 - p)).sum())
         beside = _BESIDE * mean * rng.standard_normal()
         counts.append((mean + chance * rng.standard_normal() + beside) * len(rows) / len(part_rows))
     low, high = np.quantile(np.maximum(counts, 0), (0.05, 0.95))
-    right = _log_right(some, part, own, noise)
-    expected = expit(_log_odds(right, noise, photos.n_names)).sum() * len(rows) / len(part_rows)
+    likeliest = _log_odds(_log_right(some, part, own, noise), noise, photos.n_names)
+    expected = _wrong(some, likeliest).sum() * len(rows) / len(part_rows)
     return Errors(float(expected), float(low), float(high))
 
 
+def _wrong(photos: Photos, log_odds: Floats) -> Floats:
+    """The probability that each name is wrong (N,); a person's verdict overrules the model."""
+    found: Floats = np.select([photos.verdict == 1, photos.verdict == 0], [0.0, 1.0], expit(log_odds))
+    return found
+
+
 def _proposals(photos: Photos, heard: Voices, noise: Noise) -> tuple[Ints, Floats, Floats]:
-    """The likeliest name other than the given one (N,), its share among all that can be true instead, and its
-    voice."""
+    """The likeliest name other than the given one (N,), its share, and its voice.
+
+    The share is among all that can be true instead of the given name.
+    """
     n = len(photos)
     true = true_names(heard, noise)
     named = true.named

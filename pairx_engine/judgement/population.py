@@ -1,11 +1,12 @@
-"""How many animals a catalogue shows: its names, less those that are another's twin, plus those that are two.
+"""How many animals a catalogue shows: names, less other names' twins, plus second animals.
 
-Catalogues are drawn from the judged names: every pair of names is one animal, and every name two, with its
-probability, and names that are joined by several pairs are one animal together. What all of these
-probabilities share, how common such errors are in this catalogue, is drawn first. Assumed: errors are
-independent given that; a name holds two animals at most; twins out of reach of the candidates are as common
-among names as twins within; a photo under a wrong name shows an animal that has a name. Photos without a name
-are not counted, so animals known by such photos alone are missing.
+Catalogues are drawn from the judged names. With its probability, each pair of names is one animal, and each
+name is two animals; names that are joined by several pairs are together one animal. How common such errors
+are in this catalogue is drawn first, since all of these probabilities depend on it.
+
+Assumptions: given that, errors are independent; a name holds two animals at most; twins that are not among
+the candidates are as common among names as those that are; a photo under a wrong name shows an animal that
+has a name. Photos without a name are not counted, so animals that only such photos show are missing.
 """
 
 from __future__ import annotations
@@ -24,15 +25,16 @@ from pairx_engine.judgement.sets import Index, NamedPhotos, Values
 DRAWS = 2000
 LEVEL = 0.9
 TAIL = 1e-3
-"""Cases less likely than that are drawn as a number, not one by one."""
+"""Less likely cases are drawn together as a number, not one by one."""
 
 
 @dataclass(frozen=True)
 class Population:
-    """How many animals `names` names show: `estimate` (mean), and bounds that hold it with probability .9.
+    """How many animals `names` names show.
 
-    `twins`: names expected to be another's animal; `second_animals`: expected animals without a name of their
-    own inside others' names; `unnamed_photos` are not considered.
+    `estimate` is the mean; `low` and `high` are bounds that hold the number with probability .9. `twins` are
+    names expected to be another name's animal. `second_animals` are the expected animals without a name of
+    their own inside others' names. `unnamed_photos` are counted here but not considered.
     """
 
     names: int
@@ -45,7 +47,7 @@ class Population:
 
 
 def population(photos: NamedPhotos, pairs: NamePairs, splits: Splits, seed: int = 0) -> Population:
-    """The estimate and its interval; the same for a seed."""
+    """The estimate and its interval; the same for the same seed."""
     random = np.random.default_rng(seed)
     count = len(pairs.names.codes)
     too_few = int((pairs.names.sizes < 2 * FEWEST_IN_A_SIDE).sum())
@@ -55,7 +57,7 @@ def population(photos: NamedPhotos, pairs: NamePairs, splits: Splits, seed: int 
         out_of_reach = share * len(pairs) * (1 - pairs.reach) / max(pairs.reach, 1 / (1 + count))
         twins[draw] = joined(pairs.first[chosen], pairs.second[chosen]) + tail + random.poisson(out_of_reach)
         chosen, tail, share = _drawn(random, splits.log_odds, splits.scale)
-        # A name of too few photos to be cut is two animals as often as another one.
+        # A name with too few photos to be cut is two animals as often as any other name.
         seconds[draw] = len(chosen) + tail + random.binomial(too_few, share)
     animals = np.maximum(count - np.minimum(twins, count - 1) + seconds, min(count, 1))
     low, high = np.quantile(animals, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
@@ -71,7 +73,7 @@ def population(photos: NamedPhotos, pairs: NamePairs, splits: Splits, seed: int 
 
 
 def _drawn(random: np.random.Generator, log_odds: Values, scale: Scale) -> tuple[Index, int, float]:
-    """Cases that are of the known kind in one draw, how many unlikely ones besides, and the share drawn."""
+    """One draw: the cases of the known kind, how many unlikely ones besides, and the share drawn."""
     share = float(np.clip(random.beta(*scale.posterior), 1e-9, 1 - 1e-9))
     chance = expit(log_odds + logit(share) - logit(scale.share))
     likely = np.flatnonzero(chance > TAIL)

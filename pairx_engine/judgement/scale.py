@@ -1,9 +1,9 @@
 """What evidence between two sets of photos is worth, learned from the catalogue's own names.
 
-Some cases are known to be of one kind (halves of a name show one animal); the others are what is to be
-judged, nearly all of them of the other kind. From both a logistic regression gives a log-likelihood ratio,
-and how many of the unknown cases are of the known kind is estimated with it, by expectation and maximisation
-under a stated Beta prior. So ten pairs of photos that always agree weigh as one, because they do so in the
+Some cases are known to be of one kind: halves of a name show one animal. The others are to be judged, and
+nearly all of them are of the other kind. From both a logistic regression gives a log-likelihood ratio. With
+it, expectation and maximisation under a stated Beta prior estimate how many of the judged cases are of the
+known kind. So ten pairs of photos that always agree weigh as one pair, because they always agree in the
 halves, too.
 """
 
@@ -21,12 +21,14 @@ Values = NDArray[np.float64]
 
 RIDGE = 0.1
 UNEQUAL = 1.0
-"""Penalties on the mean of the standardised weights and on what they differ by, in cases."""
+"""Penalties on the mean of the standardised weights and on their differences from it, in cases."""
 FALSE_KNOWN = 0.05
-"""Known cases that are expected not to be what they are called: names are not all right."""
+"""Share of known cases expected not to be what they are called, since some names are wrong."""
 FIRST_SHARE = 0.1
-"""Where the estimate of the share starts: high, since errors that count as the other kind at first could hide
-for good."""
+"""Where the estimate of the share starts.
+
+It starts high, since errors that first count as the other kind could stay hidden.
+"""
 FOLDS = 5
 ROUNDS = 30
 
@@ -49,7 +51,7 @@ class Prior:
         return self.expected + found, self.others + cases - found
 
     def share(self, found: float, cases: int) -> float:
-        """Mean of that distribution."""
+        """Mean of that Beta distribution."""
         one, other = self.after(found, cases)
         return one / (one + other)
 
@@ -58,9 +60,10 @@ class Prior:
 class Scale:
     """What was learned, and what it says of the judged cases.
 
-    `weights` (FOLDS, f + 1), intercept first, of features less `middle` (f,) over `spread` (f,); `log_odds`
-    (n,) of the judged cases, each by the weights of its fold, which it had no part in; `share` of the known
-    kind among them, and `posterior`, the two parameters of the Beta distribution of that share.
+    `weights` (FOLDS, f + 1) have the intercept first and are those of (features - `middle` (f,)) / `spread`
+    (f,). `log_odds` (n,) are of the judged cases, each by the weights of its fold, which were learned without
+    that fold. `share` is that of the known kind among the judged cases, and `posterior` the two parameters of
+    that share's Beta distribution.
     """
 
     weights: Values
@@ -74,15 +77,15 @@ class Scale:
 def learn(
     known: Values, judged: Values, prior: Prior, fold: tuple[NDArray[np.integer], NDArray[np.integer]]
 ) -> Scale:
-    """A scale from features (k, f) of the known kind and (n, f) of cases to be judged; more of a feature
-    speaks for the kind.
+    """A scale from features (k, f) of the known kind and (n, f) of the cases to be judged.
 
-    `fold`: numbers (k,) and (n,) that deal the cases into folds; a case is judged by the others only, or else
-    a single case of the known kind would pass for proof that the other kind looks so. Neither label is quite
-    right: a judged case counts for the other kind as far as it is not found to be of the known one, and a
-    known case as far as it is found to be what it is called (`FALSE_KNOWN` of them are expected not to be).
-    Classes count alike in the regression, hence its log-odds are a likelihood ratio. A feature whose weight
-    is against its sense gets none; an unknown one is average. Without cases of either kind the ratio is 0.
+    A larger feature speaks for the known kind. `fold` holds numbers (k,) and (n,) that deal the cases into
+    folds. A case is judged only by the other folds: otherwise a single case of the known kind would seem to
+    prove that the other kind looks so. Neither label is fully right. A judged case counts for the other kind
+    as far as it is not found to be of the known kind. A known case counts as far as it is found to be what it
+    is called (`FALSE_KNOWN` of them are expected not to be). Both classes have equal weight in the
+    regression, hence its log-odds are a likelihood ratio. No weight is negative: a feature that points the
+    wrong way gets zero. A missing feature counts as average. Without cases of either kind the ratio is 0.
     """
     width, cases = judged.shape[1], len(judged)
     truth = np.arange(len(known) + cases) < len(known)
@@ -113,12 +116,11 @@ def learn(
 
 
 def _fit(unit: Values, truth: NDArray[np.bool_], sure: Values) -> Values:
-    """Weights (f + 1,), intercept first, of a regression in which both classes count alike; no weight is
-    negative.
+    """Weights (f + 1,), intercept first, of a regression with equal classes; no weight is negative.
 
-    The penalty is RIDGE / 2 times the square of the mean weight and UNEQUAL / 2 times the squares of what
-    each differs by from it: features that say one thing in several ways share their say unless the cases
-    speak against that.
+    The penalty is RIDGE / 2 times the square of the mean weight and UNEQUAL / 2 times the squares of each
+    weight's difference from it. So features that say the same thing share its weight, unless the cases speak
+    against that.
     """
     f = unit.shape[1]
     total = sure[truth].sum(), sure[~truth].sum()

@@ -1,9 +1,8 @@
-"""How much of the wrong names the judgement tells here: it makes some names wrong itself, and judges them
-like the others.
+"""How many of the wrong names the judgement finds in this catalogue.
 
-Where photos of one animal look no more alike than those of two, the likelihood takes wrong names for right
-ones and is sure of it. What it makes of names that are known to be wrong shows that, and by how much the
-number of wrong names can be too low.
+The judgement makes some names wrong itself, and judges them like the others. Where photos of one animal look
+no more alike than photos of two, the likelihood takes wrong names for right ones with confidence. Names that
+are known to be wrong reveal that, and by how much the number of wrong names can be too low.
 """
 
 from __future__ import annotations
@@ -19,26 +18,25 @@ from pairx_engine.judgement.photo_model import Errors, Noise, doubts_of, learned
 from pairx_engine.judgement.voices import Doubts, voices
 
 SHARE = 0.1
-"""Of the photos, so many are given a wrong name, at most one of each name."""
+"""Share of the photos that are given a wrong name, at most one photo of each name."""
 MOST, FEWEST = 500, 100
-"""Names made wrong at a time, and in all: small catalogues are asked several times."""
+"""Names made wrong at a time, at most, and in all, at least; small catalogues take several rounds."""
 _REPEATS = 5
 _NEAREST = 20
 """Photos of its new name that a photo is compared with."""
 _PASSES = 2
 _TRUSTED = 0.5
 _SURE = 1.645
-"""Standard errors that a value exceeds nineteen times in twenty."""
+"""Distance below a mean, in standard errors, that a value stays above nineteen times in twenty."""
 _SPREAD = 0.1
 """The least standard deviation of what one name made wrong adds."""
 
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """By how much the expected number of wrong names grows for each one more, in [0, 1], and a value that it
-    hardly falls below.
+    """By how much the expected number of wrong names grows for each additional one, in [0, 1].
 
-    Both are NaN where no name can be made wrong.
+    `least` is a value that the true share hardly falls below. Both are NaN where no name can be made wrong.
     """
 
     share: float
@@ -46,10 +44,10 @@ class Sensitivity:
 
 
 def sensitivity_of(odds: AnyPair, background: Floats, doubt: Floats, noise: Noise) -> Sensitivity:
-    """Make names wrong and judge again, with what was learned of pairs, from the parameters `noise`.
+    """Make names wrong and judge again, with the learned model of pairs, from the parameters `noise`.
 
-    `background` and `doubt` (N,): the voice of photos without a pair, and the probability so far that a name
-    is wrong. Whether two photos show one side of an animal is not asked of the pairs that new names call for.
+    `background` and `doubt` (N,) are the voice of photos without a pair, and the probability so far that a
+    name is wrong. The pairs that the new names require are not checked for showing one side of an animal.
     """
     photos, pairs = odds.photos, odds.pairs
     if photos.n_names < 2:  # no name is another animal's
@@ -77,8 +75,11 @@ def sensitivity_of(odds: AnyPair, background: Floats, doubt: Floats, noise: Nois
 
 
 def widened(errors: Errors, told: Sensitivity, names: int) -> Errors:
-    """The interval up to as many wrong names as would be counted as few as its upper end; at most all
-    `names`."""
+    """The interval, widened by what the judgement misses; at most all `names`.
+
+    The upper end becomes the largest number of wrong names that would be counted as no more than the old
+    upper end.
+    """
     if np.isnan(told.least):
         return errors
     high = errors.high / told.least if told.least > 0 else np.inf
@@ -86,7 +87,7 @@ def widened(errors: Errors, told: Sensitivity, names: int) -> Errors:
 
 
 def _made_wrong(photos: Photos, rows: Ints, doubt: Floats, rng: np.random.Generator) -> tuple[Ints, Photos]:
-    """Photos that were given the name of another animal of their species, and all photos with these names."""
+    """Photos given the name of another animal of their species, and all photos with these names."""
     names, species = photos.names, photos.species
     count = np.bincount(names[photos.known], minlength=photos.n_names)
     able = rows[(count[names[rows]] > 1) & (doubt[rows] < _TRUSTED) & (photos.verdict[rows] == UNKNOWN)]
@@ -106,7 +107,7 @@ def _made_wrong(photos: Photos, rows: Ints, doubt: Floats, rng: np.random.Genera
 
 
 def _new_pairs(photos: Photos, pairs: Pairs, moved: Ints, vectors: NDArray[np.floating]) -> tuple[Ints, Ints]:
-    """Pairs (n,), (n,) of these photos with the nearest of their name, as far as there is no pair yet."""
+    """Pairs (n,), (n,) of these photos with the nearest of their new name, if not there yet."""
     n = len(photos)
     found = []
     for photo in moved:
@@ -119,8 +120,10 @@ def _new_pairs(photos: Photos, pairs: Pairs, moved: Ints, vectors: NDArray[np.fl
 
 
 def _with(pairs: Pairs, first: Ints, second: Ints) -> Pairs:
-    """The pairs and further ones that nothing but the photos is known of; without signals, for these were
-    judged."""
+    """The pairs, and further ones of which only the photos are known.
+
+    Signals are left out, since all pairs have been judged.
+    """
     none = np.zeros(len(first), dtype=np.int64)
     return Pairs(
         np.r_[pairs.first, first],
@@ -137,7 +140,7 @@ def _with(pairs: Pairs, first: Ints, second: Ints) -> Pairs:
 def _expected(
     photos: Photos, pairs: Pairs, log_odds: Floats, background: Floats, noise: Noise, rows: Ints
 ) -> float:
-    """Wrong names that are to be expected among some photos, judged anew."""
+    """The expected number of wrong names among some photos, judged anew."""
     doubts = Doubts.none(len(photos))
     for _ in range(_PASSES):
         doubts = doubts_of(photos, voices(photos, pairs, log_odds, doubts, background), noise)

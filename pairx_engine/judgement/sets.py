@@ -1,8 +1,8 @@
-"""Evidence between sets of photos: what the pairs across two sets say together of their being one animal.
+"""Evidence between sets of photos: what the pairs across say together of being one animal.
 
-Sets are rows of a matrix of photo indices, padded by -1, so that thousands of them are asked at once. Pairs
-of photos are not independent: ten frames of one moment say hardly more than one. So nothing is summed over
-pairs; a set of pairs is told by means, and what a mean is worth is learned from the catalogue's own names
+Sets are rows of a matrix of photo indices, padded by -1, so that thousands of them are handled at once. Pairs
+of photos are not independent: ten frames of one moment say hardly more than one frame. So nothing is summed
+over pairs. Means describe a set of pairs, and what a mean is worth is learned from the catalogue's own names
 (`scale`).
 """
 
@@ -15,13 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 PAIRS_AT_ONCE = 500_000
-"""Pairs of photos asked in one call."""
+"""Pairs of photos whose log-odds are computed in one call."""
 MOST_PHOTOS = 12
-"""Photos that stand for a set: 144 pairs tell a mean well enough, and a name of a thousand photos costs no
-more."""
+"""Most photos that stand for a set.
+
+144 pairs estimate a mean well enough, and a name of a thousand photos costs no more.
+"""
 
 UPPER = 0.125
-"""Share of the pairs above the quantile that is told besides the mean."""
+"""Share of the pairs above the quantile that is stated besides the mean."""
 
 Index = NDArray[np.int64]
 Values = NDArray[np.float64]
@@ -33,7 +35,7 @@ LogOdds = Callable[[Index, Index], NDArray[np.floating]]
 class NamedPhotos:
     """A catalogue as the judgement of names sees it: N photos, integer codes (N,) with -1 for unknown.
 
-    `vectors` (N, D) are unit embeddings of any float type; `log_odds` is asked for comparable pairs only.
+    `vectors` (N, D) are unit embeddings of any float type; `log_odds` is called with comparable pairs only.
     Raises ValueError where lengths differ.
     """
 
@@ -53,8 +55,10 @@ class NamedPhotos:
         return len(self.names)
 
     def comparable(self, first: Index, second: Index) -> NDArray[np.bool_]:
-        """Which pairs may be compared: two photos, not of one known encounter, nor of two known viewpoints or
-        species."""
+        """Which pairs may be compared.
+
+        A pair is of two different photos, not of one known encounter, nor of two known viewpoints or species.
+        """
         encounter, other = self.encounter[first], self.encounter[second]
         found: NDArray[np.bool_] = (first != second) & ((encounter != other) | (encounter < 0))
         for codes in (self.viewpoint, self.species):
@@ -65,9 +69,10 @@ class NamedPhotos:
 
 @dataclass(frozen=True, eq=False)
 class Names:
-    """The K known names in ascending order of code, and photos that stand for each: (K, at most `most`), -1
-    padded;
-    `keys` (K,) do not depend on any order."""
+    """The K known names in ascending order of code, and photos that stand for each.
+
+    `sample` is (K, at most `most`), padded by -1. `keys` (K,) do not depend on any order.
+    """
 
     codes: Index
     sizes: Index
@@ -81,8 +86,10 @@ class Names:
 
 
 def photo_keys(vectors: NDArray[np.floating]) -> NDArray[np.uint64]:
-    """A number (N,) per photo that depends on its embedding alone: what is drawn by it does not depend on any
-    order."""
+    """A number (N,) per photo that depends on its embedding alone.
+
+    What is drawn by these numbers does not depend on any order.
+    """
     keys = np.empty(len(vectors), dtype=np.uint64)
     odd = np.random.default_rng(0).integers(1, 2**62, size=vectors.shape[1], dtype=np.uint64) * 2 + 1
     for rows in blocks(len(vectors), 1 << 14):
@@ -114,26 +121,29 @@ def names_of(photos: NamedPhotos, keys: NDArray[np.uint64], most: int = MOST_PHO
 def cross(
     photos: NamedPhotos, first: Index, second: Index
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Log-odds and cosines (m, s, t) of all pairs across sets (m, s) and (m, t); NaN where padded or not
-    comparable."""
+    """Log-odds and cosines (m, s, t) of all pairs across sets (m, s) and (m, t).
+
+    NaN where padded or not comparable.
+    """
     a, b = np.broadcast_arrays(first[:, :, None], second[:, None, :])
     odds = np.full(a.shape, np.nan, dtype=np.float32)
     asked = (a >= 0) & (b >= 0)
     asked[asked] = photos.comparable(a[asked], b[asked])
     if asked.any():
         odds[asked] = photos.log_odds(a[asked], b[asked])
-    # Each photo's vector is gathered once a set, not once a pair.
+    # Each photo's vector is gathered once per set, not once per pair.
     one, two = (photos.vectors[sets].astype(np.float32) for sets in (first, second))
     return odds, np.where(asked, one @ two.transpose(0, 2, 1), np.float32(np.nan))
 
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What m pairs of sets say, each (m,): NaN where no two photos may be compared.
+    """What m pairs of sets say, each (m,); NaN where no two photos may be compared.
 
-    `log_odds`: mean over the pairs. `share`: log-odds of the mean probability, which a few wrong photos in
-    either set hardly move. `upper`: the quantile above which an eighth of the pairs lie, which (unlike a best
-    pair) does not grow with the sets. `cosine`: mean over the pairs. `pairs`: how many were asked.
+    `log_odds`: mean over the pairs. `share`: log-odds of the mean probability; a few wrong photos in either
+    set hardly change it. `upper`: the quantile above which an eighth of the pairs lie; unlike that of the
+    best pair, it does not grow with the sets. `cosine`: mean over the pairs. `pairs`: how many pairs were
+    compared.
     """
 
     log_odds: Values
@@ -143,12 +153,12 @@ class Evidence:
     pairs: Index
 
     def columns(self) -> Values:
-        """(m, 3): what is learned from."""
+        """The columns (m, 3) that are learned from."""
         return np.column_stack([self.share, self.upper, self.cosine])
 
 
 def told(weights: NDArray[np.floating], cosines: NDArray[np.floating]) -> Evidence:
-    """The evidence of log-odds and cosines (m, s, t) with NaN for pairs that were not asked."""
+    """The evidence of log-odds and cosines (m, s, t), with NaN for pairs that were not compared."""
     known = ~np.isnan(weights)
     pairs = known.sum((1, 2))
     filled = np.where(known, weights, 0.0).astype(np.float64)
@@ -160,8 +170,10 @@ def told(weights: NDArray[np.floating], cosines: NDArray[np.floating]) -> Eviden
 
 
 def upper(weights: NDArray[np.floating]) -> Values:
-    """The quantile (m,) of log-odds (m, s, t) above which `UPPER` of them lie, between neighbours linearly;
-    NaN of none."""
+    """The quantile (m,) of log-odds (m, s, t) above which `UPPER` of them lie; NaN of none.
+
+    It is interpolated linearly between neighbours.
+    """
     flat = np.sort(weights.reshape(len(weights), weights[:1].size or 1).astype(np.float64), axis=1)
     last = (~np.isnan(flat)).sum(1) - 1
     place = (1 - UPPER) * last.clip(0)
@@ -199,7 +211,7 @@ def trimmed(sets: Index) -> Index:
 
 
 def halves(sets: Index, second: NDArray[np.bool_]) -> tuple[Index, Index]:
-    """Two sets of each: where `second` (m, s) is false, and where it is true; padding moved to the end."""
+    """Each set cut in two: where `second` (m, s) is false, and where it is true; padding at the end."""
     return packed(np.where(second, -1, sets)), packed(np.where(second, sets, -1))
 
 

@@ -1,4 +1,4 @@
-"""What the photos of each name say of a photo: one voice per photo and name that anything is known of."""
+"""What the photos of each name say of a photo: one voice per photo and name with any evidence."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from scipy.special import expit
 from pairx_engine.judgement.inputs import UNKNOWN, Flags, Floats, Ints, Pairs, Photos
 
 _SUREST = 1 - 1e-6
-"""No doubt is greater."""
+"""The largest doubt that counts."""
 
 
 @dataclass(frozen=True, eq=False)
 class Voices:
-    """V voices, sorted by photo and name: `photo`, `name`, `value`, and `size`, the name's other photos, each
-    (V,).
+    """V voices, sorted by photo and name: `photo`, `name`, `value` and `size`, each (V,).
 
-    A value is the log of the mean odds of one animal over the photos of the name; those that the photo has no
-    pair with count as much as its `background` (N,). Names that it has no pair with at all have no voice
-    here: each speaks with the background. `sizes` (K,) are the photos of every name. Odds of one animal
-    against two are, up to a constant, the ratio of the density of this photo among photos of the animal to
-    that among all photos; their mean over a name is thus a kernel density, and the voices are those of a
-    classifier with a learned kernel.
+    `size` is the number of the name's other photos. A value is the log of the mean odds of one animal over
+    the photos of the name. Photos that the photo has no pair with count as its `background` (N,). Names that
+    it has no pair with at all have no voice here: each of them speaks with the background. `sizes` (K,) are
+    the numbers of photos of all names.
+
+    Odds of one animal against two are, up to a constant, a ratio of densities: that of this photo among
+    photos of the animal to that among all photos. Their mean over a name is thus a kernel density, and the
+    voices are those of a classifier with a learned kernel.
     """
 
     photo: Ints
@@ -34,7 +35,7 @@ class Voices:
     sizes: Floats
 
     def of(self, rows: Ints) -> Voices:
-        """Those of some photos, renumbered by their place in `rows`, which is ascending."""
+        """The voices of some photos, renumbered by their place in `rows`, which is ascending."""
         place = np.searchsorted(rows, self.photo)
         there = (place < len(rows)) & (rows[np.minimum(place, len(rows) - 1)] == self.photo)
         return Voices(
@@ -49,9 +50,11 @@ class Voices:
 
 @dataclass(frozen=True, eq=False)
 class Doubts:
-    """What is thought so far of N photos' names: `log_odds` that each is wrong (-inf where nothing speaks
-    against it, or there is
-    none), the name `proposed` instead (-1 for none), and its `share` of what can be true instead."""
+    """What is thought so far of N photos' names.
+
+    `log_odds` that each name is wrong, -inf where nothing speaks against it or there is no name; the name
+    `proposed` instead, -1 for none; and its `share` of what can be true instead.
+    """
 
     log_odds: Floats
     proposed: Ints
@@ -59,7 +62,7 @@ class Doubts:
 
     @classmethod
     def none(cls, n: int) -> Doubts:
-        """Every name is taken at its word."""
+        """Every name is believed."""
         return cls(np.full(n, -np.inf), np.full(n, UNKNOWN, dtype=np.int64), np.zeros(n))
 
     @property
@@ -69,13 +72,13 @@ class Doubts:
 
 
 def voices(photos: Photos, pairs: Pairs, log_odds: Floats, doubts: Doubts, background: Floats) -> Voices:
-    """The voices over all photos. Pictures of one picture under one name are no support of each other.
+    """The voices over all photos; copies of one picture under one name do not support each other.
 
-    A photo speaks for its name as far as that is right. Where each of two photos is thought to have the
-    other's name, one look at both made both suspect, and one of the names is right: so the more suspect one
-    alone is doubted and speaks, to the other, for the name proposed for it, while the other is heard as if
-    nothing were said of it. `background` (N,): log of the mean odds with photos that there is no pair with.
-    The own name always has a voice unless no photo is left to speak.
+    A photo speaks for its name as far as that name is right. Two photos may each be thought to have the
+    other's name. Then the comparison of the two made both suspect, although one of the names is right. So
+    only the more suspect photo is doubted. It also speaks, to the other, for the name proposed for it. The
+    other photo speaks as if it were not doubted. `background` (N,) is the log of the mean odds with photos
+    that there is no pair with. The own name always has a voice unless no photo is left to speak.
     """
     k = max(photos.n_names, 1)
     copies = pairs.same_picture & (photos.names[pairs.first] == photos.names[pairs.second])
@@ -110,7 +113,10 @@ def voices(photos: Photos, pairs: Pairs, log_odds: Floats, doubts: Doubts, backg
 def _said(
     photos: Photos, sides: tuple[Ints, Ints, Floats], doubts: Doubts, k: int
 ) -> tuple[Ints, Floats, Flags]:
-    """Log-odds (n,) that count for hearer x k + name, and whether the speaker is one of the name's photos."""
+    """Log-odds (n,) that count for hearer x k + name.
+
+    With each stands whether the speaker is one of the name's photos.
+    """
     hearer, speaker, value = sides
     named = photos.names[speaker] != UNKNOWN
     mutual = named & photos.known[hearer] & (doubts.proposed[speaker] == photos.names[hearer])
@@ -126,7 +132,7 @@ def _said(
 
 
 def _copied(photos: Photos, pairs: Pairs, copies: Flags) -> Ints:
-    """How many pictures of each photo there are under its own name besides it (N,)."""
+    """How many copies of each photo there are under its own name besides it (N,)."""
     n = len(photos)
     return np.bincount(pairs.first[copies], minlength=n) + np.bincount(pairs.second[copies], minlength=n)
 

@@ -1,1 +1,1 @@
-"""Local matchers behind one seam: evidence, independent of the model, that two photos show one surface."""
+"""Local matchers behind one interface: evidence, independent of the model, of one surface."""

@@ -1,7 +1,7 @@
 """ALIKED (Zhao and others 2023) matched by LightGlue.
 
-The detector has been tested with the published weights, LightGlue with random weights of the right layout
-only.
+The detector has been tested with the published weights, LightGlue only with random weights of the right
+layout.
 """
 
 from __future__ import annotations

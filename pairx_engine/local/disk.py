@@ -1,5 +1,7 @@
-"""DISK (Tyszkiewicz, Fua and Trulls 2020) matched by LightGlue; both tested with random weights of the right
-layout only."""
+"""DISK (Tyszkiewicz, Fua and Trulls 2020) matched by LightGlue.
+
+Both have been tested only with random weights of the right layout.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""What an independent local matcher says of a pair: matched points, and a homography between the two chips or
-why there is none."""
+"""What an independent local matcher says of a pair of photos.
+
+That is matched points, and a homography between the two chips or the reason why there is none.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +25,14 @@ Points = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class LocalEvidence:
-    """`matrix` (3, 3) maps the first chip's pixels to the second's; without it `reason` says why.
+    """What a local matcher found in a pair of photos.
 
-    `n_matches` local matches, `n_inliers` distinct ones of them within the threshold of the homography (None
-    without one). `points` (n_matches, 2) of either photo are where they lie, as (x, y) in chip pixels, before
-    any homography; None where nothing was matched for want of features. `inliers` (n_matches,) tells which of
-    them the homography explains, a repeated match as often as it is there (None without one).
+    `matrix` (3, 3) maps the first chip's pixels to the second's; without it `reason` says why. `n_matches` is
+    the number of local matches, `n_inliers` that of distinct matches within the threshold of the homography
+    (None without one). `points` (n_matches, 2) of either photo are where the matches lie, as (x, y) in chip
+    pixels, before any homography; None where nothing was matched because features were missing. `inliers`
+    (n_matches,) marks the matches that the homography explains, and each repeat of such a match (None without
+    one).
     """
 
     n_matches: int
@@ -53,11 +57,11 @@ def local_evidence(
     method: Method = "magsac",
     threshold: float = 3.0,
 ) -> LocalEvidence:
-    """Match the features of two views and fit a homography there (`threshold` in view pixels), expressed in
-    the chips.
+    """Match the features of two views and fit a homography, expressed in the chips' pixels.
 
-    `chip_size` is (H, W). Views are larger than chips and keep the aspect, so a threshold in their pixels
-    means the same in every direction.
+    `chip_size` is (H, W). The homography is fitted in the views, and `threshold` is in view pixels. Views are
+    larger than chips and keep the aspect ratio, so a threshold in their pixels means the same in every
+    direction.
     """
     index = matcher.match(first, second)
     views = first.points[index[:, 0]], second.points[index[:, 1]]

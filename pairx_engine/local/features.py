@@ -1,4 +1,4 @@
-"""What a local matcher extracts from one photo, and the seam that all local matchers share."""
+"""What a local matcher extracts from one photo, and the interface that all local matchers share."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ Identity = Mapping[str, str | int | float]
 
 
 class MissingWeightsError(ModelError, FileNotFoundError):
-    """A matcher's weights are not in the folder named; the message says which and where they come from."""
+    """A matcher's weights are not in the named folder; the message says which, and their source."""
 
 
 @dataclass(frozen=True)
 class LocalFeatures:
     """Keypoints and descriptors of one view; none at all (n = 0) is a valid finding.
 
-    `points` (n, 2) float32: x in [0, W], y in [0, H] of the view in *edge* coordinates, so that (0.5, 0.5) is
-    the centre of the first pixel and a stretch of the picture is a scaling of the points. `descriptors` (n,
-    d) float32 and `scores` (n,) float32, the detector's own strength. `view_size` is (width, height). Raises
+    `points` (n, 2) float32: x in [0, W], y in [0, H] of the view in *edge* coordinates. There (0.5, 0.5) is
+    the centre of the first pixel, and a stretch of the picture scales the points. `descriptors` (n, d)
+    float32. `scores` (n,) float32: the detector's own strength. `view_size` is (width, height). Raises
     ValueError when these disagree.
     """
 
@@ -68,13 +68,13 @@ def strongest_features(
 ) -> LocalFeatures:
     """The `limit` strongest of a detector's findings, strongest first, ties by position (y, then x).
 
-    `points` (n, 2) in edge coordinates of the view. Descriptors are rounded to what float16 can hold: a
-    matcher then sees the same numbers whether the features come fresh from the detector or from a store of
-    half the size.
+    `points` (n, 2) are in edge coordinates of the view. Descriptors are rounded to what float16 can hold. So
+    a matcher sees the same numbers whether the features come fresh from the detector or from a store of half
+    the size.
     """
     xy, strength = np.asarray(points, dtype=np.float32), np.asarray(scores, dtype=np.float32)
     vectors = np.asarray(descriptors, dtype=np.float32)
-    # Descriptors settle the order of SIFT's several orientations at one point: same position and strength.
+    # SIFT may find several orientations at one point with one strength: their descriptors decide the order.
     keys = [*vectors[:, : min(8, vectors.shape[1])].T, xy[:, 0], xy[:, 1], -strength]
     order = np.lexsort(keys)[:limit]
     width, height = view_size
@@ -87,7 +87,7 @@ def strongest_features(
 
 
 class LocalMatcher(Protocol):
-    """Finds and matches local features; results of a pair depend on the two photos alone."""
+    """Finds and matches local features; results of a pair depend only on its two photos."""
 
     @property
     def name(self) -> str:
@@ -95,11 +95,11 @@ class LocalMatcher(Protocol):
 
     @property
     def min_inliers(self) -> int:
-        """Inliers of a homography that its matches between different animals rarely reach."""
+        """Inliers of a homography that matches between different animals rarely reach."""
 
     @property
     def threads(self) -> bool:
-        """Whether several threads may match at once, and gain by it."""
+        """Whether several threads may match at once, and are faster together."""
 
     def extraction_identity(self) -> Identity:
         """Everything that changes what `extract` returns: parameters, versions, hashes of weights."""
@@ -111,7 +111,7 @@ class LocalMatcher(Protocol):
         """Features of one view (H, W, 3) uint8 RGB."""
 
     def match(self, first: LocalFeatures, second: LocalFeatures) -> Matches:
-        """Index pairs (m, 2) into the two sets, sorted by the first, no index twice on either side."""
+        """Index pairs (m, 2) into the two sets, sorted by the first; no index occurs twice on one side."""
 
 
 def require_view(view: Pixels) -> None:

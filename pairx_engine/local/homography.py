@@ -1,11 +1,10 @@
-"""Homographies between two photos: robust estimation from local matches, transfer of points, change of
-frames.
+"""Homographies between two photos: robust estimation from local matches, and change of frames.
 
 All points are (x, y) in *edge* coordinates: x in [0, W], y in [0, H], (0, 0) the corner of the picture, (0.5,
 0.5) the centre of its first pixel. It is the frame of PAIR-X's cell centres x = (W / w)(i + 0.5), and the
-only one in which a stretch of the picture is a pure scaling of its points. OpenCV and kornia report keypoints
-in *centre* coordinates (0 is the centre of the first pixel); the extractors of `pairx_engine.local` add the
-half pixel, nothing later does.
+only one in which a stretch of the picture purely scales its points. OpenCV and kornia report keypoints in
+*centre* coordinates (0 is the centre of the first pixel). The extractors of `pairx_engine.local` add the half
+pixel; no later step does.
 """
 
 from __future__ import annotations
@@ -23,13 +22,20 @@ Size = tuple[float, float]
 
 METHODS: tuple[str, ...] = get_args(Method)
 MIN_MATCHES = 4
-"""A homography has eight degrees of freedom, a match gives two equations."""
+"""A homography has eight degrees of freedom, and a match gives two equations."""
 MIN_INLIERS = 8
-"""Four matches always fit some homography; pairs of different animals reach seven by chance, rarely eight."""
+"""Least inliers of a homography that counts.
+
+Four matches always fit some homography; pairs of different animals reach seven inliers by chance, rarely
+eight.
+"""
 MAX_ZOOM = 6.0
-"""Largest plausible local enlargement or reduction between two cuts of one animal brought to one size."""
+"""Largest plausible local change of scale between two cuts of one animal brought to one size."""
 MIN_SPREAD = 3.0
-"""Root mean square distance (pixels) from their best line under which inliers fix no homography."""
+"""Least root mean square distance (pixels) of the inliers from their best line.
+
+Inliers nearer to a line determine no homography.
+"""
 _CONFIDENCE = 0.999
 _ITERATIONS = 5000
 
@@ -38,8 +44,8 @@ _ITERATIONS = 5000
 class Homography:
     """A plane-to-plane map of the first photo's points to the second's.
 
-    `matrix` (3, 3) float64 with matrix[2, 2] = 1; `n_inliers` distinct matches are transferred to within the
-    threshold of the estimation, in the frame of the estimation; `n_matches` distinct matches went in.
+    `matrix` (3, 3) float64 with matrix[2, 2] = 1. `n_inliers` distinct matches are mapped to within the
+    threshold, in the frame of the estimation. `n_matches` distinct matches were given.
     """
 
     matrix: NDArray[np.float64]
@@ -64,9 +70,11 @@ class Homography:
 class NoHomography:
     """Why two photos have no homography.
 
-    `too_few_matches`: fewer than four distinct matches. `too_few_inliers`: fewer agree than chance explains.
-    `degenerate`: what fits is no view of one surface (collinear, mirrored, folded, or zoomed beyond reason).
-    `estimation_failed`: the solver found nothing or something not finite.
+    * `too_few_matches`: fewer than four distinct matches.
+    * `too_few_inliers`: fewer agree than chance explains.
+    * `degenerate`: the fit is not a view of one surface (collinear, mirrored, folded, or zoomed beyond
+      reason).
+    * `estimation_failed`: the solver found nothing or something not finite.
     """
 
     reason: Reason
@@ -91,8 +99,8 @@ def estimate_homography(
     `magsac` is robust (MAGSAC++ score with sigma-consensus local optimisation, `threshold` in pixels of the
     second photo) and refuses what cannot be two views of one surface. `least_squares` fits all matches and
     refuses nothing, as the metric of the PAIR-X paper was computed; there `threshold` only counts inliers.
-    Same matches in any order and the same seed give the same result to the bit; a repeated match counts once
-    in `magsac`. Raises ValueError for points that are no finite (n, 2) pairs.
+    The same matches in any order and the same seed give the same result to the bit; a repeated match counts
+    once in `magsac`. Raises ValueError for points that are not finite (n, 2) pairs.
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
@@ -115,7 +123,7 @@ def estimate_homography(
 
 
 def _canonical(points_a: ArrayLike, points_b: ArrayLike) -> NDArray[np.float64]:
-    """Matches as sorted rows (x0, y0, x1, y1): the sampler sees one order whatever order they came in."""
+    """Matches as sorted rows (x0, y0, x1, y1), so that the sampler always sees one order."""
     first, second = np.asarray(points_a, dtype=np.float64), np.asarray(points_b, dtype=np.float64)
     if first.shape != second.shape or first.ndim != 2 or first.shape[1] != 2:
         raise ValueError(
@@ -160,18 +168,18 @@ def _magsac(threshold: float, seed: int) -> cv2.UsacParams:
 
 
 def _is_view_of_one_surface(matrix: NDArray[np.float64], inliers: NDArray[np.float64]) -> bool:
-    """Whether the map is sane where it is supported: at its inliers, not at corners where nobody looked.
+    """Whether the map is plausible at its inliers; corners without inliers do not count.
 
-    A robust fit always finds some subset; on a wrong pair the best one tends to collapse a region into a
-    point or line or to mirror it. Chips are never mirrored and a flank cannot be seen from behind, so the map
-    must keep orientation on one side of its horizon, zoom moderately, and rest on points that are not on one
-    line.
+    A robust fit always finds some subset. On a wrong pair the best subset tends to collapse a region into a
+    point or line, or to mirror it. Chips are never mirrored and a flank cannot be seen from behind. So the
+    map must keep orientation, have all inliers on one side of its horizon, zoom moderately, and rest on
+    points that are not on one line.
     """
     centred = [side - side.mean(axis=0) for side in (inliers[:, :2], inliers[:, 2:])]
     if min(np.linalg.svd(side, compute_uv=False)[1] for side in centred) < MIN_SPREAD * np.sqrt(len(inliers)):
         return False
     depth = inliers[:, :2] @ matrix[2, :2] + 1.0
-    # All negative is fine: then the origin, where the matrix is normalised, is what lies beyond the horizon.
+    # All negative is fine: then the origin, where the matrix is normalised, lies beyond the horizon.
     if not ((depth > 0).all() or (depth < 0).all()):
         return False
     mapped = transform(matrix, inliers[:, :2])
@@ -206,8 +214,10 @@ def transform(matrix: NDArray[np.float64], points: ArrayLike) -> NDArray[np.floa
 def within(
     matrix: NDArray[np.float64], points_a: ArrayLike, points_b: ArrayLike, threshold: float
 ) -> NDArray[np.bool_]:
-    """Which matches (n, 2) each a homography (3, 3) transfers to within `threshold` pixels of the second
-    photo, (n,)."""
+    """Which matches (n, 2) each a homography (3, 3) transfers to within `threshold`, (n,).
+
+    The threshold is in pixels of the second photo.
+    """
     error = np.linalg.norm(transform(matrix, points_a) - np.asarray(points_b, dtype=np.float64), axis=1)
     return np.asarray(error <= threshold)
 
@@ -215,12 +225,11 @@ def within(
 def rescale(
     matrix: NDArray[np.float64], from_a: Size, to_a: Size, from_b: Size, to_b: Size
 ) -> NDArray[np.float64]:
-    """Express a homography between two frames in stretched frames, for instance views (fitted there) in chips
-    (used there).
+    """Express a homography between two frames in stretched frames.
 
-    Sizes are (width, height): `from_a`, `from_b` of the pictures in which the matrix (3, 3) holds, `to_a`,
-    `to_b` of the same cuts stretched to another size, by different factors in x and y if need be. Exact for
-    edge coordinates, and matrix[2, 2] stays 1.
+    For instance, a homography is fitted in views and used in chips. Sizes are (width, height): `from_a`,
+    `from_b` of the pictures in which the matrix (3, 3) holds, `to_a`, `to_b` of the same cuts stretched to
+    another size. The factors in x and y may differ. Exact for edge coordinates, and matrix[2, 2] stays 1.
     """
     if min(*from_a, *to_a, *from_b, *to_b) <= 0:
         raise ValueError("sizes of pictures must be positive")
@@ -230,6 +239,6 @@ def rescale(
 
 
 def rescale_points(points: ArrayLike, from_size: Size, to_size: Size) -> NDArray[np.float64]:
-    """Points (n, 2) of a picture of `from_size` (width, height) in that picture stretched to `to_size`."""
+    """Points (n, 2) of a picture of `from_size` (width, height), after its stretch to `to_size`."""
     factor = np.array([to_size[0] / from_size[0], to_size[1] / from_size[1]])
     return np.asarray(points, dtype=np.float64) * factor

@@ -1,10 +1,10 @@
-"""Learned detectors matched by LightGlue (Lindenberger, Sarlin and Pollefeys 2023), as kornia carries it.
+"""Learned detectors matched by LightGlue (Lindenberger, Sarlin and Pollefeys 2023), from kornia.
 
-Adaptive depth and width are off: with them, what a pair matches depends on its batch mates. kornia's
-LightGlue is built with `features=None`, the one form of its constructor that downloads nothing. Detectors are
-built by their constructors, which initialise at random and fetch nothing (their `from_pretrained`, which
-would, is never called), and filled from the user's folder. Each matcher is a module of its own beside this
-one.
+Adaptive depth and width are off: with them, the matches of a pair depend on the other pairs of its batch.
+kornia's LightGlue is built with `features=None`, the only form of its constructor that downloads nothing.
+Detectors are built by their constructors, which initialise at random and fetch nothing, and filled from the
+user's folder. Their `from_pretrained`, which would download, is never called. Each matcher is a module of its
+own beside this one.
 """
 
 from __future__ import annotations
@@ -34,9 +34,13 @@ from pairx_engine.local.weights import Loaded, WeightsFile, load_into
 
 FILTER_THRESHOLD = 0.1
 MIN_SIDE = 16
-"""Pixels; pooling leaves nothing of a thinner strip, which therefore gets no features."""
+"""Least side in pixels: pooling leaves nothing of a thinner strip, which gets no features."""
 MIN_INLIERS = 12
-"""More than SIFT's: LightGlue weighs the arrangement of points, so lookalikes get consistent matches too."""
+"""Least inliers of a homography that counts.
+
+It is larger than SIFT's. LightGlue weighs the arrangement of points, so two similar animals get consistent
+matches too.
+"""
 KORNIA = ".".join(kornia.__version__.split(".")[:2])
 Found = tuple[Tensor, Tensor, Tensor]
 """Points (n, 2) in edge coordinates of the image, scores (n,), descriptors (n, d)."""
@@ -54,11 +58,11 @@ class Extractor:
 
 
 Extract = Callable[[Path | None, torch.device, int], Extractor]
-"""An extractor with weights from a folder, on a device, for so many keypoints."""
+"""An extractor with weights from a folder, on a device, for at most so many keypoints."""
 
 
 def identity_of(name: str, sha256: str, settings: Mapping[str, float]) -> Identity:
-    """What identifies an extractor that kornia carries or runs beside it."""
+    """What identifies an extractor that comes with kornia or runs beside it."""
     return {"extractor": name, "extractor_weights": sha256, "kornia": KORNIA, **settings}
 
 
@@ -101,7 +105,7 @@ class LightGlueMatcher:
 
     @property
     def threads(self) -> bool:
-        """Its networks run on the device, where pairs queue up anyway."""
+        """False: its networks run on the device, where pairs queue up anyway."""
         return False
 
     def extraction_identity(self) -> Identity:
@@ -109,7 +113,7 @@ class LightGlueMatcher:
         return {**self._extractor.identity, "max_keypoints": self.max_keypoints}
 
     def identity(self) -> Identity:
-        """Those of the extraction, the hash of the matcher's weights and its threshold."""
+        """Those of the extraction, the hash of the matcher's weights, and its threshold."""
         return {
             **self.extraction_identity(),
             "matcher": self.name,
@@ -159,7 +163,7 @@ def _build(loaded: Loaded, width: int, inner_width: int, heads: int) -> LightGlu
         descriptor_dim=inner_width,
         n_layers=layers,
         num_heads=heads,
-        # Flash attention computes in half precision: a GPU would match the same pair otherwise than a CPU.
+        # Flash attention computes in half precision: a GPU would give other matches than a CPU.
         flash=False,
         depth_confidence=-1,
         width_confidence=-1,
@@ -174,7 +178,7 @@ def _build(loaded: Loaded, width: int, inner_width: int, heads: int) -> LightGlu
 
 
 def _layout(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Bring the published keys of LightGlue to kornia's; keys that are kornia's already stay as they are."""
+    """Rename the published keys of LightGlue to kornia's; keys that are kornia's already stay."""
     layout = {}
     for key, value in state.items():
         key = key.removeprefix("matcher.")

@@ -1,10 +1,10 @@
 """Local matchers by name.
 
-A new one is a module of its own and an entry here, or registered from anywhere.
+A new matcher is a module of its own and an entry here, or it is registered from anywhere.
 
-Settings, the command line, sweeps and errors offer what `LOCAL_MATCHERS` holds. The modules are imported when
-a matcher is loaded: torch, kornia and OpenCV take seconds, and neither `--help` nor another matcher must wait
-for them.
+Settings, the command line, sweeps and errors offer what `LOCAL_MATCHERS` holds. A module is imported only
+when its matcher is loaded: torch, kornia and OpenCV take seconds to import, and neither `--help` nor another
+matcher must wait for them.
 """
 
 from __future__ import annotations
@@ -21,18 +21,20 @@ if TYPE_CHECKING:
     from pairx_engine.local.features import LocalMatcher
 
 DEFAULT_KEYPOINTS = 1024
-"""Per view.
+"""Keypoints per view.
 
-Twice as many give hardly more cattle pairs a homography and make LightGlue four times slower.
+With twice as many, hardly more cattle pairs get a homography, and LightGlue is four times slower.
 """
 Load = Callable[[Path | None, str, int], "LocalMatcher"]
-"""A matcher with weights from a folder, on a device, for so many keypoints."""
+"""A matcher with weights from a folder, on a device, for at most so many keypoints."""
 
 
 @dataclass(frozen=True)
 class Listed:
-    """A local matcher that can be loaded; `needs_weights` says whether the user must bring any, `about` their
-    licence."""
+    """A local matcher that can be loaded.
+
+    `needs_weights` says whether the user must bring weights, `about` what their licence is.
+    """
 
     name: str
     about: str
@@ -65,8 +67,9 @@ def load_local_matcher(
 ) -> LocalMatcher:
     """Load a local matcher, one of `LOCAL_MATCHERS`.
 
-    `weights` is the folder with its safetensors files (each matcher's module lists the names), `device` where
-    its networks run (`sift` runs on the CPU). Raises `EngineError` for an unknown name, `MissingWeightsError`
-    (a FileNotFoundError) for an absent file, `ModelError` for one that does not fit. Nothing is downloaded.
+    `weights` is the folder with its safetensors files (each matcher's module lists the names). `device` is
+    where its networks run (`sift` runs on the CPU). Raises `EngineError` for an unknown name,
+    `MissingWeightsError` (a FileNotFoundError) for an absent file, `ModelError` for a file that does not fit.
+    Nothing is downloaded.
     """
     return LOCAL_MATCHERS.named(name).load(weights, device, max_keypoints)

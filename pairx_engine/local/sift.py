@@ -1,4 +1,7 @@
-"""SIFT with RootSIFT descriptors, mutual nearest neighbours and the ratio test: no weights, milliseconds."""
+"""SIFT with RootSIFT descriptors, mutual nearest neighbours and the ratio test.
+
+It needs no weights and takes milliseconds.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ CONTRAST_THRESHOLD = 0.01
 EDGE_THRESHOLD = 10.0
 SIGMA = 1.6
 RATIO = 0.85
-"""Looser than Lowe's 0.8: the test is asked from both sides here and MAGSAC follows."""
+"""Looser than Lowe's 0.8, since the test is made from both sides and MAGSAC follows."""
 _WIDTH = 128
 _ROUNDING = 1e-6
 
@@ -40,8 +43,8 @@ class SiftMatcher:
 
     Descriptors (n, 128) are the square roots of L1-normalised SIFT vectors (Arandjelovic and Zisserman 2012),
     hence of unit length. A match is a pair of mutual nearest neighbours whose distance is under `ratio` times
-    the distance to the next nearest, seen from either side (Lowe 2004 asks one side only; both make match(a,
-    b) equal match(b, a)).
+    the distance to the next nearest, seen from either side. Lowe 2004 tests one side only; with both sides
+    match(a, b) equals match(b, a).
     """
 
     name = "sift"
@@ -65,7 +68,7 @@ class SiftMatcher:
 
     @property
     def threads(self) -> bool:
-        """NumPy and OpenCV hold no state between two pairs and let go of the interpreter's lock."""
+        """True: NumPy and OpenCV keep no state between two pairs and release the interpreter's lock."""
         return True
 
     def extraction_identity(self) -> Identity:
@@ -80,7 +83,7 @@ class SiftMatcher:
         }
 
     def identity(self) -> Identity:
-        """Those of the extraction and the ratio."""
+        """Those of the extraction, and the ratio."""
         return {"matcher": self.name, **self.extraction_identity(), "ratio": self.ratio}
 
     def extract(self, view: Pixels) -> LocalFeatures:
@@ -103,19 +106,21 @@ class SiftMatcher:
 
 
 def root_sift(descriptors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Square roots of L1-normalised non-negative vectors (n, d): their Euclidean distance is Hellinger's."""
+    """Square roots of L1-normalised non-negative vectors (n, d).
+
+    Their Euclidean distance is the Hellinger distance.
+    """
     total = np.maximum(descriptors.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)
     return np.sqrt(descriptors / total)
 
 
 def mutual_ratio_matches(first: NDArray[np.float32], second: NDArray[np.float32], ratio: float) -> Matches:
-    """Index pairs (m, 2) of mutual nearest neighbours of two descriptor sets (n0, d), (n1, d), ambiguous ones
-    removed.
+    """Index pairs (m, 2) of mutual nearest neighbours of descriptor sets (n0, d) and (n1, d).
 
-    A pair at distance D stays when D < ratio * (distance to the second nearest), in both directions. With a
-    single descriptor on the other side there is no second nearest, so nothing tells a match from an accident:
-    no match. Of equally near neighbours the first counts as nearest, and the ratio test then removes the
-    pair.
+    Ambiguous pairs are removed: a pair at distance D stays when D < ratio * (distance to the second nearest),
+    in both directions. With a single descriptor on the other side there is no second nearest. Then nothing
+    distinguishes a match from chance, and there is no match. Of equally near neighbours the first counts as
+    nearest, and the ratio test then removes the pair.
     """
     if len(first) < 2 or len(second) < 2:
         return no_matches()
@@ -123,13 +128,13 @@ def mutual_ratio_matches(first: NDArray[np.float32], second: NDArray[np.float32]
     j = value.argmax(axis=1)
     best = value[np.arange(len(first)), j]
     mutual = best == value.max(axis=0)[j]
-    # Rows that tie for one column are ambiguous; without them each row and column holds one pair at most.
+    # Rows that tie for one column are ambiguous; without them each row and column holds at most one pair.
     mutual &= np.bincount(j[mutual], minlength=len(second))[j] == 1
     i = np.flatnonzero(mutual)
     j, best = j[i], best[i]
     value[i, j] = -np.inf
     runner_up = np.maximum(value.max(axis=1)[i], value.max(axis=0)[j])
-    # Negative values turn the comparison, squared distances square the ratio.
+    # The values are negative and halves of squares: the comparison turns round, and the ratio is squared.
     passed = best > ratio**2 * runner_up
     return np.stack([i[passed], j[passed]], axis=1).astype(np.int64)
 
@@ -137,12 +142,12 @@ def mutual_ratio_matches(first: NDArray[np.float32], second: NDArray[np.float32]
 def _minus_half_squared_distances(
     first: NDArray[np.float32], second: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """-|a - b|^2 / 2 for all pairs (n0, n1) in one product: squared lengths ride along as two columns."""
+    """-|a - b|^2 / 2 for all pairs (n0, n1) in one product; two more columns hold squared lengths."""
     half_a = -0.5 * np.einsum("nd,nd->n", first, first)[:, None]
     half_b = -0.5 * np.einsum("nd,nd->n", second, second)[:, None]
     left = np.hstack([first, half_a, np.ones_like(half_a)])
     right = np.hstack([second, np.ones_like(half_b), half_b])
     value = left @ right.T
-    # What float32 leaves of equal descriptors is rounding; as zero it makes them tie.
+    # What float32 leaves of the distance of equal descriptors is rounding; as zero it makes them tie.
     value[value > -_ROUNDING] = 0
     return value

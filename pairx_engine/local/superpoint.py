@@ -1,9 +1,9 @@
-"""SuperPoint (DeTone, Malisiewicz and Rabinovich 2018), written from the paper, matched by LightGlue: the
-paper's matcher.
+"""SuperPoint (DeTone, Malisiewicz and Rabinovich 2018), written from its paper, with LightGlue.
 
-Key names and shapes are those of the public checkpoints (conv1a ... conv4b, convPa, convPb, convDa, convDb),
-so that such a state dict, saved as safetensors, loads strictly. Both parts were tested with random weights
-only: SuperPoint's trained ones may not be redistributed and were not at hand.
+It is the matcher of the PAIR-X paper. Key names and shapes are those of the public checkpoints (conv1a ...
+conv4b, convPa, convPb, convDa, convDb), so that such a state dict, saved as safetensors, loads strictly. Both
+parts were tested only with random weights: the trained weights of SuperPoint may not be redistributed and
+were not available.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ def _extractor(folder: Path | None, device: torch.device, max_keypoints: int) ->
 
 
 class SuperPoint(nn.Module):
-    """A shared encoder with a detector head (64 places in a cell and a dustbin) and a descriptor head (256
-    channels).
+    """A shared encoder with a detector head and a descriptor head.
 
-    `threshold` is the least detector probability of a keypoint, `nms_radius` (pixels) the distance within
-    which a stronger one suppresses it, `border` the width (pixels) of the rim without keypoints.
+    The detector head has 64 places in a cell and a dustbin, the descriptor head 256 channels. `threshold` is
+    the least detector probability of a keypoint, `nms_radius` (pixels) the distance within which a stronger
+    keypoint suppresses it, `border` the width (pixels) of the rim without keypoints.
     """
 
     def __init__(self, threshold: float = 0.0005, nms_radius: int = 4, border: int = 4) -> None:
@@ -73,11 +73,10 @@ class SuperPoint(nn.Module):
         self.convDb = nn.Conv2d(256, 256, 1)
 
     def dense(self, grey: Tensor) -> tuple[Tensor, Tensor]:
-        """Detector probabilities (1, 8h, 8w) and unit descriptors (1, 256, h, w) of a grey image (1, 1, H, W)
-        in [0, 1].
+        """Detector probabilities (1, 8h, 8w) and unit descriptors (1, 256, h, w) of a grey image.
 
-        h and w are H and W divided by 8, rounded down; a rim of up to 7 pixels at the right and bottom is not
-        seen.
+        The image is (1, 1, H, W) in [0, 1]. h and w are H and W divided by 8, rounded down; a rim of up to 7
+        pixels at the right and bottom is not seen.
         """
         x = grey
         for stage in range(1, len(_WIDTHS) + 1):
@@ -113,8 +112,8 @@ class SuperPoint(nn.Module):
 def suppress(score: Tensor, radius: int) -> Tensor:
     """Non-maximum suppression of a map (1, H, W): True where a point survives.
 
-    Maxima of their window of `radius` survive; then, twice, so do the maxima among the points no survivor
-    reaches. The released SuperPoint matchers were trained on keypoints chosen in this way.
+    Maxima of their window of `radius` survive. Then, twice, the maxima among the points that no survivor
+    reaches survive as well. The released SuperPoint matchers were trained on keypoints chosen in this way.
     """
 
     def window_maximum(values: Tensor) -> Tensor:
@@ -131,8 +130,8 @@ def suppress(score: Tensor, radius: int) -> Tensor:
 def sample(descriptors: Tensor, points: Tensor) -> Tensor:
     """Unit descriptors (n, C) at points (n, 2) from the map (1, C, h, w), bilinear.
 
-    Cell c has its centre at pixel 8c + 3.5. As in the released network, that holds exactly for the first cell
-    and the grid is stretched so that the last one lies at the last pixel: matchers were trained on
+    Cell c has its centre at pixel 8c + 3.5. As in the released network, that holds exactly only for the first
+    cell: the grid is stretched so that the last cell lies at the last pixel. Matchers were trained on
     descriptors read in this way.
     """
     height, width = descriptors.shape[-2:]

@@ -1,4 +1,7 @@
-"""Weights of the learned matchers: found by name in the user's folder, as safetensors, loaded strictly."""
+"""Weights of the learned matchers, as safetensors, always loaded strictly.
+
+They are found by name in the user's folder.
+"""
 
 from __future__ import annotations
 
@@ -26,13 +29,13 @@ class Loaded:
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """A file of weights: the names it may have (the first is the one to use) and where they come from."""
+    """A file of weights: the names it may have, the first preferred, and where it comes from."""
 
     names: tuple[str, ...]
     origin: str
 
     def find(self, folder: Path | None) -> Path:
-        """The file in `folder`. Raises `MissingWeightsError` naming file, origin and conversion."""
+        """The file in `folder`; raises `MissingWeightsError` that names file, origin and conversion."""
         if folder is not None:
             for name in self.names:
                 if (folder / name).is_file():
@@ -48,7 +51,7 @@ class WeightsFile:
         )
 
     def read(self, folder: Path | None) -> Loaded:
-        """Its state. Raises `MissingWeightsError`, or `ModelError` for a damaged file."""
+        """The file's state; raises `MissingWeightsError`, or `ModelError` for a damaged file."""
         path = self.find(folder)
         return Loaded(dict(read_state(path)), file_sha256(path), path.name)
 
@@ -56,9 +59,9 @@ class WeightsFile:
 def load_into(network: nn.Module, loaded: Loaded, may_be_absent: str = "", may_be_left: str = "") -> None:
     """Load every weight or refuse, then freeze the network in evaluation mode.
 
-    `may_be_absent` and `may_be_left` are patterns (full match) of keys that inference never reads: absent
-    ones keep their initial values, left ones in the file are dropped. Raises `ModelError` that lists what
-    does not fit.
+    `may_be_absent` and `may_be_left` are patterns (full match) of keys that inference never reads. Absent
+    keys keep their initial values; keys of the second pattern that only the file has are dropped. Raises
+    `ModelError` that lists what does not fit.
     """
     own = network.state_dict()
     given = {

@@ -1,4 +1,7 @@
-"""XFeat (Potje and others 2024) matched by its own small LightGlue; both tested with the published weights."""
+"""XFeat (Potje and others 2024) matched by its own small LightGlue.
+
+Both were tested with the published weights.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,7 @@ def _extractor(folder: Path | None, device: torch.device, max_keypoints: int) ->
     def detect(image: torch.Tensor) -> Found:
         found = network.detectAndCompute(image, top_k=max_keypoints)[0]
         height, width = image.shape[-2:]
-        # XFeat shrinks the image to multiples of 32 and scales its pixel indices back, not their centres.
+        # XFeat shrinks the image to multiples of 32 and scales its pixel indices back, not pixel centres.
         pixel = image.new_tensor([width / _multiple_of_32(width), height / _multiple_of_32(height)])
         return found["keypoints"] + 0.5 * pixel, found["scores"], found["descriptors"]
 

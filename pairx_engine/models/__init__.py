@@ -1,4 +1,7 @@
-"""Re-identification models behind one seam: a network, its chip, its weights' hash and the layer to explain."""
+"""Re-identification models behind one interface.
+
+A model is a network, its chip, its weights' hash and the layer to explain.
+"""
 
 from pairx_engine.models.load import EMBEDDED, ReIdModel, load_model
 from pairx_engine.models.miewid import build_miewid

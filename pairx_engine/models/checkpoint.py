@@ -1,4 +1,7 @@
-"""Weights from files: safetensors first, torch archives only through the restricted loader, always strict."""
+"""Weights from files, always loaded strictly.
+
+Safetensors is preferred; torch archives are read only by the restricted loader.
+"""
 
 from __future__ import annotations
 
@@ -32,10 +35,10 @@ def file_sha256(path: Path) -> str:
 
 
 def read_state(path: Path) -> State:
-    """Read a state dict from `.safetensors`, or from `.bin`/`.pt`/`.pth` with torch's weights-only unpickler.
+    """Read a state dict from a `.safetensors` file or a `.bin`, `.pt` or `.pth` archive.
 
-    Nothing in the file is executed. Raises `ModelError` when it is absent, damaged, of another type, or holds
-    anything but tensors.
+    Archives are read by torch's weights-only unpickler. Nothing in the file is executed. Raises `ModelError`
+    when the file is absent, damaged, of another type, or holds anything but tensors.
     """
     if path.suffix not in _SUFFIXES:
         raise ModelError(f"{path.name}: weights must be .safetensors (or a .bin/.pt/.pth state dict)")
@@ -48,7 +51,7 @@ def read_state(path: Path) -> State:
     except FileNotFoundError as error:
         raise ModelError(f"no weights at {path}") from error
     except pickle.UnpicklingError as error:
-        # torch's own message advises to switch the protection off.
+        # torch's own message advises switching the protection off.
         raise ModelError(
             f"{path.name} is damaged or holds more than tensors, so it was not loaded; fetch it again, or have its owner "
             "save model.state_dict() as safetensors"
@@ -75,8 +78,10 @@ def is_miewid(state: State) -> bool:
 
 
 def miewid_layout(state: State) -> dict[str, Tensor]:
-    """Bring published (`backbone.global_pool.p`) and training (`pooling.p`) layouts to one; drop the unused
-    heads."""
+    """Bring published (`backbone.global_pool.p`) and training (`pooling.p`) layouts to one.
+
+    The unused heads are dropped.
+    """
     layout = {}
     for key, value in state.items():
         if key.startswith(("final.", "backbone.classifier.")):
@@ -86,9 +91,10 @@ def miewid_layout(state: State) -> dict[str, Tensor]:
 
 
 def load_strictly(network: nn.Module, state: State, source: str) -> None:
-    """Load every weight or refuse: `strict=False` is how random weights have passed for trained ones.
+    """Load every weight or refuse: with `strict=False`, random weights have passed for trained ones.
 
-    Raises `ModelError` that lists what is missing, too many or of another shape, and for `unusable` weights.
+    Raises `ModelError` that lists weights that are missing, unexpected or of another shape, and for
+    `unusable` weights.
     """
     own = network.state_dict()
     missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
@@ -117,8 +123,10 @@ def load_strictly(network: nn.Module, state: State, source: str) -> None:
 
 
 def unusable(own: State, state: State) -> str | None:
-    """Why weights of the right shapes are none, as a clause: whole numbers for floating point, NaN, infinity;
-    None if they are."""
+    """Why weights of the right shapes cannot be used, as a clause; None if they can.
+
+    Reasons are whole numbers instead of floating point, NaN and infinity.
+    """
     for key, value in state.items():
         if value.layout is not torch.strided or value.is_meta or value.is_quantized:
             return f"weight {key} is no plain tensor"
@@ -131,13 +139,12 @@ def unusable(own: State, state: State) -> str | None:
 
 @contextmanager
 def no_larger_than(state: State, source: str) -> Iterator[None]:
-    """A block that builds a network for these weights: one that has more of them than the file is refused
-    before memory is taken.
+    """A block that builds a network for these weights, and refuses a network that is too large.
 
-    A config is a few bytes and can ask for a network of any size; weights that fit it strictly are as large
-    as it.
+    A config of a few bytes can ask for a network of any size. A network with far more weights than the file
+    is refused before memory is taken: weights that fit strictly are as large as their network.
     """
-    # A module may register parameters that it replaces while it is being built.
+    # Twice as many are allowed, since a module may register parameters that it replaces while it is built.
     left = 2 * sum(value.numel() for value in state.values())
 
     def count(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:

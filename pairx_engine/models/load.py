@@ -39,8 +39,8 @@ _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 class ReIdModel:
     """A loaded model in evaluation mode with frozen parameters.
 
-    `network` maps normalised chips (N, 3, H, W) to embeddings (N, D), to be compared by cosine. `layer` is
-    the one that PAIR-X explains by default, None where the model has no convolutional map.
+    `network` maps normalised chips (N, 3, H, W) to embeddings (N, D), which are compared by cosine. `layer`
+    is the layer that PAIR-X explains by default, None where the model has no convolutional map.
     """
 
     source: str
@@ -51,7 +51,10 @@ class ReIdModel:
     layer: str | None
 
     def identity(self) -> dict[str, Any]:
-        """Everything of the model that changes an embedding; goes into the fingerprint. The source does not."""
+        """Everything of the model that changes an embedding; goes into the fingerprint.
+
+        The source does not.
+        """
         chip = self.chip
         return {
             "architecture": self.architecture,
@@ -64,12 +67,12 @@ class ReIdModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters lie."""
+        """The device of the parameters."""
         return next(self.network.parameters()).device
 
     def normalise(self, chips: list[Pixels]) -> Tensor:
         """Chips, each (H, W, 3) uint8, to the network's input (N, 3, H, W) float32 on its device."""
-        # Bytes go to the device, a quarter of what floats are, and become numbers there.
+        # Bytes go to the device, a quarter of the size of floats, and become floats there.
         pixels = torch.from_numpy(np.stack(chips)).to(self.device).permute(0, 3, 1, 2)
         stacked = pixels.to(torch.float32, memory_format=torch.contiguous_format) / 255
         mean = torch.tensor(self.chip.mean, device=self.device).view(3, 1, 1)
@@ -91,8 +94,8 @@ def load_model(
 
     `source` is ``embedded``, a folder with config.json and weights, a weights file, or a hub id such as
     ``conservationxlabs/miewid-msv3`` or ``timm/mobilenetv2_100.ra_in1k`` (`revision` pins it). `resize`
-    overrides the resize back end. Raises `ModelError` with the cure when it is absent, does not fit, or
-    cannot be fetched.
+    overrides the resize back end. Raises `ModelError` with the cure when the model is absent, does not fit,
+    or cannot be fetched.
     """
     config_path, weights_path = _locate(str(source), revision)
     config = _read_config(config_path)
@@ -121,7 +124,7 @@ def _locate(source: str, revision: str | None) -> tuple[Path | None, Path]:
 
 
 def _path(source: str) -> Path:
-    """The source as a path, whether anything is there or not; `ModelError` for what can be none."""
+    """The source as a path, whether or not it exists; raises `ModelError` where it cannot be a path."""
     try:
         path = Path(source).expanduser()
         path.exists()
@@ -133,7 +136,7 @@ def _path(source: str) -> Path:
 def _fetch(hub_id: str, revision: str | None) -> tuple[Path | None, Path]:
     """Fetch a hub model's config and weights (never its code) through the hub client's cache."""
     for name in _WEIGHT_FILES:
-        # One kind of weights at a time: many repositories hold the same ones twice.
+        # One kind of weights at a time, since many repositories hold the same weights twice.
         folder = _snapshot(hub_id, revision, ["config.json", name])
         if (folder / name).is_file():
             config = folder / "config.json"

@@ -38,8 +38,10 @@ class GeneralisedMeanPool(nn.Module):
 
 
 class MiewID(nn.Module):
-    """Chips (N, 3, H, W), normalised, to embeddings (N, D) that are not L2-normalised: compare them by
-    cosine."""
+    """Chips (N, 3, H, W), normalised, to embeddings (N, D).
+
+    Embeddings are not L2-normalised: compare them by cosine.
+    """
 
     def __init__(self, backbone: nn.Module, features: int, eps: float = 1e-6) -> None:
         super().__init__()
@@ -55,11 +57,10 @@ class MiewID(nn.Module):
 
 
 def build_miewid(config: Mapping[str, Any] | None = None) -> MiewID:
-    """Build MiewID without weights: the published backbone, or the miniature that `config["backbone"]`
-    describes.
+    """Build MiewID without weights: the published backbone, or a miniature.
 
-    A miniature names timm block strings (`arch_def`), `stem_size` and `num_features`. Raises `ModelError`
-    when the description is incomplete or timm refuses it.
+    `config["backbone"]` describes a miniature by timm block strings (`arch_def`), `stem_size` and
+    `num_features`. Raises `ModelError` when the description is incomplete or timm refuses it.
     """
     config = config or {}
     described = config.get("backbone")
@@ -93,7 +94,7 @@ def build_miewid(config: Mapping[str, Any] | None = None) -> MiewID:
 
 
 def _eps(pool: object) -> float:
-    """The least value that the pooling takes a power of."""
+    """The least value of which the pooling takes a power."""
     eps = pool.get("eps", 1e-6) if isinstance(pool, Mapping) else 1e-6
     try:
         if 0 < float(eps) < 1:

@@ -16,8 +16,10 @@ from torch import Tensor, nn
 from pairx_engine.errors import ModelError
 
 _STRIDE_TO_EXPLAIN = 16
-"""PAIR-X explains a middle layer: at stride 16 a cell is small enough to point at and deep enough to mean
-something."""
+"""The stride of the middle layer that PAIR-X explains.
+
+At stride 16 a cell is small enough to point at, and deep enough to mean something.
+"""
 _NOT_FROM_CONFIG = (
     "pretrained",
     "pretrained_cfg",
@@ -26,7 +28,7 @@ _NOT_FROM_CONFIG = (
     "features_only",
     "scriptable",
 )
-"""Arguments of `timm.create_model` that would fetch or load something, or change what comes out."""
+"""Arguments of `timm.create_model` that would fetch or load something, or change the output."""
 _OLD_SWIN_STAGE = re.compile(r"^layers\.(\d+)\.downsample\.")
 
 
@@ -55,9 +57,10 @@ class TimmDescription:
 
 
 def describe_timm(config: Mapping[str, Any]) -> TimmDescription:
-    """Read `{"architecture": "timm", "timm_name": …, "timm_kwargs": …, "input": …}` or timm's own hub layout.
+    """Read what a config.json says of a timm model, in our own layout or timm's hub layout.
 
-    Raises `ModelError` that names the key which is missing or of the wrong shape.
+    Our own is `{"architecture": "timm", "timm_name": …, "timm_kwargs": …, "input": …}`. Raises `ModelError`
+    that names the key which is missing or of the wrong shape.
     """
     if config.get("architecture") == "timm":
         if "timm_name" not in config:
@@ -85,8 +88,7 @@ def describe_timm(config: Mapping[str, Any]) -> TimmDescription:
 
 
 def section(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """An object within a config.json, empty where it is absent; raises `ModelError` for anything but an
-    object."""
+    """An object within a config.json, empty where absent; raises `ModelError` for anything else."""
     value = config.get(key, {})
     if not isinstance(value, Mapping):
         raise ModelError(f"config.json, key {key}: expected an object, found {value!r}")
@@ -94,10 +96,10 @@ def section(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 
 def known_to_timm(name: str, key: str) -> str:
-    """The name again if timm has such an architecture; raises `ModelError` naming `key` and near names
-    otherwise.
+    """The name itself, if timm has such an architecture.
 
-    timm would fetch names such as ``hf-hub:owner/name`` from the net; they are refused here.
+    Otherwise raises `ModelError` that names `key` and similar names. timm would download names such as
+    ``hf-hub:owner/name``; they are refused here.
     """
     if ":" in name or not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(), n=4)
@@ -125,8 +127,8 @@ def build_timm(description: TimmDescription) -> PooledFeatures:
 def timm_layout(network: PooledFeatures, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Checkpoint keys as `network` names them, without the classifier's.
 
-    Swin checkpoints of timm before 0.9, MegaDescriptor's among them, hold each downsampling at the end of a
-    stage instead of the start of the next, and masks that are computed now.
+    Swin checkpoints of timm before 0.9, such as MegaDescriptor's, differ. They hold each downsampling at the
+    end of a stage instead of the start of the next, and masks that are now computed.
     """
     bare = {k.removeprefix("backbone."): v for k, v in state.items()}
     heads = classifier_keys(network)
@@ -143,16 +145,16 @@ def timm_layout(network: PooledFeatures, state: Mapping[str, Tensor]) -> dict[st
 
 
 def classifier_keys(network: PooledFeatures) -> tuple[str, ...]:
-    """Prefixes of the classifier's weights, which a checkpoint may hold and a feature extractor does not."""
+    """Prefixes of the classifier's weights, which a checkpoint may hold but a feature extractor lacks."""
     named = getattr(network.backbone, "pretrained_cfg", {}).get("classifier") or ()
     return (named,) if isinstance(named, str) else tuple(named)
 
 
 def layer_to_explain(network: PooledFeatures, size: tuple[int, int]) -> str | None:
-    """The last stage at stride 16 by timm's feature table, seen to give a map (N, C, h, w) for chips of
-    `size` (H, W).
+    """The last stage at stride 16 by timm's feature table that gives a map (N, C, h, w).
 
-    None where the model has no such map: transformers give tokens, some of them maps with the channels last.
+    This is tried with a chip of `size` (H, W). None where the model has no such map: transformers give
+    tokens, and some of them maps with the channels last.
     """
     table = getattr(network.backbone, "feature_info", None)
     entries = getattr(table, "info", table) or []
@@ -190,7 +192,7 @@ def _gives_map(network: PooledFeatures, name: str, size: tuple[int, int]) -> boo
             )
         )
     except (RuntimeError, AssertionError):
-        # A network of fixed input size says so itself once a real chip arrives.
+        # A network of fixed input size reports that itself once a real chip arrives.
         return False
     finally:
         handle.remove()

@@ -1,1 +1,1 @@
-"""One pair of photos: matches, their relevance, how plausible they are, and the finding that holds all of it."""
+"""One pair of photos: its matches, their relevance and plausibility, and the finding of all."""

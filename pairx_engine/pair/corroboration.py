@@ -1,18 +1,18 @@
-"""Local matches counted where the model looks: whether an independent matcher bears out what PAIR-X shows.
+"""Local matches counted where the model looks.
 
-PAIR-X says where a network sees two photos agree, a local matcher where their texture does, and neither knows
-of the other. Every signal here is a number of local matches, taken *before any homography* unless it says
-otherwise, so that a turned head or a bent flank does not void it, weighted by the relevance of where they
-lie.
+They show whether an independent matcher confirms PAIR-X. PAIR-X says where a network sees two photos agree; a
+local matcher says where their texture agrees. Neither knows of the other. Every signal here is a number of
+local matches, weighted by the relevance of the places where they lie. Unless it says otherwise, a signal
+counts matches *before any homography*, so that a turned head or a bent flank does not make it useless.
 
 Relevance is taken per photo, as a multiple of its mean: rho(c) = N |R(c)| / sum |R|, with N cells. A local
 match m lies in the cells a(m), b(m) of the two grids; its weight is
 
     w(m) = sqrt(rho_A(a(m)) rho_B(b(m))),
 
-1 where the model looks as much as it does on average at both ends, 0 where it does not look at either. The
-same weight of a mutual deep match is that of its two cells. All sums are correctly rounded: the order of
-matches, and which photo comes first, change no bit.
+1 where the model looks as much as it does on average at both ends, 0 where it does not look at either end.
+The weight of a mutual deep match is defined in the same way by its own two cells. All sums are correctly
+rounded: the order of matches, and which photo comes first, change no bit.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from pairx_engine.pair.plausibility import RESIDUAL_FLOOR, residuals
 
 Values = NDArray[np.float64]
 FEWEST_FOR_CORRELATION = 3
-"""Two points always lie on a line."""
+"""Least number of points for a correlation: two points always lie on a line."""
 _NOWHERE = -9
 """A cell that is near no cell."""
 
@@ -44,8 +44,8 @@ class Corroboration:
 
     * `weighted_matches` = sum w(m): local matches, weighted by the root of both cells' relevance; 0 or more;
     * `product_weighted_matches` = sum w(m)^2: weighted by the product;
-    * `agreeing_matches`: those that *agree* with a mutual deep match, that is both their ends lie in its
-      cells or in cells next to them, corners included;
+    * `agreeing_matches`: those that *agree* with a mutual deep match, which means that both their ends lie in
+      its cells or in cells next to them, corners included;
     * `weighted_agreeing_matches` = sum of w(m) over those that agree;
     * `weighted_inliers` = sum of w(m) over those that the homography explains; None without a homography;
     * `weighted_inverted_residual_mean` = sum w(d) / sum w(d) |H p_d - q_d| over the mutual deep matches d:
@@ -54,9 +54,9 @@ class Corroboration:
     * `match_symmetry`, `local_symmetry`: Pearson's correlation of rho_A and rho_B at the two ends of the deep
       and of the local matches, in [-1, 1]; None for fewer than three or where either side is constant.
 
-    Weighted signals and correlations are None where a grid is zero throughout: nothing says where that model
-    looks. What is counted over local matches is None where nothing was matched for want of features; without
-    a match it is 0.
+    Weighted signals and correlations are None where a grid is zero throughout: then nothing says where that
+    model looks. Signals that count local matches are None where nothing was matched because features were
+    missing; without a match they are 0.
     """
 
     weighted_matches: float | None
@@ -70,7 +70,7 @@ class Corroboration:
 
 
 def corroboration(finding: Finding, local: LocalEvidence, chip: tuple[int, int]) -> Corroboration:
-    """All signals of a pair from its finding and its local evidence; `chip` is (H, W) of both chips."""
+    """All signals of a pair by its finding and its local evidence; `chip` is (H, W) of both chips."""
     shapes = [(int(side.grid.shape[0]), int(side.grid.shape[1])) for side in finding.sides]
     deep = finding.sides[0].cells, finding.sides[1].cells
     grids = [relative_relevance(side.grid) for side in finding.sides]
@@ -96,7 +96,7 @@ def corroboration(finding: Finding, local: LocalEvidence, chip: tuple[int, int])
 
 
 def _at(grids: Sequence[Values | None], cells: tuple[Cells, Cells]) -> tuple[Values, Values]:
-    """rho of either photo at the cells (n, 2) of its ends of matches; nothing where a grid has none."""
+    """rho of either photo at the cells (n, 2) of the matches' ends; nothing where a grid has no rho."""
     if grids[0] is None or grids[1] is None:
         return np.empty(0), np.empty(0)
     return grids[0][cells[0][:, 1], cells[0][:, 0]], grids[1][cells[1][:, 1], cells[1][:, 0]]
@@ -110,8 +110,7 @@ def relative_relevance(grid: NDArray[np.floating]) -> Values | None:
 
 
 def cells_of(points: Values, grid: tuple[int, int], chip: tuple[int, int]) -> Cells:
-    """The cells (n, 2) as (column, row) of a grid (h, w) in which points (n, 2) as (x, y) of a chip (H, W)
-    lie.
+    """The cells (n, 2), as (column, row) of a grid (h, w), of points (n, 2), as (x, y) of a chip (H, W).
 
     column = floor(x w / W), row = floor(y h / H); the chip's far edges belong to the last cells.
     """
@@ -123,14 +122,13 @@ def cells_of(points: Values, grid: tuple[int, int], chip: tuple[int, int]) -> Ce
 def agreeing(
     local: tuple[Cells, Cells], deep: tuple[Cells, Cells], grid: tuple[int, int]
 ) -> NDArray[np.bool_]:
-    """Which local matches agree with a deep match, (n,): at both ends they lie in its cell or one of the
-    eight around it.
+    """Which local matches agree with a deep match, (n,).
 
-    `local` and `deep` are the cells (n, 2) and (k, 2), as (column, row), of matches in either photo; no cell
-    of the first has two deep matches. `grid` is (h, w) of the first photo.
+    At both ends they lie in its cell or in one of the eight cells around it. `local` and `deep` are the cells
+    (n, 2) and (k, 2), as (column, row), of matches in either photo; no cell of the first photo has two deep
+    matches. `grid` is (h, w) of the first photo.
     """
-    # Where in the second photo each cell of the first is matched, with a margin of cells that are matched
-    # nowhere.
+    # Where in the second photo each cell of the first is matched, with a margin of unmatched cells.
     partner = np.full((grid[0] + 2, grid[1] + 2, 2), _NOWHERE, dtype=np.int64)
     partner[deep[0][:, 1] + 1, deep[0][:, 0] + 1] = deep[1]
     found = np.zeros(len(local[0]), dtype=np.bool_)
@@ -142,8 +140,10 @@ def agreeing(
 
 
 def correlation(x: Values, y: Values) -> float | None:
-    """Pearson's correlation of x (n,) and y (n,), in [-1, 1]; None for fewer than three values or a constant
-    side."""
+    """Pearson's correlation of x (n,) and y (n,), in [-1, 1].
+
+    None for fewer than three values or a constant side.
+    """
     if len(x) < FEWEST_FOR_CORRELATION:
         return None
     dx, dy = x - math.fsum(x) / len(x), y - math.fsum(y) / len(y)
@@ -164,7 +164,7 @@ def _inverted_residual_mean(
     if local.matrix is None or total == 0:
         return None
     ends = [cell_points(cells, shape, chip) for cells, shape in zip(deep, shapes, strict=True)]
-    # A match without weight has no say, even where its residual is infinite.
+    # A match without weight must not count, even where its residual is infinite.
     used = weights > 0
     mean = math.fsum(weights[used] * residuals(local.matrix, ends[0][used], ends[1][used])) / total
     return 1.0 / max(mean, RESIDUAL_FLOOR)

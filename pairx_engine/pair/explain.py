@@ -1,4 +1,4 @@
-"""PAIR-X for one pair of chips: everything the figure, the tests and the arrays file need, in one value."""
+"""PAIR-X for one pair of chips, as one value for the figure, the tests and the arrays file."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ _STORED: tuple[Reduction, ...] = ("abs_of_sum", "signed_sum", "sum_of_abs")
 class ExplainedPhoto:
     """One photo of an explained pair.
 
-    `chip` (H, W, 3) uint8; `embedding` (D,) and `start` (D,), what was propagated from it: d cosine / d
-    embedding, or for presets that share out the cosine each element's share; `relevance` grids (h, w) of the
-    layer by reduction (see `Preset`); `pixels` (k, H, W), the pixel relevance of the first k matches.
+    `chip` (H, W, 3) uint8. `embedding` (D,). `start` (D,): what was propagated from the embedding, which is d
+    cosine / d embedding, or each element's share for presets that share out the cosine. `relevance`: grids
+    (h, w) of the layer by reduction (see `Preset`). `pixels` (k, H, W): the pixel relevance of the first k
+    matches.
     """
 
     chip: Pixels
@@ -39,8 +40,10 @@ class ExplainedPhoto:
 
 @dataclass(frozen=True)
 class PairExplanation:
-    """Why a model finds two chips alike: the finding, most relevant matches first, and what either photo
-    holds besides."""
+    """Why a model finds two chips alike.
+
+    `finding` holds the matches, most relevant first, `photos` what either photo holds besides.
+    """
 
     preset: str
     reduction: Reduction
@@ -83,11 +86,11 @@ def explain_pair(
     precision: str = "float32",
     reduction: str | None = None,
 ) -> PairExplanation:
-    """Explain two chips (H, W, 3) uint8 of the model's input size at one layer (the model's own by default).
+    """Explain two chips (H, W, 3) uint8 of the model's input size at one layer.
 
-    Pixel maps are made for the `n_pixel_maps` most relevant matches (fewer where there are fewer).
-    `reduction` takes the place of the preset's own. Raises `EngineError` for chips of another size, a model
-    without a layer to explain, an unknown layer, preset, precision or reduction.
+    The default is the model's own layer. Pixel maps are made for the `n_pixel_maps` most relevant matches
+    (fewer where there are fewer). `reduction` replaces the preset's own. Raises `EngineError` for chips of
+    another size, a model without a layer to explain, and an unknown layer, preset, precision or reduction.
     """
     layer = layer or model.layer
     if layer is None:
@@ -104,7 +107,7 @@ def explain_pair(
 def explain_with(
     explainer: LayerExplainer, model: ReIdModel, chips: tuple[Pixels, Pixels], layer: str, n_pixel_maps: int
 ) -> PairExplanation:
-    """As `explain_pair`, with an explainer of the model's network that is there already."""
+    """As `explain_pair`, with an existing explainer of the model's network."""
     seen = explainer.see_all(list(model.normalise(list(chips))), keep=n_pixel_maps > 0)
     how = explainer.preset.reduction
     grids = grids_by_reduction(explainer, seen, layer, tuple(dict.fromkeys((*_STORED, how))))

@@ -1,15 +1,15 @@
 """PAIR-X's finding: what one layer says of a pair of photos.
 
-The algorithm stands here once, for whoever needs it.
+The algorithm stands here once, for all who need it.
 
 1. *see*: a forward pass per photo gives embedding and features (`LayerExplainer.see`);
 2. *starts*: what is propagated from the two embeddings (`pairx_engine.relevance.starts`);
 3. *relevance*: a grid of either photo, from all starts of a photo at once (`pair_grids`);
 4. *matches*: mutual nearest cells of the two feature maps, and where they lie (`match`);
-5. *product*: a match's relevance, both grids at its cells; with all matches the two scores (`Finding`).
+5. *product*: a match's relevance, from both grids at its cells; with all matches, the two scores (`Finding`).
 
-`find` does 2 to 5 for one pair. Scoring and sweeping do step 3 for many pairs that share photos, and the
-others pair by pair.
+`find` does steps 2 to 5 for one pair. Scoring and sweeping do step 3 for many pairs that share photos, and
+the other steps pair by pair.
 """
 
 from __future__ import annotations
@@ -42,9 +42,10 @@ Points = NDArray[np.floating]
 
 @dataclass(frozen=True)
 class Matched:
-    """Mutual matches of two photos at a layer, in the order of the first photo's cells, and where they lie.
+    """Mutual matches of two photos at a layer, and where they lie.
 
-    `points` (n, 2) of either photo as (x, y) in chip pixels.
+    They are in the order of the first photo's cells. `points` (n, 2) of either photo are (x, y) in chip
+    pixels.
     """
 
     layer: str
@@ -54,10 +55,9 @@ class Matched:
 
 @dataclass(frozen=True)
 class Side:
-    """A finding's part in one photo: relevance `grid` (h, w), and of each match `cells` (n, 2) as (column,
-    row) and `points` (n, 2).
+    """A finding's part in one photo: its relevance grid, and one end of each match.
 
-    Points are (x, y) in chip pixels.
+    `grid` is (h, w), `cells` (n, 2) are (column, row), and `points` (n, 2) are (x, y) in chip pixels.
     """
 
     grid: Grid
@@ -67,8 +67,10 @@ class Side:
 
 @dataclass(frozen=True)
 class Finding:
-    """Matches of two photos at a layer with the relevance of either side; `distance` (n,) L2 between raw
-    features."""
+    """Matches of two photos at a layer, with the relevance of either side.
+
+    `distance` (n,) is L2 between raw features.
+    """
 
     layer: str
     sides: tuple[Side, Side]
@@ -102,8 +104,10 @@ class Finding:
         return match_coverage(self.sides[0].cells, self.sides[1].cells, *grids)
 
     def plausibility(self, homography: NDArray[np.float64] | None) -> Plausibility:
-        """Both scores, with a homography (3, 3) from the first chip to the second, or without; residuals in
-        the order given."""
+        """Both scores, with a homography (3, 3) from the first chip to the second, or without.
+
+        `residuals` are in the order of the matches.
+        """
         a, b = self.sides
         return plausibility(a.cells, b.cells, a.points, b.points, a.grid, b.grid, homography)
 
@@ -155,11 +159,11 @@ def pair_grids(
     embeddings: Mapping[str, Tensor],
     relevances: Callable[[Mapping[str, Tensor]], Iterable[tuple[str, Mapping[Key, Tensor]]]],
 ) -> dict[str, dict[Key, Grids]]:
-    """Relevance grids of many pairs, by pair and by whatever `relevances` tells apart: layers or reductions.
+    """Relevance grids of many pairs, by pair and by the keys of `relevances`: layers or reductions.
 
     `pairs` are (pair, first photo, second photo). `relevances` gets the starts (P, D) of every photo, one for
-    each of its pairs, and yields photos with their relevances (P, h, w): so a photo is recorded once for all
-    its partners. Pairs of a photo that it leaves out are left out.
+    each of its pairs, and yields photos with their relevances (P, h, w). So a photo is recorded once for all
+    its partners. If `relevances` leaves a photo out, its pairs are left out, too.
     """
     places: dict[str, list[tuple[str, int]]] = defaultdict(list)
     starts: dict[str, list[Tensor]] = defaultdict(list)
@@ -179,7 +183,10 @@ def pair_grids(
 
 
 def as_array(tensor: Tensor) -> NDArray[np.floating]:
-    """A tensor on the host; 16-bit formats, which NumPy lacks in part, in single precision."""
+    """A tensor on the host.
+
+    16-bit formats are given in single precision, since NumPy lacks some of them.
+    """
     wide = tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
     found: NDArray[np.floating] = wide.detach().cpu().numpy()
     return found

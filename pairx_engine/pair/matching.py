@@ -1,4 +1,4 @@
-"""Mutual nearest matches between the feature maps of two chips, where they lie, and how relevant they are.
+"""Mutual nearest matches between the feature maps of two chips, their places and relevance.
 
 Frames: a cell is (column, row) of the layer's grid; a point is (x, y) in chip pixels, the origin at the
 chip's top-left corner.
@@ -48,12 +48,13 @@ class Matches:
 
 
 def mutual_matches(features_a: Tensor, features_b: Tensor) -> Matches:
-    """Cells of two maps (C, h, w) and (C, h', w') that are each other's nearest in L2, without normalisation.
+    """Cells of two maps (C, h, w) and (C, h', w') that are each other's nearest in L2.
 
-    A cell i of the first map and j of the second match when j is the nearest of i and i the nearest of j;
-    among equally near cells the first in row-major order counts, as in OpenCV's brute-force matcher with
-    cross-check. Ordered by the first map's cells, row-major. Runs on the maps' device, with memory bounded by
-    blocks. Raises `EngineError` for maps that do not fit or hold values that are not finite.
+    Features are not normalised. A cell i of the first map and j of the second match when j is the nearest of
+    i and i the nearest of j. Among equally near cells the first in row-major order counts, as in OpenCV's
+    brute-force matcher with cross-check. Matches are ordered by the first map's cells, row-major. Runs on the
+    maps' device, with memory bounded by blocks. Raises `EngineError` for maps that do not fit or hold values
+    that are not finite.
     """
     if features_a.ndim != 3 or features_b.ndim != 3 or features_a.shape[0] != features_b.shape[0]:
         shapes = f"{tuple(features_a.shape)} and {tuple(features_b.shape)}"
@@ -74,14 +75,13 @@ def mutual_matches(features_a: Tensor, features_b: Tensor) -> Matches:
 
 
 def _nearest(cells_a: Tensor, cells_b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """For each row of the first its nearest of the second and the distance; for each of the second its
-    nearest."""
+    """The nearest row and its distance for each row of the first, and the nearest row for the second."""
     nearest_a, distance_a = [], []
     best_b = cells_b.new_full((len(cells_b),), float("inf"))
     nearest_b = torch.zeros(len(cells_b), dtype=torch.long, device=cells_b.device)
     rows = max(1, DISTANCES_AT_ONCE // len(cells_b))
     for first in range(0, len(cells_a), rows):
-        # From differences: the expansion into dot products loses digits and breaks ties at random.
+        # By differences: the expansion into dot products loses digits and breaks ties at random.
         distances = torch.cdist(
             cells_a[first : first + rows], cells_b, compute_mode="donot_use_mm_for_euclid_dist"
         )
@@ -111,7 +111,10 @@ def cell_points(cells: ArrayLike, grid: tuple[Any, ...], chip: tuple[int, int]) 
 def match_relevance(
     matches: Matches, relevance_a: Tensor | ArrayLike, relevance_b: Tensor | ArrayLike
 ) -> NDArray[np.float64]:
-    """R0 at the first cell times R1 at the second, (n,) double, from the relevance grids (h, w) and (h', w')."""
+    """R0 at a match's first cell times R1 at its second, (n,) double.
+
+    The relevance grids are (h, w) and (h', w').
+    """
     return _at(relevance_a, matches.cell_a) * _at(relevance_b, matches.cell_b)
 
 

@@ -1,11 +1,10 @@
-"""How plausible a pair's explanation is: residuals under an independent homography (Eq. 4), matched relevance
-(Eq. 5).
+"""How plausible a pair's explanation is.
 
-Both are taken over *all* mutual matches at a layer, before the relevance filter that picks matches for
-drawing. Points are (x, y) in chip pixels, edge coordinates; relevances are grids (h, w) over the layer's
-cells; a match is a cell (column, row) in each. Residuals are in chip pixels of the second photo: the paper
-writes cell indices, which differ by the stride (440 / 28 = 15.7 for MiewID's blocks.3), so its numbers and
-ours differ by that factor.
+Two measures: residuals under an independent homography (Eq. 4), and matched relevance (Eq. 5). Both are taken
+over *all* mutual matches at a layer, before the relevance filter that picks matches for drawing. Points are
+(x, y) in chip pixels, edge coordinates; relevances are grids (h, w) over the layer's cells; a match is a cell
+(column, row) in each. Residuals are in chip pixels of the second photo. The paper writes cell indices, which
+differ by the stride (440 / 28 = 15.7 for MiewID's blocks.3), so its numbers and ours differ by that factor.
 """
 
 from __future__ import annotations
@@ -24,18 +23,21 @@ Residuals = NDArray[np.float64]
 TOP_SHARE = 0.05
 """Share of a layer's cells whose most relevant matches enter `top_residual_mean`."""
 RESIDUAL_FLOOR = 1e-6
-"""Chip pixels. Below it residuals are rounding; it keeps Eq. 4 finite for a photo and its own copy."""
+"""Least mean residual that counts, in chip pixels; smaller residuals are rounding.
+
+The floor keeps Eq. 4 finite for a photo and its own copy.
+"""
 
 
 @dataclass(frozen=True)
 class Plausibility:
     """The scores of one pair.
 
-    `n_matches` mutual matches; `match_fraction` of the most there can be (cells of the smaller grid);
-    `match_coverage` in [0, 1] (Eq. 5), None when no relevance is anywhere. `residuals` (n,), their mean, its
-    inverse S1 (Eq. 4, per chip pixel) and the mean over the most relevant matches (`top_residual_mean`) are
-    None without a homography; the means also without matches. A mean may be inf, when a match lies on the
-    homography's horizon; S1 is then 0.
+    `n_matches` is the number of mutual matches, `match_fraction` its share of the most there can be (cells of
+    the smaller grid). `match_coverage` in [0, 1] (Eq. 5) is None when no cell has relevance. `residuals`
+    (n,), their mean, its inverse S1 (Eq. 4, per chip pixel) and the mean over the most relevant matches
+    (`top_residual_mean`) are None without a homography; the means are also None without matches. A mean is
+    inf when a match lies on the homography's horizon; S1 is then 0.
     """
 
     n_matches: int
@@ -63,8 +65,8 @@ class Plausibility:
 def residuals(matrix: NDArray[np.float64], points_a: ArrayLike, points_b: ArrayLike) -> Residuals:
     """|H p0 - p1| for matched points (n, 2) each, (n,) in pixels of the second photo.
 
-    A point that H sends exactly to infinity has residual inf (OpenCV's perspectiveTransform would move it to
-    the origin, a plausible-looking place). A point beyond the horizon of H maps to a finite place and gets a
+    A point that H sends exactly to infinity has residual inf. (OpenCV's perspectiveTransform would move it to
+    the origin, which looks plausible.) A point beyond the horizon of H maps to a finite place and gets a
     finite residual.
     """
     mapped = transform(matrix, points_a)
@@ -74,17 +76,17 @@ def residuals(matrix: NDArray[np.float64], points_a: ArrayLike, points_b: ArrayL
 def inverted_residual_mean(values: Residuals) -> float | None:
     """Eq. 4: S1 = 1 / mean residual, in 1 / pixels; None without matches, 0 for an infinite mean.
 
-    A mean under `RESIDUAL_FLOOR` counts as the floor: identical pictures get the largest S1 there is instead
-    of infinity or null, and sort as the most plausible.
+    A mean under `RESIDUAL_FLOOR` counts as the floor. So identical pictures get the largest S1 instead of
+    infinity or null, and sort as the most plausible.
     """
     return 1.0 / max(float(values.mean()), RESIDUAL_FLOOR) if len(values) else None
 
 
 def top_residual_mean(values: Residuals, match_relevance: NDArray[np.float64], n_cells: int) -> float | None:
-    """Mean residual of the most relevant matches: int(0.05 * cells) of them, at least one; None without
-    matches.
+    """Mean residual of the most relevant matches; None without matches.
 
-    Of equally relevant matches the earlier ones are taken; `plausibility` sorts them by cell first.
+    int(0.05 * cells) matches are taken, at least one. Of equally relevant matches the earlier ones are taken;
+    `plausibility` sorts them by cell first.
     """
     if not len(values):
         return None
@@ -95,15 +97,15 @@ def top_residual_mean(values: Residuals, match_relevance: NDArray[np.float64], n
 def match_coverage(cells_a: Cells, cells_b: Cells, relevance_a: Grid, relevance_b: Grid) -> float | None:
     """Eq. 5: (sum of R0 at matched cells + sum of R1 at matched cells) / (sum of R0 + sum of R1).
 
-    Cells (n, 2) as (column, row), each at most once per photo. Magnitudes |R| are used: the published code's
-    maps are magnitudes already, and with the signed maps of the preset `paper` the quotient of signed sums is
-    no share of anything. Hence it lies in [0, 1]; None when both maps are zero throughout.
+    Cells (n, 2) are (column, row), each at most once per photo. Magnitudes |R| are used, so the result lies
+    in [0, 1]. The maps of the published code are magnitudes already; with the signed maps of the preset
+    `paper`, a quotient of signed sums would not be a share. None when both maps are zero throughout.
     """
     parts = [(np.abs(relevance_a), cells_a), (np.abs(relevance_b), cells_b)]
     total = sum(float(grid.sum()) for grid, _ in parts)
     if total == 0:
         return None
-    # Summed in another order than the total, the matched part can exceed it by a rounding error.
+    # Summed in another order than the total, the matched part can exceed the total by a rounding error.
     return min(1.0, sum(float(grid[cells[:, 1], cells[:, 0]].sum()) for grid, cells in parts) / total)
 
 

@@ -1,5 +1,6 @@
-"""One photo, one chip: the only way from a file's bytes to what the model sees, the picture shows and points
-refer to.
+"""One photo, one chip: the only way from a file's bytes to the chip.
+
+The model sees the chip, the picture shows it, and points refer to it.
 
 Frames, all with x to the right and y down, the origin at the top-left *corner* of the picture:
 
@@ -9,7 +10,7 @@ Frames, all with x to the right and y down, the origin at the top-left *corner* 
   pixels.
 * *view*: the same cut, aspect kept, with a given long side; local features are detected in it.
 
-Chip and view are plain stretches of one cut, so a point moves between them by two factors and nothing else.
+Chip and view are plain stretches of one cut, so only two factors move a point between them.
 """
 
 from __future__ import annotations
@@ -35,22 +36,26 @@ ResizeBackend = Literal["pil", "opencv"]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "MPO")
 _DECODERS = tuple(form for form in FORMATS if form != "MPO")
-"""An MPO is opened as the JPEG that it begins as."""
+"""The decoders to use: an MPO is opened as the JPEG with which it begins."""
 MAX_PIXELS = 178_956_970
 JPEG_PIXELS_PER_BYTE = 512
-"""A JPEG spends at least one bit on each block of 8 x 8 pixels, however plain the photo; whole white ones
-were seen to have 256
-pixels a byte. A file that ends sooner decodes all the same, grey where nothing was said, and at the size that
-it claims."""
+"""Most pixels that a byte of JPEG can hold, plain pictures included.
+
+A JPEG spends at least one bit on each block of 8 x 8 pixels. Entirely white photos were seen to have 256
+pixels a byte. A file that ends sooner is decoded nevertheless, at the size that it claims, with grey where
+data is missing.
+"""
 _BAND = 256
 PLAIN_CROP_BELOW = 0.1
-"""|theta| in radians under which MiewID's training crops without turning; the same rule is applied here."""
+"""|theta| in radians under which a cut is not turned, as in MiewID's training."""
 MIN_VISIBLE = 0.5
-"""Share of a box that must lie inside the photo; detectors overshoot by a few pixels, wrong boxes by much
-more."""
+"""Share of a box that must lie inside the photo.
+
+Detectors overshoot by a few pixels, wrong boxes by much more.
+"""
 MIN_SIDE = 4
 MAX_CHIP_SIDE = 4096
-"""No model looks at more; what a config asks for is multiplied by the size of a batch."""
+"""Longest side of a chip: no model looks at more, and a batch multiplies what a config asks for."""
 CONVENTION = (
     "exif-upright; box xywh; +theta turns the photo counter-clockwise about the box centre; white outside; v1"
 )
@@ -59,12 +64,12 @@ DECODER = f"pillow-{Image.__version__.split('.')[0]}"
 
 @dataclass(frozen=True)
 class ChipSpec:
-    """How a model wants its input: `size` (H, W) in pixels, RGB `mean` and `std` in [0, 1], and the resize
-    back end.
+    """How a model wants its input.
 
+    `size` is (H, W) in pixels, `mean` and `std` are those of RGB in [0, 1], and `resize` is the back end.
     `pil` is bilinear with antialias (the published models' cards); `opencv` is bilinear without
-    (albumentations). The two turn an embedding by about three degrees, hence the choice is part of every
-    fingerprint.
+    (albumentations). Embeddings of the two differ by an angle of about three degrees, hence the choice is
+    part of every fingerprint.
     """
 
     size: tuple[int, int]
@@ -88,15 +93,15 @@ class ChipSpec:
 def decode_photo(data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
     """Decode a file's bytes into the upright photo, (H, W, 3) RGB uint8.
 
-    The picture's size is checked from the header before anything is decoded, and memory is bounded by it:
+    The picture's size is checked from the header before anything is decoded, and the size bounds the memory:
     twice the pixels at four bytes while a picture is turned upright. Raises `PhotoError` with codes
     empty_file, not_an_image, wrong_type, too_many_pixels, truncated or unreadable_file.
     """
     if not data:
         raise PhotoError("empty_file", "the file has no bytes")
     with warnings.catch_warnings():
-        # Our own limit replaces Pillow's, which would raise or merely warn depending on the size; and what
-        # else Pillow warns of, damaged metadata mostly, either does no harm or ends in an error.
+        # Our own limit replaces Pillow's, which would raise or merely warn depending on the size. Pillow's
+        # other warnings are mostly of damaged metadata; these do no harm, or they end in an error.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         warnings.simplefilter("ignore", UserWarning)
         image = _open(data)
@@ -118,7 +123,7 @@ def _turn_upright(image: Image.Image) -> None:
         ImageOps.exif_transpose(image, in_place=True)
     except MemoryError:
         raise
-    except Exception:  # metadata that cannot be read turn nothing, and are no damage to the picture
+    except Exception:  # metadata that cannot be read turns nothing, and is no damage to the picture
         return
 
 
@@ -155,7 +160,7 @@ def _refuse_size(image: Image.Image, size: int, max_pixels: int) -> None:
 
 
 def _other_format(data: bytes) -> str | None:
-    """A format that is not accepted and begins like these bytes; none of them is parsed to tell."""
+    """A format that is not accepted and begins like these bytes; nothing is parsed to find it."""
     Image.init()
     for name in Image.ID:
         accept = Image.OPEN[name][1]
@@ -168,7 +173,7 @@ def _other_format(data: bytes) -> str | None:
 
 
 def _damage(error: Exception) -> str:
-    # Pillow has one exception type for every kind of damage; only its words tell a file that breaks off.
+    # Pillow has one exception type for every kind of damage; only its words reveal a file that breaks off.
     return (
         "truncated"
         if any(word in str(error).lower() for word in ("truncated", "broken"))
@@ -182,7 +187,7 @@ def _said(error: Exception) -> str:
 
 def _as_rgb(image: Image.Image) -> Pixels:
     if image.mode in ("I", "F"):
-        # Such numbers have no agreed white; a guess would give black or white chips without a word.
+        # Such numbers have no agreed white; a guess would silently give black or white chips.
         raise PhotoError(
             "wrong_type", "grey values of 32 bits have no agreed range; convert the photo to 8 or 16 bits"
         )
@@ -211,9 +216,9 @@ def _band_as_rgb(image: Image.Image) -> Pixels:
 def cut_photo(photo: Pixels, box: Box | None = None, theta: float = 0.0) -> Pixels:
     """Cut the box out of an upright photo, (h, w, 3).
 
-    `box` is (x, y, w, h) in photo pixels, None for the whole photo. `theta` (radians) turns the photo
-    counter-clockwise about the box centre first. Parts outside the photo are clipped when the cut is straight
-    and white when it is turned. The cut is a picture of its own: it does not keep the photo in memory. Raises
+    `box` is (x, y, w, h) in photo pixels, None for the whole photo. `theta` (radians) first turns the photo
+    counter-clockwise about the box centre. Parts outside the photo are clipped when the cut is straight, and
+    white when it is turned. The cut is a picture of its own: it does not keep the photo in memory. Raises
     `PhotoError` with codes box_empty, box_outside or too_small.
     """
     height, width = photo.shape[:2]
@@ -239,7 +244,7 @@ def cut_photo(photo: Pixels, box: Box | None = None, theta: float = 0.0) -> Pixe
 def visible_share(box: Box, theta: float, width: int, height: int) -> float:
     """Share (0-1) of the cut's area that lies inside a photo of `width` x `height` pixels.
 
-    What is cut is the box turned by `theta` (radians) about its centre, against the photo's own turn.
+    The cut is the box turned by `theta` (radians) about its centre, opposite to the turn of the photo.
     """
     x, y, w, h = box
     if theta == 0:
@@ -256,8 +261,11 @@ def visible_share(box: Box, theta: float, width: int, height: int) -> float:
 
 
 def _area_within(corners: Sequence[tuple[float, float]], width: int, height: int) -> float:
-    """Area of a convex polygon inside the photo, cut at one edge after the other (Sutherland and Hodgman)."""
-    # OpenCV's intersectConvexConvex takes a polygon for the whole when edges all but coincide.
+    """Area of a convex polygon inside the photo, cut at one edge after the other.
+
+    The method is that of Sutherland and Hodgman.
+    """
+    # OpenCV's intersectConvexConvex returns a whole polygon when edges almost coincide.
     polygon = list(corners)
     for axis, limit, sign in ((0, 0, 1), (0, width, -1), (1, 0, 1), (1, height, -1)):
         kept: list[tuple[float, float]] = []
@@ -318,8 +326,10 @@ def chip_of(cut: Pixels, spec: ChipSpec) -> Pixels:
 
 
 def view_of(cut: Pixels, long_side: int) -> Pixels:
-    """The cut with its aspect kept and its long side `long_side` pixels, (h, w, 3) uint8; small cuts are
-    enlarged."""
+    """The cut with its aspect kept and a long side of `long_side` pixels, (h, w, 3) uint8.
+
+    Small cuts are enlarged.
+    """
     height, width = cut.shape[:2]
     factor = long_side / max(height, width)
     size = (max(MIN_SIDE, round(height * factor)), max(MIN_SIDE, round(width * factor)))

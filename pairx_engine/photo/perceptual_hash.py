@@ -1,7 +1,7 @@
-"""A 64-bit difference hash: near-identical pictures differ in few bits, whatever their size or JPEG quality.
+"""A 64-bit difference hash, in which near-identical pictures differ in few bits.
 
-A turned or mirrored copy hashes to something else; it is found by the hashes of a picture's eight
-orientations.
+Size and JPEG quality hardly matter. A turned or mirrored copy has another hash; it is found by the hashes of
+a picture's eight orientations.
 """
 
 from __future__ import annotations
@@ -14,27 +14,30 @@ from numpy.typing import NDArray
 from pairx_engine.photo.chips import Pixels, resize, view_of
 
 ORIENTATIONS = 8
-"""Four quarter turns, and the same of the mirror image."""
+"""Four quarter turns of the picture, and of its mirror image."""
 _SIDE = 256
-"""Long side (pixels) of the picture that is turned: a hash looks at 9 x 8 cells, and photos have millions of
-pixels."""
+"""Long side (pixels) of the picture that is turned.
+
+A hash looks at only 9 x 8 cells, and photos have millions of pixels.
+"""
 
 
 def difference_hash(cut: Pixels) -> int:
-    """Hash a cut (h, w, 3): the signs of horizontal grey differences on a 9 x 8 grid, as one unsigned 64-bit
-    number."""
-    # In whole numbers: equal greys must compare as equal on every machine, or flat coats hash to noise.
+    """Hash a cut (h, w, 3) to one unsigned 64-bit number.
+
+    Its bits are the signs of horizontal grey differences on a 9 x 8 grid.
+    """
+    # In whole numbers: equal greys must be equal on every machine, or the hashes of flat coats are noise.
     small = resize(cut, (8, 9), "pil").astype(np.int64) @ np.array([299, 587, 114])
     bits = small[:, 1:] > small[:, :-1]
     return int.from_bytes(np.packbits(bits.ravel()).tobytes(), "big")
 
 
 def oriented(picture: Pixels, orientation: int) -> Pixels:
-    """The picture (h, w, 3) in one of its orientations: 0 as it is, 1 to 3 turned counter-clockwise by so
-    many quarters.
+    """The picture (h, w, 3) in one of its orientations.
 
-    4 to 7 are mirrored (left and right change places) and then turned likewise. Raises `ValueError` for
-    another number.
+    0 is the picture as it is; 1 to 3 are turned counter-clockwise by so many quarters. 4 to 7 are mirrored
+    (left and right change places) and then turned likewise. Raises `ValueError` for another number.
     """
     if not 0 <= orientation < ORIENTATIONS:
         raise ValueError(f"an orientation is one of 0 to {ORIENTATIONS - 1}, not {orientation}")
@@ -42,7 +45,7 @@ def oriented(picture: Pixels, orientation: int) -> Pixels:
 
 
 def orientation_hashes(cut: Pixels) -> tuple[int, ...]:
-    """The difference hashes of a cut's eight orientations, that of the cut as it is first.
+    """The difference hashes of a cut's eight orientations, first that of the cut as it is.
 
     The others are hashes of the turned cut after it was brought to a long side of 256 pixels, if it was
     longer.
@@ -54,8 +57,10 @@ def orientation_hashes(cut: Pixels) -> tuple[int, ...]:
 def orientations_or_upright(
     upright: NDArray[np.uint64], hashes: Sequence[Sequence[int] | None]
 ) -> NDArray[np.uint64]:
-    """Orientation hashes (N, 8) of photos whose upright ones are (N,); where they are None, the upright one
-    eight times."""
+    """Orientation hashes (N, 8) of photos with upright hashes (N,).
+
+    Where they are None, the upright hash stands eight times.
+    """
     found = np.repeat(upright[:, None], ORIENTATIONS, axis=1)
     for row, known in enumerate(hashes):
         if known is not None:
@@ -69,11 +74,11 @@ def hash_distances(first: NDArray[np.uint64], second: NDArray[np.uint64]) -> NDA
 
 
 def least_distances(first: NDArray[np.uint64], second: NDArray[np.uint64]) -> NDArray[np.uint8]:
-    """Differing bits of pictures in the orientation that suits best, of two arrays (..., 8) of orientation
-    hashes.
+    """Differing bits of pictures in the orientation that fits best.
 
-    One picture as it is against the other in all orientations, and the other way round: the order does not
-    matter. An orientation without any contrast (hash 0) is like every other such and does not count.
+    Both arrays (..., 8) are of orientation hashes. One picture as it is is compared with the other in all
+    orientations, and the other way round, so the order does not matter. An orientation without any contrast
+    (hash 0) would equal every other such orientation, and does not count.
     """
     both = [hash_distances(a[..., :1], b) for a, b in ((first, second), (second, first))]
     for distances, turned in zip(both, (second, first), strict=True):

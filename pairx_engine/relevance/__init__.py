@@ -1,7 +1,7 @@
-"""Relevance at inner layers and in pixels: presets, starts, and two ways to propagate one through a network.
+"""Relevance at inner layers and in pixels: presets, starts, and two paths through a network.
 
-The fast path records one forward per chip and pulls any number of starts through it: `trace` reads a network
-into steps, `rules` says how relevance passes each of them, `tape` keeps a forward pass and pulls starts
-through it, `fast` offers that for a network. The general path, `hooks` and `general`, is the same by zennit's
-hooks. `explainer` chooses between them.
+The fast path records one forward pass per chip and pulls any number of starts through it. `trace` reads a
+network into steps, `rules` says how relevance passes each of them, `tape` keeps a forward pass and pulls
+starts through it, and `fast` offers that for a network. The general path, `hooks` and `general`, does the
+same by zennit's hooks. `explainer` chooses between them.
 """

@@ -1,5 +1,7 @@
-"""Batch norms folded into the layer before them: which they follow, and the weight and bias of the two as
-one."""
+"""Batch norms folded into the layer before them.
+
+Which layers they follow, and the weight and bias of the two as one layer.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,10 @@ from zennit.types import BatchNorm, ConvolutionTranspose, Linear
 
 
 def fold_batch_norm(linear: Any, batch_norm: Any) -> tuple[Tensor, Tensor]:
-    """Weight and bias of the one layer that equals `linear` followed by `batch_norm` in evaluation mode."""
+    """The weight and bias of one layer that equals `linear` followed by `batch_norm`.
+
+    Both are in evaluation mode.
+    """
     weight: Tensor = linear.weight.detach()
     scale = batch_norm_scale(batch_norm)
     own_bias = 0.0 if linear.bias is None else linear.bias.detach()
@@ -24,16 +29,16 @@ def fold_batch_norm(linear: Any, batch_norm: Any) -> tuple[Tensor, Tensor]:
 
 
 def batch_norm_scale(batch_norm: Any) -> Tensor:
-    """What a batch norm multiplies each channel by in evaluation mode (C,)."""
+    """The factor (C,) by which a batch norm multiplies each channel in evaluation mode."""
     scale: Tensor = (batch_norm.running_var + batch_norm.eps).rsqrt()
     return scale if batch_norm.weight is None else scale * batch_norm.weight.detach()
 
 
 def following_batch_norms(network: nn.Module) -> dict[nn.Module, nn.Module]:
-    """Linear or convolution leaves to the batch-norm leaf that comes next in the module tree.
+    """Linear or convolution leaves, each with the batch-norm leaf that comes next in the module tree.
 
-    Leaves only, as in zennit: a `BatchNormAct2d` has children and is therefore not one. Batch norms without
-    running statistics cannot be folded and are left out.
+    Only leaves count, as in zennit: a `BatchNormAct2d` has children and is therefore not a leaf. Batch norms
+    without running statistics cannot be folded and are left out.
     """
     pairs: dict[nn.Module, nn.Module] = {}
     previous: nn.Module | None = None

@@ -1,9 +1,8 @@
-"""Photos recorded together, and the starts of each: how what is kept per photo meets what is pulled per
-start.
+"""Photos recorded together, and the starts of each.
 
-N photos run forward as one batch, so whatever a recording keeps has N items. Relevance has S = N P items, the
-P starts of the first photo first. With one photo its terms serve every start; with one start a photo the two
-simply meet.
+It says how what is kept per photo meets what is pulled per start. N photos run forward as one batch, so
+everything that a recording keeps has N items. Relevance has S = N P items, the P starts of the first photo
+first. With one photo its terms serve every start; with one start per photo the two have the same items.
 """
 
 from __future__ import annotations
@@ -29,5 +28,5 @@ def by_photo(relevance: Tensor, kept: Tensor) -> Tensor:
 
 
 def joined(relevance: Tensor) -> Tensor:
-    """The opposite of `by_photo`."""
+    """The inverse of `by_photo`."""
     return relevance.flatten(0, 1)

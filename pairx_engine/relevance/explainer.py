@@ -6,7 +6,7 @@ h, w).
 
 For a given chip the rules are linear in the start relevance. So a chip runs forward once, its ratio terms are
 kept, and any number of starts is pulled through them: one per partner above the layer, one per match below
-it. Chips may run forward together (`Tuning.photos`): each then has its own terms, and its own starts.
+it. Chips may run forward together (`Tuning.photos`); each then has its own terms and its own starts.
 """
 
 from __future__ import annotations
@@ -59,12 +59,12 @@ class _Reading:
 class LayerExplainer:
     """Relevances and pixel maps of one network at some of its layers.
 
-    `layers` are dotted module paths; `preset` names an entry of `PRESETS`, `precision` one of `PRECISIONS`,
-    `reduction` one of `REDUCTIONS` to take the place of the preset's own. The fast path never touches the
-    network and serves any number of threads at once; a network that it cannot read takes the general path,
+    `layers` are dotted module paths. `preset` names an entry of `PRESETS`, `precision` one of `PRECISIONS`,
+    and `reduction` one of `REDUCTIONS` that replaces the preset's own. The fast path never touches the
+    network and serves any number of threads at once. A network that it cannot read takes the general path,
     where threads take turns, and `notice` says why. Both leave the network as they found it. `path` insists
-    on one of them. `tuning` is what suits the network's device unless given. Raises `EngineError` for unknown
-    names, and where preset, precision or path ask for what the network's path does not offer.
+    on one of them. `tuning` suits the network's device unless given. Raises `EngineError` for unknown names,
+    and where preset, precision or path ask for what the network's path does not offer.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class LayerExplainer:
 
     @property
     def notice(self) -> str | None:
-        """Why the general path explains this network, if that was not asked for."""
+        """Why the general path explains this network, unless that path was asked for."""
         return self._reading.notice
 
     def suited_to(self, task: Task) -> LayerExplainer:
@@ -113,8 +113,8 @@ class LayerExplainer:
     def see(self, chip: Tensor, keep: bool = False) -> Seen:
         """Embedding and features of a chip (3, H, W), by one forward pass.
 
-        With `keep` the pass is recorded as a whole, for relevances and pixel maps to come; that holds
-        hundreds of megabytes for a large model. Without, they run again the part that they need.
+        With `keep` the whole pass is recorded, for later relevances and pixel maps; that holds hundreds of
+        megabytes for a large model. Without it, these run the part that they need again.
         """
         return self._see([chip], 1, keep)[0]
 
@@ -147,7 +147,7 @@ class LayerExplainer:
     def relevance_by_reduction(
         self, seen: Seen, starts: Tensor, reductions: Sequence[Reduction]
     ) -> dict[Reduction, dict[str, Tensor]]:
-        """As `relevance`, reduced in each of several ways; propagated once, and never all channels held."""
+        """As `relevance`, reduced in each of several ways; propagated once, never holding all channels."""
         return self._reduced([seen], [starts], reductions, 1)[0]
 
     def relevances_by_reduction(
@@ -167,8 +167,8 @@ class LayerExplainer:
     def pixel_maps(self, given: Tensor | Seen, layer: str, cells: ArrayLike | Tensor) -> Tensor:
         """Pixel maps (k, H, W) of single cells (k, 2), as (column, row), of a chip (3, H, W), seen or not.
 
-        The start is the layer's features with all but one cell set to zero, propagated to the input; the map
-        is |sum over RGB|. On the fast path one forward, stopped at the layer, serves all cells. Raises
+        The start is the layer's features with all cells but one set to zero, propagated to the input; the map
+        is |sum over RGB|. On the fast path one forward pass, stopped at the layer, serves all cells. Raises
         `EngineError` for cells outside the grid or an unknown layer.
         """
         return self._below([given], layer, [cells], 1)[0]
@@ -264,7 +264,7 @@ class LayerExplainer:
 
         order: Sequence[int] = range(len(seen))
         if len(seen) > photos > 1:
-            # Chips with as many starts go together: those with fewer would wait for the others.
+            # Chips with equally many starts go together, since chips with fewer wait for the others.
             order = sorted(order, key=lambda i: -len(starts[i]))
         groups = in_groups(order, photos, above)
         found = dict(item for group in groups for item in group)
@@ -309,12 +309,12 @@ class LayerExplainer:
             numbers = group if windows else filled(group, size)
             wanted = [[some[min(n, len(some) - 1)] for n in numbers] for some in every]
             starts, held = single_cells(features, wanted, windows)
-            # One after another: a sum over three neighbours in memory is several times as slow.
+            # One colour after another: a sum over three neighbours in memory is several times as slow.
             colours = pull(layer, starts, held).to(features.dtype).unbind(dim=1)
             found = functools.reduce(torch.add, colours).abs()
             return found.unflatten(0, (photos, -1))[:, : len(group)]
 
-        # On a CPU one at a time: each is pulled through its own receptive field only.
+        # One at a time on a CPU: each is pulled through its own receptive field only.
         found = torch.cat(list(in_groups(range(max(map(len, cells))), self.tuning.maps, maps)), dim=1)
         return [found[i, : len(some)] for i, some in enumerate(cells)]
 

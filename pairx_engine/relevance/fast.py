@@ -1,4 +1,4 @@
-"""The fast path: a network compiled into steps with rules, one forward per chip, many starts."""
+"""The fast path: a network compiled into steps with rules, one forward pass per chip, many starts."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from pairx_engine.relevance.trace import CHIP, Untraceable, trace
 from pairx_engine.relevance.window import Window
 
 _MEASURES = (getattr, Tensor.size, Tensor.dim, Tensor.numel)
-"""What tells a map's shape: whole numbers, which carry no relevance."""
+"""Calls that measure a map's shape: they give whole numbers, which carry no relevance."""
 
 
 class PullAbove(Protocol):
     """Relevance of the embedding, (S, D), to the channels of each layer (S, C, h, w).
 
-    Of several photos recorded together the first's starts come first, and all have as many.
+    If several photos are recorded together, the first photo's starts come first, and all have equally many.
     """
 
     def __call__(self, starts: Tensor) -> dict[str, Tensor]:
@@ -58,8 +58,7 @@ class FastPath:
 
     `forward` and `pull` say how maps lie in memory on the way up and down (None: as the forward pass leaves
     them). Raises `Untraceable` for a network, or a layer, that cannot be read into known steps, and
-    `EngineError` where the preset has no rule for a step. What is changed in the network afterwards is
-    noticed by `stale`.
+    `EngineError` where the preset has no rule for a step. `stale` notices later changes of the network.
     """
 
     def __init__(
@@ -88,7 +87,7 @@ class FastPath:
 
     @property
     def stale(self) -> bool:
-        """Whether a parameter or buffer was changed or moved since, or any of them or a module replaced."""
+        """Whether a parameter, buffer or module was changed, moved or replaced since this was made."""
         return self._stamp != self._versions()
 
     def forward(self, chip: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -98,10 +97,10 @@ class FastPath:
         return values[self.trace.result], {name: values[value] for name, value in self.layers.items()}
 
     def record(self, chip: Tensor, answers: Answers | None = None) -> tuple[Tensor, dict[str, Tensor], Pulls]:
-        """As `forward`, keeping the terms of every step: relevance can be pulled to the layers and from them
-        to the pixels.
+        """As `forward`, keeping the terms of every step.
 
-        `answers` says what to assume where numbers are not to be waited for.
+        Relevance can then be pulled to the layers, and from them to the pixels. `answers` says what to assume
+        where results of the device are not waited for.
         """
         everything = self.trace.depending_on({CHIP})
         wanted = set(self.layers.values())
@@ -159,8 +158,10 @@ class FastPath:
         return values[0]
 
     def _lowest(self) -> tuple[str, ...] | None:
-        """The layers that the part above can start from; None if something passes around them, from the chip
-        on."""
+        """The layers from which the part above can start.
+
+        None if something passes around them, from the chip on.
+        """
         values = self.layers
         lowest = tuple(
             name
@@ -173,7 +174,7 @@ class FastPath:
         return None if CHIP in self.trace.leading_to(self.trace.result, known) else lowest
 
     def _versions(self) -> list[int]:
-        # Read from the modules' own tables: walking down from the network by name takes three times as long.
+        # Read from the modules' own tables: a walk down from the network by name takes three times as long.
         stamp: list[int] = []
         for module in self._parts:
             stamp.extend(map(id, module._modules.values()))

@@ -34,14 +34,17 @@ class Recorded:
 class Flow:
     """The relevances that are on their way, by value, all from one start or group of starts.
 
-    A map's span is what relevance can have reached of it, the cells beyond its edges included; its window,
-    `fitted` to the span, is what tensors fill. Wanted maps are taken whole.
+    A map's span is all that relevance can have reached of it, the cells beyond its edges included. Its
+    window, `fitted` to the span, is what tensors fill. Wanted maps are taken whole.
     """
 
     extents: Mapping[int, Window]
     wanted: frozenset[int]
     at: dict[int, tuple[Tensor, Window | None]] = field(default_factory=dict)
-    """Relevance by value, and the window that it fills: that of when it came, until it is added to or taken."""
+    """Relevance by value, and the window that it fills.
+
+    The window is the one at the relevance's arrival, until relevance is added to it or taken.
+    """
     spans: dict[int, Window] = field(default_factory=dict)
 
     def start(self, source: int, relevance: Tensor, held: Window | None) -> None:
@@ -51,7 +54,7 @@ class Flow:
         self.at[source] = relevance, self.extents.get(source) if held is None else held
 
     def window(self, value: int) -> Window | None:
-        """The part of a map that its relevance fills; None for what is no map."""
+        """The part of a map that its relevance fills; None for a value that is not a map."""
         return fitted(self.spans[value], self.extents[value]) if value in self.spans else None
 
     def relevance_of(self, value: int) -> Tensor:
@@ -60,8 +63,10 @@ class Flow:
         return to_window(relevance, filled, self.window(value))
 
     def drop_light_edges(self, item: Recorded, negligible: float) -> None:
-        """Cut from the map that a step gives the edges with a negligible share, if all relevance is in that
-        map."""
+        """Cut edges that hold a negligible share from the map that a step gives.
+
+        Only if all relevance is in that map.
+        """
         value = item.step.index
         held = self.window(value)
         if (
@@ -101,7 +106,7 @@ class Flow:
         window = self.window(value)
         if value in self.at:
             before, filled = self.at[value]
-            # In place only in what the step made itself: a sum hands the same tensor to both of its summands.
+            # In place only in what the step itself made: a sum hands the same tensor to both of its summands.
             own = isinstance(item.recording, ConvRecording)
             if own and filled is not None and window is not None and filled.within(window) == filled:
                 cut(part, filled.seen_from(window)).add_(before)
@@ -110,7 +115,7 @@ class Flow:
         self.at[value] = part, window
 
     def _widen(self, value: int, reach: Window | None) -> None:
-        """Take in what relevance reaches of a map; None: all of it."""
+        """Extend a map's span by what relevance reaches; None: all of the map."""
         span = self.extents[value] if reach is None or value in self.wanted else reach
         before = self.spans.get(value)
         self.spans[value] = span if before is None else before.union(span)

@@ -1,8 +1,8 @@
-"""The general path: zennit's hooks on the network itself, for networks that the fast path cannot read.
+"""The general path: zennit's hooks on the network itself.
 
-It re-runs every layer's modified forward in each backward pass, so it is several times slower, and threads
-take turns. It serves the presets by the rules `published` alone: those that zennit has
-(`pairx_engine.relevance.presets.GENERAL`).
+It serves networks that the fast path cannot read. It runs every layer's modified forward again in each
+backward pass, so it is several times slower, and threads take turns. It offers only the presets by the rules
+`published`, which zennit has (`pairx_engine.relevance.presets.GENERAL`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def _for_each(starts: Tensor, chips: Tensor) -> Tensor:
 class GeneralPath:
     """Forward passes and relevances of one network at some layers, by gradients under zennit's rules.
 
-    The network is left untouched after every call. Layers are checked when a chip first runs.
+    The network is left unchanged after every call. Layers are checked when a chip first runs.
     """
 
     stale = False
@@ -51,7 +51,7 @@ class GeneralPath:
         features: dict[str, Tensor] = {}
 
         def keep(name: str, output: Tensor) -> None:
-            # A copy: many networks go on to overwrite a layer's output in place.
+            # A copy, since many networks go on to overwrite a layer's output in place.
             features[name] = output.clone() if isinstance(output, Tensor) else output
 
         with exclusive(self.network), torch.no_grad(), self._watch(self.layers, keep):
@@ -84,10 +84,10 @@ class GeneralPath:
         features: dict[str, Tensor] = {}
 
         def branch_off(name: str, output: Tensor) -> Tensor:
-            # A copy is kept: a layer that hands on its input gives a tensor that others may read too.
+            # A copy is kept, since a layer that hands on its input gives a tensor that others may read too.
             kept = output.clone() if output.requires_grad else output.detach().clone().requires_grad_()
             features[name] = kept
-            # And a copy goes on: the network may overwrite it, and what is differentiated must stay.
+            # Another copy goes on: the network may overwrite it, and what is differentiated must stay.
             return kept.clone()
 
         with lrp_rules(self.network), torch.enable_grad(), self._watch(self.layers, branch_off):
@@ -122,7 +122,7 @@ class GeneralPath:
     def _watch(
         self, layers: Sequence[str] | dict[str, nn.Module], seen: Callable[[str, Tensor], Tensor | None]
     ) -> Iterator[None]:
-        """Call `seen(name, output)` when a layer has run; a tensor that it returns takes the output's place."""
+        """Call `seen(name, output)` when a layer has run; a tensor that it returns replaces the output."""
         done: set[str] = set()
 
         def hook_of(name: str) -> Callable[[nn.Module, object, Tensor], Tensor | None]:

@@ -1,9 +1,11 @@
 """Recorded passes and pulls as CUDA graphs: a thousand launches become one replay.
 
 A graph is captured once per shape and replayed on other numbers in the same memory. So the terms of a pass
-are those of the latest replay: a pull that comes after another pass has run has its own pass replayed first.
-A graph cannot stop to look at numbers: where the rules ask, it holds what is right whatever the answer, or
-else what is right if it is no, and where that turns out to be wrong, the pass is recorded plainly.
+are those of the latest replay. A pull that comes after another pass has run must first replay its own pass.
+
+A graph cannot stop to look at numbers. Where the rules ask a question, the graph holds a computation that is
+right for either answer, if there is one; otherwise it assumes that the answer is no. Where that turns out to
+be wrong, the pass is recorded without a graph.
 
 Off by default (`Tuning.graphs`): no GPU has shown yet that it is faster.
 """
@@ -24,19 +26,19 @@ T = TypeVar("T")
 
 
 class Replayed(Protocol[T]):
-    """Work that was captured; its outputs lie where they lay the first time."""
+    """Work that was captured; each replay leaves its outputs in the same memory."""
 
     outputs: T
 
     def replay(self, inputs: Sequence[Tensor]) -> None:
-        """Run it on other inputs of the same shapes."""
+        """Run the work on other inputs of the same shapes."""
 
 
 Capture = Callable[[Callable[[Sequence[Tensor]], T], Sequence[Tensor]], Replayed[T]]
 
 
 class CudaGraph(Generic[T]):
-    """Work on tensors, captured after it has run once for whatever is made on first use."""
+    """Work on tensors, captured after one run that makes whatever is made on first use."""
 
     def __init__(self, work: Callable[[Sequence[Tensor]], T], inputs: Sequence[Tensor]) -> None:
         self._inputs = [given.clone() for given in inputs]
@@ -51,14 +53,14 @@ class CudaGraph(Generic[T]):
             self.outputs = work(self._inputs)
 
     def replay(self, inputs: Sequence[Tensor]) -> None:
-        """Run it on other inputs of the same shapes."""
+        """Run the work on other inputs of the same shapes."""
         for mine, given in zip(self._inputs, inputs, strict=True):
             mine.copy_(given)
         self._graph.replay()
 
 
 class _Recorded(Generic[T]):
-    """One recorded pass under one shape: its graph, the graphs of its pulls, and whose numbers it holds."""
+    """One recorded pass under one shape: its graph, its pulls' graphs, and whose numbers it holds."""
 
     def __init__(self, capture: Capture[Any], record: Callable[..., T], inputs: Sequence[Tensor]) -> None:
         self._capture = capture
@@ -67,7 +69,7 @@ class _Recorded(Generic[T]):
         self._pulls: dict[Hashable, Replayed[Any]] = {}
         self._holds: object = None
         self.lock = threading.RLock()
-        """Held while numbers lie in the graphs' memory that others would overwrite."""
+        """Held while the graphs' memory holds numbers that others would overwrite."""
         self.graph: Replayed[T] = capture(self._as_if_no, inputs)
 
     def _as_if_no(self, inputs: Sequence[Tensor]) -> T:
@@ -79,14 +81,14 @@ class _Recorded(Generic[T]):
         return [False] * len(questions)
 
     def run(self, inputs: Sequence[Tensor]) -> bool:
-        """Replay the pass; whether its numbers may be used. `inputs` are its owner."""
+        """Replay the pass; returns whether its numbers may be used. `inputs` identify its owner."""
         self.graph.replay(inputs)
         self._holds = inputs
-        # One wait for all of them.
+        # One wait answers all questions.
         return not self._questions or not bool(torch.cat(self._questions).any())
 
     def pull(self, inputs: Sequence[Tensor], key: Hashable, pull: Callable[..., T], starts: Tensor) -> T:
-        """Replay a pull of the owner's pass, capturing it for a new key."""
+        """Replay a pull of the owner's pass, captured at its first use of a key."""
         if self._holds is not inputs:
             self.run(inputs)
         if key not in self._pulls:
@@ -107,7 +109,7 @@ class GraphedPath:
         self._capture = capture
         self._passes: dict[Hashable, _Recorded[Any]] = {}
         self._lock = threading.Lock()
-        """Held while a pass is captured, so that it is captured once."""
+        """Held while a pass is captured, so that it is captured only once."""
 
     @property
     def stale(self) -> bool:
@@ -115,7 +117,7 @@ class GraphedPath:
         return self.path.stale
 
     def forward(self, chips: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """As of the path, with results of their own."""
+        """As of the path; the results are copies."""
 
         def work(chips: Tensor, answers: object) -> tuple[Tensor, dict[str, Tensor]]:
             return self.path.forward(chips)

@@ -1,8 +1,7 @@
-"""Layer-wise relevance propagation as PAIR-X uses it, by hooks: zennit's EpsilonPlus rules with two
-additions.
+"""Layer-wise relevance propagation as PAIR-X uses it: zennit's EpsilonPlus rules with two additions.
 
-The general path of the engine, and what its fast path is held against. The rules are those called
-`published`.
+It works by hooks. It is the general path of the engine, and the reference of its fast path. The rules are
+those called `published`.
 
 With A the input of a layer, z its output and R the relevance of the output, the rules are
 
@@ -60,7 +59,7 @@ class SignalOnly(Hook):
     """
 
     def pre_forward(self, module: nn.Module, input: tuple[Tensor, ...]) -> Tensor:
-        """Keep the signal, hand the module a detached one."""
+        """Keep the signal, and give the module a detached one."""
         self.stored_tensors["signal"] = input[0]
         return input[0].detach()
 
@@ -74,7 +73,7 @@ class SignalOnly(Hook):
 
 
 class _FoldedBatchNorm(ParamMod):
-    """Parameters of a linear layer with the batch norm after it folded in, then modified as the rule wants."""
+    """Parameters of a linear layer with its batch norm folded in, then modified as the rule wants."""
 
     def __init__(self, batch_norm: nn.Module, inner: ParamMod) -> None:
         super().__init__(inner.modifier)
@@ -110,12 +109,12 @@ def _composite(network: nn.Module) -> Composite:
 
 @contextmanager
 def lrp_rules(network: nn.Module) -> Iterator[None]:
-    """Within the context, gradients of the network's output are LRP relevances (rules in the module's
-    docstring).
+    """Within the context, gradients of the network's output are LRP relevances.
 
-    Implies `exclusive`. Re-entrant: an inner context finds the rules in place and costs next to nothing, so
-    holding one open over many calls saves their registration. The network is left as it was found, also after
-    an exception: no hooks, the same parameters, `requires_grad` and training flags.
+    The rules are in the module's docstring. Implies `exclusive`. Re-entrant: an inner context finds the rules
+    in place and costs next to nothing, so a context held open over many calls saves their registration. The
+    network is left as it was found, also after an exception: no hooks, the same parameters, `requires_grad`
+    and training flags.
     """
     state = state_of(network)
     with exclusive(network):
@@ -133,7 +132,7 @@ def lrp_rules(network: nn.Module) -> Iterator[None]:
 
 
 def _forget_tensors(composite: Composite) -> None:
-    # Hooks keep each layer's input, and a handle per layer and forward; while rules stay open both would pile
-    # up.
+    # Hooks keep each layer's input, and a handle per layer and forward pass. While rules stay open, both
+    # would pile up.
     for hook in list(composite.hook_refs):
         hook.remove()

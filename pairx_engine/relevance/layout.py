@@ -1,8 +1,8 @@
-"""How maps lie in memory: torch picks the kernels of a whole chain of steps by the layout of the first map.
+"""How maps lie in memory: the layout of the first map decides the kernels of a chain of steps.
 
 Channels last means that a cell's channels are neighbours. A map of one cell, or of one item, leaves its
-strides partly open, and torch takes it for contiguous when they are not exactly those of channels last; the
-wrong layout then spreads to every map after it, and each product reorders its operands.
+strides partly open. torch takes such a map for contiguous unless its strides are exactly those of channels
+last. The wrong layout then spreads to every map after it, and each product reorders its operands.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ def is_channels_last(maps: Tensor) -> bool:
 
 
 def channels_last(maps: Tensor) -> Tensor:
-    """The maps (N, C, H, W) with exactly the strides of channels last; copied only where their order in
-    memory differs."""
+    """The maps (N, C, H, W) with exactly the strides of channels last.
+
+    They are copied only where their order in memory differs.
+    """
     _, channels, height, width = maps.shape
     strides = (height * width * channels, 1, width * channels, channels)
     if maps.stride() == strides:
@@ -36,14 +38,14 @@ def laid_out_like(model: Tensor, maps: Tensor) -> Tensor:
 
 
 def laid_out(maps: Tensor, layout: Layout | None) -> Tensor:
-    """The maps in a layout, copied only where they lie otherwise; as they are for None."""
+    """The maps in a layout, copied only if they lie otherwise; unchanged for None."""
     if layout is None:
         return maps
     return channels_last(maps) if layout == "channels_last" else maps.contiguous()
 
 
 def converted(maps: Tensor, dtype: torch.dtype, layout: Layout | None) -> Tensor:
-    """The maps in a format and a layout (None: as they lie), by one copy where they are in either not."""
+    """The maps in a format and a layout (None: as they lie), by at most one copy."""
     if layout is None:
         return maps.to(dtype)
     last = layout == "channels_last"

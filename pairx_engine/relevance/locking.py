@@ -14,7 +14,10 @@ from torch import nn
 
 @dataclass
 class State:
-    """What is known of a network in use: its lock, and what to do at each release while rules are open on it."""
+    """The state of a network in use: its lock, and what to do at each release.
+
+    `at_release` is there while rules are open on the network.
+    """
 
     lock: Any = field(default_factory=threading.RLock)
     at_release: Callable[[], None] | None = None
@@ -32,11 +35,10 @@ def state_of(network: nn.Module) -> State:
 
 @contextmanager
 def exclusive(network: nn.Module) -> Iterator[None]:
-    """Hold the network for this thread, in evaluation mode and with frozen parameters; restore both
-    afterwards.
+    """Hold the network for this thread, in evaluation mode and with frozen parameters.
 
-    Re-entrant within a thread; other threads wait. Networks that share modules under different roots are not
-    covered.
+    Both are restored afterwards. Re-entrant within a thread; other threads wait. Networks that share modules
+    under different roots are not covered.
     """
     state = state_of(network)
     with state.lock:

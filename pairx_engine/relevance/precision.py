@@ -23,8 +23,9 @@ class Precision:
     `tf32` lets NVIDIA GPUs round operands to ten bits of mantissa; elsewhere it changes nothing.
 
     `negligible` is the share of a single cell's relevance, by magnitude, that may be left out on the way to
-    the pixels where it has spread thinnest, at the edges of its receptive field; in the short formats one
-    step of the format at 1. Looked for where branches meet, on a CPU, and for one cell at a time.
+    the pixels. It is left out where relevance is thinnest, at the edges of the cell's receptive field. In the
+    short formats it is one step of the format at 1. It is looked for where branches meet, on a CPU, and for
+    one cell at a time.
     """
 
     name: str
@@ -43,11 +44,11 @@ PRECISIONS: dict[str, Precision] = {
 }
 """`float32` means the network's own format: a double-precision network is pulled in double precision."""
 FULL = PRECISIONS["float32"]
-"""What forward passes run in, whatever the pull's format."""
+"""The format of forward passes, whatever the pull's format is."""
 
 
 def precision_named(name: str) -> Precision:
-    """The precision of that name; raises `EngineError` listing the known ones."""
+    """The precision of that name; raises `EngineError` that lists the known names."""
     if name not in PRECISIONS:
         raise EngineError(f"unknown precision {name!r}; choose one of {', '.join(PRECISIONS)}")
     return PRECISIONS[name]
@@ -58,11 +59,11 @@ _SWITCHES = threading.RLock()
 
 @contextmanager
 def tensor_cores(precision: Precision) -> Iterator[None]:
-    """Allow TF32 within the context, or forbid it, as the precision says; torch's process-wide switches are
-    put back.
+    """Allow or forbid TF32 within the context, as the precision says.
 
-    torch allows it for convolutions by default, and lets sums of 16-bit products be rounded to 16 bits on the
-    way: here they are not, in any precision. Without a GPU nothing is touched.
+    torch's process-wide switches are restored afterwards. By default torch allows TF32 for convolutions, and
+    lets sums of 16-bit products be rounded to 16 bits on the way. Here these sums are never rounded so, in
+    any precision. Without a GPU nothing is changed.
     """
     if not torch.cuda.is_available():
         yield

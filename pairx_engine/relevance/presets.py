@@ -1,6 +1,6 @@
 """Presets: the named ways to compute relevances.
 
-A new one is an entry here, or registered from anywhere.
+A new preset is an entry here, or it is registered from anywhere.
 
 Settings, the command line, sweeps and errors offer what `PRESETS` holds.
 """
@@ -20,8 +20,10 @@ Reduction = Literal["abs_of_sum", "signed_sum", "sum_of_abs", "positive_sum"]
 REDUCTIONS: tuple[Reduction, ...] = get_args(Reduction)
 
 GENERAL = "published"
-"""The rules that zennit's hooks have too: presets by them explain every network, all others those that the
-fast path can read."""
+"""The rules that zennit's hooks also have.
+
+Presets by these rules explain every network; all other presets explain those that the fast path can read.
+"""
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,8 @@ class Preset:
     `reduction` turns the signed relevance of each channel at the layer into one number per cell: `abs_of_sum`
     is |sum_c r_c|, `signed_sum` is sum_c r_c (Eq. 1 of the paper), `sum_of_abs` is sum_c |r_c|,
     `positive_sum` is max(sum_c r_c, 0), the relevance that speaks for the similarity. `start` names what is
-    propagated from the embedding (`pairx_engine.relevance.starts.STARTS`), `rules` the rules that it is
-    propagated by (`pairx_engine.relevance.rules.rule_sets.RULE_SETS`).
+    propagated from the embedding (`pairx_engine.relevance.starts.STARTS`). `rules` names the rules of the
+    propagation (`pairx_engine.relevance.rules.rule_sets.RULE_SETS`).
     """
 
     name: str
@@ -60,12 +62,12 @@ PRESETS = Registry(
 
 
 def preset_named(name: str, reduction: str | None = None) -> Preset:
-    """The preset of that name, with another `reduction` than its own if given.
+    """The preset of that name, with `reduction` instead of its own if given.
 
-    Raises `EngineError` for an unknown name of either, listing the known ones.
+    Raises `EngineError` for an unknown preset or reduction, and lists the known ones.
     """
     preset = PRESETS.named(name)
-    # Which of the names it is, `Preset` sees to itself.
+    # `Preset` itself checks the name of the reduction.
     return preset if reduction is None else replace(preset, reduction=reduction)  # type: ignore[arg-type]
 
 

@@ -1,4 +1,4 @@
-"""What the choice of a step's rule may ask: the step, and the network that it stands in."""
+"""What the choice of a step's rule may depend on: the step, and its network."""
 
 from __future__ import annotations
 
@@ -46,22 +46,22 @@ class Reading:
         self.layout = layout
         self.ruled = ruled
         self.uses = Counter(step.module for step in trace.steps if step.module is not None)
-        """How many steps each module is."""
+        """How many steps each module runs as."""
         self.carrying = trace.depending_on({CHIP})
         """Values that carry relevance."""
 
     def at(self, step: Step) -> Place:
-        """One of its steps."""
+        """A step of this network with its surroundings."""
         return Place(step, self)
 
     @cached_property
     def followed(self) -> Mapping[nn.Module, nn.Module]:
-        """Linear modules to the batch norm that comes next in the module tree."""
+        """Linear modules, each with the batch norm that comes next in the module tree."""
         return following_batch_norms(self.trace.shadow)
 
     @cached_property
     def read_alone(self) -> Mapping[nn.Module, nn.Module]:
-        """Linear modules to the batch norm that alone reads their output."""
+        """Linear modules, each with the batch norm that is the only reader of their output."""
         readers = self.trace.readers()
         found: dict[nn.Module, nn.Module] = {}
         for step in self.trace.steps:
@@ -98,7 +98,7 @@ class Place:
 
     @property
     def module(self) -> Any:
-        """The module behind the step, if it is one."""
+        """The module behind the step, if there is one."""
         return self.step.module
 
     @property
@@ -108,12 +108,12 @@ class Place:
 
     @property
     def precision(self) -> Precision:
-        """Of the pull."""
+        """The precision of the pull."""
         return self.reading.precision
 
     @property
     def operands(self) -> int:
-        """How many of its arguments carry relevance; one that is given twice counts twice."""
+        """How many of its arguments carry relevance; an argument given twice counts twice."""
         return sum(isinstance(a, Value) and a.index in self.reading.carrying for a in self.step.args)
 
     @property
@@ -133,7 +133,7 @@ class Place:
 
     @property
     def input_nonnegative(self) -> bool:
-        """Whether what it reads first cannot be negative."""
+        """Whether the first value that it reads cannot be negative."""
         return self.step.reads[0] in self.reading.nonnegative
 
     @property
@@ -146,13 +146,15 @@ class Place:
 
     @property
     def is_shared(self) -> bool:
-        """Whether its module is several steps."""
+        """Whether its module runs as several steps."""
         return self.reading.uses[self.module] > 1
 
     @property
     def holds_ruled(self) -> bool:
-        """Whether something inside its module has a rule of its own, so that the whole may not be
-        differentiated plainly."""
+        """Whether something inside its module has a rule of its own.
+
+        Then the whole module may not be differentiated plainly.
+        """
         module = self.step.module
         return module is not None and any(isinstance(inner, self.reading.ruled) for inner in module.modules())
 

@@ -19,8 +19,10 @@ Cell = tuple[int, int]
 
 @dataclass(frozen=True)
 class Kept:
-    """A recorded forward pass: its pulls, the features (N, C, h, w) by layer, and how many of its N chips are
-    no filling."""
+    """A recorded forward pass: its pulls, and the features (N, C, h, w) by layer.
+
+    `chips` is how many of its N chips are not filling.
+    """
 
     pulls: Pulls
     features: Mapping[str, Tensor]
@@ -34,9 +36,10 @@ class Kept:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a forward pass shows of a chip (3, H, W): its `embedding` (D,) and `features` (C, h, w) by layer.
+    """What a forward pass shows of a chip (3, H, W).
 
-    `kept` is the recorded pass, where it was to be kept, and `place` the chip's among those of the pass.
+    `embedding` is (D,), and `features` (C, h, w) are by layer. `kept` is the recorded pass, if it was to be
+    kept, and `place` the chip's place in it.
     """
 
     chip: Tensor
@@ -52,7 +55,7 @@ class Seen:
 
 
 def pass_of(given: Sequence[Tensor | Seen]) -> Kept | None:
-    """The recorded pass that these are all the chips of, in its order."""
+    """The recorded pass whose chips are exactly these, in this order; None if there is none."""
     kept = given[0].kept if isinstance(given[0], Seen) else None
     if kept is None or len(given) != kept.chips:
         return None

@@ -19,11 +19,11 @@ def cosine(embedding_a: Tensor, embedding_b: Tensor) -> float:
 
 
 def cosine_start(embeddings_a: Tensor, embeddings_b: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradients of the cosine with respect to both embeddings, (..., D) each: PAIR-X's start of the
-    propagation.
+    """Gradients of the cosine with respect to both embeddings, (..., D) each.
 
-    d cos / d e0 = (e1 / |e1| - cos * e0 / |e0|) / |e0|, and the same with 0 and 1 exchanged. Computed in
-    double precision, returned in the inputs' type. Norms below 1e-8 count as 1e-8.
+    From them PAIR-X starts the propagation. d cos / d e0 = (e1 / |e1| - cos * e0 / |e0|) / |e0|, and the same
+    with 0 and 1 exchanged. Computed in double precision, returned in the inputs' type. Norms below 1e-8 count
+    as 1e-8.
     """
     (unit_a, norm_a), (unit_b, norm_b) = _unit(embeddings_a), _unit(embeddings_b)
     angle = (unit_a * unit_b).sum(dim=-1, keepdim=True)
@@ -34,9 +34,8 @@ def cosine_start(embeddings_a: Tensor, embeddings_b: Tensor) -> tuple[Tensor, Te
 def cosine_shares(embeddings_a: Tensor, embeddings_b: Tensor) -> tuple[Tensor, Tensor]:
     """Each element's share of the cosine, e0 * e1 / (|e0| |e1|), (..., D); the same for both.
 
-    They sum to the cosine.
-
-    Computed in double precision, returned in the inputs' type. Norms below 1e-8 count as 1e-8.
+    The shares sum to the cosine. Computed in double precision, returned in the inputs' type. Norms below 1e-8
+    count as 1e-8.
     """
     shares = _unit(embeddings_a)[0] * _unit(embeddings_b)[0]
     return shares.to(embeddings_a.dtype), shares.to(embeddings_b.dtype)
@@ -50,7 +49,7 @@ def _unit(embeddings: Tensor) -> tuple[Tensor, Tensor]:
 
 Start = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 STARTS: dict[str, Start] = {"gradient": cosine_start, "shares": cosine_shares}
-"""What presets propagate from two embeddings, by the name that they know it by."""
+"""What presets propagate from two embeddings, by the name in the preset."""
 
 
 def starts_of(preset: Preset, embeddings_a: Tensor, embeddings_b: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,7 @@
-"""The forward pass of one chip or several with the terms of every rule on the way, and relevance pulled
-through it."""
+"""The forward pass of one or more chips with the terms of every rule, and pulls through it.
+
+A pull brings relevance down to earlier values.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +27,11 @@ class Leaking(Protocol):
     """A recording that may keep relevance for itself."""
 
     def left(self, relevance: Tensor, held: Window | None) -> Tensor:
-        """What stays at this step, per start (P,)."""
+        """The relevance that stays at this step, per start (P,)."""
 
 
 _Passed = tuple[Recorded, frozenset[int]]
-"""A recorded step that relevance passes, and those of its inputs that it goes on to."""
+"""A recorded step that relevance passes, and those of its inputs to which it goes on."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +53,11 @@ class Tape:
         wanted: Collection[int],
         ledger: Ledger | None = None,
     ) -> dict[int, Tensor]:
-        """Relevance (P, ...) of the values `wanted`, whole, from that of the value `source` in the window
-        `held`.
+        """Relevance (P, ...) of the values `wanted`, from that of the value `source`.
 
-        With a `ledger`, what each step keeps for itself (P,) is written there under the step's name. What a
-        short format leaves out at the edges of a receptive field (`Precision.negligible`) is in neither.
+        The relevance of `source` fills the window `held`; that of `wanted` is whole. With a `ledger`, what
+        each step keeps for itself (P,) is written there under the step's name. What a short format leaves out
+        at the edges of a receptive field (`Precision.negligible`) is in neither.
         """
         path = self._path(source, frozenset(wanted))
         flow = Flow(self.extents, frozenset(wanted))
@@ -80,19 +82,20 @@ class Tape:
     def _negligible(
         self, path: Sequence[_Passed], relevance: Tensor, held: Window | None, extent: Window | None
     ) -> float:
-        """Share of the relevance that may be left out at each place where branches meet; zero where maps are
-        pulled whole.
+        """Share of the relevance that may be left out at each place where branches meet.
 
-        One start alone: what is left out must not depend on others. Beside a CPU, looking would cost more
-        than it spares.
+        Zero where maps are pulled whole. It applies to one start alone, since what is left out must not
+        depend on other starts. On other devices than a CPU, looking would cost more than it saves.
         """
         if held is None or held == extent or len(relevance) > 1 or relevance.device.type != "cpu":
             return 0.0
         return self.precision.negligible / max(1, sum(len(reads) > 1 for _, reads in path))
 
     def _path(self, source: int, wanted: frozenset[int]) -> tuple[_Passed, ...]:
-        """Steps from the source down to the wanted values, each with those of its inputs that lead on to a
-        wanted one."""
+        """Steps from the source down to the wanted values.
+
+        With each step stand those of its inputs that lead on to a wanted value.
+        """
         if (source, wanted) not in self._paths:
             recorded = self._without_passing({source, *wanted})
             leading = set(wanted)
@@ -109,13 +112,16 @@ class Tape:
         return self._paths[source, wanted]
 
     def _without_passing(self, kept: set[int]) -> list[Recorded]:
-        """The steps less those that hand relevance on as it is, what they give renamed to what they read."""
+        """The steps without those that hand relevance on as it is.
+
+        Where a step is left out, its readers read its input instead.
+        """
         names: dict[int, int] = {}
         steps = []
         for item in self.recorded:
             inputs = tuple(names.get(value, value) for value in item.inputs)
             index = item.step.index
-            # A step may also stretch what it reads.
+            # A step may also stretch its input.
             same = self.extents.get(index) == self.extents.get(inputs[0])
             if type(item.recording) is Pass and same and index not in kept:
                 names[index] = inputs[0]
@@ -148,10 +154,10 @@ class Recorder:
         keep: Collection[int] = (),
         answers: Answers | None = None,
     ) -> tuple[dict[int, Tensor], Tape]:
-        """Run from the known values to the value `until`; steps that read a value in `carrying` are recorded.
+        """Run from the known values to the value `until`; record the steps that read one in `carrying`.
 
-        Also returns the values `keep` and `until`. `answers` says what to assume where numbers are not to be
-        waited for.
+        Also returns the values `keep` and `until`. `answers` says what to assume where results of the device
+        are not waited for.
         """
         kept: dict[int, Tensor] = {}
         with torch.inference_mode(False):
@@ -164,14 +170,14 @@ class Recorder:
             for step in self.trace.steps:
                 if step.index not in needed or step.index in known:
                     continue
-                # All inputs, also those that relevance is not wanted of: a sum's shares depend on every
+                # All inputs, also those whose relevance is not wanted: a sum's shares depend on every
                 # summand.
                 inputs = tuple(i for i in step.reads if i in self._alive and not no_grad_needed(values[i]))
                 if step.index in self.rules and any(i in carrying for i in inputs):
                     output, recording = self.rules[step.index].record(
                         _runner(step, values, inputs), [values[i] for i in inputs]
                     )
-                    # A CPU answers at once; a GPU would have to be waited for.
+                    # A CPU answers at once; a GPU would make us wait.
                     recorded.append((step, inputs, recording if _on_gpu(output) else settled([recording])[0]))
                 else:
                     output = step.run(values)

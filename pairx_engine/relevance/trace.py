@@ -1,9 +1,9 @@
 """A network's forward pass as a list of steps, read once with torch.fx from a shadow of the network.
 
 The shadow is a copy of the module tree that shares every parameter and buffer with the original, in
-evaluation mode and without in-place activations; the original is never hooked, patched or switched. Since an
-in-place operation changes the value that others read under the old name, all later readers of its operand are
-turned to its result.
+evaluation mode and without in-place activations. The original is never hooked, patched or switched. An
+in-place operation changes a value that others read under its old name. So all later readers of its operand
+read its result instead.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CHIP = 0
 
 
 class Untraceable(Exception):
-    """The network cannot be read into steps that are all known; says why."""
+    """The network cannot be read into known steps; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,11 @@ class Step:
 
     @property
     def module(self) -> nn.Module | None:
-        """The module behind the step, if it is one."""
+        """The module behind the step, if there is one."""
         return self.call if isinstance(self.call, nn.Module) else None
 
     def run(self, values: Mapping[int, Any]) -> Any:
-        """The step's value from earlier ones, by index."""
+        """The step's value, computed from earlier values by index."""
         args = fx.node.map_aggregate(self.args, lambda a: values[a.index] if isinstance(a, Value) else a)
         kwargs = fx.node.map_aggregate(
             dict(self.kwargs), lambda a: values[a.index] if isinstance(a, Value) else a
@@ -65,8 +65,11 @@ class Step:
 
 @dataclass(frozen=True)
 class Trace:
-    """A network's steps in order, the constants they read, which value is which module's output, and the
-    result."""
+    """A network's steps in order, and what is needed to run them.
+
+    `constants` are those that the steps read, `outputs` says which values are which module's outputs, and
+    `result` is the output of the network.
+    """
 
     shadow: nn.Module
     steps: tuple[Step, ...]
@@ -83,7 +86,7 @@ class Trace:
         return found
 
     def depending_on(self, values: set[int]) -> set[int]:
-        """These values and all that are computed from them."""
+        """These values and all values that are computed from them."""
         reached = set(values)
         for step in self.steps:
             if any(value in reached for value in step.reads):
@@ -91,7 +94,7 @@ class Trace:
         return reached
 
     def leading_to(self, value: int, known: set[int]) -> set[int]:
-        """Values that `value` is computed from, itself included; nothing beyond the `known` ones is followed."""
+        """Values from which `value` is computed, itself included; it stops at the `known` values."""
         by_index = {step.index: step for step in self.steps}
         reached, open_ = {value}, [value]
         while open_:
@@ -121,12 +124,15 @@ def trace(network: nn.Module, whole: tuple[type[nn.Module], ...]) -> Trace:
 
 
 def shadow_of(network: nn.Module) -> nn.Module:
-    """A copy of the module tree with the same parameters and buffers, in evaluation mode, nothing in place."""
+    """A copy of the module tree with the same parameters and buffers.
+
+    It is in evaluation mode, and nothing works in place.
+    """
     shared = {id(t): t for t in (*network.parameters(), *network.buffers())}
     shadow = copy.deepcopy(network, dict(shared)).eval()
     within = {id(inner) for m in shadow.modules() if is_batch_norm_act(m) for inner in m.modules()}
     for module in shadow.modules():
-        # A batch norm's own activation may overwrite the batch norm's output, which nobody else sees.
+        # A batch norm's own activation may overwrite the batch norm's output, which no other step reads.
         if getattr(module, "inplace", False) is True and id(module) not in within:
             module._pairx_inplace = True  # type: ignore[assignment]
             module.inplace = False  # type: ignore[assignment]
@@ -154,7 +160,7 @@ class _Tracer(fx.Tracer):
 
 
 def _defaults(network: nn.Module) -> dict[str, Any]:
-    """Defaults of all arguments of forward but the first, so that they are constants."""
+    """Defaults of all arguments of forward except the first, which make them constants."""
     _, *others = inspect.signature(network.forward).parameters.values()
     return {
         p.name: p.default
@@ -215,7 +221,7 @@ class _Reader:
         if node.op == "call_module":
             call = self.shadow.get_submodule(str(node.target))
         elif node.op == "call_method":
-            # A view of the network's own layout may be none of ours, channels last.
+            # A view of the network's own layout may be impossible in ours, channels last.
             call = getattr(Tensor, "reshape" if node.target == "view" else str(node.target))
         placed: Any = lambda n: Value(self.places[n])  # noqa: E731
         args: Any = fx.node.map_arg(node.args, placed)
@@ -251,5 +257,5 @@ def activation_within(module: nn.Module) -> nn.Module:
 
 
 def no_grad_needed(tensor: object) -> bool:
-    """Whether a value cannot carry relevance: no tensor, or one of whole numbers."""
+    """Whether a value cannot carry relevance: it is no tensor, or a tensor of whole numbers."""
     return not (isinstance(tensor, Tensor) and torch.is_floating_point(tensor))

@@ -1,4 +1,4 @@
-"""Rectangles of a feature map: which part of it can hold relevance, and how tensors move between two of them."""
+"""Rectangles of a feature map: where relevance can be, and how tensors move between two of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from pairx_engine.device.tuning import WINDOW_SIZES, WINDOW_STEP
 
 
 class Window(NamedTuple):
-    """Rows `top` to `bottom` and columns `left` to `right` of a map, the ends excluded; in cells of that map."""
+    """Rows `top` to `bottom` and columns `left` to `right` of a map, the ends excluded.
+
+    They are in cells of that map.
+    """
 
     top: int
     bottom: int
@@ -36,7 +39,7 @@ class Window(NamedTuple):
         )
 
     def within(self, other: Window) -> Window:
-        """What lies in both; of no or negative size where they do not overlap."""
+        """The cells that lie in both; the size is zero or negative where they do not overlap."""
         return Window(
             max(self.top, other.top),
             min(self.bottom, other.bottom),
@@ -45,7 +48,7 @@ class Window(NamedTuple):
         )
 
     def seen_from(self, other: Window) -> Window:
-        """The same cells, counted from the other's top left."""
+        """The same cells, counted from the other window's top left."""
         return Window(
             self.top - other.top, self.bottom - other.top, self.left - other.left, self.right - other.left
         )
@@ -53,7 +56,7 @@ class Window(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def fitted(span: Window, extent: Window) -> Window:
-    """A window inside `extent` that holds what `span` has there, one of few sizes; never empty."""
+    """A window inside `extent` that holds the part of `span` there, of one of few sizes; never empty."""
     top, bottom = _fitted(span.top, span.bottom, extent.bottom)
     left, right = _fitted(span.left, span.right, extent.right)
     return Window(top, bottom, left, right)
@@ -70,11 +73,10 @@ def _fitted(low: int, high: int, end: int) -> tuple[int, int]:
 
 
 def without_light_edges(mass: NDArray[np.float32], window: Window, negligible: float) -> Window:
-    """The window (h, w) less its outermost rows and columns, as many as hold no more than a negligible share
-    of the mass.
+    """The window (h, w) without those outer rows and columns that hold a negligible share of the mass.
 
-    `mass` (h, w) is not negative. A quarter of the share may go at each side. Mass that is none, or no finite
-    number, keeps its window.
+    `mass` (h, w) is not negative. A quarter of the share may go at each side. Where the total mass is zero or
+    not finite, the window stays.
     """
     rows, columns = mass.sum(axis=1, dtype=np.float64), mass.sum(axis=0, dtype=np.float64)
     total = float(rows.sum())
@@ -90,7 +92,10 @@ def without_light_edges(mass: NDArray[np.float32], window: Window, negligible: f
 
 
 def _rounded_up(first: int, last: int, low: int, high: int) -> tuple[int, int]:
-    """A range that holds first to last, its length a multiple of `WINDOW_STEP` unless low to high is shorter."""
+    """A range that holds first to last, with a length that is a multiple of `WINDOW_STEP`.
+
+    It is the whole range from low to high if that is shorter.
+    """
     wanted = min(high - low, max(1, -(-(last - first) // WINDOW_STEP)) * WINDOW_STEP)
     first = max(low, min(first, high - wanted))
     return first, first + wanted
@@ -107,8 +112,7 @@ def cut(values: Tensor, window: Window) -> Tensor:
 
 
 def move(part: Tensor, held: Window, wanted: Window) -> Tensor:
-    """Maps that fill `held` as maps that fill `wanted`: zeros where they say nothing, cut where they say too
-    much."""
+    """Maps that fill `held`, changed to fill `wanted`: cut, and padded with zeros."""
     if held == wanted:
         return part
     inner = held.within(wanted)

@@ -1,1 +1,4 @@
-"""Which photos are near each other: exact top-k by cosine, and near-identical pictures by their hashes."""
+"""Which photos are near each other, by cosine and by hash.
+
+Exact top-k by cosine, and near-identical pictures by their hashes.
+"""

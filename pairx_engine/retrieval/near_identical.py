@@ -1,8 +1,7 @@
-"""Pairs of near-identical pictures by their hashes, in any of eight orientations, in a time that grows with
-the photos alone.
+"""Pairs of near-identical pictures by their hashes, in any of eight orientations.
 
-Two hashes that differ in at most b bits agree in at least one of b + 1 bands, so only pictures that share a
-band are compared.
+The time grows only with the number of photos, not of pairs. Two hashes that differ in at most b bits agree in
+at least one of b + 1 bands, so only pictures that share a band are compared.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from pairx_engine.photo.perceptual_hash import ORIENTATIONS, hash_distances
 from pairx_engine.retrieval.topk import PairRule, PhotoKeys
 
 Found = NDArray[np.int64]
-"""(M, 3): a photo, one that it resembles, and the differing bits."""
+"""(M, 3): a photo, a photo that it resembles, and the differing bits."""
 
 _COMPARED_AT_ONCE = 1 << 22
 
@@ -24,26 +23,29 @@ _COMPARED_AT_ONCE = 1 << 22
 def near_identical(
     hashes: NDArray[np.uint64], keys: PhotoKeys, rule: PairRule, bits: int, limit: int
 ) -> list[tuple[int, int]]:
-    """Pairs (a < b) of near-identical pictures under two names, or an unknown one; at most `limit` per photo.
+    """Pairs (a < b) of near-identical pictures under different or unknown names.
 
-    `hashes` (N, 8) are of the orientations; those of the pictures as they are come first. A pair is
-    near-identical if one picture as it is and the other in some orientation differ in at most `bits` bits; of
-    a photo's copies those with fewest count, ties by row. Pictures without any contrast (hash 0) are like one
-    another whatever they show and are left out, and so are pairs that `rule` does not admit. Pairs of one
-    name are re-sightings or duplicates of no consequence and are left to the ranking by cosine.
+    At most `limit` per photo. `hashes` (N, 8) are those of the orientations, that of the picture as it is
+    first. A pair is near-identical if one picture as it is and the other in some orientation differ in at
+    most `bits` bits. Of a photo's copies those with fewest differing bits count, ties by row. Pictures
+    without any contrast (hash 0) resemble one another whatever they show and are left out, and so are pairs
+    that `rule` does not admit. Pairs of one name are re-sightings or harmless duplicates and are left to the
+    ranking by cosine.
     """
     found = np.empty((0, 3), dtype=np.int64)
     for orientation in range(ORIENTATIONS):
         for part in _alike(hashes[:, 0], hashes[:, orientation], bits):
             allowed = part[_admitted(part, keys, rule)]
-            # As each of its two photos sees it.
+            # Each pair as either of its photos sees it.
             found = _nearest(np.concatenate([found, allowed, allowed[:, [1, 0, 2]]]), limit)
     return sorted({(min(a, b), max(a, b)) for a, b in found[:, :2].tolist()})
 
 
 def _alike(upright: NDArray[np.uint64], turned: NDArray[np.uint64], bits: int) -> Iterator[Found]:
-    """Photos whose hash differs in at most `bits` bits from the hash of another one's orientation, part by
-    part."""
+    """Photos whose hash differs from another photo's turned hash in at most `bits` bits.
+
+    They are given part by part.
+    """
     queries, others = np.flatnonzero(upright != 0), np.flatnonzero((turned != 0) & (upright != 0))
     for band in range(bits + 1):
         low, high = 64 * band // (bits + 1), 64 * (band + 1) // (bits + 1)
@@ -80,8 +82,10 @@ def _admitted(part: Found, keys: PhotoKeys, rule: PairRule) -> NDArray[np.bool_]
 
 
 def _nearest(found: Found, limit: int) -> Found:
-    """Of each photo the `limit` others with fewest differing bits, ties by row; each of them once, with its
-    least distance."""
+    """Of each photo the `limit` others with fewest differing bits, ties by row.
+
+    Each of them stands once, with its least distance.
+    """
     found = found[np.lexsort((found[:, 2], found[:, 1], found[:, 0]))]
     found = found[np.any(np.diff(found[:, :2], axis=0, prepend=-1) != 0, axis=1)]
     found = found[np.lexsort((found[:, 1], found[:, 2], found[:, 0]))]

@@ -1,10 +1,9 @@
-"""Exact nearest neighbours by cosine, blockwise, with ties broken by id and exclusions applied before the
-ranking.
+"""Exact nearest neighbours by cosine, blockwise.
 
-A single-precision matrix product proposes k + PAD candidates per query. They are scored again in double
-precision, and a query whose k-th neighbour is not separated from the rejected ones by more than the product's
-rounding bound is searched once more in double precision, so the result never depends on block sizes, block
-order or the device.
+Ties are broken by id, and exclusions are applied before the ranking. A single-precision matrix product
+proposes k + PAD candidates per query. They are scored again in double precision. If a query's k-th neighbour
+is not separated from the rejected candidates by more than the product's rounding bound, the query is searched
+again in double precision. So the result never depends on block sizes, block order or the device.
 """
 
 from __future__ import annotations
@@ -30,8 +29,10 @@ Blocks = Callable[[], Iterable[Block]]
 
 @dataclass(frozen=True)
 class PhotoKeys:
-    """What decides whether two photos may be paired: one integer code per photo in catalogue order, -1 for
-    unknown."""
+    """What decides whether two photos may be paired.
+
+    One integer code per photo in catalogue order, -1 for unknown.
+    """
 
     identity: NDArray[np.int32]
     encounter: NDArray[np.int32]
@@ -63,7 +64,7 @@ class DeviceKeys:
 
 @dataclass(frozen=True)
 class PairRule:
-    """Which pairs are admissible. Self pairs and pairs of one known encounter never are.
+    """Which pairs are admissible; self pairs and pairs of one known encounter never are.
 
     `same_name` asks for one name, `other_name` for two different ones; both leave unknown names out.
     """
@@ -78,18 +79,18 @@ class PairRule:
     ) -> NDArray[np.bool_]:
         """Mask (len(rows), len(columns)) of the pairs that may be ranked.
 
-        Unknown species and viewpoints are compatible with all; an unknown name is the same as none.
+        Unknown species and viewpoints are compatible with all; an unknown name equals no other name.
         """
         mask: NDArray[np.bool_] = self._mask(keys, rows, columns)
         return mask
 
     def admissible_there(self, keys: DeviceKeys, rows: Tensor, columns: Tensor) -> Tensor:
-        """`admissible` on the device that keys, rows and columns lie on: the same formula, nothing is copied."""
+        """`admissible` on the device of keys, rows and columns: the same formula, and nothing is copied."""
         mask: Tensor = self._mask(keys, rows, columns)
         return mask
 
     def _mask(self, keys: Any, rows: Any, columns: Any) -> Any:
-        """Of arrays or of tensors: both know these operators."""
+        """The mask of arrays or of tensors: both have these operators."""
         mask = rows[:, None] != columns[None, :]
         encounter, other = keys.encounter[rows][:, None], keys.encounter[columns][None, :]
         mask &= (encounter != other) | (encounter == _UNKNOWN)
@@ -107,8 +108,10 @@ class PairRule:
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Directed neighbours: query row, neighbour row (catalogue order) and cosine, best first within each
-    query."""
+    """Directed neighbours, best first within each query.
+
+    `query` and `neighbour` are rows in catalogue order, `cosine` is theirs.
+    """
 
     query: NDArray[np.int64]
     neighbour: NDArray[np.int64]
@@ -131,7 +134,7 @@ def exact_top_k(
     """The k nearest admissible photos of each query, for several rules in one pass over the catalogue.
 
     `queries` (Q, D) are the vectors of catalogue rows `rows`; `blocks()` iterates over the whole catalogue,
-    any order. `rules` maps a name to (rule, k). A query with fewer than k admissible photos gets them all.
+    in any order. `rules` maps a name to (rule, k). A query with fewer than k admissible photos gets them all.
     Memory: Q x (largest block + k + PAD) floats. Order: cosine (float32) descending, then row ascending.
     """
     unit = torch.nn.functional.normalize(queries.float(), dim=1)
@@ -179,7 +182,10 @@ def _settle(
     k: int,
     kept: _Kept,
 ) -> Neighbours:
-    """Score the candidates in double precision, keep k, and search again where the margin is within rounding."""
+    """Score the candidates in double precision, and keep k.
+
+    Queries whose margin is within rounding are searched again.
+    """
     column = torch.where(torch.isfinite(kept.similarity), kept.column, _UNKNOWN).cpu().numpy()
     chosen, cosine = _best(column, _rescore(queries, column, blocks), k)
     bound = 2.0**-22 * queries.shape[1]
@@ -213,7 +219,7 @@ def _rescore(queries: Tensor, wanted: NDArray[np.int64], blocks: Blocks) -> NDAr
         slot = np.minimum(np.searchsorted(columns, wanted, sorter=order), len(columns) - 1)
         found = order[slot]
         query, place = np.nonzero(columns[found] == wanted)
-        # Whole blocks travel to the device, and are gathered from there: a candidate is one of many queries'.
+        # Whole blocks go to the device and are gathered there, since a candidate belongs to many queries.
         vectors = vectors.to(queries.device)
         for start in range(0, len(query), step):
             q, p = query[start : start + step], place[start : start + step]
@@ -225,8 +231,10 @@ def _rescore(queries: Tensor, wanted: NDArray[np.int64], blocks: Blocks) -> NDAr
 def _search_exactly(
     queries: Tensor, rows: NDArray[np.int64], blocks: Blocks, keys: PhotoKeys, rule: PairRule, k: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The k best of each query by double-precision products, all queries in one pass; -1 where there are
-    fewer."""
+    """The k best of each query by double-precision products, all queries in one pass.
+
+    -1 where there are fewer.
+    """
     column = np.full((len(rows), k), _UNKNOWN, dtype=np.int64)
     cosine = np.full((len(rows), k), -np.inf, dtype=np.float32)
     unit = torch.nn.functional.normalize(queries.double(), dim=1)

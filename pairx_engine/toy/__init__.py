@@ -1,1 +1,1 @@
-"""Drawn animals, whose coats tell them apart, and the program that trained the embedded model on them."""
+"""Drawn animals, told apart by their coats, and the program that trained the embedded model on them."""

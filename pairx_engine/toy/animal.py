@@ -1,8 +1,7 @@
 """Drawn animals: four species, any number of animals, and photos of them.
 
-Everything follows from integers: the animal's number, the encounter's number and the shot's number. The
-numbers of the animals that the shipped model was trained on and of those that a catalogue shows never
-overlap.
+Everything follows from integers: the numbers of the animal, the encounter and the shot. The animals on which
+the shipped model was trained and those that a catalogue shows never share a number.
 """
 
 from __future__ import annotations
@@ -28,8 +27,10 @@ FLANKS = ("left", "right")
 
 @dataclass(frozen=True)
 class Species:
-    """One species: body, coat pattern, colours (RGB 0..1) and how far the pattern fades on the underside
-    (0..1)."""
+    """One species: body, coat pattern and colours (RGB 0..1).
+
+    `underside` (0..1) is how far the pattern fades there.
+    """
 
     name: str
     code: str
@@ -156,7 +157,7 @@ SPECIES: dict[str, Species] = {
         ),
     )
 }
-"""Coat pattern -> the species that wears it."""
+"""Coat pattern -> the species that has it."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,7 @@ class Animal:
 
     @property
     def species(self) -> Species:
-        """The species that wears this animal's pattern."""
+        """The species that has this animal's pattern."""
         return SPECIES[self.pattern]
 
 
@@ -187,7 +188,10 @@ class Encounter:
 
 @dataclass(frozen=True)
 class Shot:
-    """One press of the shutter in an encounter, and the flank it shows ("left": head at the photo's left)."""
+    """One press of the shutter in an encounter.
+
+    `flank` is the flank that it shows; at "left" the head is at the photo's left.
+    """
 
     number: int
     flank: str
@@ -199,8 +203,10 @@ class Shot:
 
 @dataclass(frozen=True)
 class DrawnPhoto:
-    """`pixels` (height, width, 3) uint8 RGB; `box` = (x, y, w, h) of the animal in whole pixels, loose as a
-    detector's."""
+    """A drawn photo, and the box of its animal.
+
+    `pixels` (height, width, 3) uint8 RGB; `box` = (x, y, w, h) in whole pixels, loose as a detector's.
+    """
 
     pixels: Pixels
     box: tuple[int, int, int, int]
@@ -235,7 +241,10 @@ def skin(animal: Animal, flank: str) -> Pixels:
 
 
 def _camera(figure: Figure, scene: Scene, mirror: bool, rng: np.random.Generator) -> Floats:
-    """Homography (3, 3) from the coat plane to the photo: size, foreshortening, tilt, perspective, placement."""
+    """Homography (3, 3) from the coat plane to the photo.
+
+    It holds size, foreshortening, tilt, perspective and placement.
+    """
     width, height = scene.size
     columns, rows = np.flatnonzero(figure.cover.max(0) > 127), np.flatnonzero(figure.cover.max(1) > 127)
     left, right, top, bottom = columns[0], columns[-1] + 1, rows[0], rows[-1] + 1
@@ -270,8 +279,10 @@ def _loose(
 
 
 def draw_photo(animal: Animal, encounter: Encounter, shot: Shot) -> DrawnPhoto:
-    """The photo that this shot of this encounter took of this animal; the same arguments give the same
-    pixels."""
+    """The photo that this shot of this encounter took of this animal.
+
+    The same arguments give the same pixels.
+    """
     place = np.random.default_rng([animal.number, encounter.number, 21])
     scene = draw_scene(place)
     rng = np.random.default_rng([animal.number, encounter.number, shot.number, 22])

@@ -1,8 +1,10 @@
-"""The shape of a drawn animal: joints and bones, poses, and the map from a posed picture back to the coat.
+"""The shape of a drawn animal.
+
+It consists of joints and bones, poses, and the map from a posed picture back to the coat.
 
 Frame: the coat plane is 512 x 384 pixels, x to the right, y down, the animal seen from its left side (head at
 the left) in its rest pose. A bone is a tapered capsule between two joints. A posed body is the smooth union
-of its bones' signed distance fields, and each pixel of it knows which point of the coat plane it shows: the
+of its bones' signed distance fields. Each pixel of it knows which point of the coat plane it shows, by the
 bones' inverse motions, blended by nearness. So a mark on the coat moves with the skin, and local features of
 two photos of one flank truly correspond.
 """
@@ -37,8 +39,10 @@ BONES: tuple[tuple[str, str, str], ...] = (
 
 @dataclass(frozen=True)
 class Build:
-    """The joints of one kind of body at rest: name -> (x, y, radius), pixels of the coat plane; and its
-    extras."""
+    """The joints of one kind of body at rest, and its extras.
+
+    `joints`: name -> (x, y, radius), in pixels of the coat plane.
+    """
 
     joints: dict[str, tuple[float, float, float]]
     mane: bool = False
@@ -94,7 +98,7 @@ def draw_pose(rng: np.random.Generator) -> Pose:
 class Surface:
     """A posed layer on the coat plane's own grid, each (384, 512) float32.
 
-    `x`, `y`: the point of the coat plane shown here; `depth`: distance in pixels inside the outline (negative
+    `x`, `y`: the point of the coat plane shown here. `depth`: distance in pixels inside the outline (negative
     outside).
     """
 
@@ -156,8 +160,10 @@ def _grid() -> tuple[Floats, Floats]:
 
 
 def solve(build: Build, pose: Pose, side: str) -> Surface:
-    """The posed layer of one side on the coarse grid (192, 256): near = the whole body, far = the two far
-    legs."""
+    """The posed layer of one side on the coarse grid (192, 256).
+
+    The near side is the whole body, the far side the two far legs.
+    """
     x, y = _grid()
     dx, dy = bend_at(pose.bend, x, y)
     x, y = x + dx, y + dy
@@ -181,7 +187,10 @@ def solve(build: Build, pose: Pose, side: str) -> Surface:
 
 
 def rest_shares(build: Build) -> tuple[list[str], Floats]:
-    """Names of the bones and their blend shares (bones, 384, 512) on the body at rest; the shares sum to one."""
+    """Names of the bones and their blend shares (bones, 384, 512) on the body at rest.
+
+    The shares sum to one.
+    """
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float32)
     shares = np.stack(
         [

@@ -1,8 +1,8 @@
 """Coats: the skin of one flank, painted on the coat plane (384, 512, 3), float32 RGB in 0..1.
 
 Four patterns: spots (jittered grid of irregular marks), stripes (a phase field with fork points), blotches
-(warped Voronoi cells with mortar lines) and plain (shading, a few scars and tone differences, nothing to tell
-animals by at a distance).
+(warped Voronoi cells with mortar lines) and plain (shading, a few scars and tone differences, by which nobody
+can tell animals apart at a distance).
 """
 
 from __future__ import annotations
@@ -48,8 +48,10 @@ def _jittered(rng: np.random.Generator, spacing: float, jitter: float) -> Floats
 
 
 def spots(rng: np.random.Generator, build: Build) -> Floats:
-    """Share of dark pigment (384, 512): irregular spots, some merged, some open rosettes, sizes changing over
-    the body."""
+    """Share of dark pigment (384, 512): irregular spots of sizes that change over the body.
+
+    Some are merged, some are open rosettes.
+    """
     spacing = rng.uniform(23, 34)
     size_map = smooth_noise(rng, 90)
     fill = rng.uniform(0.24, 0.34)
@@ -68,7 +70,11 @@ def spots(rng: np.random.Generator, build: Build) -> Floats:
 
 
 def _flow(build: Build, period: float) -> Floats:
-    """Stripe phase in turns: across the trunk, neck and legs at right angles to each bone, joined smoothly."""
+    """Stripe phase in turns.
+
+    Stripes run across the trunk; at neck and legs they are at right angles to each bone. All are joined
+    smoothly.
+    """
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float32)
     names, shares = rest_shares(build)
     phase = np.zeros_like(x)
@@ -87,8 +93,7 @@ def _flow(build: Build, period: float) -> Floats:
 def stripes(rng: np.random.Generator, build: Build) -> Floats:
     """Share of dark pigment (384, 512): stripes that wander, change width and fork.
 
-    A fork is a point around which the phase turns by a full turn: phase += s * atan2(y - y0, x - x0), s =
-    +-1.
+    A fork is a point around which the phase makes a full turn: phase += s * atan2(y - y0, x - x0), s = +-1.
     """
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float32)
     phase = _flow(build, rng.uniform(21, 28)) * np.float32(2 * np.pi)
@@ -105,7 +110,10 @@ def stripes(rng: np.random.Generator, build: Build) -> Floats:
 
 
 def blotches(rng: np.random.Generator, build: Build) -> Floats:
-    """Share of dark pigment (384, 512): patches of differing tone between pale mortar lines of uneven width."""
+    """Share of dark pigment (384, 512): patches of differing tone between pale mortar lines.
+
+    The lines are of uneven width.
+    """
     spacing = rng.uniform(38, 56)
     points = _jittered(rng, spacing, 0.42)
     points = points[rng.random(len(points)) > 0.12]
@@ -156,11 +164,10 @@ def _scars(rng: np.random.Generator, skin: Floats, count: int) -> None:
 def paint(
     pattern: str, build: Build, light: Colour, dark: Colour, rng: np.random.Generator, underside: float = 0.5
 ) -> Floats:
-    """One flank's skin (384, 512, 3), float32 RGB 0..1: `light` ground, `dark` pigment, paler underside, hair
-    and scars.
+    """One flank's skin (384, 512, 3), float32 RGB 0..1.
 
-    `underside` is how far pigment fades on the belly (0 = not at all, 1 = wholly).
-    Raises ValueError for an unknown pattern.
+    It has a `light` ground, `dark` pigment, a paler underside, hair and scars. `underside` is how far pigment
+    fades on the belly (0 = not at all, 1 = wholly). Raises ValueError for an unknown pattern.
     """
     if pattern not in PATTERNS:
         raise ValueError(f"unknown coat pattern {pattern!r}; known are {sorted(PATTERNS)}")

@@ -1,4 +1,7 @@
-"""A posed animal as a picture with transparency, on the coat plane: legs, tail, mane, ears, face and shading."""
+"""A posed animal as a picture with transparency, on the coat plane.
+
+It has legs, tail, mane, ears, face and shading.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,10 @@ _SUBPIXEL = 8
 
 @dataclass(frozen=True)
 class Figure:
-    """`rgba` (384, 512, 4) uint8: colour and cover (255 = wholly the animal), on the coat plane in the pose."""
+    """A posed animal on the coat plane.
+
+    `rgba` (384, 512, 4) uint8 is colour and cover (255 = wholly the animal).
+    """
 
     rgba: Pixels
 
@@ -40,7 +46,7 @@ class Figure:
 
 
 def mark_face_and_hooves(skin: Floats, build: Build) -> Floats:
-    """The skin (384, 512, 3) with a dark muzzle, an eye and dark hooves painted where the build has them."""
+    """The skin (384, 512, 3) with a dark muzzle, an eye and dark hooves, where the build has them."""
     marked = skin.copy()
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float32)
     mx, my, mr = build.joints["muzzle"]
@@ -87,7 +93,10 @@ def _tail(build: Build) -> Floats:
 
 
 def _draw_extras(canvas: Pixels, build: Build, pose: Pose, colour: Floats) -> None:
-    """Draw tail, mane, ears and horns into an RGBA canvas: what sticks out of the outline and lies behind it."""
+    """Draw tail, mane, ears and horns into an RGBA canvas.
+
+    They stick out of the outline and lie behind it.
+    """
     hair = tuple(int(c * 255) for c in colour * 0.8)
     dark = tuple(int(c * 110) for c in colour)
     moves = motions(build, pose, "near")
@@ -117,8 +126,10 @@ def _draw_extras(canvas: Pixels, build: Build, pose: Pose, colour: Floats) -> No
 
 
 def _shade(depth: Floats) -> Floats:
-    """Brightness factor on the coarse grid: lit backs, dark undersides and rims, as on a rounded body under
-    the sky."""
+    """Brightness factor on the coarse grid, as on a rounded body under the sky.
+
+    Backs are lit, undersides and rims are dark.
+    """
     slope = cv2.Sobel(cv2.GaussianBlur(depth, (0, 0), 2), cv2.CV_32F, 0, 1, ksize=3) / np.float32(8 * GRID)
     inside = np.maximum(depth, 0)
     return (0.94 + 0.26 * slope * np.exp(-inside / 22) - 0.30 * np.exp(-inside / 4)).astype(np.float32)

@@ -1,5 +1,7 @@
-"""Where and in what light a drawn animal is met: backdrop, plants in front, shadow, exposure, blur and sensor
-noise."""
+"""Where and in what light a drawn animal is met.
+
+Backdrop, plants in front, shadow, exposure, blur and sensor noise.
+"""
 
 from __future__ import annotations
 
@@ -133,7 +135,7 @@ def backdrop(scene: Scene, drift: tuple[float, float]) -> Pixels:
     for _ in range(int(rng.integers(0, 4))):
         spot = (float(rng.uniform(0, width)), float((scene.horizon + rng.uniform(-0.05, 0.2)) * height))
         _leaves(rng, canvas, spot, float(rng.uniform(0.10, 0.26) * height), scene.plants)
-    # Half size is enough for what lies out of focus behind the animal; the blades in focus are drawn at full
+    # Half size is enough for what lies out of focus behind the animal. The blades in focus are drawn at full
     # size.
     canvas = cv2.GaussianBlur(canvas, (0, 0), float(rng.uniform(0.4, 1.1)))
     width, height = full_width, full_height
@@ -161,9 +163,9 @@ def cast_shadow(picture: Pixels, feet: tuple[float, float], span: float, strengt
 def plants_in_front(
     picture: Pixels, scene: Scene, box: tuple[float, float, float, float], rng: np.random.Generator
 ) -> Pixels:
-    """Blades over the legs, now and then a branch or a bush over part of the body.
+    """Blades over the legs, and sometimes a branch or a bush over part of the body.
 
-    Draws into and returns `picture`.
+    Draws into `picture` and returns it.
     """
     x, y, w, h = box
     count = int(70 * scene.grass * rng.uniform(0.5, 1.3))
@@ -200,8 +202,10 @@ def _motion_kernel(length: int, angle: float) -> Floats:
 
 
 def expose(picture: Pixels, scene: Scene, rng: np.random.Generator) -> Pixels:
-    """What the camera stores of the scene: dapple, gradient, blur, colour cast, gain, gamma, infrared, sensor
-    noise."""
+    """What the camera stores of the scene.
+
+    It adds dapple, gradient, blur, colour cast, gain, gamma, infrared and sensor noise.
+    """
     height, width = picture.shape[:2]
     blur = rng.random()
     if blur < 0.18:

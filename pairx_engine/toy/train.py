@@ -1,8 +1,8 @@
-"""Trains the embedded model from scratch on drawn animals: `python -m pairx_engine.toy.train --out DIR`.
+"""Trains the embedded model from scratch on drawn animals.
 
-A class is one flank of one animal, and its mirror image is another class. The loss is ArcFace (Deng et al.
-2019, Eq. 3): cross-entropy over s cos(theta + m [class is the true one]). None of the animals may occur in a
-drawn catalogue.
+Run it by `python -m pairx_engine.toy.train --out DIR`. A class is one flank of one animal, and its mirror
+image is another class. The loss is ArcFace (Deng et al. 2019, Eq. 3): cross-entropy over s cos(theta + m
+[class is the true one]). None of the animals may occur in a drawn catalogue.
 """
 
 from __future__ import annotations
@@ -55,14 +55,17 @@ PATTERN_CYCLE = (
     "plain",
 )
 MARGIN_PX = 16
-"""Pixels kept around each 160 x 160 training chip, so that the box can be jittered while training."""
+"""Pixels kept around each 160 x 160 training chip, so that training can move the box a little."""
 SCALE, MARGIN = 24.0, 0.25
 
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """`chips` (N, side, side, 3) uint8 with their margin, `labels` (N,) = class of (animal, flank),
-    `classes`."""
+    """Chips to train on and their classes.
+
+    `chips` (N, side, side, 3) uint8 have their margin, `labels` (N,) are the classes of (animal, flank), and
+    `classes` is the number of classes.
+    """
 
     chips: NDArray[np.uint8]
     labels: NDArray[np.int64]
@@ -70,8 +73,10 @@ class TrainingSet:
 
 
 def herd(first: int, count: int) -> list[Animal]:
-    """`count` training animals numbered from `first` on; raises ValueError if one could occur in a drawn
-    catalogue."""
+    """`count` training animals numbered from `first` on.
+
+    Raises ValueError if one of them could occur in a drawn catalogue.
+    """
     numbers = range(first, first + count)
     if (
         numbers.start not in TRAINING_ANIMALS
@@ -85,8 +90,10 @@ def herd(first: int, count: int) -> list[Animal]:
 
 
 def margin_chip(photo: DrawnPhoto, size: int, margin: int) -> NDArray[np.uint8]:
-    """The box of a photo stretched to size x size with `margin` more pixels on each side, (size + 2 margin,)
-    * 2 + (3,)."""
+    """The box of a photo stretched to size x size, with `margin` more pixels on each side.
+
+    Its shape is (size + 2 margin,) * 2 + (3,).
+    """
     x, y, w, h = photo.box
     slack_x, slack_y = w * margin / size, h * margin / size
     pad = int(max(slack_x, slack_y)) + 2
@@ -116,7 +123,7 @@ def _chips_of(animal: Animal, per_flank: int, size: int) -> NDArray[np.uint8]:
 
 
 def draw_training_set(animals: list[Animal], per_flank: int, size: int, workers: int) -> TrainingSet:
-    """Draw `per_flank` chips of each flank of each animal, every one from an encounter of its own."""
+    """Draw `per_flank` chips of each flank of each animal, each from an encounter of its own."""
     with ProcessPoolExecutor(workers) as pool:
         chips = np.concatenate(
             list(pool.map(partial(_chips_of, per_flank=per_flank, size=size), animals, chunksize=4))
@@ -147,8 +154,10 @@ def cached_set(
 
 
 def _moved(chips: Tensor, size: int, rng: torch.Generator) -> Tensor:
-    """Windows (N, 3, size, size) of chips with margin (N, 3, S, S): the box, shifted, scaled and turned a
-    little."""
+    """Windows (N, 3, size, size) of chips with margin (N, 3, S, S).
+
+    Each is the box, shifted, scaled and turned a little.
+    """
     n, side = len(chips), chips.shape[-1]
     spread = torch.rand((n, 5), generator=rng) * 2 - 1
     box = (side - 2 * MARGIN_PX) / side
@@ -167,8 +176,10 @@ def _moved(chips: Tensor, size: int, rng: torch.Generator) -> Tensor:
 
 
 def augmented(chips: Tensor, size: int, rng: torch.Generator) -> Tensor:
-    """Training views (N, 3, size, size) in 0..1 of chips with margin: box, light, blur, noise and a covering
-    patch vary."""
+    """Training views (N, 3, size, size) in 0..1 of chips with margin.
+
+    Box, light, blur, noise and a covering patch vary.
+    """
     views = _moved(chips, size, rng)
     n = len(views)
 
@@ -190,15 +201,19 @@ def augmented(chips: Tensor, size: int, rng: torch.Generator) -> Tensor:
 
 
 def side_at(progress: float, full: int) -> int:
-    """Side of the training views: small pictures first, which cost less, the model's own size for the last
-    part."""
+    """Side of the training views.
+
+    Small pictures come first, since they cost less; the last part has the model's own size.
+    """
     share = 0.6 if progress < 0.4 else 0.8 if progress < 0.75 else 1.0
     return round(full * share / 16) * 16
 
 
 def batches(data: TrainingSet, batch: int, rng: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-    """Endless shuffled (chips with margin (N, 3, S, S) in 0..1, labels); mirrored chips get the classes from
-    `classes` on."""
+    """Endless shuffled (chips with margin (N, 3, S, S) in 0..1, labels).
+
+    Mirrored chips get the classes from `classes` on.
+    """
     while True:
         order = torch.randperm(len(data.chips), generator=rng)
         for start in range(0, len(order) - batch + 1, batch):
@@ -211,11 +226,10 @@ def batches(data: TrainingSet, batch: int, rng: torch.Generator) -> Iterator[tup
 
 
 def arcface_logits(embeddings: Tensor, centres: Tensor, labels: Tensor, margin: float) -> Tensor:
-    """s cos(theta + margin) for the true class and s cos(theta) for the others; (N, D), (C, D), (N,) to (N,
-    C).
+    """s cos(theta + margin) for the true class and s cos(theta) for the others.
 
-    Past theta = pi - margin, where cos(theta + margin) would rise again, the usual linear continuation is
-    taken.
+    (N, D), (C, D), (N,) to (N, C). Past theta = pi - margin, where cos(theta + margin) would rise again, the
+    usual linear continuation is taken.
     """
     cosine = functional.normalize(embeddings) @ functional.normalize(centres).T
     true = cosine.gather(1, labels[:, None]).clamp(-1 + 1e-6, 1 - 1e-6)
@@ -225,7 +239,7 @@ def arcface_logits(embeddings: Tensor, centres: Tensor, labels: Tensor, margin: 
 
 
 def normalised(views: Tensor, config: Mapping[str, Any]) -> Tensor:
-    """Views in 0..1 to the network's input."""
+    """The network's input, from views in 0..1."""
     mean, std = (torch.tensor(config["input"][key]).view(1, 3, 1, 1) for key in ("mean", "std"))
     return (views - mean) / std
 
@@ -262,10 +276,9 @@ def _average_into(average: MiewID, model: MiewID, keep: float) -> None:
 def train(
     out: Path, data: TrainingSet, check: TrainingSet, minutes: float, seed: int, batch: int = 64
 ) -> float:
-    """Train for `minutes` of wall time, keep a running average of the weights, save it as it improves;
-    returns rank-1.
+    """Train for `minutes` of wall time, and save the running average of the weights as it improves.
 
-    Rank-1 is measured on the animals of `check`, which are not trained on.
+    Returns rank-1, measured on the animals of `check`, which are not trained on.
     """
     config = json.loads(CONFIG.read_text(encoding="utf-8"))
     torch.manual_seed(seed)

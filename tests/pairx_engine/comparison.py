@@ -14,11 +14,10 @@ CELLS = [(0, 0), (-1, -1), (-1, 0), (1, 1)]
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is right for each start or cell (P, ...), and what its error is measured by (P,): the largest
-    number in it.
+    """The right result for each start or cell (P, ...), and the size that its error is measured by (P,).
 
-    Where channels or colours are summed it is the largest sum of absolute values, since such a sum may cancel
-    to nothing.
+    The size is the largest number in the result. Where channels or colours are summed it is the largest sum
+    of absolute values, since such a sum may cancel to nothing.
     """
 
     value: Tensor

@@ -1,5 +1,6 @@
-"""Relevance the slow and obvious way, against which the engine is held: one chip, one start, one backward at
-a time.
+"""Relevance in a slow and obvious way, as the engine's reference.
+
+It takes one chip, one start and one backward pass at a time.
 
 Both ways run the whole network once, with its own values, on a graph whose gradient is the relevance:
 
@@ -159,8 +160,10 @@ def plainly(rule):
 
 
 def rule_of(module, batch_norm, leaks):
-    """Stand-in of a module as a function of its input and output, or None where plain differentiation is
-    right."""
+    """Stand-in of a module as a function of its input and output.
+
+    None where plain differentiation is right.
+    """
     if isinstance(module, nn.Conv2d | nn.Linear):
         return lambda x, value: by_contribution(module, batch_norm, x, value, leaks)
     if isinstance(module, GeneralisedMeanPool):
@@ -181,8 +184,10 @@ def slope(tensor):
 
 
 def by_contribution(layer, batch_norm, x, value, leaks):
-    """Rule 2: to the positive contributions W_ji A_i of each neuron; without any to the negative ones; or it
-    leaks."""
+    """Rule 2: relevance goes to the positive contributions W_ji A_i of each neuron.
+
+    Without any it goes to the negative contributions; without these it leaks.
+    """
     weight, a, one = layer.weight.detach(), x.detach(), slope(x)
     if batch_norm is not None:
         gain = batch_norm.weight if batch_norm.affine else torch.ones_like(batch_norm.running_var)
@@ -211,8 +216,10 @@ def by_contribution(layer, batch_norm, x, value, leaks):
 
 
 def none_up_to(sums, fast=False):
-    """What counts as no contribution: 16 roundings of the channel's largest sum in a fast convolution, else
-    next to nothing."""
+    """The size up to which a sum counts as no contribution.
+
+    It is 16 roundings of the channel's largest sum in a fast convolution, and nearly zero otherwise.
+    """
     rounding = torch.finfo(sums.dtype).eps
     least = torch.empty_like(sums)
     for place in range(len(sums)):
@@ -295,8 +302,10 @@ class _Readers(TorchFunctionMode):
 
 
 def batch_norms_to_fold(network, chip):
-    """Rule 1: convolutions and linear layers to the batch norm that alone reads their output, found by
-    running once."""
+    """Rule 1: convolutions and linear layers, with the batch norm that is the only reader of their output.
+
+    They are found by running the network once.
+    """
     readers, made, read = _Readers(), {}, []
 
     def note(module, inputs, output):

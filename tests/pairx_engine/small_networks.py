@@ -1,5 +1,7 @@
-"""Small networks with random weights: one for every block type, and the models' own architectures in
-miniature."""
+"""Small networks with random weights.
+
+There is one for every block type, and the models' own architectures in miniature.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -212,8 +214,10 @@ NECKS: dict[str, Callable[[int], nn.Module]] = {
 
 LAYERS = ("stem", "first", "second")
 CHIP = (16, 23)
-"""Height and width: small, not square, with halves that leave strides a rest and make `same` padding
-lopsided."""
+"""Height and width: small, not square, and awkward.
+
+Halving them leaves strides a rest and makes `same` padding lopsided.
+"""
 
 
 def small_network(block, seed, dtype=torch.float64, stem=None, pool=None, neck=None, channels=8):

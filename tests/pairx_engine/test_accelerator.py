@@ -1,5 +1,7 @@
-"""What errors of a device mean, by the messages that torch 2.11 to 2.15 is known to give, and what settling
-switches."""
+"""What errors of a device mean, and what settling switches.
+
+The messages are those that torch 2.11 to 2.15 is known to give.
+"""
 
 from __future__ import annotations
 

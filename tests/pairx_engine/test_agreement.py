@@ -1,5 +1,7 @@
-"""Correlation of gradients: equal to loops over the pixels, blind to brightness, and without influence from
-outside the mask."""
+"""Correlation of gradients: equal to loops over the pixels.
+
+It does not depend on brightness, or on anything outside the mask.
+"""
 
 from __future__ import annotations
 
@@ -33,10 +35,11 @@ def masks(seed, height=45, width=62):
 
 
 def naive_gradients(grey, mask, smoothing):
-    """Blur over the mask by summing up over all pixels, then half differences; borders are mirrored without
-    repetition."""
+    """Blur over the mask by summing over all pixels, then half differences.
+
+    Borders are mirrored without repetition.
+    """
     height, width = grey.shape
-    radius = 4 * math.ceil(smoothing)
     kernel = cv2.getGaussianKernel(2 * round(smoothing * 4) + 1, smoothing).ravel()
     radius = len(kernel) // 2
 

@@ -145,8 +145,10 @@ def test_pure_red_stays_red(form, theta, backend):
 
 
 def naive_turned_cut(photo, box, theta):
-    """Each pixel of the cut, turned back into the photo and interpolated from its four neighbours; white
-    outside."""
+    """Each pixel of the cut, turned back into the photo and interpolated from its four neighbours.
+
+    Outside the photo it is white.
+    """
     x, y, w, h = box
     height, width = photo.shape[:2]
     columns, rows = max(1, round(w)), max(1, round(h))

@@ -1,5 +1,7 @@
-"""Photos recorded together, whole maps and collected questions, as on a GPU, give what each photo gives
-alone."""
+"""Photos computed together, as on a GPU, give what each photo gives alone.
+
+They are recorded together, with whole maps and collected questions.
+"""
 
 from dataclasses import replace
 
@@ -241,9 +243,10 @@ def test_a_mirrored_kernel_turns_a_depthwise_convolution_round(kernel, dilation,
 
 
 def with_noise(function, seed):
-    """A product of a `Geometry` with the rounding errors of a fast convolution, where some GPU may take one.
+    """A product of a `Geometry` with the rounding errors of a fast convolution.
 
-    They are some of single precision's steps at a channel's largest.
+    The errors are there only where some GPU may use a fast convolution. They are some of single precision's
+    steps at a channel's largest.
     """
     noise = torch.Generator().manual_seed(seed)
 

@@ -1,4 +1,7 @@
-"""What the rules promise on random small networks of every block type: conservation, linearity, independence."""
+"""What the rules promise on random small networks of every block type.
+
+That is conservation, linearity and independence.
+"""
 
 from functools import cache
 from itertools import pairwise
@@ -30,7 +33,10 @@ from tests.pairx_engine.small_networks import (
 )
 
 EXACT, SINGLE = 1e-9, 1e-4
-"""Of the sum of the start's absolute values: how far the relevance of a layer may be from the start in sum."""
+"""How far the sum of a layer's relevance may be from that of the start.
+
+They are shares of the sum of the start's absolute values.
+"""
 CELLS = [(0, 0), (-1, -1), (1, 0)]
 BLOCK_AND_SEED = [(block, seed) for block in BLOCKS for seed in (1, 2)]
 
@@ -231,8 +237,10 @@ def test_the_slow_way_follows_the_rules_as_written():
 
 
 class Dead(nn.Module):
-    """The second convolution's inputs are all zero, so that its bias alone moves it; a quarter of the sum
-    skips it."""
+    """A network whose second convolution has only zeros as inputs.
+
+    So its output is its bias alone; a quarter of the sum skips it.
+    """
 
     def __init__(self, skip):
         super().__init__()

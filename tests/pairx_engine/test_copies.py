@@ -1,4 +1,7 @@
-"""Planted copies of all kinds are found and named; other pictures, however alike, are not taken for copies."""
+"""Planted copies of all kinds are found and named.
+
+Other pictures, however similar, are not taken for copies.
+"""
 
 from __future__ import annotations
 

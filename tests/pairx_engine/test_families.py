@@ -1,5 +1,7 @@
-"""The engine against the slow way: every model family, shallow and deep layers, all presets, both float
-formats."""
+"""The engine against the slow way: every model family, and shallow and deep layers.
+
+Under all presets, in both float formats.
+"""
 
 from functools import cache
 
@@ -28,9 +30,11 @@ from tests.pairx_engine.slow_relevance import slow_relevance
 from tests.pairx_engine.small_networks import random_chip, randomise
 
 AMPLIFIED = 8
-"""Where cancellation in the network (a pooled mean or a linear output near zero) amplifies single precision's
-rounding,
-both ways err by more than `SINGLE`; then the fast path may err this many times as much as the slow way."""
+"""How many times as much as the slow way the fast path may err, where both err by more than `SINGLE`.
+
+Both do where cancellation in the network (a pooled mean or a linear output near zero) amplifies single
+precision's rounding.
+"""
 NARROW = {"channels": (16, 24, 32, 40)}
 MIEWID = {
     "backbone": {

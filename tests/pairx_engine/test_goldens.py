@@ -1,5 +1,7 @@
-"""What the published PAIR-X code computed on four pairs: embeddings, relevances, matches and pixel maps must
-agree."""
+"""What the published PAIR-X code computed on four pairs.
+
+Embeddings, relevances, matches and pixel maps must agree.
+"""
 
 import json
 from functools import cache

@@ -1,4 +1,7 @@
-"""Replayed passes and pulls, with a stand-in for CUDA graphs that puts new results where the first ones lay."""
+"""Replayed passes and pulls, with a stand-in for CUDA graphs.
+
+Like a CUDA graph, it puts new results where the first ones lay.
+"""
 
 from dataclasses import fields, is_dataclass
 

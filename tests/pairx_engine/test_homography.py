@@ -1,4 +1,4 @@
-"""Recovery of known homographies, determinism, refusal of impossible views, and exact changes of frame."""
+"""Recovery of known homographies, determinism, impossible views refused, exact changes of frame."""
 
 import cv2
 import numpy as np

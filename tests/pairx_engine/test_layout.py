@@ -1,4 +1,4 @@
-"""Maps stay channels last from the first product to the last, whatever leaves their layout open on the way."""
+"""Maps stay channels last from the first product to the last, even where a step leaves it open."""
 
 import timm
 import torch

@@ -1,4 +1,7 @@
-"""The value, SIFT against naive loops and known warps, learned matchers with real and with random weights."""
+"""Local features: the value, SIFT and the learned matchers.
+
+SIFT is compared with naive loops and known warps; learned matchers have real or random weights.
+"""
 
 import socket
 from pathlib import Path

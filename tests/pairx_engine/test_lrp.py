@@ -1,5 +1,4 @@
-"""The rules against a re-implementation with explicit matrices, against zennit's own merging, and what they
-leave behind."""
+"""The rules against explicit matrices and zennit's own merging, and what they leave behind."""
 
 from dataclasses import replace
 
@@ -23,8 +22,10 @@ STABILIZER = 1e-6
 
 
 class SmallNet(nn.Module):
-    """One of everything: folded and unfolded batch norms, a residual sum, squeeze-excitation, pooling, a
-    linear layer."""
+    """A network with one of everything.
+
+    It has folded and unfolded batch norms, a residual sum, squeeze-excitation, pooling and a linear layer.
+    """
 
     def __init__(self, gate=SEModule):
         super().__init__()
@@ -99,8 +100,10 @@ def naive_relevance(net, chip, start):
 
 
 def naive_pixels(net, chip, cell):
-    """Pixel map of one cell of the stem: the activation at the cell, through the stem with its batch norm
-    folded in."""
+    """Pixel map of one cell of the stem.
+
+    The activation at the cell goes down through the stem with its batch norm folded in.
+    """
     conv, bn = net.stem[0], net.stem[1]
     with torch.no_grad():
         features = net.stem(chip[None])[0].numpy()

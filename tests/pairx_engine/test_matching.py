@@ -1,5 +1,7 @@
-"""Mutual nearest matches against a double loop and against OpenCV, with ties; points and relevances of
-matches."""
+"""Mutual nearest matches against a double loop and against OpenCV, with ties.
+
+Also points and relevances of matches.
+"""
 
 import cv2
 import numpy as np

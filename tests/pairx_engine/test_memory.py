@@ -1,4 +1,7 @@
-"""Freed memory is kept: seen in the page faults of a process that fills the same large array again and again."""
+"""Freed memory is kept.
+
+The evidence is the page faults of a process that fills the same large array again and again.
+"""
 
 import platform
 import subprocess

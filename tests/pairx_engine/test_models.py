@@ -1,4 +1,7 @@
-"""Models: every layout of a checkpoint gives the same embeddings, and what does not fit is refused in words."""
+"""Models: every layout of a checkpoint gives the same embeddings.
+
+What does not fit is refused with a message.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Edges of receptive fields that hold next to nothing: what short formats leave out, and how little that is."""
+"""Edges of receptive fields that hold almost nothing.
+
+What short formats leave out there, and how little that is.
+"""
 
 import numpy as np
 import pytest

@@ -1,5 +1,7 @@
-"""What the engine would do on a GPU, counted on fake tensors (`tests.benchmarks.fake_gpu`): no number is
-computed here."""
+"""What the engine would do on a GPU, counted on fake tensors (`tests.benchmarks.fake_gpu`).
+
+No number is computed here.
+"""
 
 from __future__ import annotations
 

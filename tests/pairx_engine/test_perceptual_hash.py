@@ -1,4 +1,7 @@
-"""The difference hash: near-identical pictures lie close, different ones do not, and equal greys never count."""
+"""The difference hash: near-identical pictures lie close, and different ones do not.
+
+Equal greys never count.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""The parts of the fast path: windows, transposed convolutions on them, the reading of networks, and what it
-falls back to."""
+"""The parts of the fast path: windows, transposed convolutions on them, the reading of networks.
+
+Also which networks are left to the general path.
+"""
 
 import copy
 import operator

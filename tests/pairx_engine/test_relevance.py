@@ -1,4 +1,7 @@
-"""The explainer: starts, many starts at once, several layers, pixel maps, threads, and what it refuses."""
+"""The explainer: starts, several layers, pixel maps, threads, and what it refuses.
+
+Many starts are pulled at once.
+"""
 
 import dataclasses
 import threading

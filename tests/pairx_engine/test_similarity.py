@@ -1,5 +1,7 @@
-"""Maps between pictures: what they do is read off them, and mirrored features are those of the mirrored
-picture."""
+"""Maps between pictures: their action can be read off them.
+
+Mirrored features are those of the mirrored picture.
+"""
 
 from __future__ import annotations
 

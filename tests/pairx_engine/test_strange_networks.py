@@ -1,5 +1,7 @@
-"""Networks that the engine was not written for: refused, or explained by the general path with a notice,
-never wrongly."""
+"""Networks that the engine was not written for.
+
+They are refused, or explained by the general path with a notice, but never wrongly.
+"""
 
 import copy
 
@@ -234,7 +236,7 @@ RARE_HABITS = {
     "largest value": lambda net, y: net.conv(y).amax((2, 3)),
     "unit length": lambda net, y: functional.normalize(net.conv(y).mean((2, 3))),
 }
-"""What plain differentiation covers for sure; the conserving rules may refuse it, but not get it wrong."""
+"""What plain differentiation surely covers; the conserving rules may refuse it, but not get it wrong."""
 
 
 def errors_on(together, preset):

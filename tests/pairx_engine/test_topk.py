@@ -1,4 +1,7 @@
-"""Exact top-k against brute force in double precision: ties, exclusions, blocks, k larger than the catalogue."""
+"""Exact top-k against brute force in double precision.
+
+With ties, exclusions, blocks, and k larger than the catalogue.
+"""
 
 from __future__ import annotations
 
@@ -107,8 +110,10 @@ def test_the_mask_is_every_exclusion_as_a_sentence():
 
 
 def test_nothing_but_candidates_comes_back_from_the_device(monkeypatch):
-    """Masks are made where the products are, and blocks are gathered there: no mask in NumPy, no gather on
-    the host."""
+    """Masks are made where the products are, and blocks are gathered there.
+
+    So no mask is made in NumPy, and nothing is gathered on the host.
+    """
     vectors, keys = random_catalogue(5, ties=False)
     rules = {"all": (PairRule(same_species=True), 4), "name": (PairRule(same_name=True), 2)}
     wanted = exact_top_k(vectors, np.arange(N), blocks_of(vectors, 9, False), keys, rules)

@@ -1,9 +1,9 @@
-"""How relevance passes each step, as in the general path (`pairx_engine.relevance.hooks`), from terms kept of
-one forward pass.
+"""How relevance passes each step, as in the general path, by terms kept of one forward pass.
 
-A rule records a step of the forward pass of N chips; the recording then pulls relevances R of the step's
-output, (S, ...) for the S = N P starts of all chips (`company`), down to its inputs. What a step's rule needs
-of the forward pass is computed once, in the recording. Convolutions are in `convolution`.
+The general path is `pairx_engine.relevance.hooks`. A rule records a step of the forward pass of N chips. The
+recording then pulls relevances R of the step's output, (S, ...) for the S = N P starts of all chips
+(`company`), down to its inputs. What a step's rule needs of the forward pass is computed once, in the
+recording. Convolutions are in `convolution`.
 """
 
 from __future__ import annotations
@@ -29,14 +29,13 @@ Windows = Sequence[Window | None]
 class Recording(Protocol):
     """One step of a forward pass with the terms of its rule.
 
-    Windows are of maps (N, C, H, W); None stands for the whole of any other value.
+    Windows are of maps (N, C, H, W). For any other value None stands for the whole.
     """
 
     def reach(self, window: Window) -> Window | None:
-        """The part of the first input's map that relevance in `window` of the output can reach; None: all of
-        it.
+        """The part of the first input's map that relevance in `window` of the output can reach.
 
-        Windows may hang over the map's edges.
+        None: all of it. Windows may hang over the map's edges.
         """
 
     def pull(self, relevance: Tensor, held: Window | None, wanted: Windows) -> Pulled:
@@ -45,10 +44,10 @@ class Recording(Protocol):
 
 @runtime_checkable
 class Unsettled(Protocol):
-    """A recording that depends on a question to the device: asked for all steps at once, since each answer is
-    waited for.
+    """A recording that depends on a question to the device.
 
-    Whatever the answer, each photo's numbers are those that it has alone.
+    Each answer must be waited for, so the questions of all steps are asked at once. Whatever the answer, each
+    photo's numbers are those that it has alone.
     """
 
     def question(self) -> Tensor:
@@ -57,19 +56,20 @@ class Unsettled(Protocol):
     def settled(self, answer: bool | None) -> Recording | Unsettled | None:
         """The recording, or one with the next question.
 
-        For None what is right whatever the answer, if anything is.
+        For None: the recording that is right for either answer, if there is one.
         """
 
 
 Answers = Callable[[Tensor], Sequence[bool]]
-"""What reads the answers to questions (Q,) off the device."""
+"""Reads the answers to questions (Q,) off the device."""
 
 
 def settled(recordings: Sequence[Recording | Unsettled], answers: Answers | None = None) -> list[Recording]:
-    """The recordings once all their questions are answered; the device is waited for once per round of them.
+    """The recordings once all their questions are answered.
 
-    With `answers` nothing is waited for: what is right whatever the numbers is taken where there is such a
-    recording, and for the others `answers` says what to assume.
+    The device is waited for once per round of questions. With `answers` nothing is waited for: a recording
+    that is right for either answer is taken where there is one, and for the others `answers` says what to
+    assume.
     """
     made = list(recordings)
     while asked := [(i, item) for i, item in enumerate(made) if isinstance(item, Unsettled)]:
@@ -95,8 +95,10 @@ class Rule(Protocol):
     def record(
         self, run: Callable[..., Tensor], inputs: Sequence[Tensor]
     ) -> tuple[Tensor, Recording | Unsettled]:
-        """Run the step on its tensor inputs, keeping what the pull needs; `run` maps them to the step's
-        output."""
+        """Run the step on its tensor inputs, keeping what the pull needs.
+
+        `run` maps the inputs to the step's output.
+        """
 
 
 def stabilised(z: Tensor) -> Tensor:
@@ -112,7 +114,7 @@ class Pass:
         return run(*inputs), self
 
     def reach(self, window: Window) -> Window | None:
-        """Cell by cell."""
+        """The same window, since each cell reaches only itself."""
         return window
 
     def pull(self, relevance: Tensor, held: Window | None, wanted: Windows) -> Pulled:
@@ -124,8 +126,10 @@ class Copy(Pass):
     """A sum differentiated plainly: every summand gets all of the relevance."""
 
     def record(self, run: Callable[..., Tensor], inputs: Sequence[Tensor]) -> tuple[Tensor, Recording]:
-        """Run the step; a summand that is stretched to the others' shape has its relevance summed, by its
-        gradient."""
+        """Run the step.
+
+        If a summand is stretched to the others' shape, plain gradients sum its relevance.
+        """
         output = run(*inputs)
         if any(value.shape != output.shape for value in inputs):
             return Plain().record(run, inputs)
@@ -170,10 +174,13 @@ class _PlainRecording:
 
 
 def transposed(output: Tensor, leaves: Sequence[Tensor], relevance: Tensor) -> Pulled:
-    """J^T R of each leaf for R (S, ...), from the graph of N photos' output (N, ...), kept for further calls."""
+    """J^T R of each leaf for R (S, ...), from the graph of N photos' output (N, ...).
+
+    The graph is kept for further calls.
+    """
     if not output.requires_grad:
         return [None] * len(leaves)
-    # Contiguous: the gradient of torch's instance norm is wrong for channels that lie next to each other.
+    # Contiguous, since the gradient of torch's instance norm is wrong for channels that are neighbours.
     given = relevance.to(output.dtype).contiguous()
     if len(given) == len(output):
         pulled = torch.autograd.grad(output, leaves, given, retain_graph=True, allow_unused=True)
@@ -215,15 +222,17 @@ class _NormRecording:
 
 
 class Epsilon:
-    """A linear layer on the last axis: R_in = A * W^T (R / z), z = W A + b with the batch norm after it
-    folded in."""
+    """A linear layer on the last axis: R_in = A * W^T (R / z), z = W A + b.
+
+    W and b include the batch norm after it.
+    """
 
     def __init__(self, module: nn.Linear, folded: nn.Module | None, precision: Precision) -> None:
         self.weights = Weights(module, folded)
         self.precision = precision
 
     def record(self, run: Callable[..., Tensor], inputs: Sequence[Tensor]) -> tuple[Tensor, Recording]:
-        """Run the step, keep A and 1 / z."""
+        """Run the step; keep A and 1 / z."""
         output, weight = run(*inputs), self.weights
         z = output if weight.folded is None else functional.linear(inputs[0], weight.weight, weight.bias)
         kept = self.precision.relevance or output.dtype
@@ -245,11 +254,11 @@ class LinearRecording:
     precision: Precision
 
     def reach(self, window: Window) -> Window | None:
-        """All of it: the last axis may be the channels or one of the map's."""
+        """All of it, since the last axis may be the channels or an axis of the map."""
         return None
 
     def pull(self, relevance: Tensor, held: Window | None, wanted: Windows) -> Pulled:
-        """The class's equation."""
+        """Relevance of the input by the class's equation."""
         total: Tensor | None = None
         for part, ratio, weight in zip(self.parts, self.ratios, self.weights, strict=True):
             r = times(product(times(relevance, ratio), weight, torch.matmul, self.precision), part)

@@ -1,16 +1,18 @@
 """The rules of the preset `conserving`: what enters a step as relevance leaves it as relevance.
 
 Contributions c_ji = W_ji A_i of a linear step are taken with the batch norm after it folded into W; the bias
-takes no part. With z+_j the sum of the positive and z-_j of the negative ones,
+takes no part. With z+_j the sum of the positive and z-_j that of the negative contributions,
 
     R_i = sum_j c+_ji R_j / z+_j   over outputs with z+_j > t,
         + sum_j c-_ji R_j / z-_j   over the others with z-_j < -t,
 
-and relevance of an output to which nothing contributes stays where it is: its value is its bias alone. That
-is the only leakage, and it is declared. All shares lie between 0 and 1, so nothing is blown up on the way.
-What counts as nothing, t, is next to nothing. Behind a ReLU, where many sums are exactly zero, it is a few
-roundings of the largest sum of the channel if a GPU may use a fast convolution (Winograd's, by Fourier
-transforms), which leaves rounding errors of that size there (`some`).
+and relevance of an output without any contributions stays where it is, since the output's value is its bias
+alone. That is the only leakage, and it is declared. All shares lie between 0 and 1, so nothing grows on the
+way.
+
+Sums up to the threshold t count as no contribution. t is nearly zero, with one exception: behind a ReLU many
+sums are exactly zero, and a GPU may use a fast convolution (Winograd's, or by Fourier transforms), which
+leaves rounding errors there. Then t is a few roundings of the largest sum of the channel (`some`).
 """
 
 from __future__ import annotations
@@ -44,15 +46,15 @@ from pairx_engine.relevance.rules.weights import Weights
 from pairx_engine.relevance.window import Window, cut, move, whole
 
 ROUNDINGS = 16
-"""A fast convolution's sums count as none up to so many roundings of their channel's largest."""
+"""A fast convolution's sums count as zero up to so many roundings of their channel's largest sum."""
 
 
 def some(sums: Tensor, fast: bool = False) -> Tensor:
-    """Where sums (N, C, ...) of contributions of one sign are any: a mask of their shape.
+    """Where sums (N, C, ...) of contributions of one sign are not zero: a mask of their shape.
 
-    If larger by magnitude than the square of the format's step times the photo's largest, which keeps their
-    inverses finite: where there is nothing, they are exactly zero. Those of a `fast` convolution, (N, C, h,
-    w), if larger than `ROUNDINGS` steps at the largest of the same photo and channel; formats shorter than
+    The threshold is the square of the format's step times the photo's largest sum by magnitude, which keeps
+    inverses finite: without contributions, sums are exactly zero. For a `fast` convolution, (N, C, h, w), the
+    threshold is `ROUNDINGS` steps at the largest sum of the same photo and channel. Formats shorter than
     single precision are added up in single precision.
     """
     size = sums.abs()
@@ -63,8 +65,10 @@ def some(sums: Tensor, fast: bool = False) -> Tensor:
 
 
 def may_be_fast(geometry: Geometry) -> bool:
-    """Whether some GPU convolves so by a fast algorithm: kernels of several cells that slide by one over all
-    channels."""
+    """Whether some GPU computes such a convolution by a fast algorithm.
+
+    These have kernels of several cells that slide by one over all channels.
+    """
     sliding = geometry.stride == (1, 1) and geometry.dilation == (1, 1)
     return sliding and geometry.groups == 1 and max(geometry.kernel) > 1
 
@@ -75,7 +79,7 @@ def inverted(sums: Tensor, where: Tensor) -> Tensor:
 
 
 def ratios(positive: Tensor, negative: Callable[[], Tensor]) -> tuple[Tensor, Tensor | None]:
-    """1 / z+ and 1 / z- where each is used, zero elsewhere; None for the second where it cannot be used."""
+    """1 / z+ and 1 / z- where each is used, zero elsewhere; None for the second if it cannot be used."""
     has = some(positive)
     if not positive.is_cuda and bool(has.all()):
         return positive.reciprocal(), None
@@ -89,18 +93,20 @@ class ConservingConv(ZPlus):
     """A convolution by the module's equation."""
 
     def recording(self, z: Tensor, geometry: Geometry, parts: tuple[Part, ...]) -> Recording | Unsettled:
-        """The recording from z+, once it is known whether any output has none."""
+        """The recording from z+, which first asks whether any output has no positive contributions."""
         return _WithoutPositive(self, z, self.some(z, geometry), geometry, parts)
 
     def some(self, sums: Tensor, geometry: Geometry) -> Tensor:
-        """Where sums of contributions of one sign are any; only behind a ReLU is there reason to doubt small
-        ones."""
+        """Where sums of contributions of one sign are not zero.
+
+        Only behind a ReLU is there reason to doubt small sums.
+        """
         return some(sums, fast=self.nonnegative and may_be_fast(geometry))
 
 
 @dataclass(frozen=True)
 class _WithoutPositive:
-    """A convolution while nobody has looked whether some output has no positive contributions."""
+    """A convolution before it is known whether some output has no positive contributions."""
 
     rule: ConservingConv
     z: Tensor
@@ -109,12 +115,14 @@ class _WithoutPositive:
     parts: tuple[Part, ...]
 
     def question(self) -> Tensor:
-        """Whether some output has none."""
+        """Whether some output has no positive contributions."""
         return ~self.has.all()
 
     def settled(self, answer: bool | None) -> Recording | Unsettled:
-        """A step like any other, which may be folded, if all have some; beside other photos that must not
-        decide."""
+        """An ordinary recording if all outputs have positive contributions.
+
+        It may be folded only without other photos beside it, since these must not change a photo's numbers.
+        """
         if answer is False:
             ratio, alone = self.z.reciprocal_(), len(self.z) == 1
             return ConvRecording(self.geometry, self.parts, ratio, self.rule.precision, alone)
@@ -126,7 +134,7 @@ class _WithoutPositive:
 
 @dataclass(frozen=True)
 class _WithNegative:
-    """The same, while nobody has looked whether any of those outputs has negative contributions."""
+    """The same, before it is known whether any of those outputs has negative contributions."""
 
     before: _WithoutPositive
     first: Tensor
@@ -135,7 +143,7 @@ class _WithNegative:
     uses: Tensor
 
     def question(self) -> Tensor:
-        """Whether any has."""
+        """Whether any of those outputs has negative contributions."""
         return self.uses.any()
 
     def settled(self, answer: bool | None) -> Recording:
@@ -232,7 +240,10 @@ class _SharedRecording:
 
 
 class SharedPool:
-    """Average pooling J as a linear step of equal positive weights; an average of nothing is shared evenly."""
+    """Average pooling J as a linear step of equal positive weights.
+
+    Relevance of an average of nothing is shared evenly.
+    """
 
     def record(self, run: Callable[..., Tensor], inputs: Sequence[Tensor]) -> tuple[Tensor, Recording]:
         """Run the step; keep the signed parts, their ratios, and the pooling's graph."""
@@ -277,7 +288,7 @@ class SharedGeM:
 
     def record(self, run: Callable[..., Tensor], inputs: Sequence[Tensor]) -> tuple[Tensor, Recording]:
         """Run the step; keep each cell's share (1, C, h, w)."""
-        # Divided by the channel's largest value first: powers of small numbers would vanish.
+        # First divided by the channel's largest value, since powers of small numbers would vanish.
         clamped = inputs[0].clamp(min=self.module.eps)
         powers = (clamped / clamped.amax(dim=(2, 3), keepdim=True)).pow(self.module.p.detach())
         return run(*inputs), _GeMRecording(powers / powers.sum(dim=(2, 3), keepdim=True))
@@ -299,7 +310,7 @@ _RESHAPING = (
     *("flatten", "reshape", "view", "permute", "transpose", "contiguous", "clone", "squeeze", "unsqueeze"),
     *("getitem", "cat", "concat", "pad", "detach", "max_pool2d"),
 )
-"""Functions and methods whose ordinary gradient hands each number's relevance to where it came from."""
+"""Functions and methods whose ordinary gradient hands each number's relevance back to its origin."""
 _MEANS = (torch.mean, Tensor.mean)
 _POOLING = ("avg_pool2d", "adaptive_avg_pool2d")
 _POINTWISE = (

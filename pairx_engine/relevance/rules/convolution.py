@@ -1,7 +1,7 @@
 """ZPlus for convolutions, on windows of their maps.
 
-With A the input, z+ the sum of positive contributions and R the relevance of the output, the terms kept are A
-in its positive and negative part and the ratio q = 1 / z+, so that each start costs two products with the
+With A the input, z+ the sum of positive contributions and R the relevance of the output, the terms kept are
+the positive and negative parts of A and the ratio q = 1 / z+. So each start costs two products with the
 weights, or one where A cannot be negative:
 
     R_in = A+ * W+^T (R q) + A- * W-^T (R q)
@@ -29,10 +29,12 @@ from pairx_engine.relevance.rules.weights import Weights, product
 from pairx_engine.relevance.window import Window, cut, move
 
 MANY_SUMMANDS = 64
-"""Contributions per output from which z+ is taken from the step's own output: with fewer, they often have one
-sign."""
+"""Contributions per output from which on z+ is taken from the step's own output.
+
+Fewer contributions often have one sign.
+"""
 CANCELLATION = 32.0
-"""How many times the sum of magnitudes may exceed z+ there; rounding errors of z+ grow by as much."""
+"""How many times the sum of magnitudes may exceed z+ there; rounding errors of z+ grow as much."""
 
 
 class Geometry(NamedTuple):
@@ -46,9 +48,9 @@ class Geometry(NamedTuple):
     groups: int
 
     def is_product(self, values: Tensor, weight: Tensor) -> bool:
-        """Whether to multiply matrices: where cells read themselves alone, and weights dominate.
+        """Whether to multiply matrices: where each cell reads only itself, and the weights dominate.
 
-        Not by the number of items, so that an item's numbers do not depend on how many others there are.
+        It does not depend on the number of items, so that an item's numbers do not depend on the other items.
         """
         one, none = (1, 1), (0, 0)
         pointwise = (self.kernel, self.stride, self.before, self.after) == (one, one, none, none)
@@ -106,7 +108,7 @@ class Geometry(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def _trimmed(geometry: Geometry, held: Window, wanted: Window) -> tuple[tuple[int, int], Window]:
-    """What a transposed product may leave away at each side, and the window that it then fills."""
+    """What a transposed product may leave out at each side, and the window that it then fills."""
     full = geometry.support(held)
     (kh, kw), (dh, dw) = geometry.kernel, geometry.dilation
     rows = max(0, min(wanted.top - full.top, full.bottom - wanted.bottom, dh * (kh - 1)))
@@ -117,11 +119,11 @@ def _trimmed(geometry: Geometry, held: Window, wanted: Window) -> tuple[tuple[in
 
 @dataclass(frozen=True)
 class Part:
-    """Activations and their weights; `both` signs side by side along the channels, or one.
+    """Activations and their weights; with `both`, both signs side by side along the channels.
 
-    `shared` activations are the network's own values, which others may read; the rest are the recording's
-    copies. `mirrored` is the weight with its kernels turned, where the transposed product is made by an
-    ordinary convolution.
+    `shared` activations are the network's own values, which others may read; otherwise they are the
+    recording's copies. `mirrored` is the weight with its kernels turned, where an ordinary convolution makes
+    the transposed product.
     """
 
     activation: Tensor
@@ -134,7 +136,7 @@ class Part:
 class ZPlus:
     """A convolution: R_in = A+ * W+^T (R / z+) + A- * W-^T (R / z+), z+ = W+ A+ + b+ + W- A-.
 
-    With `nonnegative` the inputs are known to have no negative part, and half of the work falls away.
+    With `nonnegative` the inputs are known to have no negative part, which saves half of the work.
     """
 
     def __init__(
@@ -150,7 +152,7 @@ class ZPlus:
         self.nonnegative = nonnegative
         self.layout = layout
         # A CPU has no kernel for grouped 16-bit products with a stride: they take fifty times as long. And
-        # the few contributions to their outputs make ratios that half precision cannot hold side by side.
+        # their outputs have few contributions, so half precision cannot hold their ratios side by side.
         strided = max(_two(module.stride)) > 1
         exempt = module.groups > 1 and (strided or precision.rescale)
         self.precision = replace(precision, operands=None) if exempt else precision
@@ -158,7 +160,7 @@ class ZPlus:
     def record(
         self, run: Callable[..., Tensor], inputs: Sequence[Tensor]
     ) -> tuple[Tensor, Recording | Unsettled]:
-        """Run the step, keep the parts of A and 1 / z+."""
+        """Run the step; keep the parts of A and 1 / z+."""
         output = run(*inputs)
         geometry = self.geometry(inputs[0])
         a = converted(inputs[0], self.precision.relevance or inputs[0].dtype, self.layout)
@@ -169,23 +171,24 @@ class ZPlus:
         return output, _FromOutput(self, *from_output, geometry, parts)
 
     def recording(self, z: Tensor, geometry: Geometry, parts: tuple[Part, ...]) -> Recording | Unsettled:
-        """The recording from z+ without the bias, a tensor of its own."""
+        """The recording from z+ without the bias; z+ must be a tensor of its own."""
         bias = self.weights.positive_bias(z.dtype)
         if bias is not None:
             z.add_(bias)
-        # A sum of positive contributions is stabilised upwards; clamped, since a GPU may compute it by way of
-        # others.
+        # A sum of positive contributions is stabilised upwards. On a GPU it is clamped first, since it may be
+        # computed from other sums.
         ratio = (z.clamp_(min=0) if z.is_cuda else z).add_(STABILISER).reciprocal_()
         return ConvRecording(geometry, parts, ratio, self.precision)
 
     def from_output(
         self, activation: Tensor, output: Tensor, geometry: Geometry
     ) -> tuple[Tensor, Tensor] | None:
-        """z+ as (W A + |W| |A|) / 2, which costs half of the sum over signs; None where it does not serve.
+        """z+ as (W A + |W| |A|) / 2, at half the cost of the sum over signs; None where unsuitable.
 
-        The two cancel where nearly all contributions are negative. Comes with the answer to whether they do
-        anywhere in a photo, truth values (N,) on the device; if so, the sum over signs must be taken. So it
-        is under a bias, beside which the contributions may be lost in the output.
+        The two terms cancel where nearly all contributions are negative. Whether they do so anywhere in a
+        photo is returned with z+, as truth values (N,) on the device; if so, the sum over signs must be
+        taken. With a bias that sum is always taken, since beside a bias the contributions may be lost in the
+        output.
         """
         conv = self.module
         summands = conv.in_channels * geometry.kernel[0] * geometry.kernel[1]
@@ -199,7 +202,7 @@ class ZPlus:
         if scale is None:
             z = torch.add(half, output, alpha=0.5)
         else:
-            # The output is that before a batch norm which the rule sees folded into W.
+            # The output is that before the batch norm that the rule folds into W.
             z = torch.addcmul(half, output, scale, value=0.5)
         return z, _least(torch.add(z, half, alpha=-2 / CANCELLATION, out=half)) < 0
 
@@ -241,7 +244,7 @@ class ZPlus:
     def _part(self, activation: Tensor, kind: str) -> Part:
         """One sign of A, beside the weights of one sign."""
         conv = self.module
-        # A GPU has fast kernels for depthwise convolutions, and none for what turns them round.
+        # A GPU has fast kernels for depthwise convolutions, and none for their transposes.
         depthwise = activation.is_cuda and conv.groups == conv.in_channels == conv.out_channels > 1
         turned = depthwise and _two(conv.stride) == (1, 1)
         mirrored = self._operand(f"{kind} mirrored", activation) if turned else None
@@ -260,7 +263,7 @@ class ZPlus:
 
 @dataclass(frozen=True)
 class _FromOutput:
-    """A convolution whose z+ was taken from its output, while nobody has looked whether it may be."""
+    """A convolution with z+ from its output, before it is known whether that is valid."""
 
     rule: ZPlus
     z: Tensor
@@ -302,7 +305,7 @@ def signs(activation: Tensor) -> Tensor:
 
 
 def _least(values: Tensor) -> Tensor:
-    """The smallest value of each item (N,), read in the order of memory, which is many times as fast."""
+    """The smallest value of each item (N,), read in memory order, which is many times as fast."""
     ordered = _as_cells(values) if is_channels_last(values) else values
     return ordered.flatten(1).amin(dim=1)
 
@@ -324,7 +327,7 @@ def _two(value: Any) -> tuple[int, int]:
 class ConvRecording:
     """A convolution's parts and ratio q, and how to multiply.
 
-    The ratio is None where the relevance comes with it multiplied already; one that is not `foldable` stays
+    The ratio is None where relevance arrives already multiplied by it; a ratio that is not `foldable` stays
     (`folding`).
     """
 

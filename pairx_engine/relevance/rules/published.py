@@ -1,4 +1,7 @@
-"""The rules of PAIR-X's public code as rows: those of the general path (`pairx_engine.relevance.hooks`)."""
+"""The rules of PAIR-X's public code as rows.
+
+They are those of the general path (`pairx_engine.relevance.hooks`).
+"""
 
 from __future__ import annotations
 

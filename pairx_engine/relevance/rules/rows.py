@@ -1,6 +1,6 @@
 """Rules as rows: which steps a rule fits, and how it is made.
 
-Of a set's rows the first that fits a step gives its rule.
+The first row of a set that fits a step gives its rule.
 """
 
 from __future__ import annotations
@@ -27,10 +27,8 @@ Types = tuple[type[nn.Module], ...]
 class Row:
     """A kind of steps and their rule.
 
-    Modules of the types `whole`, subclasses included, are one step each.
-
-    So are torch's own modules in any case; all others are read into what they call. `make` may refuse with
-    `Untraceable`.
+    Modules of the types `whole`, subclasses included, are one step each. So are torch's own modules in any
+    case. All other modules are read into what they call. `make` may refuse with `Untraceable`.
     """
 
     fits: Fits
@@ -40,9 +38,9 @@ class Row:
 
 @dataclass(frozen=True)
 class RuleSet:
-    """Rows in the order in which they are asked, under the name that presets know them by.
+    """Rows in the order in which they are tried, and the name by which presets know them.
 
-    Where no row fits a step, the network cannot be explained by these rules.
+    If no row fits a step, the network cannot be explained by these rules.
     """
 
     name: str
@@ -51,12 +49,12 @@ class RuleSet:
 
     @property
     def whole(self) -> Types:
-        """Module types that are one step."""
+        """Module types that are one step each."""
         return tuple(kind for row in self.rows for kind in row.whole)
 
     @property
     def ruled(self) -> Types:
-        """Those of them with a rule other than their gradient."""
+        """Those of these types with a rule other than their gradient."""
         return tuple(kind for row in self.rows if row.make is not plain for kind in row.whole)
 
     def rule_of(self, place: Place) -> Rule | None:
@@ -73,17 +71,17 @@ def of_type(types: Types, make: Make) -> Row:
 
 
 def passing(at: Place) -> Rule:
-    """Relevance passes."""
+    """The rule by which relevance passes unchanged."""
     return Pass()
 
 
 def plain(at: Place) -> Rule:
-    """The ordinary gradient."""
+    """The rule of the ordinary gradient."""
     return Plain()
 
 
 def refused(because: Callable[[Place], str]) -> Make:
-    """No rule at all: the network cannot be read into steps that are known."""
+    """No rule at all: the network cannot be read into known steps."""
 
     def make(at: Place) -> Rule:
         raise Untraceable(f"its step {at.step.name} {because(at)}")
@@ -106,11 +104,14 @@ FIRST = (
         refused(lambda at: "is one of several that share a layer"),
     ),
 )
-"""What every set begins with."""
+"""The rows with which every set begins."""
 
 
 def layers(convolution: Make, linear: Make) -> tuple[Row, ...]:
-    """Rows of the layers with weights; those that are not known to compute what their type says are refused."""
+    """Rows of the layers with weights.
+
+    Layers that are not known to compute what their type says are refused.
+    """
     return (
         Row(lambda at: is_known_convolution(at.module), convolution),
         Row(lambda at: type(at.module) is nn.Linear, linear),

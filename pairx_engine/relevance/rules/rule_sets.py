@@ -1,6 +1,6 @@
 """The sets of rules that presets propagate by.
 
-A new one is an entry here, or registered from anywhere.
+A new set is an entry here, or it is registered from anywhere.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The operands of products: weights as the rules see them, in the format that they are multiplied in."""
+"""The operands of products: weights as the rules see them, in the format of the products."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ HEADROOM = 64.0
 
 
 class Weights:
-    """A layer's weight and bias, a batch norm folded in where the rule wants it, and the operands made from
-    them.
+    """A layer's weight and bias, and the operands made from them.
 
-    All are made on first use and kept, operands per format and layout, one set for all chips.
+    A batch norm is folded in where the rule wants it. All are made on first use and kept, operands per format
+    and layout, one set for all chips.
     """
 
     def __init__(self, module: Any, folded: nn.Module | None) -> None:
@@ -53,8 +53,7 @@ class Weights:
         return self._kept(("positive bias", dtype), lambda: bias.clamp(min=0).to(dtype).view(1, -1, 1, 1))
 
     def scale(self, dtype: torch.dtype) -> Tensor | None:
-        """What the rule multiplies the layer's own weight by, a map of one cell (1, out, 1, 1); None where by
-        nothing."""
+        """The factor on the layer's own weight, a map of one cell (1, out, 1, 1); None if there is none."""
         if self.folded is None:
             return None
         return self._kept(("scale", dtype), lambda: batch_norm_scale(self.folded).to(dtype).view(1, -1, 1, 1))
@@ -62,12 +61,12 @@ class Weights:
     def operand(
         self, kind: str, precision: Precision | None = None, layout: Layout = "channels_last"
     ) -> Tensor:
-        """The `weight`, half its magnitude, its `positive` or `negative` part, or `both` parts side by side
-        (out, 2 in, ...).
+        """An operand made from the weight.
 
-        `opposite` is `both` with the negative part first; `mirrored` parts have their kernels turned by half
-        a turn. A convolution's operands lie in memory as `layout` says, like the maps that they are
-        multiplied with.
+        `kind` is the `weight`, `half magnitude`, its `positive` or `negative` part, or `both` parts side by
+        side (out, 2 in, ...). `opposite` is `both` with the negative part first; `mirrored` parts have their
+        kernels turned by half a turn. A convolution's operands lie in memory as `layout` says, like the maps
+        that they are multiplied with.
         """
         dtype = (precision.operands if precision else None) or self.module.weight.dtype
 
@@ -85,7 +84,7 @@ class Weights:
     def _kept(self, key: tuple[object, ...], make: Callable[[], Tensor]) -> Tensor | None:
         with self._lock:
             if key not in self._made:
-                # Never inside a mode that marks tensors: other threads use them outside of it.
+                # Never inside a mode that marks tensors, since other threads use them outside of it.
                 with torch.inference_mode(False), torch.no_grad():
                     self._made[key] = make()
             return self._made[key]
@@ -111,8 +110,8 @@ def product(
         return multiply(scaled.to(weight.dtype), weight).to(scaled.dtype)
     if not precision.rescale:
         return multiply(scaled.to(precision.operands), weight).to(scaled.dtype)
-    # Well above one, since most values lie far below the largest; well below the format's 65504, since
-    # products add up.
+    # The peak is well above one, since most values lie far below the largest. It is well below the format's
+    # 65504, since products add up.
     peak = scaled.abs().flatten(1).amax(dim=1).clamp(min=torch.finfo(scaled.dtype).tiny) / HEADROOM
     peak = peak.view(-1, *[1] * (scaled.ndim - 1))
     return multiply((scaled / peak).to(precision.operands), weight).to(scaled.dtype) * peak

@@ -1,5 +1,7 @@
-"""The bootstrap over animals: how often a pair counts, what the interval means, and what it must not depend
-on."""
+"""The bootstrap over animals: how often a pair counts, and what the interval means.
+
+Also what the interval must not depend on.
+"""
 
 import math
 

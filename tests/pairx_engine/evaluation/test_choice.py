@@ -30,7 +30,10 @@ OF_DEFAULT = (
 
 
 class World:
-    """Pairs of animals whose scores are noise, but for the signal that some variants have for correct pairs."""
+    """Pairs of animals whose scores are noise.
+
+    In some variants the scores of correct pairs also carry a signal.
+    """
 
     def __init__(
         self, seed, n_animals=24, signal=None, missing=0.2, coverages=COVERAGES, residuals=RESIDUALS
@@ -58,8 +61,10 @@ class World:
 
 
 def naive_area(cosine, score, correct, n_bins=10):
-    """P(correct > incorrect) within bins of the cosine, by loops; bins with two different pairs of each class
-    count."""
+    """P(correct > incorrect) within bins of the cosine, by loops.
+
+    Bins with two different pairs of each class count.
+    """
     low, high = min(cosine), max(cosine)
     bins = defaultdict(list)
     for c, s, k in zip(cosine, score, correct, strict=True):

@@ -1,5 +1,7 @@
-"""Bhattacharyya distances, Delta and the areas under the ROC curve against loops, scipy and known
-distributions."""
+"""Separation against loops, scipy and known distributions.
+
+It covers Bhattacharyya distances, Delta and the areas under the ROC curve.
+"""
 
 import math
 from dataclasses import replace

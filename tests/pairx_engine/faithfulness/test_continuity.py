@@ -1,4 +1,4 @@
-"""Continuity of explanations whose answer is known: constant ones, and ones that move along with the photo."""
+"""Continuity of explanations with a known answer: constant maps, and maps that move with the photo."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Pixel flipping against a loop over single photos in NumPy, and curves that are known by construction."""
+"""Pixel flipping against a loop over single photos in NumPy, and against curves known in advance."""
 
 import math
 from dataclasses import replace
@@ -114,8 +114,10 @@ def test_no_batch_is_larger_than_asked_for(network):
 
 
 class PatchSums(nn.Module):
-    """Embeds a chip (N, 3, H, W) as the sums of its patches; linear, and each superpixel has an element of
-    its own."""
+    """Embeds a chip (N, 3, H, W) as the sums of its patches.
+
+    It is linear, and each superpixel has an element of its own.
+    """
 
     def __init__(self, side):
         super().__init__()
@@ -127,8 +129,10 @@ class PatchSums(nn.Module):
 
 @pytest.fixture
 def patches():
-    """A chip of 6 x 8 patches of one value each, of mean zero, so that the fill `mean` takes a patch out of
-    the embedding."""
+    """A chip of 6 x 8 patches of one value each.
+
+    Their mean is zero, so that the fill `mean` removes a patch from the embedding.
+    """
     weights = torch.randn(24, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     values = torch.cat([weights, -weights])[torch.randperm(48, generator=torch.Generator().manual_seed(1))]
     chip = values.view(1, 6, 8).expand(3, -1, -1).repeat_interleave(5, 1).repeat_interleave(5, 2).contiguous()

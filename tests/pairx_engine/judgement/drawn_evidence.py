@@ -1,5 +1,7 @@
-"""Drawn catalogues for tests of the judgement: animals as points, photos about them, names with planted
-errors, nearest pairs."""
+"""Drawn catalogues for tests of the judgement.
+
+Animals are points, photos lie about them, names have planted errors, and pairs are the nearest ones.
+"""
 
 from __future__ import annotations
 

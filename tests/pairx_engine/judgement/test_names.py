@@ -1,5 +1,7 @@
-"""The judgement of names: what evidence is summed to, which defects are found, and what the result must not
-depend on."""
+"""The judgement of names: the sums of evidence, and the defects that are found.
+
+Also what the result must not depend on.
+"""
 
 from __future__ import annotations
 

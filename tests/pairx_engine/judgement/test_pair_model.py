@@ -1,4 +1,7 @@
-"""The probability of a pair: its regression, its terms and weights by loops, and what it must not learn from."""
+"""The probability of a pair: its regression, its terms and its weights, by loops.
+
+Also what it must not learn from.
+"""
 
 from __future__ import annotations
 

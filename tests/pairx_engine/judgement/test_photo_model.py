@@ -1,5 +1,7 @@
-"""Wrong names: the likelihood and its gradient, planted errors, what people said, and what the judgement must
-not depend on."""
+"""Wrong names: the likelihood and its gradient, planted errors, and verdicts of people.
+
+Also what the judgement must not depend on.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +28,10 @@ EVERY = ("log_odds", "probability", "proposed", "share", "own", "rival", "undefe
 
 
 def heard_by(seed, photos=30, names=7, share=0.15):
-    """Voices of random evidence; the last photo is alone under its name, and one name has no photo with a
-    pair."""
+    """Voices of random evidence.
+
+    The last photo is alone under its name, and one name has no photo with a pair.
+    """
     random = np.random.default_rng(seed)
     given_names = [*("ABCDEFG"[random.integers(names)] for _ in range(photos - 2)), None, "Z"]
     found = [(i, j) for i in range(photos) for j in range(i + 1, photos) if random.random() < share]
@@ -168,6 +172,16 @@ def test_what_people_said_of_names_is_obeyed_and_teaches():
     assert np.abs(plain.pairs.log_odds - told.pairs.log_odds).max() > 1e-3
 
 
+@pytest.mark.parametrize("says", [0, 1])
+def test_names_that_people_looked_at_are_counted_as_they_said(says):
+    found = drawn(2, 16, 5, wrong=0.1)
+    told = judge_evidence(
+        replace(found.photos, verdict=np.full(len(found.photos), says)), found.pairs, found.vectors
+    )
+    defended = int((found.photos.known & ~told.photos.undefended).sum())
+    assert told.errors.expected == pytest.approx((1 - says) * defended)
+
+
 def test_what_people_said_of_pairs_moves_the_weights():
     found = drawn(2, 16, 5, noise=1.4)
     same = truth(found)
@@ -292,8 +306,10 @@ def test_nobody_speaks_where_there_are_no_voices():
 
 
 def test_of_two_photos_that_make_each_other_suspect_one_is_blamed():
-    """Three of A and three of B; a2 and b0 look like each other, and like nothing else: b0 a little like its
-    own name's."""
+    """Three photos of A and three of B, of which a2 and b0 look like each other.
+
+    They look like no other photo, except that b0 looks a little like its own name's photos.
+    """
     names = ["A", "A", "A", "B", "B", "B", *"CCDDEEFF"]
     ids = {name: i for i, name in enumerate(["a0", "a1", "a2", "b0", "b1", "b2"])}
     odds = {("a0", "a1"): 5, ("b1", "b2"): 5, ("a2", "b0"): 6, ("b0", "b1"): -3}

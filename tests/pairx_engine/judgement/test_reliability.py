@@ -1,5 +1,7 @@
-"""How far probabilities can be believed: bins and errors by loops, and an isotonic fit that sees neither
-animal."""
+"""How far probabilities can be believed.
+
+Bins and errors by loops, and an isotonic fit that sees neither animal.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""Names that the judgement makes wrong itself: which, with what pairs, and what they tell of the number of
-wrong names."""
+"""Names that the judgement makes wrong itself: which names, and with what pairs.
+
+Also what they tell about the number of wrong names.
+"""
 
 from __future__ import annotations
 

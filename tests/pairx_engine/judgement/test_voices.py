@@ -1,4 +1,4 @@
-"""What names say of photos, what may be true of them, and pairs that nobody listed, each against plain loops."""
+"""What names say of photos, what may be true of them, and unlisted pairs, each against plain loops."""
 
 from __future__ import annotations
 
@@ -113,8 +113,10 @@ def test_voices_of_some_photos_are_theirs_renumbered(seed):
 
 
 def naive_true_names(heard, noise, photos):
-    """Weights of all names and of a new animal, by photo: the mean odds of a name that says nothing are the
-    background's."""
+    """Weights of all names and of a new animal, by photo.
+
+    The mean odds of a name without a voice are the background's.
+    """
     t, out = np.exp(noise.log_t), []
     voice = dict(zip(zip(heard.photo.tolist(), heard.name.tolist(), strict=True), heard.value, strict=True))
     others = dict(zip(zip(heard.photo.tolist(), heard.name.tolist(), strict=True), heard.size, strict=True))
