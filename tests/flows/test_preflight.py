@@ -1,5 +1,7 @@
-"""Workers that differ are refused at the start; differences that take another installation are made up inside
-a worker."""
+"""Workers that differ are refused at the start.
+
+Differences that would take another installation are simulated inside a worker.
+"""
 
 from __future__ import annotations
 

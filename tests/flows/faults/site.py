@@ -72,8 +72,10 @@ def _undisturbed(catalogue: Path, warehouse: Path, scheduler: str) -> Course:
 
 
 def command_here(words: Sequence[str]) -> tuple[int, str]:
-    """The exit status of a `pairx` command and what it says, in this process, which has loaded everything
-    already."""
+    """The exit status of a `pairx` command and what it says.
+
+    It runs in this process, which has loaded everything already.
+    """
     said = io.StringIO()
     with (
         patch.object(sys, "argv", ["pairx", *words]),
