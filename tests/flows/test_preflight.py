@@ -128,9 +128,8 @@ def test_a_worker_that_sees_no_warehouse_or_no_photos_is_refused(cluster: Cluste
 
 def test_a_worker_that_loads_another_model_is_refused(cluster: Cluster, job: Job) -> None:
     def change() -> None:
-        import sys
-
         from tasks import job
+        from tasks.runs import surroundings
 
         job._kept = job.engine_on  # type: ignore[attr-defined]
 
@@ -140,14 +139,13 @@ def test_a_worker_that_loads_another_model_is_refused(cluster: Cluster, job: Job
         def other(asked: Any, on: str) -> Any:
             return type("Engine", (), {"model": Other.model, "matcher": job._kept(asked, on).matcher})()  # type: ignore[attr-defined]
 
-        sys.modules["tasks.runs.surroundings"].engine_on = other
+        surroundings.engine_on = other
 
     def undo() -> None:
-        import sys
-
         from tasks import job
+        from tasks.runs import surroundings
 
-        sys.modules["tasks.runs.surroundings"].engine_on = job._kept  # type: ignore[attr-defined]
+        surroundings.engine_on = job._kept  # type: ignore[attr-defined]
 
     with in_worker(cluster, change, undo):
         said = refused(cluster, job)
