@@ -62,7 +62,7 @@ def compare(
     return Agreement(
         pairs=len(both),
         relevance_error=max(
-            relative_error(getattr(a, g), getattr(b, g)) for a, b in both for g in ("grid0", "grid1")
+            relative_error(getattr(a, g), getattr(b, g)) for a, b in both for g in ("grid_a", "grid_b")
         ),
         same_matches=sum(set(_keys(a)) == set(_keys(b)) for a, b in both),
         rank=_mean_and_worst([rank_correlation(a, b) for a, b in both]),

@@ -31,7 +31,7 @@ from tests.benchmarks.published_way import Explained, PublishedWay, Scored
 
 PUBLISHED = "published way"
 ENGINE = "our engine"
-_ARRAYS = ("grid0", "grid1", "cell0", "cell1", "relevance")
+_ARRAYS = ("grid_a", "grid_b", "cell_a", "cell_b", "relevance")
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ def copied(folder: Path) -> Path:
     Installing all of them takes seconds.
     """
     (folder / "views").mkdir(parents=True)
-    whole = Path(sql_files.__file__).parent / "sql"
+    whole = Path(sql_files.__file__).parent
     shutil.copy(whole / "macros.sql", folder)
     for name in ("photos", "pairs", "pair_scores"):
         shutil.copy(whole / "views" / f"{name}.sql", folder / "views")
