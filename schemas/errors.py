@@ -68,7 +68,7 @@ class LeaseLost(WarehouseError):
 
     def __init__(self, url: str, why: str) -> None:
         super().__init__(
-            f"{url} was taken from this run while it was at work: {why}",
+            f"the warehouse {url} was taken from this run while it was at work: {why}",
             "see what became of it, then run again: only what is missing is computed",
         )
         self._given = (url, why)

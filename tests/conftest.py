@@ -27,28 +27,27 @@ settings.load_profile("untimed")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Hide GPUs, before torch is imported, from all tests but gpu-marked ones; processes that tests start
-    inherit it.
+    """Hide GPUs, before torch is imported, from all tests without the mark gpu.
 
-    Without that mark a test means the CPU, also on a machine with a GPU. A run that mixes both kinds sees no
-    GPU, and skips what needs one.
+    Processes that tests start inherit this. Without that mark a test means the CPU, also on a machine with a
+    GPU. A run that mixes both kinds sees no GPU, and skips what needs one.
     """
     if not means_the_gpu(config.option.markexpr):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes longest comes first, so that no process of pytest-xdist is left alone with it in the end."""
+    """Run the longest tests first: else one process of pytest-xdist is left alone with them in the end."""
     items.sort(key=lambda item: _sharing(item.nodeid) not in SHARING)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Say which tests stay in one process where pytest-xdist has several: those that share dear fixtures, or
-    else a file.
+    """Say which tests stay in one process where pytest-xdist has several.
 
-    Folders in `SHARING` hold finished runs, a Prefect server and Dask workers that all of their tests use.
-    (Its own way of saying so, `--dist loadgroup`, changes nothing under the pytest that is pinned.)
+    These are tests that share expensive fixtures, or else those of a file. Folders in `SHARING` hold finished
+    runs, a Prefect server and Dask workers that all of their tests use. (pytest-xdist's own option for this,
+    `--dist loadgroup`, changes nothing under the pytest that is pinned.)
     """
     from xdist.scheduler import LoadScopeScheduling
 
@@ -69,8 +68,10 @@ def _sharing(nodeid: str) -> str:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of real catalogues, models and goldens beside the project; tests that need it skip where it
-    is absent."""
+    """The folder of real catalogues, models and goldens beside the project.
+
+    Tests that need it skip where it is absent.
+    """
     folder = TESTS.parents[1] / "shared"
     if not (folder / "goldens").is_dir():
         pytest.skip("no ../shared with real photos, models and goldens")

@@ -1,4 +1,4 @@
-"""How far apart the same numbers may be, by device and number format: the one place where tests take it from.
+"""How far apart the same numbers may be, by device and number format; tests take it from here alone.
 
 The reference is always the CPU's single precision (for goldens what the published code gave). A device may
 sum in another order, so single precision differs in its last digits; and where two cells are all but equally
@@ -45,7 +45,10 @@ _SHORT = {
 
 
 def tolerance(device: str, precision: str) -> Tolerance:
-    """What `device` (cpu or cuda) may differ by from the CPU's single precision when it pulls in `precision`."""
+    """What a device may differ by from the CPU's single precision when it pulls in `precision`.
+
+    `device` is cpu or cuda.
+    """
     embedding = 1e-5 if device == "cpu" else 1e-4
     if precision in _SHORT:
         error, rank, top, pictures = _SHORT[precision]
@@ -60,11 +63,10 @@ def tolerance(device: str, precision: str) -> Tolerance:
 
 
 def double_tolerance(device: str, family: str) -> float:
-    """What double precision on a device may differ by from the CPU's, relative to the largest value of the
-    same map.
+    """What double precision on a device may differ by from the CPU's.
 
-    torch's CUDA kernels of hard swish and hard sigmoid hold 1/6 in single precision: 2e-6 was measured for
-    MobileNetV3.
+    The difference is relative to the largest value of the same map. torch's CUDA kernels of hard swish and
+    hard sigmoid hold 1/6 in single precision: 2e-6 was measured for MobileNetV3.
     """
     hard = any(name in family for name in ("mobilenetv3", "mobilenet_v3"))
     return 1e-5 if device == "cuda" and hard else 1e-9
@@ -77,8 +79,7 @@ def unexplained_matches(
     wanted: tuple[Cells, Cells],
     ties: float,
 ) -> int:
-    """How many matches only one of both has although the reference's features hold no near tie that explains
-    it.
+    """How many matches only one of both has without a near tie in the reference that explains it.
 
     Features are the reference's maps (C, h, w); `found` and `wanted` are cells (n, 2) as (column, row) of
     both photos.
@@ -97,8 +98,7 @@ def _flat(cells: tuple[Cells, Cells], widths: tuple[int, int]) -> list[list[int]
 
 
 def _near_tie(distance: Tensor, i: int, j: int, ties: float) -> bool:
-    """Whether a change of relative size `ties` could make these two each other's nearest, or stop them being
-    so."""
+    """Whether a change of relative size `ties` could make, or unmake, the two each other's nearest."""
     own = float(distance[i, j])
     near = [float(line.min()) for line in (distance[i], distance[:, j])]
     if any(own > best for best in near):

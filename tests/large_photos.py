@@ -1,9 +1,9 @@
 """A catalogue of large photos without boxes, and what processing it takes of a process's memory.
 
 `python -m tests.large_photos FOLDER FEW MANY [all]` prints, as JSON, by how many bytes the peak of one
-process grows in each stage that reads every photo when it goes on from a catalogue of few photos to one of
-many; with `all`, in every stage. Another process must have written them: pixels that are drawn here would
-hide what the stages take.
+process grows when it goes on from a catalogue of few photos to one of many. There is a number for each stage
+that reads every photo; with `all`, for every stage. Another process must have written the catalogues: pixels
+that are drawn here would hide what the stages take.
 """
 
 from __future__ import annotations
@@ -63,8 +63,10 @@ def write_large_photos(folder: Path, count: int, pixels: int) -> Path:
 
 
 def peaks(metadata: Path, warehouse: Path, size: int, every: bool) -> dict[str, int]:
-    """The process's peak after each stage, the catalogue's photos in one shard; those of an evaluation work
-    on a few pairs."""
+    """The process's peak after each stage, with the catalogue's photos in one shard.
+
+    The stages of an evaluation work on a few pairs.
+    """
     settings = Settings(**{**TINY, "photos_per_shard": size, "pairs_per_shard": 1000})
     stages = Stages(prepare_job(Warehouse(str(warehouse)), settings), read_small(metadata))
     found = {}

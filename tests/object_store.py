@@ -1,5 +1,7 @@
-"""An S3 server of its own process for tests, and a proxy before it that counts requests and, when told to,
-lets them fail."""
+"""An S3 server for tests in a process of its own, and a proxy before it.
+
+The proxy counts requests and, when told to, lets them fail.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +29,11 @@ BUCKET = "night"
 _START_SECONDS = 90
 _DROPPED = {"connection", "keep-alive", "transfer-encoding", "content-length", "date", "server"}
 FAULTS = ("500 InternalError", "503 SlowDown", "reset before", "reset after", "truncated", "slow")
-"""An error or SlowDown in place of an answer; a connection reset before the request arrives or after it was
-carried out; an answer that
-breaks off; one that takes its time."""
+"""What may happen to a request.
+
+An error or SlowDown in place of an answer; a connection reset before the request arrives or after it was
+carried out; an answer that breaks off; one that takes its time.
+"""
 
 
 def environment(endpoint: str) -> dict[str, str]:

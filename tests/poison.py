@@ -1,7 +1,7 @@
-"""Photos that break careless readers, each with the failure code it must end in, or None where it must be
-read.
+"""Photos that break careless readers, each with the failure code that it must end in.
 
-`write_poison(folder)` writes them all; `POISONS` lists them one by one.
+The code is None where the photo must be read. `write_poison(folder)` writes them all; `POISONS` lists them
+one by one.
 """
 
 from __future__ import annotations
@@ -40,8 +40,10 @@ _LONGEST_NAME = 255
 
 @dataclass(frozen=True)
 class Poison:
-    """One file: its name, the code of the failure it causes (None = it is a good photo), and what writes it
-    at a path."""
+    """One file: its name, the code of the failure it causes, and what writes it at a path.
+
+    The code is None for a good photo.
+    """
 
     name: str
     code: FailureCode | None
@@ -49,8 +51,10 @@ class Poison:
 
 
 def upright_photo() -> NDArray[np.uint8]:
-    """The picture in every good poison photo that keeps colours, (64, 96, 3) RGB: a quarter in each of
-    `CORNERS`."""
+    """The picture in every good poison photo that keeps colours, (64, 96, 3) RGB.
+
+    Each quarter has one of the colours `CORNERS`.
+    """
     photo = np.empty((HEIGHT, WIDTH, 3), np.uint8)
     for i, colour in enumerate(CORNERS):
         rows = slice(0, HEIGHT // 2) if i < 2 else slice(HEIGHT // 2, None)
@@ -104,7 +108,10 @@ def grey_16_bit() -> bytes:
 
 
 def png_claiming(width: int, height: int) -> bytes:
-    """A tiny, well-formed PNG whose header claims `width` x `height` pixels; its data holds one row at most."""
+    """A tiny, well-formed PNG whose header claims `width` x `height` pixels.
+
+    Its data holds one row at most.
+    """
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         _png_chunk(kind, body)
@@ -195,9 +202,10 @@ POISONS: tuple[Poison, ...] = _poisons()
 
 
 def write_poison(folder: Path) -> list[tuple[str, FailureCode | None]]:
-    """Write every poison photo into `folder`; (name, code of its failure or None for a good photo) of each.
+    """Write every poison photo into `folder`; returns name and failure code of each.
 
-    A photo without read permission is among them only where permissions bind, i.e. not for a superuser.
+    The code is None for a good photo. A photo without read permission is among them only where permissions
+    bind, i.e. not for a superuser.
     """
     poisons = list(POISONS)
     if os.geteuid() != 0:

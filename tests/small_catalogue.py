@@ -1,4 +1,7 @@
-"""A small drawn catalogue, the whole job on it without Prefect, and row-for-row comparison of two warehouses."""
+"""A small drawn catalogue, the whole job on it without Prefect, and comparison of two warehouses.
+
+Warehouses are compared row by row.
+"""
 
 from __future__ import annotations
 
@@ -82,7 +85,7 @@ COMPARED = (
 )
 """Current views that two ways to the same catalogue must agree on."""
 EVERYTHING = tuple(name for name in view_files() if name in TABLES and name not in ("runs", "reviews"))
-"""All current views of tables that a run fills with what is no time of day."""
+"""All current views of tables but `runs`, which holds times of day, and `reviews`."""
 _KEYS = {name: table.key for name, table in TABLES.items()} | {
     "photos": ("photo_id",),
     "neighbours": ("photo", "other"),
@@ -101,7 +104,10 @@ def small_catalogue(folder: Path) -> Path:
 def rewrite(
     metadata: Path, name: str, change: Callable[[list[dict[str, str]]], list[dict[str, str]]]
 ) -> Path:
-    """Another catalogue of the same photos: the rows of `metadata` after `change`, in file `name` beside it."""
+    """Write another catalogue of the same photos: the rows of `metadata` after `change`.
+
+    It goes into file `name` beside `metadata`.
+    """
     with metadata.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     changed = change(rows)
@@ -115,8 +121,7 @@ def rewrite(
 
 @dataclass
 class Stages:
-    """The job in one process: the same planning and the same stage functions as the nightly flow, without
-    Prefect."""
+    """The job in one process, without Prefect: planning and stage functions are the nightly flow's."""
 
     job: Job
     catalogue: Catalogue

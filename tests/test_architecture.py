@@ -1,4 +1,4 @@
-"""The shape of the project: what lies where, who may import whom, and that everything public says what it is."""
+"""The project's shape: what lies where, who may import whom, and that public things say what they are."""
 
 from __future__ import annotations
 
@@ -30,8 +30,10 @@ MAY_IMPORT = {
     "tasks": ("pairx_engine", "schemas"),
     "flows": ("pairx_engine", "schemas", "tasks"),
 }
-"""Which of our packages, or single modules of them, each package may import besides itself: all arrows point
-down."""
+"""Our packages, or single modules of them, that each package may import besides itself.
+
+All arrows point down.
+"""
 MUST_NOT_IMPORT = {
     "pairx_engine": FOREIGN_TO_THE_MATHEMATICS,
     "schemas": {"torch", "timm", "zennit", "kornia", "prefect", "dask", "distributed"},
@@ -144,7 +146,10 @@ def statements(node, at_start):
 
 @cache
 def imports(name, at_start=False):
-    """Dotted names of what a module imports; also inside functions and for type checking, unless `at_start`."""
+    """Dotted names of what a module imports, also inside functions and for type checking.
+
+    With `at_start`, only of what is imported when the module itself is.
+    """
     found = set()
     for node in statements(tree(PATHS[name]), at_start):
         if isinstance(node, ast.Import):

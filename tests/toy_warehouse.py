@@ -1,4 +1,4 @@
-"""A small consistent warehouse for tests: photos and pairs in a few words, everything else derived from them."""
+"""A small consistent warehouse for tests: photos and pairs in a few words, all else derived."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FINGERPRINTS = {
     "copies": "00a7",
     "judgements": "00b8",
 }
-"""One of digits alone: readers must not take it for a number."""
+"""One has digits alone: readers must not take it for a number."""
 LAYER = "blocks.3"
 RUN = {f"{stage}_fingerprint": print_ for stage, print_ in FINGERPRINTS.items()} | {
     "layer": LAYER, "top_k": 5, "same_name_k": 2
@@ -89,8 +89,7 @@ class Toy:
     settings: dict[str, Any] = field(default_factory=dict)
 
     def write(self, warehouse: Warehouse, run_id: str = "r1", minutes: int = 0) -> Warehouse:
-        """Commit photos, embeddings, keypoints, pairs, scores, matches, relevances, failures, and the run's
-        two rows."""
+        """Commit photos, pairs, failures and all that is derived from them, and the run's two rows."""
         write_photos(warehouse, self.photos)
         write_pairs(warehouse, self.photos, self.pairs)
         for failure in self.failures:
@@ -132,8 +131,10 @@ def write_photos(warehouse: Warehouse, photos: Sequence[Photo], shard: str | Non
 def write_pairs(
     warehouse: Warehouse, photos: Sequence[Photo], pairs: Sequence[Pair], shard: str | None = None
 ) -> None:
-    """One shard each of pairs, matches, relevances and scores; photos are looked up by id, the last entry
-    counting."""
+    """One shard each of pairs, matches, relevances and scores.
+
+    Photos are looked up by id, the last entry counting.
+    """
     by_id = {p.photo_id: p for p in photos}
     keys = [pair_key(by_id[p.a], by_id[p.b]) for p in pairs]
     shard = shard or shard_name(key["pair_id"] for key in keys)
@@ -194,8 +195,7 @@ def _log_odds(probability: float) -> float:
 
 
 def likeness(a: Photo, b: Photo) -> Pair:
-    """A pair of one name is alike and one of two is not, but for photo A0, with which it is the other way
-    round."""
+    """A pair of one name is alike and one of two is not; for photo A0 it is the other way round."""
     same = (a.identity == b.identity) == (a.photo_id != "A0" != b.photo_id)
     cosine, coverage, inliers = (0.8, 0.5, 30) if same else (0.4, 0.1, None)
     return Pair(a.photo_id, b.photo_id, cosine, coverage=coverage, n_inliers=inliers)

@@ -17,13 +17,15 @@ TOP = 20
 
 @dataclass(frozen=True)
 class Agreement:
-    """Errors are the largest absolute difference over the reference's maximum, the worst of all pairs and
-    both photos.
+    """How far one way's numbers are from the reference's.
 
-    `same_matches` counts the pairs whose matches are the same cells; `rank` is Spearman's correlation of the
-    match relevances over the matches that both have, `top` the share of the reference's most relevant 20
-    among the other's, each as (mean, worst) over `pairs`; `pictures` is Pearson's correlation of pixel maps
-    of the same cells, (mean, worst). None where nothing of the kind was computed.
+    Errors are the largest absolute difference over the reference's maximum, the worst of all pairs and both
+    photos.
+
+    `same_matches` counts the pairs whose matches are the same cells. `rank` is Spearman's correlation of the
+    match relevances over the matches that both have. `top` is the share of the reference's 20 most relevant
+    matches that are among the other's. Both are (mean, worst) over `pairs`. `pictures` is Pearson's
+    correlation of pixel maps of the same cells, (mean, worst). None where nothing of the kind was computed.
     """
 
     pairs: int
@@ -37,8 +39,8 @@ class Agreement:
     def exact(self, device: str = "cpu") -> bool:
         """Whether these are the reference's numbers up to a device's single precision.
 
-        On a CPU with the same matches; elsewhere near ties may fall otherwise, but the most relevant matches
-        must agree.
+        On a CPU the matches must be the same. Elsewhere near ties may fall otherwise, but the most relevant
+        matches must agree.
         """
         limit = tolerance(device, "float32")
         same = self.same_matches == self.pairs if limit.ties == 0 else self.top[1] >= limit.top
@@ -60,7 +62,7 @@ def compare(
     return Agreement(
         pairs=len(both),
         relevance_error=max(
-            relative_error(getattr(a, g), getattr(b, g)) for a, b in both for g in ("grid0", "grid1")
+            relative_error(getattr(a, g), getattr(b, g)) for a, b in both for g in ("grid_a", "grid_b")
         ),
         same_matches=sum(set(_keys(a)) == set(_keys(b)) for a, b in both),
         rank=_mean_and_worst([rank_correlation(a, b) for a, b in both]),
@@ -83,8 +85,7 @@ def relative_error(found: NDArray[np.floating], wanted: NDArray[np.floating]) ->
 
 
 def rank_correlation(found: Scored, wanted: Scored) -> float:
-    """Spearman's correlation of the match relevances, over the matches that both have; NaN for fewer than
-    three."""
+    """Spearman's correlation of the relevances of matches that both have; NaN for fewer than three."""
     position = {key: i for i, key in enumerate(_keys(found))}
     common = [(position[key], i) for i, key in enumerate(_keys(wanted)) if key in position]
     if len(common) < 3:

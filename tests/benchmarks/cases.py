@@ -58,11 +58,10 @@ CASES = {
 
 
 def prepare(network: str, folder: Path, shared: Path, n_photos: int, size: int | None = None) -> str:
-    """Write a model folder with `chips.npy` (n, H, W, 3) for the measured processes to load; returns what it
-    holds.
+    """Write a model folder with `chips.npy` (n, H, W, 3) for the measured processes to load.
 
-    Where `shared` lacks the weights or the photos, random weights and drawn photos take their place, and the
-    title says so. `size` overrides the side of the chips, in pixels.
+    Returns a title of what it holds. Where `shared` lacks the weights or the photos, random weights and drawn
+    photos take their place, and the title says so. `size` overrides the side of the chips, in pixels.
     """
     folder.mkdir(parents=True)
     config = dict(_CONFIGS[network])
@@ -89,7 +88,10 @@ def prepare(network: str, folder: Path, shared: Path, n_photos: int, size: int |
 
 
 def prepare_once(network: str, folder: Path, shared: Path, n_photos: int, size: int | None = None) -> str:
-    """As `prepare`, but what an earlier call has left in `folder` is used again; it must hold as many photos."""
+    """As `prepare`, but use again what an earlier call has left in `folder`.
+
+    Raises `ValueError` where the folder holds fewer than `n_photos` photos.
+    """
     title = folder / "title.txt"
     if not title.is_file():
         part = folder.with_name(f"{folder.name}.part")

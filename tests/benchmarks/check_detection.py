@@ -1,13 +1,12 @@
-"""How much of what happens to a warehouse's files `pairx check` finds: random bit flips, and tampering by
-hand.
+"""How much damage to a warehouse's files `pairx check` finds: random bit flips, tampering by hand.
 
     python -m tests.benchmarks.check_detection WAREHOUSE ANOTHER
     python -m tests.benchmarks.check_detection WAREHOUSE ANOTHER --flips 200 --seed 7
 
 WAREHOUSE is a sound one with a record of its files, ANOTHER one of another catalogue under the same settings.
 Both stay as they are. Flips fall on every Parquet file of tables and snapshots alike, and on every bit of a
-file alike. What a flip does is seen by reading the file without any verification, by Arrow and by DuckDB, and
-at what the footer says of the rows, by which readers skip some.
+file alike. To see what a flip does, Arrow and DuckDB read the file without any verification. The footer's
+words about the rows are compared, too, because some readers skip rows by them.
 """
 
 from __future__ import annotations
@@ -36,8 +35,10 @@ CHECKS = ("check", "without a record", "--quick")
 
 @dataclass(frozen=True)
 class Seen:
-    """What readers who verify nothing see of a file: rows by Arrow, a hash of them by DuckDB, what the footer
-    says of them."""
+    """What readers that verify nothing see of a file.
+
+    That is rows by Arrow, a hash of the rows by DuckDB, and what the footer says of the rows.
+    """
 
     rows: pa.Table | None
     hashed: object
@@ -48,12 +49,12 @@ class Seen:
         """Read a file; None where that fails."""
         data = pa.BufferReader(path.read_bytes())
         rows = _or_none(lambda: pq.read_table(data).replace_schema_metadata(None))
-        # Asked of a footer that Arrow cannot make sense of, it ends the process.
+        # Arrow ends the process when it is asked for statistics by a footer that it cannot read.
         statistics = None if rows is None else _or_none(lambda: _statistics(pq.ParquetFile(data).metadata))
         return cls(rows, _or_none(lambda: _hashed(path)), statistics)
 
     def effect(self, after: Seen) -> str:
-        """What became of it."""
+        """What readers see of the file after a change."""
         arrow = after.rows is not None and not _same(self.rows, after.rows)
         duck = after.hashed is not None and after.hashed != self.hashed
         if arrow or duck:

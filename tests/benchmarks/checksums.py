@@ -1,9 +1,10 @@
-"""What it costs to verify page checksums whenever the pipeline reads rows, as a ratio of processor times in
-one process.
+"""What it costs to verify page checksums whenever the pipeline reads rows.
 
     python -m tests.benchmarks.checksums WAREHOUSE
 
 Every file of every table is read with and without verification, in turn, and the best of the repeats counts.
+
+The cost is a ratio of processor times in one process.
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ def seconds(files: list[Path], verify: bool) -> float:
 
 
 def measure(root: Path, repeats: int) -> dict[str, tuple[float, float, float]]:
-    """Table -> megabytes, and the best times in milliseconds without and with verification; all of them under
-    `all`."""
+    """Megabytes and the best times in milliseconds, without and with verification, by table.
+
+    The entry `all` holds all tables together.
+    """
     files = {table: sorted(root.glob(f"{table}/*/*.parquet")) for table in TABLES}
     files = {table: found for table, found in files.items() if found}
     files["all"] = [path for found in files.values() for path in found]

@@ -1,4 +1,4 @@
-"""Our engine on the same task: each photo forward once, all its starts pulled through that one forward."""
+"""Our engine on the same task: one forward pass per photo, through which all its starts are pulled."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def explainer_with(
 
 
 class EngineWay:
-    """Explains pairs with `LayerExplainer`, by default in the published preset, so that the numbers can be
-    compared.
+    """Explains pairs with `LayerExplainer`.
 
-    `changes` are fields of the device's `Tuning` that are to be otherwise.
+    The default is the published preset, so that the numbers can be compared. `changes` are fields of the
+    device's `Tuning` that get other values.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""How much faster our engine explains than the general zennit path written the published way, in one run.
+"""How much faster our engine explains than the general zennit path written the published way.
 
     python -m tests.benchmarks.explanation
     python -m tests.benchmarks.explanation full-mobilenet score-mobilenet --markdown
@@ -122,7 +122,7 @@ def _task(case: Case, chosen: argparse.Namespace) -> str:
 def _measure(
     case: Case, folder: Path, chosen: argparse.Namespace, rows: list[Row], failures: list[str]
 ) -> None:
-    """Add the published way and, for each precision, our engine; what fails is noted, and the others go on."""
+    """Add the published way and our engine in each precision; note what fails and go on with the rest."""
     published: Measured | None = None
     wanted: dict[Pair, Scored] = {}
     for request in _requests(case, folder, chosen):

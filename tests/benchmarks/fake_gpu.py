@@ -1,5 +1,4 @@
-"""The engine's branches for a GPU without one: tensors on `cuda` that have shapes and strides, but no
-numbers.
+"""The engine's branches for a GPU without one, on fake `cuda` tensors: shapes and strides, no numbers.
 
 PyTorch's fake tensors do not offer all that the engine does with real ones. What is missing is put in their
 place within `fake_gpu`, and here only: autograd's engine asks for a CUDA context, so graphs are walked in
@@ -36,7 +35,7 @@ LAYER = "backbone.blocks.3"
 def fake_gpu() -> Iterator[None]:
     """Within the context, tensors made on `cuda` are fake.
 
-    What needs their values must be answered by another mode.
+    An operation that needs their values must be answered by another mode.
     """
     with (
         warnings.catch_warnings(),
@@ -51,8 +50,7 @@ def fake_gpu() -> Iterator[None]:
 
 
 def on_fake_gpu(network: nn.Module) -> nn.Module:
-    """The network in evaluation mode, its parameters and buffers replaced by frozen fake ones of their shape
-    and layout."""
+    """The network in evaluation mode, with frozen fake parameters and buffers of its shapes and layouts."""
     made: dict[int, Tensor] = {}
 
     def fake(held: Tensor) -> Tensor:
@@ -93,10 +91,9 @@ def fake_explainer(
     layer: str = LAYER,
     **options: Any,
 ) -> LayerExplainer:
-    """An explainer on a fake GPU of a benchmark's network, or of a real one, whose weights are replaced by
-    fake ones.
+    """An explainer on a fake GPU, of a benchmark's network by its name or of a real network.
 
-    `options` go to `LayerExplainer`.
+    A real network's weights are replaced by fake ones in place. `options` go to `LayerExplainer`.
     """
     module = build(network) if isinstance(network, str) else on_fake_gpu(network)
     with fake_gpu():
@@ -112,8 +109,10 @@ def gradients(
     is_grads_batched: bool = False,
     **others: Any,
 ) -> tuple[Tensor | None, ...]:
-    """`torch.autograd.grad` of one output, with the same operations; `given` (P, ...) at once if
-    `is_grads_batched`."""
+    """`torch.autograd.grad` of one output, by the same operations.
+
+    With `is_grads_batched`, `given` (P, ...) holds P gradients that are pulled at once.
+    """
     if isinstance(output, tuple | list):
         (output,), (given,) = output, given
     inputs = [inputs] if isinstance(inputs, Tensor) else inputs
@@ -144,7 +143,7 @@ def _walk(output: Tensor, inputs: Sequence[Tensor], given: Tensor) -> tuple[Tens
             if below is not None and part is not None:
                 shape = torch.Size(below._input_metadata[place].shape)
                 if part.shape != shape:
-                    # Of an operand that was stretched.
+                    # The operand was broadcast.
                     part = part.sum_to_size(shape)
                 at = waiting.setdefault(below, {})
                 at[place] = at[place] + part if place in at else part

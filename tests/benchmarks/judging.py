@@ -1,10 +1,11 @@
-"""Time and memory of judging a large catalogue: generated embeddings, twenty nearest by each rule, three
-scored pairs a photo.
+"""Time and memory of judging a large catalogue of generated embeddings.
 
     python -m tests.benchmarks.judging --photos 100000 --names 20000 --dimension 256
 
 Views are not part of it: what the stage reads is made here as plain arrays. Processor time is of one thread
 where the environment says so (OMP_NUM_THREADS=1).
+
+Each photo has its twenty nearest by each rule, and three scored pairs.
 """
 
 from __future__ import annotations
@@ -59,8 +60,10 @@ def main() -> None:
 
 
 def generated(n: int, names: int, dimension: int) -> tuple[NamedPhotos, Pairs, np.ndarray]:
-    """Clustered vectors; the nearest are found within a hundred photos of like number, which is enough for
-    timing."""
+    """Clustered vectors, their names, and pairs.
+
+    A photo is paired only with the hundred photos that follow it, which is enough for timing.
+    """
     rng = np.random.default_rng(0)
     centres = rng.standard_normal((names, dimension)).astype(np.float32)
     of = np.sort(rng.integers(0, names, n))
@@ -85,8 +88,10 @@ def generated(n: int, names: int, dimension: int) -> tuple[NamedPhotos, Pairs, n
 
 
 def _edges(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """About as many unordered pairs as lists of nearest photos by three rules give: 50 a photo, half of them
-    seen twice."""
+    """About as many unordered pairs as the lists of nearest photos by three rules give.
+
+    That is 50 a photo, half of them seen twice.
+    """
     a = np.repeat(np.arange(n), 30)
     b = (a + rng.integers(1, 100, len(a))) % n
     keys = np.unique(np.minimum(a, b) * n + np.maximum(a, b))

@@ -1,4 +1,4 @@
-"""What a piece of work would launch on a GPU, counted operation by operation without computing anything.
+"""What a piece of work would launch on a GPU, counted by operation without computing anything.
 
 An operation is one of ATen's that would start a kernel: no view, no empty allocation. Convolutions and
 products count once, however many kernels the library takes for them, so the counts are lower bounds, good for
@@ -78,10 +78,12 @@ class Counts:
 
     `flop` are those of convolutions and products, two per multiplication and addition. `bytes` are operands
     read and results written, each once per launch. `peak` are the most bytes alive at once that the work
-    allocated, `kept` those still alive after it, its result among them. `conversions` says where maps of two
-    layouts meet, by kind: `mixed` in one operation, `copied` from one into the other, `operand` of a
-    convolution in the other layout than its result's, which the library reorders by a launch of its own that
-    is not among `launches`. `places` are the engine's lines that waited for the GPU or converted.
+    allocated. `kept` are those still alive after the work, its result among them. `places` are the engine's
+    lines that waited for the GPU or converted.
+
+    `conversions` says how often maps of two layouts meet, by kind: `mixed` in one operation; `copied` from
+    one into the other; `operand` of a convolution, in another layout than its result. The library reorders
+    such an operand by a launch of its own, which is not among `launches`.
     """
 
     launches: int
@@ -97,16 +99,16 @@ class Counts:
 
 
 def nothing_unusual(origin: str) -> bool | int | float:
-    """The answer to a value that the work waits for: what is asked of all holds, and nothing else does."""
+    """The answer to a value that the work waits for: `all` and `isfinite` are true, all else is false."""
     return origin in ("all", "isfinite")
 
 
 def counted(work: Callable[[], Any], answer: Answer = nothing_unusual) -> Counts:
     """Counts of the work, which is run on fake tensors.
 
-    Where it waits for a value, `answer` gives one by the name of the operation that would have computed it.
-    Places that are not zero are all places. What the work makes on first use is counted if this is its first:
-    run it before.
+    Where it waits for a value, `answer` gives one by the name of the operation that would have computed it. A
+    search for places that are not zero finds all places. What the work makes on first use is counted in its
+    first run: run it once before.
     """
     with fake_gpu(), LaunchCounter(answer) as counter:
         result = work()
@@ -243,12 +245,14 @@ class LaunchCounter(TorchDispatchMode):
 
 
 _CARRYING = {"stack", "cat", "view", "_to_copy", "select", "unbind", "reshape", "detach", "expand", "clone"}
-"""What is asked of their result was asked of what they were given."""
+"""A value of their result is answered as one of what they were given."""
 
 
 def layout_of(tensor: Tensor) -> str | None:
-    """`last` or `first`, where the channels of maps (..., C, H, W) lie; None where there is but one of them
-    or of cells."""
+    """Where the channels of maps (..., C, H, W) lie: `last`, `first` or `other`.
+
+    None where there is only one channel or one cell, and where the tensor is no map or is expanded.
+    """
     if tensor.ndim < 4:
         return None
     (channels, height, width), (step, down, right) = tensor.shape[-3:], tensor.stride()[-3:]

@@ -88,8 +88,10 @@ def whole_pair(explainer: LayerExplainer, chips: list[Tensor]) -> list[Tensor]:
 
 
 def scores_only(explainer: LayerExplainer, chips: list[Tensor]) -> list[Tensor]:
-    """Photos with all their partners' starts, as a score shard takes them, the results on the host; one alone
-    as it is."""
+    """Photos with all their partners' starts, as a score shard takes them; results on the host.
+
+    A single photo goes in without a batch.
+    """
     explainer = explainer.suited_to("score")
     seen = explainer.see_all(chips) if len(chips) > 1 else [explainer.see(chips[0])]
     starts = [partners_starts(explainer, one, PARTNERS) for one in seen]
@@ -99,7 +101,7 @@ def scores_only(explainer: LayerExplainer, chips: list[Tensor]) -> list[Tensor]:
 
 
 def count_parts(explainer: LayerExplainer, size: int, answer: Answer = nothing_unusual) -> dict[str, Counted]:
-    """Counts by part. `new_shapes` are those of convolutions that no part before has."""
+    """Counts by part; `new_shapes` are shapes of convolutions that no earlier part has."""
     chips = fake_chips(PHOTOS, size)
     for first in (lambda: whole_pair(explainer, chips[:2]), lambda: scores_only(explainer, chips)):
         counted(first, answer)
@@ -144,7 +146,7 @@ _COLUMNS: dict[str, Callable[[Counted], str]] = {
 
 
 def table(found: Mapping[str, Counted], markdown: bool, before: Mapping[str, Counted] | None = None) -> str:
-    """One row per part; where `before` counts otherwise, its value stands in front."""
+    """One row per part; a count of `before` that differs stands in front."""
 
     def cell(name: str, value: Callable[[Counted], str]) -> str:
         now = value(found[name])

@@ -39,11 +39,11 @@ def _wait(device: str) -> None:
 
 
 class PeakMemory:
-    """Most memory in use since it was made, in MB (1e6 bytes), over what was in use then.
+    """Most memory in use since this was made, in MB (1e6 bytes), over what was in use then.
 
-    On a CPU the process's resident memory: the high-water mark, which Linux lets a process reset; where it
-    does not, the mark covers the process from its start, and loading the network may hide smaller peaks. On a
-    GPU what PyTorch's allocator has handed out.
+    On a CPU it is the high-water mark of the process's resident memory. Linux lets a process reset this mark.
+    Elsewhere it covers the process from its start, and loading the network may hide smaller peaks. On a GPU
+    it is what PyTorch's allocator has handed out.
     """
 
     def __init__(self, device: str) -> None:
@@ -80,7 +80,7 @@ def _high_water() -> float:
 
 
 class OtherProcesses:
-    """How much of the cores that this process may use others have taken since it was made."""
+    """How much other processes have taken of this process's cores since this was made."""
 
     def __init__(self) -> None:
         self._start = time.perf_counter()

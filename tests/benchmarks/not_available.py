@@ -1,5 +1,7 @@
-"""What a benchmark or a check raises where this checkout or machine lacks what is asked for; imports nothing
-heavy."""
+"""What a benchmark or a check raises where this checkout or machine lacks what is asked for.
+
+Imports nothing heavy.
+"""
 
 
 class NotAvailable(Exception):

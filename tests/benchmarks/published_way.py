@@ -1,4 +1,4 @@
-"""The general zennit path written the way the published PAIR-X code is: the yardstick of the benchmark.
+"""The benchmark's yardstick: the general zennit path, written the way the published PAIR-X code is.
 
 What it shares with our engine are the LRP rules (`pairx_engine.relevance.hooks.lrp_rules`), so that the two
 agree in every number; what it keeps of the published code is its structure:
@@ -142,9 +142,9 @@ class PublishedWay:
     @contextmanager
     def _rules(self) -> Iterator[None]:
         with lrp_rules(self.network):
-            # Our rules freeze the parameters; the published code does not. It sends zeros through the gates,
-            # where our rules send nothing; the gates stay frozen, since zennit stumbles over nothing. That
-            # spares this side time.
+            # Our rules freeze the parameters; the published code does not. It sends zeros through the gates
+            # where our rules send nothing. zennit fails where it is sent nothing, so the gates stay frozen
+            # here, which saves this side time.
             self.network.requires_grad_(True)
             for module in self.network.modules():
                 if isinstance(module, SQUEEZE_EXCITE):

@@ -122,7 +122,7 @@ def main() -> None:
 
 
 def _put(endpoint: str, folder: Path, name: str) -> str:
-    """The address of a catalogue in the bucket, once all files of its folder are there."""
+    """Put all files of a catalogue's folder into the bucket; returns the catalogue's address."""
     client = client_of(endpoint)
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         client.put_object(Bucket=BUCKET, Key=f"catalogue/{path.relative_to(folder)}", Body=path.read_bytes())

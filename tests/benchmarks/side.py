@@ -1,5 +1,6 @@
-"""One way measured in a process of its own: ``python -m tests.benchmarks.side REQUEST.json``; `run_side`
-starts it.
+"""One way measured in a process of its own, which `run_side` starts.
+
+    python -m tests.benchmarks.side REQUEST.json
 
 A process of its own gives each way its own peak memory, and keeps what one leaves behind (allocator, warm
 caches, gradients on parameters) from the other.
@@ -30,17 +31,17 @@ from tests.benchmarks.published_way import Explained, PublishedWay, Scored
 
 PUBLISHED = "published way"
 ENGINE = "our engine"
-_ARRAYS = ("grid0", "grid1", "cell0", "cell1", "relevance")
+_ARRAYS = ("grid_a", "grid_b", "cell_a", "cell_b", "relevance")
 
 
 @dataclass(frozen=True)
 class Request:
     """What to measure: `way` on the prepared model of `folder`, at a precision.
 
-    `pairs` are timed (positions of chips): the first one alone with pixel maps when `task` is `full`, all of
-    them without when it is `score`; `compared` pairs are computed besides, untimed. `reference` names the
-    results whose first pair's cells get pixel maps, so that maps of the same cells are compared. `graphs` has
-    our engine replay its passes as CUDA graphs or not; None leaves it to the engine.
+    `pairs` (positions of chips) are timed. When `task` is `full`, the first pair alone is timed, with pixel
+    maps; when it is `score`, all pairs are, without maps. `compared` pairs are computed besides, untimed.
+    `reference` names the results whose first pair's cells get pixel maps, so that maps of the same cells are
+    compared. `graphs` has our engine replay its passes as CUDA graphs or not; None leaves it to the engine.
     """
 
     folder: str

@@ -1,12 +1,12 @@
-"""What each signal of a pair is worth on stored warehouses with known names: areas under the ROC curve of one
-animal against two.
+"""What each signal of a pair is worth on stored warehouses with known names.
 
     python -m tests.benchmarks.signals WAREHOUSE [WAREHOUSE ...] [--resamples 200]
 
-Pairs are those among the nearest of either photo by cosine, whatever their names, at the layer that ranks.
-Each cell holds the area over all pairs / over pairs of like cosine only (bins as in `pairx evaluate`), a
-missing score counting as the lowest; with --resamples, the 95 % interval of the latter by animal. Signals
-that a warehouse lacks are computed from its rows, and nothing is written.
+The worth of a signal is its area under the ROC curve of one animal against two. Pairs are those among the
+nearest of either photo by cosine, whatever their names, at the layer that ranks. Each cell holds the area
+over all pairs / over pairs of like cosine only (bins as in `pairx evaluate`), a missing score counting as the
+lowest; with --resamples, the 95 % interval of the latter by animal. Signals that a warehouse lacks are
+computed from its rows, and nothing is written.
 """
 
 from __future__ import annotations
@@ -38,8 +38,10 @@ _MISSING = -2.0
 
 
 def columns_of(place: str) -> tuple[dict[str, NDArray[np.float64]], list[str], list[str]]:
-    """Cosine, stored scores and signals of a warehouse's fairly chosen pairs, NaN where missing, and both
-    names of each."""
+    """Cosine, stored scores and signals of a warehouse's fairly chosen pairs, and both names of each.
+
+    A missing value is NaN.
+    """
     warehouse = Warehouse(place)
     job = prepare_job(warehouse, load_settings(overrides=settings_of_newest_run(warehouse)))
     with look(job, RunLog(job).columns(), keep=("photos", "pairs")) as (connection, left):

@@ -1,4 +1,4 @@
-"""What reading a warehouse costs from its shards and from a run's snapshot, and what the snapshot costs.
+"""Costs of reading a warehouse from its shards and from a run's snapshot, and of the snapshot itself.
 
     python -m tests.benchmarks.snapshot
     python -m tests.benchmarks.snapshot --photos 400 --pairs 1200 --photos-per-shard 64 --pairs-per-shard 96
@@ -73,8 +73,10 @@ def photo_rows(count: int, rng: np.random.Generator) -> pa.Table:
 
 
 def pair_rows(photos: pa.Table, count: int, rng: np.random.Generator) -> tuple[pa.Table, pa.Table]:
-    """Rows of `pairs` and of `scores`: each photo with some of its name and some others, similar if they
-    share it."""
+    """Rows of `pairs` and of `scores`: each photo with some of its name and some of others.
+
+    Pairs of one name are similar.
+    """
     ids, chips, names = (photos[c].to_pylist() for c in ("photo_id", "chip_id", "identity"))
     by_name: dict[str, list[int]] = {}
     for i, name in enumerate(names):
@@ -166,7 +168,10 @@ def finish(warehouse: Warehouse, run_id: str, snapshot: str | None) -> None:
 
 
 def keep(url: str) -> dict[str, Any]:
-    """Write the snapshot as a run does, whose narrow views are tables by then; returns what it cost."""
+    """Write the snapshot and return what it cost.
+
+    As in a run, narrow views are tables by then.
+    """
     warehouse = Warehouse(url)
     with duckdb.connect(":memory:") as connection:
         views = Views(connection, warehouse)
@@ -183,7 +188,7 @@ def keep(url: str) -> dict[str, Any]:
 
 
 def ask(url: str, question: str) -> dict[str, Any]:
-    """Ask one question in this process; returns its cost from here on, imports apart."""
+    """Ask one question in this process; returns its cost without that of imports."""
     begun, clock = time.process_time(), time.perf_counter()
     rows = connect_analyst(url).sql(QUESTIONS[question]).to_arrow_table().num_rows
     return {
@@ -204,7 +209,7 @@ def peak_megabytes() -> float:
 
 
 def alone(*words: str) -> dict[str, Any]:
-    """What this module answers in a process of its own."""
+    """Run this module in a process of its own; returns what it answers."""
     command = [sys.executable, "-m", "tests.benchmarks.snapshot", *words]
     found: dict[str, Any] = json.loads(
         subprocess.run(command, check=True, capture_output=True, text=True).stdout
@@ -213,8 +218,7 @@ def alone(*words: str) -> dict[str, Any]:
 
 
 def asked(url: str, repeats: int) -> dict[str, dict[str, Any]]:
-    """Every question's cost: the least processor time of the repeats, in whose run the rest was measured,
-    too."""
+    """Every question's cost: all that was measured in the repeat with the least processor time."""
     return {
         name: min(
             (alone("--ask", name, "--url", url) for _ in range(repeats)), key=lambda found: found["cpu"]

@@ -16,7 +16,7 @@ QUIET = 0.05
 WANTED_THREADS = 2
 WANTED_OVERLAP = 0.95
 WANTED_ON_CPU = {"full": {True: 6.0, False: 10.0}, "score": {True: 10.0, False: 10.0}}
-"""Times faster than the published way on two cores, by task and whether the precision is the exact one."""
+"""Times faster than the published way on two cores, by task and by whether the precision is exact."""
 WANTED_ON_GPU = 50.0
 WANTED_MS_ON_GPU = 50.0
 WANTED_PAIRS_ON_GPU = 100.0
@@ -24,10 +24,10 @@ WANTED_PAIRS_ON_GPU = 100.0
 
 @dataclass(frozen=True)
 class Row:
-    """One way of one case, against the published way of that case; `agreement` is None for the published way
-    itself.
+    """One way of one case, compared with the published way of that case.
 
-    `graphs` says whether passes were replayed as CUDA graphs, None where it was left to the engine.
+    `agreement` is None for the published way itself. `graphs` says whether passes were replayed as CUDA
+    graphs; None where the engine decided.
     """
 
     case: str

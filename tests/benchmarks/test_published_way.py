@@ -1,5 +1,4 @@
-"""The benchmark's yardstick computes what the product does, and its comparison tells right numbers from wrong
-ones."""
+"""The yardstick computes what the product does, and its comparison tells right numbers from wrong."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Planted files: every kind does what it says, and who is copied under which name is the same every time."""
+"""Planted files: every kind does what it says, and sources and names are the same every time."""
 
 import random
 from collections import Counter

@@ -1,5 +1,7 @@
-"""States over one warehouse of evidence, the old ranking, and what is measured of a judged state; on toys,
-without a model."""
+"""States over one warehouse of evidence, the old ranking, and the measures of a judged state.
+
+All of it on toys, without a model.
+"""
 
 import itertools
 

@@ -49,7 +49,7 @@ def dockerfile() -> list[tuple[str, str]]:
 
 
 def stages() -> dict[str, list[tuple[str, str]]]:
-    """Instructions of each stage by its name, those of the stages that it starts from first."""
+    """Instructions of each stage by its name; those of the stages that it starts from come first."""
     found: dict[str, list[tuple[str, str]]] = {}
     for word, rest in dockerfile():
         if word == "FROM":
@@ -131,7 +131,7 @@ def pods(item: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def containers(item: dict[str, Any]) -> list[dict[str, Any]]:
-    """All containers in an object, those that come first included."""
+    """All containers in an object, init containers included."""
     return [c for pod in pods(item) for c in [*pod.get("initContainers", []), *pod["containers"]]]
 
 
@@ -139,8 +139,10 @@ def containers(item: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def parse(argv: list[str]) -> dict[str, Any]:
-    """What a command line's own parser makes of it, without running it; options that it does not know raise
-    an error."""
+    """What a command line's own parser makes of it, without running it.
+
+    Options that the parser does not know raise an error.
+    """
     argv = [str(word) for word in argv]
     if argv[0] == "prefect":
         from prefect.cli._app import _app as prefect

@@ -1,8 +1,8 @@
-"""Containers without a container engine: what deployment files say, run word by word in Linux namespaces.
+"""Containers without a container engine: deployment files run word by word in Linux namespaces.
 
-A `Container` has a network address of its own and is found by its name; its root is read-only but for what is
-mounted; it runs under a number without a name, without capabilities, with the environment it is given and no
-other. Needs root.
+A `Container` has a network address of its own and is found by its name. Its root is read-only but for what is
+mounted. It runs under a user id without a name, without capabilities, with the environment that it is given
+and no other. Needs root.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 
 PYTHON = [sys.executable, "-I", str(Path(__file__).resolve())]
 SPACES = ["setpriv", "--pdeathsig=KILL", "unshare", "--fork", "--kill-child"]
-"""Whoever is started by this ends with whoever started it."""
+"""A process that is started by this ends with the process that started it."""
 ROOT = Path(__file__).resolve().parents[2]
 INSTALLED = Path(sys.prefix)
 """The environment that stands for the one that the image installs."""
@@ -88,10 +88,10 @@ class Machine:
     def execute(
         self, container: Container, argv: list[str], seconds: float = 60
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command beside a running container, as its health check does: same network, user and
-        environment.
+        """Run a command beside a running container, as its health check does.
 
-        A command that takes longer than so many seconds has failed.
+        It has the container's network, user and environment. It has failed if it takes longer than so many
+        seconds.
         """
         command = ["nsenter", "--net", f"--target={self._running[container.name].pid}"]
         order = self._order(dataclasses.replace(container, argv=tuple(argv)), None)
@@ -110,7 +110,7 @@ class Machine:
         process = self._running.pop(name)
         process.kill()
         process.wait()
-        # It goes with the container's network, but not at once, and one of that name may start again.
+        # The cable goes with the container's network, but not at once, and its name may be needed again.
         subprocess.run([*self._switched(), "ip", "link", "delete", self._cable(name)], capture_output=True)
 
     def log(self, name: str) -> str:
@@ -155,8 +155,7 @@ def _wait_for(condition, seconds: float = 10.0) -> None:
         time.sleep(0.01)
 
 
-# ------------------------------------------------------------------------ inside, before the command takes
-# over
+# ------------------------------------------------------------------------ inside, before the command starts
 
 
 def _mount(*arguments: str) -> None:
@@ -175,8 +174,7 @@ def _bind(source: str, target: str, *, writable: bool) -> None:
 
 
 def _build_root(order: dict) -> str:
-    """A root that holds the system, the project and what is mounted, and no trace of anything else of this
-    machine."""
+    """A root with the system, the project and what is mounted, and nothing else of this machine."""
     root = "/mnt"
     _mount("--make-rprivate", "/")
     _mount("-t", "tmpfs", "-o", "mode=755", "root", root)
@@ -209,7 +207,7 @@ def _join_network(address: str) -> None:
         "link set lo up",
         f"address add {address}/24 dev eth0",
         "link set eth0 up",
-        # It leads nowhere, but programs look for their own address on the way there.
+        # The route leads nowhere, but programs find their own address by it.
         f"route add default via {address}",
     ):
         subprocess.run(["ip", *command.split()], check=True)
@@ -228,7 +226,7 @@ def _become(order: dict) -> None:
         "--ambient-caps=-all",
         "--bounding-set=-all",
     ]
-    # A process that changes its user forgets whose end is its own: it has to be told behind that.
+    # A process that changes its user forgets whose end is its own: it is told after the change.
     last = ["setpriv", "--pdeathsig=KILL", "--", *order["argv"]]
     os.execvpe(
         "setpriv",

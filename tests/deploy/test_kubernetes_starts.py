@@ -1,5 +1,7 @@
-"""The pods of the Kubernetes files, started here word by word beside a store: their probes pass, and the run
-ends well."""
+"""The pods of the Kubernetes files, started here word by word beside a store.
+
+Their probes pass, and the run ends well.
+"""
 
 from __future__ import annotations
 
@@ -76,6 +78,6 @@ def test_pods_start_and_the_run_ends_well(tmp_path):
         code = services.machine.ended(run.name, SECONDS)
         assert code is not None, services.machine.log(run.name)[-3000:]
         if code:
-            # As its job does: what was not finished is tried again by another pod.
+            # As its job does: another pod tries again what was not finished.
             services.machine.stop(run.name)
             services.finish(run)

@@ -1,5 +1,4 @@
-"""The Slurm example: its commands parse, its configuration has keys that are read, and the script does what
-it says."""
+"""The Slurm example: its commands parse, its keys are read, and the script does what it says."""
 
 from __future__ import annotations
 
@@ -62,7 +61,10 @@ def test_its_configuration_has_keys_that_are_read():
 
 
 def start(folder, sleep):
-    """The script in a folder, with a `pairx` that records; Slurm would set the folder it was submitted from."""
+    """The script in a folder, with a `pairx` that records its calls.
+
+    SLURM_SUBMIT_DIR is set as Slurm would set it.
+    """
     programs = folder / "environment" / "bin"
     programs.mkdir(parents=True)
     (programs / "pairx").write_text(RECORD, encoding="utf-8")

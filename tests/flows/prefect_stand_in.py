@@ -1,5 +1,7 @@
-"""A stand-in for the Prefect API on loopback: as much of it as a flow asks for, quick to start, and it can
-die."""
+"""A stand-in for the Prefect API on loopback, with as much of it as a flow asks for.
+
+It starts quickly, and it can die.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,10 @@ Death = Literal["refuses", "hangs", "fails"]
 
 
 class StandIn:
-    """The API at `url`; from `die` on it refuses connections, accepts them without an answer, or answers with
-    errors."""
+    """The API at `url`.
+
+    Once it has died it refuses connections, accepts them without an answer, or answers with errors.
+    """
 
     def __init__(self) -> None:
         self.requests: list[str] = []

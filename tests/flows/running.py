@@ -1,4 +1,4 @@
-"""Running the nightly flow in tests: in this process, or as a command in a process group that can be killed."""
+"""Runs of the nightly flow in tests: in this process, or as a command whose group can be killed."""
 
 from __future__ import annotations
 
@@ -65,10 +65,10 @@ def pairx(*arguments: object, **extra: str) -> subprocess.CompletedProcess[str]:
 
 
 def run_arguments(metadata: Path, warehouse: Path, address: str | None = None, **settings: Any) -> list[str]:
-    """Arguments of `pairx run` with the tiny settings, changed by `settings`; they lie beside the warehouse's
-    folder.
+    """Arguments of `pairx run` with the tiny settings, changed by `settings`.
 
-    `address`: where the warehouse is, if not in that folder.
+    The settings' file lies beside the warehouse's folder. `address`: where the warehouse is, if not in that
+    folder.
     """
     toml = warehouse.with_suffix(".toml")
     warehouse.parent.mkdir(parents=True, exist_ok=True)
@@ -79,8 +79,10 @@ def run_arguments(metadata: Path, warehouse: Path, address: str | None = None, *
 
 @dataclass
 class Command:
-    """A Python process, mostly a `pairx` command, that leads a process group of its own; all that it starts
-    bears its mark."""
+    """A Python process, mostly a `pairx` command, that leads a process group of its own.
+
+    All that it starts bears its mark.
+    """
 
     process: subprocess.Popen[bytes]
     log: Path
@@ -114,12 +116,12 @@ class Command:
         return self.process.wait(seconds)
 
     def processes(self) -> list[int]:
-        """The command and all that it started, whoever is their parent now: their ids."""
+        """Ids of the command and of all that it started, whoever is their parent now."""
         entry = f"{_MARK}={self.mark}".encode()
         return [pid for pid in _living() if entry in _read(pid, "environ").split(b"\0")]
 
     def left(self, seconds: float = 20) -> list[str]:
-        """Command lines of those of its processes that still live after so many seconds."""
+        """Command lines of its processes that still live after so many seconds."""
         deadline = time.monotonic() + seconds
         while (found := self.processes()) and time.monotonic() < deadline:
             time.sleep(0.05)

@@ -55,7 +55,7 @@ def main(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> 
     def run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["pairx", *map(str, arguments)])
         capfd.readouterr()
-        # What `main` does around it, signals and the end of the process, is not for this process.
+        # `main` would change this process's signals and end it.
         return cli._run(), *capfd.readouterr()
 
     return run

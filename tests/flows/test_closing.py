@@ -1,5 +1,7 @@
-"""The end of a good run: whatever its cluster does, the balances are printed, and standard error holds our
-own words alone."""
+"""The end of a good run, whatever its cluster does.
+
+The balances are printed, and standard error holds our own words alone.
+"""
 
 from __future__ import annotations
 

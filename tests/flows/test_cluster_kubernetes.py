@@ -1,4 +1,4 @@
-"""The DaskCluster that is asked for on Kubernetes, up to the manifest; no API server is there to take it."""
+"""The DaskCluster that is asked for on Kubernetes, up to the manifest; no API server takes it."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_without_the_package_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 class Kept:
-    """Takes the place of a KubeCluster: a scheduler with threads for workers, under the name of the manifest."""
+    """Stands in for a KubeCluster: a scheduler with threads for workers, under the manifest's name."""
 
     asked: dict[str, Any]
     closed = False

@@ -1,5 +1,7 @@
-"""Jobs on Slurm: what is submitted, and a run on jobs that a stand-in for sbatch starts as processes of this
-machine."""
+"""Jobs on Slurm: what is submitted, and a run on such jobs.
+
+A stand-in for sbatch starts the jobs as processes of this machine.
+"""
 
 from __future__ import annotations
 
@@ -55,8 +57,10 @@ def command(path: Path, text: str) -> None:
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder on the PATH in which jobs, their logs and their process ids are kept; loopback is the
-    cluster's network."""
+    """A folder on the PATH in which jobs, their logs and their process ids are kept.
+
+    Loopback is the cluster's network.
+    """
     home = tmp_path / "slurm"
     home.mkdir()
     command(home / "sbatch", SBATCH)

@@ -1,4 +1,4 @@
-"""A device that dies takes its worker's process with it and nothing else: the run goes on in a new one."""
+"""A device that dies ends its worker's process and nothing else: the run goes on in a new one."""
 
 from __future__ import annotations
 
@@ -34,8 +34,10 @@ def work_that_raises(error: Exception) -> Work:
 def on_a_worker(
     nanny: str | None, monkeypatch: pytest.MonkeyPatch, told: list[tuple[str, str]] | None = None
 ) -> list[int]:
-    """Pretend to be a Dask worker; returns the exit statuses it ends with, and collects what it tells the
-    scheduler."""
+    """Pretend to be a Dask worker; returns the exit statuses that it ends with.
+
+    `told` collects what it tells the scheduler.
+    """
     codes: list[int] = []
     heard = [] if told is None else told
 

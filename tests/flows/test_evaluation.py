@@ -1,4 +1,4 @@
-"""`pairx evaluate` as a flow and as a command, on the small catalogue that a nightly run has processed."""
+"""`pairx evaluate` as a flow and as a command, on the small catalogue after a nightly run."""
 
 from __future__ import annotations
 

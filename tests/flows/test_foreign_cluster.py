@@ -71,7 +71,7 @@ def test_workers_that_come_go_and_die_leave_the_same_rows(night: Night, tmp_path
     first, second = site.ready_worker("first"), site.ready_worker("second")
     run = night.run()
     run.wait_for(lambda: bool(night.scored()))
-    # While nobody works, one that differs comes: whatever waits would be its.
+    # While nobody works, a worker that differs comes: it would get whatever waits.
     for worker in (first, second):
         send(worker, signal.SIGSTOP)
     before = night.scored()
@@ -79,7 +79,6 @@ def test_workers_that_come_go_and_die_leave_the_same_rows(night: Night, tmp_path
     stranger.finish()
     assert "it differs from the run: this package is" in stranger.text
     assert night.scored() == before
-    # One comes, one dies for good, and one is sent home.
     site.ready_worker("third")
     second.kill()
     send(first, signal.SIGCONT)

@@ -1,4 +1,7 @@
-"""The search for what ends workers, without any: shards that hold a guilty item end whoever is given them."""
+"""The search for what ends workers, without any worker.
+
+A shard that holds a guilty item ends whoever is given it.
+"""
 
 from __future__ import annotations
 
@@ -67,8 +70,10 @@ class Future:
 
 
 class Cluster:
-    """What `process_shard` is on a cluster where some items are deadly and others fail; keeps account of all
-    that was tried."""
+    """Stands in for `process_shard` on a cluster where some items are deadly and others fail.
+
+    It keeps account of all that was tried.
+    """
 
     def __init__(self, deadly: set[int], broken: set[int] = frozenset(), immortal: bool = False) -> None:  # type: ignore[assignment]
         self.deadly, self.broken, self.immortal = deadly, broken, immortal

@@ -1,4 +1,4 @@
-"""The whole flow on Prefect and Dask: complete, incremental, the same however the catalogue came to be."""
+"""The whole flow on Prefect and Dask: complete, incremental, whatever the catalogue's history."""
 
 from __future__ import annotations
 
@@ -221,7 +221,7 @@ def test_withdrawn_photos_leave_every_view(
 def test_a_broken_shard_stops_the_run_with_a_cure_and_keeps_the_rest(
     small: Path, undisturbed: Finished, scheduler: str, tmp_path: Path
 ) -> None:
-    """A file stands where a partition's folder must be: every score shard fails for good, all before is kept."""
+    """A file stands where the folder of scores must be: every score shard fails for good."""
     warehouse = undisturbed.unscored(tmp_path / "w")
     (tmp_path / "w" / "scores").write_bytes(b"")
     with pytest.raises(PairxError, match="score: .* shards broke off") as caught:

@@ -1,5 +1,7 @@
-"""One photo whose processing ends its worker, or never ends: it alone fails, by its name, and everything else
-goes on."""
+"""One photo whose processing ends its worker, or never ends.
+
+It alone fails, by its name, and everything else goes on.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,10 @@ from tests.small_catalogue import rewrite, rows_of
 
 
 class Poison(WorkerPlugin):
-    """On every worker, also on those that replace dead ones: what is done where the bytes of one photo are
-    decoded for a stage."""
+    """What is done where the bytes of one photo are decoded for a stage.
+
+    It is on every worker, also on those that replace dead ones.
+    """
 
     name = "poison"
 

@@ -1,5 +1,7 @@
-"""Workers that differ are refused at the start; differences that take another installation are made up inside
-a worker."""
+"""Workers that differ are refused at the start.
+
+Differences that would take another installation are simulated inside a worker.
+"""
 
 from __future__ import annotations
 
@@ -127,6 +129,7 @@ def test_a_worker_that_sees_no_warehouse_or_no_photos_is_refused(cluster: Cluste
 def test_a_worker_that_loads_another_model_is_refused(cluster: Cluster, job: Job) -> None:
     def change() -> None:
         from tasks import job
+        from tasks.runs import surroundings
 
         job._kept = job.engine_on  # type: ignore[attr-defined]
 
@@ -136,12 +139,13 @@ def test_a_worker_that_loads_another_model_is_refused(cluster: Cluster, job: Job
         def other(asked: Any, on: str) -> Any:
             return type("Engine", (), {"model": Other.model, "matcher": job._kept(asked, on).matcher})()  # type: ignore[attr-defined]
 
-        __import__("tasks.runs.surroundings").surroundings.engine_on = other
+        surroundings.engine_on = other
 
     def undo() -> None:
         from tasks import job
+        from tasks.runs import surroundings
 
-        __import__("tasks.runs.surroundings").surroundings.engine_on = job._kept  # type: ignore[attr-defined]
+        surroundings.engine_on = job._kept  # type: ignore[attr-defined]
 
     with in_worker(cluster, change, undo):
         said = refused(cluster, job)

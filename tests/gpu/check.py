@@ -1,4 +1,4 @@
-"""Everything that this project does on a GPU, checked and measured by one command in under nine minutes.
+"""All that this project does on a GPU, checked and measured by one command in under nine minutes.
 
     python -m tests.gpu                             on the CUDA device, all parts
     python -m tests.gpu --parts 2,3 --minutes 5     some of them
@@ -36,7 +36,7 @@ _COMMAND = [sys.executable, "-m", "tests.gpu.part"]
 _GRACE = 10
 """Seconds that a part is given to end by itself."""
 _LEAST = 5
-"""A part is not begun with fewer seconds."""
+"""A part does not begin with fewer seconds than this."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -157,7 +157,10 @@ def _last_line(log: Path) -> str:
 
 
 def _machine(device: str) -> dict[str, str]:
-    """What the figures depend on, asked of a process of its own: the check itself never touches the device."""
+    """What the figures depend on.
+
+    A process of its own is asked: the check itself never touches the device.
+    """
     code = (
         "import json; from tests.benchmarks.measuring import all_cores, machine; "
         f"print(json.dumps(machine({device!r}, all_cores())))"

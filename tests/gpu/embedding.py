@@ -1,4 +1,7 @@
-"""Embeddings against the bare forward pass, and exact neighbours against a bare product of the same size."""
+"""Embeddings against the bare forward pass, and exact neighbours against a bare product.
+
+The product is of the same size.
+"""
 
 from __future__ import annotations
 

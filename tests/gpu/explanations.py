@@ -1,5 +1,7 @@
-"""The benchmark of explanations on this device: published way and ours, every format, with and without CUDA
-graphs."""
+"""The benchmark of explanations on this device: the published way, and ours in every format.
+
+CUDA graphs are measured, too.
+"""
 
 from __future__ import annotations
 

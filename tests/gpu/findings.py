@@ -1,4 +1,4 @@
-"""What a part of the check finds: figures with what is wanted of them, kept in a file that outlives the part."""
+"""What a part of the check finds: figures and what is wanted of them, in a file that outlives it."""
 
 from __future__ import annotations
 
@@ -35,8 +35,10 @@ class Figure:
 
 @dataclass
 class Findings:
-    """All that one part has found so far; every addition is written to `path`, so that a part that is ended
-    loses nothing."""
+    """All that one part has found so far.
+
+    Every addition is written to `path`, so that a part that is ended loses nothing.
+    """
 
     path: Path
     state: str = "failed"

@@ -25,8 +25,10 @@ LARGEST = 60_000_000
 LARGEST_ENGINE = 15_000_000
 MODELS = (MINIATURE, "mobilenetv2_100_imagenet")
 ANIMALS, PHOTOS = 13, 5
-"""Cows that come along, and photos of each at most: enough for the largest catalogue and to calibrate batch
-norms."""
+"""How many cows come along, and at most how many photos of each.
+
+They are enough for the largest catalogue and to calibrate batch norms.
+"""
 RUN = """\
 #!/usr/bin/env bash
 # Make importable what this machine lacks, then check everything: ./run.sh [options of python -m tests.gpu]

@@ -1,5 +1,7 @@
-"""Whether a device computes the CPU's numbers: the goldens and the families, in every preset and number
-format."""
+"""Whether a device computes the CPU's numbers, in every preset and number format.
+
+Goldens and families of networks are compared.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,7 @@ from tests.pairx_engine.test_families import AMPLIFIED, FAMILIES, case
 PRESETS = ("published", "paper", "conserving")
 PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
 FAMILY_PRESETS = ("published", "conserving")
-"""`paper` differs from `published` only in how channels are summed."""
+"""Without `paper`, which differs from `published` only in how channels are summed."""
 _SMALL_FAMILIES = ("MiewID",)
 _MAPS = 10
 _FOR_GOLDENS = 25
@@ -38,8 +40,10 @@ _FOR_GOLDENS = 25
 
 @dataclass(frozen=True)
 class GoldenFound:
-    """A golden on a device beside the CPU's single precision: agreement, error of embeddings, matches without
-    excuse."""
+    """A golden on a device beside the CPU's single precision.
+
+    It holds the agreement, the error of embeddings, and the number of matches that no near tie explains.
+    """
 
     agreement: Agreement
     embedding: float
@@ -66,14 +70,13 @@ class GoldenFound:
 
 
 def goldens_in(shared: Path) -> list[Path]:
-    """The goldens' arrays; beside each lies what they are of."""
+    """The goldens' arrays; a description lies beside each."""
     return sorted((shared / "goldens").glob("*.npz"))
 
 
 @dataclass(frozen=True)
 class _Side:
-    """A golden's pair on one device: the way that explains it, its chips and what a forward pass shows of
-    them."""
+    """A golden's pair on one device: the way that explains it, its chips, and what a forward pass shows."""
 
     way: EngineWay
     chips: list[Tensor]
@@ -156,21 +159,25 @@ def family_errors(device: str, family: str, preset: str, precisions: tuple[str, 
 
 
 def single_is_exact(errors: dict[str, float], device: str) -> bool:
-    """Whether a family's single precision is within tolerance, or as exact as the CPU's where the network
-    amplifies rounding."""
+    """Whether a family's single precision is within tolerance, or as exact as the CPU's.
+
+    The latter is enough where the network amplifies rounding.
+    """
     return errors["float32"] <= max(tolerance(device, "float32").relevance, AMPLIFIED * errors["cpu"])
 
 
 def measure(task: Task, findings: Findings) -> None:
-    """Single precision of goldens and families first, then what is less likely to be wrong or more likely to
-    be short of time."""
+    """Measure single precision of goldens and families first.
+
+    What follows is less likely to be wrong, or more likely to run out of time.
+    """
     settle(torch.device(task.device))
     single = [(preset, "float32", False) for preset in PRESETS]
     # On a CPU half precision is slow, and tf32 is single precision.
     shorter = ("bfloat16",) if task.small else PRECISIONS[1:]
     others = [(preset, precision, False) for precision in shorter for preset in PRESETS]
     if task.device != "cpu":
-        # Last: whatever a first capture does wrong, the rest is known by then.
+        # Last, so that the rest is known if a first capture goes wrong.
         others += [(preset, "float32", True) for preset in FAMILY_PRESETS]
     _measure_goldens(task, findings, single)
     _measure_families(task, findings)

@@ -35,8 +35,7 @@ Each is a module of that name beside this one, with a function `measure(task, fi
 
 @dataclass(frozen=True)
 class Task:
-    """What a part is told: the device, whether everything is to be tiny, its folders, and when it must have
-    ended."""
+    """What a part is told: the device, whether everything is to be tiny, its folders, and its deadline."""
 
     device: str
     small: bool

@@ -1,5 +1,4 @@
-"""Whole runs of `pairx run` on a small catalogue: on the device against the CPU, with one worker and with
-two."""
+"""Whole runs of `pairx run` on a small catalogue: the device against the CPU, one worker and two."""
 
 from __future__ import annotations
 
@@ -30,11 +29,15 @@ _SETTINGS = {
     "references": 4,
 }
 _SHARE_OF_PAIRS = 0.95
-"""Of the pairs and suspects that both devices must find: half-precision embeddings round near ties to either
-side."""
+"""Share of the pairs and suspects that both devices must find.
+
+Half-precision embeddings round near ties to either side.
+"""
 _ROWS = 1e-3
-"""Largest difference of a score between two devices, relative to the largest of that score, in nearly all
-pairs."""
+"""Largest difference of a score between two devices, relative to the largest of that score.
+
+Nearly all pairs must keep to it.
+"""
 _SCORES = ("cosine", "match_coverage", "relevance_a", "relevance_b", "n_matches", "residual_mean")
 
 
@@ -78,8 +81,10 @@ def measure(task: Task, findings: Findings) -> None:
 
 
 def compare_devices(findings: Findings, found: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Note how far the rows of another device are from the CPU's: keys by their share, scores by their
-    difference."""
+    """Note how far the rows of another device are from the CPU's.
+
+    Keys are compared by the share that both have, scores by their difference.
+    """
     for view in ("embeddings", "keypoints", "pairs", "scores", "suspects"):
         mine, theirs = found[view].keys(), wanted[view].keys()
         if not mine | theirs:
@@ -93,7 +98,7 @@ def compare_devices(findings: Findings, found: dict[str, Any], wanted: dict[str,
         if not len(numbers):
             continue
         difference = np.abs(numbers[:, 0] - numbers[:, 1]) / max(np.abs(numbers[:, 1]).max(), 1e-12)
-        # A match more or less at a near tie changes a pair's scores in steps, hence most pairs and not all.
+        # One match more or less at a near tie changes a pair's scores in steps: not all pairs agree.
         share = float((difference <= _ROWS).mean())
         findings.at_least(
             f"scores: {column} within {_ROWS} of its maximum (worst {difference.max():.1e}), share of pairs",
@@ -111,7 +116,7 @@ def _run(task: Task, name: str, cluster: str, device: str, workers: int) -> Path
     command += ["--warehouse", str(warehouse), "--settings", str(settings), "--cluster", cluster]
     command += ["--workers", str(workers), "--model", str(model) if model.is_dir() else "embedded"]
     hidden = {"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {}
-    # As many threads a worker in every run: another number of them may change the last digits on a CPU.
+    # Every run has as many threads a worker: another number may change the last digits on a CPU.
     threads = dict.fromkeys(
         ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(max(1, all_cores() // 2))
     )

@@ -1,5 +1,7 @@
-"""Where a recorded forward pass and the pulls through it spend their time, and what the layout of maps in
-memory costs."""
+"""Where a recorded forward pass and the pulls through it spend their time.
+
+Also what the layout of maps in memory costs.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,7 @@ def measure(task: Task, findings: Findings) -> None:
     precisions = ("float32", "bfloat16") if task.small else ("float32", "tf32", "bfloat16", "float16")
     ways = [(p, switch, changes) for p in precisions for switch, changes in switches.items()]
     if task.device != "cpu":
-        # Last: whatever a first capture does wrong, the rest is known by then.
+        # Last, so that the rest is known if a first capture goes wrong.
         ways += [(p, "CUDA graphs", {"graphs": True}) for p in precisions]
     for precision, switch, changes in ways:
         if task.left < 6 and not task.small:
@@ -80,7 +82,7 @@ def _freely_chosen(
     maps: int,
     repeats: int,
 ) -> None:
-    """What it costs that kernels repeat their bits and are not chosen by timing them."""
+    """Time with kernels chosen by timing, to see what it costs that they repeat their bits."""
     torch.use_deterministic_algorithms(False)
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = False, True
     for name, run in jobs_of(explainer, explainer.suited_to("score"), chip, starts, maps).items():
@@ -91,8 +93,10 @@ def _freely_chosen(
 def jobs_of(
     explainer: LayerExplainer, scorer: LayerExplainer, chip: torch.Tensor, starts: int, maps: int
 ) -> dict[str, Callable[[], Any]]:
-    """What is profiled: a recorded forward pass, and both pulls through one, in the groups of explaining and
-    of scoring."""
+    """What is profiled: a recorded forward pass, and both pulls through one.
+
+    The pulls run in the groups of explaining and of scoring.
+    """
     (layer,) = explainer.layers
     seen, scored = explainer.see(chip, keep=True), scorer.see(chip, keep=True)
     drawn = torch.randn(
@@ -127,7 +131,7 @@ def _profile(task: Task, findings: Findings, name: str, run: Callable[[], Any]) 
             e.count for e in recorded.key_averages() if "LaunchKernel" in e.key or "GraphLaunch" in e.key
         )
         findings.figure(f"{name}: launches", launches)
-        # What is left of the time while no kernel runs: the CPU is not fast enough in launching them.
+        # While no kernel runs, the CPU is not fast enough in launching them.
         findings.figure(f"{name}: share of the time without a kernel", max(0.0, 1 - total / 1e6 / wall))
     for kind, busy in sorted(by_kind.items(), key=lambda item: -item[1]):
         findings.figure(f"{name}: {kind}", busy / total if total else None, f"of the {what}' time")

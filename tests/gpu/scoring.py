@@ -1,5 +1,4 @@
-"""Pairs per second without pixel maps: by the number of partners of a photo, and through the pipeline's own
-stage."""
+"""Pairs per second without pixel maps: by a photo's number of partners, and by the pipeline's stage."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""The check works before a GPU is at hand: everything tiny on the CPU; and what goes wrong in a part stays in
-that part."""
+"""The check works before a GPU is at hand: everything tiny on the CPU.
+
+What goes wrong in a part stays in that part.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,7 @@ QUICK = ["goldens"]
 def checked(
     request: pytest.FixtureRequest, shared: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, dict, str]:
-    """What the check prints and writes; a process of its own has no settings of this one's."""
+    """What the check prints and writes, in a process of its own without this one's settings."""
     out = tmp_path_factory.mktemp("check")
     parts = QUICK if request.param == "quick" else [name for name in PARTS if name not in QUICK]
     numbers = ",".join(str(list(PARTS).index(name) + 1) for name in parts)
@@ -105,7 +107,10 @@ BROKEN = {
 
 @pytest.fixture
 def parts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Two parts in place of the real ones; the test writes the first one's body, the second notes a figure."""
+    """Two parts in place of the real ones.
+
+    The test writes the first one's body; the second notes a figure.
+    """
     monkeypatch.setattr(check, "PARTS", dict.fromkeys(("broken_part", "sound_part"), ""))
     monkeypatch.setattr(check, "SHARES", {"broken_part": 1, "sound_part": 3})
     monkeypatch.setattr(check, "_machine", lambda device: {})

@@ -1,5 +1,7 @@
-"""What is carried to a machine without a network: what it lacks and the check needs, and nothing that is too
-large."""
+"""What is carried to a machine without a network: what it lacks and the check needs.
+
+Nothing that is too large goes along.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""A GPU computes the CPU's numbers, within what `tests.devices` allows; and what it allows is told from what
-it does not."""
+"""A GPU computes the CPU's numbers, within what `tests.devices` allows.
+
+What it allows is told from what it does not.
+"""
 
 from __future__ import annotations
 

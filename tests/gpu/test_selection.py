@@ -1,5 +1,7 @@
-"""Without the mark gpu a test means the CPU, also where there is a GPU, and so do the processes that it
-starts."""
+"""Without the mark gpu a test means the CPU, also where there is a GPU.
+
+So do the processes that it starts.
+"""
 
 from __future__ import annotations
 

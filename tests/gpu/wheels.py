@@ -1,9 +1,9 @@
-"""Which packages a machine with a GPU lacks, and their wheels: two sets, the engine's needs and those of
-whole runs.
+"""Which packages a machine with a GPU lacks, and their wheels.
 
-What is needed is read from the packages installed here, in the versions that `deploy/constraints.txt` pins;
-what the machine has is listed in `target_packages.txt`. A listed package is brought nevertheless where its
-version there is known and does not do.
+There are two sets: the engine's needs, and those of whole runs. What is needed is read from the packages
+installed here, in the versions that `deploy/constraints.txt` pins. What the machine has is listed in
+`target_packages.txt`. A listed package is brought nevertheless where its version there is known and does not
+fit.
 """
 
 from __future__ import annotations
@@ -68,10 +68,10 @@ def listed(path: Path = TARGET) -> dict[str, str | None]:
 
 
 def missing(wanted: Iterable[str], there: Mapping[str, str | None]) -> set[str]:
-    """Names of all packages that the wanted ones need and that the machine lacks, or has in a version that
-    does not do.
+    """Names of all packages that the wanted ones need and that the machine lacks.
 
-    Packages that are not installed here are taken to need nothing more.
+    A version that does not fit counts as lacking. Packages that are not installed here are taken to need
+    nothing more.
     """
     found: set[str] = set()
     waiting = [Requirement(text) for text in wanted]
@@ -88,7 +88,7 @@ def missing(wanted: Iterable[str], there: Mapping[str, str | None]) -> set[str]:
         key = name, frozenset(requirement.extras), present
         if key not in done:
             done.add(key)
-            # What the machine has of itself it has with its own needs, but perhaps without an extra's.
+            # A package that the machine has comes with its own needs, but perhaps not with an extra's.
             own = [] if present else _needs(name, "")
             waiting += [*own, *(need for extra in requirement.extras for need in _needs(name, extra))]
     return found
@@ -130,10 +130,12 @@ def download(folder: Path) -> None:
 
 
 def pack(folder: Path) -> Path:
-    """Put a folder of wheels into FOLDER.tar.xz in its place: together, and stored plainly, they take a third
-    less."""
+    """Put a folder of wheels into FOLDER.tar.xz in its place.
+
+    Together, and stored plainly, the wheels take a third less.
+    """
     packed = folder.with_name(f"{folder.name}.tar.xz")
-    # Machine code is most of it; in a stream that names its filters any reader of xz finds its way.
+    # Most of it is machine code; any reader of xz can read a stream that names its filters.
     filters = [{"id": lzma.FILTER_X86}, {"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": 1 << 26}]
     with lzma.open(packed, "wb", filters=filters) as stream, tarfile.open(fileobj=stream, mode="w") as tar:
         for wheel in sorted(folder.iterdir()):

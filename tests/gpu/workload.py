@@ -19,7 +19,7 @@ from tests.benchmarks.measuring import PeakMemory, seconds
 from tests.gpu.part import Task
 
 PHOTOS, FEW_PHOTOS = 21, 4
-"""Of a prepared network: enough for twenty partners, or for a trial."""
+"""Photos of a prepared network: enough for twenty partners, or for a trial."""
 SMALL_SIZE = 96
 MINIATURE = "mini_miewid_cows"
 
@@ -65,11 +65,10 @@ def peak_of(work: Callable[[], Any], device: str) -> float:
 
 
 def cow_catalogue(task: Task, animals: int, photos: int) -> tuple[Path, Path]:
-    """A small catalogue of real cows, its `metadata.csv` and the folder that paths are relative to; drawn
-    ones without them.
+    """A small catalogue of real cows: its `metadata.csv` and the folder that paths are relative to.
 
-    Of each animal the photos are spread over all that there are: neighbours in the list are frames of one
-    video.
+    Where the real ones are absent, cows are drawn. Of each animal the photos are spread over all that there
+    are: neighbours in the list are frames of one video.
     """
     root = task.shared_folder / "data" / "cows"
     listed = root / "metadata.csv"

@@ -1,5 +1,7 @@
-"""The hostile catalogue in numbers: ``python -m tests.hostile`` runs every case and prints, by kind, how many
-were tried and held."""
+"""The hostile catalogue in numbers: ``python -m tests.hostile``.
+
+It runs every case and prints, by kind, how many were tried and how many held.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ class Tally:
         self.held: Counter[str] = Counter()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Hear of one phase of one test; a case that held its limits only in part did not hold."""
+        """Note one phase of one test; a case whose limits were exceeded did not hold."""
         kind = Path(report.nodeid.partition("::")[0]).stem.removeprefix("test_hostile_")
         if report.when == "call":
             self.tried[kind] += 1

@@ -12,14 +12,13 @@ import pytest
 from flows.cli import main as cli
 
 SECONDS = 300
-"""A hang is found by it; on a busy machine an honest case takes seconds."""
+"""A case that takes longer hangs; on a busy machine an honest case takes seconds."""
 MEGABYTES = 1500
 Said = tuple[int, str, str]
 
 
 def _peak() -> int:
-    """The most memory, in MiB, that this process has held since it was last asked to forget it; 0 where
-    nobody tells."""
+    """The most memory, in MiB, that this process has held since the last call; 0 where nobody tells."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
         held = next(int(line.split()[1]) >> 10 for line in lines if line.startswith("VmHWM"))
@@ -50,8 +49,10 @@ def bounded() -> Iterator[None]:
 
 @pytest.fixture
 def say(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Said]:
-    """Runs a command in this process: exit code, output, messages; none of them a traceback or an escape
-    sequence."""
+    """Runs a command in this process: exit code, output, messages.
+
+    None of them may hold a traceback or an escape sequence.
+    """
 
     def run(*arguments: object) -> Said:
         monkeypatch.setattr(sys, "argv", ["pairx", *map(str, arguments)])

@@ -1,5 +1,4 @@
-"""Random catalogues and boxes: every decoder gives a value or a refusal in words, never anything else, and
-soon.
+"""Random catalogues and boxes: every decoder soon gives a value or a refusal in words.
 
 ``python -m tests.hostile.fuzz`` takes a minute, ``--minutes 60`` an hour; the same properties run briefly in
 the default suite. Each round starts from another seed, which a finding prints, so that ``--seed`` repeats it.
@@ -36,7 +35,7 @@ from schemas.settings import Settings, load_settings
 from tests.poison import encoded
 
 SLOW = 20.0
-"""Seconds that no single input of a few kilobytes takes, on a busy machine either."""
+"""No single input of a few kilobytes takes so many seconds, even on a busy machine."""
 EACH = 40
 """Inputs to one property before the next has its turn."""
 _WORDS = st.sampled_from(
@@ -270,7 +269,10 @@ def any_settings(values: dict[str, Any]) -> None:
 
 
 def check(name: str, examples: int, number: int | None = None) -> None:
-    """Try a property on so many inputs, from a seed if one is given; raises what was found, with the input."""
+    """Try a property on so many inputs, from seed `number` if one is given.
+
+    Raises what was found, with the input.
+    """
     profile = settings(
         max_examples=examples,
         deadline=None,

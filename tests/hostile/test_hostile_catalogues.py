@@ -1,5 +1,7 @@
-"""Hostile catalogues: each is read, or refused with every problem in words; none hangs, runs, or reads
-another file."""
+"""Hostile catalogues: each is read, or refused with every problem in words.
+
+None hangs, runs, or reads another file.
+"""
 
 from __future__ import annotations
 

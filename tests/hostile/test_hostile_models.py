@@ -1,4 +1,4 @@
-"""Hostile model folders: nothing in them runs, nothing hangs, and what does not fit is refused with words."""
+"""Hostile model folders: nothing in them runs or hangs, and what does not fit is refused in words."""
 
 from __future__ import annotations
 

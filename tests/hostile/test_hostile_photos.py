@@ -1,5 +1,4 @@
-"""Hostile photos: each becomes a picture of the size that its header says, or one failure with a code and
-words."""
+"""Hostile photos: each becomes a picture of its header's size, or one failure with code and words."""
 
 from __future__ import annotations
 

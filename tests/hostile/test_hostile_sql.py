@@ -1,5 +1,7 @@
-"""Hostile SQL: nothing is written, nothing but the warehouse is read, and every query ends in rows or in a
-message."""
+"""Hostile SQL: nothing is written, and nothing but the warehouse is read.
+
+Every query ends in rows or in a message.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ from tasks.store.warehouse import Warehouse
 from tests.toy_warehouse import Pair, Photo, Toy
 
 LONGEST = 3.0
-"""Seconds of a query: what takes longer is stopped, which is the case."""
+"""Seconds after which a query is stopped, which its case allows."""
 SAMPLE = 5
 """One large query in so many is tried by the default suite."""
 SECRET = "the-secret-of-this-machine"

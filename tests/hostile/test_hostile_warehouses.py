@@ -1,5 +1,7 @@
-"""Tampered warehouses: commands answer or say what is wrong; nothing hangs, runs, leaves the warehouse or
-steers a terminal."""
+"""Tampered warehouses: commands answer or say what is wrong.
+
+Nothing hangs, runs, leaves the warehouse or steers a terminal.
+"""
 
 from __future__ import annotations
 

@@ -84,8 +84,7 @@ def predicted_point(point, box, theta, size):
     return (np.add(offset, (w / 2, h / 2)) / (w, h)) * (size[1], size[0])
 
 
-# ---------------------------------------------------------------------------------------------- one frame for
-# all
+# ------------------------------------------------------------------------------------- one frame for all
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -485,8 +484,7 @@ def test_a_chip_that_makes_no_sense_is_refused(bad):
         ChipSpec(**bad)
 
 
-# ---------------------------------------------------------------------------------------------- the published
-# chips
+# ----------------------------------------------------------------------------------- the published chips
 
 
 def golden_photos(shared):

@@ -245,8 +245,8 @@ def test_a_mirrored_kernel_turns_a_depthwise_convolution_round(kernel, dilation,
 def with_noise(function, seed):
     """A product of a `Geometry` with the rounding errors of a fast convolution.
 
-    The errors are there only where some GPU may use a fast convolution. They are some of single precision's
-    steps at a channel's largest.
+    The errors are there only where some GPU may use a fast convolution. They are a few steps of single
+    precision at the largest value of a channel.
     """
     noise = torch.Generator().manual_seed(seed)
 

@@ -1,6 +1,6 @@
 """The engine against the slow way: every model family, and shallow and deep layers.
 
-Under all presets, in both float formats.
+Both are compared under all presets and in both float formats.
 """
 
 from functools import cache
@@ -134,7 +134,7 @@ def slow_way(family, rules, dtype):
 
 
 def sampled(families, always):
-    """Families as parameters: by default a few, one of each kind of block; all of them with the slow tests."""
+    """Families as parameters: one of each kind of block by default, all of them with the slow tests."""
     return [pytest.param(name, marks=() if name in always else pytest.mark.slow) for name in families]
 
 

@@ -16,7 +16,7 @@ from pairx_engine.pair.explain import explain_pair
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 GOLDENS = sorted((SHARED / "goldens").glob("*.npz"))
 TOLERANCE = 1e-4
-"""Of the array's maximum; about 1e-6 is what float32 gives with another order of the operations."""
+"""Share of the array's maximum; float32 gives about 1e-6 where operations come in another order."""
 
 pytestmark = pytest.mark.skipif(not GOLDENS, reason="the goldens are not beside the project")
 

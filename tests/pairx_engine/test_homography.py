@@ -1,4 +1,4 @@
-"""Recovery of known homographies, determinism, impossible views refused, exact changes of frame."""
+"""Known homographies are recovered, impossible views refused; determinism; exact changes of frame."""
 
 import cv2
 import numpy as np

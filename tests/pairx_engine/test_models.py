@@ -344,8 +344,7 @@ def test_a_run_with_a_transformer_stops_before_any_work(layers, words, tmp_path)
         prepare_job(Warehouse(str(tmp_path / "warehouse")), Settings(model=str(folder), layers=layers))
 
 
-# ---------------------------------------------------------------------------------------------- untrusted
-# files
+# --------------------------------------------------------------------------------------- untrusted files
 
 
 class Trap:
@@ -459,8 +458,7 @@ def test_a_miewid_config_that_cannot_be_used_names_its_key(config, words, miniat
         load_model(tmp_path)
 
 
-# ---------------------------------------------------------------------------------------------- names of
-# models
+# --------------------------------------------------------------------------------------- names of models
 
 
 @pytest.mark.parametrize("source", ["nowhere", "./nowhere", "/nowhere/at/all", "a/b/c", "~/nowhere/model"])

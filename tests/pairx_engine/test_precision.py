@@ -136,7 +136,7 @@ def test_tf32_and_short_sums_are_switched_inside_only(monkeypatch):
         )
         return products.allow_tf32, torch.backends.cudnn.allow_tf32, *short
 
-    # torch's default; another test may have settled the process's device.
+    # Back to torch's default: another test may have settled the process's device.
     products.allow_bf16_reduced_precision_reduction = products.allow_fp16_reduced_precision_reduction = True
     before = switches()
 

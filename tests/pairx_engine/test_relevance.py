@@ -236,7 +236,7 @@ def test_what_was_seen_is_enough_above_the_layer(net, chips, layer):
     wanted = explainer.relevance(seen, starts)
     beside = dataclasses.replace(seen, chip=torch.full_like(seen.chip, torch.nan))
     found = explainer.relevance(beside, starts)[layer]
-    # A layer that something passes around is the one case that needs the chip again.
+    # A layer that a branch goes around is the one case that needs the chip again.
     assert torch.equal(found, wanted[layer]) if layer == "one" else found.isnan().all()
 
 

@@ -60,8 +60,7 @@ def boxes_of(source: str) -> list[tuple[object, bool]]:
     return [(entry.box, entry.box_is_relative) for entry in read_catalogue(source).entries]
 
 
-# ------------------------------------------------------------------------------------------------ what is
-# read
+# ------------------------------------------------------------------------------------------------ reading
 
 
 def test_a_plain_catalogue(write: Write, tmp_path: Path) -> None:
@@ -607,8 +606,7 @@ def test_a_damaged_parquet_file_is_a_catalogue_or_is_refused(
         read_catalogue(source)
 
 
-# ------------------------------------------------------------------------------------------------ warnings
-# and values
+# ------------------------------------------------------------------------------------- warnings and values
 
 
 @pytest.mark.parametrize(

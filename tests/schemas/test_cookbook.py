@@ -39,8 +39,10 @@ def analyst(tmp_path_factory: pytest.TempPathFactory) -> duckdb.DuckDBPyConnecti
 
 
 def _judge(warehouse: Warehouse, photos: dict[str, Photo], pairs: list[Pair]) -> None:
-    """A judgement in a few words: misfiled has a wrong name, the stranger is B or new, A may be B, and nobody
-    speaks for B2."""
+    """A judgement in a few words.
+
+    The photo `misfiled` has a wrong name, `stranger` is B or new, A may be B, and nobody speaks for B2.
+    """
 
     def write(table: str, *rows: dict[str, Any]) -> None:
         keyed = [{"state": "s", "basis": 1, **row} for row in rows]

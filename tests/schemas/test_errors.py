@@ -1,4 +1,4 @@
-"""Errors share one base, end a command with their code, say the cure, and survive the border of a process."""
+"""Errors share one base, end a command with their code, say the cure, and cross between processes."""
 
 from __future__ import annotations
 
@@ -59,8 +59,10 @@ EXIT_CODES = {
     AcceleratorFailure: 1,
     LimitReached: 1,
 }
-"""Of every error that a command may end with: 2 for what it was given, 1 for work that failed, 3 for a
-warehouse that another has."""
+"""The exit code of every error that a command may end with.
+
+2 for what the command was given, 1 for work that failed, 3 for a warehouse that another process has.
+"""
 
 
 def descendants(family: type[PairxError]) -> set[type[PairxError]]:

@@ -1,4 +1,4 @@
-"""Options of an evaluation: defaults, then the table of a file, then what was given; what is wrong is listed."""
+"""Options of an evaluation: defaults, then a file's table, then what was given; errors are listed."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Fingerprints: each setting that changes numbers changes those of the tables whose numbers it changes, and
-no other does."""
+"""Fingerprints: a setting changes those of exactly the tables whose numbers it changes."""
 
 from __future__ import annotations
 
@@ -82,7 +81,7 @@ def model_identity(source, resize):
 
 
 def matcher_identities(settings):
-    """Of extraction and matching: SIFT's own, or a stand-in where weights would be needed."""
+    """Identities of extraction and matching: SIFT's own, or a stand-in where weights would be needed."""
     if settings.matcher == "sift":
         matcher = load_local_matcher("sift", max_keypoints=settings.max_keypoints)
         return matcher.extraction_identity(), matcher.identity()

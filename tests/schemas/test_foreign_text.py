@@ -1,5 +1,7 @@
-"""Texts of others: nothing in them steers a terminal or runs in a spreadsheet, and what CSV held reads back
-as it was."""
+"""Texts of others: nothing in them steers a terminal or runs in a spreadsheet.
+
+What CSV held reads back as it was.
+"""
 
 import json
 

@@ -165,8 +165,10 @@ def test_a_folder_stands_for_its_catalogue(tmp_path):
 
 
 def test_a_real_frame_with_columns_that_are_not_read(tmp_path):
-    """As pandas writes wildlife-datasets' frames: an index without a name, lists and NaN as text, run-length
-    masks."""
+    """As pandas writes wildlife-datasets' frames.
+
+    They have an index without a name, lists and NaN as text, and run-length masks.
+    """
     numbers = str([np.float64(1.0), np.float64(2.5), np.float64(30.0), np.float64(40.0)])
     common = {
         "position": "left", "video": "12", "keypoints": "[nan, 3.0]", "segmentation": "{'size': [9, 9], 'counts': b'x'}",

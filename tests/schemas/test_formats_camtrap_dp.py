@@ -1,4 +1,4 @@
-"""Camtrap DP: packages with the columns of the published ones, what is left out of them, and what is refused."""
+"""Camtrap DP: packages with the published columns, what is left out of them, what is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""COCO Camera Traps: files as LILA and Wildbook write them, what is left out of them, and hostile ones."""
+"""COCO Camera Traps: files as LILA and Wildbook write them, what is left out, and hostile ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The paper's values: exactly those of its table, found under any common spelling and under no other name."""
+"""The paper's values: exactly those of its table, under any common spelling and no other name."""
 
 from __future__ import annotations
 

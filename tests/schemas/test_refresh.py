@@ -1,4 +1,4 @@
-"""Views that are brought up to date show what freshly installed ones show, and list only what was written."""
+"""Refreshed views show what freshly installed ones show, and list only what was written."""
 
 from __future__ import annotations
 

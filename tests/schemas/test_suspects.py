@@ -24,7 +24,9 @@ NAMES = {f"{name.lower()}{i}": name for name in "ABC" for i in range(3)}
 
 @dataclass
 class Judgement:
-    """What a judgement says of nine photos of three names, every pair scored: all is well but what is given.
+    """What a judgement says of nine photos of three names, every pair scored.
+
+    All is well but what is given.
 
     `photos`: photo -> columns of `judged_photos`; `alike`: probabilities of pairs; `names`: rows of
     `judged_names`; `copies`: (photo, photo) -> agreement.
@@ -139,7 +141,7 @@ def test_a_photo_that_looks_like_no_name_is_shown_by_its_nearest_pair(judge: Jud
     [
         ({"probability": LISTED}, True),
         ({"probability": 0.9 * LISTED}, False),
-        # The one that stands out is listed where another name speaks louder than its own.
+        # A photo that stands out is listed where another name speaks louder than its own.
         ({"probability": 0.9 * LISTED, "rival_voice": 1.0}, True),
         ({"probability": 0.9, "undefended": True}, False),
         ({"probability": 0.9, "told_by": "names"}, False),

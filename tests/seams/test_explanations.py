@@ -1,5 +1,4 @@
-"""An explanation from outside the package, one that must learn from a catalogue first, is seen wherever
-explanations are."""
+"""An outside explanation that must learn from a catalogue first is seen wherever explanations are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A local matcher registered from outside: what it must be known by, and that evidence is made with it."""
+"""A local matcher registered from outside: what it must be known by, and its evidence."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""A preset with rules of its own, registered from outside: what it must be known by, and that its rules are
-followed."""
+"""A preset with rules of its own, registered from outside.
+
+The tests show what it must be known by, and that its rules are followed.
+"""
 
 from __future__ import annotations
 
@@ -77,8 +79,10 @@ def network():
 
 
 def shares(contributions):
-    """What each contribution gets of its sum's relevance: its share of the positive ones, or else of the
-    negative ones."""
+    """What each contribution gets of its sum's relevance.
+
+    It is the share of the positive contributions, or of the negative ones where none is positive.
+    """
     used = contributions.clamp(min=0) if (contributions > 0).any() else contributions.clamp(max=0)
     return used / used.sum()
 

@@ -1,4 +1,4 @@
-"""A stage with a table of its own, and a table alone, from outside the package: no other file knows of them."""
+"""A stage with a table of its own, and a table alone, from outside: no other file knows of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An explanation that must learn from a catalogue first, as somebody outside the package would write it."""
+"""An explanation that must first learn from a catalogue, as somebody outside would write it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which pairs and neighbours a catalogue calls for, by their definitions: double loops over rows of `photos`."""
+"""The pairs and neighbours that a catalogue calls for, by definition: double loops over `photos`."""
 
 from __future__ import annotations
 
@@ -64,7 +64,10 @@ def same_name(p: Photo, q: Photo) -> bool | None:
 
 
 def copies(photos: Sequence[Photo], settings: Settings) -> set[Key]:
-    """Near-identical pictures, however turned, without one known name: of each photo the nearest, ties by id."""
+    """Near-identical pictures, however turned, that do not share a known name.
+
+    Each photo gives its nearest; ties go by id.
+    """
     found = set()
     for p in photos:
         alike = [
@@ -81,7 +84,10 @@ def copies(photos: Sequence[Photo], settings: Settings) -> set[Key]:
 
 
 def references(photos: Sequence[Photo], settings: Settings, spread: int = PAIRS_PER_REFERENCE) -> set[Key]:
-    """Of the pairs of two names among a species' photos with the lowest hash those with the lowest id."""
+    """Reference pairs of two names, for each species.
+
+    Among the photos of lowest hash, these are the pairs of lowest id.
+    """
     wanted, found = settings.references, set()
     enough = next(n for n in itertools.count() if n * (n - 1) // 2 >= spread * wanted)
     for species in {p["species"] for p in photos}:

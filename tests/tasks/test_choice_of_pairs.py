@@ -62,8 +62,10 @@ def entry(photo: str, **values: Any) -> dict[str, Any]:
 def retrieve(
     job: Job, known: dict[str, dict[str, Any]], state: list[dict[str, Any]], vectors: dict[str, Any]
 ) -> None:
-    """What a night does with a state of the catalogue: photos it lacks are withdrawn, and only changes are
-    written."""
+    """What a night does with a state of the catalogue.
+
+    Photos that the state lacks are withdrawn, and only changes are written.
+    """
     wanted = {p["photo_id"]: p for p in state}
     gone = [p | {"present": False} for key, p in known.items() if key not in wanted]
     changed = [p for p in [*wanted.values(), *gone] if _told(known.get(p["photo_id"])) != _told(p)]
@@ -113,8 +115,10 @@ def shown(job: Job) -> tuple[dict[Any, Any], dict[Any, Any]]:
 
 @st.composite
 def histories(draw: st.DrawFn) -> tuple[Settings, list[list[dict[str, Any]]], dict[str, np.ndarray]]:
-    """Settings, one to three states of a catalogue, and the photos' vectors, with ties; one photo may have
-    none."""
+    """Settings, one to three states of a catalogue, and the photos' vectors.
+
+    Vectors have ties, and one photo may have none.
+    """
     ids = [f"p{i}" for i in draw(st.permutations(range(draw(st.integers(2, 11)))))]
     some = st.sampled_from
     vectors = {

@@ -1,5 +1,4 @@
-"""The drawn catalogue: well formed, reproducible, and with exactly the planted errors that its truth table
-states."""
+"""The drawn catalogue: well formed, reproducible, with just the planted errors of its truth table."""
 
 from __future__ import annotations
 

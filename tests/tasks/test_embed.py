@@ -304,8 +304,10 @@ def test_a_shard_that_breaks_off_is_not_done(
 def test_of_many_large_photos_one_is_in_memory_at_a_time(
     job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Arrays of eight photos without boxes take as much as those of two, but for less than a single photo's
-    pixels."""
+    """Arrays of eight photos without boxes take as much as those of two.
+
+    The difference is less than a single photo's pixels.
+    """
     monkeypatch.setattr(embed, "VIEWS", ViewCache(0))
     pixels, peaks = 1_500_000, []
     stages = Stages(job, read_small(write_large_photos(tmp_path / "large", 8, pixels)))

@@ -1,5 +1,7 @@
-"""The stage that judges: once per state of the evidence, the same bytes, and what people say counts from then
-on."""
+"""The stage that judges: once per state of the evidence, with the same bytes.
+
+What people say counts from then on.
+"""
 
 from __future__ import annotations
 

@@ -30,8 +30,10 @@ from tests.toy_warehouse import FINGERPRINTS, LAYER, Pair, Photo, Toy
 def evidence(
     names: list[str | None], alike: bool = False, paired: bool = True
 ) -> tuple[CatalogueEvidence, np.ndarray]:
-    """Photos p0, p1, ... of these names with every pair scored, or none; a pair of one name has a high
-    cosine, or all have."""
+    """Photos p0, p1, ... of these names, with every pair scored or none.
+
+    A pair of one name has a high cosine; with `alike` all have.
+    """
     rows = [
         {"photo_id": f"p{i}", "chip_id": f"c{i}", "identity": name, "species": "cow", "perceptual_hash": i}
         for i, name in enumerate(names)

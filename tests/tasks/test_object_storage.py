@@ -1,4 +1,4 @@
-"""A warehouse on an object store: what it costs in requests, and that requests which fail change nothing."""
+"""A warehouse on an object store: what it costs in requests, and that failing ones change nothing."""
 
 from __future__ import annotations
 

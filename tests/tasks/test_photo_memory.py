@@ -1,4 +1,4 @@
-"""What a task may take of memory, and that a shard of large photos takes no more than a few of them do."""
+"""What a task may take of memory, and that many large photos take no more than a few of them do."""
 
 from __future__ import annotations
 
@@ -52,8 +52,10 @@ def test_photos_at_once_follow_from_the_limit() -> None:
 def test_a_shard_of_many_large_photos_takes_what_one_of_a_few_takes(
     stages: tuple[str, ...], tmp_path: Path
 ) -> None:
-    """Twelve photos of 6 megapixels after two: the peak grows by less than two of them, 36 MB; kept, they
-    would take 180 MB more."""
+    """The peak of twelve photos of 6 megapixels exceeds that of two by less than two photos, 36 MB.
+
+    If all were kept, they would take 180 MB more.
+    """
     catalogues = [str(write_large_photos(tmp_path / f"{count}", count, _PIXELS)) for count in (2, 12)]
     command = [sys.executable, "-m", "tests.large_photos", str(tmp_path), *catalogues, *stages]
     found = subprocess.run(
@@ -69,8 +71,10 @@ def test_a_shard_of_many_large_photos_takes_what_one_of_a_few_takes(
 def test_64_photos_of_24_megapixels_fit_into_a_worker_of_4_gib(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A night and an evaluation of it on one worker, whose nanny ends it at 95 % of the limit: no shard is
-    cut, no photo fails."""
+    """A night and its evaluation on one worker, whose nanny ends it at 95 % of the limit.
+
+    No shard is cut, and no photo fails.
+    """
     from flows.clusters import kinds as cluster_kinds
     from flows.evaluation import EvaluationPlan, evaluate
     from flows.work.progress import Silent

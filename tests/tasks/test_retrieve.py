@@ -73,8 +73,7 @@ def test_pairs_are_those_of_brute_force(done: Stages) -> None:
 def test_the_current_view_ranks_what_brute_force_ranks(
     done: Stages, tmp_path: Any, rules: dict[str, bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two tasks, small blocks, restrictions: through retrieval and the view, pairs are those of the
-    definition."""
+    """With two tasks, small blocks and restrictions, the view shows the pairs of the definition."""
     monkeypatch.setattr(retrieve, "_QUERIES_PER_TASK", 16)
     monkeypatch.setattr(vectors_module, "_BLOCK", 8)
     monkeypatch.setattr(retrieve, "_PAIRS_PER_FILE", 20)
@@ -110,8 +109,10 @@ def test_stored_pairs_are_not_found_again(done: Stages) -> None:
 
 
 def hashes_near_each_other() -> st.SearchStrategy[list[int]]:
-    """Hashes a few bits away from a few centres, so that all distances around the limit occur; 0 is one of
-    them."""
+    """Hashes a few bits away from a few centres, so that all distances around the limit occur.
+
+    0 is one of the centres.
+    """
     flips = st.lists(st.integers(0, 63), max_size=6)
     centres = st.sampled_from([0, 2**64 - 1, 0x0123456789ABCDEF])
     one = st.builds(lambda c, places: c ^ sum(1 << b for b in set(places)), centres, flips)
@@ -157,7 +158,10 @@ def test_rules_follow_the_settings() -> None:
     "chosen", [{}, {"neighbours": 0}, {"neighbours": 2, "top_k": 4}, {"other_name_k": 0}], ids=str
 )
 def test_one_search_finds_pairs_and_neighbours(done: Stages, chosen: dict[str, int]) -> None:
-    """By each rule the first k are pairs and the first of their own number are neighbours, whichever is more."""
+    """By each rule the first k are pairs, and the first `neighbours` are neighbours.
+
+    Either number may be the larger one.
+    """
     assert done.gallery is not None
     settings = done.job.settings.model_copy(update=chosen)
     job = Job(**{**vars(done.job), "settings": settings})

@@ -14,6 +14,7 @@ from pairx_engine.pair.explain import explain_pair
 from pairx_engine.pair.plausibility import plausibility
 from pairx_engine.photo.chips import chip_of
 from pairx_engine.relevance.explainer import LayerExplainer
+from tasks import keypoints
 from tasks.job import Job, matcher_of, model_of
 from tasks.keypoints import stored_features
 from tasks.memory import within_memory
@@ -75,13 +76,13 @@ def test_threads_beside_the_device_change_no_byte(
     done: Stages, elsewhere: Job, monkeypatch: pytest.MonkeyPatch, threads: int
 ) -> None:
     used: set[int] = set()
-    evidence = score.local_evidence
+    evidence = keypoints.local_evidence
 
     def spy(*given: Any) -> Any:
         used.add(threading.get_ident())
         return evidence(*given)
 
-    monkeypatch.setattr(score, "local_evidence", spy)
+    monkeypatch.setattr(keypoints, "local_evidence", spy)
     for count, shard in ((threads, done.score[1]), (1, done.score[0])):
         monkeypatch.setattr(score.torch, "get_num_threads", lambda count=count: count)
         used.clear()

@@ -60,7 +60,7 @@ def test_failures_come_first_and_the_last_table_is_the_commit(
         ("failures", prints.keypoints), ("failures", prints.embeddings),
         ("keypoints", prints.keypoints), ("embeddings", prints.embeddings),
     ]  # fmt: skip
-    # One photo failed, whatever it failed at.
+    # A photo that fails twice counts once.
     assert (result.stage, result.shard, result.rows, result.failed) == ("embed", "s", 1, 1)
 
 

@@ -1,5 +1,7 @@
-"""Signals while scoring and from stored rows: the same bytes, nothing twice, and scores that do not need
-them."""
+"""Signals while scoring and from stored rows: the same bytes, and nothing twice.
+
+Scores do not need them.
+"""
 
 from __future__ import annotations
 

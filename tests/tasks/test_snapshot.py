@@ -1,5 +1,7 @@
-"""A snapshot is what the views over the shards show, row for row; it is whole or not read, written once, and
-removed late."""
+"""A snapshot is what the views over the shards show, row for row.
+
+It is whole or not read, written once, and removed late.
+"""
 
 from __future__ import annotations
 
@@ -53,10 +55,12 @@ EVIDENCE = "-- pairs once more\n-- narrow\n\nSELECT *, cosine / 2 AS evidence FR
 
 
 def copied(folder: Path) -> Path:
-    """The views that the others come from, and two quick ones in the place of the rest: installing all takes
-    seconds."""
+    """The views that the others come from, and two quick ones in the place of the rest.
+
+    Installing all of them takes seconds.
+    """
     (folder / "views").mkdir(parents=True)
-    whole = Path(sql_files.__file__).parent / "sql"
+    whole = Path(sql_files.__file__).parent
     shutil.copy(whole / "macros.sql", folder)
     for name in ("photos", "pairs", "pair_scores"):
         shutil.copy(whole / "views" / f"{name}.sql", folder / "views")

@@ -41,12 +41,12 @@ def test_versions_name_what_computes() -> None:
 def test_the_source_counts_and_what_lies_beside_it_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    home = Path(surroundings.__file__).parents[1]
+    home = Path(surroundings.__file__).parents[2]
     for package in ("pairx_engine", "schemas", "tasks", "flows"):
         shutil.copytree(
             home / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__", "*.safetensors")
         )
-    monkeypatch.setattr(surroundings, "__file__", str(tmp_path / "tasks" / "surroundings.py"))
+    monkeypatch.setattr(surroundings, "__file__", str(tmp_path / "tasks" / "runs" / "surroundings.py"))
     seen = source.__wrapped__()
     assert seen == source()
     (tmp_path / "tasks" / "notes.txt").write_text("notes")

@@ -1,5 +1,7 @@
-"""The stage that compares pictures: planted copies are found whatever their names, done once, and failures
-are stored."""
+"""The stage that compares pictures: planted copies are found whatever their names.
+
+They are compared once, and failures are stored.
+"""
 
 from __future__ import annotations
 

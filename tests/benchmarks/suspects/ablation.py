@@ -1,11 +1,10 @@
-"""What each signal adds to the list of wrong names: the judgement with all of them, without each, and with
-none.
+"""What each signal adds to the list of wrong names.
 
     python -m tests.benchmarks.suspects.ablation cows-mobile lions-mobile --shares 0.05 --seeds 1 2 3 --work DIR
 
-`--work` is the folder of `python -m tests.benchmarks.suspects`, which must have collected the evidence of
-these plantings. Average precision by photo, and its change against all signals: mean over plantings and the
-spread of that mean.
+Names are judged with all signals, without each of them, and with none. `--work` is the folder of `python -m
+tests.benchmarks.suspects`, which must have collected the evidence of these plantings. The table shows average
+precision by photo and its change against all signals: the mean over plantings and the spread of that mean.
 """
 
 from __future__ import annotations
@@ -119,7 +118,7 @@ def measured(one: BenchSet, plan: Plan, work: Path) -> Iterator[Mapping[str, flo
 def choices(evidence: CatalogueEvidence) -> dict[str, set[str]]:
     """Names of choices, and the signals of each.
 
-    The circumstance that signals are judged under stays with them.
+    A signal alone keeps the circumstance that it is judged under.
     """
     every = set(evidence.pairs.signals)
     about = {name for name in every if name.startswith(FREE)}

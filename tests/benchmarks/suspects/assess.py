@@ -14,7 +14,7 @@ from tests.benchmarks.suspects.states import ANIMALS, BURSTS, COPIES, RETRIEVAL,
 
 BEFORE, SUSPECTS, JUDGEMENT = "ranking before", "suspects", "judgement"
 OURS = (JUDGEMENT, SUSPECTS)
-"""What is no simple method, the one that counts first."""
+"""Methods that are not simple ones; the first that was measured counts."""
 COPY = "copy"
 TWO_NAMES, TWO_ANIMALS = "two_names_one_animal", "one_name_two_animals"
 """Kinds of rows about names."""
@@ -155,8 +155,10 @@ def is_error(state: State, row: SuspectRow) -> bool:
 
 
 def _expectations(state: State, judged: Judged) -> dict[str, float]:
-    """What the list expects of itself against what was planted; not where names were clean, for nobody knows
-    all errors."""
+    """What the list expects of itself against what was planted.
+
+    Empty where nothing was planted, since nobody knows all errors of a catalogue's own names.
+    """
     rows = judged.expected_precision
     if not rows or not state.seed:
         return {}

@@ -1,5 +1,6 @@
-"""The ranking by rules of round numbers that was there before pairs had probabilities: kept to be measured
-against.
+"""The old ranking, by rules of round numbers, from before pairs had probabilities.
+
+It is kept to be measured against.
 
 Its SQL is a copy in the folder `ranking_before`, pair choice included (5 nearest, 2 nearest of the name,
 copies by hash), so that it stays what it was whatever becomes of the views. The column `blamed_photo` was
@@ -36,8 +37,10 @@ _SOURCES = {
 
 
 def ranked_before(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
-    """A new connection with the tables `evidence` and `suspects` by the old rules, of the photos and pairs of
-    `connection`."""
+    """A new connection with the tables `evidence` and `suspects` by the old rules.
+
+    Photos and pairs are those of `connection`.
+    """
     before = duckdb.connect(":memory:")
     for name, query in _SOURCES.items():
         before.register("source", connection.sql(query).to_arrow_table())

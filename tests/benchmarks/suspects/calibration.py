@@ -1,5 +1,7 @@
-"""How far probabilities of pairs can be believed, beside isotonic calibration of the cosine on the same
-folds."""
+"""How far pair probabilities can be believed, beside isotonic calibration of the cosine.
+
+Both use the same folds.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,7 @@ def brier(probability: Floats, truth: Bools) -> float:
 
 
 def held_out(a: Ints, b: Ints, fold: Ints) -> Iterator[tuple[Bools, Bools]]:
-    """Pairs to judge, and pairs to learn from that share no animal with them: masks (P,) for each two folds."""
+    """Pairs to judge, and pairs to learn from that share no animal: masks (P,) for each two folds."""
     first, second = np.minimum(fold[a], fold[b]), np.maximum(fold[a], fold[b])
     for i, j in combinations_with_replacement(range(int(fold.max()) + 1), 2):
         asked = (first == i) & (second == j)
@@ -47,9 +49,9 @@ def held_out(a: Ints, b: Ints, fold: Ints) -> Iterator[tuple[Bools, Bools]]:
 def isotonic_of_cosine(pairs: Pairs, names: Words) -> Floats:
     """Probability of one animal (P,) by the cosine alone, cross-fitted by animal on the names as they are.
 
-    Leaving animals out takes more pairs of two names than of one from what is learned, the more so the more
-    folds are left out; both are weighted back to what they are of all pairs. NaN where there is nothing to
-    learn from.
+    Leaving animals out removes more pairs of two names than pairs of one name, the more so the more folds are
+    left out. Weights give both kinds their share of all pairs again. NaN where there is nothing to learn
+    from.
     """
     same = pairs.same(names)
     out = np.full(len(same), np.nan)

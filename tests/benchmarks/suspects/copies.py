@@ -1,8 +1,7 @@
-"""Planted files: distorted copies under other names, and bursts of nearly equal frames of which one is
-misnamed.
+"""Planted files: distorted copies under other names, and bursts of nearly equal frames.
 
-Which photos, kinds and names are pure functions of the photos and a seed; files hold the cut that the model
-would see.
+One frame of each burst is misnamed. The choice of photos, kinds and names is a pure function of the photos
+and a seed. Files hold the cut that the model would see.
 """
 
 from __future__ import annotations
@@ -92,8 +91,10 @@ def distorted(pixels: Pixels, kind: str, rng: random.Random) -> Pixels:
 
 
 def frame(pixels: Pixels, rng: random.Random) -> Pixels:
-    """The next frame of a burst: shifted by up to 3 % of either side, a little brighter or darker, compressed
-    again."""
+    """The next frame of a burst.
+
+    It is shifted by up to 3 % of either side, a little brighter or darker, and compressed again.
+    """
     height, width = pixels.shape[:2]
     dx, dy = (rng.uniform(-0.03, 0.03) * side for side in (width, height))
     shift = np.array([[1, 0, dx], [0, 1, dy]], dtype=np.float32)
@@ -144,8 +145,10 @@ def planted_copies(sources: Sequence[Source], seed: int, each: int = 2) -> list[
 
 
 def planted_bursts(sources: Sequence[Source], seed: int, count: int = 6) -> list[Extra]:
-    """Bursts of `FRAMES` new frames, the last under another name; every second burst's frames are of one
-    encounter."""
+    """Bursts of `FRAMES` new frames, the last under another name.
+
+    The frames of every second burst are of one encounter.
+    """
     rng = random.Random(f"bursts-{seed}")
     chosen, name = _chosen(sources, rng, count)
     return [
@@ -164,8 +167,10 @@ def planted_bursts(sources: Sequence[Source], seed: int, count: int = 6) -> list
 def _chosen(
     sources: Sequence[Source], rng: random.Random, count: int
 ) -> tuple[list[Source], Callable[[Source], str]]:
-    """So many photos of animals with three photos, as far as there are, and what gives each another animal's
-    name."""
+    """`count` photos of animals with three photos, and what gives each the name of another animal.
+
+    A photo comes more than once where there are fewer.
+    """
     animals = swappable(words([s.name for s in sources]))
     species_of = {s.name: s.species for s in sources}
     lonely = {a for a in animals if sum(species_of[b] == species_of[a] for b in animals) < 2}
@@ -178,7 +183,10 @@ def _chosen(
 
 
 def write_extras(folder: Path, extras: Sequence[Extra], max_pixels: int) -> Path:
-    """Files of the extras and their `metadata.csv` in a folder, each once; returns the catalogue."""
+    """Write files of the extras and their `metadata.csv` into a folder, each once.
+
+    Returns the catalogue.
+    """
     metadata = folder / "metadata.csv"
     if metadata.exists():
         return metadata

@@ -1,5 +1,7 @@
-"""One state judged, and what the product says of it: the pairs, the list of suspects, and the judgement where
-there is one."""
+"""One state judged, and what the product says of it.
+
+That is its pairs, its list of suspects, and the judgement where there is one.
+"""
 
 from __future__ import annotations
 
@@ -34,8 +36,7 @@ JUDGE = "judge"
 
 @dataclass(frozen=True)
 class SuspectRow:
-    """One row of a list of suspects: its score, the photos that it blames, and the two names that it is
-    about."""
+    """One row of a list of suspects: its score, the photos that it blames, and the two names."""
 
     kind: str
     score: float
@@ -47,11 +48,11 @@ class SuspectRow:
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """What is known of one state after it was judged; photos in the order of their ids, unnamed ones
-    included.
+    """What is known of one state after it was judged.
 
-    `log_odds` of a wrong name by photo and `probability` by pair are empty without a judgement;
-    `expected_precision` are its rows (rank, expected, errors, low, high).
+    Photos stand in the order of their ids, unnamed ones included. `log_odds` of a wrong name by photo and
+    `probability` by pair are empty without a judgement. `expected_precision` holds the judgement's rows
+    (rank, expected, errors, low, high).
     """
 
     photos: Photos
@@ -65,8 +66,10 @@ class Judged:
 
 @contextmanager
 def judged_views(job: Job, state: str) -> Iterator[duckdb.DuckDBPyConnection]:
-    """The views of a state whose pairs are scored, after the stages that follow from names: judge and flag,
-    as each night."""
+    """The views of a state whose pairs are scored, after the stages that follow from names.
+
+    As in each night, these are judge and flag.
+    """
     with RunViews(job) as views:
         current = RunLog(job).columns(state)
         connection, _ = views.look(current, keep=True)

@@ -1,7 +1,7 @@
-"""Measures of a ranking against what was planted: by photo, by row, by name, and of what the list expects of
-itself.
+"""Measures of a ranking against what was planted, and of what the list expects of itself.
 
-Equal scores stand in no order: where a measure depends on it, its expectation over all orders counts.
+They are by photo, by row and by name. Equal scores have no order: where a measure depends on it, its
+expectation over all orders counts.
 """
 
 from __future__ import annotations
@@ -48,8 +48,10 @@ def by_photo(score: Floats, truth: Bools) -> dict[str, float]:
 
 
 def echo_share(rows: Sequence[Collection[int]]) -> float:
-    """Share of rows, each the photos that it blames, that blame only photos which a row before them has
-    blamed."""
+    """Share of rows that blame only photos which an earlier row has blamed.
+
+    Each row is given as the photos that it blames.
+    """
     seen: set[int] = set()
     echoes = 0
     for photos in rows:
@@ -72,10 +74,10 @@ def by_row(rows: Sequence[Collection[int]], truth: Bools) -> dict[str, float]:
 
 
 def scored_photos(rows: Sequence[tuple[Collection[int], float]], count: int) -> Floats:
-    """The suspicion of each of `count` photos by ranked rows (photos, score): its best row's; -1 where it is
-    in none.
+    """The suspicion of each of `count` photos: its best row's score, or -1 where it is in no row.
 
-    Of equal scores the earlier row's is higher by a hair, so that the list's own order counts.
+    Rows are ranked (photos, score). Of equal scores the earlier row's is higher by a hair, so that the list's
+    own order counts.
     """
     out = np.full(count, -1.0)
     for rank, (photos, score) in enumerate(rows):
@@ -85,9 +87,11 @@ def scored_photos(rows: Sequence[tuple[Collection[int], float]], count: int) -> 
 
 
 def error_of_expected_precision(expected: Floats, truth: Bools, first: int) -> float:
-    """What a list expects of its first rows, or of all where there are fewer, minus the share of errors found
-    there; NaN without
-    rows. `expected` (n,): of each row the share of errors among all rows up to it."""
+    """What a list expects of its first rows minus the share of errors found there; NaN without rows.
+
+    Where there are fewer rows than `first`, all count. `expected` (n,) holds for each row the expected share
+    of errors among all rows up to it.
+    """
     if not len(expected):
         return float("nan")
     return float(expected[:first][-1] - truth[:first].mean())
@@ -99,6 +103,8 @@ def holds(low: float, high: float, truth: float) -> float:
 
 
 def share_closed(ours: float, simple: float) -> float:
-    """What share of that which the best simple method leaves to 1 is closed; negative for a loss, NaN where
-    nothing is left."""
+    """The share that ours closes of the gap between the best simple method and 1.
+
+    Negative for a loss, NaN where there is no gap.
+    """
     return (ours - simple) / (1 - simple) if simple < 1 else float("nan")

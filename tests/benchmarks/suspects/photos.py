@@ -1,5 +1,7 @@
-"""Photos and scored pairs as plain arrays: what the simple methods and the measures see, never the trusted
-names."""
+"""Photos and scored pairs as plain arrays.
+
+The simple methods and the measures see these, and never the trusted names.
+"""
 
 from __future__ import annotations
 
@@ -36,8 +38,10 @@ def equal(values: Words) -> Bools:
 
 @dataclass(frozen=True, eq=False)
 class Photos:
-    """Photos in a fixed order: ids, names as the catalogue says (wrong ones included), vectors (N, D) of unit
-    length."""
+    """Photos in a fixed order: ids, names, vectors (N, D) of unit length, and what else is known.
+
+    Names are as the catalogue says, wrong ones included.
+    """
 
     ids: tuple[str, ...]
     names: Words
@@ -57,8 +61,11 @@ class Photos:
         return replace(self, names=names)
 
     def comparable(self, sides: bool = True) -> Bools:
-        """Which two photos may be compared (N, N): not itself, not one encounter, and not two known sides if
-        `sides`."""
+        """Which two photos may be compared, (N, N).
+
+        Not a photo with itself, and not two of one encounter. With `sides`, not two different known sides
+        either.
+        """
         able = ~equal(self.encounters)
         np.fill_diagonal(able, False)
         if sides:
@@ -73,11 +80,10 @@ class Photos:
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Scored pairs: positions `a` and `b` (P,) in `Photos`, cosines, and further columns (P,), NaN for what
-    is missing.
+    """Scored pairs: positions `a` and `b` (P,) in `Photos`, cosines, and further columns (P,).
 
-    `comparable` is false where the two photos show two sides. `retrieved` says that one is among the nearest
-    of the other whatever the names: pairs that were chosen by one rule.
+    A missing value is NaN. `comparable` is false where the two photos show two sides. `retrieved` says that
+    one is among the nearest of the other whatever the names: pairs that were chosen by one rule.
     """
 
     a: Ints
@@ -100,8 +106,10 @@ class Pairs:
 
 
 def with_names(photos: Photos, pairs: Pairs) -> tuple[Photos, Pairs]:
-    """The photos that have a name and the pairs of two such photos: an animal without a name contradicts
-    nobody."""
+    """The photos that have a name, and the pairs of two such photos.
+
+    An animal without a name contradicts nobody.
+    """
     there = known(photos.names)
     place = np.cumsum(there) - 1
     kept = pairs.only(there[pairs.a] & there[pairs.b])
@@ -109,7 +117,10 @@ def with_names(photos: Photos, pairs: Pairs) -> tuple[Photos, Pairs]:
 
 
 def folds(names: Words, count: int = 5) -> Ints:
-    """Fold of each photo by its name (N,): the same names, the same folds, whatever the order of the photos."""
+    """Fold of each photo by its name, (N,).
+
+    The same names give the same folds, whatever the order of the photos.
+    """
     order = np.unique([str(name) for name in names])
     drawn = np.random.default_rng(0).permutation(len(order)) % count
     return np.asarray(drawn[np.searchsorted(order, [str(name) for name in names])], dtype=np.int64)

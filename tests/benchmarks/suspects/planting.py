@@ -15,7 +15,7 @@ import numpy as np
 from tests.benchmarks.suspects.photos import Bools, Words, known
 
 _FEWEST_PHOTOS = 3
-"""Photos of an animal that may lose one to a wrong name or gain one: its name is still told by the others."""
+"""Fewest photos of an animal that may lose or gain one: the others still tell its name."""
 _FEWEST_TO_SPLIT = 6
 _SECOND = " (second)"
 
@@ -30,10 +30,10 @@ class PlantedNames:
 
 
 def wrong_names(names: Words, species: Words, share: float, seed: int) -> Words:
-    """Names of which `share` (of all photos, in the catalogue's order) are those of another animal of the
-    same species.
+    """Names of which a share are those of another animal of the same species.
 
-    Both animals have at least three photos. Raises `ValueError` where so many photos cannot be misnamed.
+    `names` (in the catalogue's order) are changed for `share` of all photos. Both animals have at least three
+    photos. Raises `ValueError` where so many photos cannot be misnamed.
     """
     out = names.copy()
     species_of = dict(zip(names, species, strict=True))
@@ -61,11 +61,11 @@ def another_name(
 def split_and_merged(
     names: Words, species: Words, encounters: Words, seed: int, share: float = 0.1
 ) -> PlantedNames:
-    """Names of which some animals have two, and some names hold two animals; no animal has both errors.
+    """Names with split and merged animals; no animal has both errors.
 
     A tenth of the animals with at least six photos, two at least, are split: about half of an animal's
     photos, whole encounters, get a second name. As many pairs of animals of one species (three photos each)
-    get the first one's name.
+    are merged: both get the first one's name.
     """
     rng = random.Random(f"names-{seed}")
     out, species_of = names.copy(), dict(zip(names, species, strict=True))

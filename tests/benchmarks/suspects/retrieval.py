@@ -1,4 +1,4 @@
-"""Which animal an unknown photo shows, or a new one: before and after its first candidates are ranked anew."""
+"""Which animal an unknown photo shows, or a new one, before and after candidates are re-ranked."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ SHORTLIST = 20
 
 
 def reranked(cosines: Floats, probability: Floats, first: int = SHORTLIST) -> Floats:
-    """Scores (N, N) by which the `first` nearest of each row are ranked by probability, all others behind by
-    cosine.
+    """Scores (N, N) that rank the `first` nearest of each row by probability, all others by cosine.
 
-    A candidate of the shortlist without a probability (NaN) stands behind those with one. -inf stays -inf.
-    Scores of different rows can be compared by their probability: 2 + p on the shortlist, else the cosine.
+    The others stand behind this shortlist. A candidate of the shortlist without a probability (NaN) stands
+    behind those with one. -inf stays -inf. Scores of different rows can be compared by their probability: 2 +
+    p on the shortlist, else the cosine.
     """
     order = np.argsort(-cosines, axis=1, kind="stable")[:, :first]
     rows = np.arange(len(cosines))[:, None]
@@ -27,12 +27,11 @@ def reranked(cosines: Floats, probability: Floats, first: int = SHORTLIST) -> Fl
 
 
 def by_query(scores: Floats, trusted: Words) -> dict[str, float]:
-    """Rank-1, rank-5, mAP and open-set error of all photos as queries; -inf marks what a query may not be
-    compared with.
+    """Rank-1, rank-5, mAP and open-set error of all photos as queries.
 
-    Only photos of an animal that another photo shows count. Open set: each of those queries is asked once
-    more without the other photos of its animal; the error is where known animals taken for new are as many as
-    new ones taken for known.
+    -inf marks what a query may not be compared with. Only photos of an animal that another photo shows count.
+    Open set: each of those queries is asked once more without the other photos of its animal. The error is
+    the equal error rate: the share of known animals taken for new equals that of new ones taken for known.
     """
     first, fifth, precisions, with_mates, without = [], [], [], [], []
     for query, row in enumerate(scores):

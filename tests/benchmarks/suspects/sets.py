@@ -1,4 +1,4 @@
-"""Catalogues and models that are measured by default, and how the evidence of one is collected and judged."""
+"""Catalogues and models measured by default, and how the evidence of one is collected and judged."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _CLEAN = Planting(wrong_name_share=0.0, unknown_share=0.05, copies=0, duplicates
 class BenchSet:
     """One catalogue with one choice of settings.
 
-    `folder` holds its evidence: sets that share one share what is equal.
+    `folder` holds its evidence. Sets with one folder share the evidence that is the same for both.
     """
 
     label: str
@@ -43,8 +43,10 @@ class BenchSet:
 
 
 def known_sets(shared: Path, work: Path) -> dict[str, BenchSet]:
-    """Every default set by its label: the drawn catalogue with the embedded model, the real ones with both
-    models each."""
+    """Every default set by its label.
+
+    The drawn catalogue comes with the embedded model, each real one with both models.
+    """
     found = [BenchSet("drawn", "drawn", work / "drawn-catalogue" / "metadata.csv")]
     for name in ("cows", "lions", "dogs"):
         for label, model in (("mini", MINI), ("mobile", MOBILE)):
@@ -71,8 +73,10 @@ def variant_of(one: BenchSet, word: str, shared: Path) -> BenchSet:
 
 
 def prepare_drawn(one: BenchSet) -> None:
-    """Draw the catalogue of the set `drawn`, without planted errors but with unknown animals, unless it is
-    there."""
+    """Draw the catalogue of the set `drawn` unless it is there.
+
+    It has unknown animals, but no planted errors.
+    """
     if one.label.startswith("drawn") and not one.metadata.exists():
         write_drawn_catalogue(one.metadata.parent, 0, planting=_CLEAN)
 
@@ -113,14 +117,14 @@ def _assessed(state: State, job: Job, hashed: str) -> list[Measured]:
 
 
 def state_folder(one: BenchSet, state: State) -> str:
-    """A name in the letters of shards."""
+    """The state's name in letters and digits that a shard's name may have."""
     return "".join(c if c.isalnum() and c.isascii() else "-" for c in f"{one.label}-{state.name}".lower())
 
 
 def _extras(
     one: BenchSet, plan: Plan, evidence: Evidence, catalogue: Catalogue, rows: Mapping[str, PhotoRow]
 ) -> dict[tuple[str, int], tuple[Path, list[Extra]]]:
-    """Planted files by kind and seed, written: their catalogue and what they are."""
+    """Write planted files; returns their catalogue and what they are, by kind and seed."""
     found = {}
     listed = {entry.photo_id: entry.identity for entry in catalogue.entries}
     sources = [source_of(row, name) for photo, row in rows.items() if (name := listed.get(photo))]

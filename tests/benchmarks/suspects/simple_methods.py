@@ -1,7 +1,7 @@
-"""Simple ways of finding wrong names: a suspicion per photo (N,), more = more suspect, from the same vectors
-and pairs.
+"""Simple ways of finding wrong names, from the same vectors and pairs.
 
-All take named photos and the names as they are, wrong ones included. None is tuned.
+Each gives a suspicion per photo (N,); more is more suspect. All take named photos and the names as they are,
+wrong ones included. None is tuned.
 """
 
 from __future__ import annotations
@@ -65,8 +65,10 @@ def _mean_of_nearest(cosines: Floats, top: int) -> Floats:
 
 
 def pair_gap(photos: Photos, pairs: Pairs, value: Floats) -> Floats:
-    """The best comparable pair under other names minus the best under the own name; a missing value counts as
-    0."""
+    """The best comparable pair under other names minus the best under the own name.
+
+    A missing value counts as 0.
+    """
     best = np.full((2, len(photos.ids)), np.nan)
     kind = pairs.same(photos.names).astype(int)
     filled = np.nan_to_num(value)
@@ -77,8 +79,10 @@ def pair_gap(photos: Photos, pairs: Pairs, value: Floats) -> Floats:
 
 
 def neighbour_probabilities(photos: Photos, cosines: Floats, k: int) -> tuple[Floats, Ints]:
-    """Probabilities of each name by the votes of a photo's k nearest others (N, names), and each photo's own
-    name."""
+    """Probabilities of names by the votes of each photo's k nearest others (N, names).
+
+    The second value is each photo's own name, as a column of the first.
+    """
     names, codes = np.unique(photos.names.astype(str), return_inverse=True)
     votes = np.zeros((len(codes), len(names)))
     order = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
@@ -102,10 +106,9 @@ def normalised_margin(probabilities: Floats, codes: Ints) -> Floats:
 
 
 def beta_mixture(photos: Photos, cosines: Floats) -> Floats:
-    """Beta-SOD: mean posterior that a photo's pairs of its own name belong to the lower of two Beta
-    components.
+    """Beta-SOD: mean posterior that a photo's pairs of its own name are of the lower component.
 
-    A photo without such pairs has the median photo's.
+    The mixture has two Beta components. A photo without such pairs has the median photo's value.
     """
     able = equal(photos.names) & np.isfinite(cosines)
     low, high = np.nonzero(np.triu(able))
@@ -149,10 +152,10 @@ def _log_density(x: Floats, weight: Floats) -> Floats:
 
 
 def between_names(photos: Photos, sides: bool = True) -> tuple[list[str], Floats]:
-    """The names, sorted, and the mean cosine of comparable photos across two names (M, M), NaN where there
-    are none.
+    """The sorted names, and the mean cosine (M, M) of comparable photos across two names.
 
-    On the diagonal the mean within the name: low for a name that holds two animals.
+    NaN where there are no such photos. On the diagonal is the mean within the name: low for a name that holds
+    two animals.
     """
     names, codes = np.unique(photos.names.astype(str), return_inverse=True)
     member = np.eye(len(names))[codes]

@@ -29,8 +29,10 @@ Names = Mapping[str, str | None]
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """One planting: names by photo id (a photo that is not among them is absent), and those that they should
-    be."""
+    """One planting: names by photo id, and the names that they should be.
+
+    A photo that is not among the names is absent.
+    """
 
     kind: str
     share: float

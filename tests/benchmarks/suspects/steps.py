@@ -41,7 +41,7 @@ WAYS: dict[str, list[tuple[Any, str, Any]]] = {
         (judge, "widened", lambda errors, told, _: replace(errors, sensitivity=told.share))
     ],
 }
-"""By way the places where something else is put."""
+"""For each way to judge, the places where something else is put."""
 
 
 def main() -> None:
@@ -77,7 +77,7 @@ def main() -> None:
 def _judged(planting: Planting, way: str) -> tuple[float, float, float, float, float]:
     photos, pairs = planting.evidence.photos, planting.evidence.pairs
     true = truth_of(planting.state, planting.evidence.gallery.photo_ids)
-    # Asked before anything is put elsewhere: all ways are measured on the same pairs.
+    # Before anything is replaced: all ways are measured on the same pairs.
     asked = pairs.matched & ~pairs.same_picture & photos.known[pairs.first] & photos.known[pairs.second]
     same = (true[pairs.first] == true[pairs.second])[asked]
     with ExitStack() as elsewhere:

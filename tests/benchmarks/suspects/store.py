@@ -1,4 +1,6 @@
-"""Evidence of one set in a work folder: photos of all plantings read and embedded once, pairs scored once.
+"""Evidence of one set in a work folder.
+
+Photos of all plantings are read and embedded once, and pairs are scored once.
 
 A state is a set of photos and their names. It gets a small warehouse of its own in which every table that
 does not depend on names is a link to the evidence, so that a state costs what judging it costs.
@@ -116,8 +118,10 @@ class Evidence:
 
 
 def retrieve(job: Job) -> tuple[str, list[Pair]]:
-    """Find and store the pairs that a state calls for; returns the state's hash and its pairs that have no
-    scores."""
+    """Find and store the pairs that a state calls for.
+
+    Returns the state's hash and those of its pairs that have no scores.
+    """
     with RunViews(job) as views:
         _, left = views.look(RunLog(job).columns())
         gallery, stored = left.gallery(), left.stored_pairs()

@@ -1,5 +1,7 @@
-"""What was measured, as a CSV, as a table of means over seeds, and as a summary: ours against the best simple
-method."""
+"""What was measured, as a CSV, as a table of means over seeds, and as a summary.
+
+The summary sets ours against the best simple method.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from tests.benchmarks.suspects.assess import BEFORE, OURS
 
 SHOWN = ("AP", "P@20", "R@N")
 NEARLY_SOLVED = 0.95
-"""Mean of the best simple method from which a set is left out of the mean share closed."""
+"""Sets whose best simple method reaches this mean are left out of the mean share closed."""
 
 
 @dataclass(frozen=True)
@@ -77,15 +79,17 @@ def by_seed(rows: Iterable[Row], measure: str) -> dict[tuple[str, float], dict[s
 
 
 def spread(values: Sequence[float]) -> str:
-    """Mean ± standard deviation; nothing of nothing."""
+    """Mean ± standard deviation; empty without values."""
     if not values:
         return ""
     return f"{fmean(values):.3f}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else "")
 
 
 def as_text(rows: Sequence[Row], shown: Sequence[str] = SHOWN) -> str:
-    """One block per label and share: methods down, by falling mean of the first measure; then every other
-    measure."""
+    """One block per label and share, with a line per method and a column per shown measure.
+
+    Methods stand by falling mean of the first measure. Below them is every other measure.
+    """
     lines = []
     for key in sorted({(row.label, row.share) for row in rows}):
         own = [row for row in rows if (row.label, row.share) == key]
@@ -112,7 +116,10 @@ def as_text(rows: Sequence[Row], shown: Sequence[str] = SHOWN) -> str:
 
 
 def closed(rows: Sequence[Row], measure: str = "AP") -> list[Closed]:
-    """Ours beside the best simple method, by label and share; where ours was not measured, there is no row."""
+    """Ours beside the best simple method, by label and share.
+
+    Where ours was not measured, there is no row.
+    """
     found = []
     for (label, share), methods in sorted(by_seed(rows, measure).items()):
         ours = next((method for method in OURS if method in methods), None)

@@ -1,5 +1,7 @@
-"""What is wanted of the suspects, each checked against the rows: one line per wish, kept or missed, with the
-numbers."""
+"""What is wanted of the suspects, each wish checked against the rows.
+
+Each gets one line: kept or missed, with the numbers.
+"""
 
 from __future__ import annotations
 

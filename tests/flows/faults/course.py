@@ -25,14 +25,16 @@ _PLANTING = Planting(wrong_name_share=0.0, unknown_share=0.1, copies=0, duplicat
 FINISHED = (".parquet", ".html")
 """Suffixes of tables and reports: not of a file that is being written, nor of a lease."""
 _NEVER_LAST = 3
-"""Files at the end of a run before which it is struck: there must be something left to disturb."""
+"""So many files from the end no run is struck any more: there must be something left to disturb."""
 _MOST_BEFORE = 5
 _PAGE = 4096
 
 
 def dozen_photos(folder: Path) -> Path:
-    """The table of a catalogue below `folder` of twelve photos of two animals; one is unknown, one broken,
-    one a duplicate."""
+    """The table of a catalogue below `folder`: twelve photos of two animals.
+
+    One photo is unknown, one broken, one a duplicate.
+    """
     metadata = folder / "metadata.csv"
     if not metadata.exists():
         write_drawn_catalogue(folder, 2, _ANIMALS, _PLANTING)
@@ -41,8 +43,10 @@ def dozen_photos(folder: Path) -> Path:
 
 @dataclass(frozen=True)
 class Moment:
-    """When to strike: the run starts with the first `copied` files, and is struck `delay` seconds after there
-    are `files`."""
+    """When to strike.
+
+    The run starts with the first `copied` files, and is struck `delay` seconds after there are `files`.
+    """
 
     copied: int
     files: int
@@ -55,7 +59,7 @@ class Moment:
 
 @dataclass(frozen=True)
 class Course:
-    """A finished run: its catalogue, its warehouse, and its files by the time at which they were committed."""
+    """A finished run: its catalogue, its warehouse, and its files in the order of their commits."""
 
     catalogue: Path
     warehouse: Path
@@ -76,11 +80,11 @@ class Course:
         return 60 + 4 * (self.seconds[-1] - self.seconds[0])
 
     def draw(self, rng: Random, share: float) -> Moment:
-        """The moment at a share in [0, 1) of the run, whose length is measured half in files and half in
-        seconds.
+        """The moment at a share in [0, 1) of the run.
 
-        By seconds alone a strike would hardly ever meet files that are written one upon another, by files
-        alone never the work between them.
+        The run's length is measured half in files and half in seconds. By seconds alone a strike would hardly
+        ever meet files that are written one right after another; by files alone it would never meet the work
+        between them.
         """
         gaps = [later - earlier for earlier, later in pairwise(self.seconds)][:-_NEVER_LAST]
         ends = list(accumulate((1 / len(gaps) + gap / sum(gaps)) / 2 for gap in gaps))
@@ -98,7 +102,7 @@ class Course:
             shutil.copy2(self.warehouse / path, warehouse / path)
 
     def bytes_of(self, files: Sequence[Path]) -> int:
-        """What they fill on a disk of pages."""
+        """Bytes that the files fill on a disk of pages."""
         return sum(-(-(self.warehouse / path).stat().st_size // _PAGE) * _PAGE for path in files)
 
 

@@ -1,5 +1,8 @@
-"""Where the warehouse lies: a disk that is full, one that cannot be written to any more, a folder that
-somebody removed, a bucket out of reach."""
+"""Faults of the place where the warehouse lies.
+
+The disk is full, or cannot be written to any more; somebody has removed the folder; the bucket is out of
+reach.
+"""
 
 from __future__ import annotations
 

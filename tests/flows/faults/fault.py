@@ -1,5 +1,4 @@
-"""The seam of the matrix: what a fault says of itself, where it strikes, and how the run that it strikes must
-end."""
+"""The seam of the matrix: what a fault says of itself, where it strikes, how the run must end."""
 
 from __future__ import annotations
 
@@ -53,10 +52,9 @@ class Scene:
 
 @dataclass(frozen=True)
 class Ends:
-    """How the command must end, not too long after the strike: its exit status, and what its one message must
-    hold.
+    """How the command must end soon after the strike: its exit status, and what its message must hold.
 
-    `notices`: what lines may begin with that a run prints which goes on.
+    It has one message only. `notices` matches the beginnings of lines that a run may print which goes on.
     """
 
     code: int
@@ -77,12 +75,15 @@ class Fault(Protocol):
     own_cluster: bool = False
     """Whether the run must start its own workers."""
     workers: int = 2
-    """How many it then has: as many as cores, so that each computes on one thread as the undisturbed run did."""
+    """How many workers such a run has.
+
+    As many as cores, so that each computes on one thread as the undisturbed run did.
+    """
 
     slower: float = 1.0
-    """How many times as long as others a run may take that it strikes."""
+    """How many times as long as others a run may take that this fault strikes."""
     strikes: bool = True
-    """Whether it comes at a moment; others are there from the start."""
+    """Whether the fault comes at a moment; others are there from the start."""
 
     def missing(self) -> str | None:
         """Why it cannot happen on this machine."""
@@ -105,18 +106,18 @@ class Fault(Protocol):
         return str(scene.warehouse)
 
     def begin(self, scene: Scene) -> None:
-        """Put there what a run that was killed before has left."""
+        """Put files into the warehouse, as an earlier run that was killed has left them."""
         scene.course.begin(scene.warehouse, scene.moment.copied)
 
     def committed(self, scene: Scene) -> int:
-        """Files that are there, whole."""
+        """How many files are there and whole."""
         return len(finished_files(scene.warehouse))
 
     def started(self, scene: Scene) -> None:
         """Called as soon as the command's process is there."""
 
     def strike(self, scene: Scene) -> Ends:
-        """Do it."""
+        """Let the fault happen."""
 
     def mend(self, scene: Scene) -> None:
         """Take the cause away, so that the same command can go on."""

@@ -1,5 +1,7 @@
-"""Loaded by the worker processes of disturbed runs, as Dask's `preload` allows: photos that end a worker,
-memory that runs out."""
+"""Loaded by the worker processes of disturbed runs, as Dask's `preload` allows.
+
+Photos end a worker, or memory runs out.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from importlib import import_module
 from typing import Any
 
 POISON = "PAIRX_TEST_POISON"
-"""The variable that names a photo by its SHA-256, the module that must not decode it, and what happens then."""
+"""This variable holds a photo's SHA-256, the module that must not decode it, and what happens then."""
 DEEDS = ("crash", "kill", "memory")
 _STEP = 64 << 20
 

@@ -1,5 +1,7 @@
-"""The fault matrix: every fault at several moments, with results that are kept line by line, so that it can
-be stopped and go on."""
+"""The fault matrix: every fault at several moments.
+
+Results are kept line by line, so that the matrix can be stopped and go on.
+"""
 
 from __future__ import annotations
 
@@ -89,8 +91,10 @@ def _conduct(
 
 
 def table(rows: Iterable[dict[str, Any]], names: Sequence[str], seeds: int) -> str:
-    """Faults by seeds, as Markdown: held, fell, or nothing where it was not tried; and the longest time to an
-    end."""
+    """Faults by seeds, as Markdown: held, fell, or nothing where it was not tried.
+
+    The last column is the longest time to an end.
+    """
     found = {(row["fault"], row["seed"]): row for row in rows}
     lines = [
         "| fault | what happens | " + " | ".join(map(str, range(seeds))) + " | held | ended within |",

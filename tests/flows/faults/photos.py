@@ -17,7 +17,7 @@ from tests.flows.faults.site import Site
 from tests.small_catalogue import EVERYTHING, assert_same_rows, rewrite, rows_of
 
 GUILTY = "D00004"
-"""No other photo depends on it: neither broken nor a duplicate."""
+"""A photo that no other depends on: neither broken nor a duplicate."""
 _STAGES = {"ingest": "tasks.stages.ingest", "embed": "tasks.photo_files"}
 
 
@@ -34,7 +34,7 @@ class Poison(Fault):
         return {"photos_per_shard": 2}
 
     def course(self, site: Site) -> Course:
-        """The run without the guilty photo, made once: all other rows must be its."""
+        """The run without the guilty photo, made once: all other rows must be as in this run."""
         warehouse = site.folder / "without" / "w"
         catalogue = rewrite(
             site.course.catalogue,

@@ -1,4 +1,4 @@
-"""Processes that die or are told to end: workers, the driver, all at once, the scheduler, the Prefect server."""
+"""Processes that die or are told to end: workers, driver, scheduler, Prefect server, or all at once."""
 
 from __future__ import annotations
 
@@ -113,8 +113,10 @@ class Scheduler(Fault):
 
 
 def limit_memory(driver: int) -> None:
-    """Let Dask believe that the machine has little memory: it asks for this limit, which Linux does not
-    enforce."""
+    """Let Dask believe that the machine has little memory.
+
+    Dask asks for this limit, which Linux does not enforce.
+    """
     resource.prlimit(driver, resource.RLIMIT_RSS, (MEMORY_OF_ALL_WORKERS, MEMORY_OF_ALL_WORKERS))
 
 

@@ -6,7 +6,7 @@ import io
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
@@ -46,10 +46,9 @@ def site(folder: Path) -> Iterator[Site]:
 @contextmanager
 def worker_with_one_thread() -> Iterator[Cluster]:
     """A cluster of one worker that computes on one thread: sums of floats depend on how many share them."""
-    with (
-        patch("flows.clusters.kinds.cores", lambda: 1),
-        dask_cluster(Settings(cluster="local", workers=1)) as found,
-    ):
+    with ExitStack() as stack:
+        with patch("flows.clusters.kinds.cores", lambda: 1):  # asked while the worker is started
+            found = stack.enter_context(dask_cluster(Settings(cluster="local", workers=1)))
         yield found
 
 
@@ -73,8 +72,10 @@ def _undisturbed(catalogue: Path, warehouse: Path, scheduler: str) -> Course:
 
 
 def command_here(words: Sequence[str]) -> tuple[int, str]:
-    """The exit status of a `pairx` command and what it says, in this process, which has loaded everything
-    already."""
+    """The exit status of a `pairx` command and what it says.
+
+    It runs in this process, which has loaded everything already.
+    """
     said = io.StringIO()
     with (
         patch.object(sys, "argv", ["pairx", *words]),

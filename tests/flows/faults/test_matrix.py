@@ -1,5 +1,7 @@
-"""The fault matrix by pytest: all of it slow, and by default one fault on what the other tests of the flow
-share."""
+"""The fault matrix by pytest: all of it is slow.
+
+By default one fault is tried on what the other tests of the flow share.
+"""
 
 from __future__ import annotations
 

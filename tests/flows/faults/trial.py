@@ -1,5 +1,7 @@
-"""One fault at one moment: the run is struck, must end as it should, and the same command must then give an
-undisturbed run's rows."""
+"""One fault at one moment: the run is struck, and must end as it should.
+
+The same command must then give the rows of an undisturbed run.
+"""
 
 from __future__ import annotations
 
@@ -59,8 +61,10 @@ def conduct(fault: Fault, seed: int, site: Site) -> Result:
 
 
 def share_of(fault: Fault, seed: int) -> float:
-    """The place of the strike in the run's course: spread evenly by any number of seeds, and different for
-    each fault."""
+    """The place of the strike in the run's course.
+
+    Any number of seeds spreads evenly, and each fault begins elsewhere.
+    """
     first = int.from_bytes(blake2b(fault.name.encode(), digest_size=4).digest()) / 2**32
     return (first + seed * _GOLDEN) % 1
 
@@ -128,7 +132,10 @@ class _Trial:
         return code, seconds, message(scene.command.text)
 
     def _judge(self, ends: Ends, code: int, text: str) -> None:
-        """The exit status, and one message, or none where the run went on or could say nothing any more."""
+        """Check the exit status, and that there is one message.
+
+        There is none where the run went on, or could say nothing any more.
+        """
         if code != ends.code:
             self._fell(f"exit status {code} instead of {ends.code}; it said:\n{text}")
             return
@@ -165,7 +172,7 @@ class _Trial:
 
 
 def message(text: str) -> str:
-    """From the first line that `pairx` says of its failure to the end; nothing where it says none."""
+    """The text from the first line that `pairx` says of its failure; empty where there is none."""
     found = re.search(r"^pairx: .*", text, re.MULTILINE | re.DOTALL)
     return found.group() if found else ""
 

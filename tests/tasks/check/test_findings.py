@@ -183,7 +183,7 @@ def test_a_quick_check_looks_at_footers_sizes_and_the_listing(recorded: Warehous
 
 
 def test_a_killed_run_that_replaced_failures_is_not_blamed(recorded: Warehouse) -> None:
-    """It started, tried a failure again, wrote an empty file in the place of the old one, and left no record."""
+    """It tried a failure again, put an empty file in the place of the old one, and left no record."""
     later = run_row(LATER, "started", AFTERWARDS, Toy([], []))
     (path,) = Path(recorded.root).glob("failures/*/*.parquet")
     recorded.write("failures", FINGERPRINTS["embeddings"], path.stem, [])
@@ -193,8 +193,10 @@ def test_a_killed_run_that_replaced_failures_is_not_blamed(recorded: Warehouse) 
 
 
 def test_rows_that_a_killed_run_left_and_a_later_one_wrote_again_are_no_copies(recorded: Warehouse) -> None:
-    """Heavy rows under a name that is not done: their pair failed at last, and the others went into another
-    shard."""
+    """Heavy rows under a name that is not done.
+
+    Their pair failed at last, and the other pairs went into another shard.
+    """
     fingerprint, rows = FINGERPRINTS["scores"], recorded.read("matches", FINGERPRINTS["scores"])
     recorded.write("matches", fingerprint, "0" * 20, rows)
     assert check(recorded).problems == ()

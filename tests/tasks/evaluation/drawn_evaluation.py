@@ -1,4 +1,4 @@
-"""An evaluation of drawn numbers with something in every part, for the tests of its page and its files."""
+"""An evaluation of drawn numbers with something in every part, to test its page and its files."""
 
 from __future__ import annotations
 

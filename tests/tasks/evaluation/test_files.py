@@ -220,8 +220,8 @@ def test_chosen_settings_are_loaded_as_they_were_chosen(tmp_path, preset, reduct
     text = settings_toml(choice(chosen=chosen), Settings(preset="published", layers=("another",)))
     settings = loaded(tmp_path, text)
     own = PRESETS[preset].reduction
-    # Coverage takes magnitudes: abs_of_sum and signed_sum give the same, and the preset's own spares a new
-    # fingerprint.
+    # Coverage takes magnitudes: abs_of_sum and signed_sum give the same. The preset's own reduction needs no
+    # new fingerprint.
     same = reduction == own or ({reduction, own} == {"abs_of_sum", "signed_sum"} and own == "signed_sum")
     assert settings.reduction == (None if same else reduction)
     expected = {"layers": ("backbone.blocks.4",), "preset": preset, "homography": "least_squares"}

@@ -1,4 +1,4 @@
-"""What a method must learn is learned once, kept in the warehouse, and handed back wherever it explains."""
+"""What a method must learn is learned once, kept in the warehouse, and used wherever it explains."""
 
 from __future__ import annotations
 

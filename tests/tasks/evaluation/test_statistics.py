@@ -1,5 +1,7 @@
-"""The rows of an evaluation: each is its statistic on the right pairs, and outliers are those that were
-planted."""
+"""The rows of an evaluation: each is its statistic on the right pairs.
+
+Outliers are those that were planted.
+"""
 
 from __future__ import annotations
 

@@ -36,8 +36,10 @@ AS_SCORED: tuple[dict[str, Any], ...] = (
     {"preset": "paper", "reduction": "positive_sum", "homography": "least_squares"},
     {"preset": "conserving", "reduction": "sum_of_abs", "homography": "magsac"},
 )
-"""Settings whose scores the sweep must repeat; together they hold every preset, estimator, and kind of
-reduction."""
+"""Settings whose scores the sweep must repeat.
+
+Together they hold every preset, estimator, and kind of reduction.
+"""
 
 
 @pytest.fixture(scope="module")
