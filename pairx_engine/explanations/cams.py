@@ -72,8 +72,8 @@ def cams() -> Sequence[Cam]:
         Cam("eigen_cam", "the activations' first component; blind to the partner", _eigen_cam, 6, False),
         Cam("eigen_grad_cam", "the first component of gradient times activation", _eigen_grad_cam),
         Cam("kpca_cam", "the first kernel component; blind to the partner", _kpca_cam, 6, False),
-        Cam("score_cam", "channels by the cosine of the chip that they mask (Score-CAM)", _score_cam, 200),
-        Cam("ablation_cam", "channels by the cosine lost without them (Ablation-CAM)", _ablation_cam, 200),
+        Cam("score_cam", "channels by the cosine of the chip that they mask (Score-CAM)", _score_cam, 100),
+        Cam("ablation_cam", "channels by the cosine lost without them (Ablation-CAM)", _ablation_cam, 100),
     ]
 
 
