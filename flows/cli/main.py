@@ -326,12 +326,17 @@ def _run() -> int:
 
 
 def _of_a_signal(error: BaseException | None) -> bool:
-    """Whether a signal caused an error.
+    """Whether an error comes of a signal.
 
-    Something else may have failed on the way out, and DuckDB has its own error for an interrupted query.
+    On the way out something else may have failed, or a library may have said it in its own way: DuckDB of an
+    interrupted query, pydantic by the name of the exception that it was left by.
     """
+    if _heard[-1] == _TERMINATED:
+        return True
     while error is not None:
-        if isinstance(error, KeyboardInterrupt | _Terminated) or str(error) == "Query interrupted":
+        if isinstance(error, KeyboardInterrupt) or str(error) == "Query interrupted":
+            return True
+        if KeyboardInterrupt.__name__ in str(error):
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -285,6 +286,32 @@ def test_a_hub_id_without_network_names_the_cure(
     assert asked["revision"]
     assert len(str(asked["revision"])) == 40
     assert not any("py" in str(p).rpartition(".")[2] for p in asked["allow_patterns"])
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_that_a_library_renames_is_still_a_signal(
+    main: Main, monkeypatch: pytest.MonkeyPatch, number: int, code: int
+) -> None:
+    from flows.commands import settings
+
+    def renamed() -> None:
+        try:
+            signal.raise_signal(number)
+        except BaseException as error:
+            # As pydantic's serializer does, which keeps no cause.
+            raise ValueError(f"Error calling function `ser_model`: {type(error).__name__}: ") from None
+
+    monkeypatch.setattr(settings, "print_settings", renamed)
+    before = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
+    signal.signal(signal.SIGTERM, cli._terminate)
+    signal.signal(signal.SIGINT, cli._interrupt)
+    try:
+        ended, _, err = main("settings")
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+    assert ended == code
+    assert "run the same command to go on" in err
 
 
 def test_ctrl_c_says_that_the_work_is_kept(main: Main, monkeypatch: pytest.MonkeyPatch) -> None:

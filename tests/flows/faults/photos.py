@@ -60,7 +60,7 @@ class Poison(Fault):
         limit_memory(scene.driver)
 
     def strike(self, scene: Scene) -> Ends:
-        return Ends(0, notices=REPLACED)
+        return Ends(0, notices=f"{REPLACED}|the cluster has no worker left")
 
     def compare(self, scene: Scene) -> None:
         found, wanted = Warehouse(str(scene.warehouse)), Warehouse(str(scene.course.warehouse))
