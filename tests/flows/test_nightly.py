@@ -152,6 +152,7 @@ def test_a_corrected_name_changes_pairs_and_suspects_without_new_embeddings(
     assert_same_rows(warehouse, fresh, ("embeddings", "keypoints", "pairs", "scores", "matches", "suspects"))
 
 
+@pytest.mark.slow
 def test_pairs_that_were_scored_before_get_their_signals_from_stored_rows(
     undisturbed: Finished, small: Path, scheduler: str, tmp_path: Path
 ) -> None:
@@ -168,6 +169,7 @@ def test_pairs_that_were_scored_before_get_their_signals_from_stored_rows(
     assert shards_of(run_flow(small, warehouse, scheduler))["signals"] == 0
 
 
+@pytest.mark.slow
 def test_another_top_k_keeps_embeddings_and_scores(
     undisturbed: Finished, small: Path, scheduler: str, tmp_path: Path
 ) -> None:
@@ -203,6 +205,7 @@ def test_another_matcher_keeps_embeddings_and_pairs(
     assert rows_of(warehouse, "pairs") == views["pairs"]
 
 
+@pytest.mark.slow
 def test_withdrawn_photos_leave_every_view(
     undisturbed: Finished, small: Path, scheduler: str, tmp_path: Path
 ) -> None:
@@ -218,6 +221,7 @@ def test_withdrawn_photos_leave_every_view(
         assert not [row for row in views[view].values() if gone in (row["photo_a"], row["photo_b"])]
 
 
+@pytest.mark.slow
 def test_a_broken_shard_stops_the_run_with_a_cure_and_keeps_the_rest(
     small: Path, undisturbed: Finished, scheduler: str, tmp_path: Path
 ) -> None:

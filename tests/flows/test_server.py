@@ -101,6 +101,7 @@ def test_an_api_that_is_dead_from_the_start_is_said_within_seconds(
     assert not (tmp_path / "w").exists()
 
 
+@pytest.mark.slow
 def test_the_servers_home_and_address_are_gone_afterwards_and_nothing_is_reported_home(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -375,7 +375,7 @@ def retrieve(
     write_pairs(warehouse, photos, new)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(case=catalogues())
 def test_ranks_equal_the_naive_ones_and_two_steps_equal_one(
     case: Any, tmp_path_factory: pytest.TempPathFactory

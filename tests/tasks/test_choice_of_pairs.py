@@ -152,6 +152,7 @@ def histories(draw: st.DrawFn) -> tuple[Settings, list[list[dict[str, Any]]], di
     return chosen, states, vectors
 
 
+@pytest.mark.slow
 @tries(max_examples=12, deadline=None)
 @given(history=histories())
 def test_pairs_and_neighbours_are_those_of_the_last_state_alone(

@@ -94,7 +94,6 @@ def test_a_catalogue_with_next_to_nothing_in_it_is_judged(
     "photos",
     [
         [],
-        [Photo("lost", "A", readable=False)],
         [Photo("lost", "A", readable=False), Photo("lost too", None, readable=False)],
         [Photo("one", "A")],
         [Photo("one", None), Photo("two", None)],
