@@ -17,6 +17,8 @@ from flows.clusters.kinds import GPU, PATIENCE_KEY, Cluster, patience
 from schemas.errors import PairxError
 
 _KEPT = "what is done is kept; see why, then run again"
+_BRIEFLY = 10.0
+"""Seconds without workers that are no news."""
 
 
 class ShardRunner(DaskTaskRunner):
@@ -26,6 +28,7 @@ class ShardRunner(DaskTaskRunner):
         super().__init__(address=cluster.address, client_kwargs={"security": cluster.security})
         self._on = cluster
         self._alone_since: float | None = None
+        self._said = False
 
     def duplicate(self) -> ShardRunner:
         """Another one on the same cluster; Prefect makes one for each run of a flow."""
@@ -46,7 +49,7 @@ class ShardRunner(DaskTaskRunner):
             return super().submit(task, parameters, wait_for, dependencies)
 
     def look(self) -> str | None:
-        """Look after the cluster; returns words for the user when it has just lost its last worker.
+        """Look after the cluster; returns words for the user when it has had no worker for a while.
 
         Call it every few seconds while waiting for work. Raises `PairxError` when the scheduler is
         gone, or when there has been no worker for longer than work may wait.
@@ -56,14 +59,20 @@ class ShardRunner(DaskTaskRunner):
         if any(self._on.device == "cpu" or GPU in worker["resources"] for worker in workers):
             self._alone_since = None
             return None
-        first, self._alone_since = self._alone_since is None, self._alone_since or time.monotonic()
-        most = patience()
-        if time.monotonic() - self._alone_since > most:
+        # A scheduler that is dying, too, shows none for a moment, and workers that are replaced come back.
+        self._require_scheduler()
+        if self._alone_since is None:
+            self._alone_since, self._said = time.monotonic(), False
+        alone, most = time.monotonic() - self._alone_since, patience()
+        if alone > most:
             raise PairxError(
                 f"the cluster at {self._on.address} has had no worker for {most:.0f} s",
                 f"{_KEPT}. To wait longer set {PATIENCE_KEY} in Dask's configuration",
             )
-        return f"the cluster has no worker left; waiting for one, {most:.0f} s at most" if first else None
+        if self._said or alone < _BRIEFLY:
+            return None
+        self._said = True
+        return f"the cluster has no worker left; waiting for one, {most:.0f} s at most"
 
     def _require_scheduler(self) -> None:
         if self.client.status != "running":
