@@ -75,8 +75,13 @@ class ShardRunner(DaskTaskRunner):
         return f"the cluster has no worker left; waiting for one, {most:.0f} s at most"
 
     def _require_scheduler(self) -> None:
-        if self.client.status != "running":
-            raise PairxError(f"the Dask scheduler at {self._on.address} is gone", _KEPT)
+        gone = PairxError(f"the Dask scheduler at {self._on.address} is gone", _KEPT)
+        try:
+            running = self.client.status == "running"  # the first time this connects
+        except (OSError, TimeoutError) as error:
+            raise gone from error
+        if not running:
+            raise gone
 
 
 def running_on() -> ShardRunner:

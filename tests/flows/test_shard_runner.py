@@ -75,3 +75,14 @@ def test_a_scheduler_that_goes_while_it_is_asked_is_gone(client: SimpleNamespace
     client.scheduler_info = dying
     with pytest.raises(PairxError, match="the Dask scheduler at tcp://127.0.0.1:1 is gone"):
         runner().look()
+
+
+def test_a_scheduler_that_is_gone_before_the_first_shard_is_no_lost_storage(
+    monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    def connect(self: ShardRunner) -> None:
+        raise OSError("Timed out trying to connect to tcp://127.0.0.1:1 after 30 s")
+
+    monkeypatch.setattr(ShardRunner, "client", property(connect), raising=False)
+    with pytest.raises(PairxError, match="the Dask scheduler at tcp://127.0.0.1:1 is gone"):
+        runner().look()
