@@ -32,8 +32,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pairx_engine.explanations.recorded import Recorded, recorded
-from pairx_engine.explanations.seam import Explained, State, Subject
+from pairx_engine.explanations.recorded import AT_ONCE, Recorded, recorded
+from pairx_engine.explanations.seam import Explained, State, Subject, stretched
 
 _TINY = 1e-12
 
@@ -57,7 +57,7 @@ class Cam:
     ) -> Explained:
         """Explain two chips; raises `EngineError` where the layer gives no map of features."""
         with recorded(subject, chip_a, chip_b) as both:
-            return Explained.of_maps(*(_stretched(self.grid(one), one.chip) for one in both))
+            return Explained.of_maps(*(stretched(self.grid(one), one.chip) for one in both))
 
 
 def cams() -> Sequence[Cam]:
@@ -137,13 +137,13 @@ def _score_cam(one: Recorded) -> Tensor:
     )[0]
     least, most = masks.amin((1, 2), keepdim=True), masks.amax((1, 2), keepdim=True)
     masks = (masks - least) / (most - least).clamp(min=_TINY)
-    scores = torch.cat([one.cosines_of_chips(one.chip * part[:, None]) for part in masks.split(32)])
+    scores = torch.cat([one.cosines_of_chips(one.chip * part[:, None]) for part in masks.split(AT_ONCE)])
     return _weighted(one.activation, scores.softmax(0).to(one.activation))
 
 
 def _ablation_cam(one: Recorded) -> Tensor:
     scores = []
-    for part in torch.arange(len(one.activation)).split(32):
+    for part in torch.arange(len(one.activation)).split(AT_ONCE):
         without = one.activation.expand(len(part), -1, -1, -1).clone()
         without[torch.arange(len(part)), part] = 0
         scores.append(one.cosines_of_maps(without))
@@ -168,9 +168,3 @@ def _turned(component: Tensor, maps: Tensor) -> Tensor:
     size = maps.double().norm(dim=0)
     along = (component.double() * (size - size.mean())).sum()
     return component if float(along) >= 0 else -component
-
-
-def _stretched(grid: Tensor, chip: Tensor) -> Tensor:
-    return functional.interpolate(
-        grid[None, None].to(chip), chip.shape[-2:], mode="bilinear", align_corners=False
-    )[0, 0]

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pairx_engine.explanations.recorded import Recorded, recorded
-from pairx_engine.explanations.seam import Explained, Shown, State, Subject
+from pairx_engine.explanations.seam import Explained, Shown, State, Subject, stretched
 from pairx_engine.pair.finding import as_array
 from pairx_engine.pair.matching import cell_points
 
@@ -104,11 +104,11 @@ def transport(cost: Tensor, from_share: Tensor, to_share: Tensor) -> Tensor:
 
 def _simexpert(subject: Subject, both: Both) -> Explained:
     grids = shares(*(one.activation for one in both))
-    return Explained.of_maps(*(_stretched(g, one.chip) for g, one in zip(grids, both, strict=True)))
+    return Explained.of_maps(*(stretched(g, one.chip) for g, one in zip(grids, both, strict=True)))
 
 
 def _intensity(subject: Subject, both: Both) -> Explained:
-    return Explained.of_maps(*(_stretched(_given_to_the_product(one), one.chip) for one in both))
+    return Explained.of_maps(*(stretched(_given_to_the_product(one), one.chip) for one in both))
 
 
 def _given_to_the_product(one: Recorded) -> Tensor:
@@ -122,7 +122,7 @@ def _correspondence(subject: Subject, both: Both) -> Explained:
     marginals = [_distribution(grid.flatten()) for grid in shares(a, b)]
     flow = transport(1 - likeness, *marginals)
     grids = [(flow * likeness).clamp(min=0).sum(side).view(x.shape[-2:]) for side, x in ((1, a), (0, b))]
-    maps = tuple(_stretched(grid, one.chip) for grid, one in zip(grids, both, strict=True))
+    maps = tuple(stretched(grid, one.chip) for grid, one in zip(grids, both, strict=True))
     value = (flow * likeness).clamp(min=0).flatten()
     best = value.argsort(descending=True, stable=True)[: subject.k]
     best = best[value[best] > LEAST_SHARE * value.max().clamp(min=_TINY)].cpu()
@@ -146,9 +146,3 @@ def _distribution(values: Tensor) -> Tensor:
     """Values (n,) above 0, so that they sum to 1; where there are none, all alike."""
     kept = values.clamp(min=0)
     return kept / kept.sum() if float(kept.sum()) > 0 else torch.full_like(values, 1 / len(values))
-
-
-def _stretched(grid: Tensor, chip: Tensor) -> Tensor:
-    return functional.interpolate(
-        grid[None, None].to(chip), chip.shape[-2:], mode="bilinear", align_corners=False
-    )[0, 0]

@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from pairx_engine.errors import EngineError
 from pairx_engine.pair.finding import Finding, Grids, Points, as_array
@@ -104,6 +105,13 @@ class Subject:
                 self.network, [self.layer], preset, self.precision, reduction=self.reduction
             )
         return self._explainers[preset]
+
+
+def stretched(grid: Tensor, chip: Tensor) -> Tensor:
+    """A grid of cells (h, w), stretched bilinearly to a chip's size (H, W), in its format and on its device."""
+    return functional.interpolate(
+        grid[None, None].to(chip), chip.shape[-2:], mode="bilinear", align_corners=False
+    )[0, 0]
 
 
 class Explanation(Protocol):
