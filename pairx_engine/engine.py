@@ -28,6 +28,7 @@ from pairx_engine.models import ReIdModel, load_model
 from pairx_engine.pair.explain import explain_with
 from pairx_engine.pair.plausibility import Plausibility
 from pairx_engine.photo.chips import Pixels, chip_of, view_of
+from pairx_engine.photo.value_range import ValueRange
 from pairx_engine.relevance.explainer import LayerExplainer
 from pairx_engine.relevance.seen import Seen
 from pairx_engine.relevance.starts import cosine
@@ -145,6 +146,7 @@ class Engine:
             max(1, k),
             precision=chosen.precision,
             reduction=chosen.reduction,
+            values=ValueRange.of(self.model.chip),
         )
 
     def try_layers(self) -> Seen:

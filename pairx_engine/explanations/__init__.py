@@ -12,12 +12,22 @@ from pairx_engine.explanations.registry import (
     unregister,
     usual,
 )
-from pairx_engine.explanations.seam import Explained, Explanation, Maps, Shown, State, Subject, Trained
+from pairx_engine.explanations.seam import (
+    Explained,
+    Explanation,
+    Maps,
+    NamedChip,
+    Shown,
+    State,
+    Subject,
+    Trained,
+)
 
 __all__ = [
     "Explained",
     "Explanation",
     "Maps",
+    "NamedChip",
     "Shown",
     "State",
     "Subject",

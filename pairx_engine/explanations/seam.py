@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from pairx_engine.errors import EngineError
 from pairx_engine.pair.finding import Finding, Grids, Points, as_array
+from pairx_engine.photo.value_range import ValueRange
 from pairx_engine.relevance.explainer import LayerExplainer, find_layer
 
 Maps = tuple[Tensor, Tensor]
@@ -79,7 +80,8 @@ class Subject:
     """What is explained: a network at one of its layers.
 
     `k` is the number of matches, or of similar parts, that a map takes in. `seed` is that of all random
-    draws, `precision` names an entry of `PRECISIONS`, and `reduction` replaces that of the presets.
+    draws, `precision` names an entry of `PRECISIONS`, and `reduction` replaces that of the presets. `values`
+    are those of normalised chips, for explanations that look at the picture itself.
     Explainers are made when first needed, and kept. Raises `EngineError` for an unknown layer.
     """
 
@@ -89,6 +91,7 @@ class Subject:
     seed: int = 0
     precision: str = "float32"
     reduction: str | None = None
+    values: ValueRange | None = None
     _explainers: dict[str, LayerExplainer] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -154,6 +157,14 @@ class Explanation(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class NamedChip:
+    """A normalised chip (3, H, W) to learn from, with the name of its animal; None where nobody knows it."""
+
+    chip: Tensor
+    name: str | None
+
+
 @runtime_checkable
 class Trained(Protocol):
     """An explanation that must learn from a catalogue first.
@@ -165,5 +176,5 @@ class Trained(Protocol):
     def photos(self) -> int:
         """The largest number of photos from which it learns."""
 
-    def train(self, subject: Subject, chips: Iterable[Tensor]) -> State:
-        """Learn from normalised chips (3, H, W), in the order given: the same chips give the same state."""
+    def train(self, subject: Subject, photos: Iterable[NamedChip]) -> State:
+        """Learn from named chips, in the order given: the same chips and names give the same state."""

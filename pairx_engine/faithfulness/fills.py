@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from pairx_engine.errors import EngineError
 from pairx_engine.explanations.blur import gaussian_blur
-from pairx_engine.photo.chips import ChipSpec
+from pairx_engine.photo.value_range import ValueRange
 
 Fill = Literal["noise", "mean", "blur"]
 FILLS: tuple[Fill, ...] = get_args(Fill)
@@ -20,28 +19,6 @@ BLUR_SHARE = 1 / 8
 
 With this value colours stay in place, and patterns vanish.
 """
-
-
-@dataclass(frozen=True)
-class ValueRange:
-    """What a normalised chip holds for the photo's 0 (`low`) and 255 (`high`), one number per channel."""
-
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        if not self.low or len(self.low) != len(self.high):
-            raise ValueError(f"low and high need one number per channel each, not {self.low} and {self.high}")
-        if any(not low < high for low, high in zip(self.low, self.high, strict=True)):
-            raise ValueError(f"low must lie below high in every channel, not {self.low} and {self.high}")
-
-    @classmethod
-    def of(cls, spec: ChipSpec) -> ValueRange:
-        """The range of a model's chips, (0 - mean) / std to (1 - mean) / std."""
-        channels = list(zip(spec.mean, spec.std, strict=True))
-        return cls(
-            tuple(-mean / std for mean, std in channels), tuple((1 - mean) / std for mean, std in channels)
-        )
 
 
 def fill_chip(chip: Tensor, fill: Fill, values: ValueRange, draw: np.random.Generator) -> Tensor:

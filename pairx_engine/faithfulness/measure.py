@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from pairx_engine.explanations import Maps, State, Subject, explain
 from pairx_engine.faithfulness.continuity import ExplainPair, Translation, continuity
-from pairx_engine.faithfulness.fills import ValueRange
 from pairx_engine.faithfulness.pixel_flipping import Embed, Flipping, FlippingCurve, Order, flip
+from pairx_engine.photo.value_range import ValueRange
 from pairx_engine.relevance.locking import exclusive
 
 MEASURES = (

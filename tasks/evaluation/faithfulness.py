@@ -100,10 +100,14 @@ def faithfulness_shard(job: Job, shard: FaithfulnessShard) -> ShardResult:
     watch = Stopwatch()
     model = model_of(job)
     layer = job.layers[0]
-    subject = Subject(
-        model.network, layer, max(1, job.settings.n_pixel_maps), precision=job.settings.precision
-    )
     values = ValueRange.of(model.chip)
+    subject = Subject(
+        model.network,
+        layer,
+        max(1, job.settings.n_pixel_maps),
+        precision=job.settings.precision,
+        values=values,
+    )
     states = {method: state_of(job, method, name) for method, name in shard.learned}
     rows: list[dict[str, Any]] = []
     failures: list[Failure] = []

@@ -11,10 +11,9 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from pairx_engine.errors import EngineError, PhotoError
-from pairx_engine.explanations import State, Trained, explanation_named
+from pairx_engine.explanations import NamedChip, State, Trained, explanation_named
 from schemas import stages
 from schemas.fingerprints import fingerprint
 from tasks.job import Job, engine_of, model_of
@@ -36,8 +35,8 @@ class LearnShard:
 
     @property
     def name(self) -> str:
-        """Hash of the method and the chips."""
-        return shard_name([self.method, *(p["chip_id"] for p in self.photos)])
+        """Hash of the method, the chips and their names."""
+        return shard_name([self.method, *(f"{p['chip_id']} {p['identity'] or ''}" for p in self.photos)])
 
 
 def plan_learning(methods: Sequence[str], photos: Sequence[Photo]) -> list[LearnShard]:
@@ -49,7 +48,10 @@ def plan_learning(methods: Sequence[str], photos: Sequence[Photo]) -> list[Learn
     order = sorted((p for p in photos if p["chip_id"] is not None), key=lambda p: str(p["chip_id"]))
     found = {method: explanation_named(method) for method in methods}
     return [
-        LearnShard(method, tuple({name: p[name] for name in SEEN_BY} for p in order[: explanation.photos]))
+        LearnShard(
+            method,
+            tuple({name: p[name] for name in (*SEEN_BY, "identity")} for p in order[: explanation.photos]),
+        )
         for method, explanation in found.items()
         if isinstance(explanation, Trained)
     ]
@@ -72,20 +74,20 @@ def learn_shard(job: Job, shard: LearnShard) -> ShardResult:
     explanation = explanation_named(shard.method)
     assert isinstance(explanation, Trained)
     with watch.in_engine():
-        state = explanation.train(engine_of(job).subject(), _chips(job, shard.photos))
+        state = explanation.train(engine_of(job).subject(), _named_chips(job, shard.photos))
     rows = [_row(shard, name, np.asarray(array)) for name, array in state.items()]
     partition = learned_partition(job, shard.method)
     return commit(job, LEARN, shard.name, {"learned": rows}, watch=watch, partition=partition)
 
 
-def _chips(job: Job, photos: Sequence[Photo]) -> Iterator[Tensor]:
+def _named_chips(job: Job, photos: Sequence[Photo]) -> Iterator[NamedChip]:
     model = model_of(job)
     for photo in photos:
         try:
             chip = VIEWS.chip(photo, job.settings.max_pixels, model.chip)
         except PhotoError:
             continue
-        yield model.normalise([chip])[0]
+        yield NamedChip(model.normalise([chip])[0], photo["identity"])
 
 
 def _row(shard: LearnShard, name: str, array: np.ndarray[Any, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import torch
 
 from pairx_engine.errors import EngineError
 from pairx_engine.explanations import (
+    NamedChip,
     Subject,
     Trained,
     explain,
@@ -31,7 +32,7 @@ def test_it_is_listed_last_and_known_as_one_that_learns() -> None:
 
 def test_it_explains_with_what_it_has_learned_and_not_without(subject: Subject) -> None:
     chips = [random_chip(seed) for seed in range(3)]
-    state = Unusual().train(subject, chips)
+    state = Unusual().train(subject, [NamedChip(chip, None) for chip in chips])
     found = explain("unusual", subject, chips[0], chips[1], state)
     wanted = (chips[0] - torch.stack(chips).mean(dim=0)).abs().sum(dim=0)
     assert torch.allclose(found.maps[0], wanted)
@@ -43,7 +44,7 @@ def test_it_explains_with_what_it_has_learned_and_not_without(subject: Subject) 
 
 def test_its_faithfulness_is_measured_like_that_of_any_other(subject: Subject) -> None:
     chips = [random_chip(seed) for seed in range(3)]
-    states = {"unusual": Unusual().train(subject, chips)}
+    states = {"unusual": Unusual().train(subject, [NamedChip(chip, None) for chip in chips])}
     values = ValueRange((-2.0,) * 3, (2.0,) * 3)
     how = Flipping(n_steps=3, fill="mean")
     pairs = [ChipPair("p", chips[0], chips[1], True)]

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pairx_engine.explanations import Explained, State, Subject, register, unregister
+from pairx_engine.explanations import Explained, NamedChip, State, Subject, register, unregister
 
 
 class Unusual:
@@ -25,8 +25,8 @@ class Unusual:
     def identity(self) -> Mapping[str, Any]:
         return {"photos": self.photos}
 
-    def train(self, subject: Subject, chips: Iterable[Tensor]) -> State:
-        return {"mean": torch.stack(list(chips)).mean(dim=0).numpy()}
+    def train(self, subject: Subject, photos: Iterable[NamedChip]) -> State:
+        return {"mean": torch.stack([one.chip for one in photos]).mean(dim=0).numpy()}
 
     def explain(
         self, subject: Subject, chip_a: Tensor, chip_b: Tensor, state: State | None = None

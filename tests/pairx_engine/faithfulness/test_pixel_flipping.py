@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from pairx_engine.errors import EngineError
-from pairx_engine.faithfulness.fills import FILLS, ValueRange, fill_chip, gaussian_blur
+from pairx_engine.faithfulness.fills import FILLS, fill_chip, gaussian_blur
 from pairx_engine.faithfulness.pixel_flipping import (
     Flipping,
     FlippingCurve,
@@ -20,6 +20,7 @@ from pairx_engine.faithfulness.pixel_flipping import (
     superpixel_sums,
 )
 from pairx_engine.photo.chips import ChipSpec
+from pairx_engine.photo.value_range import ValueRange
 from tests.pairx_engine.small_networks import random_chip, small_network
 
 VALUES = ValueRange((-2.0, -1.0, -1.5), (2.0, 3.0, 2.5))
@@ -315,3 +316,11 @@ def test_maps_that_do_not_fit_are_refused(network):
         flip(network, chip_a, chip_b, relevance_a, relevance_b, Flipping(), True, ValueRange((0.0,), (1.0,)))
     with pytest.raises(ValueError, match="below high"):
         ValueRange((0.0,), (0.0,))
+
+
+def test_a_value_range_gives_back_the_picture_that_a_chip_was_made_of():
+    values = ValueRange.of(ChipSpec((16, 24)))
+    picture = np.random.default_rng(0).integers(0, 256, (16, 24, 3), dtype=np.uint8)
+    low, high = (torch.tensor(v).view(3, 1, 1) for v in (values.low, values.high))
+    chip = low + (high - low) * torch.from_numpy(picture).permute(2, 0, 1) / 255
+    np.testing.assert_array_equal(values.pixels(chip), picture)
