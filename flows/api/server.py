@@ -5,6 +5,7 @@ Without a shared API every Dask worker would start a server of its own, which co
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import subprocess
@@ -58,6 +59,14 @@ _OF_A_RUN = {
     "PREFECT_LOGGING_TO_API_ENABLED": "false",
 }
 """Prefect's settings in the processes of a run; environment variables override them."""
+_LOGGERS = ("prefect", "EventsWorker", "APILogWorker")
+"""Prefect's loggers in a driver: those of its background services have their classes' names alone."""
+
+
+def silence_prefect() -> None:
+    """One message for the user is enough: Prefect would first log the same error with its traceback."""
+    for name in _LOGGERS:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def refuse_unreachable(cluster: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -39,7 +38,7 @@ def at_work_on(warehouse: str, settings: Settings, who: str, wait: bool) -> Iter
     All refusals come before the warehouse is taken. Raises `PairxError` for a cluster, a model or an API
     that cannot be had, and `WarehouseBusy` where another run is at work and `wait` is false.
     """
-    from flows.api.server import prefect_server, require_api
+    from flows.api.server import prefect_server, require_api, silence_prefect
     from flows.clusters.choice import require_cluster
     from tasks.job import prepare_job
     from tasks.store.lease import at_work
@@ -51,6 +50,5 @@ def at_work_on(warehouse: str, settings: Settings, who: str, wait: bool) -> Iter
     job = prepare_job(place, settings)
     require_api()
     with at_work(place, who, wait, note) as lease, prefect_server():
-        # One message for the user is enough. Prefect would first log the same error with its traceback.
-        logging.getLogger("prefect").setLevel(logging.CRITICAL)
+        silence_prefect()
         yield job, lease

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-import logging
 import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.api.server import prefect_server, require_api
+from flows.api.server import prefect_server, require_api, silence_prefect
 from flows.demo.catalogue import write_drawn_catalogue
 from flows.terminal import PlainConsole
 from schemas.errors import SettingsError
@@ -81,7 +80,7 @@ def run_demo(out: Path, seed: int, top: int, workers: int | None) -> None:
     job = prepare_job(Warehouse(str(warehouse)), Settings(workers=workers))
     require_api()
     with at_work(job.warehouse, "pairx demo") as lease, prefect_server():
-        logging.getLogger("prefect").setLevel(logging.CRITICAL)
+        silence_prefect()
         from flows.nightly import RunOptions, run
         from flows.work.progress import Terminal
         from schemas.catalogue.reader import read_catalogue

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import os
 import re
 import socket
@@ -16,7 +17,7 @@ import pytest
 
 from flows.api import server
 from flows.api.configured import require_answer
-from flows.api.server import prefect_server
+from flows.api.server import prefect_server, silence_prefect
 from schemas.errors import PairxError, SettingsError
 from tests.flows.running import Command, command_line, pairx, run_arguments
 
@@ -138,7 +139,7 @@ def test_the_servers_home_and_address_are_gone_afterwards_and_nothing_is_reporte
 
 HOLDS_A_SERVER = """
 import time
-from flows.api.server import prefect_server
+from flows.api.server import prefect_server, silence_prefect
 with prefect_server():
     print("up", flush=True)
     time.sleep(600)
@@ -182,3 +183,17 @@ def test_a_server_that_dies_is_an_error_with_its_last_words(
         pass
     assert "PREFECT_API_URL" in str(caught.value)
     assert "PREFECT_API_URL" not in os.environ
+
+
+def test_prefects_background_services_say_nothing_of_their_own() -> None:
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    names = ["prefect", *(service.__name__ for service in (EventsWorker, APILogWorker))]
+    before = {name: logging.getLogger(name).level for name in names}
+    try:
+        silence_prefect()
+        assert not any(logging.getLogger(name).isEnabledFor(logging.ERROR) for name in names)
+    finally:
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
