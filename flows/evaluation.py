@@ -27,6 +27,8 @@ from flows.work.progress import Reporter
 from flows.work.stage_runner import StageRunner
 from pairx_engine.evaluation.choice import Choice, ScoreSettings, choose
 from pairx_engine.evaluation.separation import DEFAULT, Binning
+from pairx_engine.explanations import usual
+from pairx_engine.faithfulness import Protocol
 from schemas.catalogue.reader import Catalogue
 from schemas.errors import PairxError
 from schemas.evaluate_options import EvaluateOptions
@@ -36,15 +38,16 @@ from schemas.stored_settings import stored_settings
 from tasks.evaluation.candidates import default_candidate, sweep_of
 from tasks.evaluation.faithfulness import (
     FAITHFULNESS,
-    Protocol,
+    choose_others,
     choose_pairs,
     faithfulness_fingerprint,
+    pairs_of,
     plan_faithfulness,
-    summarise,
 )
 from tasks.evaluation.gather import ListedPairs, scatter_of
 from tasks.evaluation.learning import LEARN, Learned, learned_partition, plan_learning
 from tasks.evaluation.listing import LIST, list_fingerprint, list_shard_name, listed_pairs, plan_list
+from tasks.evaluation.ranking import rank
 from tasks.evaluation.statistics import equal_cosine, rank_outliers, statistics_of
 from tasks.evaluation.sweep import SWEEP, Sweep, plan_sweep, sweep_partition
 from tasks.gallery import Gallery
@@ -73,13 +76,15 @@ _LISTED = "no photo of this catalogue has both a name and a partner of the same 
 class EvaluationPlan:
     """What to evaluate, and how far: the options, and what they mean in the engine's terms.
 
-    `matchers` are tried beside the default, by name, with their weights.
+    `matchers` are tried beside the default, by name, with their weights; `methods` are ways to explain whose
+    faithfulness is measured as `protocol` says.
     """
 
     dataset: str
     options: EvaluateOptions = field(default_factory=EvaluateOptions)
     binning: Binning = DEFAULT
     matchers: Mapping[str, str | None] = field(default_factory=dict)
+    methods: tuple[str, ...] = field(default_factory=usual)
     protocol: Protocol = field(default_factory=Protocol)
     retry_failed: bool = False
 
@@ -213,7 +218,10 @@ def _measure(
     stages.run(DRAW, undrawn, "figures of the outliers")
     figures = ListedPairs(views.look(log.columns())[0], job, listed).figures(wanted)
     choice = _choose(job, sweep, photos, listed, plan, stages) if sweep else None
-    faithful = _faithfulness(job, gallery, photos, listed, plan, stages) if plan.options.faithfulness else []
+    faithful: list[FaithfulnessRow] = []
+    unmeasured: list[str] = []
+    if plan.options.faithfulness:
+        faithful, unmeasured = _faithfulness(job, gallery, photos, listed, plan, stages)
     with stages.alone("measure") as note:
         statistics = statistics_of(plan.dataset, scored, plan.binning, plan.options.resamples)
         note(f"{len(statistics)} statistics of {len(scored.pair_id)} pairs")
@@ -235,7 +243,7 @@ def _measure(
         figures=figures,
         choice=choice,
         faithfulness=faithful,
-        notes=_notes(job, len(gallery.names) - len(names)),
+        notes=[*_notes(job, len(gallery.names) - len(names)), *unmeasured],
     )
     return evaluation, table, Balance("pairs", listed.num_rows, len(scored.pair_id), "scored", failed)
 
@@ -253,7 +261,7 @@ def _choose(
     job: Job, sweep: Sweep, photos: Photos, listed: pa.Table, plan: EvaluationPlan, stages: StageRunner
 ) -> Choice:
     """Sweep the settings over a part of the pairs and choose among them."""
-    rows = choose_pairs(listed, plan.options.sweep_pairs)
+    rows = choose_pairs(listed.to_pylist(), plan.options.sweep_pairs)
     pairs = [Pair(row["pair_id"], row["photo_a"], row["photo_b"]) for row in rows]
     partition = sweep_partition(job, sweep)
     # Shards have the same size on every cluster: their names tell what is done of a sweep.
@@ -288,7 +296,7 @@ def _left(job: Job, table: str, partition: str, shards: Sequence[Any], retry_fai
     return [s for s in shards if s.name not in done or (s.name in failing and again(s.name))]
 
 
-def _best(job: Job, rows: list[dict[str, Any]], measured: pa.Table, plan: EvaluationPlan) -> Choice:
+def _best(job: Job, rows: Sequence[Mapping[str, Any]], measured: pa.Table, plan: EvaluationPlan) -> Choice:
     place = {row["pair_id"]: i for i, row in enumerate(rows)}
     coverage: dict[ScoreSettings, NDArray[np.float64]] = {}
     residual: dict[ScoreSettings, NDArray[np.float64]] = {}
@@ -328,16 +336,41 @@ def _faithfulness(
     listed: pa.Table,
     plan: EvaluationPlan,
     stages: StageRunner,
-) -> list[FaithfulnessRow]:
-    """Flip pixels of a few pairs under every way to explain them; methods that must learn do so first."""
-    pairs = choose_pairs(listed, plan.options.faithfulness)
-    learned = _learn(job, [photos[i] for i in gallery.photo_ids], plan.protocol.methods, stages)
-    partition = faithfulness_fingerprint(job, plan.protocol, learned)
-    shards = plan_faithfulness(pairs, photos, plan.protocol, learned)
-    left = _left(job, "faithfulness", partition, shards, plan.retry_failed)
+) -> tuple[list[FaithfulnessRow], list[str]]:
+    """Test ways to explain on a few pairs; methods that must learn do so first.
+
+    Returns their rows, and a note on each method that could not be measured on all of its pairs.
+    """
+    rows = listed.to_pylist()
+    pairs = choose_pairs(rows, plan.options.faithfulness)
+    others = choose_others(pairs, rows)
+    learned = _learn(job, [photos[i] for i in gallery.photo_ids], plan.methods, stages)
+    left, parts = [], {}
+    for method in plan.methods:
+        own = choose_pairs(pairs, pairs_of(method, len(pairs)))
+        shards = plan_faithfulness(own, others, photos, method, plan.protocol, learned)
+        parts[method] = (
+            faithfulness_fingerprint(job, method, plan.protocol, dict(learned).get(method)),
+            shards,
+        )
+        left += _left(job, "faithfulness", *parts[method], plan.retry_failed)
     stages.run(FAITHFULNESS, left, "all pairs are measured")
-    measured = job.warehouse.read("faithfulness", partition, [s.name for s in shards])
-    return summarise(measured, pairs)
+    measured, notes = [], []
+    for method, (partition, shards) in parts.items():
+        names = [s.name for s in shards]
+        measured.append(job.warehouse.read("faithfulness", partition, names))
+        notes += _unmeasured(job, method, partition, names)
+    return rank(pa.concat_tables(measured), pairs, plan.options.resamples), notes
+
+
+def _unmeasured(job: Job, method: str, partition: str, shards: Sequence[str]) -> list[str]:
+    failing = [name for name in shards if name in job.warehouse.shards("failures", partition)]
+    why = (
+        job.warehouse.read("failures", partition, failing, ["message"])["message"].to_pylist()
+        if failing
+        else []
+    )
+    return [f"{method} was not measured on {len(why)} pairs: {why[0]}"] if why else []
 
 
 def _learn(

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from schemas.errors import SettingsError
 from schemas.setting import CHOOSING, FAITHFULNESS, MEASURING, Setting
@@ -18,6 +18,11 @@ from schemas.settings import explain_errors, read_toml
 
 TABLE = "evaluate"
 """The table of a settings file that holds the options of an evaluation."""
+
+
+def _several(value: Any) -> Any:
+    """One value stands for a list of one."""
+    return (value,) if isinstance(value, str | int) else value
 
 
 class EvaluateOptions(BaseModel):
@@ -69,10 +74,26 @@ class EvaluateOptions(BaseModel):
     continuity: Annotated[bool, Setting(FAITHFULNESS, option="--continuity")] = Field(
         False, description="Also shift the photo by 1 to 10 pixels and back; some 25 times as dear."
     )
-    superpixel: int = Field(5, ge=1, description="Side of a superpixel, pixels.")
+    superpixel: Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_several)] = Field(
+        (5,),
+        strict=False,
+        min_length=1,
+        description="Sides of superpixels, pixels; each is tried with each fill.",
+    )
     steps: int = Field(20, ge=1, description="Steps of flipping.")
     share: float = Field(0.5, gt=0, le=1, description="Share of the superpixels that is flipped in the end.")
-    fill: Literal["noise", "mean", "blur"] = Field("noise", description="What flipped pixels become.")
+    fill: Annotated[tuple[Literal["noise", "mean", "blur"], ...], BeforeValidator(_several)] = Field(
+        ("noise",),
+        strict=False,
+        min_length=1,
+        description="What flipped pixels become; the first decides the rank.",
+    )
+    checks: tuple[Literal["partner", "localisation", "randomisation", "witness", "seconds"], ...] = Field(
+        ("partner", "localisation", "randomisation", "witness", "seconds"),
+        strict=False,
+        description="Checks beside flipping: does the map look at the partner, find the animal in a collage, change with the "
+        "network's weights, agree with SIMExpert; and the time it takes.",
+    )
 
     @model_validator(mode="after")
     def _belongs(self) -> Self:

@@ -20,9 +20,10 @@ import numpy as np
 import torch
 from PIL import Image
 
+from pairx_engine.faithfulness import Protocol
 from schemas.settings import Settings
 from tasks.evaluation.candidates import sweep_of
-from tasks.evaluation.faithfulness import Protocol, faithfulness_shard, plan_faithfulness
+from tasks.evaluation.faithfulness import faithfulness_shard, plan_faithfulness
 from tasks.evaluation.sweep import plan_sweep, sweep_shard
 from tasks.job import prepare_job
 from tasks.pairs import Pair
@@ -83,7 +84,8 @@ def peaks(metadata: Path, warehouse: Path, size: int, every: bool) -> dict[str, 
         sweep_shard(job, shard)
     found["sweep"] = peak_bytes()
     listed = [{**vars(pair), "correct": i % 2 == 0} for i, pair in enumerate(pairs[: size // 4])]
-    for shard in plan_faithfulness(listed, photos, Protocol(methods=("gradient",))):
+    nobody = {pair["pair_id"]: () for pair in listed}
+    for shard in plan_faithfulness(listed, nobody, photos, "gradient", Protocol()):
         faithfulness_shard(job, shard)
     found["faithfulness"] = peak_bytes()
     return found

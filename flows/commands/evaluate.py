@@ -100,19 +100,29 @@ def plan_of(options: EvaluateOptions, dataset: str, retry_failed: bool = False) 
     from flows.evaluation import EvaluationPlan
     from pairx_engine.evaluation.separation import Binning
     from pairx_engine.explanations import explanations, usual
-    from pairx_engine.faithfulness import Flipping, Translation
-    from tasks.evaluation.faithfulness import Protocol
+    from pairx_engine.faithfulness import Flipping, Protocol, Translation
 
     if unknown := sorted({*options.method} - {*explanations()}):
         raise SettingsError(f"method {unknown[0]!r} is not known", f"use {', '.join(explanations())}")
     try:
         binning = Binning(options.bins, options.edges, options.form, options.weights, options.minimum)
-        flipping = Flipping(options.superpixel, options.steps, options.share, options.fill)
+        flippings = tuple(
+            Flipping(side, options.steps, options.share, fill)
+            for fill in dict.fromkeys(options.fill)
+            for side in dict.fromkeys(options.superpixel)
+        )
+        protocol = Protocol(flippings, Translation() if options.continuity else None, options.checks)
     except ValueError as error:
         raise SettingsError(f"this cannot be measured: {error}", "see `pairx settings`") from error
-    translation = Translation() if options.continuity else None
-    protocol = Protocol(options.method or usual(), flipping, translation)
-    return EvaluationPlan(dataset, options, binning, _matchers(options.try_matcher), protocol, retry_failed)
+    return EvaluationPlan(
+        dataset,
+        options,
+        binning,
+        _matchers(options.try_matcher),
+        options.method or usual(),
+        protocol,
+        retry_failed,
+    )
 
 
 def _matchers(given: Sequence[str]) -> dict[str, str | None]:

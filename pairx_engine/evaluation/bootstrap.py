@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pairx_engine.evaluation.pairs import LabelledPairs
 
@@ -50,6 +51,39 @@ def bootstrap_by_animal(
     another seed. Fewer than two animals cannot be resampled: NaN. Raises ValueError for n < 1 and a level
     outside (0, 1).
     """
+    drawn = _drawn(pairs, n, level, seed)
+    if drawn is None:
+        return {name: Interval(math.nan, math.nan, n, 0) for name in statistics}
+    pairs, counts = drawn
+    rows, values = np.arange(len(pairs)), np.empty((len(statistics), n))
+    for resample, count in enumerate(counts):
+        resampled = pairs.take(np.repeat(rows, count))
+        values[:, resample] = [statistic(resampled) for statistic in statistics.values()]
+    return {name: _interval(row, level) for name, row in zip(statistics, values, strict=True)}
+
+
+def mean_by_animal(pairs: LabelledPairs, n: int = 200, level: float = 0.95, seed: int = 0) -> Interval:
+    """The interval of the mean score: what `bootstrap_by_animal` gives for it, without its loop.
+
+    All pairs must be scored.
+    """
+    drawn = _drawn(pairs, n, level, seed)
+    if drawn is None:
+        return Interval(math.nan, math.nan, n, 0)
+    pairs, counts = drawn
+    means = [
+        float(count @ pairs.score) / size if (size := int(count.sum())) else math.nan for count in counts
+    ]
+    return _interval(np.array(means), level)
+
+
+def _drawn(
+    pairs: LabelledPairs, n: int, level: float, seed: int
+) -> tuple[LabelledPairs, Iterator[NDArray[np.int64]]] | None:
+    """The pairs in an order of their own, and for each resample how often each of them counts (pairs,).
+
+    None where there are fewer than two animals.
+    """
     if n < 1 or not 0 < level < 1:
         raise ValueError(f"no interval of level {level} from {n} resamples")
     # The order must not depend on the rows' order; sorting by score saves the statistics their own sorting.
@@ -57,16 +91,16 @@ def bootstrap_by_animal(
     pairs = pairs.take(np.lexsort((second, first, pairs.cosine, pairs.score)))
     animals, codes = np.unique(np.concatenate([pairs.animal_a, pairs.animal_b]), return_inverse=True)
     if len(animals) < 2:
-        return {name: Interval(math.nan, math.nan, n, 0) for name in statistics}
+        return None
     code_a, code_b = codes[: len(pairs)], codes[len(pairs) :]
-    rng, rows = np.random.default_rng(seed), np.arange(len(pairs))
-    values = np.empty((len(statistics), n))
-    for resample in range(n):
-        times = np.bincount(rng.integers(0, len(animals), len(animals)), minlength=len(animals))
-        counts = np.where(pairs.correct, times[code_a], times[code_a] * times[code_b])
-        resampled = pairs.take(np.repeat(rows, counts))
-        values[:, resample] = [statistic(resampled) for statistic in statistics.values()]
-    return {name: _interval(row, level) for name, row in zip(statistics, values, strict=True)}
+    rng, correct = np.random.default_rng(seed), pairs.correct
+
+    def counts() -> Iterator[NDArray[np.int64]]:
+        for _ in range(n):
+            times = np.bincount(rng.integers(0, len(animals), len(animals)), minlength=len(animals))
+            yield np.where(correct, times[code_a], times[code_a] * times[code_b])
+
+    return pairs, counts()
 
 
 def _interval(values: np.ndarray, level: float) -> Interval:

@@ -1,54 +1,49 @@
-"""All measures of faithfulness over pairs and methods, as rows of a table."""
+"""All measures of faithfulness of a pair under one explanation, as rows of a table.
+
+A measure is a function of `Asked`, which explains the pair once for all of them. A new one is a function in a
+module of its own and a line in `CHECKS`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 
 from pairx_engine.explanations import Maps, State, Subject, explain
-from pairx_engine.faithfulness.continuity import ExplainPair, Translation, continuity
-from pairx_engine.faithfulness.pixel_flipping import Embed, Flipping, FlippingCurve, Order, flip
+from pairx_engine.faithfulness.agreement import rank_correlation
+from pairx_engine.faithfulness.collage import collage_of, share_inside
+from pairx_engine.faithfulness.continuity import Translation, continuity
+from pairx_engine.faithfulness.pixel_flipping import Flipping, FlippingCurve, Order, flip
+from pairx_engine.faithfulness.randomisation import shuffled
 from pairx_engine.photo.value_range import ValueRange
 from pairx_engine.relevance.locking import exclusive
 
-MEASURES = (
-    "auc_most",
-    "auc_least",
-    "gap",
-    "aopc_most",
-    "aopc_least",
-    "continuity_mean",
-    "continuity_max",
-    "continuity_aligned_mean",
-    "partner_continuity_mean",
-    "partner_continuity_max",
-    "partner_continuity_aligned_mean",
-)
-"""Names of the measures.
-
-`auc` and `aopc` are of the flips in both orders; `gap` = auc_least - auc_most. `continuity` pairs the first
-photo with its moved copy; `partner_continuity` pairs both with the pair's second photo. Lower continuity is
-better, with the limits described in `pairx_engine.faithfulness.continuity`.
-
-For a similar pair a lower auc_most and a larger gap are better; a gap of 0 is chance. For a dissimilar pair
-the gap says how much of the little similarity the map finds.
-"""
+WITNESS = "simexpert"
+"""The explanation that the source compares ranks with: its maps are the cells' exact shares of a cosine."""
+LEVELS = {"randomised_top": 0.25, "randomised_all": 1.0}
+"""Shares of the network's weights that are shuffled, from the embedding down."""
 
 
 @dataclass(frozen=True)
 class ChipPair:
-    """Two chips (3, H, W), normalised, under a name; `similar` decides which photos are flipped."""
+    """Two chips (3, H, W), normalised, under a name; `similar` decides which photos are flipped.
+
+    `others` are chips of other animals than those of the pair. The first serves as another partner, three of
+    them as company in a collage; without them these checks are left out.
+    """
 
     name: str
     chip_a: Tensor
     chip_b: Tensor
     similar: bool
+    others: tuple[Tensor, ...] = ()
 
 
 class Row(NamedTuple):
@@ -60,43 +55,116 @@ class Row(NamedTuple):
     value: float
 
 
+@dataclass(frozen=True)
+class Protocol:
+    """What is measured.
+
+    Each of `flippings` is made in both orders; the first gives `gap` and others without an ending, the
+    others `gap_FILL_SIDE`. Continuity is measured where there is a `translation`; it explains 2 n_steps + 3
+    further pairs. `checks` names entries of `CHECKS`.
+    """
+
+    flippings: tuple[Flipping, ...] = (Flipping(),)
+    translation: Translation | None = None
+    checks: tuple[str, ...] = field(default_factory=lambda: tuple(CHECKS))
+
+    def __post_init__(self) -> None:
+        if unknown := sorted({*self.checks} - {*CHECKS}):
+            raise ValueError(f"unknown check {unknown[0]!r}; choose among {', '.join(CHECKS)}")
+        endings = [(how.fill, how.superpixel) for how in self.flippings]
+        if not endings or len({*endings}) < len(endings):
+            raise ValueError("flippings differ in their fill or in the side of their superpixels")
+
+    def ending(self, how: Flipping) -> str:
+        """What tells the measures of a flipping from those of the first."""
+        return "" if how == self.flippings[0] else f"_{how.fill}_{how.superpixel}"
+
+
+@dataclass
+class Asked:
+    """One explanation of one pair; the pair is explained once, however many measures ask."""
+
+    subject: Subject
+    pair: ChipPair
+    method: str
+    values: ValueRange
+    state: State | None = None
+    batch_size: int = 8
+    randomised: dict[float, Subject] = field(default_factory=dict)
+
+    @cached_property
+    def _timed(self) -> tuple[Maps, float]:
+        begun = time.perf_counter()
+        return self.explain(self.pair.chip_a, self.pair.chip_b), time.perf_counter() - begun
+
+    @property
+    def maps(self) -> Maps:
+        """The maps of the pair."""
+        return self._timed[0]
+
+    @property
+    def seconds(self) -> float:
+        """How long the explanation of the pair took."""
+        return self._timed[1]
+
+    def explain(self, chip_a: Tensor, chip_b: Tensor, subject: Subject | None = None) -> Maps:
+        """The maps of other chips, or of another network."""
+        return explain(self.method, subject or self.subject, chip_a, chip_b, self.state).maps
+
+    def with_shuffled_weights(self, share: float) -> Subject:
+        """The subject after its upper weights were shuffled; made once for all pairs."""
+        if share not in self.randomised:
+            network = shuffled(self.subject.network, self.pair.chip_a[None], share, self.subject.seed)
+            self.randomised[share] = replace(self.subject, network=network, _explainers={})
+        return self.randomised[share]
+
+
+Check = Callable[[Asked], Mapping[str, float]]
+
+
 def measure_pairs(
     subject: Subject,
     pairs: Iterable[ChipPair],
     values: ValueRange,
     methods: Sequence[str],
-    flipping: Flipping | None = None,
-    translation: Translation | None = None,
+    protocol: Protocol | None = None,
     states: Mapping[str, State] = MappingProxyType({}),
     batch_size: int = 8,
 ) -> Iterator[Row]:
     """Rows of every pair and method, in order: pairs outermost, then methods, then measures.
 
-    A similar pair is flipped twice, its first photo and then its second, and the curves are averaged, because
-    the order of the two photos means nothing. `flipping` gives everything but the order of the flips (default
-    `Flipping()`). Continuity is measured on the pair's first photo, and only where a `translation` is given:
-    it explains 2 n_steps + 3 further pairs per method. `states` holds what trained methods have learned.
+    `states` holds what trained methods have learned.
     """
-    how = flipping or Flipping()
+    randomised: dict[float, Subject] = {}
     for pair in pairs:
         for method in methods:
-            maps_of = partial(_maps, method, subject, states.get(method))
-            found = _flips(subject.network, pair, maps_of(pair.chip_a, pair.chip_b), values, how, batch_size)
-            found |= _moves(maps_of, pair, translation)
-            yield from (Row(pair.name, method, measure, value) for measure, value in found.items())
+            asked = Asked(subject, pair, method, values, states.get(method), batch_size, randomised)
+            yield from measure(asked, protocol or Protocol())
 
 
-def _maps(method: str, subject: Subject, state: State | None, chip_a: Tensor, chip_b: Tensor) -> Maps:
-    return explain(method, subject, chip_a, chip_b, state).maps
+def measure(asked: Asked, protocol: Protocol) -> list[Row]:
+    """The rows of one pair and method.
+
+    For a similar pair a lower `auc_most` and a larger `gap` = auc_least - auc_most are better; a gap of 0 is
+    chance. For a dissimilar pair the gap says how much of the little similarity the map finds. `continuity`
+    pairs the first photo with its moved copy, `partner_continuity` both with the pair's second photo; lower
+    is better, with the limits described in `pairx_engine.faithfulness.continuity`.
+    """
+    found: dict[str, float] = {}
+    for how in protocol.flippings:
+        flips = _flips(asked, how)
+        found |= {f"{name}{protocol.ending(how)}": value for name, value in flips.items()}
+    for name in protocol.checks:
+        found |= CHECKS[name](asked)
+    if protocol.translation is not None:
+        found |= _moves(asked, protocol.translation)
+    return [Row(asked.pair.name, asked.method, name, value) for name, value in found.items()]
 
 
-def _flips(
-    network: nn.Module, pair: ChipPair, maps: Maps, values: ValueRange, how: Flipping, batch_size: int
-) -> dict[str, float]:
-    with exclusive(network):
-        most, least = (
-            _curve(network, pair, maps, values, replace(how, order=order), batch_size) for order in _ORDERS
-        )
+def _flips(asked: Asked, how: Flipping) -> dict[str, float]:
+    maps = asked.maps
+    with exclusive(asked.subject.network):
+        most, least = (_curve(asked, maps, replace(how, order=order)) for order in _ORDERS)
     return {
         "auc_most": most.auc,
         "auc_least": least.auc,
@@ -109,25 +177,87 @@ def _flips(
 _ORDERS: tuple[Order, Order] = ("most", "least")
 
 
-def _curve(
-    embed: Embed, pair: ChipPair, maps: Maps, values: ValueRange, how: Flipping, batch_size: int
-) -> FlippingCurve:
-    curve = flip(embed, pair.chip_a, pair.chip_b, *maps, how, pair.similar, values, batch_size)
+def _curve(asked: Asked, maps: Maps, how: Flipping) -> FlippingCurve:
+    """The curve of a pair. A similar pair is flipped twice, its first photo and then its second.
+
+    These curves are averaged, because the order of the two photos means nothing.
+    """
+    network, pair, rest = asked.subject.network, asked.pair, (asked.values, asked.batch_size)
+    curve = flip(network, pair.chip_a, pair.chip_b, *maps, how, pair.similar, *rest)
     if not pair.similar:
         return curve
-    other = flip(embed, pair.chip_b, pair.chip_a, *maps[::-1], how, True, values, batch_size)
+    other = flip(network, pair.chip_b, pair.chip_a, *maps[::-1], how, True, *rest)
     return FlippingCurve(np.mean([curve.similarity, other.similarity], axis=0))
 
 
-def _moves(maps_of: ExplainPair, pair: ChipPair, how: Translation | None) -> dict[str, float]:
-    if how is None:
-        return {}
+def _moves(asked: Asked, how: Translation) -> dict[str, float]:
     found: dict[str, float] = {}
-    for name, partner in (("continuity", None), ("partner_continuity", pair.chip_b)):
-        curve = continuity(maps_of, pair.chip_a, how, partner)
+    for name, partner in (("continuity", None), ("partner_continuity", asked.pair.chip_b)):
+        curve = continuity(asked.explain, asked.pair.chip_a, how, partner)
         found |= {
             f"{name}_mean": curve.mean,
             f"{name}_max": curve.max,
             f"{name}_aligned_mean": curve.aligned_mean,
         }
     return found
+
+
+def _partner(asked: Asked) -> dict[str, float]:
+    """Rank correlation of the first photo's maps with its partner and with a photo of another animal.
+
+    1 says that the map does not look at the partner.
+    """
+    if not asked.pair.others:
+        return {}
+    other, _ = asked.explain(asked.pair.chip_a, asked.pair.others[0])
+    return {"partner_correlation": rank_correlation(asked.maps[0], other)}
+
+
+def _localisation(asked: Asked) -> dict[str, float]:
+    """Share of the map's positive relevance that lies on the first photo in a collage with three others.
+
+    0.25 is chance. For similar pairs alone: nothing in the collage is meant by the similarity of others.
+    """
+    pair = asked.pair
+    if not pair.similar or len(pair.others) < 3:
+        return {}
+    made, place = collage_of(pair.chip_a, pair.others[:3], pair.name)
+    return {"localisation": share_inside(asked.explain(made, pair.chip_b)[0], place)}
+
+
+def _randomisation(asked: Asked) -> dict[str, float]:
+    """Rank correlation of the first photo's map with that of a network whose weights were shuffled.
+
+    A map that stays the same does not explain this network (Adebayo et al. 2018).
+    """
+    chips = asked.pair.chip_a, asked.pair.chip_b
+    return {
+        name: rank_correlation(
+            asked.maps[0], asked.explain(*chips, subject=asked.with_shuffled_weights(share))[0]
+        )
+        for name, share in LEVELS.items()
+    }
+
+
+def _witness(asked: Asked) -> dict[str, float]:
+    """Mean rank correlation of both maps with those of `WITNESS`."""
+    wanted = explain(WITNESS, asked.subject, asked.pair.chip_a, asked.pair.chip_b).maps
+    return {
+        f"{WITNESS}_correlation": float(
+            np.mean([rank_correlation(own, its) for own, its in zip(asked.maps, wanted, strict=True)])
+        )
+    }
+
+
+def _seconds(asked: Asked) -> dict[str, float]:
+    return {"seconds": asked.seconds}
+
+
+CHECKS: dict[str, Check] = {
+    "partner": _partner,
+    "localisation": _localisation,
+    "randomisation": _randomisation,
+    "witness": _witness,
+    "seconds": _seconds,
+}
+"""Checks beside pixel flipping and continuity, by name; each asks for a few explanations more."""

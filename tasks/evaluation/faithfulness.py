@@ -1,171 +1,170 @@
-"""Faithfulness of explanations of some listed pairs: pixel flipping and continuity.
+"""Faithfulness of explanations of some listed pairs: one method a shard, under one protocol.
 
 Maps that know nothing of the pair are measured beside them.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from statistics import fmean, stdev
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
-import pyarrow as pa
+from torch import Tensor
 
-from pairx_engine.explanations import Subject, explanation_named, explanations, usual
-from pairx_engine.faithfulness import ChipPair, Flipping, Translation, ValueRange, measure_pairs
+from pairx_engine.explanations import Subject, explanation_named
+from pairx_engine.explanations.registry import USUAL_COST
+from pairx_engine.faithfulness import Asked, ChipPair, Protocol, ValueRange, measure
 from schemas import stages
 from schemas.failures import Failure
 from schemas.fingerprints import fingerprint
 from tasks.evaluation.learning import Learned, state_of
-from tasks.job import Job, model_of
-from tasks.pages.evaluation_values import FaithfulnessRow
+from tasks.job import Job, engine_of
 from tasks.photo_files import SEEN_BY, VIEWS
 from tasks.shards import ShardResult, Stage, Stopwatch, chunks, commit, or_failure
 from tasks.store.warehouse import shard_name
 
-_PAIRS_PER_SHARD = 2
+_PAIRS_PER_SHARD = 5
+_DEAR_COST = 2000
+"""Forward passes of a pair from which on a tenth of the pairs is measured; from `USUAL_COST` on, a third."""
+_OTHERS = 3
+"""Photos of other animals that a pair is measured with: another partner, and company in a collage."""
+_OTHERS_AMONG = 1000
 
-
-@dataclass(frozen=True)
-class Protocol:
-    """How faithfulness is measured: the methods to compare, the flips and the translation, if any."""
-
-    methods: tuple[str, ...] = field(default_factory=usual)
-    flipping: Flipping = field(default_factory=Flipping)
-    translation: Translation | None = None
+Photos = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
 class FaithfulnessShard:
-    """A few listed pairs with their photos, by id."""
+    """A few listed pairs under one method; `others` are photos of other animals by pair, all by id."""
 
+    method: str
     pairs: tuple[Mapping[str, Any], ...]
-    photos: Mapping[str, Mapping[str, Any]]
+    others: Mapping[str, tuple[str, ...]]
+    photos: Photos
     protocol: Protocol
-    learned: Learned = ()
+    learned: str | None = None
 
     @property
     def name(self) -> str:
-        """Hash of the pair ids and their classes, since similar pairs are flipped in another way."""
-        return shard_name(f"{p['pair_id']} {p['correct']}" for p in self.pairs)
+        """Hash of the pairs, their classes and the photos they are measured with."""
+        return shard_name(
+            " ".join((p["pair_id"], str(p["correct"]), *self.others[p["pair_id"]])) for p in self.pairs
+        )
 
 
-def faithfulness_fingerprint(job: Job, protocol: Protocol, learned: Learned = ()) -> str:
-    """The partition of `faithfulness`: what makes the maps, and how they are measured."""
-    told = {name: dict(explanation_named(name).identity()) for name in protocol.methods}
-    identities = {name: identity for name, identity in told.items() if identity}
+def faithfulness_fingerprint(job: Job, method: str, protocol: Protocol, learned: str | None = None) -> str:
+    """The partition of `faithfulness` of one method: what makes its maps, and how they are measured."""
+    identity = dict(explanation_named(method).identity())
     return fingerprint(
         embeddings=job.prints.embeddings,
         layer=job.layers[0],
         precision=job.settings.precision,
         maps=job.settings.n_pixel_maps,
+        method=method,
         protocol=asdict(protocol),
-        # Absent where names say everything, so that what was stored earlier stays valid.
-        **({"identities": identities} if identities else {}),
-        **({"learned": dict(learned)} if learned else {}),
+        # Absent where they say nothing, so that the commonest partitions stay what they are.
+        **({"reduction": job.settings.reduction} if job.settings.reduction else {}),
+        **({"identity": identity} if identity else {}),
+        **({"learned": learned} if learned else {}),
     )
 
 
-def choose_pairs(listed: pa.Table, count: int) -> list[dict[str, Any]]:
-    """`count` listed pairs at random, half of them of one name.
+def choose_pairs(listed: Iterable[Mapping[str, Any]], count: int) -> list[Mapping[str, Any]]:
+    """`count` listed pairs at random, half of them of one name; fewer are a choice among more.
 
     Ids are hashes, so those with the smallest ids of each class are a random choice.
     """
-    rows = sorted(listed.to_pylist(), key=lambda row: row["pair_id"])
+    rows = sorted(listed, key=lambda row: row["pair_id"])
     each = [[row for row in rows if row["correct"] is correct] for correct in (True, False)]
     half = -(-count // 2)
     return [*each[0][:half], *each[1][: count - half]]
 
 
+def pairs_of(method: str, count: int) -> int:
+    """How many of `count` pairs a method is measured on: fewer where its explanations are dear."""
+    cost = explanation_named(method).cost
+    share = 1 if cost <= USUAL_COST else 3 if cost <= _DEAR_COST else 10
+    return min(count, max(2, -(-count // share)))
+
+
+def choose_others(
+    pairs: Iterable[Mapping[str, Any]], listed: Iterable[Mapping[str, Any]]
+) -> dict[str, tuple[str, ...]]:
+    """For each pair a few listed photos of other animals, drawn by the hash of both ids."""
+    names: dict[str, str] = {}
+    for row in sorted(listed, key=lambda row: row["pair_id"])[:_OTHERS_AMONG]:
+        names |= {row[f"photo_{side}"]: row[f"identity_{side}"] for side in ("a", "b")}
+    found = {}
+    for pair in pairs:
+        own = {pair["identity_a"], pair["identity_b"]}
+        strange = [photo for photo, name in names.items() if name not in own]
+        found[pair["pair_id"]] = tuple(sorted(strange, key=lambda p: _drawn(pair["pair_id"], p))[:_OTHERS])
+    return found
+
+
+def _drawn(pair: str, photo: str) -> bytes:
+    return hashlib.sha256(f"{pair} {photo}".encode()).digest()
+
+
 def plan_faithfulness(
     pairs: Sequence[Mapping[str, Any]],
-    photos: Mapping[str, Mapping[str, Any]],
+    others: Mapping[str, tuple[str, ...]],
+    photos: Photos,
+    method: str,
     protocol: Protocol,
     learned: Learned = (),
 ) -> list[FaithfulnessShard]:
-    """Shards of a few pairs, since every method explains each pair several times."""
+    """Shards of a few pairs of one method."""
     shards = []
     for part in chunks(sorted(pairs, key=lambda p: str(p["pair_id"])), _PAIRS_PER_SHARD):
-        ids = sorted({p[side] for p in part for side in ("photo_a", "photo_b")})
-        lean = {i: {column: photos[i][column] for column in SEEN_BY} for i in ids}
-        shards.append(FaithfulnessShard(tuple(part), lean, protocol, learned))
+        company = {p["pair_id"]: others[p["pair_id"]] for p in part}
+        ids = {p[side] for p in part for side in ("photo_a", "photo_b")}.union(*company.values())
+        lean = {i: {column: photos[i][column] for column in SEEN_BY} for i in sorted(ids)}
+        shards.append(
+            FaithfulnessShard(method, tuple(part), company, lean, protocol, dict(learned).get(method))
+        )
     return shards
 
 
 def faithfulness_shard(job: Job, shard: FaithfulnessShard) -> ShardResult:
     """Measure the pairs of one shard and commit their rows."""
     watch = Stopwatch()
-    model = model_of(job)
-    layer = job.layers[0]
-    values = ValueRange.of(model.chip)
-    subject = Subject(
-        model.network,
-        layer,
-        max(1, job.settings.n_pixel_maps),
-        precision=job.settings.precision,
-        values=values,
-    )
-    states = {method: state_of(job, method, name) for method, name in shard.learned}
+    engine = engine_of(job)
+    subject = engine.subject(job.settings.n_pixel_maps)
+    values = ValueRange.of(engine.model.chip)
+    state = state_of(job, shard.method, shard.learned) if shard.learned else None
+    randomised: dict[float, Subject] = {}
     rows: list[dict[str, Any]] = []
     failures: list[Failure] = []
     for pair in shard.pairs:
         with or_failure(failures, "faithfulness", pair["pair_id"]):
-            chips = [
-                model.normalise([VIEWS.chip(shard.photos[pair[side]], job.settings.max_pixels, model.chip)])[
-                    0
-                ]
-                for side in ("photo_a", "photo_b")
-            ]
+            given = _chip_pair(job, shard, pair)
             with watch.in_engine():
-                given = ChipPair(pair["pair_id"], chips[0], chips[1], pair["correct"])
-                protocol = shard.protocol
-                measured = list(
-                    measure_pairs(
-                        subject,
-                        [given],
-                        values,
-                        protocol.methods,
-                        protocol.flipping,
-                        protocol.translation,
-                        states,
-                    )
-                )
+                asked = Asked(subject, given, shard.method, values, state, randomised=randomised)
+                measured = measure(asked, shard.protocol)
             key = {name: pair[name] for name in ("pair_id", "photo_a", "photo_b")}
             rows += [
                 key
-                | {"layer": layer, "similar": pair["correct"], "method": row.method, "measure": row.measure}
+                | {"layer": job.layers[0], "similar": pair["correct"]}
+                | {"method": row.method, "measure": row.measure}
                 | {"value": row.value if math.isfinite(row.value) else None}
                 for row in measured
             ]
     tables, lost = {"faithfulness": rows}, {"faithfulness": failures}
-    partition = faithfulness_fingerprint(job, shard.protocol, shard.learned)
+    partition = faithfulness_fingerprint(job, shard.method, shard.protocol, shard.learned)
     return commit(job, FAITHFULNESS, shard.name, tables, lost, watch, partition)
 
 
-def summarise(measured: pa.Table, pairs: Sequence[Mapping[str, Any]]) -> list[FaithfulnessRow]:
-    """Means over pairs by method, measure and class, with standard errors, in the order of methods."""
-    wanted = {p["pair_id"] for p in pairs}
-    values: dict[tuple[str, str, bool], list[float]] = defaultdict(list)
-    for row in measured.to_pylist():
-        if row["pair_id"] in wanted and row["value"] is not None:
-            values[row["method"], row["measure"], row["similar"]].append(row["value"])
-    order = {method: i for i, method in enumerate(explanations())}
-    return [
-        FaithfulnessRow(
-            method,
-            measure,
-            similar,
-            fmean(found),
-            stdev(found) / math.sqrt(len(found)) if len(found) > 1 else None,
-            len(found),
-        )
-        for (method, measure, similar), found in sorted(
-            values.items(), key=lambda item: (order.get(item[0][0], len(order)), item[0][1], not item[0][2])
-        )
-    ]
+def _chip_pair(job: Job, shard: FaithfulnessShard, pair: Mapping[str, Any]) -> ChipPair:
+    model = engine_of(job).model
+
+    def chip(photo: str) -> Tensor:
+        return model.normalise([VIEWS.chip(shard.photos[photo], job.settings.max_pixels, model.chip)])[0]
+
+    others = tuple(chip(photo) for photo in shard.others[pair["pair_id"]])
+    return ChipPair(pair["pair_id"], chip(pair["photo_a"]), chip(pair["photo_b"]), pair["correct"], others)
 
 
 FAITHFULNESS = Stage.of(stages.FAITHFULNESS, faithfulness_shard, lambda shard: len(shard.pairs))

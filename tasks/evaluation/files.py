@@ -61,7 +61,8 @@ FAITHFULNESS = pa.schema(
         ("measure", _TEXTS),
         ("similar", pa.bool_()),
         ("mean", pa.float64()),
-        ("standard_error", pa.float64()),
+        ("low", pa.float64()),
+        ("high", pa.float64()),
         ("n_pairs", _COUNTS),
     ]
 )

@@ -53,6 +53,14 @@ MEASURES = {
     "gap": ("gap", "higher is better, 0 is chance"),
     "aopc_most": ("mean drop, most relevant first", "higher is better"),
     "aopc_least": ("mean drop, least relevant first", "lower is better"),
+    "behind_best": ("gap behind the best", "an interval above 0: it is behind"),
+    "above_controls": ("gap above the best control", "an interval above 0: it knows more"),
+    "seconds": ("seconds a pair", "lower is better"),
+    "partner_correlation": ("with another partner", "rank correlation; 1 does not look at the partner"),
+    "localisation": ("share on the animal", "of a collage of four; 0.25 is chance"),
+    "randomised_top": ("upper quarter shuffled", "rank correlation; lower is better"),
+    "randomised_all": ("all weights shuffled", "rank correlation; lower is better"),
+    "simexpert_correlation": ("with SIMExpert", "rank correlation"),
     "continuity_mean": ("mean", "with a moved copy"),
     "continuity_max": ("largest", "with a moved copy"),
     "continuity_aligned_mean": ("mean, laid over each other", "with a moved copy"),
@@ -61,6 +69,7 @@ MEASURES = {
     "partner_continuity_aligned_mean": ("mean, laid over each other", "with the partner"),
 }
 """How headings name each measure of faithfulness, and how to read it."""
+KINDS = ("Ranking", "Pixel flipping", "Checks", "Continuity")
 STRENGTHS = ((1.0, "hardly"), (2.0, "a little"), (3.5, "somewhat"), (6.0, "clearly"), (math.inf, "far"))
 """Words for a robust z below each bound."""
 
@@ -147,7 +156,6 @@ def render_evaluation(evaluation: Evaluation) -> str:
             paper_scores=SCORES,
             settings_compared=_settings_compared(evaluation.choice),
             faithfulness=_faithfulness_tables(evaluation.faithfulness),
-            measures=MEASURES,
         )
     )
 
@@ -282,10 +290,8 @@ def _settings_compared(choice: Choice | None) -> tuple[list[str], dict[str, str]
 def _faithfulness_tables(rows: Sequence[FaithfulnessRow]) -> list[dict[str, Any]]:
     """One table per kind of measure and class of pairs: measures, methods and the row of each, if any."""
     tables = []
-    for kind, similar in product(("Pixel flipping", "Continuity"), (True, False)):
-        here = [
-            r for r in rows if r.similar is similar and ("continuity" in r.measure) == (kind == "Continuity")
-        ]
+    for kind, similar in product(KINDS, (True, False)):
+        here = [r for r in rows if r.similar is similar and _kind(r.measure) == kind]
         if here:
             tables.append(
                 {
@@ -300,11 +306,31 @@ def _faithfulness_tables(rows: Sequence[FaithfulnessRow]) -> list[dict[str, Any]
     return tables
 
 
+def _kind(measure: str) -> str:
+    if measure in ("gap", "behind_best", "above_controls", "seconds"):
+        return KINDS[0]
+    if measure.startswith(("auc", "aopc", "gap")):
+        return KINDS[1]
+    return KINDS[3] if "continuity" in measure else KINDS[2]
+
+
+def _heading(measure: str) -> tuple[str, str]:
+    """The heading of a measure and how to read it; a flipping after the first is named by its ending."""
+    for name, (title, how) in MEASURES.items():
+        if measure == name:
+            return title, how
+        if measure.startswith(f"{name}_") and _kind(measure) == KINDS[1]:
+            fill, side = measure.removeprefix(f"{name}_").rsplit("_", 1)
+            return f"{title}, {fill} in squares of {side}", how
+    return measure, ""
+
+
 def _environment() -> Environment:
     environment = page_environment(
         Path(__file__).parent,
         {
             "number": _number,
+            "heading": _heading,
             "place": _place,
             "setting": _setting,
             "picture": _picture,

@@ -80,13 +80,17 @@ class Outlier:
 
 @dataclass(frozen=True)
 class FaithfulnessRow:
-    """Mean of a measure of faithfulness over pairs of one class, by method, with its standard error."""
+    """Mean of a measure of faithfulness over pairs of one class, by method.
+
+    `low` and `high` are the ends of its interval by animal; None where there is none.
+    """
 
     method: str
     measure: str
     similar: bool
     mean: float
-    standard_error: float | None
+    low: float | None
+    high: float | None
     n_pairs: int
 
 

@@ -20,13 +20,12 @@ from flows.evaluation import evaluate as evaluate_under
 from flows.work.progress import Reporter, Silent
 from pairx_engine.errors import EngineError
 from pairx_engine.explanations import explanations
-from pairx_engine.faithfulness import Flipping
+from pairx_engine.faithfulness import Flipping, Protocol
 from schemas.catalogue.reader import Catalogue, read_catalogue
 from schemas.errors import PairxError
 from schemas.evaluate_options import EvaluateOptions
 from schemas.settings import Settings, load_settings
 from tasks.check.findings import check
-from tasks.evaluation.faithfulness import Protocol
 from tasks.job import prepare_job
 from tasks.pages.evaluation_values import ALL_SCORES, OWN_SCORES
 from tasks.sql.console import connect_analyst
@@ -46,7 +45,8 @@ OPTIONS = EvaluationPlan(
         folds=2,
         faithfulness=2,
     ),
-    protocol=Protocol(("pairx_published", "random"), Flipping(n_steps=4)),
+    methods=("pairx_published", "random"),
+    protocol=Protocol((Flipping(n_steps=4),)),
 )
 
 

@@ -37,7 +37,7 @@ def test_settings_and_options_share_a_file_and_do_not_meet(toml: Path) -> None:
         ('fill = "green"', "'noise', 'mean' or 'blur'"),
         ("share = 2.0", "less than or equal to 1"),
         ("figures = true", "figures = True"),
-        ("top_k = 3", "top_k: no such setting; known are bins, choose"),
+        ("top_k = 3", "top_k: no such setting; known are bins, checks, choose"),
         ("bins = 0\nfolds = 1", r"(?s)bins = 0.*folds = 1"),
         ('try_layer = ["a"]', "add --choose"),
         ("continuity = true", "add --faithfulness"),
@@ -55,3 +55,18 @@ def test_a_key_in_the_place_of_the_table_is_refused(tmp_path: Path) -> None:
     path.write_text("evaluate = 3\n")
     with pytest.raises(SettingsError, match=r"evaluate is no table[\s\S]*write \[evaluate\]"):
         load_evaluate_options(path, {})
+
+
+def test_fills_and_sides_of_superpixels_are_one_or_several(tmp_path: Path) -> None:
+    path = tmp_path / "settings.toml"
+    for text, fill, sides in (
+        ('fill = "mean"\nsuperpixel = 9', ("mean",), (9,)),
+        ('fill = ["blur", "noise"]\nsuperpixel = [5, 16]', ("blur", "noise"), (5, 16)),
+    ):
+        path.write_text(f"[evaluate]\n{text}\n")
+        options = load_evaluate_options(path, {})
+        assert (options.fill, options.superpixel) == (fill, sides)
+    for wrong in ("fill = []", "superpixel = [5, 0]", "superpixel = true", 'checks = ["luck"]'):
+        path.write_text(f"[evaluate]\n{wrong}\n")
+        with pytest.raises(SettingsError):
+            load_evaluate_options(path, {})

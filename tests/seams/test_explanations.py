@@ -13,7 +13,7 @@ from pairx_engine.explanations import (
     explain,
     explanations,
 )
-from pairx_engine.faithfulness import ChipPair, Flipping, ValueRange, measure_pairs
+from pairx_engine.faithfulness import ChipPair, Flipping, Protocol, ValueRange, measure_pairs
 from tests.pairx_engine.small_networks import random_chip, small_network
 from tests.seams.toy_explanation import Unusual, registered  # noqa: F401  # a fixture
 
@@ -48,7 +48,9 @@ def test_its_faithfulness_is_measured_like_that_of_any_other(subject: Subject) -
     values = ValueRange((-2.0,) * 3, (2.0,) * 3)
     how = Flipping(n_steps=3, fill="mean")
     pairs = [ChipPair("p", chips[0], chips[1], True)]
-    rows = list(measure_pairs(subject, pairs, values, ["gradient", "unusual"], how, states=states))
+    rows = list(
+        measure_pairs(subject, pairs, values, ["gradient", "unusual"], Protocol((how,)), states=states)
+    )
     assert {row.method for row in rows} == {"gradient", "unusual"}
     assert {row.measure for row in rows if row.method == "gradient"} == {
         row.measure for row in rows if row.method == "unusual"

@@ -80,7 +80,6 @@ def test_64_photos_of_24_megapixels_fit_into_a_worker_of_4_gib(
     from flows.work.progress import Silent
     from schemas.evaluate_options import EvaluateOptions
     from schemas.settings import Settings
-    from tasks.evaluation.faithfulness import Protocol
     from tasks.store.warehouse import Warehouse
     from tests.flows.running import run_flow, shards_of
     from tests.small_catalogue import TINY, read_small
@@ -93,7 +92,7 @@ def test_64_photos_of_24_megapixels_fit_into_a_worker_of_4_gib(
     assert {stage: shards_of(summary)[stage] for stage in stages} == dict.fromkeys(stages, 1)
     assert sum(log.failed for log in summary.stages) == 0
     options = EvaluateOptions(choose=True, sweep_pairs=64, faithfulness=2, figures=2)
-    plan = EvaluationPlan("large", options, protocol=Protocol(("gradient",)))
+    plan = EvaluationPlan("large", options, methods=("gradient",))
     found = evaluate(read_small(metadata), warehouse, Settings(**{**TINY, **many}), plan, Silent())
     assert found.balance.ok
     assert found.evaluation.n_photos == 64

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pairx_engine.evaluation.bootstrap import bootstrap_by_animal
+from pairx_engine.evaluation.bootstrap import bootstrap_by_animal, mean_by_animal
 from pairx_engine.evaluation.correlation import spearman
 from pairx_engine.evaluation.pairs import LabelledPairs
 from pairx_engine.evaluation.separation import VARIANTS, auc, auc_at_equal_cosine, separation
@@ -134,3 +134,21 @@ def test_one_animal_or_none_cannot_be_resampled():
 def test_refuses_what_is_no_interval(bad):
     with pytest.raises(ValueError, match="no interval"):
         bootstrap_by_animal(random_pairs(1), STATISTICS, **bad)
+
+
+@given(st.integers(0, 10_000), st.booleans())
+@settings(max_examples=10, deadline=None)
+def test_the_mean_has_an_interval_of_its_own_that_is_the_general_one(seed, alike):
+    pairs = random_pairs(seed).scored()
+    pairs = pairs.take(pairs.correct == alike)
+    general = bootstrap_by_animal(pairs, {"mean": lambda p: naive_mean(p.score)}, n=30, seed=seed)["mean"]
+    own = mean_by_animal(pairs, n=30, seed=seed)
+    assert (own.n_resamples, own.n_defined) == (general.n_resamples, general.n_defined)
+    assert (own.low, own.high) == pytest.approx((general.low, general.high), abs=1e-12, nan_ok=True)
+
+
+def test_the_mean_of_one_animal_has_no_interval():
+    pairs = complete(1)
+    assert math.isnan(mean_by_animal(pairs).low)
+    with pytest.raises(ValueError, match="no interval"):
+        mean_by_animal(complete(3), n=0)

@@ -1,16 +1,18 @@
 """Rows of the table against the single measures that they are made of."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
-from pairx_engine.explanations import Subject, explanation_named, explanations
+from pairx_engine.explanations import Subject, Trained, explanation_named, explanations, usual
 from pairx_engine.faithfulness import (
-    MEASURES,
+    CHECKS,
     ChipPair,
     Flipping,
+    Protocol,
     Translation,
     ValueRange,
     continuity,
@@ -22,6 +24,12 @@ from tests.pairx_engine.small_networks import random_chip, small_network
 VALUES = ValueRange((-2.0,) * 3, (2.0,) * 3)
 HOW = Flipping(n_steps=4, fill="mean")
 MOVE = Translation(n_steps=2)
+FLIPS = Protocol((HOW,), None, ())
+OF_FLIPS = ["auc_most", "auc_least", "gap", "aopc_most", "aopc_least"]
+OF_CHECKS = {
+    *("partner_correlation", "localisation", "randomised_top", "randomised_all"),
+    *("simexpert_correlation", "seconds"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -38,12 +46,25 @@ def pair(similar, seed=0):
     return ChipPair(f"pair {seed}", random_chip(seed), random_chip(seed + 1), similar)
 
 
-def test_every_pair_method_and_measure_has_one_finite_row(subject):
-    pairs = [pair(True), pair(False, 5)]
-    rows = list(measure_pairs(subject, pairs, VALUES, list(explanations()), flipping=HOW, translation=MOVE))
-    wanted = [(p.name, method, measure) for p in pairs for method in explanations() for measure in MEASURES]
-    assert [row[:3] for row in rows] == wanted
-    assert all(math.isfinite(row.value) for row in rows)
+def test_every_pair_method_and_measure_has_one_row(subject):
+    others = tuple(random_chip(seed) for seed in (90, 91, 92))
+    pairs = [replace(pair(True), others=others), replace(pair(False, 5), others=others)]
+    protocol = Protocol((HOW, replace(HOW, fill="blur", superpixel=4)), MOVE)
+    known = [name for name in usual() if not isinstance(explanations()[name], Trained)]
+    rows = list(measure_pairs(subject, pairs, VALUES, known, protocol))
+    moves = [
+        f"{kind}continuity_{name}" for kind in ("", "partner_") for name in ("mean", "max", "aligned_mean")
+    ]
+    for p in pairs:
+        for method in known:
+            found = [row.measure for row in rows if (row.pair, row.method) == (p.name, method)]
+            assert found[:10] == [*OF_FLIPS, *(f"{name}_blur_4" for name in OF_FLIPS)]
+            checks = OF_CHECKS if p.similar else OF_CHECKS - {"localisation"}
+            assert len(found) == 10 + len(checks) + 6
+            assert {*found[10:-6]} == checks
+            assert found[-6:] == moves
+    undefined = {row.measure for row in rows if not math.isfinite(row.value)}
+    assert not undefined & {*OF_FLIPS, *moves, "seconds"}
     assert rows[0]._asdict().keys() == {"pair", "method", "measure", "value"}
 
 
@@ -63,7 +84,7 @@ def curves(subject, given, maps, similar, exchanged=False):
 
 def test_a_similar_pair_is_flipped_on_either_side_in_turn(subject):
     given = pair(True)
-    found = by_measure(measure_pairs(subject, [given], VALUES, ["gradient"], HOW))
+    found = by_measure(measure_pairs(subject, [given], VALUES, ["gradient"], FLIPS))
     maps = maps_of(subject, given.chip_a, given.chip_b, "gradient")
     first, second = (curves(subject, given, maps, True, exchanged) for exchanged in (False, True))
     assert abs(first[0].auc - second[0].auc) > 1e-6
@@ -77,14 +98,16 @@ def test_a_similar_pair_is_flipped_on_either_side_in_turn(subject):
 
 def test_both_photos_of_a_dissimilar_pair_are_flipped_at_once(subject):
     given = pair(False)
-    found = by_measure(measure_pairs(subject, [given], VALUES, ["gradient"], HOW))
+    found = by_measure(measure_pairs(subject, [given], VALUES, ["gradient"], FLIPS))
     most, least = curves(subject, given, maps_of(subject, given.chip_a, given.chip_b, "gradient"), False)
     assert (found["auc_most"], found["auc_least"]) == pytest.approx((most.auc, least.auc))
 
 
 def test_continuity_is_that_of_the_first_photo(subject):
     given = pair(True)
-    found = by_measure(measure_pairs(subject, [given], VALUES, ["pairx_published"], HOW, MOVE))
+    found = by_measure(
+        measure_pairs(subject, [given], VALUES, ["pairx_published"], Protocol((HOW,), MOVE, ()))
+    )
     for name, partner in (("continuity", None), ("partner_continuity", given.chip_b)):
         curve = continuity(
             lambda a, b: maps_of(subject, a, b, "pairx_published"), given.chip_a, MOVE, partner
@@ -96,10 +119,10 @@ def test_continuity_is_that_of_the_first_photo(subject):
 
 
 def test_a_network_in_training_is_measured_in_evaluation_and_put_back(subject):
-    wanted = by_measure(measure_pairs(subject, [pair(True)], VALUES, ["random"], HOW))
+    wanted = by_measure(measure_pairs(subject, [pair(True)], VALUES, ["random"], FLIPS))
     subject.network.train()
     try:
-        found = by_measure(measure_pairs(subject, [pair(True)], VALUES, ["random"], HOW))
+        found = by_measure(measure_pairs(subject, [pair(True)], VALUES, ["random"], FLIPS))
         assert subject.network.training
     finally:
         subject.network.eval()
@@ -123,7 +146,9 @@ def test_a_map_of_what_the_network_looks_at_has_a_gap_and_blind_maps_have_little
     chip = random_chip(0, (20, 40))
     given = ChipPair("same", chip, chip + 0.3 * random_chip(1, (20, 40)), True)
     subject = Subject(LeftHalf(), "conv")
-    rows = list(measure_pairs(subject, [given], VALUES, ["gradient", "random", "random_smooth"], Flipping()))
+    rows = list(
+        measure_pairs(subject, [given], VALUES, ["gradient", "random", "random_smooth"], Protocol(checks=()))
+    )
     gap = {row.method: row.value for row in rows if row.measure == "gap"}
     least = {row.method: row.value for row in rows if row.measure == "auc_least"}
     with torch.no_grad():
@@ -134,3 +159,10 @@ def test_a_map_of_what_the_network_looks_at_has_a_gap_and_blind_maps_have_little
     assert least["gradient"] == pytest.approx(float(untouched))
     assert gap["gradient"] > 0.2
     assert max(abs(gap["random"]), abs(gap["random_smooth"])) < gap["gradient"] / 2
+
+
+def test_flippings_that_cannot_be_told_apart_and_unknown_checks_are_refused():
+    for wrong in ({"flippings": ()}, {"flippings": (HOW, replace(HOW, n_steps=9))}, {"checks": ("luck",)}):
+        with pytest.raises(ValueError, match="flippings differ|unknown check"):
+            Protocol(**wrong)
+    assert set(Protocol().checks) == set(CHECKS)

@@ -92,12 +92,12 @@ def choice(**changes):
 
 
 def faithfulness():
-    """Two maps under two measures, for similar and dissimilar pairs."""
+    """Two maps under some measures of every kind, for similar and dissimilar pairs."""
     rng = np.random.default_rng(8)
     return [
-        FaithfulnessRow(method, measure, similar, *(float(v) for v in rng.uniform(0.1, 0.9, 2)), n_pairs=20)
+        FaithfulnessRow(method, measure, similar, *(float(v) for v in rng.uniform(0.1, 0.9, 3)), n_pairs=20)
         for method in ("pairx_published", "random")
-        for measure in ("gap", "continuity_mean")
+        for measure in ("gap", "auc_most_blur_9", "partner_correlation", "continuity_mean")
         for similar in (True, False)
     ]
 

@@ -1,84 +1,118 @@
-"""The faithfulness stage: which pairs are taken, what a shard stores, and means against naive ones."""
+"""The faithfulness stage: which pairs and photos are taken, and what a shard stores."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
-from statistics import fmean, stdev
+from typing import Any
 
-import pyarrow as pa
 import pytest
 import torch
 
-from pairx_engine.explanations import Subject
-from pairx_engine.faithfulness import ChipPair, Flipping, Translation, ValueRange, measure_pairs
+from pairx_engine.explanations import Subject, explanation_named
+from pairx_engine.faithfulness import ChipPair, Flipping, Protocol, Translation, ValueRange, measure_pairs
 from pairx_engine.photo.chips import chip_of
 from tasks.evaluation.faithfulness import (
-    Protocol,
+    choose_others,
     choose_pairs,
     faithfulness_fingerprint,
     faithfulness_shard,
+    pairs_of,
     plan_faithfulness,
-    summarise,
 )
 from tasks.evaluation.listing import list_shard, listed_pairs, plan_list
 from tasks.job import model_of
 from tasks.photo_files import read_cut
 from tests.small_catalogue import Stages
 
-PROTOCOL = Protocol(("pairx_conserving", "gradient", "random"), Flipping(n_steps=3))
+PROTOCOL = Protocol((Flipping(n_steps=3),), checks=("partner", "localisation", "randomisation", "witness"))
 
 
 @pytest.fixture(scope="module")
-def listed(done: Stages) -> pa.Table:
+def listed(done: Stages) -> list[Mapping[str, Any]]:
     photos = done.photos()
     found = [list_shard(done.job, s) for s in plan_list(done.gallery, 1)]
-    return listed_pairs(done.gallery, [photos[i] for i in done.gallery.photo_ids], found)
+    rows: list[Mapping[str, Any]] = listed_pairs(
+        done.gallery, [photos[i] for i in done.gallery.photo_ids], found
+    ).to_pylist()
+    return rows
 
 
-def test_half_of_the_pairs_are_of_one_name_and_more_pairs_hold_the_fewer(listed: pa.Table) -> None:
+def test_half_of_the_pairs_are_of_one_name_and_more_pairs_hold_the_fewer(
+    listed: list[Mapping[str, Any]],
+) -> None:
     taken = [choose_pairs(listed, count) for count in (2, 5, 8)]
     for rows, count in zip(taken, (2, 5, 8), strict=True):
         assert len(rows) == count
         assert sum(row["correct"] for row in rows) == math.ceil(count / 2)
+        assert choose_pairs(taken[-1], count) == rows
     for fewer, more in pairwise(taken):
         assert {r["pair_id"] for r in fewer} <= {r["pair_id"] for r in more}
-    assert len(choose_pairs(listed, 10**6)) == listed.num_rows
+    assert len(choose_pairs(listed, 10**6)) == len(listed)
 
 
-def test_a_shard_stores_what_the_engine_measures(done: Stages, listed: pa.Table) -> None:
+def test_dear_methods_are_measured_on_fewer_pairs() -> None:
+    assert pairs_of("gradient", 30) == 30
+    assert explanation_named("score_cam").cost > explanation_named("gradient").cost
+    assert pairs_of("score_cam", 30) == 10
+    assert (pairs_of("score_cam", 4), pairs_of("score_cam", 1)) == (2, 1)
+
+
+def test_others_are_of_other_animals_and_depend_on_nothing_but_the_list(
+    listed: list[Mapping[str, Any]],
+) -> None:
+    pairs = choose_pairs(listed, 6)
+    others = choose_others(pairs, listed)
+    names = {row[f"photo_{s}"]: row[f"identity_{s}"] for row in listed for s in ("a", "b")}
+    for pair in pairs:
+        own = {pair["identity_a"], pair["identity_b"]}
+        chosen = others[pair["pair_id"]]
+        assert len({*chosen}) == min(3, sum(name not in own for name in names.values()))
+        assert not own & {names[photo] for photo in chosen}
+    assert choose_others(pairs[::-1], listed[::-1]) == others
+    assert len({*others.values()}) > 1
+
+
+def test_a_shard_stores_what_the_engine_measures(done: Stages, listed: list[Mapping[str, Any]]) -> None:
     photos, pairs = done.photos(), choose_pairs(listed, 2)
-    (shard,) = plan_faithfulness(pairs, photos, PROTOCOL)
-    result = faithfulness_shard(done.job, shard)
-    stored = done.warehouse.read("faithfulness", faithfulness_fingerprint(done.job, PROTOCOL), [shard.name])
-    assert (result.rows, result.failed) == (stored.num_rows, 0)
-    found = {(r["pair_id"], r["method"], r["measure"]): r["value"] for r in stored.to_pylist()}
+    others = choose_others(pairs, listed)
     model = model_of(done.job)
     subject = Subject(model.network, done.job.layers[0], done.job.settings.n_pixel_maps)
-    for pair in pairs:
-        chips = [
-            model.normalise([chip_of(read_cut(photos[pair[side]], 10**8), model.chip)])[0]
-            for side in ("photo_a", "photo_b")
-        ]
-        given = ChipPair(pair["pair_id"], *chips, similar=pair["correct"])
-        for row in measure_pairs(
-            subject, [given], ValueRange.of(model.chip), PROTOCOL.methods, PROTOCOL.flipping
-        ):
-            assert found.pop((row.pair, row.method, row.measure)) == pytest.approx(row.value, abs=1e-6)
-    assert not found
+
+    def chip(photo: str) -> torch.Tensor:
+        return model.normalise([chip_of(read_cut(photos[photo], 10**8), model.chip)])[0]
+
+    for method in ("pairx_conserving", "gradient"):
+        (shard,) = plan_faithfulness(pairs, others, photos, method, PROTOCOL)
+        result = faithfulness_shard(done.job, shard)
+        partition = faithfulness_fingerprint(done.job, method, PROTOCOL)
+        stored = done.warehouse.read("faithfulness", partition, [shard.name])
+        assert (result.rows, result.failed) == (stored.num_rows, 0)
+        found = {(r["pair_id"], r["method"], r["measure"]): r["value"] for r in stored.to_pylist()}
+        for pair in pairs:
+            company = tuple(chip(photo) for photo in others[pair["pair_id"]])
+            chips = chip(pair["photo_a"]), chip(pair["photo_b"])
+            given = ChipPair(pair["pair_id"], *chips, similar=pair["correct"], others=company)
+            for row in measure_pairs(subject, [given], ValueRange.of(model.chip), [method], PROTOCOL):
+                assert found.pop((row.pair, row.method, row.measure)) == pytest.approx(row.value, abs=1e-6)
+        assert not found
 
 
-def test_a_photo_that_cannot_be_read_loses_its_pair_only(done: Stages, listed: pa.Table) -> None:
+def test_a_photo_that_cannot_be_read_loses_its_pair_only(
+    done: Stages, listed: list[Mapping[str, Any]]
+) -> None:
     photos = dict(done.photos())
     pairs = choose_pairs(listed, 2)
     lost = pairs[0]["photo_a"]
     photos[lost] = {**photos[lost], "path": "gone.jpg", "chip_id": "gone"}
-    protocol = replace(PROTOCOL, flipping=Flipping(n_steps=2))
-    (shard,) = plan_faithfulness(pairs, photos, protocol)
+    protocol = Protocol((Flipping(n_steps=2),), checks=())
+    nobody: dict[str, tuple[str, ...]] = {p["pair_id"]: () for p in pairs}
+    (shard,) = plan_faithfulness(pairs, nobody, photos, "gradient", protocol)
     result = faithfulness_shard(done.job, shard)
     concerned = [p for p in pairs if lost in (p["photo_a"], p["photo_b"])]
-    partition = faithfulness_fingerprint(done.job, protocol)
+    partition = faithfulness_fingerprint(done.job, "gradient", protocol)
     kept = done.warehouse.read("faithfulness", partition, [shard.name])["pair_id"].to_pylist()
     assert set(kept) == {p["pair_id"] for p in pairs if p not in concerned}
     assert (result.rows, result.failed) == (len(kept), len(concerned))
@@ -86,28 +120,18 @@ def test_a_photo_that_cannot_be_read_loses_its_pair_only(done: Stages, listed: p
     assert [(f["stage"], f["item"]) for f in failures] == [("faithfulness", p["pair_id"]) for p in concerned]
 
 
-def test_what_changes_the_numbers_changes_the_partition(done: Stages) -> None:
+def test_what_changes_the_numbers_changes_the_partition_and_other_methods_do_not(done: Stages) -> None:
     prints = {
-        faithfulness_fingerprint(done.job, protocol)
-        for protocol in (
-            PROTOCOL,
-            replace(PROTOCOL, methods=("random",)),
-            replace(PROTOCOL, flipping=Flipping(n_steps=4)),
-            replace(PROTOCOL, translation=Translation(n_steps=2)),
+        faithfulness_fingerprint(done.job, method, protocol)
+        for method, protocol in (
+            ("gradient", PROTOCOL),
+            ("random", PROTOCOL),
+            ("gradient", replace(PROTOCOL, flippings=(Flipping(n_steps=4),))),
+            ("gradient", replace(PROTOCOL, translation=Translation(n_steps=2))),
+            ("gradient", replace(PROTOCOL, checks=())),
         )
     }
-    assert len(prints) == 4
+    assert len(prints) == 5
+    reduced = replace(done.job, settings=done.job.settings.model_copy(update={"reduction": "signed_sum"}))
+    assert faithfulness_fingerprint(reduced, "gradient", PROTOCOL) not in prints
     assert torch.is_grad_enabled()
-
-
-def test_means_and_standard_errors_equal_naive_ones() -> None:
-    values = {"a": 0.1, "b": 0.4, "c": 0.25, "d": None}
-    rows = [
-        {"pair_id": key, "method": "random", "measure": "gap", "similar": key != "c", "value": value}
-        for key, value in values.items()
-    ]
-    rows.append({"pair_id": "other", "method": "random", "measure": "gap", "similar": True, "value": 9.0})
-    same, other = summarise(pa.Table.from_pylist(rows), [{"pair_id": key} for key in values])
-    assert (same.similar, same.n_pairs, same.mean) == (True, 2, pytest.approx(fmean([0.1, 0.4])))
-    assert same.standard_error == pytest.approx(stdev([0.1, 0.4]) / math.sqrt(2))
-    assert (other.similar, other.n_pairs, other.mean, other.standard_error) == (False, 1, 0.25, None)

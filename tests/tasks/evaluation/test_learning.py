@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pairx_engine.faithfulness import Flipping
+from pairx_engine.faithfulness import Flipping, Protocol
 from tasks.evaluation.faithfulness import (
-    Protocol,
+    choose_others,
     choose_pairs,
     faithfulness_fingerprint,
     faithfulness_shard,
@@ -74,11 +74,15 @@ def test_its_faithfulness_is_stored_with_the_others(done: Stages, shard: LearnSh
         [photos[i] for i in done.gallery.photo_ids],
         [list_shard(done.job, s) for s in plan_list(done.gallery, 1)],
     )
-    protocol = Protocol(("random", "unusual"), Flipping(n_steps=2))
+    protocol = Protocol((Flipping(n_steps=2),), checks=("seconds",))
     learned = ((shard.method, shard.name),)
-    (part,) = plan_faithfulness(choose_pairs(listed, 1), photos, protocol, learned)
+    rows = listed.to_pylist()
+    pairs = choose_pairs(rows, 1)
+    others = choose_others(pairs, rows)
+    (part,) = plan_faithfulness(pairs, others, photos, "unusual", protocol, learned)
+    assert part.learned == shard.name
     assert faithfulness_shard(elsewhere, part).failed == 0
-    partition = faithfulness_fingerprint(elsewhere, protocol, learned)
-    rows = elsewhere.warehouse.read("faithfulness", partition, [part.name]).to_pylist()
-    assert {row["method"] for row in rows} == {"random", "unusual"}
-    assert partition != faithfulness_fingerprint(elsewhere, protocol)
+    partition = faithfulness_fingerprint(elsewhere, "unusual", protocol, shard.name)
+    stored = elsewhere.warehouse.read("faithfulness", partition, [part.name]).to_pylist()
+    assert {row["method"] for row in stored} == {"unusual"}
+    assert partition != faithfulness_fingerprint(elsewhere, "unusual", protocol)

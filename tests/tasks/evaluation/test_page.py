@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -329,18 +330,17 @@ def test_a_default_that_is_kept_is_both():
     assert [row[3].strip() for row in found.rows if row and row[0] == "2"] == ["chosen default"]
 
 
-def test_faithfulness_has_mean_and_standard_error_of_every_map_measure_and_class():
+def test_faithfulness_has_mean_and_interval_of_every_map_measure_and_class():
     rows = faithfulness()
     found = page(faithfulness=rows)
     for row in rows:
-        assert f"{shown(row.mean)} ± {shown(row.standard_error)}" in found.sections["faithfulness"]
-    for title in (
-        "Pixel flipping, similar",
-        "Pixel flipping, dissimilar",
-        "Continuity, similar",
-        "Continuity, dissimilar",
-    ):
-        assert f"{title} pairs · 20 pairs" in found.text
+        assert f"{shown(row.mean)} [{shown(row.low)}, {shown(row.high)}]" in found.sections["faithfulness"]
+    for kind in ("Ranking", "Pixel flipping", "Checks", "Continuity"):
+        assert f"{kind}, similar pairs · 20 pairs" in found.text
+        assert f"{kind}, dissimilar pairs · 20 pairs" in found.text
+    assert "area, most relevant first, blur in squares of 9" in found.text
+    bare = [replace(row, low=None, high=None) for row in rows]
+    assert "[" not in page(faithfulness=bare).sections["faithfulness"]
 
 
 @pytest.mark.parametrize(
@@ -413,7 +413,7 @@ def test_nothing_external_is_referenced_and_nothing_runs():
         {"choice": choice(reason=EVIL)},
         {"choice": choice(candidates=(candidate(EVIL), candidate(), candidate(preset=EVIL)))},
         {"choice": choice(candidates=(candidate(**{EVIL: EVIL}),))},
-        {"faithfulness": [*faithfulness(), *[type(r)(EVIL, EVIL, r.similar, 0.1, 0.1, 3) for r in faithfulness()]]},
+        {"faithfulness": [*faithfulness(), *[type(r)(EVIL, EVIL, r.similar, 0.1, 0.1, 0.2, 3) for r in faithfulness()]]},
         {"notes": [EVIL]},
         {"settings": {EVIL: EVIL, "nested": {"path": [EVIL]}}},
     ],
