@@ -212,8 +212,16 @@ def _build_timm(config: Mapping[str, Any], state: State, source: str, resize: st
     mean, std = description.mean or _IMAGENET[0], description.std or _IMAGENET[1]
     chip = _chip({"resize": section(config, "input").get("resize")}, size, mean, std, resize)
     layer = _layer(config) or layer_to_explain(network, chip.size)
+    # Configs name layers as timm does, whose model is our backbone.
+    if (
+        layer is not None
+        and layer not in (known := dict(network.named_modules()))
+        and f"backbone.{layer}" in known
+    ):
+        layer = f"backbone.{layer}"
     kwargs = json.dumps(dict(description.kwargs), sort_keys=True)
-    return network, chip, layer, f"timm:{description.name}:{kwargs}"
+    outputs = f":outputs={description.outputs}" if description.outputs else ""
+    return network, chip, layer, f"timm:{description.name}:{kwargs}{outputs}"
 
 
 def _layer(config: Mapping[str, Any]) -> str | None:

@@ -1,15 +1,19 @@
-"""Any timm model as a re-identification model: its pooled features are the embedding."""
+"""Any timm model as a re-identification model: its pooled features, or its outputs, are the embedding."""
 
 from __future__ import annotations
 
 import difflib
+import importlib
+import pkgutil
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import timm
 import torch
+from timm.layers import resample_abs_pos_embed
 from timm.models.swin_transformer import SwinTransformer
 from torch import Tensor, nn
 
@@ -33,7 +37,7 @@ _OLD_SWIN_STAGE = re.compile(r"^layers\.(\d+)\.downsample\.")
 
 
 class PooledFeatures(nn.Module):
-    """Chips (N, 3, H, W), normalised, to a timm model's pooled features (N, D)."""
+    """Chips (N, 3, H, W), normalised, to what a timm model makes of them (N, D): pooled features mostly."""
 
     def __init__(self, backbone: nn.Module) -> None:
         super().__init__()
@@ -50,23 +54,29 @@ class TimmDescription:
     """What a config.json says of a timm model, from our own layout or timm's hub layout."""
 
     name: str
+    """Of an architecture, or of a class in timm.models where the architecture is one of the user's own."""
     kwargs: Mapping[str, Any]
     size: tuple[int, int] | None
     mean: tuple[float, ...] | None
     std: tuple[float, ...] | None
+    outputs: int = 0
+    """Outputs of the classifier where these are the embedding; 0 where the pooled features are."""
 
 
 def describe_timm(config: Mapping[str, Any]) -> TimmDescription:
     """Read what a config.json says of a timm model, in our own layout or timm's hub layout.
 
-    Our own is `{"architecture": "timm", "timm_name": …, "timm_kwargs": …, "input": …}`. Raises `ModelError`
-    that names the key which is missing or of the wrong shape.
+    Our own is `{"architecture": "timm", "timm_name": …, "timm_kwargs": …, "input": …}`, with a `timm_class` such
+    as ``timm.models.swin_transformer.SwinTransformer`` in place of the name for sizes that timm has no name for.
+    Where its `embedding_dim` is the `num_classes` among the arguments, the classifier's output is the embedding.
+    Raises `ModelError` that names the key which is missing or of the wrong shape.
     """
     if config.get("architecture") == "timm":
-        if "timm_name" not in config:
+        name = config.get("timm_name", config.get("timm_class"))
+        if name is None:
             raise ModelError("config.json has architecture 'timm' but no timm_name")
         chip, size_key = section(config, "input"), "size"
-        name, kwargs = config["timm_name"], section(config, "timm_kwargs")
+        kwargs = section(config, "timm_kwargs")
         size = chip.get("size")
     else:
         chip, size_key = section(config, "pretrained_cfg") or config, "input_size"
@@ -80,11 +90,18 @@ def describe_timm(config: Mapping[str, Any]) -> TimmDescription:
             None if size is None else (int(size[0]), int(size[1])),
             None if chip.get("mean") is None else tuple(map(float, chip["mean"])),
             None if chip.get("std") is None else tuple(map(float, chip["std"])),
+            _outputs(config, kwargs),
         )
     except (TypeError, ValueError, OverflowError, LookupError) as error:
         raise ModelError(
             f"config.json: {size_key}, mean and std must be lists of numbers, one per side or channel ({error})"
         ) from error
+
+
+def _outputs(config: Mapping[str, Any], kwargs: Mapping[str, Any]) -> int:
+    if config.get("architecture") != "timm" or config.get("embedding_dim") != kwargs.get("num_classes"):
+        return 0
+    return int(kwargs.get("num_classes", 0))
 
 
 def section(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
@@ -109,19 +126,33 @@ def known_to_timm(name: str, key: str) -> str:
 
 
 def build_timm(description: TimmDescription) -> PooledFeatures:
-    """Build the model without weights and without its classifier, in evaluation mode.
+    """Build the model without weights, without a classifier that is none of the embedding, for evaluation.
 
     Raises `ModelError` for names that timm does not know and arguments that it refuses.
     """
-    name = known_to_timm(description.name, "timm_name or architecture")
+    make = _maker(description.name)
     kwargs = {k: v for k, v in description.kwargs.items() if k not in _NOT_FROM_CONFIG}
     try:
-        backbone = timm.create_model(name, pretrained=False, num_classes=0, **kwargs)
+        backbone = make(num_classes=description.outputs, **kwargs)
     except ModelError:
         raise
     except Exception as error:  # arguments reach the architecture's own code, which may fail in any way
-        raise ModelError(f"timm cannot build {name!r} with {kwargs}: {error}") from error
+        raise ModelError(f"timm cannot build {description.name!r} with {kwargs}: {error}") from error
     return PooledFeatures(backbone).eval()
+
+
+def _maker(name: str) -> Callable[..., nn.Module]:
+    """What builds the architecture of that name, or the class at that place in timm.models."""
+    module, _, kind = name.rpartition(".")
+    if not module:
+        return partial(timm.create_model, known_to_timm(name, "timm_name or architecture"), pretrained=False)
+    known = pkgutil.iter_modules(timm.models.__path__, "timm.models.")
+    found = (
+        getattr(importlib.import_module(module), kind, None) if module in {m.name for m in known} else None
+    )
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise ModelError(f"timm.models has no class {name!r} (config.json, key timm_class)")
+    return found
 
 
 def timm_layout(network: PooledFeatures, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -131,7 +162,7 @@ def timm_layout(network: PooledFeatures, state: Mapping[str, Tensor]) -> dict[st
     end of a stage instead of the start of the next, and masks that are now computed.
     """
     bare = {k.removeprefix("backbone."): v for k, v in state.items()}
-    heads = classifier_keys(network)
+    heads = () if getattr(network.backbone, "num_classes", 0) else classifier_keys(network)
     if isinstance(network.backbone, SwinTransformer) and "layers.0.downsample.norm.weight" in bare:
         moved = {
             _OLD_SWIN_STAGE.sub(lambda m: f"layers.{int(m[1]) + 1}.downsample.", k): v
@@ -139,9 +170,29 @@ def timm_layout(network: PooledFeatures, state: Mapping[str, Tensor]) -> dict[st
         }
         bare = {k: v for k, v in moved.items() if not k.endswith(("attn_mask", "relative_position_index"))}
         heads = (*heads, "head")
-    return {
-        f"backbone.{k}": v for k, v in bare.items() if not any(k.startswith(f"{head}.") for head in heads)
-    }
+    kept = {k: v for k, v in bare.items() if not any(k.startswith(f"{head}.") for head in heads)}
+    return {f"backbone.{k}": v for k, v in _for_this_grid(network.backbone, kept).items()}
+
+
+def _for_this_grid(backbone: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Position embeddings that were learned for another grid of patches, resampled as timm does."""
+    name = "pos_embed"
+    own, its = getattr(backbone, name, None), state.get(name)
+    if (
+        own is None
+        or its is None
+        or own.shape == its.shape
+        or its.ndim != 3
+        or its.shape[-1] != own.shape[-1]
+    ):
+        return state
+    prefix = (
+        int(getattr(backbone, "num_prefix_tokens", 0))
+        if not getattr(backbone, "no_embed_class", False)
+        else 0
+    )
+    grid = backbone.patch_embed.grid_size
+    return state | {name: resample_abs_pos_embed(its, list(grid), num_prefix_tokens=prefix)}
 
 
 def classifier_keys(network: PooledFeatures) -> tuple[str, ...]:

@@ -247,6 +247,67 @@ def test_looking_for_the_layer_leaves_the_network_as_it_was():
     assert not any(m._forward_hooks for m in network.modules())
 
 
+SWIN = {
+    "img_size": 64,
+    "patch_size": 4,
+    "window_size": 4,
+    "embed_dim": 12,
+    "depths": [1, 1],
+    "num_heads": [2, 2],
+}
+
+
+def test_a_class_of_timm_makes_a_model_of_sizes_that_have_no_name(tmp_path):
+    network = timm.models.swin_transformer.SwinTransformer(**SWIN, num_classes=0)
+    config = {"architecture": "timm", "timm_class": "timm.models.swin_transformer.SwinTransformer"}
+    config |= {"timm_kwargs": SWIN, "input": {"size": [64, 64]}, "explain_layer": "layers.1"}
+    model = load_model(save(tmp_path, network.state_dict(), config))
+    chips = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(model.network(chips), network.eval()(chips))
+    assert model.layer == "backbone.layers.1"
+
+
+@pytest.mark.parametrize(
+    "name", ["timm.models.swin_transformer.nn", "torch.nn.Linear", "os.system", "timm.models.x.Y"]
+)
+def test_a_class_that_is_no_network_of_timm_is_refused_unused(name, tmp_path):
+    config = {"architecture": "timm", "timm_class": name}
+    with pytest.raises(ModelError, match="timm_class"):
+        load_model(save(tmp_path, {"a": torch.zeros(1)}, config))
+
+
+def test_the_classifiers_output_is_the_embedding_where_the_config_says_so(tmp_path):
+    network = timm.create_model("resnet18", num_classes=7).eval()
+    config = {"architecture": "timm", "timm_name": "resnet18", "timm_kwargs": {"num_classes": 7}}
+    chips = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        outputs, pooled = (
+            network(chips),
+            network.forward_head(network.forward_features(chips), pre_logits=True),
+        )
+    for embedding_dim, wanted in ((7, outputs), (512, pooled)):
+        folder = tmp_path / str(embedding_dim)
+        folder.mkdir()
+        model = load_model(save(folder, network.state_dict(), config | {"embedding_dim": embedding_dim}))
+        torch.testing.assert_close(model.network(chips), wanted)
+    assert len({load_model(tmp_path / d).identity()["architecture"] for d in ("7", "512")}) == 2
+
+
+def test_position_embeddings_of_another_grid_are_resampled_as_timm_does(tmp_path):
+    kwargs = {"patch_size": 8, "embed_dim": 12, "depth": 1, "num_heads": 2, "num_classes": 0}
+    large = timm.models.vision_transformer.VisionTransformer(img_size=64, **kwargs)
+    wanted = timm.models.vision_transformer.VisionTransformer(img_size=48, **kwargs).eval()
+    resampled = timm.models.vision_transformer.checkpoint_filter_fn(large.state_dict(), wanted)
+    wanted.load_state_dict(resampled)
+    config = {"architecture": "timm", "timm_class": "timm.models.vision_transformer.VisionTransformer"}
+    config |= {"timm_kwargs": kwargs | {"img_size": 48}, "input": {"size": [48, 48]}}
+    model = load_model(save(tmp_path, large.state_dict(), config))
+    chips = torch.rand(1, 3, 48, 48)
+    with torch.no_grad():
+        torch.testing.assert_close(model.network(chips), wanted(chips))
+
+
 def test_weights_saved_from_the_wrapped_network_load_too(classifier, tmp_path):
     name, network = classifier
     state = {f"backbone.{k}": v for k, v in network.state_dict().items()}
