@@ -22,7 +22,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from schemas.errors import NoStorage, StorageError, WarehouseError
 from schemas.paths import is_url, not_a_file
-from schemas.storage_errors import code_of, explained, is_final, is_missing, is_unreachable, masked
+from schemas.storage_errors import code_of, explained, is_final, is_ill, is_missing, is_unreachable, masked
 
 T = TypeVar("T")
 CONNECT_SECONDS, SILENT_SECONDS = 5, 20
@@ -86,8 +86,9 @@ class Storage:
     def probe(self, writing: str | None = None) -> set[str]:
         """See within seconds whether the store can be used; returns the names right below the root.
 
-        Raises `NoStorage` where it cannot be reached or refuses us. `writing` names a file that is
-        put and removed again, to see that this is allowed, too.
+        Raises `NoStorage` where it cannot be reached or refuses us, and `StorageError` where it is there
+        and fails, which may pass. `writing` names a file that is put and removed again, to see that this is
+        allowed, too.
         """
         patience = {"timeout": _PROBE_SECONDS} if self.filesystem.async_impl else {}
         self.filesystem.invalidate_cache(self.root)
@@ -108,6 +109,8 @@ class Storage:
                     "delete", writing, lambda: self.filesystem.rm_file(writing, **patience), quick=True
                 )
         except StorageError as error:
+            if is_ill(error):
+                raise
             raise NoStorage(error.message, error.cure) from error
         return set(map(_name, found))
 

@@ -98,15 +98,19 @@ def is_final(error: BaseException) -> bool:
 def is_outage(error: BaseException) -> bool:
     """Whether the store failed, and not what was asked of it."""
     code = code_of(error)
-    ill = code in ("InternalError", "ServiceUnavailable", "SlowDown", "NoSuchBucket") or (
-        code or ""
-    ).startswith("5")
     return (
-        ill
+        is_ill(error)
+        or code == "NoSuchBucket"
         or is_unreachable(error)
         or code in _BAD_CREDENTIALS
         or not _NO_CREDENTIALS.isdisjoint(_kinds(error))
     )
+
+
+def is_ill(error: BaseException) -> bool:
+    """Whether the store answered that it is not well."""
+    code = code_of(error) or ""
+    return code in ("InternalError", "ServiceUnavailable", "SlowDown") or code.startswith("5")
 
 
 def is_unreachable(error: BaseException) -> bool:

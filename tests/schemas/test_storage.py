@@ -170,6 +170,16 @@ def test_a_store_that_cannot_be_used_is_told_at_once(
     assert "secret" not in str(raised.value)
 
 
+@pytest.mark.parametrize("illness", ["503 SlowDown", "500 InternalError"])
+def test_a_store_that_is_there_and_fails_is_no_wrong_address(store: Proxy, illness: str) -> None:
+    store.fail(0, 1.0, [illness])
+    forget_connections()
+    storage = storage_at(place("w"))
+    with pytest.raises(StorageError, match="could not list") as raised:
+        storage.probe()
+    assert raised.value.exit_code == 1
+
+
 def test_a_probe_leaves_nothing_behind(storage: Storage) -> None:
     storage.probe(writing=f"{storage.root}/probe")
     assert storage.find(storage.root) == {}

@@ -144,8 +144,10 @@ class ObjectStore(Fault):
         return scene.moment.copied + len(new)
 
     def strike(self, scene: Scene) -> Ends:
-        self.proxy.fail(scene.rng.getrandbits(32), 1.0, [scene.rng.choice(["reset before", "503 SlowDown"])])
-        return Ends(1, "storage|store")
+        how = scene.rng.choice(["reset before", "503 SlowDown"])
+        self.proxy.fail(scene.rng.getrandbits(32), 1.0, [how])
+        # A run that is struck as it begins is told that there is no store where nothing answers.
+        return Ends(1, "storage|store", or_code=2 if how == "reset before" else None)
 
     def mend(self, scene: Scene) -> None:
         self.proxy.fail(0, 0.0)

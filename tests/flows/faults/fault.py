@@ -55,11 +55,13 @@ class Ends:
     """How the command must end soon after the strike: its exit status, and what its message must hold.
 
     It has one message only. `notices` matches the beginnings of lines that a run may print which goes on.
+    `or_code` is another exit status that is as right.
     """
 
     code: int
     says: str = ""
     notices: str = "$"
+    or_code: int | None = None
 
 
 class Fault(Protocol):

@@ -136,7 +136,7 @@ class _Trial:
 
         There is none where the run went on, or could say nothing any more.
         """
-        if code != ends.code:
+        if code not in (ends.code, ends.or_code):
             self._fell(f"exit status {code} instead of {ends.code}; it said:\n{text}")
             return
         if _TRACEBACK.search(text):
