@@ -191,8 +191,8 @@ def _for_this_grid(backbone: nn.Module, state: dict[str, Tensor]) -> dict[str, T
         if not getattr(backbone, "no_embed_class", False)
         else 0
     )
-    grid = backbone.patch_embed.grid_size
-    return state | {name: resample_abs_pos_embed(its, list(grid), num_prefix_tokens=prefix)}
+    grid = list(getattr(backbone.patch_embed, "grid_size", ()))
+    return state | {name: resample_abs_pos_embed(its, grid, num_prefix_tokens=prefix)}
 
 
 def classifier_keys(network: PooledFeatures) -> tuple[str, ...]:
