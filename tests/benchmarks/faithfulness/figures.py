@@ -1,0 +1,195 @@
+"""Redraw the sources' figures on real photos, as one page.
+
+python -m tests.benchmarks.faithfulness.figures --out PAGE.html [--only faces,cows/mini]
+
+* PAIR-X, Figure 2: one pair under many methods, for a true and a false pair (`pairx compare`).
+* ExplainLFS, Figures 7 and 8: a query beside its most and its least similar photo, with maps and what the
+  decoder makes of each photo.
+* ExplainLFS, Figure 11: continuity; Figures 12 to 14: selectivity of similar and of dissimilar pairs, and
+  beside other methods.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import io
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import torch
+from jinja2 import Environment
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from pairx_engine.errors import EngineError
+from pairx_engine.explanations import State, Trained, explain, explanation_named
+from pairx_engine.faithfulness import Flipping, Translation
+from tasks.pages import base
+from tasks.pages.base import page_environment
+from tests.benchmarks.cases import SHARED
+from tests.benchmarks.faithfulness.cases import CASES, Case, Loaded, load
+from tests.benchmarks.faithfulness.curves import continuity_curves, selectivity
+
+COMPARED = (
+    *("explain_lfs_linear", "explain_lfs_conv", "simexpert", "utkin", "tummala"),
+    *("pairx_published", "lrp_published", "gradient", "random"),
+)
+DECODED = ("explain_lfs_linear", "explain_lfs_conv")
+_TEMPLATE = """{% extends "base.html.j2" %}
+{% block title %}Figures of the sources, redrawn{% endblock %}
+{% block masthead %}<h1>Figures of the sources, redrawn</h1>{% endblock %}
+{% block main %}
+{% for case in cases %}<h2>{{ case.name }}</h2>
+{% for picture in case.pictures %}<section class="card"><h3>{{ picture.title }}</h3><p>{{ picture.about }}</p>
+<img alt="{{ picture.title }}" style="max-width:100%" src="{{ picture.data }}"></section>{% endfor %}
+{% for reason in case.failed %}<p>{{ reason }}</p>{% endfor %}{% endfor %}{% endblock %}"""
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Draw what was asked for and write the page."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks.faithfulness.figures", description=__doc__
+    )
+    parser.add_argument("--shared", type=Path, default=SHARED, help="Folder with data/ and models/.")
+    parser.add_argument("--out", type=Path, required=True, help="The page, HTML.")
+    parser.add_argument("--only", default="faces,cows/mini", help="Beginnings of cases, separated by commas.")
+    parser.add_argument("--pairs", type=int, default=10, help="Pairs of each class in the curves.")
+    given = parser.parse_args(words)
+    cases = []
+    for case in CASES:
+        if case.name.startswith(tuple(given.only.split(","))):
+            cases.append(_case(case, given.shared, given.pairs))
+            print(case.name, file=sys.stderr, flush=True)
+    environment = page_environment(Path(base.__file__).parent, {})
+    given.out.write_text(_page(environment, cases), encoding="utf-8")
+    return 0
+
+
+def _page(environment: Environment, cases: Sequence[Mapping[str, Any]]) -> str:
+    return environment.from_string(_TEMPLATE).render(cases=cases)
+
+
+def _case(case: Case, shared: Path, count: int) -> dict[str, Any]:
+    loaded = load(case, shared)
+    states: dict[str, State] = {}
+    methods, failed = [], []
+    first = loaded.pairs[0]
+    for name in COMPARED:
+        try:
+            explanation = explanation_named(name)
+            if isinstance(explanation, Trained):
+                states[name] = explanation.train(loaded.subject, loaded.named_chips()[: explanation.photos])
+            explain(name, loaded.subject, *_chips(loaded, first), states.get(name))
+            methods.append(name)
+        except EngineError as error:
+            failed.append(f"{name}: {error}")
+    pictures = [_neighbours(loaded, name, states) for name in DECODED if name in methods]
+    pictures.append(_continuity(loaded, methods, states, count))
+    pictures += _selectivity(loaded, methods, states, count)
+    return {"name": case.name, "pictures": pictures, "failed": failed}
+
+
+def _chips(loaded: Loaded, pair: Mapping[str, str]) -> tuple[torch.Tensor, torch.Tensor]:
+    return loaded.chips[pair["photo_a"]], loaded.chips[pair["photo_b"]]
+
+
+def _neighbours(loaded: Loaded, method: str, states: Mapping[str, State]) -> dict[str, Any]:
+    """A query beside its most and its least similar photo."""
+    photos = sorted(loaded.chips)
+    with torch.no_grad():
+        vectors = torch.cat([loaded.subject.network(loaded.chips[photo][None]) for photo in photos])
+    vectors = torch.nn.functional.normalize(vectors.double(), dim=1)
+    query = 0
+    cosines = vectors @ vectors[query]
+    cosines[query] = torch.nan
+    ends = int(cosines.nan_to_num(-2).argmax()), int(cosines.nan_to_num(2).argmin())
+    figure = Figure(figsize=(9, 5), layout="constrained")
+    axes = figure.subplots(2, 6)
+    for row, end in zip(axes, ends, strict=True):
+        chips = [loaded.chips[photos[i]] for i in (query, end)]
+        found = explain(method, loaded.subject, *chips, states[method])
+        for side, chip in enumerate(chips):
+            picture = loaded.values.pixels(chip)
+            shown = (
+                picture,
+                found.arrays[f"reconstruction{side}"],
+                _laid_over(picture, found.arrays[f"after{side}"]),
+            )
+            for axis, one, title in zip(row[3 * side :], shown, ("photo", "decoded", "map"), strict=False):
+                axis.imshow(np.clip(one, 0, 255 if one.dtype == np.uint8 else 1))
+                axis.set_title(title, fontsize=8)
+                axis.set_axis_off()
+        row[0].text(0, -0.1, f"cosine {float(cosines[end]):.2f}", transform=row[0].transAxes, fontsize=9)
+    about = "A query with its most similar photo above and its least similar one below."
+    return {"title": f"{method}: most and least similar", "about": about, "data": _data(figure)}
+
+
+def _laid_over(picture: NDArray[np.uint8], relevance: NDArray[np.floating]) -> NDArray[np.float64]:
+    rows = np.linspace(0, relevance.shape[0] - 1, picture.shape[0]).round().astype(int)
+    columns = np.linspace(0, relevance.shape[1] - 1, picture.shape[1]).round().astype(int)
+    heat = np.asarray(relevance, dtype=np.float64)[np.ix_(rows, columns)]
+    colour = mpl.colormaps["inferno"](heat)[..., :3]
+    return np.asarray(np.where(heat[..., None] > 0, 0.3 * picture / 255 + 0.7 * colour, picture / 255 * 0.6))
+
+
+def _continuity(
+    loaded: Loaded, methods: Sequence[str], states: Mapping[str, State], count: int
+) -> dict[str, Any]:
+    how = Translation()
+    curves = continuity_curves(loaded, methods, states, min(count, 4), how)
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axis = figure.subplots()
+    for method, curve in curves.items():
+        axis.plot(range(1, len(curve) + 1), curve, label=method)
+    axis.set(xlabel="step: to the right, and back", ylabel="difference of both maps")
+    axis.legend(fontsize=7)
+    about = "A photo and its moved copy as a pair, after Figure 11; maps scaled to length one. Low is steady."
+    return {"title": "Continuity", "about": about, "data": _data(figure)}
+
+
+def _selectivity(
+    loaded: Loaded, methods: Sequence[str], states: Mapping[str, State], count: int
+) -> list[dict[str, Any]]:
+    found = selectivity(loaded, methods, states, count, Flipping())
+    about = {
+        "Selectivity, similar pairs": (
+            found.most,
+            "Most relevant first, after Figures 12 and 14. Low is selective.",
+        ),
+        "The opposite order": (
+            found.least,
+            "Least relevant first, which the source does not show. High is better.",
+        ),
+        "Selectivity, dissimilar pairs": (
+            found.dissimilar,
+            "Both photos flipped, most relevant first, after Figure 13.",
+        ),
+    }
+    pictures = []
+    for title, (curves, text) in about.items():
+        figure = Figure(figsize=(7, 4), layout="constrained")
+        axis = figure.subplots()
+        for method, curve in curves.items():
+            area = float(np.trapezoid(curve) / (len(curve) - 1))
+            axis.plot(curve, label=f"{method} ({area:.3f})", linestyle=":" if method == "random" else "-")
+        axis.set(xlabel="step of flipping", ylabel="mean cosine")
+        axis.legend(fontsize=7)
+        pictures.append(
+            {"title": title, "about": f"{text} Areas in brackets; {count} pairs.", "data": _data(figure)}
+        )
+    return pictures
+
+
+def _data(figure: Figure) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
