@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pairx_engine.explanations.blur import gaussian_blur
+from pairx_engine.photo.blur import gaussian_blur
 from pairx_engine.explanations.seam import Explained, State, Subject
 
 SMOOTH_SHARE = 1 / 16

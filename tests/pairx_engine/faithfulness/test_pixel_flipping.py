@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from pairx_engine.errors import EngineError
-from pairx_engine.faithfulness.fills import FILLS, fill_chip, gaussian_blur
+from pairx_engine.photo.fills import FILLS, fill_chip, gaussian_blur
 from pairx_engine.faithfulness.pixel_flipping import (
     Flipping,
     FlippingCurve,
