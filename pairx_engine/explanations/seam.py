@@ -199,6 +199,15 @@ class Demanding(Protocol):
         """What is missing here, as in "needs ..."; empty where nothing is."""
 
 
+@runtime_checkable
+class Matching(Protocol):
+    """An explanation made of a local matcher's matches: whatever changes these changes its numbers, too."""
+
+    @property
+    def matcher(self) -> str:
+        """The matcher's name; `Subject.matchers` loads it."""
+
+
 def needs(explanation: Explanation) -> str:
     """What an explanation is missing here; empty where it can be used as it is."""
     return explanation.needs if isinstance(explanation, Demanding) else ""

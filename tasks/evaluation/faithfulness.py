@@ -14,13 +14,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from pairx_engine.explanations import Subject, explanation_named, explanations, usual
+from pairx_engine.engine import matcher_identity
+from pairx_engine.explanations import Matching, Subject, explanation_named, explanations, usual
 from pairx_engine.faithfulness import ChipPair, Flipping, Translation, ValueRange, measure_pairs
 from schemas import stages
 from schemas.failures import Failure
 from schemas.fingerprints import fingerprint
 from tasks.evaluation.learning import Learned, state_of
-from tasks.job import Job, model_of
+from tasks.job import Job, engine_of, model_of
 from tasks.pages.evaluation_values import FaithfulnessRow
 from tasks.photo_files import SEEN_BY, VIEWS
 from tasks.shards import ShardResult, Stage, Stopwatch, chunks, commit, or_failure
@@ -56,6 +57,7 @@ class FaithfulnessShard:
 def faithfulness_fingerprint(job: Job, protocol: Protocol, learned: Learned = ()) -> str:
     """The partition of `faithfulness`: what makes the maps, and how they are measured."""
     told = {name: dict(explanation_named(name).identity()) for name in protocol.methods}
+    told |= {name: told[name] | of for name, of in _of_matchers(job, protocol.methods).items()}
     identities = {name: identity for name, identity in told.items() if identity}
     return fingerprint(
         embeddings=job.prints.embeddings,
@@ -67,6 +69,19 @@ def faithfulness_fingerprint(job: Job, protocol: Protocol, learned: Learned = ()
         **({"identities": identities} if identities else {}),
         **({"learned": dict(learned)} if learned else {}),
     )
+
+
+def _of_matchers(job: Job, methods: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Identities of the local matchers of those methods that are made of their matches."""
+    chosen = job.settings
+    found = {name: explanation_named(name) for name in methods}
+    return {
+        name: {
+            "of_matcher": dict(matcher_identity(each.matcher, chosen.matcher_weights, chosen.max_keypoints))
+        }
+        for name, each in found.items()
+        if isinstance(each, Matching)
+    }
 
 
 def choose_pairs(listed: pa.Table, count: int) -> list[dict[str, Any]]:
@@ -107,6 +122,7 @@ def faithfulness_shard(job: Job, shard: FaithfulnessShard) -> ShardResult:
         max(1, job.settings.n_pixel_maps),
         precision=job.settings.precision,
         values=values,
+        matchers=engine_of(job).matcher_of,
     )
     states = {method: state_of(job, method, name) for method, name in shard.learned}
     rows: list[dict[str, Any]] = []
