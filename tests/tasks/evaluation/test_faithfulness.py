@@ -13,6 +13,7 @@ import torch
 
 from pairx_engine.explanations import Subject
 from pairx_engine.faithfulness import ChipPair, Flipping, Translation, ValueRange, measure_pairs
+from pairx_engine.local.features import MissingWeightsError
 from pairx_engine.photo.chips import chip_of
 from tasks.evaluation.faithfulness import (
     Protocol,
@@ -98,6 +99,30 @@ def test_what_changes_the_numbers_changes_the_partition(done: Stages) -> None:
     }
     assert len(prints) == 4
     assert torch.is_grad_enabled()
+
+
+def test_what_changes_a_local_matcher_changes_the_partition_of_its_matches(done: Stages) -> None:
+    settings = done.job.settings.model_copy(update={"max_keypoints": 77})
+    jobs = (done.job, replace(done.job, settings=settings))
+    for method, same in (("matches_sift", False), ("gradient", True)):
+        prints = {faithfulness_fingerprint(job, replace(PROTOCOL, methods=(method,))) for job in jobs}
+        assert (len(prints) == 1) is same
+    with pytest.raises(MissingWeightsError, match="aliked"):
+        faithfulness_fingerprint(done.job, replace(PROTOCOL, methods=("matches_aliked+lightglue",)))
+
+
+def test_local_matches_are_those_of_the_runs_matcher(done: Stages, listed: pa.Table) -> None:
+    photos, pairs = done.photos(), choose_pairs(listed, 1)
+    protocol = replace(PROTOCOL, methods=("matches_sift",))
+    found = []
+    for most in (done.job.settings.max_keypoints, 16):
+        job = replace(done.job, settings=done.job.settings.model_copy(update={"max_keypoints": most}))
+        (shard,) = plan_faithfulness(pairs, photos, protocol)
+        assert faithfulness_shard(job, shard).failed == 0
+        stored = done.warehouse.read("faithfulness", faithfulness_fingerprint(job, protocol), [shard.name])
+        found.append({row["measure"]: row["value"] for row in stored.to_pylist()})
+    assert found[0].keys() == found[1].keys()
+    assert found[0] != found[1]
 
 
 def test_means_and_standard_errors_equal_naive_ones() -> None:
