@@ -74,6 +74,8 @@ class ExplainedPair:
     n_lines: int = 20
     notice: str | None = None
     """What the user should know about how the network is explained."""
+    remarks: tuple[str, ...] = ()
+    """What the explanation says of itself, such as how far its numbers can be trusted."""
 
     @property
     def line(self) -> str:
@@ -119,6 +121,10 @@ class Engine:
         """Another local matcher than the recipe's, with the same number of keypoints."""
         return _matcher(name, weights, self.recipe.max_keypoints, self.device)
 
+    def matcher_of(self, name: str) -> LocalMatcher:
+        """Any matcher that needs no weights, or whose weights lie in the recipe's folder."""
+        return self.matcher_named(name, self.recipe.matcher_weights)
+
     @cached_property
     def layers(self) -> tuple[str, ...]:
         """The layers to explain: those of the recipe, or else the model's own."""
@@ -147,6 +153,7 @@ class Engine:
             precision=chosen.precision,
             reduction=chosen.reduction,
             values=ValueRange.of(self.model.chip),
+            matchers=self.matcher_of,
         )
 
     def try_layers(self) -> Seen:
@@ -218,7 +225,16 @@ class Engine:
             local = self.local_evidence(cuts)
             scores = found.finding.plausibility(local.matrix)
         return ExplainedPair(
-            photos, alike, found.shown, found.arrays, method, scores, local, n_lines, self.explainer.notice
+            photos,
+            alike,
+            found.shown,
+            found.arrays,
+            method,
+            scores,
+            local,
+            n_lines,
+            self.explainer.notice,
+            found.remarks,
         )
 
     def local_evidence(self, cuts: tuple[Pixels, Pixels]) -> LocalEvidence:

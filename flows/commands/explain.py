@@ -10,7 +10,7 @@ import numpy as np
 
 from flows.notebook import explain
 from flows.terminal import PlainConsole
-from pairx_engine.explanations import Trained, explanations
+from pairx_engine.explanations import Trained, explanations, needs
 from pairx_engine.figure import encode_png
 from pairx_engine.photo.chips import Box
 from schemas.errors import PairxError, SettingsError
@@ -36,6 +36,8 @@ def explain_photos(
     _write(out, encode_png(found.figure()))
     reason = found.local.reason if found.local else None
     _OUT.print(found.line if reason is None else f"{found.line} ({reason.replace('_', ' ')})")
+    for remark in found.remarks:
+        _OUT.print(remark)
     _OUT.print(f"figure: {out}")
     if arrays is not None:
         arrays.parent.mkdir(parents=True, exist_ok=True)
@@ -46,11 +48,14 @@ def explain_photos(
 
 def print_methods() -> None:
     """Print all ways to explain a pair: name, what it is, cost in forward passes, and remarks."""
-    for name, each in explanations().items():
+    known = explanations()
+    width = max(map(len, known)) + 2
+    for name, each in known.items():
         remarks = [f"{each.cost:.0f} passes"]
         remarks += ["does not see the partner"] * (not each.sees_partner)
         remarks += ["learns from a catalogue first"] * isinstance(each, Trained)
-        _OUT.print(f"{name:24}{each.about} ({', '.join(remarks)})")
+        remarks += [missing] if (missing := needs(each)) else []
+        _OUT.print(f"{name:{width}}{each.about} ({', '.join(remarks)})")
 
 
 def _box(text: str | None) -> Box | None:

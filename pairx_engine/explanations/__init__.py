@@ -1,7 +1,7 @@
 """Ways to explain a pair, all behind one interface.
 
-They are PAIR-X per preset, plain relevance, gradients, class activation maps, products of cells, and controls
-that know nothing of the photos.
+They are PAIR-X per preset, plain relevance, gradients, class activation maps, products of cells, superpixels
+taken away, matches of local features, and controls that know nothing of the photos.
 """
 
 from pairx_engine.explanations.registry import (
@@ -13,20 +13,25 @@ from pairx_engine.explanations.registry import (
     usual,
 )
 from pairx_engine.explanations.seam import (
+    Demanding,
     Explained,
     Explanation,
     Maps,
+    Matching,
     NamedChip,
     Shown,
     State,
     Subject,
     Trained,
+    needs,
 )
 
 __all__ = [
+    "Demanding",
     "Explained",
     "Explanation",
     "Maps",
+    "Matching",
     "NamedChip",
     "Shown",
     "State",
@@ -35,6 +40,7 @@ __all__ = [
     "explain",
     "explanation_named",
     "explanations",
+    "needs",
     "register",
     "unregister",
     "usual",

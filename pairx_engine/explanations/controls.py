@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pairx_engine.explanations.blur import gaussian_blur
 from pairx_engine.explanations.seam import Explained, State, Subject
+from pairx_engine.photo.blur import gaussian_blur
 
 SMOOTH_SHARE = 1 / 16
 """Standard deviation of `random_smooth`, as a share of the chip's shorter side.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,8 @@ from pairx_engine.relevance.starts import SMALLEST_NORM
 
 AT_ONCE = 32
 """Changed chips or feature maps that run forward together."""
+Cosines = Callable[[Tensor], Tensor]
+"""From changed chips (N, 3, H, W) of a photo to their cosines (N,) with its partner."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,7 @@ class Recorded:
 
     def cosines_of_chips(self, chips: Tensor) -> Tensor:
         """The cosine of each changed chip (N, 3, H, W) with the partner (N,)."""
-        with torch.no_grad():
-            return torch.cat([_cosine(self.network(part), self.partner) for part in chips.split(AT_ONCE)])
+        return _cosines(self.network, self.partner, chips)
 
     def cosines_of_maps(self, maps: Tensor) -> Tensor:
         """The cosine (N,) where the layer gives each of `maps` (N, C, h, w) in place of the activations."""
@@ -68,6 +70,19 @@ def recorded(subject: Subject, chip_a: Tensor, chip_b: Tensor) -> Iterator[tuple
             _record(network, layer, subject.layer, chip_a, embeddings[1]),
             _record(network, layer, subject.layer, chip_b, embeddings[0]),
         )
+
+
+@contextmanager
+def partner_held(subject: Subject, chip_a: Tensor, chip_b: Tensor) -> Iterator[tuple[Cosines, Cosines]]:
+    """For each photo, the cosine of changed chips of it with the other as its held partner; records no layer.
+
+    The network is ours for the block.
+    """
+    network = subject.network
+    with exclusive(network), tensor_cores(FULL):
+        with torch.no_grad():
+            embeddings = [network(chip[None])[0] for chip in (chip_a, chip_b)]
+        yield partial(_cosines, network, embeddings[1]), partial(_cosines, network, embeddings[0])
 
 
 def _record(network: nn.Module, layer: nn.Module, name: str, chip: Tensor, partner: Tensor) -> Recorded:
@@ -106,6 +121,11 @@ def _replaced(layer: nn.Module, maps: Tensor) -> Iterator[None]:
         yield
     finally:
         handle.remove()
+
+
+def _cosines(network: nn.Module, partner: Tensor, chips: Tensor) -> Tensor:
+    with torch.no_grad():
+        return torch.cat([_cosine(network(part), partner) for part in chips.split(AT_ONCE)])
 
 
 def _cosine(embeddings: Tensor, partner: Tensor) -> Tensor:

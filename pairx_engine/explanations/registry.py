@@ -14,14 +14,24 @@ from pairx_engine.explanations.cams import cams
 from pairx_engine.explanations.cell_products import cell_products
 from pairx_engine.explanations.controls import controls
 from pairx_engine.explanations.gradients import gradients
+from pairx_engine.explanations.local_matches import local_matches
 from pairx_engine.explanations.pairx import propagated
-from pairx_engine.explanations.seam import Explained, Explanation, State, Subject, Trained
+from pairx_engine.explanations.seam import Explained, Explanation, State, Subject, Trained, needs
+from pairx_engine.explanations.superpixels import superpixel_methods
 
 Family = Callable[[], Sequence[Explanation]]
 """Called each time, so that a preset registered later has its explanations, too."""
 USUAL_COST = 60
 """Forward passes of a pair. Dearer explanations take minutes where others take seconds."""
-_FAMILIES: list[Family] = [propagated, gradients, cams, cell_products, controls]
+_FAMILIES: list[Family] = [
+    propagated,
+    gradients,
+    cams,
+    cell_products,
+    superpixel_methods,
+    local_matches,
+    controls,
+]
 
 
 def register(family: Family) -> Family:
@@ -44,8 +54,8 @@ def explanations() -> dict[str, Explanation]:
 
 
 def usual() -> tuple[str, ...]:
-    """Names of those that cost at most `USUAL_COST`: what is measured where none is named."""
-    return tuple(name for name, each in explanations().items() if each.cost <= USUAL_COST)
+    """What is measured where none is named: all that cost at most `USUAL_COST` and need nothing else."""
+    return tuple(name for name, each in explanations().items() if each.cost <= USUAL_COST and not needs(each))
 
 
 def explanation_named(name: str) -> Explanation:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pairx_engine.errors import EngineError
+from pairx_engine.local.features import LocalMatcher
+from pairx_engine.local.registry import load_local_matcher
 from pairx_engine.pair.finding import Finding, Grids, Points, as_array
 from pairx_engine.photo.value_range import ValueRange
 from pairx_engine.relevance.explainer import LayerExplainer, find_layer
@@ -57,13 +59,15 @@ class Explained:
     """An explanation of a pair.
 
     `maps` are pixel maps of both chips and `shown` is what a figure draws. `finding` is there where PAIR-X
-    made one. `arrays` holds whatever else is worth keeping, by name.
+    made one. `arrays` holds whatever else is worth keeping, by name. `remarks` are sentences for who looks at
+    the pair: how far to trust this explanation.
     """
 
     maps: Maps
     shown: Shown
     finding: Finding | None = None
     arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     @classmethod
     def of_maps(cls, map_a: Tensor, map_b: Tensor) -> Explained:
@@ -81,7 +85,8 @@ class Subject:
 
     `k` is the number of matches, or of similar parts, that a map takes in. `seed` is that of all random
     draws, `precision` names an entry of `PRECISIONS`, and `reduction` replaces that of the presets. `values`
-    are those of normalised chips, for explanations that look at the picture itself.
+    are those of normalised chips, for explanations that look at the picture itself. `matchers` loads a local
+    matcher by its name; without it there are those that need no weights.
     Explainers are made when first needed, and kept. Raises `EngineError` for an unknown layer.
     """
 
@@ -92,6 +97,7 @@ class Subject:
     precision: str = "float32"
     reduction: str | None = None
     values: ValueRange | None = None
+    matchers: Callable[[str], LocalMatcher] = load_local_matcher
     _explainers: dict[str, LayerExplainer] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -100,6 +106,10 @@ class Subject:
                 f"a map takes at least one match, and a seed is not negative; got {self.k} and {self.seed}"
             )
         find_layer(self.network, self.layer)
+
+    def values_of(self, chip: Tensor) -> ValueRange:
+        """What a chip (3, H, W) holds for black and white: `values`, or else its least and greatest value."""
+        return self.values or ValueRange.spanned_by(chip)
 
     def explainer(self, preset: str) -> LayerExplainer:
         """The explainer of the layer under a preset."""
@@ -178,3 +188,26 @@ class Trained(Protocol):
 
     def train(self, subject: Subject, photos: Iterable[NamedChip]) -> State:
         """Learn from named chips, in the order given: the same chips and names give the same state."""
+
+
+@runtime_checkable
+class Demanding(Protocol):
+    """An explanation that asks for more than the network: a library, or weights of its own."""
+
+    @property
+    def needs(self) -> str:
+        """What is missing here, as in "needs ..."; empty where nothing is."""
+
+
+@runtime_checkable
+class Matching(Protocol):
+    """An explanation made of a local matcher's matches: whatever changes these changes its numbers, too."""
+
+    @property
+    def matcher(self) -> str:
+        """The matcher's name; `Subject.matchers` loads it."""
+
+
+def needs(explanation: Explanation) -> str:
+    """What an explanation is missing here; empty where it can be used as it is."""
+    return explanation.needs if isinstance(explanation, Demanding) else ""

@@ -5,7 +5,6 @@ does it find the animal among others, does it depend on what the network has lea
 """
 
 from pairx_engine.faithfulness.continuity import ContinuityCurve, Translation, continuity
-from pairx_engine.faithfulness.fills import FILLS, fill_chip
 from pairx_engine.faithfulness.measure import (
     CHECKS,
     Asked,
@@ -16,6 +15,7 @@ from pairx_engine.faithfulness.measure import (
     measure_pairs,
 )
 from pairx_engine.faithfulness.pixel_flipping import Flipping, FlippingCurve, flip
+from pairx_engine.photo.fills import FILLS, fill_chip
 from pairx_engine.photo.value_range import ValueRange
 
 __all__ = [

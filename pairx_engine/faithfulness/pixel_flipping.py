@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pairx_engine.errors import EngineError
-from pairx_engine.faithfulness.fills import FILLS, Fill, fill_chip
+from pairx_engine.photo.fills import FILLS, Fill, fill_chip
 from pairx_engine.photo.value_range import ValueRange
 from pairx_engine.relevance.precision import FULL, tensor_cores
 from pairx_engine.relevance.starts import SMALLEST_NORM

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,6 +14,8 @@ from pairx_engine.errors import ModelError
 Pixels = NDArray[np.uint8]
 Matches = NDArray[np.int64]
 Identity = Mapping[str, str | int | float]
+Rated = tuple[Matches, NDArray[np.float64]]
+"""Matches (m, 2), and a confidence in (0, 1] of each, (m,)."""
 
 
 class MissingWeightsError(ModelError, FileNotFoundError):
@@ -112,6 +114,22 @@ class LocalMatcher(Protocol):
 
     def match(self, first: LocalFeatures, second: LocalFeatures) -> Matches:
         """Index pairs (m, 2) into the two sets, sorted by the first; no index occurs twice on one side."""
+
+
+@runtime_checkable
+class Confident(Protocol):
+    """A local matcher that says how sure it is of each match."""
+
+    def rated_match(self, first: LocalFeatures, second: LocalFeatures) -> Rated:
+        """What `match` returns, and a confidence in each."""
+
+
+def rated_matches(matcher: LocalMatcher, first: LocalFeatures, second: LocalFeatures) -> Rated:
+    """Matches of two sets with the matcher's confidence in each; all alike where it does not say."""
+    if isinstance(matcher, Confident):
+        return matcher.rated_match(first, second)
+    found = matcher.match(first, second)
+    return found, np.ones(len(found))
 
 
 def require_view(view: Pixels) -> None:

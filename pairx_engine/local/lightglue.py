@@ -26,6 +26,7 @@ from pairx_engine.local.features import (
     LocalFeatures,
     Matches,
     Pixels,
+    Rated,
     no_matches,
     require_view,
     strongest_features,
@@ -135,13 +136,18 @@ class LightGlueMatcher:
         points, scores, descriptors = (found.float().cpu().numpy() for found in self._extractor.detect(image))
         return strongest_features(points, descriptors, scores, size, self.max_keypoints)
 
-    @torch.inference_mode()
     def match(self, first: LocalFeatures, second: LocalFeatures) -> Matches:
         """Matches (m, 2) above LightGlue's threshold, mutual by construction, sorted by the first index."""
+        return self.rated_match(first, second)[0]
+
+    @torch.inference_mode()
+    def rated_match(self, first: LocalFeatures, second: LocalFeatures) -> Rated:
+        """The same, and LightGlue's assignment score as the confidence in each."""
         if not len(first) or not len(second):
-            return no_matches()
-        found = self._network({"image0": self._side(first), "image1": self._side(second)})["matches"][0]
-        return np.asarray(found.cpu().numpy(), dtype=np.int64)
+            return no_matches(), np.zeros(0)
+        found = self._network({"image0": self._side(first), "image1": self._side(second)})
+        matches, scores = (found[name][0].cpu().numpy() for name in ("matches", "scores"))
+        return matches.astype(np.int64), scores.astype(np.float64)
 
     def _side(self, features: LocalFeatures) -> dict[str, Tensor]:
         # LightGlue was trained on pixel-centre coordinates, and refuses points outside the picture.

@@ -17,6 +17,7 @@ from pairx_engine.local.features import (
     LocalMatcher,
     Matches,
     Pixels,
+    Rated,
     no_matches,
     require_view,
     strongest_features,
@@ -102,7 +103,11 @@ class SiftMatcher:
 
     def match(self, first: LocalFeatures, second: LocalFeatures) -> Matches:
         """Mutual nearest neighbours (m, 2) that pass the ratio test from both sides, sorted."""
-        return mutual_ratio_matches(first.descriptors, second.descriptors, self.ratio)
+        return self.rated_match(first, second)[0]
+
+    def rated_match(self, first: LocalFeatures, second: LocalFeatures) -> Rated:
+        """The same, and one minus the larger of a match's two ratios as the confidence in it."""
+        return rated_mutual_matches(first.descriptors, second.descriptors, self.ratio)
 
 
 def root_sift(descriptors: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -122,8 +127,13 @@ def mutual_ratio_matches(first: NDArray[np.float32], second: NDArray[np.float32]
     distinguishes a match from chance, and there is no match. Of equally near neighbours the first counts as
     nearest, and the ratio test then removes the pair.
     """
+    return rated_mutual_matches(first, second, ratio)[0]
+
+
+def rated_mutual_matches(first: NDArray[np.float32], second: NDArray[np.float32], ratio: float) -> Rated:
+    """`mutual_ratio_matches`, and of each the confidence 1 - D / (distance to the second nearest)."""
     if len(first) < 2 or len(second) < 2:
-        return no_matches()
+        return no_matches(), np.zeros(0)
     value = _minus_half_squared_distances(first, second)
     j = value.argmax(axis=1)
     best = value[np.arange(len(first)), j]
@@ -136,7 +146,8 @@ def mutual_ratio_matches(first: NDArray[np.float32], second: NDArray[np.float32]
     runner_up = np.maximum(value.max(axis=1)[i], value.max(axis=0)[j])
     # The values are negative and halves of squares: the comparison turns round, and the ratio is squared.
     passed = best > ratio**2 * runner_up
-    return np.stack([i[passed], j[passed]], axis=1).astype(np.int64)
+    confidence = 1 - np.sqrt(best[passed].astype(np.float64) / runner_up[passed])
+    return np.stack([i[passed], j[passed]], axis=1).astype(np.int64), confidence
 
 
 def _minus_half_squared_distances(

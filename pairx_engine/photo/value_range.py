@@ -32,6 +32,12 @@ class ValueRange:
             tuple(-mean / std for mean, std in channels), tuple((1 - mean) / std for mean, std in channels)
         )
 
+    @classmethod
+    def spanned_by(cls, chip: Tensor) -> ValueRange:
+        """From the least to the greatest value of a chip (C, H, W), for all channels: a guess."""
+        low, high = float(chip.min()), float(chip.max())
+        return cls((low,) * len(chip), (high if high > low else low + 1,) * len(chip))
+
     def pixels(self, chip: Tensor) -> Pixels:
         """The picture (H, W, 3) uint8 that a normalised chip (3, H, W) was made of."""
         low, high = (torch.tensor(v, dtype=torch.float64).view(-1, 1, 1) for v in (self.low, self.high))

@@ -13,7 +13,8 @@ from typing import Any
 
 from torch import Tensor
 
-from pairx_engine.explanations import Subject, explanation_named
+from pairx_engine.engine import matcher_identity
+from pairx_engine.explanations import Matching, Subject, explanation_named
 from pairx_engine.explanations.registry import USUAL_COST
 from pairx_engine.faithfulness import Asked, ChipPair, Protocol, ValueRange, measure
 from schemas import stages
@@ -56,7 +57,7 @@ class FaithfulnessShard:
 
 def faithfulness_fingerprint(job: Job, method: str, protocol: Protocol, learned: str | None = None) -> str:
     """The partition of `faithfulness` of one method: what makes its maps, and how they are measured."""
-    identity = dict(explanation_named(method).identity())
+    identity = dict(explanation_named(method).identity()) | _of_matcher(job, method)
     return fingerprint(
         embeddings=job.prints.embeddings,
         layer=job.layers[0],
@@ -69,6 +70,15 @@ def faithfulness_fingerprint(job: Job, method: str, protocol: Protocol, learned:
         **({"identity": identity} if identity else {}),
         **({"learned": learned} if learned else {}),
     )
+
+
+def _of_matcher(job: Job, method: str) -> dict[str, Any]:
+    """The identity of the local matcher of a method that is made of its matches."""
+    explanation, chosen = explanation_named(method), job.settings
+    if not isinstance(explanation, Matching):
+        return {}
+    found = matcher_identity(explanation.matcher, chosen.matcher_weights, chosen.max_keypoints)
+    return {"of_matcher": dict(found)}
 
 
 def choose_pairs(listed: Iterable[Mapping[str, Any]], count: int) -> list[Mapping[str, Any]]:

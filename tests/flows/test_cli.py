@@ -526,6 +526,33 @@ def test_explain_draws_a_figure_and_writes_arrays_under_the_golden_names(
         )
 
 
+def test_explain_prints_what_an_explanation_says_of_itself(main: Main, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 255, (9, 9, 3), dtype=np.uint8)).resize((160, 160)).save(
+        tmp_path / "a.png"
+    )
+    code, said, err = main(
+        "explain",
+        tmp_path / "a.png",
+        tmp_path / "a.png",
+        "-o",
+        tmp_path / "o.png",
+        "--method",
+        "matches_sift",
+    )
+    assert code == 0, err
+    assert "matches on the chips" in said
+
+
+def test_the_list_of_methods_says_what_they_need(main: Main) -> None:
+    code, said, err = main("explain", "--methods")
+    assert code == 0, err
+    (line,) = (line for line in said.splitlines() if line.startswith("matches_superpoint+lightglue "))
+    assert "needs weights of superpoint+lightglue" in line
+    (line,) = (line for line in said.splitlines() if line.startswith("matches_sift "))
+    assert "needs" not in line
+
+
 def _opens(path: Path) -> bool:
     try:
         with Image.open(path) as image:

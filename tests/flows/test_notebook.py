@@ -49,6 +49,16 @@ def test_another_method_has_maps_and_no_scores(photos: tuple[Path, Path]) -> Non
     assert found.figure().std() > 1
 
 
+def test_local_matches_are_drawn_and_say_how_many_count(photos: tuple[Path, Path]) -> None:
+    found = explain(photos[0], photos[0], method="matches_sift", **HOW)
+    assert found.scores is None
+    a, b = found.shown.points
+    assert len(a) >= 4
+    assert np.array_equal(a, b)
+    assert f"{len(found.arrays['match_confidence'])} matches on the chips" in found.remarks[0]
+    assert found.figure().std() > 1
+
+
 def test_pairx_by_name_is_what_it_is_by_default(pair: ExplainedPair, photos: tuple[Path, Path]) -> None:
     found = explain(*photos, method="pairx_published", **HOW)
     assert found.line == pair.line

@@ -16,13 +16,20 @@ from kornia.feature import ALIKED, DISK, LightGlue
 from safetensors.torch import load_file, save_file
 
 from pairx_engine.errors import ModelError
-from pairx_engine.local.features import LocalFeatures, MissingWeightsError, strongest_features
+from pairx_engine.local.features import (
+    LocalFeatures,
+    MissingWeightsError,
+    rated_matches,
+    strongest_features,
+)
 from pairx_engine.local.homography import Homography, estimate_homography, rescale_points, transform
+from pairx_engine.local.lightglue import FILTER_THRESHOLD
 from pairx_engine.local.registry import LOCAL_MATCHERS, load_local_matcher
 from pairx_engine.local.sift import (
     SiftMatcher,
     _minus_half_squared_distances,
     mutual_ratio_matches,
+    rated_mutual_matches,
     root_sift,
 )
 from pairx_engine.local.superpoint import SuperPoint, sample, suppress
@@ -143,6 +150,26 @@ def test_mutual_ratio_matches_equal_the_naive_loops(seed, n0, n1, ratio):
     assert [tuple(pair) for pair in found.tolist()] == naive_matches(first, second, ratio)
     swapped = mutual_ratio_matches(second, first, ratio)
     assert sorted(map(tuple, found.tolist())) == sorted((i, j) for j, i in swapped.tolist())
+
+
+@given(st.integers(0, 10_000))
+@settings(deadline=None)
+def test_confidence_is_one_minus_the_larger_ratio_of_distances(seed):
+    rng = np.random.default_rng(seed)
+    first, second = (root_sift(rng.gamma(0.5, size=(n, 16)).astype(np.float32)) for n in (9, 12))
+    pairs, confidence = rated_mutual_matches(first, second, 1.0)
+    assert len(confidence) == len(pairs)
+    for (i, j), rated in zip(pairs, confidence, strict=True):
+        row, column = (
+            np.linalg.norm(first[i].astype(float) - second, axis=1),
+            np.linalg.norm(first - second[j].astype(float), axis=1),
+        )
+        ratio = row[j] / min(np.delete(row, j).min(), np.delete(column, i).min())
+        assert rated == pytest.approx(1 - ratio, abs=1e-4)
+    other_way, rated_other_way = rated_mutual_matches(second, first, 1.0)
+    swapped = dict(zip(map(tuple, other_way.tolist()), rated_other_way, strict=True))
+    for (i, j), rated in zip(pairs.tolist(), confidence, strict=True):
+        assert swapped[j, i] == pytest.approx(rated, abs=1e-4)
 
 
 @given(st.integers(0, 10_000))
@@ -282,10 +309,25 @@ def test_random_weights_run_through_every_learned_matcher(name, random_weights, 
     for pairs in (matcher.match(first, second), matcher.match(first, first)):
         assert pairs.shape[1] == 2
         assert len(np.unique(pairs[:, 0])) == len(np.unique(pairs[:, 1])) == len(pairs)
+    pairs, confidence = matcher.rated_match(first, first)
+    assert np.array_equal(pairs, matcher.match(first, first))
+    assert len(confidence) == len(pairs)
+    assert ((confidence > FILTER_THRESHOLD) & (confidence <= 1)).all()
     again = load_local_matcher(name, random_weights, max_keypoints=64)
     assert np.array_equal(again.extract(view).descriptors, first.descriptors)
     assert again.identity() == matcher.identity()
     assert matcher.extraction_identity().items() <= matcher.identity().items()
+
+
+def test_a_matcher_that_does_not_rate_is_as_sure_of_all():
+    class Plain:
+        def match(self, first, second):
+            return np.array([[0, 1], [2, 0]])
+
+    found = LocalFeatures(**features())
+    pairs, confidence = rated_matches(Plain(), found, found)
+    assert pairs.tolist() == [[0, 1], [2, 0]]
+    assert confidence.tolist() == [1, 1]
 
 
 @pytest.mark.parametrize("name", ["sift", "aliked+lightglue", "disk+lightglue", "superpoint+lightglue"])

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from pairx_engine.explanations import Subject, Trained, explanation_named, explanations, usual
+from pairx_engine.explanations import Subject, explanation_named, explanations, needs, usual
 from pairx_engine.faithfulness import (
     CHECKS,
     ChipPair,
@@ -50,7 +50,7 @@ def test_every_pair_method_and_measure_has_one_row(subject):
     others = tuple(random_chip(seed) for seed in (90, 91, 92))
     pairs = [replace(pair(True), others=others), replace(pair(False, 5), others=others)]
     protocol = Protocol((HOW, replace(HOW, fill="blur", superpixel=4)), MOVE)
-    known = [name for name in usual() if not isinstance(explanations()[name], Trained)]
+    known = [name for name in usual() if not needs(explanations()[name])]
     rows = list(measure_pairs(subject, pairs, VALUES, known, protocol))
     moves = [
         f"{kind}continuity_{name}" for kind in ("", "partner_") for name in ("mean", "max", "aligned_mean")

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from torch import nn
 
 from pairx_engine.errors import EngineError
-from pairx_engine.faithfulness.fills import FILLS, fill_chip, gaussian_blur
 from pairx_engine.faithfulness.pixel_flipping import (
     Flipping,
     FlippingCurve,
@@ -20,6 +19,7 @@ from pairx_engine.faithfulness.pixel_flipping import (
     superpixel_sums,
 )
 from pairx_engine.photo.chips import ChipSpec
+from pairx_engine.photo.fills import FILLS, fill_chip, gaussian_blur
 from pairx_engine.photo.value_range import ValueRange
 from tests.pairx_engine.small_networks import random_chip, small_network
 

@@ -13,6 +13,7 @@ import torch
 
 from pairx_engine.explanations import Subject, explanation_named
 from pairx_engine.faithfulness import ChipPair, Flipping, Protocol, Translation, ValueRange, measure_pairs
+from pairx_engine.local.features import MissingWeightsError
 from pairx_engine.photo.chips import chip_of
 from tasks.evaluation.faithfulness import (
     choose_others,
@@ -135,3 +136,30 @@ def test_what_changes_the_numbers_changes_the_partition_and_other_methods_do_not
     reduced = replace(done.job, settings=done.job.settings.model_copy(update={"reduction": "signed_sum"}))
     assert faithfulness_fingerprint(reduced, "gradient", PROTOCOL) not in prints
     assert torch.is_grad_enabled()
+
+
+def test_what_changes_a_local_matcher_changes_the_partition_of_its_matches(done: Stages) -> None:
+    settings = done.job.settings.model_copy(update={"max_keypoints": 77})
+    jobs = (done.job, replace(done.job, settings=settings))
+    for method, same in (("matches_sift", False), ("gradient", True)):
+        assert (len({faithfulness_fingerprint(job, method, PROTOCOL) for job in jobs}) == 1) is same
+    with pytest.raises(MissingWeightsError, match="aliked"):
+        faithfulness_fingerprint(done.job, "matches_aliked+lightglue", PROTOCOL)
+
+
+def test_local_matches_are_those_of_the_runs_matcher(
+    done: Stages, listed: list[Mapping[str, Any]]
+) -> None:
+    photos, pairs = done.photos(), choose_pairs(listed, 1)
+    nobody: dict[str, tuple[str, ...]] = {p["pair_id"]: () for p in pairs}
+    protocol = Protocol((Flipping(n_steps=3),), checks=())
+    found = []
+    for most in (done.job.settings.max_keypoints, 16):
+        job = replace(done.job, settings=done.job.settings.model_copy(update={"max_keypoints": most}))
+        (shard,) = plan_faithfulness(pairs, nobody, photos, "matches_sift", protocol)
+        assert faithfulness_shard(job, shard).failed == 0
+        partition = faithfulness_fingerprint(job, "matches_sift", protocol)
+        stored = done.warehouse.read("faithfulness", partition, [shard.name])
+        found.append({row["measure"]: row["value"] for row in stored.to_pylist()})
+    assert found[0].keys() == found[1].keys()
+    assert found[0] != found[1]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pairx_engine.errors import EngineError
-from pairx_engine.explanations.blur import gaussian_blur
+from pairx_engine.photo.blur import gaussian_blur
 from pairx_engine.photo.value_range import ValueRange
 
 Fill = Literal["noise", "mean", "blur"]
