@@ -11,9 +11,13 @@ from torch import Tensor
 
 from pairx_engine.errors import EngineError
 from pairx_engine.explanations.cams import cams
+from pairx_engine.explanations.cell_points import points_of_cells
 from pairx_engine.explanations.cell_products import cell_products
 from pairx_engine.explanations.controls import controls
+from pairx_engine.explanations.diff_cam import diff_cam
+from pairx_engine.explanations.full_grad import full_gradients
 from pairx_engine.explanations.gradients import gradients
+from pairx_engine.explanations.integrated_gradients import integrated_gradients
 from pairx_engine.explanations.pairx import propagated
 from pairx_engine.explanations.seam import Explained, Explanation, State, Subject, Trained
 
@@ -21,7 +25,17 @@ Family = Callable[[], Sequence[Explanation]]
 """Called each time, so that a preset registered later has its explanations, too."""
 USUAL_COST = 60
 """Forward passes of a pair. Dearer explanations take minutes where others take seconds."""
-_FAMILIES: list[Family] = [propagated, gradients, cams, cell_products, controls]
+_FAMILIES: list[Family] = [
+    propagated,
+    gradients,
+    integrated_gradients,
+    full_gradients,
+    cams,
+    diff_cam,
+    cell_products,
+    points_of_cells,
+    controls,
+]
 
 
 def register(family: Family) -> Family:

@@ -6,8 +6,9 @@
 | channels last (N, h, w, C) | stages of Swin |
 | tokens (N, p + h w, C) | vision transformers: p class and register tokens, then the cells row by row |
 
-A layer's output does not say which of these it is. Cells have the chip's proportions, and tokens are as many
-as some stride leaves of the chip; channels hardly ever are.
+A layer's output does not say which of these it is. Cells have the chip's proportions and are as many as some
+stride leaves of the chip; channels hardly ever are. Where both readings are possible, what a stride leaves to
+the cell comes first, and a map before channels that are last.
 """
 
 from __future__ import annotations
@@ -67,12 +68,14 @@ def cell_grid(output: object, chip: tuple[int, int], extra: int | None = None) -
     """
     if not isinstance(output, Tensor) or output.ndim not in (3, 4) or len(output) != 1:
         return None
-    shape = tuple(output.shape)
+    shape = output.shape
     if output.ndim == 4:
-        of_map, of_last = _misfit(*shape[2:], chip), _misfit(*shape[1:3], chip)
-        if min(of_map, of_last) > 1:
-            return None
-        return CellGrid("map", *shape[2:]) if of_map <= of_last else CellGrid("channels last", *shape[1:3])
+        as_map, as_last = CellGrid("map", shape[2], shape[3]), CellGrid("channels last", shape[1], shape[2])
+        for fits in (_is_left_by_a_stride, _has_proportions):
+            for grid in (as_map, as_last):
+                if fits(grid.height, grid.width, chip):
+                    return grid
+        return None
     for before in range(_MOST_EXTRA + 1) if extra is None else sorted({0, extra}):
         for height, width in _grids(chip):
             if height * width + before == shape[1]:
@@ -93,10 +96,14 @@ def extra_tokens(network: nn.Module, layer: str) -> int | None:
     return None
 
 
-def _misfit(h: int, w: int, chip: tuple[int, int]) -> float:
-    """How far a grid is from the chip's proportions; up to 1 is what strides and paddings leave."""
+def _is_left_by_a_stride(h: int, w: int, chip: tuple[int, int]) -> bool:
+    return (h, w) in _grids(chip)
+
+
+def _has_proportions(h: int, w: int, chip: tuple[int, int]) -> bool:
+    """Whether a grid has the chip's proportions, as far as paddings leave them."""
     height, width = chip
-    return abs(h - w * height / width) / (1 + h / 4)
+    return abs(h - w * height / width) <= 1 + h / 4
 
 
 def _grids(chip: tuple[int, int]) -> Iterator[tuple[int, int]]:

@@ -18,6 +18,11 @@ from pairx_engine.relevance.cells import CellGrid, cell_grid, extra_tokens
         ((1, 56, 56, 96), (224, 224), None, CellGrid("channels last", 56, 56)),
         # As a map this would have nearly the chip's proportions, too.
         ((1, 40, 40, 48), (160, 160), None, CellGrid("channels last", 40, 40)),
+        ((1, 28, 28, 32), (224, 224), None, CellGrid("channels last", 28, 28)),
+        # Convolutions without padding, and few channels.
+        ((1, 6, 9, 12), (16, 23), None, CellGrid("map", 9, 12)),
+        ((1, 5, 7, 10), (9, 12), None, CellGrid("map", 7, 10)),
+        ((1, 8, 8, 8), (64, 64), None, CellGrid("map", 8, 8)),
         ((1, 10, 20, 192), (160, 320), None, CellGrid("channels last", 10, 20)),
         ((1, 257, 384), (224, 224), 1, CellGrid("tokens", 16, 16, 1)),
         ((1, 256, 384), (224, 224), 1, CellGrid("tokens", 16, 16)),
