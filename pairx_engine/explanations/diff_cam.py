@@ -27,7 +27,7 @@ from pairx_engine.errors import EngineError
 from pairx_engine.explanations.recorded import activation_of
 from pairx_engine.explanations.seam import Explained, NamedChip, State, Subject, stretched
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating]
 LEAST_SHRINKAGE = 1e-3
 """However many photos there are, so that channels which never vary do no harm."""
 

@@ -183,7 +183,7 @@ def _bias_of(module: nn.Module) -> Tensor | None:
     bias = getattr(module, "bias", None)
     if isinstance(mean, Tensor) and isinstance(variance, Tensor):
         weight = getattr(module, "weight", None)
-        scale = (1 if weight is None else weight.detach()) / (variance + float(module.eps)).sqrt()
+        scale = (1 if weight is None else weight.detach()) / (variance + getattr(module, "eps", 0.0)).sqrt()
         return (0 if bias is None else bias.detach()) - mean * scale
     if isinstance(bias, Tensor) and isinstance(module, _CHANNELS_FIRST + _CHANNELS_LAST):
         return bias.detach()

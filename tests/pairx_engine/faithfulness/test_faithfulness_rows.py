@@ -17,6 +17,7 @@ from pairx_engine.faithfulness import (
     flip,
     measure_pairs,
 )
+from tests.pairx_engine.explanations.learning import learned
 from tests.pairx_engine.small_networks import random_chip, small_network
 
 VALUES = ValueRange((-2.0,) * 3, (2.0,) * 3)
@@ -27,7 +28,7 @@ MOVE = Translation(n_steps=2)
 @pytest.fixture(scope="module")
 def subject():
     network = small_network("conv + batch norm + SiLU", 2, stem="conv", pool="average", neck="linear")
-    return Subject(network, "first", k=2)
+    return Subject(network, "first", k=2, values=VALUES)
 
 
 def maps_of(subject, chip_a, chip_b, method):
@@ -40,7 +41,12 @@ def pair(similar, seed=0):
 
 def test_every_pair_method_and_measure_has_one_finite_row(subject):
     pairs = [pair(True), pair(False, 5)]
-    rows = list(measure_pairs(subject, pairs, VALUES, list(explanations()), flipping=HOW, translation=MOVE))
+    states = {name: state for name in explanations() if (state := learned(name, subject)) is not None}
+    rows = list(
+        measure_pairs(
+            subject, pairs, VALUES, list(explanations()), flipping=HOW, translation=MOVE, states=states
+        )
+    )
     wanted = [(p.name, method, measure) for p in pairs for method in explanations() for measure in MEASURES]
     assert [row[:3] for row in rows] == wanted
     assert all(math.isfinite(row.value) for row in rows)
