@@ -57,7 +57,9 @@ def explain(
         cut_of_file(path, box, chosen.max_pixels) for path, box in zip(paths, (box_a, box_b), strict=True)
     )
     engine = Engine(recipe_of(chosen), device())
-    engine.try_layers()
+    if method is None:
+        # Other methods say themselves where a layer does not suit them, and suit some that PAIR-X cannot explain.
+        engine.try_layers()
     learns = method is not None and isinstance(explanation_named(method), Trained)
     state = newest_state(prepare_job(kept, chosen), str(method)) if kept and learns else None
     return engine.explain(

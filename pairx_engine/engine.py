@@ -30,6 +30,8 @@ from pairx_engine.pair.plausibility import Plausibility
 from pairx_engine.photo.chips import Pixels, chip_of, view_of
 from pairx_engine.photo.value_range import ValueRange
 from pairx_engine.relevance.explainer import LayerExplainer
+from pairx_engine.relevance.locking import exclusive
+from pairx_engine.relevance.precision import FULL, tensor_cores
 from pairx_engine.relevance.seen import Seen
 from pairx_engine.relevance.starts import cosine
 
@@ -217,9 +219,12 @@ class Engine:
         state: State | None,
     ) -> ExplainedPair:
         chips = [self.model.normalise([photo.chip])[0] for photo in photos]
-        found = explain(method, self.subject(k), chips[0], chips[1], state)
-        seen = self.explainer.see_all(chips)
-        alike = cosine(seen[0].embedding, seen[1].embedding)
+        subject = self.subject(k)
+        found = explain(method, subject, chips[0], chips[1], state)
+        network = self.model.network
+        # By the network itself: it may be one that no explainer reads, and few methods need one.
+        with exclusive(network), tensor_cores(FULL), torch.no_grad():
+            alike = cosine(*(network(chip[None])[0] for chip in chips))
         scores = local = None
         if found.finding is not None:
             local = self.local_evidence(cuts)
@@ -233,7 +238,7 @@ class Engine:
             scores,
             local,
             n_lines,
-            self.explainer.notice,
+            subject.notice,
             found.remarks,
         )
 

@@ -4,6 +4,9 @@ a_u and b_v are the activations (C,) of two photos' cells at a layer, recorded a
 
 * `simexpert`: a_u . mean_v b_v / (n |mean a| |mean b|), with its sign (Stylianou et al. 2019, average pooling;
   the sum over u is the cosine of the pooled activations). It knows the layer, and not what comes after it.
+* `simexpert_max`: the same for max pooling. A channel's product m_c m'_c / (|m| |m'|) of the maxima goes to the
+  cell where its maximum lies, the first if there are several; the sum is the cosine of the max-pooled
+  activations.
 * `activation_intensity`: relu(a_u . d(e . e_b / (|e| |e_b|)) / d a_u), both norms held (Zhu et al. 2021). Where
   pooling and neck are linear this is their decomposition of the embedding; elsewhere it is its first order.
 * `correspondence`: cells are moved onto the other photo's by optimal transport at the cost 1 - cos(a_u, b_v)
@@ -64,6 +67,9 @@ def cell_products() -> Sequence[CellProducts]:
             "simexpert", "cells by their product with the other's mean (Stylianou 2019)", _simexpert
         ),
         CellProducts(
+            "simexpert_max", "cells by the channels whose maximum they hold (Stylianou 2019)", _simexpert_max
+        ),
+        CellProducts(
             "activation_intensity",
             "cells by what they give to the embedding's product (Zhu 2021)",
             _intensity,
@@ -86,6 +92,21 @@ def shares(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     )
 
 
+def shares_of_maxima(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Each cell's share of the cosine of the max-pooled activations, (h, w) and (h', w').
+
+    `a` (C, h, w) and `b` (C, h', w'); either grid sums to the cosine.
+    """
+    flat = [x.double().flatten(1) for x in (a, b)]
+    maxima = [x.amax(1) for x in flat]
+    product = maxima[0] * maxima[1] / (maxima[0].norm() * maxima[1].norm()).clamp(min=_TINY)
+    found_a, found_b = (
+        (product @ functional.one_hot(x.argmax(1), x.shape[1]).to(product)).view(grid.shape[-2:])
+        for x, grid in zip(flat, (a, b), strict=True)
+    )
+    return found_a, found_b
+
+
 def transport(cost: Tensor, from_share: Tensor, to_share: Tensor) -> Tensor:
     """The flow (n, m) of least cost between two distributions (n,) and (m,), by Sinkhorn's iterations.
 
@@ -104,6 +125,11 @@ def transport(cost: Tensor, from_share: Tensor, to_share: Tensor) -> Tensor:
 
 def _simexpert(subject: Subject, both: Both) -> Explained:
     grids = shares(*(one.activation for one in both))
+    return Explained.of_maps(*(stretched(g, one.chip) for g, one in zip(grids, both, strict=True)))
+
+
+def _simexpert_max(subject: Subject, both: Both) -> Explained:
+    grids = shares_of_maxima(*(one.activation for one in both))
     return Explained.of_maps(*(stretched(g, one.chip) for g, one in zip(grids, both, strict=True)))
 
 

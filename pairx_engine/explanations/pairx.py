@@ -16,10 +16,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from pairx_engine.errors import EngineError
-from pairx_engine.explanations.seam import Explained, Shown, State, Subject
+from pairx_engine.explanations.seam import Explained, Shown, State, Subject, stretched
 from pairx_engine.pair.finding import as_array, find, grids_by_reduction
 from pairx_engine.relevance.explainer import LayerExplainer, Seen
 from pairx_engine.relevance.presets import PRESETS, reduce_channels
@@ -109,16 +108,10 @@ def _relevance(explainer: LayerExplainer, subject: Subject, chip_a: Tensor, chip
     how = explainer.preset.reduction
     grids = grids_by_reduction(explainer, seen, subject.layer, [how])[how]
     map_a, map_b = (
-        _stretched(torch.from_numpy(grid).to(one.chip.device), one.chip)
+        stretched(torch.from_numpy(grid).to(one.chip.device), one.chip)
         for grid, one in zip(grids, seen, strict=True)
     )
     return Explained.of_maps(map_a, map_b)
-
-
-def _stretched(grid: Tensor, chip: Tensor) -> Tensor:
-    return functional.interpolate(grid[None, None], chip.shape[-2:], mode="bilinear", align_corners=False)[
-        0, 0
-    ]
 
 
 def _lrp(explainer: LayerExplainer, subject: Subject, chip_a: Tensor, chip_b: Tensor) -> Explained:

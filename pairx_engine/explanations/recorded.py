@@ -9,10 +9,13 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pairx_engine.errors import EngineError
 from pairx_engine.explanations.seam import Subject
+from pairx_engine.relevance.cells import CellGrid, cell_grid, extra_tokens
 from pairx_engine.relevance.explainer import find_layer
 from pairx_engine.relevance.locking import exclusive
 from pairx_engine.relevance.precision import FULL, tensor_cores
@@ -30,12 +33,16 @@ class Recorded:
 
     `activation` A, `gradient` d cosine / d A and `share` are (C, h, w), at the subject's layer. `share` is the
     gradient with the embedding's norm held: by it a linear rest of the network shares out the whole cosine.
+    `output` is the layer's output as it is, whose cells `grid` knows; class and register tokens are no cells.
     """
 
     network: nn.Module
     layer: nn.Module
     chip: Tensor
     partner: Tensor
+    embedding: Tensor
+    output: Tensor
+    grid: CellGrid
     activation: Tensor
     gradient: Tensor
     share: Tensor
@@ -46,30 +53,104 @@ class Recorded:
         return _cosines(self.network, self.partner, chips)
 
     def cosines_of_maps(self, maps: Tensor) -> Tensor:
-        """The cosine (N,) where the layer gives each of `maps` (N, C, h, w) in place of the activations."""
+        """The cosine (N,) where the layer gives each of `maps` (N, C, h, w) in place of the activations.
+
+        Class and register tokens stay what they are.
+        """
         found = []
         with torch.no_grad():
             for part in maps.split(AT_ONCE):
-                with _replaced(self.layer, part):
+                with _replaced(self.layer, self.grid.placed(part, self.output)):
                     embeddings = self.network(self.chip.expand(len(part), -1, -1, -1))
                 found.append(_cosine(embeddings, self.partner))
         return torch.cat(found)
+
+    def pushed(self, directions: Tensor) -> Tensor:
+        """How the embedding answers a move of the activations along each of `directions` (N, C, h, w): (N, D).
+
+        This is its derivative along them, at the recorded pass.
+        """
+        found = []
+        nowhere = torch.zeros_like(self.output)
+        # Other kernels of attention have no derivative of this kind.
+        with torch.no_grad(), forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH):
+            for part in directions.split(AT_ONCE):
+                moved = self.grid.placed(part, nowhere).contiguous()
+                held = self.output.expand_as(moved).clone(memory_format=torch.contiguous_format)
+                with _replaced(self.layer, forward_ad.make_dual(held, moved)):
+                    embeddings = self.network(self.chip.expand(len(part), -1, -1, -1))
+                answer = forward_ad.unpack_dual(embeddings).tangent
+                found.append(torch.zeros_like(embeddings) if answer is None else answer)
+        return torch.cat(found)
+
+    def pulled(self, directions: Tensor) -> Tensor:
+        """The gradient at the layer, (N, C, h, w), of the embedding's product with each direction (N, D)."""
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+            output = self.output.clone().requires_grad_()
+            with _replaced(self.layer, output.clone()):
+                embedding = self.network(self.chip[None])[0]
+            found = [
+                torch.autograd.grad(embedding, output, one.to(embedding), retain_graph=True)[0]
+                for one in directions
+            ]
+        return self.grid.maps(torch.cat(found))
 
 
 @contextmanager
 def recorded(subject: Subject, chip_a: Tensor, chip_b: Tensor) -> Iterator[tuple[Recorded, Recorded]]:
     """Both chips, each recorded with the other as its held partner; the network is ours for the block.
 
-    Raises `EngineError` where the layer gives no map (N, C, h, w), or where the cosine does not depend on it.
+    Raises `EngineError` where the layer gives no cells, or where the cosine does not depend on them.
     """
-    network, layer = subject.network, find_layer(subject.network, subject.layer)
+    network = subject.network
     with exclusive(network), tensor_cores(FULL):
         with torch.no_grad():
             embeddings = [network(chip[None])[0] for chip in (chip_a, chip_b)]
-        yield (
-            _record(network, layer, subject.layer, chip_a, embeddings[1]),
-            _record(network, layer, subject.layer, chip_b, embeddings[0]),
+        yield _record(subject, chip_a, *embeddings), _record(subject, chip_b, *reversed(embeddings))
+
+
+def activation_of(subject: Subject, chip: Tensor) -> Tensor:
+    """The activations (C, h, w) of a chip (3, H, W) at the subject's layer, by one forward pass.
+
+    Raises `EngineError` where the layer gives no cells.
+    """
+    with exclusive(subject.network), tensor_cores(FULL), torch.no_grad():
+        _, output = _watched(subject, chip)
+        return _grid_of(subject, output, chip).maps(output)[0].contiguous()
+
+
+def _record(subject: Subject, chip: Tensor, own: Tensor, partner: Tensor) -> Recorded:
+    name = subject.layer
+    with torch.enable_grad():
+        embedding, output = _watched(subject, chip.detach().clone().requires_grad_())
+        cosine, held = _cosine(embedding, partner)[0], norm_held(embedding, partner)
+    grid = _grid_of(subject, output, chip)
+    slopes = [
+        torch.autograd.grad(value, output, allow_unused=True, retain_graph=True)[0]
+        for value in (cosine, held)
+    ]
+    if slopes[0] is None:
+        raise EngineError(f"the embedding does not depend on layer {name!r}")
+    activation, gradient, share = (grid.maps(x.detach())[0].contiguous() for x in (output, *slopes))
+    if grid.extra and not share.any() and slopes[1].any():
+        raise EngineError(
+            f"the embedding sees layer {name!r} through class and register tokens alone, and its cells count for "
+            "nothing; choose an earlier block"
         )
+    network, layer = subject.network, find_layer(subject.network, name)
+    return Recorded(
+        network,
+        layer,
+        chip,
+        partner,
+        own,
+        output.detach(),
+        grid,
+        activation,
+        gradient,
+        share,
+        float(cosine.detach()),
+    )
 
 
 @contextmanager
@@ -85,38 +166,43 @@ def partner_held(subject: Subject, chip_a: Tensor, chip_b: Tensor) -> Iterator[t
         yield partial(_cosines, network, embeddings[1]), partial(_cosines, network, embeddings[0])
 
 
-def _record(network: nn.Module, layer: nn.Module, name: str, chip: Tensor, partner: Tensor) -> Recorded:
+def _watched(subject: Subject, chip: Tensor) -> tuple[Tensor, Tensor]:
+    """The embedding (1, D) of a chip, and what the subject's layer gave on the way."""
     outputs: list[Tensor] = []
 
     def keep(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
         outputs.append(output)
         # A copy goes on: what follows may work in place.
-        return output.clone()
+        return output.clone() if isinstance(output, Tensor) else output
 
-    handle = layer.register_forward_hook(keep)
+    handle = find_layer(subject.network, subject.layer).register_forward_hook(keep)
     try:
-        with torch.enable_grad():
-            given = chip.detach().clone().requires_grad_()
-            embedding = network(given[None])
-            cosine, held = _cosine(embedding, partner)[0], _norm_held(embedding, partner)
+        embedding = subject.network(chip[None])
     finally:
         handle.remove()
-    if len(outputs) != 1 or not isinstance(outputs[0], Tensor) or outputs[0].ndim != 4:
+    if len(outputs) != 1:
         raise EngineError(
-            f"layer {name!r} gives no single map (N, C, h, w), which class activation maps need"
+            f"layer {subject.layer!r} gives no single map of cells: it runs {len(outputs)} times in a forward pass; "
+            "choose a layer that runs once"
         )
-    (gradient,) = torch.autograd.grad(cosine, outputs, allow_unused=True, retain_graph=True)
-    if gradient is None:
-        raise EngineError(f"the embedding does not depend on layer {name!r}")
-    (share,) = torch.autograd.grad(held, outputs)
-    return Recorded(
-        network, layer, chip, partner, outputs[0].detach()[0], gradient[0], share[0], float(cosine.detach())
-    )
+    return embedding, outputs[0]
+
+
+def _grid_of(subject: Subject, output: Tensor, chip: Tensor) -> CellGrid:
+    height, width = chip.shape[-2:]
+    found = cell_grid(output, (height, width), extra_tokens(subject.network, subject.layer))
+    if found is None:
+        shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise EngineError(
+            f"layer {subject.layer!r} gives no single map of cells: {shape} for a chip of {height} x {width} pixels is "
+            "neither a map (1, C, h, w), nor (1, h, w, C), nor a row of tokens (1, p + h w, C); choose a stage or a block"
+        )
+    return found
 
 
 @contextmanager
-def _replaced(layer: nn.Module, maps: Tensor) -> Iterator[None]:
-    handle = layer.register_forward_hook(lambda *_: maps)
+def _replaced(layer: nn.Module, output: Tensor) -> Iterator[None]:
+    handle = layer.register_forward_hook(lambda *_: output)
     try:
         yield
     finally:
@@ -133,7 +219,7 @@ def _cosine(embeddings: Tensor, partner: Tensor) -> Tensor:
     return functional.cosine_similarity(embeddings.double(), partner.double()[None], dim=1, eps=SMALLEST_NORM)
 
 
-def _norm_held(embedding: Tensor, partner: Tensor) -> Tensor:
+def norm_held(embedding: Tensor, partner: Tensor) -> Tensor:
     """The cosine of an embedding (1, D), whose gradient takes the embedding's norm for a constant."""
     e, p = embedding[0].double(), partner.double()
     return (e @ p) / (e.detach().norm() * p.norm()).clamp(min=SMALLEST_NORM)

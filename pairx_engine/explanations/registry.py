@@ -11,9 +11,13 @@ from torch import Tensor
 
 from pairx_engine.errors import EngineError
 from pairx_engine.explanations.cams import cams
+from pairx_engine.explanations.cell_points import points_of_cells
 from pairx_engine.explanations.cell_products import cell_products
 from pairx_engine.explanations.controls import controls
+from pairx_engine.explanations.diff_cam import diff_cam
+from pairx_engine.explanations.full_grad import full_gradients
 from pairx_engine.explanations.gradients import gradients
+from pairx_engine.explanations.integrated_gradients import integrated_gradients
 from pairx_engine.explanations.local_matches import local_matches
 from pairx_engine.explanations.pairx import propagated
 from pairx_engine.explanations.seam import Explained, Explanation, State, Subject, Trained, needs
@@ -26,8 +30,12 @@ USUAL_COST = 60
 _FAMILIES: list[Family] = [
     propagated,
     gradients,
+    integrated_gradients,
+    full_gradients,
     cams,
+    diff_cam,
     cell_products,
+    points_of_cells,
     superpixel_methods,
     local_matches,
     controls,

@@ -119,6 +119,11 @@ class Subject:
             )
         return self._explainers[preset]
 
+    @property
+    def notice(self) -> str | None:
+        """What the explainers made so far say of the network; None where none was needed, or all is well."""
+        return next((each.notice for each in self._explainers.values() if each.notice), None)
+
 
 def stretched(grid: Tensor, chip: Tensor) -> Tensor:
     """A grid of cells (h, w), stretched bilinearly to a chip's size (H, W), in its format and on its device."""

@@ -12,12 +12,21 @@ from torch import nn
 from pairx_engine.errors import EngineError
 from pairx_engine.explanations import Subject, explanation_named, explanations
 from pairx_engine.explanations.cams import cams
+from pairx_engine.explanations.cell_points import points_of_cells
 from pairx_engine.explanations.cell_products import cell_products, shares, transport
+from pairx_engine.explanations.diff_cam import diff_cam
+from pairx_engine.explanations.full_grad import full_gradients
+from pairx_engine.explanations.integrated_gradients import integrated_gradients
 from pairx_engine.explanations.recorded import recorded
+from pairx_engine.photo.value_range import ValueRange
+from tests.pairx_engine.explanations.learning import learned
 from tests.pairx_engine.small_networks import random_chip, small_network
 
 LAYER = "first"
-NEW = [*cams(), *cell_products()]
+NEW = [
+    *(*cams(), *cell_products(), *points_of_cells(), *diff_cam(), *full_gradients(), *integrated_gradients())
+]
+VALUES = ValueRange((-2.0,) * 3, (2.0,) * 3)
 
 
 @pytest.fixture(scope="module")
@@ -255,16 +264,19 @@ def test_a_photo_corresponds_to_itself_cell_by_cell(network, chips):
 
 @pytest.mark.parametrize("method", [each.name for each in NEW])
 def test_a_method_says_truly_whether_it_sees_the_partner(network, chips, method):
-    each, subject, other = explanations()[method], Subject(network, LAYER), random_chip(5)
-    maps = [each.explain(subject, chips[0], partner).maps[0] for partner in (chips[1], other)]
+    each, subject, other = explanations()[method], Subject(network, LAYER, values=VALUES), random_chip(5)
+    state = learned(method, subject)
+    maps = [each.explain(subject, chips[0], partner, state).maps[0] for partner in (chips[1], other)]
     assert torch.allclose(*maps, rtol=1e-9, atol=0) != each.sees_partner
 
 
 @pytest.mark.parametrize("method", [each.name for each in NEW])
 def test_the_order_of_the_photos_does_not_matter(network, chips, method):
-    each, subject = explanations()[method], Subject(network, LAYER)
-    one, other = each.explain(subject, *chips).maps, each.explain(subject, *reversed(chips)).maps
-    for found, wanted in zip(one, reversed(other), strict=True):
+    each, subject = explanations()[method], Subject(network, LAYER, values=VALUES)
+    one, other = (
+        each.explain(subject, *both, learned(method, subject)).maps for both in (chips, chips[::-1])
+    )
+    for found, wanted in zip(one, other[::-1], strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-7 * float(wanted.abs().max()))
 
 

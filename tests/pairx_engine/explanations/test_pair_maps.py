@@ -9,9 +9,11 @@ from pairx_engine.explanations import Matching, Subject, explanation_named, expl
 from pairx_engine.models import ReIdModel
 from pairx_engine.pair.explain import explain_pair
 from pairx_engine.photo.chips import ChipSpec
+from pairx_engine.photo.value_range import ValueRange
 from pairx_engine.relevance.explainer import LayerExplainer
 from pairx_engine.relevance.presets import PRESETS
 from pairx_engine.relevance.starts import starts_of
+from tests.pairx_engine.explanations.learning import learned
 from tests.pairx_engine.small_networks import CHIP, random_chip, small_network
 
 BLOCK = "timm InvertedResidual with gate"
@@ -26,10 +28,12 @@ METHODS = tuple(
     for name, each in explanations().items()
     if not needs(each) and not isinstance(each, Matching)  # noise has nothing to match
 )
+VALUES = ValueRange((-2.0,) * 3, (2.0,) * 3)
 
 
 def maps_of(network, layer, chips, method, **how):
-    return explanation_named(method).explain(Subject(network, layer, **how), *chips).maps
+    subject = Subject(network, layer, values=VALUES, **how)
+    return explanation_named(method).explain(subject, *chips, learned(method, subject)).maps
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +48,7 @@ def chips():
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_gives_a_finite_map_of_each_chip_and_the_same_again(network, chips, method):
-    subject = Subject(network, "first")
-    maps, again = (explanation_named(method).explain(subject, *chips).maps for _ in range(2))
+    maps, again = (maps_of(network, "first", chips, method) for _ in range(2))
     for found, same, chip in zip(maps, again, chips, strict=True):
         assert found.shape == CHIP
         assert found.dtype == chip.dtype

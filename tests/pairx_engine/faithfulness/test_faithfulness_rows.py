@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from pairx_engine.explanations import Subject, explanation_named, explanations, needs, usual
+from pairx_engine.explanations import Subject, explanation_named, usual
 from pairx_engine.faithfulness import (
     CHECKS,
     ChipPair,
@@ -19,6 +19,7 @@ from pairx_engine.faithfulness import (
     flip,
     measure_pairs,
 )
+from tests.pairx_engine.explanations.learning import learned
 from tests.pairx_engine.small_networks import random_chip, small_network
 
 VALUES = ValueRange((-2.0,) * 3, (2.0,) * 3)
@@ -35,7 +36,7 @@ OF_CHECKS = {
 @pytest.fixture(scope="module")
 def subject():
     network = small_network("conv + batch norm + SiLU", 2, stem="conv", pool="average", neck="linear")
-    return Subject(network, "first", k=2)
+    return Subject(network, "first", k=2, values=VALUES)
 
 
 def maps_of(subject, chip_a, chip_b, method):
@@ -50,8 +51,9 @@ def test_every_pair_method_and_measure_has_one_row(subject):
     others = tuple(random_chip(seed) for seed in (90, 91, 92))
     pairs = [replace(pair(True), others=others), replace(pair(False, 5), others=others)]
     protocol = Protocol((HOW, replace(HOW, fill="blur", superpixel=4)), MOVE)
-    known = [name for name in usual() if not needs(explanations()[name])]
-    rows = list(measure_pairs(subject, pairs, VALUES, known, protocol))
+    known = usual()
+    states = {name: state for name in known if (state := learned(name, subject)) is not None}
+    rows = list(measure_pairs(subject, pairs, VALUES, known, protocol, states))
     moves = [
         f"{kind}continuity_{name}" for kind in ("", "partner_") for name in ("mean", "max", "aligned_mean")
     ]

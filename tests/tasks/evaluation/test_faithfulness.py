@@ -147,9 +147,7 @@ def test_what_changes_a_local_matcher_changes_the_partition_of_its_matches(done:
         faithfulness_fingerprint(done.job, "matches_aliked+lightglue", PROTOCOL)
 
 
-def test_local_matches_are_those_of_the_runs_matcher(
-    done: Stages, listed: list[Mapping[str, Any]]
-) -> None:
+def test_local_matches_are_those_of_the_runs_matcher(done: Stages, listed: list[Mapping[str, Any]]) -> None:
     photos, pairs = done.photos(), choose_pairs(listed, 1)
     nobody: dict[str, tuple[str, ...]] = {p["pair_id"]: () for p in pairs}
     protocol = Protocol((Flipping(n_steps=3),), checks=())
