@@ -13,15 +13,27 @@ from pairx_engine.errors import EngineError
 from pairx_engine.explanations.cams import cams
 from pairx_engine.explanations.cell_products import cell_products
 from pairx_engine.explanations.controls import controls
+from pairx_engine.explanations.explain_lfs import explain_lfs
 from pairx_engine.explanations.gradients import gradients
 from pairx_engine.explanations.pairx import propagated
 from pairx_engine.explanations.seam import Explained, Explanation, State, Subject, Trained
+from pairx_engine.explanations.tummala import tummala
+from pairx_engine.explanations.utkin import utkin
 
 Family = Callable[[], Sequence[Explanation]]
 """Called each time, so that a preset registered later has its explanations, too."""
 USUAL_COST = 60
 """Forward passes of a pair. Dearer explanations take minutes where others take seconds."""
-_FAMILIES: list[Family] = [propagated, gradients, cams, cell_products, controls]
+_FAMILIES: list[Family] = [
+    propagated,
+    gradients,
+    cams,
+    cell_products,
+    tummala,
+    explain_lfs,
+    utkin,
+    controls,
+]
 
 
 def register(family: Family) -> Family:
@@ -44,8 +56,15 @@ def explanations() -> dict[str, Explanation]:
 
 
 def usual() -> tuple[str, ...]:
-    """Names of those that cost at most `USUAL_COST`: what is measured where none is named."""
-    return tuple(name for name, each in explanations().items() if each.cost <= USUAL_COST)
+    """What is measured where none is named: those that cost at most `USUAL_COST` and need not learn.
+
+    One that learns takes minutes first, and refuses every pair where the catalogue taught it too little.
+    """
+    return tuple(
+        name
+        for name, each in explanations().items()
+        if each.cost <= USUAL_COST and not isinstance(each, Trained)
+    )
 
 
 def explanation_named(name: str) -> Explanation:
