@@ -33,6 +33,7 @@ from pairx_engine.explanations.decoders import (
     decoder_of,
     embedded,
     gather,
+    recipe_of,
     scaled,
     train_decoder,
 )
@@ -69,8 +70,8 @@ class Utkin:
     sees_partner: bool = True
 
     def identity(self) -> Mapping[str, Any]:
-        """All of its parameters."""
-        told = asdict(self) | {"unusual": UNUSUAL}
+        """All of its parameters, and how its decoder learns."""
+        told = asdict(self) | {"unusual": UNUSUAL, "recipe": dict(recipe_of(self.decoder))}
         return {name: told[name] for name in told.keys() - {"name", "about", "cost", "sees_partner"}}
 
     def train(self, subject: Subject, photos: Iterable[NamedChip]) -> State:

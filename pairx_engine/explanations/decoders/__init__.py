@@ -6,6 +6,7 @@ from pairx_engine.explanations.decoders.decoder import (
     Kind,
     decoder_of,
     errors_of,
+    recipe_of,
     train_decoder,
 )
 from pairx_engine.explanations.decoders.lessons import Lessons, embedded, gather
@@ -23,6 +24,7 @@ __all__ = [
     "embedded",
     "errors_of",
     "gather",
+    "recipe_of",
     "scaled",
     "train_decoder",
 ]

@@ -28,6 +28,16 @@ CHANNELS = (32, 32, 24, 16)
 """Channels of the grid and after each of the three convolutions."""
 BATCH, EPOCHS, PATIENCE = 32, 100, 10
 RATE, DECAY, NOISE = 3e-4, 1e-2, 1.0
+CONVOLUTIONAL_RECIPE = {
+    "channels": CHANNELS,
+    "batch": BATCH,
+    "epochs": EPOCHS,
+    "patience": PATIENCE,
+    "rate": RATE,
+    "decay": DECAY,
+    "noise": NOISE,
+}
+"""All constants that the decoder's numbers depend on."""
 _OWN = ("centre", "spread", "picture")
 _TRAINING = 4
 """Keeps these random draws apart from others under the same seed."""

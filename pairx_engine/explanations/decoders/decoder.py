@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairx_engine.errors import EngineError
-from pairx_engine.explanations.decoders.convolutional import ConvolutionalDecoder
-from pairx_engine.explanations.decoders.lessons import Lessons, parts_of
-from pairx_engine.explanations.decoders.linear import LinearDecoder
+from pairx_engine.explanations.decoders.convolutional import CONVOLUTIONAL_RECIPE, ConvolutionalDecoder
+from pairx_engine.explanations.decoders.lessons import CHOOSING, HELD_OUT, Lessons, parts_of
+from pairx_engine.explanations.decoders.linear import LINEAR_RECIPE, LinearDecoder
 from pairx_engine.explanations.seam import State
 
 LEAST_PHOTOS, LEAST_ANIMALS = 40, 6
@@ -37,7 +37,7 @@ class Errors:
     """Mean squared errors per pixel and channel, on photos of animals that nothing was learned from.
 
     Pixels go from 0 to 1. `decoder` is the decoder's error, `mean_picture` that of the mean picture of all
-    other animals' photos. Both are NaN where the catalogue was too small to learn from.
+    other animals' photos and their mirror images. Both are NaN where the catalogue was too small to learn from.
     """
 
     decoder: float
@@ -75,6 +75,13 @@ def train_decoder(kind: Kind, lessons: Lessons, seed: int) -> State:
             "held_out_animals": np.array(len(np.unique(lessons.animals[parts.held_out]))),
         }
     )
+
+
+def recipe_of(kind: Kind) -> Mapping[str, Any]:
+    """All constants that a decoder's numbers depend on."""
+    own = {"linear": LINEAR_RECIPE, "conv": CONVOLUTIONAL_RECIPE}[kind]
+    least = {"least_photos": LEAST_PHOTOS, "least_animals": LEAST_ANIMALS}
+    return {"held_out": HELD_OUT, "choosing": CHOOSING, **least, **own}
 
 
 def errors_of(state: State) -> Errors:

@@ -138,7 +138,7 @@ def parts_of(animals: NDArray[np.int64], seed: int) -> Parts:
     """Deal whole animals (n,) out at random: about `HELD_OUT` and `CHOOSING` of the photos, the rest to fit.
 
     An animal with more photos than a part still wants is passed over; where all have, the part gets the
-    smallest. Needs three animals or more.
+    smallest. No part but the rest gets more than a third of the animals. Needs three animals or more.
     """
     names, counts = np.unique(animals, return_counts=True)
     order = list(np.random.default_rng([seed, _SPLIT]).permutation(len(names)))
@@ -146,7 +146,7 @@ def parts_of(animals: NDArray[np.int64], seed: int) -> Parts:
     for share in (HELD_OUT, CHOOSING):
         wanted, taken = share * len(animals), []
         for at in order:
-            if counts[at] <= wanted:
+            if counts[at] <= wanted and len(taken) < len(names) // 3:
                 taken.append(at)
                 wanted -= counts[at]
         taken = taken or [min(order, key=lambda at: counts[at])]

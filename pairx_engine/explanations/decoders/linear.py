@@ -17,6 +17,8 @@ from pairx_engine.explanations.seam import State
 
 PENALTIES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 """Penalties to choose from."""
+LINEAR_RECIPE = {"penalties": PENALTIES}
+"""All constants that the decoder's numbers depend on."""
 _SMALLEST = 1e-300
 Floats = NDArray[np.floating]
 
