@@ -15,6 +15,7 @@ from pairx_engine.explanations.cell_points import points_of_cells
 from pairx_engine.explanations.cell_products import cell_products
 from pairx_engine.explanations.controls import controls
 from pairx_engine.explanations.diff_cam import diff_cam
+from pairx_engine.explanations.explain_lfs import explain_lfs
 from pairx_engine.explanations.full_grad import full_gradients
 from pairx_engine.explanations.gradients import gradients
 from pairx_engine.explanations.integrated_gradients import integrated_gradients
@@ -22,6 +23,8 @@ from pairx_engine.explanations.local_matches import local_matches
 from pairx_engine.explanations.pairx import propagated
 from pairx_engine.explanations.seam import Explained, Explanation, State, Subject, Trained, needs
 from pairx_engine.explanations.superpixels import superpixel_methods
+from pairx_engine.explanations.tummala import tummala
+from pairx_engine.explanations.utkin import utkin
 
 Family = Callable[[], Sequence[Explanation]]
 """Called each time, so that a preset registered later has its explanations, too."""
@@ -34,8 +37,11 @@ _FAMILIES: list[Family] = [
     full_gradients,
     cams,
     diff_cam,
+    tummala,
     cell_products,
     points_of_cells,
+    explain_lfs,
+    utkin,
     superpixel_methods,
     local_matches,
     controls,
@@ -62,8 +68,15 @@ def explanations() -> dict[str, Explanation]:
 
 
 def usual() -> tuple[str, ...]:
-    """What is measured where none is named: all that cost at most `USUAL_COST` and need nothing else."""
-    return tuple(name for name, each in explanations().items() if each.cost <= USUAL_COST and not needs(each))
+    """What is measured where none is named: those that cost at most `USUAL_COST`, and need nothing else.
+
+    One that learns takes minutes first, and refuses every pair where the catalogue taught it too little.
+    """
+    return tuple(
+        name
+        for name, each in explanations().items()
+        if each.cost <= USUAL_COST and not needs(each) and not isinstance(each, Trained)
+    )
 
 
 def explanation_named(name: str) -> Explanation:

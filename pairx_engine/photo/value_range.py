@@ -40,6 +40,13 @@ class ValueRange:
 
     def pixels(self, chip: Tensor) -> Pixels:
         """The picture (H, W, 3) uint8 that a normalised chip (3, H, W) was made of."""
-        low, high = (torch.tensor(v, dtype=torch.float64).view(-1, 1, 1) for v in (self.low, self.high))
-        shown = (chip.detach().cpu().double() - low) / (high - low) * 255
+        shown = self.brightness(chip) * 255
         return shown.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy().astype(np.uint8)
+
+    def brightness(self, chip: Tensor) -> Tensor:
+        """What a normalised chip (3, H, W) shows, from 0 for black to 1 for white, in float64 on the CPU.
+
+        Values outside the range are not cut off.
+        """
+        low, high = (torch.tensor(v, dtype=torch.float64).view(-1, 1, 1) for v in (self.low, self.high))
+        return (chip.detach().cpu().double() - low) / (high - low)

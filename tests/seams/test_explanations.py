@@ -12,6 +12,7 @@ from pairx_engine.explanations import (
     Trained,
     explain,
     explanations,
+    usual,
 )
 from pairx_engine.faithfulness import ChipPair, Flipping, Protocol, ValueRange, measure_pairs
 from tests.pairx_engine.small_networks import random_chip, small_network
@@ -28,6 +29,8 @@ def test_it_is_listed_last_and_known_as_one_that_learns() -> None:
     assert list(explanations())[-1] == "unusual"
     assert isinstance(explanations()["unusual"], Trained)
     assert not isinstance(explanations()["gradient"], Trained)
+    assert "gradient" in usual()
+    assert "unusual" not in usual()
 
 
 def test_it_explains_with_what_it_has_learned_and_not_without(subject: Subject) -> None:

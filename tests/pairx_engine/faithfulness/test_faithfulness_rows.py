@@ -19,7 +19,6 @@ from pairx_engine.faithfulness import (
     flip,
     measure_pairs,
 )
-from tests.pairx_engine.explanations.learning import learned
 from tests.pairx_engine.small_networks import random_chip, small_network
 
 VALUES = ValueRange((-2.0,) * 3, (2.0,) * 3)
@@ -52,8 +51,7 @@ def test_every_pair_method_and_measure_has_one_row(subject):
     pairs = [replace(pair(True), others=others), replace(pair(False, 5), others=others)]
     protocol = Protocol((HOW, replace(HOW, fill="blur", superpixel=4)), MOVE)
     known = usual()
-    states = {name: state for name in known if (state := learned(name, subject)) is not None}
-    rows = list(measure_pairs(subject, pairs, VALUES, known, protocol, states))
+    rows = list(measure_pairs(subject, pairs, VALUES, known, protocol))
     moves = [
         f"{kind}continuity_{name}" for kind in ("", "partner_") for name in ("mean", "max", "aligned_mean")
     ]
