@@ -113,11 +113,15 @@ class Compared:
 
 @dataclass(frozen=True)
 class ComparedPair:
-    """A pair explained by several methods; in a notebook it shows its sheet."""
+    """A pair explained by several methods; in a notebook it shows its sheet.
+
+    `settings` says how the pair was explained, in words; `n_lines` correspondences are drawn.
+    """
 
     photos: tuple[FigurePhoto, FigurePhoto]
     cosine: float
     methods: tuple[Compared, ...]
+    settings: Mapping[str, str]
     n_lines: int = 10
 
     @property
@@ -125,7 +129,8 @@ class ComparedPair:
         """The pair in a line."""
         worked = sum(one.explained is not None for one in self.methods)
         counted = f"{worked} of {len(self.methods)}" if worked < len(self.methods) else f"{worked}"
-        return f"cosine {self.cosine:.3f} · {counted} methods"
+        seen = f"{self.settings['model']} at {self.settings['layer']}"
+        return f"cosine {self.cosine:.3f} · {counted} methods · {seen}"
 
     @cached_property
     def likeness(self) -> NDArray[np.float64]:
@@ -185,6 +190,19 @@ class Comparer:
         self._known = {name: explanation_named(name) for name in self.methods}
         self._subject = self.engine.subject(self.k)
 
+    @property
+    def settings(self) -> dict[str, str]:
+        """How pairs are explained, in words."""
+        chosen = self.engine.recipe
+        return {
+            "model": chosen.model,
+            "layer": self._subject.layer,
+            "preset": chosen.preset,
+            "reduction": chosen.reduction or "that of the preset",
+            "precision": chosen.precision,
+            "matches in a map": str(self.k),
+        }
+
     def compare(self, cuts: tuple[Pixels, Pixels], titles: tuple[str, str] = ("a", "b")) -> ComparedPair:
         """Explain two cut photos (H, W, 3) uint8 by every method; what one cannot do does not stop the others."""
         model = self.engine.model
@@ -198,7 +216,7 @@ class Comparer:
             found.append(self._by(name, chips))
             if self.told is not None:
                 self.told(found[-1])
-        return ComparedPair((a, b), _cosine(self._subject, chips), tuple(found), max(1, self.k))
+        return ComparedPair((a, b), _cosine(self._subject, chips), tuple(found), self.settings, self.k)
 
     def _by(self, name: str, chips: tuple[Tensor, Tensor]) -> Compared:
         begun = time.perf_counter()

@@ -58,7 +58,10 @@ class MethodOnPage:
 
 @dataclass(frozen=True)
 class PairOnPage:
-    """One compared pair; `likeness` holds rho of each two methods, None where there is none."""
+    """One compared pair; `likeness` holds rho of each two methods, None where there is none.
+
+    `note` is what else is known of the pair.
+    """
 
     title: str
     photos: tuple[str, str]
@@ -66,9 +69,10 @@ class PairOnPage:
     picture: Picture
     methods: Sequence[MethodOnPage]
     likeness: Sequence[Sequence[float | None]]
+    note: str = ""
 
     @classmethod
-    def of(cls, pair: ComparedPair, title: str) -> PairOnPage:
+    def of(cls, pair: ComparedPair, title: str, note: str = "") -> PairOnPage:
         """What the page shows of a compared pair; its pictures are encoded here, its maps are let go."""
         methods = [
             MethodOnPage(
@@ -86,7 +90,9 @@ class PairOnPage:
         ]
         likeness = [[None if math.isnan(rho) else float(rho) for rho in row] for row in pair.likeness]
         a, b = pair.photos
-        return cls(title, (a.title, b.title), pair.cosine, Picture.of(pair.drawn.photos), methods, likeness)
+        return cls(
+            title, (a.title, b.title), pair.cosine, Picture.of(pair.drawn.photos), methods, likeness, note
+        )
 
     @property
     def wide(self) -> bool:
@@ -109,7 +115,8 @@ def _environment() -> Environment:
 
 def _rho(value: float | None) -> str:
     """A correlation with two digits and a true minus; a dash for None."""
-    return "–" if value is None else f"{value:.2f}".replace("-", "−")
+    # Rounded first, so that there is no minus zero.
+    return "–" if value is None else f"{round(value, 2) + 0.0:.2f}".replace("-", "−")
 
 
 def _shade(value: float | None) -> str:
