@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+
 from PIL import ImageDraw
 
 from pairx_engine.figure.marks import Colour, font_for
@@ -34,10 +36,11 @@ def fitted(text: str, size: int, width: int) -> str:
     font = font_for(text, size)
     if font.getlength(text) <= width:
         return text
-    keep = len(text) - 1
-    while keep > 1 and font.getlength(_shortened(text, keep)) > width:
-        keep -= 1
-    return _shortened(text, keep)
+    # The first number of characters that is too wide: texts grow with it, and names may be long.
+    wide = bisect.bisect_left(
+        range(2, len(text)), True, key=lambda keep: font.getlength(_shortened(text, keep)) > width
+    )
+    return _shortened(text, wide + 1)
 
 
 def wrapped(text: str, size: int, width: int, most: int) -> list[str]:
