@@ -1,10 +1,12 @@
 """PAIR-X in a notebook: explain two photos, and ask a warehouse.
 
-from flows.notebook import explain, open_warehouse
+from flows.notebook import compare, explain, open_warehouse
 
 pair = explain("a.jpg", "b.jpg", model="models/cows")   # shows its figure
 pair.scores.match_coverage, pair.arrays["match_point0"]
 pair.save("pair.png")
+
+compare("a.jpg", "b.jpg", ["pairx_published", "grad_cam"])   # shows one sheet of several methods
 
 con = open_warehouse("warehouse")
 con.sql("SELECT * FROM suspects LIMIT 5").df()          # .df() with the extra `notebook`, .arrow() without
@@ -13,20 +15,22 @@ con.sql("SELECT * FROM suspects LIMIT 5").df()          # .df() with the extra `
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from pairx_engine.comparison import Compared, ComparedPair, Comparer, chosen_methods
 from pairx_engine.engine import Engine, ExplainedPair
-from pairx_engine.explanations import Trained, explanation_named
+from pairx_engine.explanations import State, Trained, explanation_named
 from pairx_engine.photo.chips import Box
 from schemas.settings import load_settings
 from tasks.evaluation.learning import newest_state
-from tasks.job import device, prepare_job, recipe_of
+from tasks.job import Job, device, prepare_job, recipe_of
 from tasks.photo_files import cut_of_file
 from tasks.sql.console import connect_analyst as open_warehouse
 from tasks.store.warehouse import Warehouse
 
-__all__ = ["ExplainedPair", "explain", "open_warehouse"]
+__all__ = ["ComparedPair", "ExplainedPair", "compare", "explain", "open_warehouse"]
 
 Address = str | os.PathLike[str]
 
@@ -65,3 +69,45 @@ def explain(
     return engine.explain(
         (a, b), (paths[0].name, paths[1].name), chosen.n_pixel_maps, chosen.n_lines, method, state
     )
+
+
+def compare(
+    photo_a: Address,
+    photo_b: Address,
+    methods: Sequence[str] = (),
+    *,
+    everything: bool = False,
+    box_a: Box | None = None,
+    box_b: Box | None = None,
+    warehouse: str | None = None,
+    told: Callable[[Compared], None] | None = None,
+    **settings: Any,
+) -> ComparedPair:
+    """Explain two photo files by several methods side by side.
+
+    Without `methods` by one or two of each family, with `everything` by all affordable ones. Boxes, settings
+    and `warehouse` are those of `explain`; `told` hears of each method when it is done. Raises `PairxError`,
+    or `EngineError` for photos, models and names that cannot be used. A method that cannot explain this
+    network says why in its panel.
+    """
+    chosen = load_settings(overrides=settings)
+    names = chosen_methods(chosen.preset, methods, everything)
+    kept = Warehouse(warehouse) if warehouse else None
+    if kept:
+        kept.require()
+    paths = Path(photo_a), Path(photo_b)
+    a, b = (
+        cut_of_file(path, box, chosen.max_pixels) for path, box in zip(paths, (box_a, box_b), strict=True)
+    )
+    learned = any(isinstance(explanation_named(name), Trained) for name in names)
+    states = states_of(prepare_job(kept, chosen), names) if kept and learned else {}
+    engine = Engine(recipe_of(chosen), device())
+    comparer = Comparer(engine, names, max(1, chosen.n_pixel_maps), states, told)
+    return comparer.compare((a, b), (paths[0].name, paths[1].name))
+
+
+def states_of(job: Job, methods: Sequence[str]) -> dict[str, State]:
+    """What those methods that must learn have learned in the job's warehouse, by name, where they have."""
+    learning = [name for name in methods if isinstance(explanation_named(name), Trained)]
+    found = {name: newest_state(job, name) for name in learning}
+    return {name: state for name, state in found.items() if state is not None}

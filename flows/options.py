@@ -16,7 +16,7 @@ from schemas.setting import EVIDENCE, MODEL, RUNNING, Setting
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
-PANELS = {"explain": (MODEL, EVIDENCE), "evaluate": (MODEL, EVIDENCE, RUNNING)}
+PANELS = {"explain": (MODEL, EVIDENCE), "compare": (MODEL,), "evaluate": (MODEL, EVIDENCE, RUNNING)}
 """The parts of the settings that a command offers as options; other commands offer all."""
 
 Config = Annotated[

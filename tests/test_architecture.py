@@ -54,7 +54,7 @@ ROOMS = {
             "pair",
             "copies",
         ),
-        *("explanations", "faithfulness", "figure", "judgement", "evaluation", "engine", "toy"),
+        *("explanations", "faithfulness", "figure", "judgement", "evaluation", "engine", "comparison", "toy"),
     ),
     "schemas": (
         *(

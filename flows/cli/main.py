@@ -16,6 +16,7 @@ from typing import Annotated
 
 import typer
 
+from flows.cli.compare import compare
 from flows.cli.evaluate import evaluate
 from flows.options import WAIT, Config, SettingsCommand
 from schemas.setting import MODEL
@@ -148,6 +149,9 @@ def explain(
 
     given = context.obj | {"layers": (layers,) if layers else None, "n_pixel_maps": maps, "n_lines": lines}
     explain_photos((first, second), (box_a, box_b), out, arrays, given, method, warehouse)
+
+
+app.command(cls=SettingsCommand)(compare)
 
 
 @app.command()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tasks  # noqa: F401  # settings learn from it what they may name
+from flows.commands.inherited import with_inherited
 from flows.commands.start import OUT, at_work_on, read
 from pairx_engine.local.registry import LOCAL_MATCHERS
 from schemas.catalogue.reader import Catalogue
@@ -20,11 +21,6 @@ from schemas.settings import Settings, load_settings
 if TYPE_CHECKING:
     from flows.evaluation import Evaluated, EvaluationPlan
     from tasks.pages.evaluation_values import Statistic
-
-_RUNS_CONCERN = ("figures", "cluster", "workers")
-"""Settings of how a stored run ran, not of what it computed; an evaluation does not inherit them."""
-_BELONG_TO = {"model": ("model_revision", "resize", "layers"), "matcher": ("matcher_weights",)}
-"""Settings that concern the stored run's model or matcher only, and no other one."""
 
 
 def evaluate_catalogue(
@@ -85,11 +81,7 @@ def _settings(warehouse: str, toml: Path | None, given: Mapping[str, Any], store
             f"no run has finished in {warehouse}, so that its settings are not known",
             "say with --model (and other options, or --settings) how its photos are to be seen",
         )
-    dropped = {*_RUNS_CONCERN}
-    for name, belonging in _BELONG_TO.items():
-        if name in asked and asked[name] != inherited.get(name):
-            dropped |= {*belonging}
-    return load_settings(overrides={k: v for k, v in inherited.items() if k not in dropped} | asked)
+    return with_inherited(inherited, asked)
 
 
 def plan_of(options: EvaluateOptions, dataset: str, retry_failed: bool = False) -> EvaluationPlan:

@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from flows.commands.pictures import box_of, write_file
 from flows.notebook import explain
 from flows.terminal import PlainConsole
 from pairx_engine.explanations import Trained, explanations, needs
 from pairx_engine.figure import encode_png
-from pairx_engine.photo.chips import Box
-from schemas.errors import PairxError, SettingsError
 
 _OUT = PlainConsole()
 
@@ -29,11 +28,11 @@ def explain_photos(
 ) -> None:
     """Write the figure of two photos, and its arrays if wanted; print the scores."""
     found = explain(
-        *photos, box_a=_box(boxes[0]), box_b=_box(boxes[1]), method=method, warehouse=warehouse, **given
+        *photos, box_a=box_of(boxes[0]), box_b=box_of(boxes[1]), method=method, warehouse=warehouse, **given
     )
     if found.notice:
         _OUT.print(found.notice)
-    _write(out, encode_png(found.figure()))
+    write_file(out, encode_png(found.figure()), "-o")
     reason = found.local.reason if found.local else None
     _OUT.print(found.line if reason is None else f"{found.line} ({reason.replace('_', ' ')})")
     for remark in found.remarks:
@@ -56,25 +55,3 @@ def print_methods() -> None:
         remarks += ["learns from a catalogue first"] * isinstance(each, Trained)
         remarks += [missing] if (missing := needs(each)) else []
         _OUT.print(f"{name:{width}}{each.about} ({', '.join(remarks)})")
-
-
-def _box(text: str | None) -> Box | None:
-    if text is None:
-        return None
-    try:
-        x, y, w, h = (float(part) for part in text.split(","))
-    except ValueError as error:
-        raise SettingsError(
-            f"box {text!r} is not x,y,w,h", "give four numbers in pixels, e.g. 120,80,400,260"
-        ) from error
-    return (x, y, w, h)
-
-
-def _write(path: Path, data: bytes) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-    except OSError as error:
-        raise PairxError(
-            f"{path} cannot be written: {error.strerror}", "name another file with -o"
-        ) from error

@@ -6,6 +6,12 @@ on its own.
 """
 
 from pairx_engine.figure.assembly import FigurePhoto, figure_input, score_line
+from pairx_engine.figure.comparison import (
+    Comparison,
+    ComparisonInput,
+    MethodPanel,
+    draw_comparison,
+)
 from pairx_engine.figure.encoding import decode_map, encode_map, encode_png, encode_webp
 from pairx_engine.figure.marks import composite
 from pairx_engine.figure.panels import MATCH_COLOURS, match_colour
@@ -14,13 +20,17 @@ from pairx_engine.figure.values import Figure, FigureInput, FigureSide, PanelFra
 
 __all__ = [
     "MATCH_COLOURS",
+    "Comparison",
+    "ComparisonInput",
     "Figure",
     "FigureInput",
     "FigurePhoto",
     "FigureSide",
+    "MethodPanel",
     "PanelFrame",
     "composite",
     "decode_map",
+    "draw_comparison",
     "draw_figure",
     "encode_map",
     "encode_png",

@@ -68,7 +68,7 @@ def draw_overlay(given: FigureInput) -> Pixels:
     frame = given.frame
     layer = Layer(frame.height, frame.width)
     for side, span in zip(given.sides, frame.spans, strict=True):
-        grid = _relative(side.grid) if given.matched else _relative(_smoothed(side.grid)) ** MAP_POWER
+        grid = _relative(side.grid) if given.matched else _relative(smoothed(side.grid)) ** MAP_POWER
         relevance = _upsampled(grid, span.height, span.width)
         colours, opacity = heat_colours(relevance)
         layer.paint(opacity, colours, 0, span.left)
@@ -100,6 +100,9 @@ def _draw_matches(given: FigureInput, layer: Layer) -> None:
             layer.line(start, end, BLACK, 4, 0.15 + 0.25 * strength)
             layer.line(start, end, match_colour(i), 2, 0.4 + 0.6 * strength)
         else:
+            if not given.n_maps:
+                # Nothing else tells these lines from a pale coat.
+                layer.line(start, end, BLACK, 3, 0.15 + 0.2 * strength)
             layer.line(start, end, OTHER_COLOUR, 1, 0.3 + 0.5 * strength)
     _draw_rings(given, layer, drawn)
     _draw_tags(given, layer, min(drawn, given.n_maps))
@@ -157,7 +160,7 @@ def _coloured(chip: Pixels, maps: Floats) -> Pixels:
     ground = np.repeat(grey[..., None] * DIMMED, 3, axis=2)
     if not len(maps):
         return np.rint(ground).astype(np.uint8)
-    strength = np.stack([_relative(_smoothed(m)) for m in maps]) ** MAP_POWER
+    strength = np.stack([_relative(smoothed(m)) for m in maps]) ** MAP_POWER
     # Where maps overlap, the stronger one keeps its hue: plain addition would make colours that belong to no
     # match.
     weight = strength**3
@@ -174,9 +177,10 @@ def _relative(values: Floats) -> NDArray[np.float64]:
     return positive / peak if peak > 0 else positive
 
 
-def _smoothed(pixel_map: Floats) -> NDArray[np.float64]:
+def smoothed(pixel_map: Floats, deviation: float = SMOOTHING) -> NDArray[np.float64]:
+    """A map (H, W) under a Gaussian of `deviation` chip pixels."""
     return np.asarray(
-        cv2.GaussianBlur(np.asarray(pixel_map, dtype=np.float64), (0, 0), SMOOTHING), dtype=np.float64
+        cv2.GaussianBlur(np.asarray(pixel_map, dtype=np.float64), (0, 0), deviation), dtype=np.float64
     )
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from PIL import Image, ImageDraw
 
-from pairx_engine.figure.marks import Colour, composite, font_for
+from pairx_engine.figure.marks import composite, font_for
 from pairx_engine.figure.panels import (
     MAP_POWER,
     SMOOTHING,
@@ -16,9 +18,8 @@ from pairx_engine.figure.panels import (
     match_colour,
 )
 from pairx_engine.figure.values import Figure, FigureInput, Pixels
+from pairx_engine.figure.writing import INK, QUIET, fitted, write
 
-INK: Colour = (28, 32, 38)
-QUIET: Colour = (98, 106, 116)
 MARGIN = 28
 LEAST_WIDTH = 760
 BAR_WIDTH, BAR_HEIGHT = 250, 14
@@ -32,7 +33,7 @@ def draw_figure(given: FigureInput) -> Figure:
     """Draw the figure of one explained pair.
 
     Above are the two chips with relevance, match lines and numbers. Below are the pixels behind each numbered
-    match in its colour, unless the explanation knows of no matches. Then comes the legend. Deterministic. See
+    match in its colour, unless there are no pixel maps. Then comes the legend. Deterministic. See
     `FigureInput` for shapes and frames.
     """
     chips, overlay, colours = draw_chips(given), draw_overlay(given), draw_colours(given)
@@ -47,17 +48,18 @@ def draw_legend(given: FigureInput, width: int) -> Pixels:
     rows = -(-given.n_maps // per_row)
     image = Image.new("RGB", (width, max(118, 62 + rows * ENTRY_HEIGHT + 53)), (255, 255, 255))
     pen = ImageDraw.Draw(image)
-    _draw_heat_bar(image, pen, given.matched)
+    how = "between cells bilinear, shown on mid grey" if given.matched else _AS_MAPS_ARE_SHOWN
+    draw_heat_bar(image, pen, ("relative to this photo's maximum,", how))
     if not given.matched:
         return np.asarray(image, dtype=np.uint8)
     left = BAR_WIDTH + 60
-    _text(pen, (left, 0), "Matches", 14, INK, 0.35)
-    _text(pen, (left, 21), _lines_caption(given), 12, QUIET)
+    write(pen, (left, 0), "Matches", 14, INK, 0.35)
+    write(pen, (left, 21), _lines_caption(given), 12, QUIET)
     for i in range(given.n_maps):
         x, y = left + i % per_row * ENTRY, 46 + i // per_row * ENTRY_HEIGHT
         pen.rounded_rectangle((x, y + 1, x + 13, y + 14), 3, fill=match_colour(i), outline=QUIET)
-        _text(pen, (x + 20, y), str(i + 1), 13, INK, 0.35)
-        _text(pen, (x + (28 if i < 9 else 36) + 4, y + 1), f"{given.shares[i]:.0%}", 12, QUIET)
+        write(pen, (x + 20, y), str(i + 1), 13, INK, 0.35)
+        write(pen, (x + (28 if i < 9 else 36) + 4, y + 1), f"{given.shares[i]:.0%}", 12, QUIET)
     if given.n_maps:
         y = 46 + rows * ENTRY_HEIGHT + 4
         for line, note in enumerate(
@@ -67,7 +69,7 @@ def draw_legend(given: FigureInput, width: int) -> Pixels:
                 _AS_MAPS_ARE_SHOWN,
             )
         ):
-            _text(pen, (left, y + 17 * line), note, 12, QUIET)
+            write(pen, (left, y + 17 * line), note, 12, QUIET)
     return np.asarray(image, dtype=np.uint8)
 
 
@@ -75,12 +77,15 @@ def _lines_caption(given: FigureInput) -> str:
     drawn = min(given.n_lines, given.n_matches)
     if not given.n_matches:
         return "the two photos have no mutual match"
-    parts = f"{drawn} strongest of {given.n_matches} mutual matches; more relevant lines are more solid"
-    return parts if drawn <= given.n_maps else f"{parts}; grey lines have no pixel map"
+    # Only PAIR-X pulls matches on to the pixels; correspondences of other kinds need not be mutual.
+    kind = "mutual matches" if given.n_maps else "matches"
+    parts = f"{drawn} strongest of {given.n_matches} {kind}; more relevant lines are more solid"
+    return f"{parts}; grey lines have no pixel map" if 0 < given.n_maps < drawn else parts
 
 
-def _draw_heat_bar(image: Image.Image, pen: ImageDraw.ImageDraw, of_cells: bool) -> None:
-    _text(pen, (0, 0), "Relevance", 14, INK, 0.35)
+def draw_heat_bar(image: Image.Image, pen: ImageDraw.ImageDraw, notes: Sequence[str]) -> None:
+    """What the heat means, at the top left corner of `image`, with lines of notes below."""
+    write(pen, (0, 0), "Relevance", 14, INK, 0.35)
     colours, opacity = heat_colours(np.linspace(0.0, 1.0, BAR_WIDTH))
     bar = colours * opacity[:, None] + MID_GREY * (1.0 - opacity[:, None])
     strip = np.repeat(np.rint(bar).astype(np.uint8)[None], BAR_HEIGHT, axis=0)
@@ -90,9 +95,8 @@ def _draw_heat_bar(image: Image.Image, pen: ImageDraw.ImageDraw, of_cells: bool)
         pen.line((x, 24 + BAR_HEIGHT, x, 28 + BAR_HEIGHT), fill=QUIET)
         anchor = {0.0: "la", 0.5: "ma", 1.0: "ra"}[value]
         pen.text((x, 31 + BAR_HEIGHT), f"{value:g}", QUIET, font_for("0", 12), anchor=anchor)
-    _text(pen, (0, 64), "relative to this photo's maximum,", 12, QUIET)
-    how = "between cells bilinear, shown on mid grey" if of_cells else _AS_MAPS_ARE_SHOWN
-    _text(pen, (0, 81), how, 12, QUIET)
+    for i, note in enumerate(notes):
+        write(pen, (0, 64 + 17 * i), note, 12, QUIET)
 
 
 def _compose(
@@ -104,49 +108,16 @@ def _compose(
     heading = 30 if given.subtitle else 0
     top = MARGIN + heading + 26
     below = top + height + 34
-    bottom = below + height + 24 if given.matched else below
+    bottom = below + height + 24 if given.n_maps else below
     image = Image.new("RGB", (inner + 2 * MARGIN, bottom + legend.shape[0] + MARGIN - 8), (255, 255, 255))
     pen = ImageDraw.Draw(image)
     if given.subtitle:
-        _text(pen, (left, MARGIN - 4), _fitted(given.subtitle, 15, inner), 15, QUIET)
+        write(pen, (left, MARGIN - 4), fitted(given.subtitle, 15, inner), 15, QUIET)
     for side, span in zip(given.sides, given.frame.spans, strict=True):
-        _text(pen, (left + span.left, top - 24), _fitted(side.title, 16, span.width - 8), 16, INK, 0.35)
+        write(pen, (left + span.left, top - 24), fitted(side.title, 16, span.width - 8), 16, INK, 0.35)
     image.paste(Image.fromarray(top_panel), (left, top))
-    if given.matched:
-        caption = (
-            f"Pixels behind the first {given.n_maps} matches" if given.n_maps else "No pixel maps were drawn"
-        )
-        _text(pen, (left, below - 24), caption, 14, QUIET)
+    if given.n_maps:
+        write(pen, (left, below - 24), f"Pixels behind the first {given.n_maps} matches", 14, QUIET)
         image.paste(Image.fromarray(colours), (left, below))
     image.paste(Image.fromarray(legend), (MARGIN + (inner - legend.shape[1]) // 2, bottom))
     return np.asarray(image, dtype=np.uint8), (top, left)
-
-
-def _text(
-    pen: ImageDraw.ImageDraw,
-    place: tuple[int, int],
-    text: str,
-    size: int,
-    colour: Colour,
-    weight: float = 0.0,
-) -> None:
-    """Text whose capital letters begin at `place`; `weight` thickens the strokes by that many pixels."""
-    pen.text(place, text, colour, font_for(text, size), stroke_width=weight)
-
-
-def _fitted(text: str, size: int, width: int) -> str:
-    """The text on one line, shortened in the middle until it is at most `width` pixels wide."""
-    text = " ".join(text.split())
-    font = font_for(text, size)
-    if font.getlength(text) <= width:
-        return text
-    keep = len(text) - 1
-    while keep > 1 and font.getlength(_shortened(text, keep)) > width:
-        keep -= 1
-    return _shortened(text, keep)
-
-
-def _shortened(text: str, keep: int) -> str:
-    """`keep` characters of the text, from both ends, with three dots between them."""
-    head = (keep + 1) // 2
-    return f"{text[:head]}...{text[len(text) - keep // 2 :] if keep > 1 else ''}"

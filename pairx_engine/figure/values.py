@@ -81,7 +81,8 @@ class FigureInput:
 
     `relevance` is (n,), that of the matches, descending; `n_lines` of them get a line. `matched` is false
     where the explanation knows of no matches: then the `grid` of each side is a map of the photo's pixels.
-    Raises ValueError when the parts do not fit together.
+    `room` is the largest (width, height) in pixels that the two chips side by side may take; None takes what
+    suits a figure of its own. Raises ValueError when the parts do not fit together.
     """
 
     sides: tuple[FigureSide, FigureSide]
@@ -89,6 +90,7 @@ class FigureInput:
     subtitle: str = ""
     n_lines: int = 20
     matched: bool = True
+    room: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         relevance = np.asarray(self.relevance)
@@ -131,7 +133,8 @@ class FigureInput:
         aspects = [side.aspect or w / h for side, (h, w) in zip(self.sides, chips, strict=True)]
         (rows, _), (rows_b, _) = chips
         wanted = rows if rows == rows_b and rows in READABLE else CHIP_HEIGHT
-        height = round(max(LEAST_HEIGHT, min(wanted, (PANEL_WIDTH - GAP) / sum(aspects))))
+        width, wanted, least = (*self.room, 1) if self.room else (PANEL_WIDTH, wanted, LEAST_HEIGHT)
+        height = round(max(least, min(wanted, (width - GAP) / sum(aspects))))
         widths = [max(1, round(height * aspect)) for aspect in aspects]
         lefts = (0, widths[0] + GAP)
         a, b = (Span(*parts, height) for parts in zip(chips, lefts, widths, strict=True))

@@ -80,7 +80,7 @@ def one_photo(tmp_path: Path) -> Path:
 
 
 def test_all_commands_are_there() -> None:
-    assert {"run", "demo", "explain", "validate", "suspects", "sql", "report"} <= COMMANDS.keys()
+    assert {"run", "demo", "explain", "compare", "validate", "suspects", "sql", "report"} <= COMMANDS.keys()
     listed = CliRunner().invoke(cli.app, ["--help"], env={"COLUMNS": "200", "TERM": "dumb"}).output
     assert all(name in listed for name in COMMANDS)
     assert "Exit codes: 0" in listed
@@ -99,7 +99,9 @@ def test_help_explains_every_option(name: str) -> None:
                 assert option in shown.output
 
 
-@pytest.mark.parametrize(("command", "offered"), [("run", 19), ("evaluate", 13), ("explain", 10)])
+@pytest.mark.parametrize(
+    ("command", "offered"), [("run", 19), ("evaluate", 13), ("explain", 10), ("compare", 6)]
+)
 def test_settings_are_options_as_their_fields_say(command: str, offered: int) -> None:
     shown = CliRunner().invoke(cli.app, [command, "--help"], env={"COLUMNS": "200", "TERM": "dumb"}).output
     options = {
@@ -338,6 +340,8 @@ def test_ctrl_c_says_that_the_work_is_kept(main: Main, monkeypatch: pytest.Monke
         ["check"],
         ["evaluate"],
         ["explain", "a.jpg", "b.jpg"],
+        ["compare", "a.jpg", "b.jpg"],
+        ["compare", "--suspects", "1"],
         ["evaluate", "--dry-run", "--model", "embedded"],
     ],
     ids=" ".join,
@@ -356,7 +360,7 @@ def test_every_command_that_reads_a_warehouse_is_tried_above() -> None:
         for name, command in COMMANDS.items()
         if any(p.name == "warehouse" for p in command.params) and not takes_a_catalogue(command)
     }
-    assert readers == {"sql", "suspects", "report", "check", "explain"}
+    assert readers == {"sql", "suspects", "report", "check", "explain", "compare"}
 
 
 def takes_a_catalogue(command: ClickCommand) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flows.notebook import ExplainedPair, explain, open_warehouse
+from flows.notebook import ExplainedPair, compare, explain, open_warehouse
 from pairx_engine.errors import EngineError, PhotoError
 from schemas.errors import SettingsError
 from tasks.sql.console import connect_analyst
@@ -65,6 +65,17 @@ def test_pairx_by_name_is_what_it_is_by_default(pair: ExplainedPair, photos: tup
     assert np.array_equal(found.figure(), pair.figure())
 
 
+def test_a_comparison_shows_its_sheet(photos: tuple[Path, Path], tmp_path: Path) -> None:
+    found = compare(*photos, ["gradient", "centre"], box_b=(10, 20, 60, 40), **HOW)
+    assert [one.method.name for one in found.methods] == ["gradient", "centre"]
+    assert [photo.title for photo in found.photos] == [path.name for path in photos]
+    assert found.photos[1].cut_size == (60, 40)
+    shown = Image.open(io.BytesIO(found._repr_png_()))
+    assert (shown.format, shown.size) == ("PNG", found.drawn.sheet.shape[1::-1])
+    found.save(tmp_path / "sheet.png")
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "sheet.png")), found.drawn.sheet)
+
+
 def test_a_box_cuts_the_photo(photos: tuple[Path, Path]) -> None:
     found = explain(*photos, box_a=(10, 20, 60, 40), **HOW)
     assert found.photos[0].cut_size == (60, 40)
@@ -77,6 +88,8 @@ def test_what_cannot_be_used_is_said(photos: tuple[Path, Path], tmp_path: Path) 
         explain(*photos, presett="paper")
     with pytest.raises(EngineError, match="choose one of pairx_published"):
         explain(*photos, method="guess", **HOW)
+    with pytest.raises(EngineError, match="choose one of pairx_published"):
+        compare(*photos, ["guess"], **HOW)
 
 
 def test_a_warehouse_is_asked_through_the_analysts_own_connection() -> None:

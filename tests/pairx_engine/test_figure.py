@@ -306,7 +306,7 @@ def test_a_map_without_matches_is_drawn_as_heat_alone() -> None:
     spot = np.zeros((SIDE, SIDE))
     spot[30, 10] = 1.0
     drawn = draw_figure(scene(grid_a=spot, grid_b=spot.T, matched=False))
-    with_matches = draw_figure(scene(grid_a=spot, grid_b=spot.T))
+    with_matches = draw_figure(scene(1, 1, grid_a=spot, grid_b=spot.T))
     assert drawn.figure.shape[0] < with_matches.figure.shape[0] - drawn.colours.shape[0]
     heat = drawn.overlay[..., 3]
     row, column = np.unravel_index(
@@ -317,6 +317,17 @@ def test_a_map_without_matches_is_drawn_as_heat_alone() -> None:
     assert abs(column / scale - 10.5) < 1
     # Smoothed and to a power below one, so that single pixels can be seen.
     assert (heat > 0).sum() > 4 * scale**2
+
+
+def test_matches_without_pixel_maps_leave_the_panels_below_out() -> None:
+    lines, with_maps = draw_figure(scene(3, 0)), draw_figure(scene(3, 3))
+    assert lines.overlay.max() > 0
+    assert lines.figure.shape[0] < with_maps.figure.shape[0] - with_maps.colours.shape[0]
+    row = lines.top[0] + lines.chips.shape[0]
+    # Nothing but text on white comes below: no dimmed photo.
+    assert (lines.figure[row:].min(axis=(1, 2)) < 250).any()
+    assert (lines.figure[row:].mean(axis=(1, 2)) > 200).all()
+    assert (with_maps.figure[row:].mean(axis=(1, 2)) < 100).any()
 
 
 def test_small_chips_are_enlarged_large_ones_shown_pixel_for_pixel() -> None:
