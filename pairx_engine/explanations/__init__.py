@@ -1,7 +1,8 @@
 """Ways to explain a pair, all behind one interface.
 
-They are PAIR-X per preset, plain relevance, gradients, class activation maps, products of cells, superpixels
-taken away, matches of local features, and controls that know nothing of the photos.
+They are PAIR-X per preset, plain relevance, gradients, alone, integrated and with biases, class activation maps,
+products of cells and of points, changed embeddings that a decoder shows, superpixels taken away, matches of local
+features, and controls that know nothing of the photos.
 """
 
 from pairx_engine.explanations.registry import (

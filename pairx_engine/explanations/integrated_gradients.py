@@ -7,9 +7,12 @@ With the partner's embedding held, s(x) the cosine of a photo x with it, and x' 
 so that the map sums to s(x) - s(x') (Sundararajan et al. 2017). The integral is Gauss and Legendre's with
 `STEPS` points; what the sum misses by is kept as `completeness_gap`.
 
-The baseline says what counts as nothing. A pixel that is its baseline gets nothing, however much it means: for
-a black one all that is black in a coat, for the mean colour all that has it. So the default is the photo
-blurred: colours stay in their places, and pattern and outline, by which animals are told apart, are gone.
+The baseline says what counts as nothing. A pixel that is its baseline gets nothing, however much it means: from
+black all that is black in a coat, from the blurred photo all colours that stay in their places. So the default
+is the photo's mean colour, which hardly a pixel has. It was the most faithful, too: on seven pairs of cows
+(MiewID in miniature) the area between both orders of flipping, averaged over three fills, was 0.36 from the
+mean colour, 0.30 from the blurred photo and 0.22 from black. A baseline does well where the fill is like it;
+under noise, which is like none of them, these were 0.25, 0.14 and 0.22.
 """
 
 from __future__ import annotations
@@ -24,9 +27,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pairx_engine.errors import EngineError
-from pairx_engine.explanations.blur import gaussian_blur
 from pairx_engine.explanations.seam import Explained, State, Subject
 from pairx_engine.pair.finding import as_array
+from pairx_engine.photo.blur import gaussian_blur
 from pairx_engine.relevance.locking import exclusive
 from pairx_engine.relevance.precision import FULL, tensor_cores
 from pairx_engine.relevance.starts import SMALLEST_NORM
@@ -47,7 +50,7 @@ class IntegratedGradients:
     about: str
     baseline: Baseline
     steps: int = STEPS
-    cost: float = 300
+    cost: float = 100
     sees_partner: bool = True
 
     def identity(self) -> Mapping[str, Any]:
@@ -94,20 +97,20 @@ class IntegratedGradients:
 
 def integrated_gradients() -> Sequence[IntegratedGradients]:
     """From every baseline."""
-    about = "gradients of the cosine, summed on the way from {}"
+    about = "gradients of the cosine, summed on the way from {} to the photo"
     return [
-        IntegratedGradients("integrated_gradients", about.format("the photo blurred"), _blurred),
-        IntegratedGradients("integrated_gradients_mean", about.format("its mean colour"), _mean_colour),
+        IntegratedGradients("integrated_gradients", about.format("its mean colour"), _mean_colour),
+        IntegratedGradients("integrated_gradients_blur", about.format("its blurred copy"), _blurred),
         IntegratedGradients("integrated_gradients_black", about.format("black"), _black),
     ]
 
 
-def _blurred(chip: Tensor, subject: Subject) -> Tensor:
-    return gaussian_blur(chip, BLUR_SHARE * min(chip.shape[-2:]))
-
-
 def _mean_colour(chip: Tensor, subject: Subject) -> Tensor:
     return chip.mean((1, 2), keepdim=True).expand_as(chip)
+
+
+def _blurred(chip: Tensor, subject: Subject) -> Tensor:
+    return gaussian_blur(chip, BLUR_SHARE * min(chip.shape[-2:]))
 
 
 def _black(chip: Tensor, subject: Subject) -> Tensor:
