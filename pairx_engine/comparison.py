@@ -92,14 +92,13 @@ class Compared:
     @property
     def remarks(self) -> tuple[str, ...]:
         """What a reader should know before believing the maps."""
-        blank = [
-            letter
-            for letter, one in zip("ab", self.maps or (), strict=False)
-            if one.max() <= max(0, one.min())
-        ]
+        maps = dict(zip("ab", self.maps or (), strict=False))
+        below = [letter for letter, one in maps.items() if one.max() <= 0]
+        flat = [letter for letter, one in maps.items() if one.max() == one.min() > 0]
         return (
             *(() if self.method.sees_partner else ("does not see the partner",)),
-            *((f"no place stands out in {' and '.join(blank)}",) if blank else ()),
+            *((f"nothing is above 0 in {' and '.join(below)}",) if below else ()),
+            *((f"the same everywhere in {' and '.join(flat)}",) if flat else ()),
         )
 
     def panel(self) -> MethodPanel:
