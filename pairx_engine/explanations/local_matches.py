@@ -34,7 +34,7 @@ The finest keypoints are described by about six times as much.
 THRESHOLD = 3.0
 """Distance in chip pixels up to which a homography explains a match."""
 Points = NDArray[np.float64]
-_COST, _COST_OF_NETWORKS = 4, 100
+_COST, _COST_OF_NETWORKS = 3, 40
 
 
 @dataclass(frozen=True)
