@@ -58,8 +58,15 @@ def explanations() -> dict[str, Explanation]:
 
 
 def usual() -> tuple[str, ...]:
-    """Names of those that cost at most `USUAL_COST`: what is measured where none is named."""
-    return tuple(name for name, each in explanations().items() if each.cost <= USUAL_COST)
+    """What is measured where none is named: those that cost at most `USUAL_COST` and need not learn.
+
+    One that learns goes through a part of the catalogue first.
+    """
+    return tuple(
+        name
+        for name, each in explanations().items()
+        if each.cost <= USUAL_COST and not isinstance(each, Trained)
+    )
 
 
 def explanation_named(name: str) -> Explanation:
