@@ -8,6 +8,7 @@ from pairx_engine.errors import EngineError
 from pairx_engine.explanations import Matching, Subject, explanation_named, explanations, needs
 from pairx_engine.models import ReIdModel
 from pairx_engine.pair.explain import explain_pair
+from pairx_engine.pair.finding import grids_by_reduction
 from pairx_engine.photo.chips import ChipSpec
 from pairx_engine.photo.value_range import ValueRange
 from pairx_engine.relevance.explainer import LayerExplainer
@@ -102,6 +103,20 @@ def test_relevance_maps_stretch_the_layers_grid(network, chips, preset):
             upper, lower = (grid[i, c] + (x - c) * (grid[i, c + 1] - grid[i, c]) for i in (r, r + 1))
             wanted = float(upper + (y - r) * (lower - upper))
             assert float(found[row, column]) == pytest.approx(wanted, abs=1e-9 * float(grid.abs().max()))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_relevance_maps_are_the_grid_stretched_bit_for_bit(dtype):
+    network, chips = make(dtype), [random_chip(seed, dtype=dtype) for seed in (0, 1)]
+    explainer = LayerExplainer(network, ["first"])
+    seen = [explainer.see(chip) for chip in chips]
+    how = explainer.preset.reduction
+    grids = grids_by_reduction(explainer, seen, "first", [how])[how]
+    maps = maps_of(network, "first", chips, "relevance_published")
+    for found, grid in zip(maps, grids, strict=True):
+        given = torch.from_numpy(grid)[None, None]
+        wanted = torch.nn.functional.interpolate(given, CHIP, mode="bilinear", align_corners=False)[0, 0]
+        assert torch.equal(found, wanted)
 
 
 def test_conserving_relevance_in_pixels_does_not_depend_on_the_layer_it_passes(network, chips):
