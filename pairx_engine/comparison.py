@@ -103,11 +103,11 @@ class Compared:
 
     def panel(self) -> MethodPanel:
         """What a comparison shows of it."""
-        said = (self.method.name, self.method.about, f"{self.seconds:.2f} s", self.remarks)
+        name, about = self.method.name, self.method.about
         if self.explained is None:
-            return MethodPanel(*said, reason=self.reason)
-        shown = self.explained.shown
-        return MethodPanel(*said, self.maps, shown.points, shown.relevance)
+            return MethodPanel(name, about, remarks=self.remarks, reason=self.reason)
+        shown, cost = self.explained.shown, f"{self.seconds:.2f} s"
+        return MethodPanel(name, about, cost, self.remarks, self.maps, shown.points, shown.relevance)
 
 
 @dataclass(frozen=True)
