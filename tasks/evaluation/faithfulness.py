@@ -27,7 +27,7 @@ from tasks.shards import ShardResult, Stage, Stopwatch, chunks, commit, or_failu
 from tasks.store.warehouse import shard_name
 
 _PAIRS_PER_SHARD = 5
-_DEAR_COST = 2000
+_DEAR_COST = 1000
 """Forward passes of a pair from which on a tenth of the pairs is measured; from `USUAL_COST` on, a third."""
 _OTHERS = 3
 """Photos of other animals that a pair is measured with: another partner, and company in a collage."""

@@ -20,7 +20,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pairx_engine.errors import EngineError
+from pairx_engine.errors import PairxError
 from pairx_engine.explanations import State, Subject, Trained, explanation_named, explanations
 from pairx_engine.faithfulness import Asked, ChipPair, Flipping, Protocol, Translation, measure
 from tasks.evaluation.faithfulness import choose_others, choose_pairs, pairs_of
@@ -106,7 +106,7 @@ def _measure(
                 state = _learned(method, loaded)
                 for pair in own:
                     keep(method, pair, _values(loaded, method, pair, others, protocol, state, randomised))
-            except EngineError as error:
+            except PairxError as error:
                 keep(method, own[0], {}, failed=str(error))
             print(
                 f"{case.name:40} {method:24} {time.perf_counter() - begun:7.1f} s",

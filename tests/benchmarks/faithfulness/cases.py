@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pairx_engine.explanations import NamedChip, Subject
+from pairx_engine.local.registry import load_local_matcher
 from pairx_engine.models import ReIdModel, load_model
 from pairx_engine.photo.chips import chip_of
 from pairx_engine.photo.value_range import ValueRange
@@ -74,7 +76,9 @@ def load(case: Case, shared: Path, n_maps: int = 10) -> Loaded:
     layer = case.layer or model.layer
     assert layer is not None, f"{case.name}: name a layer"
     values = ValueRange.of(model.chip)
-    subject = Subject(model.network, layer, n_maps, values=values)
+    weights = shared / "models"
+    matchers = cache(partial(load_local_matcher, weights=weights))
+    subject = Subject(model.network, layer, n_maps, values=values, matchers=matchers)
     chips, names = _photos(shared / "data" / case.data, model)
     vectors = _vectors(model, [chips[photo] for photo in sorted(chips)])
     return Loaded(model, subject, values, chips, names, _pairs(sorted(chips), names, vectors))

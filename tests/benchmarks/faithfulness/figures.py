@@ -26,7 +26,7 @@ from jinja2 import Environment
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from pairx_engine.errors import EngineError
+from pairx_engine.errors import PairxError
 from pairx_engine.explanations import State, Trained, explain, explanation_named
 from pairx_engine.faithfulness import Flipping, Translation
 from tasks.pages import base
@@ -86,7 +86,7 @@ def _case(case: Case, shared: Path, count: int) -> dict[str, Any]:
                 states[name] = explanation.train(loaded.subject, loaded.named_chips()[: explanation.photos])
             explain(name, loaded.subject, *_chips(loaded, first), states.get(name))
             methods.append(name)
-        except EngineError as error:
+        except PairxError as error:
             failed.append(f"{name}: {error}")
     pictures = [_neighbours(loaded, name, states) for name in DECODED if name in methods]
     pictures.append(_continuity(loaded, methods, states, count))
