@@ -63,6 +63,7 @@ class Loaded:
     values: ValueRange
     chips: Mapping[str, Tensor]
     names: Mapping[str, str]
+    files: Mapping[str, Path]
     pairs: Sequence[Mapping[str, Any]]
 
     def named_chips(self) -> list[NamedChip]:
@@ -79,26 +80,27 @@ def load(case: Case, shared: Path, n_maps: int = 10) -> Loaded:
     weights = shared / "models"
     matchers = cache(partial(load_local_matcher, weights=weights))
     subject = Subject(model.network, layer, n_maps, values=values, matchers=matchers)
-    chips, names = _photos(shared / "data" / case.data, model)
+    chips, names, files = _photos(shared / "data" / case.data, model)
     vectors = _vectors(model, [chips[photo] for photo in sorted(chips)])
-    return Loaded(model, subject, values, chips, names, _pairs(sorted(chips), names, vectors))
+    return Loaded(model, subject, values, chips, names, files, _pairs(sorted(chips), names, vectors))
 
 
-def _photos(folder: Path, model: ReIdModel) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _photos(folder: Path, model: ReIdModel) -> tuple[dict[str, Tensor], dict[str, str], dict[str, Path]]:
     catalogue = read_catalogue(str(folder / "metadata.csv"))
     by_name: dict[str, list[Any]] = {}
     for entry in catalogue.entries:
         if entry.identity is not None:
             by_name.setdefault(entry.identity, []).append(entry)
-    chips, names = {}, {}
+    chips, names, files = {}, {}, {}
     for name in sorted(by_name, key=_drawn):
         if len(chips) + len(by_name[name]) > MOST_PHOTOS:
             continue
         for entry in by_name[name]:
-            cut = cut_of_file(Path(catalogue.root) / entry.path, entry.box, _MAX_PIXELS)
+            files[entry.photo_id] = Path(catalogue.root) / entry.path
+            cut = cut_of_file(files[entry.photo_id], entry.box, _MAX_PIXELS)
             chips[entry.photo_id] = model.normalise([chip_of(cut, model.chip)])[0]
             names[entry.photo_id] = name
-    return chips, names
+    return chips, names, files
 
 
 def _vectors(model: ReIdModel, chips: Sequence[Tensor]) -> NDArray[np.float64]:

@@ -26,9 +26,11 @@ from jinja2 import Environment
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from flows.notebook import compare
 from pairx_engine.errors import PairxError
 from pairx_engine.explanations import State, Trained, explain, explanation_named
 from pairx_engine.faithfulness import Flipping, Translation
+from pairx_engine.figure import encode_png
 from tasks.pages import base
 from tasks.pages.base import page_environment
 from tests.benchmarks.cases import SHARED
@@ -88,7 +90,8 @@ def _case(case: Case, shared: Path, count: int) -> dict[str, Any]:
             methods.append(name)
         except PairxError as error:
             failed.append(f"{name}: {error}")
-    pictures = [_neighbours(loaded, name, states) for name in DECODED if name in methods]
+    pictures = [_sheet(case, loaded, shared, correct) for correct in (True, False)]
+    pictures += [_neighbours(loaded, name, states) for name in DECODED if name in methods]
     pictures.append(_continuity(loaded, methods, states, count))
     pictures += _selectivity(loaded, methods, states, count)
     return {"name": case.name, "pictures": pictures, "failed": failed}
@@ -96,6 +99,16 @@ def _case(case: Case, shared: Path, count: int) -> dict[str, Any]:
 
 def _chips(loaded: Loaded, pair: Mapping[str, str]) -> tuple[torch.Tensor, torch.Tensor]:
     return loaded.chips[pair["photo_a"]], loaded.chips[pair["photo_b"]]
+
+
+def _sheet(case: Case, loaded: Loaded, shared: Path, correct: bool) -> dict[str, Any]:
+    """A pair of one name, or of two, under a method or two of each family."""
+    pair = next(pair for pair in loaded.pairs if pair["correct"] is correct)
+    photos = [loaded.files[pair[side]] for side in ("photo_a", "photo_b")]
+    found = compare(*photos, model=str(shared / "models" / case.model), layers=(loaded.subject.layer,))
+    title = f"A pair of {'one animal' if correct else 'two animals'} under many methods"
+    png = base64.b64encode(encode_png(found.drawn.sheet)).decode()
+    return {"title": title, "about": found.line, "data": f"data:image/png;base64,{png}"}
 
 
 def _neighbours(loaded: Loaded, method: str, states: Mapping[str, State]) -> dict[str, Any]:
