@@ -1,7 +1,7 @@
 """Ways to explain a pair, all behind one interface.
 
-They are PAIR-X per preset, plain relevance, gradients, class activation maps, products of cells, and controls
-that know nothing of the photos.
+They are PAIR-X per preset, plain relevance, gradients, class activation maps, products of cells, changes of
+the embedding as a decoder shows them, and controls that know nothing of the photos.
 """
 
 from pairx_engine.explanations.registry import (
