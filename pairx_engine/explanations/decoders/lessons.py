@@ -144,7 +144,8 @@ def parts_of(animals: NDArray[np.int64], seed: int) -> Parts:
     order = list(np.random.default_rng([seed, _SPLIT]).permutation(len(names)))
     dealt = []
     for share in (HELD_OUT, CHOOSING):
-        wanted, taken = share * len(animals), []
+        wanted = share * len(animals)
+        taken: list[int] = []
         for at in order:
             if counts[at] <= wanted and len(taken) < len(names) // 3:
                 taken.append(at)
