@@ -111,7 +111,7 @@ def explain_lfs() -> Sequence[ExplainLfs]:
     """With either decoder."""
     return [
         ExplainLfs("explain_lfs_linear", "what a change of the embedding changes (ExplainLFS), linear decoder; "
-                   "one map for both photos", "linear", 2.5),
+                   "one map for both photos", "linear", 3),
         ExplainLfs("explain_lfs_conv", "the same with a convolutional decoder", "conv", 3),
     ]  # fmt: skip
 

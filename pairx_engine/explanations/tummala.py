@@ -32,7 +32,7 @@ class Tummala:
 
     name: str = "tummala"
     about: str = "the last layer's channels that both photos show (our reading of Tummala 2023)"
-    cost: float = 2
+    cost: float = 3
     sees_partner: bool = True
 
     def identity(self) -> Mapping[str, Any]:

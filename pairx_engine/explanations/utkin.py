@@ -58,7 +58,7 @@ class Utkin:
 
     name: str = "utkin"
     about: str = "what the elements close to the partner's class show, by a decoder (Utkin 2019)"
-    cost: float = 5
+    cost: float = 4
     decoder: Kind = "conv"
     share: float = 0.25
     step: float = 1.0

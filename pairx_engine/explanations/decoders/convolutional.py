@@ -26,7 +26,7 @@ from pairx_engine.explanations.seam import State
 
 CHANNELS = (32, 32, 24, 16)
 """Channels of the grid and after each of the three convolutions."""
-BATCH, EPOCHS, PATIENCE = 32, 100, 10
+BATCH, EPOCHS, PATIENCE = 32, 60, 8
 RATE, DECAY, NOISE = 3e-4, 1e-2, 1.0
 CONVOLUTIONAL_RECIPE = {
     "channels": CHANNELS,

@@ -79,8 +79,7 @@ def train_decoder(kind: Kind, lessons: Lessons, seed: int) -> State:
 
 def recipe_of(kind: Kind) -> Mapping[str, Any]:
     """All constants that a decoder's numbers depend on."""
-    recipes: Mapping[Kind, Mapping[str, Any]] = {"linear": LINEAR_RECIPE, "conv": CONVOLUTIONAL_RECIPE}
-    own = recipes[kind]
+    own: Mapping[str, Any] = LINEAR_RECIPE if kind == "linear" else CONVOLUTIONAL_RECIPE
     least = {"least_photos": LEAST_PHOTOS, "least_animals": LEAST_ANIMALS}
     return {"held_out": HELD_OUT, "choosing": CHOOSING, **least, **own}
 

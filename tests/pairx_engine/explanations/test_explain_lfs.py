@@ -8,7 +8,7 @@ import torch
 
 from pairx_engine.errors import EngineError
 from pairx_engine.explanations import Subject, explain, explanations
-from pairx_engine.explanations.decoders import decoder_of
+from pairx_engine.explanations.decoders import convolutional, decoder_of
 from pairx_engine.explanations.explain_lfs import explain_lfs, relevance
 from tests.pairx_engine.explanations.drawn_catalogue import HEIGHT, WIDTH, drawn_chips, subject_of
 
@@ -23,7 +23,9 @@ def subject():
 
 @pytest.fixture(scope="module")
 def states(subject):
-    return {each.name: each.train(subject, drawn_chips()) for each in (LINEAR, CONV)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(convolutional, "EPOCHS", 25)
+        return {each.name: each.train(subject, drawn_chips()) for each in (LINEAR, CONV)}
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import torch
 
 from pairx_engine.errors import EngineError
 from pairx_engine.explanations import NamedChip, explain, explanations
-from pairx_engine.explanations.decoders import decoder_of, gather
+from pairx_engine.explanations.decoders import convolutional, decoder_of, gather
 from pairx_engine.explanations.utkin import Utkin, important, nearest_prototype, prototypes_of
 from tests.pairx_engine.explanations.drawn_catalogue import HEIGHT, WIDTH, drawn_chips, subject_of
 
@@ -22,7 +22,9 @@ def subject():
 
 @pytest.fixture(scope="module")
 def state(subject):
-    return METHOD.train(subject, drawn_chips())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(convolutional, "EPOCHS", 25)
+        return METHOD.train(subject, drawn_chips())
 
 
 @pytest.fixture(scope="module")
