@@ -100,7 +100,7 @@ def test_help_explains_every_option(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "offered"), [("run", 19), ("evaluate", 13), ("explain", 10), ("compare", 6)]
+    ("command", "offered"), [("run", 19), ("evaluate", 13), ("explain", 10), ("compare", 7)]
 )
 def test_settings_are_options_as_their_fields_say(command: str, offered: int) -> None:
     shown = CliRunner().invoke(cli.app, [command, "--help"], env={"COLUMNS": "200", "TERM": "dumb"}).output
