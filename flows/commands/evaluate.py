@@ -140,6 +140,7 @@ def _dataset(source: str) -> str:
 def _print_plan(found: Catalogue | None, warehouse: str, chosen: Settings, plan: EvaluationPlan) -> None:
     from flows.clusters.choice import worker_count
     from flows.commands.plan import duration, unit_costs
+    from tasks.evaluation.faithfulness import forward_passes, pairs_of
     from tasks.job import prepare_job
     from tasks.runs.log import RunLog
     from tasks.runs.remaining import look
@@ -153,15 +154,23 @@ def _print_plan(found: Catalogue | None, warehouse: str, chosen: Settings, plan:
     listed = {entry.photo_id for entry in found.entries} if found else present
     costs = unit_costs(job)
     new, pairs = len(listed - embedded), 2 * options.per_photo * len(listed)
-    total = (new * costs.photo + pairs * costs.pair + options.figures * costs.figure) / worker_count(chosen)
+    total = new * costs.photo + pairs * costs.pair + options.figures * costs.figure
+    faithful = "no pairs"
+    if options.faithfulness:
+        faithful = f"{options.faithfulness} pairs, {len(plan.methods)} ways to explain"
+        total += costs.photo * sum(
+            pairs_of(method, options.faithfulness) * forward_passes(method, plan.protocol)
+            for method in plan.methods
+        )
+    total /= worker_count(chosen)
     for line in (
         f"photos   {len(listed)}, {new} of them to embed",
         f"pairs    at most {pairs}: {options.per_photo} of the same and of other names per photo",
         f"model    {chosen.model}, layers {', '.join(job.layers)}, preset {chosen.preset}; matcher {chosen.matcher}",
         f"measure  {plan.binning.name}; {options.resamples} resamples of animals; {options.figures} figures",
         f"choose   {'at most ' + str(min(options.sweep_pairs, pairs)) + ' pairs swept' if options.choose else 'no'}",
-        f"faithful {options.faithfulness or 'no'} pairs",
-        f"time     about {duration(total)}, and half a minute to start; a sweep and faithfulness come on top",
+        f"faithful {faithful}",
+        f"time     about {duration(total)}, and half a minute to start{'; the sweep comes on top' * options.choose}",
         "writes   nothing now",
     ):
         OUT.print(line)

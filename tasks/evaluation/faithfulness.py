@@ -99,6 +99,18 @@ def pairs_of(method: str, count: int) -> int:
     return min(count, max(2, -(-count // share)))
 
 
+def forward_passes(method: str, protocol: Protocol) -> float:
+    """About how many forward passes of the network one pair of a method costs: explanations and flips.
+
+    A check explains a pair once more, shuffled weights twice; a similar pair is flipped on either side.
+    """
+    explained = 1 + len(protocol.checks)
+    if protocol.translation is not None:
+        explained += 2 * protocol.translation.n_steps + 3
+    flipped = sum(4 * (how.n_steps + 1) for how in protocol.flippings)
+    return explained * explanation_named(method).cost + flipped
+
+
 def choose_others(
     pairs: Iterable[Mapping[str, Any]], listed: Iterable[Mapping[str, Any]]
 ) -> dict[str, tuple[str, ...]]:

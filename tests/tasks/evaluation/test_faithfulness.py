@@ -20,6 +20,7 @@ from tasks.evaluation.faithfulness import (
     choose_pairs,
     faithfulness_fingerprint,
     faithfulness_shard,
+    forward_passes,
     pairs_of,
     plan_faithfulness,
 )
@@ -59,6 +60,14 @@ def test_dear_methods_are_measured_on_fewer_pairs() -> None:
     assert explanation_named("score_cam").cost > explanation_named("gradient").cost
     assert pairs_of("score_cam", 30) == 10
     assert (pairs_of("score_cam", 4), pairs_of("score_cam", 1)) == (2, 1)
+
+
+def test_the_cost_of_a_pair_counts_explanations_and_flips() -> None:
+    cost = explanation_named("gradient").cost
+    bare = Protocol((Flipping(n_steps=9),), checks=())
+    assert forward_passes("gradient", bare) == cost + 4 * 10
+    moved = replace(bare, translation=Translation(n_steps=2), checks=("partner", "seconds"))
+    assert forward_passes("gradient", moved) == cost * (3 + 7) + 4 * 10
 
 
 def test_others_are_of_other_animals_and_depend_on_nothing_but_the_list(
