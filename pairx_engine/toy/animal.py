@@ -205,11 +205,14 @@ class Shot:
 class DrawnPhoto:
     """A drawn photo, and the box of its animal.
 
-    `pixels` (height, width, 3) uint8 RGB; `box` = (x, y, w, h) in whole pixels, loose as a detector's.
+    `pixels` (height, width, 3) uint8 RGB; `box` = (x, y, w, h) in whole pixels, loose as a detector's; `cover`
+    (height, width) uint8 is 255 on the animal, plants in front of it included, and 0 elsewhere; None of a photo
+    that was changed since.
     """
 
     pixels: Pixels
     box: tuple[int, int, int, int]
+    cover: Pixels | None = None
 
 
 def _build(animal: Animal) -> Build:
@@ -309,4 +312,4 @@ def draw_photo(animal: Animal, encounter: Encounter, shot: Shot) -> DrawnPhoto:
     share = cover[window].astype(np.float32)[..., None] / 255
     behind[window] = layer[window][..., :3] * share + behind[window] * (1 - share)
     picture = plants_in_front(behind, scene, box, rng)
-    return DrawnPhoto(expose(picture, scene, rng), _loose(box, scene.size, rng))
+    return DrawnPhoto(expose(picture, scene, rng), _loose(box, scene.size, rng), cover)

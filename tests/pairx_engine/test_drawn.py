@@ -251,3 +251,16 @@ def test_embedded_weights_fit_their_config_strictly() -> None:
     cosine = (rows @ rows.T).numpy()
     assert rows.shape == (4, 256)
     assert min(cosine[0, 1], cosine[2, 3]) > max(cosine[0, 2], cosine[0, 3], cosine[1, 2], cosine[1, 3])
+
+
+def test_the_cover_of_a_photo_is_its_animal():
+    photo = draw_photo(Animal(3, "spots"), Encounter(0), Shot(0, "left"))
+    assert photo.cover is not None
+    assert photo.cover.shape == photo.pixels.shape[:2]
+    rows, columns = np.nonzero(photo.cover > 127)
+    x, y, w, h = photo.box
+    assert x <= columns.min()
+    assert columns.max() < x + w
+    assert y <= rows.min()
+    assert rows.max() < y + h
+    assert 0.15 < len(rows) / (w * h) < 0.8

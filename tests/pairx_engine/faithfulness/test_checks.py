@@ -13,6 +13,7 @@ from pairx_engine.faithfulness import Asked, ChipPair, Protocol, ValueRange, mea
 from pairx_engine.faithfulness.agreement import GRID, rank_correlation
 from pairx_engine.faithfulness.collage import collage_of, share_inside
 from pairx_engine.faithfulness.randomisation import shuffled
+from tests.benchmarks.faithfulness.drawn import looked
 from tests.pairx_engine.small_networks import random_chip, small_network
 
 VALUES = ValueRange((-2.0,) * 3, (2.0,) * 3)
@@ -135,3 +136,10 @@ def test_checks_without_company_are_left_out(subject):
     alone = checks(subject, "gradient", n_others=0)
     assert not {"localisation", "partner_correlation"} & alone.keys()
     assert "partner_correlation" in checks(subject, "gradient", n_others=1)
+
+
+def test_where_a_map_looks_is_counted_by_its_positive_part():
+    cover = torch.tensor([[True, False], [False, False]])
+    assert looked(torch.tensor([[3.0, -9.0], [1.0, 0.0]]), cover) == (0.75, 0.25, True)
+    assert looked(torch.tensor([[1.0, 3.0], [0.0, 0.0]]), cover) == (0.25, 0.25, False)
+    assert looked(-torch.ones(2, 2), cover)[0] == 0.25
