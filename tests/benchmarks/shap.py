@@ -5,7 +5,8 @@
 Photos lie in FOLDER as catalogues have them, with `metadata.csv` (`path`, `identity`); pairs are of one animal,
 drawn by `--seed`. Each row is over both photos of all pairs:
 
-* `r`: Pearson's correlation over the segments of two draws with different seeds, mean and least;
+* `r`: Pearson's correlation over the segments of two draws with different seeds, mean and least (under the fill
+  `noise` the seed draws the noise, too);
 * `told`: the same as one draw tells it from its halves (`seed_agreement`), mean;
 * `one out`: correlation of the Shapley values with what is lost without each segment;
 * `seconds`: median for one photo. Others may have used the machine: see `load` of the JSON.
