@@ -91,7 +91,7 @@ def points_of_cells() -> Sequence[CellPoints]:
             "activation_points",
             "strongest cells, each with what gives to the embedding alike (Zhu 2021)",
             Contributions,
-            100,
+            80,
         ),
     ]
 

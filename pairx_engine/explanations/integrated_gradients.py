@@ -5,7 +5,8 @@ With the partner's embedding held, s(x) the cosine of a photo x with it, and x' 
     map = sum over RGB of (x - x') times the integral over t in [0, 1] of the gradient of s at x' + t (x - x'),
 
 so that the map sums to s(x) - s(x') (Sundararajan et al. 2017). The integral is Gauss and Legendre's with
-`STEPS` points; what the sum misses by is kept as `completeness_gap`.
+`STEPS` points; what the sum misses by is kept as `completeness_gap`. On convolutions it was below 0.002; on a pair
+of dogs (ViT-S) it was 0.2, for its cosine goes up and down on the way.
 
 The baseline says what counts as nothing. A pixel that is its baseline gets nothing, however much it means: from
 black all that is black in a coat, from the blurred photo all colours that stay in their places. So the default
@@ -50,7 +51,7 @@ class IntegratedGradients:
     about: str
     baseline: Baseline
     steps: int = STEPS
-    cost: float = 100
+    cost: float = 150
     sees_partner: bool = True
 
     def identity(self) -> Mapping[str, Any]:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from flows.notebook import ExplainedPair, compare, explain, open_warehouse
 from pairx_engine.errors import EngineError, PhotoError
@@ -56,6 +60,29 @@ def test_local_matches_are_drawn_and_say_how_many_count(photos: tuple[Path, Path
     assert len(a) >= 4
     assert np.array_equal(a, b)
     assert f"{len(found.arrays['match_confidence'])} matches on the chips" in found.remarks[0]
+    assert found.figure().std() > 1
+
+
+@pytest.mark.parametrize("method", ["simexpert_points", "grad_cam"])
+def test_a_transformer_is_explained_by_what_needs_no_relevance(
+    photos: tuple[Path, Path], tmp_path: Path, method: str
+) -> None:
+    options = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2}
+    torch.manual_seed(0)
+    network = timm.create_model("vit_tiny_patch16_224", num_classes=0, **options)
+    save_file(network.state_dict(), tmp_path / "model.safetensors")
+    described = {
+        "architecture": "timm",
+        "timm_name": "vit_tiny_patch16_224",
+        "timm_kwargs": options,
+        "input": {"size": [32, 32]},
+    }
+    (tmp_path / "config.json").write_text(json.dumps(described), encoding="utf-8")
+    found = explain(*photos, method=method, model=str(tmp_path), layers=("backbone.blocks.0",))
+    assert found.arrays["map0"].shape == (32, 32)
+    assert found.arrays["map0"].std() > 0
+    assert found.notice is None
+    assert -1 <= found.cosine <= 1
     assert found.figure().std() > 1
 
 
