@@ -99,6 +99,6 @@ def explain(
     if isinstance(chosen, Trained) and state is None:
         raise EngineError(
             f"method {name!r} learns from a catalogue first: `pairx evaluate --faithfulness N --method {name}` does that, and "
-            "`pairx explain --warehouse URL` takes up what it learned there"
+            "`--warehouse URL` of `pairx explain` and `pairx compare` takes up what it learned there"
         )
     return chosen.explain(subject, chip_a, chip_b, state)
