@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -19,7 +18,6 @@ from torch import Tensor
 from pairx_engine.device.accelerator import device_failed
 from pairx_engine.engine import Engine
 from pairx_engine.errors import EngineError, PairxError
-from pairx_engine.evaluation.correlation import spearman
 from pairx_engine.explanations import (
     Explained,
     Explanation,
@@ -30,6 +28,7 @@ from pairx_engine.explanations import (
     explanations,
     usual,
 )
+from pairx_engine.faithfulness.agreement import rank_correlation
 from pairx_engine.figure import (
     Comparison,
     ComparisonInput,
@@ -44,8 +43,6 @@ from pairx_engine.relevance.locking import exclusive
 from pairx_engine.relevance.precision import FULL, tensor_cores
 from pairx_engine.relevance.starts import cosine
 
-AREAS = 16
-"""Maps are compared over `AREAS` x `AREAS` equal areas of a photo, by their mean in each."""
 _OF_A_PRESET = ("pairx", "relevance", "lrp")
 _OTHERS = ("gradient_x_input", "grad_cam", "layer_cam", "simexpert", "correspondence", "random_smooth")
 
@@ -137,12 +134,12 @@ class ComparedPair:
 
         NaN for methods that failed, and where a map is the same everywhere.
         """
-        areas = [None if one.maps is None else [_areas(part) for part in one.maps] for one in self.methods]
-        found = np.full((len(areas), len(areas)), math.nan)
-        for i, one in enumerate(areas):
-            for j, other in enumerate(areas[: i + 1]):
+        maps = [None if one.explained is None else one.explained.maps for one in self.methods]
+        found = np.full((len(maps), len(maps)), math.nan)
+        for i, one in enumerate(maps):
+            for j, other in enumerate(maps[: i + 1]):
                 if one is not None and other is not None:
-                    rho = np.mean([spearman(x, y) for x, y in zip(one, other, strict=True)])
+                    rho = np.mean([rank_correlation(x, y) for x, y in zip(one, other, strict=True)])
                     found[i, j] = found[j, i] = rho
         return found
 
@@ -241,9 +238,3 @@ def _cosine(subject: Subject, chips: tuple[Tensor, Tensor]) -> float:
     with exclusive(subject.network), tensor_cores(FULL), torch.no_grad():
         a, b = (subject.network(chip[None])[0] for chip in chips)
     return float(cosine(a, b))
-
-
-def _areas(pixel_map: NDArray[np.floating]) -> NDArray[np.float64]:
-    """The mean of a map (H, W) in each of `AREAS` x `AREAS` equal areas."""
-    wide = np.asarray(pixel_map, dtype=np.float64)
-    return np.asarray(cv2.resize(wide, (AREAS, AREAS), interpolation=cv2.INTER_AREA), dtype=np.float64)

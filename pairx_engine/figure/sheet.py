@@ -76,10 +76,8 @@ def draw_legend(given: FigureInput, width: int) -> Pixels:
 def _lines_caption(given: FigureInput) -> str:
     drawn = min(given.n_lines, given.n_matches)
     if not given.n_matches:
-        return "the two photos have no mutual match"
-    # Only PAIR-X pulls matches on to the pixels; correspondences of other kinds need not be mutual.
-    kind = "mutual matches" if given.n_maps else "matches"
-    parts = f"{drawn} strongest of {given.n_matches} {kind}; more relevant lines are more solid"
+        return "the two photos have no match"
+    parts = f"{drawn} strongest of {given.n_matches} matches; more relevant lines are more solid"
     return f"{parts}; grey lines have no pixel map" if 0 < given.n_maps < drawn else parts
 
 
