@@ -14,7 +14,7 @@ from pathlib import Path
 
 from jinja2 import Environment
 
-from pairx_engine.comparison import AREAS, ComparedPair
+from pairx_engine.comparison import ComparedPair
 from pairx_engine.figure import encode_webp
 from pairx_engine.figure.values import Pixels
 from tasks.pages.base import page_environment
@@ -105,7 +105,7 @@ def render_comparison(pairs: Sequence[PairOnPage], settings: Mapping[str, str]) 
     return (
         _environment()
         .get_template("comparison.html.j2")
-        .render(pairs=pairs, settings=settings, areas=AREAS, most=MOST_IN_A_MATRIX)
+        .render(pairs=pairs, settings=settings, most=MOST_IN_A_MATRIX)
     )
 
 
