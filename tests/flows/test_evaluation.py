@@ -374,4 +374,4 @@ def test_a_dataset_is_called_like_its_folder(source: str, name: str) -> None:
 
 
 def test_every_method_is_offered() -> None:
-    assert set(OPTIONS.protocol.methods) < set(explanations())
+    assert set(OPTIONS.methods) < set(explanations())
