@@ -197,7 +197,7 @@ def _settings(place: Warehouse, given: Mapping[str, Any]) -> Settings:
     return with_inherited(inherited, asked)
 
 
-class _AllFailed(PairxError):
+class AllMethodsFailed(PairxError):
     """No method could explain a pair; the next one may be explained."""
 
     ends_the_run = False
@@ -206,7 +206,7 @@ class _AllFailed(PairxError):
 def _refuse_failed(found: ComparedPair) -> None:
     if all(one.explained is None for one in found.methods):
         first = found.methods[0]
-        raise _AllFailed(
+        raise AllMethodsFailed(
             f"none of {len(found.methods)} methods could explain this pair; {first.method.name}: {first.reason}",
             "choose another --layer, --model or --method",
         )

@@ -132,6 +132,7 @@ def broken(folder: Path, body: str) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", BROKEN)
 def test_what_goes_wrong_in_a_part_is_told_and_the_rest_goes_on(
     parts: Path, how: str, capsys: pytest.CaptureFixture[str]

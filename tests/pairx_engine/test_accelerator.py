@@ -138,12 +138,14 @@ def switches(device: str, **environment: str) -> str:
     ).stdout.strip()  # fmt: skip
 
 
+@pytest.mark.slow
 def test_settling_a_gpu_forbids_what_makes_numbers_vary():
     wanted = [False, False, False, False, False, True, True, True, False]
     assert switches("cuda") == str([*wanted, ":4096:8"])
     assert switches("cuda", CUBLAS_WORKSPACE_CONFIG=":16:8") == str([*wanted, ":16:8"])
 
 
+@pytest.mark.slow
 def test_settling_a_cpu_leaves_its_kernels_alone():
     settle(torch.device("cpu"))
     assert not torch.are_deterministic_algorithms_enabled()

@@ -160,6 +160,7 @@ def test_heat_colours_are_inferno() -> None:
     assert (np.diff(opacity) > 0).all()
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(st.integers(0, 12), st.integers(0, 5), st.integers(0, 14), st.integers(0, 2**31 - 1))
 def test_overlay_above_chips_is_the_top_panel(n: int, k: int, n_lines: int, seed: int) -> None:

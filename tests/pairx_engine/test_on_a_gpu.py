@@ -73,6 +73,7 @@ def test_the_forward_pass_keeps_its_layout_and_format_whatever_the_pulls_have(pr
     assert "last" in {shape.layout for shape in pair(explainer).shapes - forward.shapes}
 
 
+@pytest.mark.slow
 def test_other_cells_bring_no_new_shapes() -> None:
     explainer = embedded()
     first, second = pair(explainer), pair(explainer, [[(5, 5)], [(0, 1), (2, 2)]])
@@ -90,12 +91,14 @@ def test_depthwise_products_are_turned_round_by_convolutions() -> None:
     assert not any(transposed and stride == (1, 1) for transposed, stride in found)
 
 
+@pytest.mark.slow
 def test_two_photos_recorded_together_take_half_the_launches() -> None:
     together, alone = pair(embedded()), pair(embedded(photos=1))
     assert together.launches < 0.55 * alone.launches
     assert together.flop == pytest.approx(alone.flop, rel=0.01)
 
 
+@pytest.mark.slow
 def test_ten_partners_are_ten_starts() -> None:
     model = load_model("embedded")
     explainer = fake_explainer(model.network, layer=model.layer).suited_to("score")

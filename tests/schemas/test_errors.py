@@ -7,6 +7,7 @@ import pickle
 import pytest
 from tblib import pickling_support
 
+from flows.commands.compare import AllMethodsFailed
 from pairx_engine.errors import EngineError, ModelError, PairxError, PhotoError
 from pairx_engine.local.features import MissingWeightsError
 from schemas.errors import (
@@ -58,6 +59,7 @@ EXIT_CODES = {
     NoStorage: 2,
     AcceleratorFailure: 1,
     LimitReached: 1,
+    AllMethodsFailed: 1,
 }
 """The exit code of every error that a command may end with.
 

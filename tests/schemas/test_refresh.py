@@ -90,6 +90,7 @@ STEPS: list[tuple[tuple[str, ...], list[Callable[[Warehouse], Any]], Any, dict[s
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_refreshed_views_show_what_fresh_ones_show(tmp_path: Path) -> None:
     warehouse = Warehouse(str(tmp_path / "w"))
     store = Listing(warehouse)

@@ -375,6 +375,7 @@ def retrieve(
     write_pairs(warehouse, photos, new)
 
 
+@pytest.mark.slow
 @settings(max_examples=6, deadline=None)
 @given(case=catalogues())
 def test_ranks_equal_the_naive_ones_and_two_steps_equal_one(

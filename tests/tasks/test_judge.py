@@ -195,6 +195,7 @@ def test_what_a_person_says_of_a_name_counts_until_it_is_taken_back(judging: Jud
     assert len(judging.ask("SELECT DISTINCT basis FROM all_judged_photos")) == 5
 
 
+@pytest.mark.slow
 def test_what_a_person_says_of_a_pair_changes_what_is_learned(judging: Judging) -> None:
     judging.judge()
     seen = "SELECT log_odds FROM judgements ORDER BY pair_id"

@@ -340,6 +340,7 @@ def test_values_that_cannot_be_are_refused() -> None:
         replace(report(), finished=datetime(2020, 1, 1, tzinfo=UTC))
 
 
+@pytest.mark.slow
 def test_matplotlib_is_imported_only_to_draw_and_without_pyplot() -> None:
     code = (
         "import sys, numpy as np\n"

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from pairx_engine.explanations.blur import gaussian_blur
 from torch.nn import functional
 
 from pairx_engine.errors import EngineError
 from pairx_engine.explanations import Subject, explanation_named
+from pairx_engine.photo.blur import gaussian_blur
 from pairx_engine.photo.value_range import ValueRange
 from tests.pairx_engine.small_networks import CHIP, random_chip, small_network
 
