@@ -59,13 +59,19 @@ _OF_A_RUN = {
     "PREFECT_LOGGING_TO_API_ENABLED": "false",
 }
 """Prefect's settings in the processes of a run; environment variables override them."""
-_LOGGERS = ("prefect", "EventsWorker", "APILogWorker")
-"""Prefect's loggers in a driver: those of its background services have their classes' names alone."""
+_SERVICES = ("EventsWorker", "APILogWorker")
+"""Loggers of Prefect's background services, which have their classes' names alone."""
 
 
 def silence_prefect() -> None:
     """One message for the user is enough: Prefect would first log the same error with its traceback."""
-    for name in _LOGGERS:
+    logging.getLogger("prefect").setLevel(logging.CRITICAL)
+    silence_services()
+
+
+def silence_services() -> None:
+    """A service whose API has died tells nothing that the run does not tell; workers have services, too."""
+    for name in _SERVICES:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 

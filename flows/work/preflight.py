@@ -13,6 +13,7 @@ from typing import Any
 
 from distributed import Client, Worker, WorkerPlugin
 
+from flows.api.server import silence_services
 from flows.clusters.kinds import GPU, Cluster, Device, client_of
 from flows.work.shard_tasks import end_process
 from schemas.errors import PairxError
@@ -71,6 +72,7 @@ class Gate(WorkerPlugin):
 
     async def setup(self, worker: Worker) -> None:
         """Let the worker in, or end it. Dask waits for this before a worker hears of its first task."""
+        silence_services()
         differing = differences(self._versions, versions()) or await self.differences(worker)
         if not differing:
             return

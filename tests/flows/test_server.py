@@ -17,7 +17,7 @@ import pytest
 
 from flows.api import server
 from flows.api.configured import require_answer
-from flows.api.server import prefect_server, silence_prefect
+from flows.api.server import prefect_server, silence_prefect, silence_services
 from schemas.errors import PairxError, SettingsError
 from tests.flows.running import Command, command_line, pairx, run_arguments
 
@@ -139,7 +139,7 @@ def test_the_servers_home_and_address_are_gone_afterwards_and_nothing_is_reporte
 
 HOLDS_A_SERVER = """
 import time
-from flows.api.server import prefect_server, silence_prefect
+from flows.api.server import prefect_server, silence_prefect, silence_services
 with prefect_server():
     print("up", flush=True)
     time.sleep(600)
@@ -192,6 +192,8 @@ def test_prefects_background_services_say_nothing_of_their_own() -> None:
     names = ["prefect", *(service.__name__ for service in (EventsWorker, APILogWorker))]
     before = {name: logging.getLogger(name).level for name in names}
     try:
+        silence_services()
+        assert not any(logging.getLogger(name).isEnabledFor(logging.ERROR) for name in names[1:])
         silence_prefect()
         assert not any(logging.getLogger(name).isEnabledFor(logging.ERROR) for name in names)
     finally:
