@@ -5,6 +5,8 @@ Differences that would take another installation are simulated inside a worker.
 
 from __future__ import annotations
 
+import inspect
+import logging
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -14,7 +16,7 @@ from typing import Any
 
 import fsspec
 import pytest
-from distributed import Client
+from distributed import Client, Worker
 
 from flows.clusters.choice import dask_cluster
 from flows.clusters.kinds import Cluster
@@ -193,3 +195,20 @@ def test_what_is_declared_must_be_there(job: Job) -> None:
             pytest.fail("the block was entered")
         with dask_cluster(Settings(cluster=local.scheduler_address, device="cpu")) as found:
             assert found.device == "cpu"
+
+
+def test_a_worker_without_its_scheduler_says_so_by_its_end_alone() -> None:
+    """The words that are left out are those that Dask has for it, and no others."""
+    said = "Failed to communicate with scheduler during heartbeat."
+    assert said in inspect.getsource(Worker.heartbeat)
+    for text, kept in ((said, False), ("Unexpected exception during heartbeat. Closing worker.", True)):
+        record = logging.LogRecord("distributed.worker", logging.ERROR, "", 1, text, (), None)
+        assert preflight._heartbeat_arrived(record) is kept
+
+
+def test_our_own_workers_leave_these_words_out(cluster: Cluster, job: Job) -> None:
+    def filters() -> list[str]:
+        return [f.__name__ for f in logging.getLogger("distributed.worker").filters]
+
+    with equal_workers(cluster, job, None), Client(cluster.address, set_as_default=False) as client:
+        assert all("_heartbeat_arrived" in found for found in client.run(filters).values())
