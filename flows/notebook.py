@@ -22,7 +22,7 @@ from typing import Any
 from pairx_engine.comparison import Compared, ComparedPair, Comparer, chosen_methods
 from pairx_engine.engine import Engine, ExplainedPair
 from pairx_engine.explanations import State, Trained, explanation_named
-from pairx_engine.photo.chips import Box
+from pairx_engine.photo.chips import Box, Pixels
 from schemas.settings import load_settings
 from tasks.evaluation.learning import newest_state
 from tasks.job import Job, device, prepare_job, recipe_of
@@ -56,19 +56,14 @@ def explain(
     kept = Warehouse(warehouse) if warehouse else None
     if kept:
         kept.require()
-    paths = Path(photo_a), Path(photo_b)
-    a, b = (
-        cut_of_file(path, box, chosen.max_pixels) for path, box in zip(paths, (box_a, box_b), strict=True)
-    )
+    cuts, titles = _photos((photo_a, photo_b), (box_a, box_b), chosen.max_pixels)
     engine = Engine(recipe_of(chosen), device())
     if method is None:
         # Other methods say themselves where a layer does not suit them, and suit some that PAIR-X cannot explain.
         engine.try_layers()
     learns = method is not None and isinstance(explanation_named(method), Trained)
     state = newest_state(prepare_job(kept, chosen), str(method)) if kept and learns else None
-    return engine.explain(
-        (a, b), (paths[0].name, paths[1].name), chosen.n_pixel_maps, chosen.n_lines, method, state
-    )
+    return engine.explain(cuts, titles, chosen.n_pixel_maps, chosen.n_lines, method, state)
 
 
 def compare(
@@ -95,15 +90,21 @@ def compare(
     kept = Warehouse(warehouse) if warehouse else None
     if kept:
         kept.require()
-    paths = Path(photo_a), Path(photo_b)
-    a, b = (
-        cut_of_file(path, box, chosen.max_pixels) for path, box in zip(paths, (box_a, box_b), strict=True)
-    )
+    cuts, titles = _photos((photo_a, photo_b), (box_a, box_b), chosen.max_pixels)
     learned = any(isinstance(explanation_named(name), Trained) for name in names)
     states = states_of(prepare_job(kept, chosen), names) if kept and learned else {}
     engine = Engine(recipe_of(chosen), device())
     comparer = Comparer(engine, names, max(1, chosen.n_pixel_maps), states, told)
-    return comparer.compare((a, b), (paths[0].name, paths[1].name))
+    return comparer.compare(cuts, titles)
+
+
+def _photos(
+    addresses: tuple[Address, Address], boxes: tuple[Box | None, Box | None], max_pixels: int
+) -> tuple[tuple[Pixels, Pixels], tuple[str, str]]:
+    """The cuts of two photo files, and their titles."""
+    first, second = map(Path, addresses)
+    cuts = cut_of_file(first, boxes[0], max_pixels), cut_of_file(second, boxes[1], max_pixels)
+    return cuts, (first.name, second.name)
 
 
 def states_of(job: Job, methods: Sequence[str]) -> dict[str, State]:

@@ -36,7 +36,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torchvision.models.convnext import LayerNorm2d as TorchvisionLayerNorm2d  # type: ignore[import-untyped]
 
-from pairx_engine.explanations.recorded import norm_held
+from pairx_engine.explanations.recorded import embeddings_of, norm_held
 from pairx_engine.explanations.seam import Explained, State, Subject, stretched
 from pairx_engine.relevance.cells import cell_grid, extra_tokens
 from pairx_engine.relevance.locking import exclusive
@@ -90,8 +90,7 @@ class FullGrad:
         """Explain two chips; the subject's layer does not matter."""
         chips = chip_a, chip_b
         with exclusive(subject.network), tensor_cores(FULL):
-            with torch.no_grad():
-                embeddings = [subject.network(chip[None])[0] for chip in chips]
+            embeddings = embeddings_of(subject.network, *chips)
             maps, sums = [], []
             for chip, partner in zip(chips, reversed(embeddings), strict=True):
                 terms = full_gradient_terms(subject.network, chip, partner)

@@ -62,7 +62,7 @@ class Recorded:
             for part in maps.split(AT_ONCE):
                 with _replaced(self.layer, self.grid.placed(part, self.output)):
                     embeddings = self.network(self.chip.expand(len(part), -1, -1, -1))
-                found.append(_cosine(embeddings, self.partner))
+                found.append(cosines_with(embeddings, self.partner))
         return torch.cat(found)
 
     def pushed(self, directions: Tensor) -> Tensor:
@@ -104,8 +104,7 @@ def recorded(subject: Subject, chip_a: Tensor, chip_b: Tensor) -> Iterator[tuple
     """
     network = subject.network
     with exclusive(network), tensor_cores(FULL):
-        with torch.no_grad():
-            embeddings = [network(chip[None])[0] for chip in (chip_a, chip_b)]
+        embeddings = embeddings_of(network, chip_a, chip_b)
         yield _record(subject, chip_a, *embeddings), _record(subject, chip_b, *reversed(embeddings))
 
 
@@ -123,7 +122,7 @@ def _record(subject: Subject, chip: Tensor, own: Tensor, partner: Tensor) -> Rec
     name = subject.layer
     with torch.enable_grad():
         embedding, output = _watched(subject, chip.detach().clone().requires_grad_())
-        cosine, held = _cosine(embedding, partner)[0], norm_held(embedding, partner)
+        cosine, held = cosines_with(embedding, partner)[0], norm_held(embedding, partner)
     grid = _grid_of(subject, output, chip)
     slopes = [
         torch.autograd.grad(value, output, allow_unused=True, retain_graph=True)[0]
@@ -161,9 +160,8 @@ def partner_held(subject: Subject, chip_a: Tensor, chip_b: Tensor) -> Iterator[t
     """
     network = subject.network
     with exclusive(network), tensor_cores(FULL):
-        with torch.no_grad():
-            embeddings = [network(chip[None])[0] for chip in (chip_a, chip_b)]
-        yield partial(_cosines, network, embeddings[1]), partial(_cosines, network, embeddings[0])
+        a, b = embeddings_of(network, chip_a, chip_b)
+        yield partial(_cosines, network, b), partial(_cosines, network, a)
 
 
 def _watched(subject: Subject, chip: Tensor) -> tuple[Tensor, Tensor]:
@@ -209,12 +207,18 @@ def _replaced(layer: nn.Module, output: Tensor) -> Iterator[None]:
         handle.remove()
 
 
+def embeddings_of(network: nn.Module, chip_a: Tensor, chip_b: Tensor) -> tuple[Tensor, Tensor]:
+    """The embeddings (D,) of two chips, which may differ in size, without gradients."""
+    with torch.no_grad():
+        return network(chip_a[None])[0], network(chip_b[None])[0]
+
+
 def _cosines(network: nn.Module, partner: Tensor, chips: Tensor) -> Tensor:
     with torch.no_grad():
-        return torch.cat([_cosine(network(part), partner) for part in chips.split(AT_ONCE)])
+        return torch.cat([cosines_with(network(part), partner) for part in chips.split(AT_ONCE)])
 
 
-def _cosine(embeddings: Tensor, partner: Tensor) -> Tensor:
+def cosines_with(embeddings: Tensor, partner: Tensor) -> Tensor:
     """Cosines (N,) of embeddings (N, D) with the partner's (D,)."""
     return functional.cosine_similarity(embeddings.double(), partner.double()[None], dim=1, eps=SMALLEST_NORM)
 

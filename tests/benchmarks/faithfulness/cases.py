@@ -58,7 +58,6 @@ CASES = (
 class Loaded:
     """A case's photos as normalised chips with names, the pairs to measure, and what explains them."""
 
-    model: ReIdModel
     subject: Subject
     values: ValueRange
     chips: Mapping[str, Tensor]
@@ -82,7 +81,7 @@ def load(case: Case, shared: Path, n_maps: int = 10) -> Loaded:
     subject = Subject(model.network, layer, n_maps, values=values, matchers=matchers)
     chips, names, files = _photos(shared / "data" / case.data, model)
     vectors = _vectors(model, [chips[photo] for photo in sorted(chips)])
-    return Loaded(model, subject, values, chips, names, files, _pairs(sorted(chips), names, vectors))
+    return Loaded(subject, values, chips, names, files, _pairs(sorted(chips), names, vectors))
 
 
 def _photos(folder: Path, model: ReIdModel) -> tuple[dict[str, Tensor], dict[str, str], dict[str, Path]]:

@@ -111,19 +111,29 @@ def test_channels_may_come_last(size):
 
 
 class Tokens(nn.Module):
-    """Patches as tokens, after whose last map attention comes."""
+    """Patches as tokens after a class token, from which alone the embedding is read, as in vision transformers."""
+
+    num_prefix_tokens = 1
 
     def __init__(self):
         super().__init__()
         self.conv, self.norm = nn.Conv2d(3, 8, 4, 4), nn.LayerNorm(8)
 
     def forward(self, chips):
-        return self.norm(self.conv(chips).flatten(2).transpose(1, 2))[:, 0]
+        tokens = self.conv(chips).flatten(2).transpose(1, 2)
+        return self.norm(torch.cat([tokens.mean(1, keepdim=True), tokens], dim=1))[:, 0]
 
 
-@pytest.mark.parametrize("network", [Tokens(), nn.Sequential(nn.Flatten(), nn.Linear(768, 4))])
-def test_a_network_whose_last_positions_are_no_map_is_refused(network):
-    subject = Subject(network.eval(), next(name for name, _ in network.named_children()))
-    with pytest.raises(EngineError, match="no map of features as its last layer") as caught:
-        explain("tummala", subject, torch.rand(3, 16, 16), torch.rand(3, 16, 16))
+def test_cells_may_be_tokens_of_which_that_of_the_class_is_none():
+    torch.manual_seed(0)
+    network, chip = Tokens().eval(), torch.rand(3, 16, 24)
+    with torch.no_grad():
+        wanted = network.norm(network.conv(chip[None])[0].permute(1, 2, 0)).permute(2, 0, 1)
+    torch.testing.assert_close(last_map(network, chip), wanted)
+
+
+def test_a_network_without_cells_is_refused():
+    network = nn.Sequential(nn.Flatten(), nn.Linear(768, 4)).eval()
+    with pytest.raises(EngineError, match="no layer whose cells have a place") as caught:
+        explain("tummala", Subject(network, "0"), torch.rand(3, 16, 16), torch.rand(3, 16, 16))
     assert "--methods" in caught.value.cure
