@@ -364,7 +364,7 @@ def _faithfulness(
 
 
 def _unmeasured(job: Job, method: str, partition: str, shards: Sequence[str]) -> list[str]:
-    failing = [name for name in shards if name in job.warehouse.shards("failures", partition)]
+    failing = sorted({*shards} & {*job.warehouse.shards("failures", partition)})
     why = (
         job.warehouse.read("failures", partition, failing, ["message"])["message"].to_pylist()
         if failing

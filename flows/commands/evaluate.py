@@ -92,7 +92,7 @@ def plan_of(options: EvaluateOptions, dataset: str, retry_failed: bool = False) 
     from flows.evaluation import EvaluationPlan
     from pairx_engine.evaluation.separation import Binning
     from pairx_engine.explanations import explanations, usual
-    from pairx_engine.faithfulness import Flipping, Protocol, Translation
+    from pairx_engine.faithfulness import CHECKS, Flipping, Protocol, Translation
 
     if unknown := sorted({*options.method} - {*explanations()}):
         raise SettingsError(f"method {unknown[0]!r} is not known", f"use {', '.join(explanations())}")
@@ -103,7 +103,8 @@ def plan_of(options: EvaluateOptions, dataset: str, retry_failed: bool = False) 
             for fill in dict.fromkeys(options.fill)
             for side in dict.fromkeys(options.superpixel)
         )
-        protocol = Protocol(flippings, Translation() if options.continuity else None, options.checks)
+        translation = Translation() if options.continuity else None
+        protocol = Protocol(flippings, translation, options.checks or tuple(CHECKS))
     except ValueError as error:
         raise SettingsError(f"this cannot be measured: {error}", "see `pairx settings`") from error
     return EvaluationPlan(

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
+from pairx_engine.errors import EngineError
 from pairx_engine.explanations import Maps, State, Subject, explain
 from pairx_engine.faithfulness.agreement import rank_correlation
 from pairx_engine.faithfulness.collage import collage_of, share_inside
@@ -119,7 +120,12 @@ class Asked:
         return self.randomised[share]
 
 
-Check = Callable[[Asked], Mapping[str, float]]
+@dataclass(frozen=True)
+class Check:
+    """What is asked of an explanation beside flips; `explained` is how many further explanations it takes."""
+
+    of: Callable[[Asked], Mapping[str, float]]
+    explained: int
 
 
 def measure_pairs(
@@ -155,7 +161,7 @@ def measure(asked: Asked, protocol: Protocol) -> list[Row]:
         flips = _flips(asked, how)
         found |= {f"{name}{protocol.ending(how)}": value for name, value in flips.items()}
     for name in protocol.checks:
-        found |= CHECKS[name](asked)
+        found |= CHECKS[name].of(asked)
     if protocol.translation is not None:
         found |= _moves(asked, protocol.translation)
     return [Row(asked.pair.name, asked.method, name, value) for name, value in found.items()]
@@ -240,8 +246,11 @@ def _randomisation(asked: Asked) -> dict[str, float]:
 
 
 def _witness(asked: Asked) -> dict[str, float]:
-    """Mean rank correlation of both maps with those of `WITNESS`."""
-    wanted = explain(WITNESS, asked.subject, asked.pair.chip_a, asked.pair.chip_b).maps
+    """Mean rank correlation of both maps with those of `WITNESS`; nothing where it cannot explain the layer."""
+    try:
+        wanted = explain(WITNESS, asked.subject, asked.pair.chip_a, asked.pair.chip_b).maps
+    except EngineError:
+        return {}
     return {
         f"{WITNESS}_correlation": float(
             np.mean([rank_correlation(own, its) for own, its in zip(asked.maps, wanted, strict=True)])
@@ -254,10 +263,10 @@ def _seconds(asked: Asked) -> dict[str, float]:
 
 
 CHECKS: dict[str, Check] = {
-    "partner": _partner,
-    "localisation": _localisation,
-    "randomisation": _randomisation,
-    "witness": _witness,
-    "seconds": _seconds,
+    "partner": Check(_partner, 1),
+    "localisation": Check(_localisation, 1),
+    "randomisation": Check(_randomisation, len(LEVELS)),
+    "witness": Check(_witness, 0),
+    "seconds": Check(_seconds, 0),
 }
-"""Checks beside pixel flipping and continuity, by name; each asks for a few explanations more."""
+"""Checks beside pixel flipping and continuity, by name."""

@@ -16,7 +16,7 @@ from torch import Tensor
 from pairx_engine.engine import matcher_identity
 from pairx_engine.explanations import Matching, Subject, explanation_named
 from pairx_engine.explanations.registry import USUAL_COST
-from pairx_engine.faithfulness import Asked, ChipPair, Protocol, ValueRange, measure
+from pairx_engine.faithfulness import CHECKS, Asked, ChipPair, Protocol, ValueRange, measure
 from schemas import stages
 from schemas.failures import Failure
 from schemas.fingerprints import fingerprint
@@ -102,9 +102,9 @@ def pairs_of(method: str, count: int) -> int:
 def forward_passes(method: str, protocol: Protocol) -> float:
     """About how many forward passes of the network one pair of a method costs: explanations and flips.
 
-    A check explains a pair once more, shuffled weights twice; a similar pair is flipped on either side.
+    A similar pair is flipped on either side.
     """
-    explained = 1 + len(protocol.checks)
+    explained = 1 + sum(CHECKS[name].explained for name in protocol.checks)
     if protocol.translation is not None:
         explained += 2 * protocol.translation.n_steps + 3
     flipped = sum(4 * (how.n_steps + 1) for how in protocol.flippings)

@@ -14,15 +14,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from flows.cli import main as cli
-from flows.commands.evaluate import _dataset, _settings
+from flows.commands.evaluate import _dataset, _settings, plan_of
 from flows.evaluation import Evaluated, EvaluationPlan, settings_of_newest_run
 from flows.evaluation import evaluate as evaluate_under
 from flows.work.progress import Reporter, Silent
 from pairx_engine.errors import EngineError
-from pairx_engine.explanations import explanations
-from pairx_engine.faithfulness import Flipping, Protocol
+from pairx_engine.faithfulness import CHECKS, Flipping, Protocol
 from schemas.catalogue.reader import Catalogue, read_catalogue
-from schemas.errors import PairxError
+from schemas.errors import PairxError, SettingsError
 from schemas.evaluate_options import EvaluateOptions
 from schemas.settings import Settings, load_settings
 from tasks.check.findings import check
@@ -373,5 +372,9 @@ def test_a_dataset_is_called_like_its_folder(source: str, name: str) -> None:
     assert _dataset(source) == name
 
 
-def test_every_method_is_offered() -> None:
-    assert set(OPTIONS.methods) < set(explanations())
+def test_checks_are_all_of_them_or_those_that_are_named() -> None:
+    assert plan_of(EvaluateOptions(faithfulness=2), "d").protocol.checks == tuple(CHECKS)
+    some = plan_of(EvaluateOptions(faithfulness=2, checks=("partner",)), "d").protocol
+    assert some.checks == ("partner",)
+    with pytest.raises(SettingsError, match=r"unknown check 'luck'; choose among partner"):
+        plan_of(EvaluateOptions(faithfulness=2, checks=("luck",)), "d")

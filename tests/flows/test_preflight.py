@@ -207,8 +207,9 @@ def test_a_worker_without_its_scheduler_says_so_by_its_end_alone() -> None:
 
 
 def test_our_own_workers_leave_these_words_out(cluster: Cluster, job: Job) -> None:
-    def filters() -> list[str]:
-        return [f.__name__ for f in logging.getLogger("distributed.worker").filters]
+    def heard() -> tuple[list[str], bool]:
+        filters = [f.__name__ for f in logging.getLogger("distributed.worker").filters]
+        return filters, logging.getLogger("EventsWorker").isEnabledFor(logging.ERROR)
 
     with equal_workers(cluster, job, None), Client(cluster.address, set_as_default=False) as client:
-        assert all("_heartbeat_arrived" in found for found in client.run(filters).values())
+        assert list(client.run(heard).values()) == [(["_heartbeat_arrived"], False)]

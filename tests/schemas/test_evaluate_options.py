@@ -66,7 +66,7 @@ def test_fills_and_sides_of_superpixels_are_one_or_several(tmp_path: Path) -> No
         path.write_text(f"[evaluate]\n{text}\n")
         options = load_evaluate_options(path, {})
         assert (options.fill, options.superpixel) == (fill, sides)
-    for wrong in ("fill = []", "superpixel = [5, 0]", "superpixel = true", 'checks = ["luck"]'):
+    for wrong in ("fill = []", "superpixel = [5, 0]", "superpixel = true"):
         path.write_text(f"[evaluate]\n{wrong}\n")
         with pytest.raises(SettingsError):
             load_evaluate_options(path, {})

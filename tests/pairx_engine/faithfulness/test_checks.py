@@ -143,3 +143,18 @@ def test_where_a_map_looks_is_counted_by_its_positive_part():
     assert looked(torch.tensor([[3.0, -9.0], [1.0, 0.0]]), cover) == (0.75, 0.25, True)
     assert looked(torch.tensor([[1.0, 3.0], [0.0, 0.0]]), cover) == (0.25, 0.25, False)
     assert looked(-torch.ones(2, 2), cover)[0] == 0.25
+
+
+def test_a_layer_that_the_witness_cannot_read_loses_its_check_and_no_other():
+    class Vectors(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(3, 6, 5, stride=5).double(), nn.Linear(6, 7).double()
+
+        def forward(self, chips):
+            return self.head(self.conv(chips).mean((2, 3)))
+
+    torch.manual_seed(0)
+    found = checks(Subject(Vectors().eval(), "head"), "gradient")
+    assert "simexpert_correlation" not in found
+    assert {"gap", "partner_correlation", "randomised_all"} <= found.keys()

@@ -67,7 +67,8 @@ def test_the_cost_of_a_pair_counts_explanations_and_flips() -> None:
     bare = Protocol((Flipping(n_steps=9),), checks=())
     assert forward_passes("gradient", bare) == cost + 4 * 10
     moved = replace(bare, translation=Translation(n_steps=2), checks=("partner", "seconds"))
-    assert forward_passes("gradient", moved) == cost * (3 + 7) + 4 * 10
+    assert forward_passes("gradient", moved) == cost * (2 + 7) + 4 * 10
+    assert forward_passes("gradient", replace(bare, checks=("randomisation",))) == 3 * cost + 4 * 10
 
 
 def test_others_are_of_other_animals_and_depend_on_nothing_but_the_list(
