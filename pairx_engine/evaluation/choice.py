@@ -102,14 +102,7 @@ def choose(
     """
     if n_folds < 2:
         raise ValueError(f"{n_folds} folds hold nothing out")
-    rows = LabelledPairs(
-        np.asarray(cosine, dtype=np.float64),
-        # The score is a row's place: from any selection of pairs one can look up the values of any score.
-        np.arange(np.size(cosine), dtype=np.float64),
-        np.asarray(correct, dtype=np.bool_),
-        np.asarray(animal_a, dtype=np.int64),
-        np.asarray(animal_b, dtype=np.int64),
-    )
+    rows = _places(cosine, correct, animal_a, animal_b)
     scores = _Scores(
         _checked(COVERAGE, coverage, len(rows)),
         _checked(RESIDUAL, residual, len(rows)),
@@ -136,6 +129,17 @@ def choose(
         n_folds=folds,
         difference=difference,
         reason=_reason(len(candidates), candidates[best], candidates[place], held_out, difference),
+    )
+
+
+def _places(cosine: ArrayLike, correct: ArrayLike, animal_a: ArrayLike, animal_b: ArrayLike) -> LabelledPairs:
+    """The pairs with a row's place as its score: from any selection one can look up the values of any score."""
+    return LabelledPairs(
+        np.asarray(cosine, dtype=np.float64),
+        np.arange(np.size(cosine), dtype=np.float64),
+        np.asarray(correct, dtype=np.bool_),
+        np.asarray(animal_a, dtype=np.int64),
+        np.asarray(animal_b, dtype=np.int64),
     )
 
 
