@@ -12,6 +12,7 @@ A segment's value is spread evenly over its pixels, so a map sums to what its se
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -115,18 +116,10 @@ class Found:
 
 
 @dataclass(frozen=True)
-class OneOut:
-    """The cosine lost without a segment; n + 1 evaluations a photo, nothing is drawn but noise."""
+class OfSuperpixels(ABC):
+    """What both methods share: they ask for the same library and spread values of segments over pixels."""
 
     superpixels: Superpixels = field(default_factory=Superpixels)
-    name: str = "one_out"
-    about: str = "superpixels by the cosine lost without each"
-    sees_partner: bool = True
-
-    @property
-    def cost(self) -> float:
-        """One forward pass for each segment, and one for all."""
-        return 2 * (self.superpixels.count + 1)
 
     @property
     def needs(self) -> str:
@@ -140,8 +133,26 @@ class OneOut:
     def explain(
         self, subject: Subject, chip_a: Tensor, chip_b: Tensor, state: State | None = None
     ) -> Explained:
-        """Explain two chips; raises `EngineError` without scikit-image."""
+        """Explain two chips; raises `EngineError` without scikit-image, and for too few samples."""
         return _explained(self.superpixels, subject, (chip_a, chip_b), self.values)
+
+    @abstractmethod
+    def values(self, game: Game) -> Found:
+        """The value of each segment of a photo."""
+
+
+@dataclass(frozen=True)
+class OneOut(OfSuperpixels):
+    """The cosine lost without a segment; n + 1 evaluations a photo, nothing is drawn but noise."""
+
+    name: str = "one_out"
+    about: str = "superpixels by the cosine lost without each"
+    sees_partner: bool = True
+
+    @property
+    def cost(self) -> float:
+        """One forward pass for each segment, and one for all."""
+        return 2 * (self.superpixels.count + 1)
 
     def values(self, game: Game) -> Found:
         """The value of each segment of a photo."""
@@ -151,7 +162,7 @@ class OneOut:
 
 
 @dataclass(frozen=True)
-class KernelShap:
+class KernelShap(OfSuperpixels):
     """Shapley values of the segments, by at most `samples` evaluations a photo.
 
     Half of the drawn coalitions against the other tells how far the draw may be trusted. `arrays` holds their
@@ -159,7 +170,6 @@ class KernelShap:
     (`seed_agreement`). With as many evaluations as there are coalitions both are 1.
     """
 
-    superpixels: Superpixels = field(default_factory=Superpixels)
     samples: int = 1000
     name: str = "kernel_shap"
     about: str = "superpixels by their Shapley value (Kernel SHAP)"
@@ -174,20 +184,9 @@ class KernelShap:
         """The evaluations of both photos."""
         return 2 * self.samples
 
-    @property
-    def needs(self) -> str:
-        """The extra, where it is not installed."""
-        return _needed()
-
     def identity(self) -> Mapping[str, Any]:
         """Those of the superpixels, and the evaluations; raises `EngineError` without scikit-image."""
-        return {**self.superpixels.identity(), "samples": self.samples}
-
-    def explain(
-        self, subject: Subject, chip_a: Tensor, chip_b: Tensor, state: State | None = None
-    ) -> Explained:
-        """Explain two chips; raises `EngineError` without scikit-image, and for too few samples."""
-        return _explained(self.superpixels, subject, (chip_a, chip_b), self.values)
+        return {**super().identity(), "samples": self.samples}
 
     def values(self, game: Game) -> Found:
         """The value of each segment of a photo; raises `EngineError` where samples are too few for them."""

@@ -242,3 +242,14 @@ def small_network(block, seed, dtype=torch.float64, stem=None, pool=None, neck=N
 def random_chip(seed, size=CHIP, dtype=torch.float64):
     """A normalised chip (3, H, W) of noise."""
     return torch.randn(3, *size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+class Twice(nn.Module):
+    """Runs its only layer, `conv`, twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+
+    def forward(self, x):
+        return self.conv(self.conv(x)).mean((2, 3))

@@ -20,6 +20,7 @@ from pairx_engine.relevance.presets import REDUCTIONS, preset_named
 from pairx_engine.relevance.starts import cosine_shares, cosine_start
 from pairx_engine.relevance.starts import starts_of as starts_of_preset
 from pairx_engine.relevance.tape import Tape
+from tests.pairx_engine.small_networks import Twice
 
 
 class Residual(nn.Module):
@@ -405,13 +406,5 @@ def test_refusals_name_the_cure(net, chips):
 
 
 def test_a_layer_that_runs_twice_is_refused(chips):
-    class Twice(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv = nn.Conv2d(3, 3, 1)
-
-        def forward(self, x):
-            return self.conv(self.conv(x)).mean((2, 3))
-
     with pytest.raises(ValueError, match="more than once"):
         LayerExplainer(Twice().double().eval(), ["conv"]).see(chips[0])

@@ -3,7 +3,6 @@
 import pytest
 import timm
 import torch
-from torch import nn
 
 from pairx_engine.errors import EngineError
 from pairx_engine.explanations import Subject, explanation_named
@@ -12,7 +11,7 @@ from pairx_engine.explanations.cell_points import points_of_cells
 from pairx_engine.explanations.cell_products import cell_products
 from pairx_engine.explanations.recorded import recorded
 from pairx_engine.models.timm_model import PooledFeatures
-from tests.pairx_engine.small_networks import random_chip
+from tests.pairx_engine.small_networks import Twice, random_chip
 
 SIZE = (32, 48)
 METHODS = [each.name for each in (*cams(), *cell_products(), *points_of_cells())]
@@ -152,13 +151,5 @@ def test_windows_and_vectors_have_no_place(chips, layer, shape):
 
 
 def test_a_layer_that_runs_twice_is_refused(chips):
-    class Twice(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv = nn.Conv2d(3, 3, 1)
-
-        def forward(self, x):
-            return self.conv(self.conv(x)).mean((2, 3))
-
     with pytest.raises(EngineError, match="it runs 2 times in a forward pass"):
         explanation_named("grad_cam").explain(Subject(Twice().double().eval(), "conv"), *chips)
