@@ -86,14 +86,14 @@ def compare(
     network says why in its panel.
     """
     chosen = load_settings(overrides=settings)
-    names = chosen_methods(chosen.preset, methods, everything)
+    engine = Engine(recipe_of(chosen), device())
+    names = chosen_methods(engine.preset, methods, everything)
     kept = Warehouse(warehouse) if warehouse else None
     if kept:
         kept.require()
     cuts, titles = _photos((photo_a, photo_b), (box_a, box_b), chosen.max_pixels)
     learned = any(isinstance(explanation_named(name), Trained) for name in names)
     states = states_of(prepare_job(kept, chosen), names) if kept and learned else {}
-    engine = Engine(recipe_of(chosen), device())
     comparer = Comparer(engine, names, max(1, chosen.n_pixel_maps), states, told)
     return comparer.compare(cuts, titles)
 

@@ -193,7 +193,7 @@ class Comparer:
         return {
             "model": chosen.model,
             "layer": self._subject.layer,
-            "preset": chosen.preset,
+            "preset": self.engine.preset,
             "reduction": chosen.reduction or "that of the preset",
             "precision": chosen.precision,
             "matches in a map": str(self.k),

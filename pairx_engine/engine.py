@@ -34,6 +34,7 @@ from pairx_engine.relevance.locking import exclusive
 from pairx_engine.relevance.precision import FULL, tensor_cores
 from pairx_engine.relevance.seen import Seen
 from pairx_engine.relevance.starts import cosine
+from pairx_engine.relevance.suitable import preset_for
 
 
 @dataclass(frozen=True)
@@ -138,11 +139,16 @@ class Engine:
         return tuple(dict.fromkeys(named))
 
     @cached_property
+    def preset(self) -> str:
+        """The preset's name: that of the recipe, or the default of such networks."""
+        return preset_for(self.model.network, self.recipe.preset)
+
+    @cached_property
     def explainer(self) -> LayerExplainer:
         """The explainer of these layers under the recipe's preset, reduction and precision."""
         chosen = self.recipe
         return LayerExplainer(
-            self.model.network, self.layers, chosen.preset, chosen.precision, reduction=chosen.reduction
+            self.model.network, self.layers, self.preset, chosen.precision, reduction=chosen.reduction
         )
 
     def subject(self, k: int = 10) -> Subject:
@@ -190,7 +196,7 @@ class Engine:
             FigurePhoto(chip_of(cut, self.model.chip), (cut.shape[1], cut.shape[0]), title)
             for cut, title in zip(cuts, titles, strict=True)
         )
-        own = f"pairx_{self.recipe.preset}"
+        own = f"pairx_{self.preset}"
         if method not in (None, own):
             return self._explain_otherwise((a, b), cuts, n_pixel_maps, n_lines, method, state)
         found = explain_with(self.explainer, self.model, (a.chip, b.chip), self.layers[0], n_pixel_maps)

@@ -64,12 +64,14 @@ def fingerprints(
     matcher: Mapping[str, Any],
     layers: tuple[str, ...],
     verifier: Mapping[str, Any],
+    preset: Mapping[str, Any] | None = None,
 ) -> Fingerprints:
     """Fingerprints of all tables.
 
     `photo_reader`, `model`, `extractor`, `matcher` and `verifier` are the identities that the engine's parts
     give of themselves (decoder and conventions, weights and chip, local features, local matches, comparison
-    of copies); `layers` are the resolved layer names.
+    of copies); `layers` are the resolved layer names. `preset` are the parameters of the preset's rules, which
+    may change under its name; None or none at all leave the fingerprints as they were without.
     """
     part_of = settings.part_of
     reader = dict(photo_reader)
@@ -82,6 +84,7 @@ def fingerprints(
         keypoints=keypoints,
         matcher=dict(matcher),
         layers=list(layers),
+        **({"preset_parameters": dict(preset)} if preset else {}),
         **part_of("scores"),
     )
     signals = fingerprint(scores=scores, definitions=SIGNALS_VERSION)

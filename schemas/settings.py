@@ -78,7 +78,7 @@ class Settings(BaseModel):
         description="Layer to explain, e.g. backbone.blocks.3; repeat for several, the first one ranks. Default: the model's "
         "own. Early layers point exactly, late layers mean more.",
     )
-    preset: Annotated[str, Setting(MODEL, part_of=("scores",))] = Field("published", description="LRP preset")
+    preset: Annotated[str, Setting(MODEL, part_of=("scores",))] = Field("auto", description="LRP preset")
     reduction: Annotated[
         Literal["abs_of_sum", "signed_sum", "sum_of_abs", "positive_sum"] | None,
         Setting(MODEL, part_of=("scores",)),
@@ -210,7 +210,8 @@ class Settings(BaseModel):
     @classmethod
     def _is_offered(cls, value: object, info: ValidationInfo) -> object:
         names = list(OFFERS.get(str(info.field_name), ()))
-        if names and value not in names:
+        # A preset may carry parameters behind its name; the engine reads them.
+        if names and str(value).partition(":")[0] not in names:
             *others, last = map(repr, names)
             expected = f"{', '.join(others)} or {last}" if others else last
             raise PydanticCustomError("offered", "Input should be {expected}", {"expected": expected})

@@ -17,6 +17,7 @@ from pairx_engine.local.features import LocalMatcher
 from pairx_engine.models import EMBEDDED, ReIdModel
 from pairx_engine.photo.chips import CONVENTION, DECODER
 from pairx_engine.relevance.explainer import LayerExplainer
+from pairx_engine.relevance.presets import preset_named
 from schemas.errors import AcceleratorFailure
 from schemas.fingerprints import Fingerprints, fingerprints
 from schemas.paths import local_path
@@ -75,6 +76,7 @@ def prepare_job(warehouse: Warehouse, settings: Settings) -> Job:
     )
     engine = _engine(recipe_of(settings), "cpu")
     model, matcher, layers = engine.model, engine.matcher, engine.layers
+    settings = settings.model_copy(update={"preset": engine.preset})
     seen = engine.try_layers()
     prints = fingerprints(
         settings,
@@ -84,6 +86,7 @@ def prepare_job(warehouse: Warehouse, settings: Settings) -> Job:
         matcher.identity(),
         layers,
         copies.identity(),
+        preset_named(engine.preset).parameters,
     )
     return Job(
         warehouse,

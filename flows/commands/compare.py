@@ -132,8 +132,8 @@ def compare_pairs_of_warehouse(
     place.require()
     pairs = _pairs(place, ids, suspects)
     settings = _settings(place, given)
-    names = chosen_methods(settings.preset, *methods)
     job = prepare_job(place, settings)
+    names = chosen_methods(job.settings.preset, *methods)
     comparer = Comparer(engine_of(job), names, max(1, settings.n_pixel_maps), states_of(job, names), _told)
     folder, pages = out or Path("compare"), []
     for number, pair in enumerate(pairs, 1):

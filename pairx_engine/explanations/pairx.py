@@ -21,7 +21,7 @@ from pairx_engine.errors import EngineError
 from pairx_engine.explanations.seam import Explained, Shown, State, Subject, stretched
 from pairx_engine.pair.finding import as_array, find, grids_by_reduction
 from pairx_engine.relevance.explainer import LayerExplainer, Seen
-from pairx_engine.relevance.presets import PRESETS, reduce_channels
+from pairx_engine.relevance.presets import PRESETS, preset_named, reduce_channels
 from pairx_engine.relevance.starts import starts_of
 from pairx_engine.relevance.window import whole
 
@@ -45,8 +45,8 @@ class Propagated:
         return f"{self.kind}_{self.preset}"
 
     def identity(self) -> Mapping[str, Any]:
-        """Nothing besides the name: a preset does not change under its name."""
-        return {}
+        """What may change under the preset's name: the parameters of its rules."""
+        return preset_named(self.preset).parameters
 
     def explain(
         self, subject: Subject, chip_a: Tensor, chip_b: Tensor, state: State | None = None

@@ -6,6 +6,7 @@ A family is a function that lists its members; `register` adds one.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from torch import Tensor
 
@@ -20,11 +21,12 @@ from pairx_engine.explanations.full_grad import full_gradients
 from pairx_engine.explanations.gradients import gradients
 from pairx_engine.explanations.integrated_gradients import integrated_gradients
 from pairx_engine.explanations.local_matches import local_matches
-from pairx_engine.explanations.pairx import propagated
+from pairx_engine.explanations.pairx import Propagated, propagated
 from pairx_engine.explanations.seam import Explained, Explanation, State, Subject, Trained, needs
 from pairx_engine.explanations.superpixels import superpixel_methods
 from pairx_engine.explanations.tummala import tummala
 from pairx_engine.explanations.utkin import utkin
+from pairx_engine.relevance.presets import preset_named
 
 Family = Callable[[], Sequence[Explanation]]
 """Called each time, so that a preset registered later has its explanations, too."""
@@ -80,8 +82,17 @@ def usual() -> tuple[str, ...]:
 
 
 def explanation_named(name: str) -> Explanation:
-    """The explanation of that name; raises `EngineError` that lists the known names."""
+    """The explanation of that name; raises `EngineError` that lists the known names.
+
+    A preset within a name may carry parameters, as in ``pairx_cp:linear=0.1``.
+    """
     known = explanations()
+    own, parameters, _ = name.partition(":")
+    found = known.get(own)
+    if isinstance(found, Propagated) and parameters:
+        preset = found.preset + name.removeprefix(own)
+        preset_named(preset)
+        return replace(found, preset=preset)
     if name not in known:
         raise EngineError(f"unknown method {name!r}; choose one of {', '.join(known)}")
     return known[name]

@@ -16,7 +16,8 @@ from pairx_engine.local.features import LocalMatcher
 from pairx_engine.local.registry import load_local_matcher
 from pairx_engine.pair.finding import Finding, Grids, Points, as_array
 from pairx_engine.photo.value_range import ValueRange
-from pairx_engine.relevance.explainer import LayerExplainer, find_layer
+from pairx_engine.relevance.explainer import LayerExplainer
+from pairx_engine.relevance.ways import find_layer
 
 Maps = tuple[Tensor, Tensor]
 """Pixel maps (H, W) of both chips, in arbitrary units, larger where the pixel counts for more."""

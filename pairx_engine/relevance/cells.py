@@ -43,13 +43,19 @@ class CellGrid:
         cells = output[:, self.extra :].unflatten(1, (self.height, self.width)) if self.is_row else output
         return cells.permute(0, 3, 1, 2)
 
-    def placed(self, maps: Tensor, output: Tensor) -> Tensor:
-        """Maps (N, C, h, w) in the layer's own form, with the extra tokens of an output of one item."""
+    def placed(self, maps: Tensor, output: Tensor | None = None) -> Tensor:
+        """Maps (N, C, h, w) in the layer's own form, with the extra tokens of an output of one item.
+
+        Without an output these are zero.
+        """
         if self.form == "map":
             return maps
         cells = maps.permute(0, 2, 3, 1)
         if not self.is_row:
             return cells.contiguous()
+        count = self.extra + self.height * self.width
+        if output is None:
+            output = maps.new_zeros((1, count, maps.shape[1]))
         rows = output.expand(len(maps), -1, -1).clone()
         rows[:, self.extra :] = cells.flatten(1, 2)
         return rows
@@ -81,6 +87,17 @@ def cell_grid(output: object, chip: tuple[int, int], extra: int | None = None) -
             if height * width + before == shape[1]:
                 return CellGrid("tokens", height, width, before)
     return None
+
+
+def map_grid(output: object, chip: tuple[int, int]) -> CellGrid | None:
+    """The cells of a map (N, C, h, w) with the proportions of a chip (H, W); None for anything else."""
+    if (
+        not isinstance(output, Tensor)
+        or output.ndim != 4
+        or not _has_proportions(output.shape[2], output.shape[3], chip)
+    ):
+        return None
+    return CellGrid("map", output.shape[2], output.shape[3])
 
 
 def extra_tokens(network: nn.Module, layer: str) -> int | None:

@@ -1,8 +1,9 @@
 """Relevance at inner layers and in pixels, from one explainer per network.
 
 All grids are (h, w) of the layer's feature map; cells are (column, row), both counted from 0 at the top left.
-Chips are normalised network inputs (3, H, W) on the network's device. A layer's output must be a map (N, C,
-h, w).
+Chips are normalised network inputs (3, H, W) on the network's device. Under the presets for transformers a
+layer may also give tokens or channels that are last (`pairx_engine.relevance.cells`); its features are maps
+(C, h, w) all the same.
 
 For a given chip the rules are linear in the start relevance. So a chip runs forward once, its ratio terms are
 kept, and any number of starts is pulled through them: one per partner above the layer, one per match below
@@ -12,10 +13,9 @@ it. Chips may run forward together (`Tuning.photos`); each then has its own term
 from __future__ import annotations
 
 import copy
-import difflib
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Literal, TypeVar
 
 import torch
@@ -25,35 +25,15 @@ from torch import Tensor, nn
 from pairx_engine.device.groups import filled, first_of_each, in_groups, of_photo, rows, together
 from pairx_engine.device.tuning import Task, Tuning, tuning_for
 from pairx_engine.errors import EngineError
-from pairx_engine.relevance.fast import FastPath, PullAbove, PullBelow, Pulls
+from pairx_engine.relevance.cells import CellGrid
+from pairx_engine.relevance.fast import PullAbove, PullBelow, Pulls
 from pairx_engine.relevance.general import GeneralPath
-from pairx_engine.relevance.graphs import GraphedPath
 from pairx_engine.relevance.precision import precision_named
-from pairx_engine.relevance.presets import GENERAL, Reduction, preset_named, presets_by, reduce_channels
-from pairx_engine.relevance.seen import Cell, Kept, Seen, check_cells, check_output, pass_of, single_cells
-from pairx_engine.relevance.trace import Untraceable
+from pairx_engine.relevance.presets import Reduction, preset_named, reduce_channels
+from pairx_engine.relevance.seen import Cell, Kept, Seen, check_cells, pass_of, single_cells
+from pairx_engine.relevance.ways import PathChoice, Way, Ways
 
-Result = TypeVar("Result")
 Key = TypeVar("Key")
-PathChoice = Literal["auto", "fast", "general"]
-Way = FastPath | GraphedPath | GeneralPath
-
-
-def find_layer(network: nn.Module, name: str) -> nn.Module:
-    """The submodule at a dotted path such as ``backbone.blocks.3``; raises `EngineError` with near names."""
-    known = {path: module for path, module in network.named_modules() if path}
-    if name in known:
-        return known[name]
-    near = difflib.get_close_matches(name, known, n=5, cutoff=0.5) or [n for n, _ in network.named_children()]
-    raise EngineError(f"the network has no layer {name!r}; near names: {', '.join(near)}")
-
-
-@dataclass
-class _Reading:
-    """How a network is explained, shared by explainers that differ in their groups alone."""
-
-    way: Way = field(init=False)
-    notice: str | None = None
 
 
 class LayerExplainer:
@@ -83,26 +63,22 @@ class LayerExplainer:
         self.preset = preset_named(preset, reduction)
         self.precision = precision_named(precision)
         self.layers = tuple(dict.fromkeys(layers))
-        for name in self.layers:
-            find_layer(network, name)
         device = _device_of(network)
         self._given = tuning
         self.tuning = tuning or tuning_for(device, self.precision.name)
         if self.tuning.graphs and device.type != "cuda":
             raise EngineError(f"CUDA graphs need a CUDA device; this network is on {device}")
-        self._choice = path
-        self._reading = _Reading()
-        self._reading.way = self._general("asked for") if path == "general" else self._fast()
+        self._ways = Ways(network, self.layers, self.preset, self.precision, self.tuning, path)
 
     @property
     def path(self) -> Literal["fast", "general"]:
         """Which path explains this network."""
-        return "general" if isinstance(self._reading.way, GeneralPath) else "fast"
+        return self._ways.path
 
     @property
     def notice(self) -> str | None:
         """Why the general path explains this network, unless that path was asked for."""
-        return self._reading.notice
+        return self._ways.notice
 
     def suited_to(self, task: Task) -> LayerExplainer:
         """The same explainer with the groups that suit a task, unless its tuning was given."""
@@ -197,10 +173,10 @@ class LayerExplainer:
         wanted = [i for i, some in enumerate(where) if some]
 
         def below(group: Sequence[int], size: int) -> list[tuple[int, Tensor]]:
-            features, pull = self._recorded_below([given[i] for i in group], size, layer)
+            features, grid, pull = self._recorded_below([given[i] for i in group], size, layer)
             for i in group:
                 check_cells(where[i], features)
-            found = self._pulled_below(layer, features, pull, [where[i] for i in group])
+            found = self._pulled_below(layer, features, grid, pull, [where[i] for i in group])
             return [(i, one.to(chips[i].dtype)) for i, one in zip(group, found, strict=True)]
 
         for group in in_groups(wanted, photos, below):
@@ -210,16 +186,24 @@ class LayerExplainer:
 
     def _see(self, chips: Sequence[Tensor], size: int, keep: bool) -> list[Seen]:
         batch = torch.stack(filled(chips, size))
-        embedding, features, pulls = self._recorded(lambda way: _forward(way, batch, keep))
+        embedding, outputs, pulls = self._ways.recorded(lambda way: _forward(way, batch, keep))
         if len(embedding) != size:
             # The network takes one chip at a time, whatever it is given.
             self.tuning = replace(self.tuning, photos=1)
             return [one for chip in chips for one in self._see([chip], 1, keep)]
-        for name in self.layers:
-            check_output(name, features[name], batch[0])
+        features = {
+            name: self._ways.cells(name, outputs[name], batch[0]).maps(outputs[name]) for name in self.layers
+        }
         kept = Kept(pulls, features, len(chips)) if pulls else None
         return [
-            Seen(chip, embedding[i], {name: features[name][i] for name in self.layers}, kept, i)
+            Seen(
+                chip,
+                embedding[i],
+                {name: features[name][i] for name in self.layers},
+                kept,
+                i,
+                {name: outputs[name][i] for name in self.layers},
+            )
             for i, chip in enumerate(chips)
         ]
 
@@ -259,7 +243,7 @@ class LayerExplainer:
             together = [seen[i] for i in group]
             pull, recorded = self._recorded_above(together, size)
             wanted = filled([starts[i] for i in group], recorded)
-            found = self._pulled_above(pull, wanted, self._starts_at_once(together[0]), take)
+            found = self._pulled_above(pull, wanted, together[0], take)
             return list(zip(group, found, strict=False))
 
         order: Sequence[int] = range(len(seen))
@@ -274,10 +258,12 @@ class LayerExplainer:
         self,
         pull: PullAbove,
         starts: Sequence[Tensor],
-        at_once: tuple[int, bool],
+        seen: Seen,
         take: Callable[[dict[str, Tensor]], dict[Key, Tensor]],
     ) -> list[dict[Key, Tensor]]:
-        photos, (largest, fill) = len(starts), at_once
+        photos, (largest, fill) = len(starts), self._starts_at_once(seen)
+
+        cells = {name: self._ways.cells(name, seen.outputs[name][None], seen.chip) for name in self.layers}
 
         def part(group: Sequence[int], size: int) -> dict[Key, Tensor]:
             count = size if fill else len(group)
@@ -285,7 +271,7 @@ class LayerExplainer:
             given = [rows(some, group[0], len(group), count) for some in starts]
             found = pull(given[0] if photos == 1 else torch.cat(given))
             channels = {
-                name: first_of_each(found[name], photos, len(group)).to(starts[0].dtype)
+                name: first_of_each(cells[name].maps(found[name]), photos, len(group)).to(starts[0].dtype)
                 for name in self.layers
             }
             return take(channels)
@@ -300,9 +286,15 @@ class LayerExplainer:
         ]
 
     def _pulled_below(
-        self, layer: str, features: Tensor, pull: PullBelow, cells: Sequence[Sequence[Cell]]
+        self,
+        layer: str,
+        features: Tensor,
+        grid: CellGrid,
+        pull: PullBelow,
+        cells: Sequence[Sequence[Cell]],
     ) -> list[Tensor]:
-        windows, photos = self.tuning.windows, len(features)
+        # Under the rules for transformers relevance is pulled through whole values.
+        windows, photos = self.tuning.windows and not self._ways.reads_tokens, len(features)
         every = filled(cells, photos)
 
         def maps(group: Sequence[int], size: int) -> Tensor:
@@ -310,7 +302,8 @@ class LayerExplainer:
             wanted = [[some[min(n, len(some) - 1)] for n in numbers] for some in every]
             starts, held = single_cells(features, wanted, windows)
             # One colour after another: a sum over three neighbours in memory is several times as slow.
-            colours = pull(layer, starts, held).to(features.dtype).unbind(dim=1)
+            window = held if grid.form == "map" else None
+            colours = pull(layer, grid.placed(starts), window).to(features.dtype).unbind(dim=1)
             found = functools.reduce(torch.add, colours).abs()
             return found.unflatten(0, (photos, -1))[:, : len(group)]
 
@@ -325,20 +318,26 @@ class LayerExplainer:
             return kept.pulls.above, kept.photos
         every = filled(seen, size)
         chips = torch.stack([one.chip for one in every])
-        features = {name: torch.stack([one.features[name] for one in every]) for name in self.layers}
-        return self._recorded(lambda way: way.record_above(chips, features)), size
+        outputs = {name: torch.stack([one.outputs[name] for one in every]) for name in self.layers}
+        return self._ways.recorded(lambda way: way.record_above(chips, outputs)), size
 
     def _recorded_below(
         self, given: Sequence[Tensor | Seen], size: int, layer: str
-    ) -> tuple[Tensor, PullBelow]:
-        """Features of chips (N, C, h, w), filled up to `size` unless of one pass; the pull below the layer."""
+    ) -> tuple[Tensor, CellGrid, PullBelow]:
+        """Features of chips (N, C, h, w), filled up to `size` unless of one pass; the pull below the layer.
+
+        Between them stands where the layer's output has its cells.
+        """
         kept = pass_of(given)
         if kept is not None:
-            return kept.features[layer], kept.pulls.below
+            first = given[0]
+            assert isinstance(first, Seen)
+            grid = self._ways.cells(layer, first.outputs[layer][None], first.chip)
+            return kept.features[layer], grid, kept.pulls.below
         chips = torch.stack([one.chip if isinstance(one, Seen) else one for one in filled(given, size)])
-        features, pull = self._recorded(lambda way: way.record_below(chips, layer))
-        check_output(layer, features, chips[0])
-        return features, pull
+        output, pull = self._ways.recorded(lambda way: way.record_below(chips, layer))
+        grid = self._ways.cells(layer, output, chips[0])
+        return grid.maps(output), grid, pull
 
     def _starts_at_once(self, seen: Seen) -> tuple[int, bool]:
         """Starts of a chip that are pulled together above the layers, and whether groups are filled up."""
@@ -346,45 +345,6 @@ class LayerExplainer:
         cells = max(features.shape[-2] * features.shape[-1] for features in seen.features.values())
         at_once = tuning.starts if tuning.cells is None else max(1, min(tuning.starts, tuning.cells // cells))
         return at_once, tuning.filled_below is None or cells < tuning.filled_below
-
-    def _recorded(self, record: Callable[[Way], Result]) -> Result:
-        try:
-            return record(self._current())
-        except Untraceable as reason:
-            # Some steps show only when they run that they cannot be recorded.
-            self._reading.way = self._general(str(reason))
-            return record(self._reading.way)
-
-    def _current(self) -> Way:
-        if self._reading.way.stale:
-            self._reading.way = self._fast()
-        return self._reading.way
-
-    def _fast(self) -> Way:
-        tuning = self.tuning
-        try:
-            path = FastPath(
-                self.network, self.layers, self.preset, self.precision, tuning.forward, tuning.pull
-            )
-        except Untraceable as reason:
-            return self._general(str(reason))
-        return GraphedPath(path) if tuning.graphs else path
-
-    def _general(self, reason: str) -> GeneralPath:
-        if self._choice == "fast":
-            raise EngineError(f"the fast path cannot explain this network: {reason}")
-        for what, value, offered in (
-            ("preset", self.preset.name, presets_by(GENERAL)),
-            ("precision", self.precision.name, ("float32", "tf32")),
-        ):
-            if value not in offered:
-                raise EngineError(
-                    f"{what} {value} needs the fast path, which cannot explain this network ({reason}); "
-                    f"choose {' or '.join(offered)}"
-                )
-        if self._choice == "auto":
-            self._reading.notice = f"explained by the general path, several times slower: {reason}"
-        return GeneralPath(self.network, self.layers)
 
 
 def _forward(way: Way, chips: Tensor, keep: bool) -> tuple[Tensor, dict[str, Tensor], Pulls | None]:

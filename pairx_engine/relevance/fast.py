@@ -10,19 +10,18 @@ from torch import Tensor, nn
 
 from pairx_engine.device.tuning import Layout
 from pairx_engine.errors import EngineError
+from pairx_engine.relevance.gradient_tape import GradientTape, Ledger
 from pairx_engine.relevance.layout import laid_out
 from pairx_engine.relevance.precision import Precision
 from pairx_engine.relevance.presets import GENERAL, Preset, presets_by
 from pairx_engine.relevance.reading import Reading
-from pairx_engine.relevance.rules.base import Answers, Rule
-from pairx_engine.relevance.rules.rows import RuleSet
+from pairx_engine.relevance.recorder import Recorder
+from pairx_engine.relevance.rules.base import Answers
+from pairx_engine.relevance.rules.rows import AnyRule, RuleSet
 from pairx_engine.relevance.rules.rule_sets import RULE_SETS
-from pairx_engine.relevance.tape import Ledger, Recorder, Tape
+from pairx_engine.relevance.tape import Tape
 from pairx_engine.relevance.trace import CHIP, Untraceable, trace
 from pairx_engine.relevance.window import Window
-
-_MEASURES = (getattr, Tensor.size, Tensor.dim, Tensor.numel)
-"""Calls that measure a map's shape: they give whole numbers, which carry no relevance."""
 
 
 class PullAbove(Protocol):
@@ -36,9 +35,12 @@ class PullAbove(Protocol):
 
 
 class PullBelow(Protocol):
-    """Relevance of a layer, (S, C, h', w') in a window of its map, to the chips' pixels (S, 3, H, W)."""
+    """Relevance of a layer, (S, C, h', w') in a window of its map, to the chips' pixels (S, 3, H, W).
 
-    def __call__(self, layer: str, starts: Tensor, held: Window) -> Tensor:
+    Of a layer that gives no map it is that of its whole output, and the window is None.
+    """
+
+    def __call__(self, layer: str, starts: Tensor, held: Window | None) -> Tensor:
         """Pull all starts at once."""
 
 
@@ -75,10 +77,18 @@ class FastPath:
         self.precision = precision
         self.layout = forward
         self.layers = {name: self._value_of(name) for name in layers}
-        rules = _rules(Reading(self.trace, precision, pull, chosen.ruled), chosen, preset.name)
-        self._recorder = Recorder(self.trace, rules, precision, {CHIP, *self.layers.values()})
-        self._above = self.trace.depending_on(set(self.layers.values()))
-        unused = [n for n, v in self.layers.items() if self.trace.result not in self.trace.depending_on({v})]
+        self.pulls_gradients = chosen.form == "gradient"
+        reading = Reading(self.trace, precision, pull, chosen.ruled, chosen.holds, preset.gammas)
+        rules = _rules(reading, chosen, preset.name)
+        fixed = {CHIP, *self.layers.values()}
+        self._recorder = Recorder(self.trace, rules, precision, fixed, reading.carrying, self.pulls_gradients)
+        self._everything = reading.carrying
+        self._above = self.trace.depending_on(set(self.layers.values()), reading.stops)
+        unused = [
+            name
+            for name, value in self.layers.items()
+            if self.trace.result not in self.trace.depending_on({value}, reading.stops)
+        ]
         if unused:
             raise EngineError(f"the embedding does not depend on {', '.join(unused)}; choose other layers")
         self._entries = self._lowest()
@@ -102,10 +112,9 @@ class FastPath:
         Relevance can then be pulled to the layers, and from them to the pixels. `answers` says what to assume
         where results of the device are not waited for.
         """
-        everything = self.trace.depending_on({CHIP})
         wanted = set(self.layers.values())
         values, tape = self._recorder.record(
-            {CHIP: laid_out(chip, self.layout)}, self.trace.result, everything, wanted, answers
+            {CHIP: laid_out(chip, self.layout)}, self.trace.result, self._everything, wanted, answers
         )
         features = {name: values[value] for name, value in self.layers.items()}
         pulls = Pulls(self._above_pull(tape, values[self.trace.result]), self._below_pull(tape))
@@ -117,7 +126,7 @@ class FastPath:
         """Record the chips' forward pass above their layers, whose features are known."""
         known = {CHIP: laid_out(chip, self.layout)} if self._entries is None else {}
         for name in self._entries or ():
-            known[self.layers[name]] = laid_out(features[name], self.layout)
+            known[self.layers[name]] = self._laid_out(features[name])
         values, tape = self._recorder.record(known, self.trace.result, self._above, answers=answers)
         return self._above_pull(tape, values[self.trace.result])
 
@@ -126,13 +135,12 @@ class FastPath:
     ) -> tuple[Tensor, PullBelow]:
         """Record the chips' forward pass up to a layer; also returns the layer's features (N, C, h, w)."""
         value = self.layers[layer]
-        everything = self.trace.depending_on({CHIP})
         values, tape = self._recorder.record(
-            {CHIP: laid_out(chip, self.layout)}, value, everything, answers=answers
+            {CHIP: laid_out(chip, self.layout)}, value, self._everything, answers=answers
         )
         return values[value], self._below_pull(tape)
 
-    def _above_pull(self, tape: Tape, embedding: Tensor) -> PullAbove:
+    def _above_pull(self, tape: Tape | GradientTape, embedding: Tensor) -> PullAbove:
         def pull(starts: Tensor, ledger: Ledger | None = None) -> dict[str, Tensor]:
             if starts.shape[1:] != embedding.shape[1:]:
                 raise EngineError(
@@ -143,11 +151,15 @@ class FastPath:
 
         return pull
 
-    def _below_pull(self, tape: Tape) -> PullBelow:
-        def pull(layer: str, starts: Tensor, held: Window, ledger: Ledger | None = None) -> Tensor:
-            return tape.pull(self.layers[layer], laid_out(starts, self.layout), held, {CHIP}, ledger)[CHIP]
+    def _below_pull(self, tape: Tape | GradientTape) -> PullBelow:
+        def pull(layer: str, starts: Tensor, held: Window | None, ledger: Ledger | None = None) -> Tensor:
+            return tape.pull(self.layers[layer], self._laid_out(starts), held, {CHIP}, ledger)[CHIP]
 
         return pull
+
+    def _laid_out(self, values: Tensor) -> Tensor:
+        """Maps of convolutions as they are to lie in memory; outputs of transformers as they are."""
+        return values if self.pulls_gradients else laid_out(values, self.layout)
 
     def _value_of(self, layer: str) -> int:
         values = self.trace.outputs.get(layer, ())
@@ -184,11 +196,11 @@ class FastPath:
         return stamp
 
 
-def _rules(reading: Reading, rules: RuleSet, preset: str) -> dict[int, Rule]:
+def _rules(reading: Reading, rules: RuleSet, preset: str) -> dict[int, AnyRule]:
     """Rules of all steps that relevance can pass."""
-    found: dict[int, Rule] = {}
+    found: dict[int, AnyRule] = {}
     for step in reading.trace.steps:
-        if step.index not in reading.carrying or step.call in _MEASURES:
+        if step.index not in reading.carrying:
             continue
         place = reading.at(step)
         rule = rules.rule_of(place)

@@ -71,11 +71,12 @@ class GeneralPath:
         with exclusive(self.network), torch.no_grad():
             features = self._features_at(layer, chip)
 
-        def pull(layer: str, starts: Tensor, held: Window) -> Tensor:
+        def pull(layer: str, starts: Tensor, held: Window | None) -> Tensor:
             with lrp_rules(self.network), torch.enable_grad():
                 pixels = _for_each(starts, chip.detach()).clone().requires_grad_()
                 reached = self._features_at(layer, pixels)
-                (gradient,) = torch.autograd.grad(reached, pixels, move(starts, held, whole(reached)))
+                given = starts if held is None else move(starts, held, whole(reached))
+                (gradient,) = torch.autograd.grad(reached, pixels, given)
             return gradient
 
         return features, pull

@@ -183,7 +183,7 @@ def _above(kept: _Recorded[Any], inputs: Sequence[Tensor], pull: PullAbove) -> P
 
 
 def _below(kept: _Recorded[Any], inputs: Sequence[Tensor], pull: PullBelow) -> PullBelow:
-    def replayed(layer: str, starts: Tensor, held: Window) -> Tensor:
+    def replayed(layer: str, starts: Tensor, held: Window | None) -> Tensor:
         key = layer, starts.shape, held
         with kept.lock:
             return kept.pull(inputs, key, lambda given: pull(layer, given, held), starts).clone()

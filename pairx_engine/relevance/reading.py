@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,14 +12,20 @@ from typing import Any
 import torch
 from timm.layers.activations import Sigmoid
 from torch import Tensor, nn
-from zennit.types import BatchNorm, Linear
+from zennit.types import Activation, BatchNorm, Linear
 
 from pairx_engine.device.tuning import Layout
 from pairx_engine.relevance.batch_norms import following_batch_norms
 from pairx_engine.relevance.hooks import SQUEEZE_EXCITE
 from pairx_engine.relevance.precision import Precision
-from pairx_engine.relevance.trace import CHIP, Step, Trace, Value, activation_within
+from pairx_engine.relevance.presets import Gammas
+from pairx_engine.relevance.trace import CHIP, ByShape, Step, Trace, Value, activation_within
 
+_MEASURES = (getattr, Tensor.size, Tensor.dim, Tensor.numel)
+"""Calls that measure a map's shape: they give whole numbers, which carry no relevance."""
+FUSED_ATTENTION = "scaled_dot_product_attention"
+MATRIX_PRODUCTS = ("matmul", "bmm")
+_ACTIVATION_NAMES = ("gelu", "silu", "relu", "relu6", "hardswish", "mish", "leaky_relu", "elu", "tanh")
 SUMS = (operator.add, torch.add, Tensor.add)
 IDENTITIES = (nn.Identity, nn.Dropout, nn.Dropout2d)
 _DROPPING = ("dropout", "drop_path", "stochastic_depth")
@@ -31,7 +37,8 @@ class Reading:
     """A traced network as rules see it.
 
     `ruled` are the module types with a rule other than their gradient. `layout` says how maps lie in memory
-    on the way down (None: as the forward pass leaves them).
+    on the way down (None: as the forward pass leaves them). `holds` says which steps give constants, and
+    `gammas` what a preset adds to linear layers by kind.
     """
 
     def __init__(
@@ -40,15 +47,23 @@ class Reading:
         precision: Precision,
         layout: Layout | None = None,
         ruled: tuple[type[nn.Module], ...] = (),
+        holds: Callable[[Place], bool] = lambda at: False,
+        gammas: Gammas | None = None,
     ) -> None:
         self.trace = trace
+        self.gammas = gammas or Gammas()
+        self._holds = holds
         self.precision = precision
         self.layout = layout
         self.ruled = ruled
         self.uses = Counter(step.module for step in trace.steps if step.module is not None)
         """How many steps each module runs as."""
-        self.carrying = trace.depending_on({CHIP})
+        self.carrying = trace.depending_on({CHIP}, self.stops)
         """Values that carry relevance."""
+
+    def stops(self, step: Step) -> bool:
+        """Whether no relevance passes a step: it measures a map's shape, or its output is held."""
+        return step.call in _MEASURES or isinstance(step.call, ByShape) or self._holds(self.at(step))
 
     def at(self, step: Step) -> Place:
         """A step of this network with its surroundings."""
@@ -72,6 +87,50 @@ class Reading:
             if isinstance(norm, BatchNorm) and getattr(norm, "running_var", None) is not None:
                 found[step.module] = norm
         return found
+
+    @cached_property
+    def attending(self) -> set[int]:
+        """Steps that weigh tokens by a softmax over products of tokens."""
+        found: set[int] = set()
+        weights: set[int] = set()
+        for step in self.trace.steps:
+            at = self.at(step)
+            if at.is_softmax or (at.is_identity and weights.intersection(step.reads)):
+                weights.add(step.index)
+            if at.name == FUSED_ATTENTION or (
+                at.name in MATRIX_PRODUCTS and weights.intersection(step.reads)
+            ):
+                found.add(step.index)
+        return found
+
+    @cached_property
+    def beside_attention(self) -> set[int]:
+        """Linear layers that make queries, keys or values, or read what attention gives.
+
+        Nothing but rearranging, norms, sums and products lies between.
+        """
+        readers = self.trace.readers()
+        by_index = {step.index: step for step in self.trace.steps}
+        layer_like = lambda step: step is not None and self.at(step).is_layer  # noqa: E731
+        found: set[int] = set()
+        for start in self.attending:
+            for onward in (
+                lambda index: [
+                    by_index[i] for i in by_index[index].reads if i in by_index.keys() & self.carrying
+                ],
+                lambda index: [step for step in readers.get(index, []) if step.index in self.carrying],
+            ):
+                open_, seen = [start], {start}
+                while open_:
+                    for step in onward(open_.pop()):
+                        if step.index in seen:
+                            continue
+                        seen.add(step.index)
+                        if layer_like(step):
+                            found.add(step.index)
+                        elif not self.at(step).is_activation:
+                            open_.append(step.index)
+        return {index for index in found if self.at(by_index[index]).is_linear}
 
     @cached_property
     def nonnegative(self) -> set[int]:
@@ -112,6 +171,14 @@ class Place:
         return self.reading.precision
 
     @property
+    def constant_names(self) -> set[str]:
+        """Names of the parameters and buffers that its arguments without relevance are computed from."""
+        trace = self.reading.trace
+        constant = {value for value in self.step.reads if value not in self.reading.carrying}
+        lead = {index for value in constant for index in trace.leading_to(value, set())}
+        return {trace.names[index] for index in lead if index in trace.names}
+
+    @property
     def operands(self) -> int:
         """How many of its arguments carry relevance; an argument given twice counts twice."""
         return sum(isinstance(a, Value) and a.index in self.reading.carrying for a in self.step.args)
@@ -120,6 +187,31 @@ class Place:
     def carried(self) -> list[int]:
         """The values read that carry relevance, each once."""
         return [value for value in self.step.reads if value in self.reading.carrying]
+
+    @property
+    def attends(self) -> bool:
+        """Whether it weighs tokens by a softmax."""
+        return self.step.index in self.reading.attending
+
+    @property
+    def is_softmax(self) -> bool:
+        """Whether its output sums to one along an axis."""
+        return self.name in ("softmax", "log_softmax") or isinstance(self.module, nn.Softmax)
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether it is a linear layer on the last axis, as a module or a function."""
+        return isinstance(self.module, nn.Linear) or self.name == "linear"
+
+    @property
+    def is_layer(self) -> bool:
+        """Whether it is a layer with weights that mixes channels."""
+        return self.is_linear or isinstance(self.module, Linear)
+
+    @property
+    def is_activation(self) -> bool:
+        """Whether it bends each number by itself."""
+        return self.name in _ACTIVATION_NAMES or isinstance(self.module, Activation)
 
     @property
     def sums(self) -> bool:

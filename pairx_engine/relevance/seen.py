@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pairx_engine.errors import EngineError
+from pairx_engine.relevance.cells import CellGrid, cell_grid, extra_tokens, map_grid
 from pairx_engine.relevance.company import times
 from pairx_engine.relevance.fast import Pulls
 from pairx_engine.relevance.window import Window, cut, whole
@@ -47,6 +48,8 @@ class Seen:
     features: Mapping[str, Tensor]
     kept: Kept | None = None
     place: int = 0
+    outputs: Mapping[str, Tensor] = field(default_factory=dict)
+    """The layers' own outputs, of which the features are the cells; they share their memory."""
 
     @property
     def nbytes(self) -> int:
@@ -63,20 +66,23 @@ def pass_of(given: Sequence[Tensor | Seen]) -> Kept | None:
     return kept if all(same) else None
 
 
-def check_output(name: str, output: object, chip: Tensor) -> None:
-    """Raise `EngineError` unless a layer's output is a map (N, C, h, w) of the chip's proportions."""
-    if not isinstance(output, Tensor) or output.ndim != 4:
-        shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise EngineError(
-            f"layer {name!r} gives {shape}, not a map (N, C, h, w); choose a convolutional stage"
-        )
-    (h, w), (height, width) = output.shape[-2:], chip.shape[-2:]
-    if abs(h - w * height / width) > 1 + h / 4:
-        # A map has the chip's proportions; with the channels last, one of its sides would be the channels.
-        raise EngineError(
-            f"layer {name!r} gives {tuple(output.shape)} for a chip of {height} x {width} pixels, which is no map "
-            "(N, C, h, w): transformers often have the channels last; choose a convolutional stage"
-        )
+def cells_of(network: nn.Module, layer: str, output: object, chip: Tensor, any_form: bool) -> CellGrid:
+    """Where a layer's output (N, ...) has its cells, for chips like this one (3, H, W).
+
+    Raises `EngineError` where it has none, or has them elsewhere than in a map (N, C, h, w) and `any_form`
+    is false.
+    """
+    one = output[:1] if isinstance(output, Tensor) and output.ndim else output
+    size = int(chip.shape[-2]), int(chip.shape[-1])
+    grid = cell_grid(one, size, extra_tokens(network, layer)) if any_form else map_grid(one, size)
+    if grid is not None:
+        return grid
+    shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+    wanted = "" if any_form else ", not a map (N, C, h, w), which its preset asks for"
+    raise EngineError(
+        f"layer {layer!r} gives {shape} for a chip of {size[0]} x {size[1]} pixels{wanted}; choose a stage or "
+        f"block whose cells lie in the chip{'' if any_form else ', or preset cp or attnlrp'}"
+    )
 
 
 def check_cells(cells: Sequence[Cell], features: Tensor) -> None:

@@ -1,25 +1,19 @@
-"""The forward pass of one or more chips with the terms of every rule, and pulls through it.
-
-A pull brings relevance down to earlier values.
-"""
+"""Pulls of relevance through a recorded forward pass, down to earlier values."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from pairx_engine.relevance.flow import Flow, Recorded
-from pairx_engine.relevance.folding import folded
-from pairx_engine.relevance.precision import FULL, Precision, tensor_cores
-from pairx_engine.relevance.rules.base import Answers, Pass, Recording, Rule, Unsettled, settled
-from pairx_engine.relevance.trace import CHIP, Step, Trace, Untraceable, no_grad_needed
-from pairx_engine.relevance.window import Window, whole
-
-Ledger = dict[str, Tensor]
+from pairx_engine.relevance.gradient_tape import Ledger
+from pairx_engine.relevance.precision import Precision, tensor_cores
+from pairx_engine.relevance.rules.base import Pass
+from pairx_engine.relevance.window import Window
 
 
 @runtime_checkable
@@ -128,102 +122,3 @@ class Tape:
             else:
                 steps.append(replace(item, inputs=inputs))
         return steps
-
-
-@dataclass
-class Recorder:
-    """Runs a trace's steps, recording those that relevance will be pulled through."""
-
-    trace: Trace
-    rules: Mapping[int, Rule]
-    precision: Precision
-    fixed: Collection[int]
-    """Values where relevance may be handed in or out."""
-    _last_read: dict[int, int] = field(init=False)
-    _alive: set[int] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._alive = self.trace.depending_on({CHIP})
-        self._last_read = {value: step.index for step in self.trace.steps for value in step.reads}
-
-    def record(
-        self,
-        known: Mapping[int, Tensor],
-        until: int,
-        carrying: Collection[int],
-        keep: Collection[int] = (),
-        answers: Answers | None = None,
-    ) -> tuple[dict[int, Tensor], Tape]:
-        """Run from the known values to the value `until`; record the steps that read one in `carrying`.
-
-        Also returns the values `keep` and `until`. `answers` says what to assume where results of the device
-        are not waited for.
-        """
-        kept: dict[int, Tensor] = {}
-        with torch.inference_mode(False):
-            known = {i: v.clone() if v.is_inference() else v for i, v in known.items()}
-        needed = self.trace.leading_to(until, set(known))
-        values: dict[int, Any] = {**self.trace.constants, **known}
-        recorded: list[tuple[Step, tuple[int, ...], Recording | Unsettled]] = []
-        extents = {index: whole(v) for index, v in known.items() if v.ndim == 4}
-        with torch.inference_mode(False), torch.no_grad(), tensor_cores(FULL):
-            for step in self.trace.steps:
-                if step.index not in needed or step.index in known:
-                    continue
-                # All inputs, also those whose relevance is not wanted: a sum's shares depend on every
-                # summand.
-                inputs = tuple(i for i in step.reads if i in self._alive and not no_grad_needed(values[i]))
-                if step.index in self.rules and any(i in carrying for i in inputs):
-                    output, recording = self.rules[step.index].record(
-                        _runner(step, values, inputs), [values[i] for i in inputs]
-                    )
-                    # A CPU answers at once; a GPU would make us wait.
-                    recorded.append((step, inputs, recording if _on_gpu(output) else settled([recording])[0]))
-                else:
-                    output = step.run(values)
-                values[step.index] = output
-                if step.index in keep or step.index == until:
-                    kept[step.index] = output
-                if isinstance(output, Tensor) and output.ndim == 4:
-                    extents[step.index] = whole(output)
-                self._forget(step, values)
-            recordings = settled([recording for *_, recording in recorded], answers)
-            made = folded(
-                {step.index: recording for (step, *_), recording in zip(recorded, recordings, strict=True)},
-                {step.index: inputs for step, inputs, _ in recorded},
-                {*keep, *known, until, *self.fixed},
-            )
-        finished = tuple(Recorded(step, inputs, made[step.index]) for step, inputs, _ in recorded)
-        return kept, Tape(finished, extents, self.precision)
-
-    def run(self, chip: Tensor, keep: Collection[int], until: int) -> dict[int, Tensor]:
-        """Run from chips (N, 3, H, W) without recording; returns the values `keep` and `until`."""
-        values: dict[int, Any] = {**self.trace.constants, CHIP: chip}
-        kept: dict[int, Tensor] = {}
-        with torch.no_grad(), tensor_cores(FULL):
-            for step in self.trace.steps:
-                values[step.index] = step.run(values)
-                if step.index in keep or step.index == until:
-                    kept[step.index] = values[step.index]
-                self._forget(step, values)
-        return kept
-
-    def _forget(self, step: Step, values: dict[int, Any]) -> None:
-        for value in step.reads:
-            if self._last_read[value] == step.index:
-                values.pop(value, None)
-
-
-def _on_gpu(value: object) -> bool:
-    return isinstance(value, Tensor) and value.is_cuda
-
-
-def _runner(step: Step, values: Mapping[int, Any], inputs: tuple[int, ...]) -> Callable[..., Tensor]:
-    def run(*given: Tensor) -> Tensor:
-        output = step.run({**values, **dict(zip(inputs, given, strict=True))})
-        if no_grad_needed(output):
-            raise Untraceable(f"its step {step.name} gives no tensor of floating-point numbers")
-        tensor: Tensor = output
-        return tensor
-
-    return run

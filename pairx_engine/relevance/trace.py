@@ -11,13 +11,15 @@ from __future__ import annotations
 import copy
 import inspect
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from timm.layers import BatchNormAct2d
-from timm.models._features_fx import get_notrace_modules
+from timm.models._features_fx import get_notrace_functions, get_notrace_modules
+from timm.models.swin_transformer import SwinTransformerBlock
+from timm.models.swin_transformer_v2 import SwinTransformerV2Block
 from torch import Tensor, fx, nn
 
 CHIP = 0
@@ -56,24 +58,29 @@ class Step:
 
     def run(self, values: Mapping[int, Any]) -> Any:
         """The step's value, computed from earlier values by index."""
-        args = fx.node.map_aggregate(self.args, lambda a: values[a.index] if isinstance(a, Value) else a)
-        kwargs = fx.node.map_aggregate(
-            dict(self.kwargs), lambda a: values[a.index] if isinstance(a, Value) else a
-        )
+        args, kwargs = self.given(values)
         return self.call(*args, **kwargs)
+
+    def given(self, values: Mapping[int, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The step's arguments by place and by name, with earlier values in them."""
+        placed: Any = lambda a: values[a.index] if isinstance(a, Value) else a  # noqa: E731
+        args: Any = fx.node.map_aggregate(self.args, placed)
+        kwargs: Any = fx.node.map_aggregate(dict(self.kwargs), placed)
+        return args, kwargs
 
 
 @dataclass(frozen=True)
 class Trace:
     """A network's steps in order, and what is needed to run them.
 
-    `constants` are those that the steps read, `outputs` says which values are which module's outputs, and
-    `result` is the output of the network.
+    `constants` are those that the steps read, `names` says which of them are which parameter or buffer,
+    `outputs` which values are which module's outputs, and `result` is the output of the network.
     """
 
     shadow: nn.Module
     steps: tuple[Step, ...]
     constants: Mapping[int, Any]
+    names: Mapping[int, str]
     outputs: Mapping[str, tuple[int, ...]]
     result: int
 
@@ -85,11 +92,11 @@ class Trace:
                 found.setdefault(value, []).append(step)
         return found
 
-    def depending_on(self, values: set[int]) -> set[int]:
-        """These values and all values that are computed from them."""
+    def depending_on(self, values: set[int], stops: Callable[[Step], bool] = lambda step: False) -> set[int]:
+        """These values and all values that are computed from them, but through steps that are `stops`."""
         reached = set(values)
         for step in self.steps:
-            if any(value in reached for value in step.reads):
+            if any(value in reached for value in step.reads) and not stops(step):
                 reached.add(step.index)
         return reached
 
@@ -120,6 +127,7 @@ def trace(network: nn.Module, whole: tuple[type[nn.Module], ...]) -> Trace:
     except Exception as error:  # reading a network runs its code with stand-ins, which may fail in any way
         raise Untraceable(f"its forward pass cannot be read: {str(error).splitlines()[0]}") from error
     _turn_readers_of_overwritten_values(graph, shadow)
+    _take_parts_one_by_one(graph)
     return _steps(graph, tracer, shadow)
 
 
@@ -136,14 +144,38 @@ def shadow_of(network: nn.Module) -> nn.Module:
         if getattr(module, "inplace", False) is True and id(module) not in within:
             module._pairx_inplace = True  # type: ignore[assignment]
             module.inplace = False  # type: ignore[assignment]
+        for kind, method in _BY_SHAPE:
+            if isinstance(module, kind) and any(module.shift_size):
+                setattr(module, method, ByShape(getattr(module, method)))
     return shadow
+
+
+_BY_SHAPE = ((SwinTransformerBlock, "get_attn_mask"), (SwinTransformerV2Block, "get_attn_mask"))
+"""Methods that make something of a tensor's shape, in ways that cannot be read: one step each."""
+
+
+@dataclass(frozen=True)
+class ByShape:
+    """A call whose result depends on its arguments' shapes alone."""
+
+    call: Callable[..., Any]
+
+    __name__ = "by_shape"
+
+    def __call__(self, *args: Any) -> Any:
+        """The result, or what stands for it while a network is read."""
+        for given in args:
+            if isinstance(given, fx.Proxy):
+                return given.tracer.create_proxy("call_function", self, args, {})
+        return self.call(*args)
 
 
 class _Tracer(fx.Tracer):
     """Keeps some modules, torch's own and timm's untraceable ones whole, and notes each module's output."""
 
     def __init__(self, whole: tuple[type[nn.Module], ...]) -> None:
-        super().__init__()
+        # timm's own list of functions that look at sizes.
+        super().__init__(autowrap_functions=tuple(get_notrace_functions()))
         self.outputs: dict[str, list[fx.Node]] = {}
         self._whole = (*whole, *get_notrace_modules())
 
@@ -201,6 +233,48 @@ def _turn_readers_of_overwritten_values(graph: fx.Graph, shadow: nn.Module) -> N
             node.target = str(node.target).removesuffix("_")
 
 
+SEVERAL = ("chunk", "split", "split_with_sizes", "tensor_split", "unbind")
+"""Functions and methods that give several tensors."""
+
+
+def _take_parts_one_by_one(graph: fx.Graph) -> None:
+    """Let each part of a tensor that is split be a step of its own, so that every step gives one tensor.
+
+    Parts are left as they are where something else than a part by its number is read.
+    """
+    for node in list(graph.nodes):
+        users = list(node.users)
+        if node.op not in ("call_function", "call_method") or _name(node) not in SEVERAL:
+            continue
+        if not all(user.target is operator.getitem and isinstance(user.args[1], int) for user in users):
+            continue
+        called = getattr(Tensor, node.target) if node.op == "call_method" else node.target
+        for user in users:
+            part = Part(called, user.args[1])
+            with graph.inserting_before(user):
+                user.replace_all_uses_with(graph.call_function(part, node.args, node.kwargs))
+            graph.erase_node(user)
+        graph.erase_node(node)
+
+
+def _name(node: fx.Node) -> str:
+    return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of the tensors into which `split` takes a tensor apart."""
+
+    split: Callable[..., Sequence[Tensor]]
+    number: int
+
+    __name__ = "part"
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
+        """The part."""
+        return self.split(*args, **kwargs)[self.number]
+
+
 @dataclass
 class _Reader:
     """Numbers the nodes of a graph and turns them into steps."""
@@ -208,12 +282,14 @@ class _Reader:
     shadow: nn.Module
     places: dict[fx.Node, int] = field(default_factory=dict)
     constants: dict[int, Any] = field(default_factory=dict)
+    names: dict[int, str] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
 
     def read(self, node: fx.Node) -> None:
         index = self.places[node] = len(self.places)
         if node.op == "get_attr":
             self.constants[index] = operator.attrgetter(str(node.target))(self.shadow)
+            self.names[index] = str(node.target)
             return
         if node.op not in ("call_module", "call_function", "call_method"):
             return
@@ -235,14 +311,17 @@ def _steps(graph: fx.Graph, tracer: _Tracer, shadow: nn.Module) -> Trace:
     if not isinstance(end.args[0], fx.Node):
         raise Untraceable("its forward pass does not turn one tensor into one tensor")
     reader = _Reader(shadow)
-    defaults = [None, *_defaults(shadow).values()]
+    # Other steps may stand between the arguments of the forward pass.
+    defaults = iter([None, *_defaults(shadow).values()])
     for node in graph.nodes:
         if node.op != "output":
             reader.read(node)
-        if node.op == "placeholder" and reader.places[node] != CHIP:
-            reader.constants[reader.places[node]] = defaults[reader.places[node]]
+        if node.op == "placeholder":
+            reader.constants[reader.places[node]] = next(defaults)
+    del reader.constants[CHIP]
     outputs = {path: tuple(reader.places[n] for n in nodes) for path, nodes in tracer.outputs.items()}
-    return Trace(shadow, tuple(reader.steps), reader.constants, outputs, reader.places[end.args[0]])
+    result = reader.places[end.args[0]]
+    return Trace(shadow, tuple(reader.steps), reader.constants, reader.names, outputs, result)
 
 
 def is_batch_norm_act(module: nn.Module | None) -> bool:

@@ -15,7 +15,8 @@ from pairx_engine.engine import matcher_identity
 from pairx_engine.errors import EngineError
 from pairx_engine.local.registry import LOCAL_MATCHERS
 from pairx_engine.relevance.explainer import LayerExplainer
-from pairx_engine.relevance.presets import PRESETS, REDUCTIONS, preset_named
+from pairx_engine.relevance.presets import REDUCTIONS, preset_named
+from pairx_engine.relevance.suitable import suitable_presets
 from schemas.settings import Settings
 from tasks.evaluation.sweep import Sweep
 from tasks.job import Job, model_of
@@ -41,7 +42,7 @@ def sweep_of(job: Job, layers: Sequence[str] = (), matchers: Mapping[str, str | 
         _features(job, layer)
     return Sweep(
         layers=tuple(dict.fromkeys([job.layers[0], *(layers or neighbouring_layers(job))])),
-        presets=tuple(PRESETS),
+        presets=tuple(dict.fromkeys([chosen.preset, *suitable_presets(model_of(job).network)])),
         reductions=tuple(name for name in REDUCTIONS if name != SAME_COVERAGE),
         matchers=tuple(sorted(tried.items())),
         homographies=HOMOGRAPHIES,

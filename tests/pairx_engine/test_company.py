@@ -13,7 +13,7 @@ from torch import nn
 
 from pairx_engine.device.tuning import CPU, Tuning
 from pairx_engine.errors import EngineError
-from pairx_engine.relevance import tape
+from pairx_engine.relevance import recorder
 from pairx_engine.relevance.company import by_photo, joined, times
 from pairx_engine.relevance.explainer import LayerExplainer
 from pairx_engine.relevance.rules import conserving, convolution
@@ -77,7 +77,7 @@ def test_every_block_gives_what_it_gives_alone(block, preset, monkeypatch):
     chips, starts = work(net)
     wanted = alone(LayerExplainer(net, ["first"], preset, tuning=CPU), chips, starts, "first")
     # As on a GPU, what the rules ask of the device is answered after the pass.
-    monkeypatch.setattr(tape, "_on_gpu", lambda value: True)
+    monkeypatch.setattr(recorder, "_on_gpu", lambda value: True)
     explainer = LayerExplainer(net, ["first"], preset, tuning=GPU_LIKE)
     assert explainer.path == "fast"
     for keep in (False, True):
@@ -135,12 +135,12 @@ def unlike(net):
 def test_what_the_rules_ask_of_one_photo_changes_nothing_for_another(preset, monkeypatch):
     net = small_network("conv + batch norm + Hardswish", 8, torch.float32, "conv", "mean", "none")
     mixed, uniform = unlike(net)
-    monkeypatch.setattr(tape, "_on_gpu", lambda value: True)
+    monkeypatch.setattr(recorder, "_on_gpu", lambda value: True)
     monkeypatch.setattr(convolution, "MANY_SUMMANDS", 1)
     answers = []
-    settled = tape.settled
+    settled = recorder.settled
     monkeypatch.setattr(
-        tape,
+        recorder,
         "settled",
         lambda found, say: (
             answers.append([bool(f.question()) for f in found if isinstance(f, Unsettled)])
@@ -179,9 +179,9 @@ def test_photos_of_one_pass_use_it_and_others_are_recorded_again(monkeypatch):
     explainer = LayerExplainer(net, ["first"], tuning=GPU_LIKE)
     seen = explainer.see_all(chips, keep=True)
     recorded = []
-    record_above = type(explainer._reading.way).record_above
+    record_above = type(explainer._ways._way).record_above
     monkeypatch.setattr(
-        type(explainer._reading.way),
+        type(explainer._ways._way),
         "record_above",
         lambda way, chip, *rest: recorded.append(len(chip)) or record_above(way, chip, *rest),
     )
@@ -200,15 +200,15 @@ def test_when_memory_runs_out_fewer_photos_go_together(monkeypatch):
     chips, starts = work(net)
     explainer = LayerExplainer(net, ["first"], tuning=GPU_LIKE)
     wanted = explainer.relevances(explainer.see_all(chips), starts)
-    sizes, recorder = [], tape.Recorder.record
+    sizes, record = [], recorder.Recorder.record
 
     def small_memory(self, known, *rest, **asked):
         sizes.append(len(next(iter(known.values()))))
         if sizes[-1] > 1:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return recorder(self, known, *rest, **asked)
+        return record(self, known, *rest, **asked)
 
-    monkeypatch.setattr(tape.Recorder, "record", small_memory)
+    monkeypatch.setattr(recorder.Recorder, "record", small_memory)
     found = explainer.relevances(explainer.see_all(chips), starts)
     assert sizes == [3, 2, 1, 1, 1, 1]
     for mine, one in zip(found, wanted, strict=True):

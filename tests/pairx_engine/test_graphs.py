@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pairx_engine.device.tuning import Tuning
 from pairx_engine.errors import EngineError
-from pairx_engine.relevance import tape
+from pairx_engine.relevance import recorder
 from pairx_engine.relevance.explainer import LayerExplainer
 from pairx_engine.relevance.fast import FastPath
 from pairx_engine.relevance.graphs import GraphedPath
@@ -70,11 +70,11 @@ class Replay:
 @pytest.fixture
 def pair(monkeypatch):
     """A plain explainer and a graphed one of the same network, four chips and starts for them."""
-    monkeypatch.setattr(tape, "_on_gpu", lambda value: True)
+    monkeypatch.setattr(recorder, "_on_gpu", lambda value: True)
     Replay.count = 0
     net = small_network("conv + batch norm + SiLU", seed=1, stem="conv", pool="mean", neck="none")
     plain, graphed = (LayerExplainer(net, ["first"], tuning=GRAPHED) for _ in range(2))
-    graphed._reading.way = GraphedPath(graphed._reading.way, Replay)
+    graphed._ways._way = GraphedPath(graphed._ways._way, Replay)
     chips = [random_chip(seed) for seed in range(4)]
     starts = [torch.randn(2, 8, dtype=torch.float64) for _ in chips]
     return plain, graphed, chips, starts
@@ -96,10 +96,10 @@ def results(explainer, chips, starts, keep):
 def test_replays_give_the_numbers_of_plain_passes(pair, keep):
     plain, graphed, chips, starts = pair
     same(results(graphed, chips, starts, keep), results(plain, chips, starts, keep))
-    before = set(graphed._reading.way._passes)
+    before = set(graphed._ways._way._passes)
     same(results(graphed, chips[::-1], starts[::-1], keep), results(plain, chips[::-1], starts[::-1], keep))
     assert graphed.path == "fast"
-    assert set(graphed._reading.way._passes) == before, "one capture per shape"
+    assert set(graphed._ways._way._passes) == before, "one capture per shape"
 
 
 def test_a_pass_overwritten_by_another_is_replayed_for_its_pulls(pair):

@@ -342,6 +342,8 @@ def test_presets_say_how_they_reduce():
         "published": "abs_of_sum",
         "paper": "signed_sum",
         "conserving": "signed_sum",
+        "cp": "signed_sum",
+        "attnlrp": "signed_sum",
     }
     with pytest.raises(ValueError, match="published, paper"):
         preset_named("best")

@@ -316,15 +316,14 @@ class Branching(nn.Module):
 
 
 class Splitting(nn.Module):
-    """Cuts its map into two tensors."""
+    """Cuts its map into two tensors and uses them as a list."""
 
     def __init__(self):
         super().__init__()
         self.conv, self.head = nn.Conv2d(3, 4, 3), nn.Conv2d(2, 3, 1)
 
     def forward(self, x):
-        a, b = torch.chunk(self.conv(x), 2, dim=1)
-        return self.head(a - b).mean((2, 3))
+        return self.head(torch.stack(torch.chunk(self.conv(x), 2, dim=1)[::-1]).sum(0)).mean((2, 3))
 
 
 class Transposing(nn.Module):
@@ -358,6 +357,31 @@ def test_what_cannot_be_read_takes_the_general_path_with_a_notice(make, words):
             explain(LayerExplainer(net, ["conv"], **asked), chip)
     with pytest.raises(EngineError, match="the fast path cannot explain this network"):
         explain(LayerExplainer(net, ["conv"], path="fast"), chip)
+
+
+class Halving(nn.Module):
+    """Uses both halves of its map, one by one."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 4, 3), nn.Conv2d(2, 3, 1)
+
+    def forward(self, x):
+        a, b = torch.chunk(self.conv(x), 2, dim=1)
+        return self.head(a + b.relu()).mean((2, 3))
+
+
+def test_parts_of_a_map_are_read_one_by_one():
+    torch.manual_seed(1)
+    net, chip = Halving().double().eval(), random_chip(1, (6, 7))
+    explainer, general = LayerExplainer(net, ["conv"]), LayerExplainer(net, ["conv"], path="general")
+    seen = explainer.see(chip)
+    start = torch.randn(2, *seen.embedding.shape).double()
+    assert explainer.path == "fast"
+    wanted = general.relevance(general.see(chip), start)["conv"]
+    assert torch.allclose(explainer.relevance(seen, start)["conv"], wanted, atol=1e-12)
+    wanted = general.pixel_maps(chip, "conv", [[1, 2]])
+    assert torch.allclose(explainer.pixel_maps(chip, "conv", [[1, 2]]), wanted, atol=1e-12)
 
 
 def explain(explainer, chip):

@@ -141,7 +141,7 @@ def test_a_layer_named_is_the_same_as_the_models_own():
 
 IDENTITIES = ({"d": 1}, {"m": 1}, {"e": 1}, {"x": 1}, ("a.b",), {"v": 1})
 STORED = {
-    (): "7c5ecb7a26242d14 fb4b9c8ded6ba54f c676ffda8448f53c f8dd09a801ece905 6ceabce5d9181b82 abafda842f4d9d12 "
+    (("preset", "published"),): "7c5ecb7a26242d14 fb4b9c8ded6ba54f c676ffda8448f53c f8dd09a801ece905 6ceabce5d9181b82 abafda842f4d9d12 "
     "724a557f3af132d9 e80713059ba597a5 d76737f5bf55c732 d6af03c5ed7f3ba1 8f11411383ee748e",
     (("preset", "paper"), ("reduction", "signed_sum"), ("precision", "tf32"), ("view_side", 512), ("max_keypoints", 500),
      ("homography", "least_squares"), ("homography_threshold", 4.5), ("top_k", 7), ("same_name_k", 1),

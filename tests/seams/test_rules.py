@@ -180,9 +180,11 @@ def test_a_name_is_taken_once(toy):
 def test_settings_and_errors_know_it(toy):
     assert load_settings(overrides={"preset": "toy"}).preset == "toy"
     assert "toy (knows Twice)" in description("preset", Settings.model_fields["preset"])
-    with pytest.raises(SettingsError, match="'published', 'paper', 'conserving' or 'toy'"):
+    with pytest.raises(
+        SettingsError, match="'auto', 'published', 'paper', 'conserving', 'cp', 'attnlrp' or 'toy'"
+    ):
         load_settings(overrides={"preset": "best"})
-    with pytest.raises(EngineError, match="published, paper, conserving, toy"):
+    with pytest.raises(EngineError, match="published, paper, conserving, cp, attnlrp, toy"):
         preset_named("best")
 
 

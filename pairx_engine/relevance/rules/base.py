@@ -8,9 +8,9 @@ recording. Convolutions are in `convolution`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from torch.nn import functional
 from pairx_engine.relevance.company import times
 from pairx_engine.relevance.precision import Precision
 from pairx_engine.relevance.rules.weights import Weights, product
+from pairx_engine.relevance.trace import Step, Untraceable, Value, no_grad_needed
 from pairx_engine.relevance.window import Window, move, whole
 
 STABILISER = 1e-6
@@ -89,12 +90,43 @@ def settled(recordings: Sequence[Recording | Unsettled], answers: Answers | None
     return [item for item in made if not isinstance(item, Unsettled)]
 
 
+@dataclass(frozen=True)
+class Run:
+    """One step of a forward pass: called with other inputs it runs again.
+
+    `values` are all values so far, and `inputs` those among them that carry relevance.
+    """
+
+    step: Step
+    values: Mapping[int, Any]
+    inputs: tuple[int, ...]
+
+    def __call__(self, *given: Tensor) -> Tensor:
+        """The step's output for these inputs; raises `Untraceable` where it is no tensor of floats."""
+        output = self.step.run({**self.values, **dict(zip(self.inputs, given, strict=True))})
+        if no_grad_needed(output):
+            raise Untraceable(f"its step {self.step.name} gives no tensor of floating-point numbers")
+        tensor: Tensor = output
+        return tensor
+
+    def argument(self, place: int, name: str, default: Any = None) -> Any:
+        """The step's argument at a place, or of that name."""
+        args, kwargs = self.step.given(self.values)
+        return args[place] if place < len(args) else kwargs.get(name, default)
+
+    def carries(self, place: int, name: str) -> int | None:
+        """Which of the inputs the argument at a place, or of that name, is; None where it is none."""
+        args, kwargs = self.step.args, self.step.kwargs
+        given = args[place] if place < len(args) else kwargs.get(name)
+        if isinstance(given, Value) and given.index in self.inputs:
+            return self.inputs.index(given.index)
+        return None
+
+
 class Rule(Protocol):
     """How relevance passes one kind of step."""
 
-    def record(
-        self, run: Callable[..., Tensor], inputs: Sequence[Tensor]
-    ) -> tuple[Tensor, Recording | Unsettled]:
+    def record(self, run: Run, inputs: Sequence[Tensor]) -> tuple[Tensor, Recording | Unsettled]:
         """Run the step on its tensor inputs, keeping what the pull needs.
 
         `run` maps the inputs to the step's output.

@@ -7,20 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from timm.layers import Conv2dSame
 from torch import nn
 from zennit.types import Activation, AvgPool, BatchNorm, Linear
 
+from pairx_engine.errors import EngineError
 from pairx_engine.relevance.hooks import SQUEEZE_EXCITE
 from pairx_engine.relevance.reading import Place
 from pairx_engine.relevance.rules.base import Pass, Plain, Rule
-from pairx_engine.relevance.trace import Untraceable
+from pairx_engine.relevance.rules.modified_gradients import GradientRule
+from pairx_engine.relevance.trace import SEVERAL, Untraceable
 
 Fits = Callable[[Place], bool]
-Make = Callable[[Place], Rule]
+AnyRule = Rule | GradientRule
+Make = Callable[[Place], AnyRule]
 Types = tuple[type[nn.Module], ...]
+Form = Literal["relevance", "gradient"]
 
 
 @dataclass(frozen=True)
@@ -40,12 +44,16 @@ class Row:
 class RuleSet:
     """Rows in the order in which they are tried, and the name by which presets know them.
 
-    If no row fits a step, the network cannot be explained by these rules.
+    If no row fits a step, the network cannot be explained by these rules. `form` says what their recordings
+    pull: relevances (`base`), or gradients of which activations make relevances (`modified_gradients`).
     """
 
     name: str
     rows: tuple[Row, ...]
     about: str = ""
+    form: Form = "relevance"
+    holds: Fits = lambda at: False
+    """Which steps give constants: no relevance passes them."""
 
     @property
     def whole(self) -> Types:
@@ -57,7 +65,7 @@ class RuleSet:
         """Those of these types with a rule other than their gradient."""
         return tuple(kind for row in self.rows if row.make is not plain for kind in row.whole)
 
-    def rule_of(self, place: Place) -> Rule | None:
+    def rule_of(self, place: Place) -> AnyRule | None:
         """The rule of a step; None where no row fits."""
         for row in self.rows:
             if row.fits(place):
@@ -89,13 +97,22 @@ def refused(because: Callable[[Place], str]) -> Make:
     return make
 
 
-_SEVERAL = ("chunk", "split", "split_with_sizes", "tensor_split", "unbind")
+def attention_refused(at: Place) -> Rule:
+    """No rule for attention: plain gradients through its softmax would pass as relevance."""
+    raise EngineError(
+        f"the network has attention (step {at.step.name}), for which these rules have none of their own; "
+        "choose preset cp or attnlrp"
+    )
+
+
+OF_ONE_TENSOR = Row(
+    lambda at: at.name in SEVERAL or isinstance(at.module, nn.MultiheadAttention),
+    refused(lambda at: "gives several tensors"),
+)
 
 FIRST = (
-    Row(
-        lambda at: at.name in _SEVERAL or isinstance(at.module, nn.MultiheadAttention),
-        refused(lambda at: "gives several tensors"),
-    ),
+    OF_ONE_TENSOR,
+    Row(lambda at: at.attends, attention_refused),
     # Gates included: all relevance goes to the signal. A `BatchNormAct2d` is a batch norm as a whole.
     of_type((*SQUEEZE_EXCITE, Activation, BatchNorm), passing),
     Row(lambda at: at.is_identity, passing),
