@@ -17,13 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pairx_engine.errors import EngineError
 from pairx_engine.explanations.seam import Explained, Shown, State, Subject, stretched
 from pairx_engine.pair.finding import as_array, find, grids_by_reduction
 from pairx_engine.relevance.explainer import LayerExplainer, Seen
 from pairx_engine.relevance.presets import PRESETS, preset_named, reduce_channels
 from pairx_engine.relevance.starts import starts_of
-from pairx_engine.relevance.window import whole
 
 Explain = Callable[[LayerExplainer, Subject, Tensor, Tensor], Explained]
 
@@ -120,8 +118,6 @@ def _lrp(explainer: LayerExplainer, subject: Subject, chip_a: Tensor, chip_b: Te
     RGB is reduced as the preset reduces channels. Where all relevance passes through the layer, as it does
     between the stages of a network, this is plain LRP. Raises `EngineError` on the general path.
     """
-    if explainer.path != "fast":
-        raise EngineError("relevance in pixels needs the fast path, which cannot explain this network")
     seen = [explainer.see(chip, keep=True) for chip in (chip_a, chip_b)]
     starts = starts_of(explainer.preset, *(one.embedding for one in seen))
     return Explained.of_maps(
@@ -130,7 +126,6 @@ def _lrp(explainer: LayerExplainer, subject: Subject, chip_a: Tensor, chip_b: Te
 
 
 def _to_pixels(explainer: LayerExplainer, layer: str, seen: Seen, start: Tensor) -> Tensor:
-    assert seen.kept is not None, "the fast path keeps what it is asked to keep"
     channels = explainer.channel_relevance(seen, start[None])[layer]
-    pixels = seen.kept.pulls.below(layer, channels, whole(channels)).to(seen.chip.dtype)
+    pixels = explainer.pixel_relevance(seen, layer, channels)
     return reduce_channels(pixels, explainer.preset.reduction)[0]

@@ -32,6 +32,7 @@ from pairx_engine.relevance.precision import precision_named
 from pairx_engine.relevance.presets import Reduction, preset_named, reduce_channels
 from pairx_engine.relevance.seen import Cell, Kept, Seen, check_cells, pass_of, single_cells
 from pairx_engine.relevance.ways import PathChoice, Way, Ways
+from pairx_engine.relevance.window import whole
 
 Key = TypeVar("Key")
 
@@ -139,6 +140,18 @@ class LayerExplainer:
     def channel_relevances(self, seen: Sequence[Seen], starts: Sequence[Tensor]) -> list[dict[str, Tensor]]:
         """As `channel_relevance`, for several chips with their own starts each."""
         return self._above(seen, starts, lambda channels: channels, self.tuning.photos)
+
+    def pixel_relevance(self, seen: Seen, layer: str, channels: Tensor) -> Tensor:
+        """Signed relevance of the pixels (P, 3, H, W) from that of a layer's channels (P, C, h, w).
+
+        The chip must have been seen with `keep`, alone. Raises `EngineError` on the general path.
+        """
+        if self.path != "fast":
+            raise EngineError("relevance in pixels needs the fast path, which cannot explain this network")
+        assert seen.kept is not None, "the fast path keeps what it is asked to keep"
+        grid = self._ways.cells(layer, seen.outputs[layer][None], seen.chip)
+        held = whole(channels) if grid.form == "map" else None
+        return seen.kept.pulls.below(layer, grid.placed(channels), held).to(seen.chip.dtype)
 
     def pixel_maps(self, given: Tensor | Seen, layer: str, cells: ArrayLike | Tensor) -> Tensor:
         """Pixel maps (k, H, W) of single cells (k, 2), as (column, row), of a chip (3, H, W), seen or not.

@@ -52,11 +52,12 @@ def test_photos_at_once_follow_from_the_limit() -> None:
 def test_a_shard_of_many_large_photos_takes_what_one_of_a_few_takes(
     stages: tuple[str, ...], tmp_path: Path
 ) -> None:
-    """The peak of twelve photos of 6 megapixels exceeds that of two by less than two photos, 36 MB.
+    """The peak of sixteen photos of 6 megapixels exceeds that of six by less than four photos, 72 MB.
 
-    If all were kept, they would take 180 MB more.
+    If all were kept, they would take 180 MB more. Of six photos figures are drawn, too: what drawing takes the
+    first time is no growth.
     """
-    catalogues = [str(write_large_photos(tmp_path / f"{count}", count, _PIXELS)) for count in (2, 12)]
+    catalogues = [str(write_large_photos(tmp_path / f"{count}", count, _PIXELS)) for count in (6, 16)]
     command = [sys.executable, "-m", "tests.large_photos", str(tmp_path), *catalogues, *stages]
     found = subprocess.run(
         command, env=environment(), capture_output=True, text=True, check=False, timeout=600
@@ -64,7 +65,7 @@ def test_a_shard_of_many_large_photos_takes_what_one_of_a_few_takes(
     assert found.returncode == 0, found.stderr[-4000:]
     growth = json.loads(found.stdout)
     assert growth.keys() >= {"ingest", "embed", "score", "verify"}
-    assert {stage: more for stage, more in growth.items() if more > 2 * 3 * _PIXELS} == {}
+    assert {stage: more for stage, more in growth.items() if more > 4 * 3 * _PIXELS} == {}
 
 
 @pytest.mark.slow
@@ -80,6 +81,8 @@ def test_64_photos_of_24_megapixels_fit_into_a_worker_of_4_gib(
     from flows.work.progress import Silent
     from schemas.evaluate_options import EvaluateOptions
     from schemas.settings import Settings
+    from tasks.job import prepare_job
+    from tasks.store.lease import at_work
     from tasks.store.warehouse import Warehouse
     from tests.flows.running import run_flow, shards_of
     from tests.small_catalogue import TINY, read_small
@@ -93,6 +96,8 @@ def test_64_photos_of_24_megapixels_fit_into_a_worker_of_4_gib(
     assert sum(log.failed for log in summary.stages) == 0
     options = EvaluateOptions(choose=True, sweep_pairs=64, faithfulness=2, figures=2)
     plan = EvaluationPlan("large", options, methods=("gradient",))
-    found = evaluate(read_small(metadata), warehouse, Settings(**{**TINY, **many}), plan, Silent())
+    job = prepare_job(warehouse, Settings(**{**TINY, **many}))
+    with at_work(warehouse, "test") as lease:
+        found = evaluate(read_small(metadata), job, lease, plan, Silent())
     assert found.balance.ok
     assert found.evaluation.n_photos == 64
