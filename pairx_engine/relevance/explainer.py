@@ -153,6 +153,20 @@ class LayerExplainer:
         held = whole(channels) if grid.form == "map" else None
         return seen.kept.pulls.below(layer, grid.placed(channels), held).to(seen.chip.dtype)
 
+    def account(self, seen: Seen, starts: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Where the relevance of starts (P, D) ends: in the pixels (P, 3, H, W), and elsewhere (P,) by kind.
+
+        Under `cp` and `conserving` all of it together sums to the start. The chip must have been seen with
+        `keep`, alone. Raises `EngineError` on the general path, and under CUDA graphs.
+        """
+        if seen.kept is None or seen.kept.pulls.through is None:
+            raise EngineError(
+                "an account of relevance needs a recorded pass of the fast path, without graphs"
+            )
+        ledger: dict[str, Tensor] = {}
+        pixels = seen.kept.pulls.through(starts, ledger)
+        return pixels.to(seen.chip.dtype), ledger
+
     def pixel_maps(self, given: Tensor | Seen, layer: str, cells: ArrayLike | Tensor) -> Tensor:
         """Pixel maps (k, H, W) of single cells (k, 2), as (column, row), of a chip (3, H, W), seen or not.
 

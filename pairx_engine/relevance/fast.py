@@ -19,6 +19,7 @@ from pairx_engine.relevance.recorder import Recorder
 from pairx_engine.relevance.rules.base import Answers
 from pairx_engine.relevance.rules.rows import AnyRule, RuleSet
 from pairx_engine.relevance.rules.rule_sets import RULE_SETS
+from pairx_engine.relevance.suitable import attention_in
 from pairx_engine.relevance.tape import Tape
 from pairx_engine.relevance.trace import CHIP, Untraceable, trace
 from pairx_engine.relevance.window import Window
@@ -44,15 +45,24 @@ class PullBelow(Protocol):
         """Pull all starts at once."""
 
 
+class PullThrough(Protocol):
+    """Relevance of the embedding, (S, D), to the chips' pixels (S, 3, H, W)."""
+
+    def __call__(self, starts: Tensor, ledger: Ledger | None = None) -> Tensor:
+        """Pull all starts at once; what steps keep for themselves (S,) goes into the ledger."""
+
+
 @dataclass(frozen=True)
 class Pulls:
-    """Both halves of one recorded forward pass.
+    """Both halves of one recorded forward pass, and the way through both.
 
     Holds the terms of every step: hundreds of megabytes for a large model.
     """
 
     above: PullAbove
     below: PullBelow
+    through: PullThrough | None = None
+    """None where passes are replayed."""
 
 
 class FastPath:
@@ -117,7 +127,11 @@ class FastPath:
             {CHIP: laid_out(chip, self.layout)}, self.trace.result, self._everything, wanted, answers
         )
         features = {name: values[value] for name, value in self.layers.items()}
-        pulls = Pulls(self._above_pull(tape, values[self.trace.result]), self._below_pull(tape))
+        pulls = Pulls(
+            self._above_pull(tape, values[self.trace.result]),
+            self._below_pull(tape),
+            lambda starts, ledger=None: tape.pull(self.trace.result, starts, None, {CHIP}, ledger)[CHIP],
+        )
         return values[self.trace.result], features, pulls
 
     def record_above(
@@ -199,6 +213,11 @@ class FastPath:
 def _rules(reading: Reading, rules: RuleSet, preset: str) -> dict[int, AnyRule]:
     """Rules of all steps that relevance can pass."""
     found: dict[int, AnyRule] = {}
+    if reading.attending and rules.form != "gradient":
+        # Plain gradients through its softmax would pass as relevance.
+        raise EngineError(
+            f"the network has attention, for which preset {preset} has no rule; choose preset cp or attnlrp"
+        )
     for step in reading.trace.steps:
         if step.index not in reading.carrying:
             continue
@@ -206,6 +225,8 @@ def _rules(reading: Reading, rules: RuleSet, preset: str) -> dict[int, AnyRule]:
         rule = rules.rule_of(place)
         if rule is None:
             what = type(step.module).__name__ if step.module is not None else place.name
+            if step.module is not None and attention_in(step.module):
+                raise Untraceable(f"its step {step.name}, a {what}, hides what it does")
             raise EngineError(
                 f"preset {preset} has no rule for {what} (step {step.name}); "
                 f"choose {' or '.join(presets_by(GENERAL))}"

@@ -172,11 +172,12 @@ class Place:
 
     @property
     def constant_names(self) -> set[str]:
-        """Names of the parameters and buffers that its arguments without relevance are computed from."""
+        """Names of parameters, buffers and steps that its arguments without relevance are computed from."""
         trace = self.reading.trace
         constant = {value for value in self.step.reads if value not in self.reading.carrying}
         lead = {index for value in constant for index in trace.leading_to(value, set())}
-        return {trace.names[index] for index in lead if index in trace.names}
+        steps = {step.name for step in trace.steps if step.index in lead}
+        return steps | {trace.names[index] for index in lead if index in trace.names}
 
     @property
     def operands(self) -> int:

@@ -1,14 +1,21 @@
 """Rules for transformers against the slow way: every family, both rules, with and without gamma."""
 
+from dataclasses import replace
 from functools import cache
 
 import pytest
+import timm
 import torch
 
+from pairx_engine.device.tuning import CPU
+from pairx_engine.errors import EngineError
 from pairx_engine.relevance.explainer import LayerExplainer
+from pairx_engine.relevance.presets import preset_named
 from pairx_engine.relevance.starts import cosine_shares
-from tests.pairx_engine.comparison import CELLS, EXACT, beyond, errors_of, found_by, wanted_of
+from pairx_engine.relevance.suitable import preset_for
+from tests.pairx_engine.comparison import CELLS, EXACT, SINGLE, beyond, errors_of, found_by, wanted_of
 from tests.pairx_engine.slow_transformers import slow_transformer
+from tests.pairx_engine.small_networks import small_network
 from tests.pairx_engine.small_transformers import FAMILIES, as_maps, beside_attention, transformer
 
 PLAIN = ":linear=0:attention=0:convolution=0"
@@ -50,3 +57,127 @@ def test_double_precision_equals_the_slow_way(family, preset):
     assert explainer.path == "fast"
     wanted = wanted_of(slow_way(family, preset, torch.float64), preset)
     assert not beyond(EXACT, errors_of(found_by(explainer, chip, starts_of(family, torch.float64)), wanted))
+
+
+@pytest.mark.parametrize("preset", ["cp", "attnlrp"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_single_precision_is_as_exact_as_the_slow_way(family, preset):
+    network, (chip, _), layers = transformer(family, torch.float32)
+    found = found_by(
+        LayerExplainer(network, layers, preset), chip, starts_of(family, torch.float32), keep=True
+    )
+    slow, exact = (
+        wanted_of(slow_way(family, preset, dtype), preset) for dtype in (torch.float32, torch.float64)
+    )
+    errors, slow_errors = errors_of(found, exact), errors_of({n: w.value for n, w in slow.items()}, exact)
+    amplified = {name for name in errors if errors[name] <= 8 * slow_errors[name]}
+    assert not beyond(SINGLE, errors_of(found, slow)).keys() - amplified
+
+
+@pytest.mark.parametrize("gammas", [PLAIN, "", EVERYWHERE])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_cp_accounts_for_the_whole_cosine(family, gammas):
+    """Pixels, biases, position embeddings, class and register tokens together: Eq. R = A * G at every step."""
+    network, (chip, other), layers = transformer(family, torch.float64)
+    explainer = LayerExplainer(network, layers, "cp" + gammas)
+    seen = explainer.see(chip, keep=True)
+    starts = starts_of(family, torch.float64)
+    pixels, elsewhere = explainer.account(seen, starts)
+    total = pixels.flatten(1).sum(dim=1) + sum(elsewhere.values())
+    assert torch.allclose(total, starts.sum(dim=1), rtol=1e-9, atol=1e-12)
+    cosine = torch.cosine_similarity(*network(torch.stack([chip, other])), dim=0)
+    assert float(total[0]) == pytest.approx(float(cosine), abs=1e-10)
+    assert any(float(kept.abs().max()) > 1e-6 for kept in elsewhere.values()), "random biases keep something"
+
+
+def test_attnlrp_does_not_account_for_it():
+    network, (chip, _), layers = transformer("ViT (DINOv2)", torch.float64)
+    explainer = LayerExplainer(network, layers, "attnlrp" + PLAIN)
+    starts = starts_of("ViT (DINOv2)", torch.float64)
+    pixels, elsewhere = explainer.account(explainer.see(chip, keep=True), starts)
+    total = pixels.flatten(1).sum(dim=1) + sum(elsewhere.values())
+    assert not torch.allclose(total, starts.sum(dim=1), rtol=1e-6), "under cp it agrees to 1e-9"
+
+
+def test_each_kind_of_constant_has_a_name():
+    network, (chip, _), layers = transformer("ViT with registers", torch.float64)
+    explainer = LayerExplainer(network, layers, "cp")
+    _, elsewhere = explainer.account(
+        explainer.see(chip, keep=True), starts_of("ViT with registers", torch.float64)
+    )
+    assert {name for name, kept in elsewhere.items() if kept.abs().max() > 0} == {
+        "biases", "biases of norms", "position embeddings", "class and register tokens",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("preset", ["cp", "attnlrp"])
+@pytest.mark.parametrize("family", ["ViT with registers", "Swin", "SwinV2", "EVA-02", "EdgeNeXt"])
+def test_photos_together_equal_photos_alone(family, preset):
+    network, chips, layers = transformer(family, torch.float64)
+    together = replace(CPU, photos=2, starts=3, maps=2)
+    explainer, alone = (
+        LayerExplainer(network, layers, preset, tuning=together),
+        LayerExplainer(network, layers, preset),
+    )
+    starts = [starts_of(family, torch.float64), starts_of(family, torch.float64).flip(0)]
+    seen, singles = explainer.see_all(chips, keep=True), [alone.see(chip) for chip in chips]
+    for layer in layers:
+        cells = [[(0, 0), (1, 2)], [(1, 1), (0, 2)]]
+        maps = explainer.all_pixel_maps(seen, layer, cells)
+        for i, one in enumerate(singles):
+            wanted = alone.channel_relevance(one, starts[i])[layer]
+            assert torch.allclose(explainer.channel_relevances(seen, starts)[i][layer], wanted, atol=1e-12)
+            assert torch.allclose(maps[i], alone.pixel_maps(one, layer, cells[i]), atol=1e-12)
+
+
+@pytest.mark.parametrize("preset", ["cp", "attnlrp"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_relevance_is_linear_in_its_start(family, preset):
+    network, (chip, _), layers = transformer(family, torch.float64)
+    explainer = LayerExplainer(network, layers, preset)
+    seen, (a, b) = explainer.see(chip), starts_of(family, torch.float64)
+    parts, both = explainer.channel_relevance(seen, torch.stack([a, b])), 2 * a - 3 * b
+    for layer, found in explainer.channel_relevance(seen, both[None]).items():
+        assert torch.allclose(found[0], 2 * parts[layer][0] - 3 * parts[layer][1], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("preset", ["published", "paper", "conserving"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_rules_without_attention_refuse_it_and_name_those_that_have_it(family, preset):
+    network, _, layers = transformer(family, torch.float32)
+    with pytest.raises(EngineError, match="attention.* choose preset cp or attnlrp"):
+        LayerExplainer(network, layers, preset)
+
+
+def test_the_default_preset_follows_from_the_network():
+    assert preset_for(transformer("Swin", torch.float32)[0], "auto") == "cp"
+    assert preset_for(small_network("timm InvertedResidual with gate", 0), "auto") == "published"
+    assert preset_for(small_network("timm InvertedResidual with gate", 0), "paper") == "paper"
+
+
+def test_attention_that_cannot_be_read_is_refused_with_its_reason():
+    network = timm.create_model("mobilevit_xxs", num_classes=0)
+    for preset in ("auto", "published", "cp"):
+        with pytest.raises(EngineError, match="has attention .*cannot read it .*MobileVitBlock"):
+            LayerExplainer(network, ["stages.2"], preset_for(network, preset))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("cp:linear", "does not understand 'linear'.*cp:linear=NUMBER"),
+        ("cp:depth=1", "does not understand 'depth=1'"),
+        ("cp:linear=-1", "gamma linear must be a number of 0 or more"),
+        ("cp:linear=inf", "gamma linear must be a number"),
+        ("published:linear=1", "preset published has no parameters; those of cp, attnlrp are gammas"),
+    ],
+)
+def test_parameters_of_presets_are_checked(name, words):
+    with pytest.raises(EngineError, match=words):
+        preset_named(name)
+
+
+def test_parameters_are_part_of_the_preset():
+    assert preset_named("cp:linear=0.5").parameters == {"linear": 0.5, "attention": 0.0, "convolution": 0.25}
+    assert preset_named("cp:linear=0.5").name == "cp:linear=0.5"
+    assert preset_named("conserving").parameters == {}

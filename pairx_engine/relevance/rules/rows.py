@@ -13,7 +13,6 @@ from timm.layers import Conv2dSame
 from torch import nn
 from zennit.types import Activation, AvgPool, BatchNorm, Linear
 
-from pairx_engine.errors import EngineError
 from pairx_engine.relevance.hooks import SQUEEZE_EXCITE
 from pairx_engine.relevance.reading import Place
 from pairx_engine.relevance.rules.base import Pass, Plain, Rule
@@ -97,14 +96,6 @@ def refused(because: Callable[[Place], str]) -> Make:
     return make
 
 
-def attention_refused(at: Place) -> Rule:
-    """No rule for attention: plain gradients through its softmax would pass as relevance."""
-    raise EngineError(
-        f"the network has attention (step {at.step.name}), for which these rules have none of their own; "
-        "choose preset cp or attnlrp"
-    )
-
-
 OF_ONE_TENSOR = Row(
     lambda at: at.name in SEVERAL or isinstance(at.module, nn.MultiheadAttention),
     refused(lambda at: "gives several tensors"),
@@ -112,7 +103,6 @@ OF_ONE_TENSOR = Row(
 
 FIRST = (
     OF_ONE_TENSOR,
-    Row(lambda at: at.attends, attention_refused),
     # Gates included: all relevance goes to the signal. A `BatchNormAct2d` is a batch norm as a whole.
     of_type((*SQUEEZE_EXCITE, Activation, BatchNorm), passing),
     Row(lambda at: at.is_identity, passing),
