@@ -75,6 +75,8 @@ class ExplainedPair:
     scores: Plausibility | None = None
     local: LocalEvidence | None = None
     n_lines: int = 20
+    pixels: tuple[float, float] | None = None
+    """How much of the cosine the pixels of either photo carry, where the preset can tell."""
     notice: str | None = None
     """What the user should know about how the network is explained."""
     remarks: tuple[str, ...] = ()
@@ -86,7 +88,12 @@ class ExplainedPair:
         if self.scores is None:
             return f"cosine {self.cosine:.3f} · {self.method}"
         inliers = self.local.n_inliers if self.local else None
-        return score_line(cosine=self.cosine, n_inliers=inliers, **vars(self.scores))
+        line = score_line(cosine=self.cosine, n_inliers=inliers, **vars(self.scores))
+        return (
+            line
+            if self.pixels is None
+            else f"{line} · pixels carry {self.pixels[0]:.2f}, {self.pixels[1]:.2f}"
+        )
 
     def figure(self) -> Pixels:
         """The figure, (H, W, 3) uint8 RGB."""
@@ -203,6 +210,9 @@ class Engine:
         local = self.local_evidence(cuts)
         shown = Shown.of_finding(found.finding, (found.photos[0].pixels, found.photos[1].pixels))
         scores = found.finding.plausibility(local.matrix)
+        accounts = [one.account for one in found.photos]
+        pixels = (accounts[0]["pixels"], accounts[1]["pixels"]) if all(accounts) else None
+        remarks = tuple(_account_line(title, one) for title, one in zip(titles, accounts, strict=True) if one)
         return ExplainedPair(
             (a, b),
             float(found.cosine),
@@ -212,7 +222,9 @@ class Engine:
             scores,
             local,
             n_lines,
+            pixels,
             self.explainer.notice,
+            remarks,
         )
 
     def _explain_otherwise(
@@ -278,3 +290,8 @@ def _model(source: str, revision: str | None, resize: str | None, on: str) -> Re
 @lru_cache(maxsize=8)
 def _matcher(name: str, weights: str | None, max_keypoints: int, on: str) -> LocalMatcher:
     return load_local_matcher(name, Path(weights).expanduser() if weights else None, on, max_keypoints)
+
+
+def _account_line(title: str, account: Mapping[str, float]) -> str:
+    parts = ", ".join(f"{kind} {share:+.3f}" for kind, share in account.items() if share)
+    return f"where the cosine of {title} ends: {parts}"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from pairx_engine.errors import EngineError, ModelError
 from pairx_engine.models import ReIdModel
@@ -15,6 +17,7 @@ from pairx_engine.pair.finding import Finding, Grid, as_array, grids_by_reductio
 from pairx_engine.photo.chips import Pixels
 from pairx_engine.relevance.explainer import LayerExplainer
 from pairx_engine.relevance.presets import Reduction
+from pairx_engine.relevance.seen import Seen
 from pairx_engine.relevance.starts import cosine, starts_of
 
 _STORED: tuple[Reduction, ...] = ("abs_of_sum", "signed_sum", "sum_of_abs")
@@ -36,6 +39,8 @@ class ExplainedPhoto:
     start: Grid
     relevance: Mapping[Reduction, Grid]
     pixels: Grid
+    account: Mapping[str, float] = field(default_factory=dict)
+    """How much of the cosine ends in the pixels, and elsewhere by kind; empty where that is not known."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,8 @@ class PairExplanation:
         """All arrays by name, as an arrays file holds them; names end in 0 and 1 for the two photos.
 
         `match_cell` (n, 2) as (column, row), `match_point` (n, 2) as (x, y) in chip pixels, `match_distance`
-        (n,) L2, `match_relevance` (n,) after the reduction, `cosine` a float32 scalar; the others as in
+        (n,) L2, `match_relevance` (n,) after the reduction, `cosine` a float32 scalar; `account` (m,) says of
+        each `account_kind` (m,) how much of the cosine ends there, where the preset can tell; the others as in
         `ExplainedPhoto`.
         """
         arrays: dict[str, NDArray[Any]] = {
@@ -73,6 +79,9 @@ class PairExplanation:
                 f"match_point{i}": side.points.astype(np.float32),
                 f"pixel_relevance{i}": photo.pixels,
             }
+            if photo.account:
+                arrays["account_kind"] = np.array(list(photo.account))
+                arrays[f"account{i}"] = np.array(list(photo.account.values()))
         return arrays
 
 
@@ -122,9 +131,18 @@ def explain_with(
             as_array(start),
             {name: both[i] for name, both in grids.items()},
             as_array(maps),
+            _account(explainer, one, start) if n_pixel_maps > 0 and explainer.accounts else {},
         )
         for i, (chip, one, start, maps) in enumerate(zip(chips, seen, starts, pixels, strict=True))
     )
     return PairExplanation(
         explainer.preset.name, how, np.float32(cosine(*(one.embedding for one in seen))), finding, (a, b)
     )
+
+
+def _account(explainer: LayerExplainer, seen: Seen, start: Tensor) -> dict[str, float]:
+    pixels, elsewhere = explainer.account(seen, start[None])
+    return {
+        "pixels": float(pixels.sum(dtype=torch.float64)),
+        **{kind: float(kept[0]) for kind, kept in sorted(elsewhere.items())},
+    }

@@ -346,4 +346,5 @@ CONSERVING = RuleSet(
         Row(lambda at: isinstance(at.module, _PLAIN_MODULES), plain),
         Row(lambda at: at.name in _RESHAPING, plain),
     ),
+    accounts=True,
 )

@@ -198,6 +198,7 @@ CP = RuleSet(
     (Row(lambda at: at.name == FUSED_ATTENTION, lambda at: Attention(held=True)), *_ROWS),
     form="gradient",
     holds=lambda at: at.is_softmax or _gates(at),
+    accounts=True,
 )
 ATTNLRP = RuleSet(
     "attnlrp",
