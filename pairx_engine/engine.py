@@ -34,7 +34,7 @@ from pairx_engine.relevance.locking import exclusive
 from pairx_engine.relevance.precision import FULL, tensor_cores
 from pairx_engine.relevance.seen import Seen
 from pairx_engine.relevance.starts import cosine
-from pairx_engine.relevance.suitable import preset_for
+from pairx_engine.relevance.suitable import has_attention, preset_for
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class Engine:
         named = self.recipe.layers or ((self.model.layer,) if self.model.layer else ())
         if not named:
             raise ModelError(
-                f"model {self.recipe.model} has no convolutional layer to explain; name one with --layer"
+                f"model {self.recipe.model} has no layer whose cells lie in the chip; name one with --layer"
             )
         return tuple(dict.fromkeys(named))
 
@@ -179,11 +179,18 @@ class Engine:
         model = self.model
         try:
             seen = self.explainer.see(model.grey_chip())
-            self.explainer.relevance(seen, seen.embedding[None])
+            found = self.explainer.relevance(seen, seen.embedding.abs()[None])
         except (ValueError, RuntimeError) as error:
             raise ModelError(
                 f"{model.source} cannot be explained at {', '.join(self.layers)}: {error}"
             ) from error
+        if unseen := [
+            layer for layer in self.layers if has_attention(model.network) and not found[layer].any()
+        ]:
+            raise ModelError(
+                f"{model.source} reads its embedding from a token of its own: cells of {', '.join(unseen)} count for "
+                "nothing; choose an earlier block with --layer"
+            )
         return seen
 
     def explain(
@@ -256,8 +263,8 @@ class Engine:
             scores,
             local,
             n_lines,
-            subject.notice,
-            found.remarks,
+            notice=subject.notice,
+            remarks=found.remarks,
         )
 
     def local_evidence(self, cuts: tuple[Pixels, Pixels]) -> LocalEvidence:

@@ -32,9 +32,9 @@ from pairx_engine.errors import EngineError
 from pairx_engine.explanations.cell_products import shares
 from pairx_engine.explanations.recorded import Recorded, recorded
 from pairx_engine.explanations.seam import Explained, Shown, State, Subject, stretched
+from pairx_engine.models.cells import CellGrid
 from pairx_engine.pair.finding import as_array
 from pairx_engine.pair.matching import cell_points
-from pairx_engine.relevance.cells import CellGrid
 from pairx_engine.relevance.starts import SMALLEST_NORM
 
 Both = tuple[Recorded, Recorded]

@@ -38,7 +38,7 @@ from torchvision.models.convnext import LayerNorm2d as TorchvisionLayerNorm2d  #
 
 from pairx_engine.explanations.recorded import embeddings_of, norm_held
 from pairx_engine.explanations.seam import Explained, State, Subject, stretched
-from pairx_engine.relevance.cells import cell_grid, extra_tokens
+from pairx_engine.models.cells import cell_grid, extra_tokens
 from pairx_engine.relevance.locking import exclusive
 from pairx_engine.relevance.precision import FULL, tensor_cores
 

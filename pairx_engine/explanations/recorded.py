@@ -15,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pairx_engine.errors import EngineError
 from pairx_engine.explanations.seam import Subject
-from pairx_engine.relevance.cells import CellGrid, cell_grid, extra_tokens
+from pairx_engine.models.cells import CellGrid, cell_grid, extra_tokens
 from pairx_engine.relevance.locking import exclusive
 from pairx_engine.relevance.precision import FULL, tensor_cores
 from pairx_engine.relevance.starts import SMALLEST_NORM

@@ -7,7 +7,7 @@ published. This is our reading: a channel counts as far as both photos show it,
 
 with A and B (C, h, w) the last maps of query and support. Each photo is the query once. Whatever layer the
 subject is at, the map is of the network's last layer that still has positions: the last output of a module with
-more than one cell, be it a map, channels last or tokens (`relevance/cells.py`).
+more than one cell, be it a map, channels last or tokens (`models/cells.py`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from pairx_engine.errors import EngineError
 from pairx_engine.explanations.seam import Explained, State, Subject, stretched
-from pairx_engine.relevance.cells import cell_grid, extra_tokens
+from pairx_engine.models.cells import cell_grid, extra_tokens
 from pairx_engine.relevance.locking import exclusive
 from pairx_engine.relevance.precision import FULL, tensor_cores
 

@@ -40,7 +40,7 @@ class ReIdModel:
     """A loaded model in evaluation mode with frozen parameters.
 
     `network` maps normalised chips (N, 3, H, W) to embeddings (N, D), which are compared by cosine. `layer`
-    is the layer that PAIR-X explains by default, None where the model has no convolutional map.
+    is the layer that PAIR-X explains by default, None where the model has none with cells.
     """
 
     source: str

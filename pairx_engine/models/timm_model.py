@@ -18,6 +18,7 @@ from timm.models.swin_transformer import SwinTransformer
 from torch import Tensor, nn
 
 from pairx_engine.errors import ModelError
+from pairx_engine.models.cells import CellGrid, cell_grid, extra_tokens
 
 _STRIDE_TO_EXPLAIN = 16
 """The stride of the middle layer that PAIR-X explains.
@@ -202,17 +203,28 @@ def classifier_keys(network: PooledFeatures) -> tuple[str, ...]:
 
 
 def layer_to_explain(network: PooledFeatures, size: tuple[int, int]) -> str | None:
-    """The last stage at stride 16 by timm's feature table that gives a map (N, C, h, w).
+    """The layer that is explained unless another is named; tried with a chip of `size` (H, W).
 
-    This is tried with a chip of `size` (H, W). None where the model has no such map: transformers give
-    tokens, and some of them maps with the channels last.
+    It is the last stage at stride 16 by timm's feature table, a map or with the channels last, as Swin's are.
+    Vision transformers keep one grid from block to block: there it is the block at three quarters of their
+    depth, whose tokens still tell parts of an animal apart. None where the model has neither.
     """
     table = getattr(network.backbone, "feature_info", None)
-    entries = getattr(table, "info", table) or []
-    names = [e["module"] for e in entries if e.get("reduction") == _STRIDE_TO_EXPLAIN and e.get("module")]
-    for name in reversed(names):
-        if name in dict(network.backbone.named_modules()) and _gives_map(network, name, size):
-            return f"backbone.{name}"
+    entries = [e for e in getattr(table, "info", table) or [] if e.get("module")]
+    modules = dict(network.backbone.named_modules())
+    entries = [e for e in entries if e["module"] in modules]
+    grids = {e.get("reduction") for e in entries}
+    if len(entries) > 2 and len(grids) == 1:
+        name = entries[3 * len(entries) // 4 - 1]["module"]
+        return f"backbone.{name}" if _cells(network, name, size) else None
+    for entry in reversed(entries):
+        if entry.get("reduction") == _STRIDE_TO_EXPLAIN:
+            grid = _cells(network, entry["module"], size)
+            if grid is not None and all(
+                abs(n - side / _STRIDE_TO_EXPLAIN) <= 1
+                for n, side in zip((grid.height, grid.width), size, strict=True)
+            ):
+                return f"backbone.{entry['module']}"
     return None
 
 
@@ -224,7 +236,7 @@ class _Reached(Exception):
         self.output = output
 
 
-def _gives_map(network: PooledFeatures, name: str, size: tuple[int, int]) -> bool:
+def _cells(network: PooledFeatures, name: str, size: tuple[int, int]) -> CellGrid | None:
     def stop(module: nn.Module, inputs: object, output: object) -> None:
         raise _Reached(output)
 
@@ -233,18 +245,10 @@ def _gives_map(network: PooledFeatures, name: str, size: tuple[int, int]) -> boo
         with torch.no_grad():
             network(torch.zeros(1, 3, *size))
     except _Reached as reached:
-        output = reached.output
-        return (
-            isinstance(output, Tensor)
-            and output.ndim == 4
-            and all(
-                abs(n - side / _STRIDE_TO_EXPLAIN) <= 1
-                for n, side in zip(output.shape[2:], size, strict=True)
-            )
-        )
+        return cell_grid(reached.output, size, extra_tokens(network.backbone, name))
     except (RuntimeError, AssertionError):
         # A network of fixed input size reports that itself once a real chip arrives.
-        return False
+        return None
     finally:
         handle.remove()
-    return False
+    return None

@@ -16,9 +16,10 @@ from pairx_engine.models import ReIdModel
 from pairx_engine.pair.finding import Finding, Grid, as_array, grids_by_reduction, match, weigh
 from pairx_engine.photo.chips import Pixels
 from pairx_engine.relevance.explainer import LayerExplainer
-from pairx_engine.relevance.presets import Reduction
+from pairx_engine.relevance.presets import AUTO, Reduction
 from pairx_engine.relevance.seen import Seen
 from pairx_engine.relevance.starts import cosine, starts_of
+from pairx_engine.relevance.suitable import preset_for
 
 _STORED: tuple[Reduction, ...] = ("abs_of_sum", "signed_sum", "sum_of_abs")
 """`positive_sum` follows from the signed sum."""
@@ -90,7 +91,7 @@ def explain_pair(
     chip_a: Pixels,
     chip_b: Pixels,
     layer: str | None = None,
-    preset: str = "published",
+    preset: str = AUTO,
     n_pixel_maps: int = 10,
     precision: str = "float32",
     reduction: str | None = None,
@@ -109,6 +110,7 @@ def explain_pair(
             raise EngineError(f"chips must be uint8 {(*model.chip.size, 3)}, not {chip.dtype} {chip.shape}")
     if n_pixel_maps < 0:
         raise EngineError(f"the number of pixel maps must not be negative, got {n_pixel_maps}")
+    preset = preset_for(model.network, preset)
     explainer = LayerExplainer(model.network, [layer], preset, precision, reduction=reduction)
     return explain_with(explainer, model, (chip_a, chip_b), layer, n_pixel_maps)
 

@@ -2,7 +2,7 @@
 
 All grids are (h, w) of the layer's feature map; cells are (column, row), both counted from 0 at the top left.
 Chips are normalised network inputs (3, H, W) on the network's device. Under the presets for transformers a
-layer may also give tokens or channels that are last (`pairx_engine.relevance.cells`); its features are maps
+layer may also give tokens or channels that are last (`pairx_engine.models.cells`); its features are maps
 (C, h, w) all the same.
 
 For a given chip the rules are linear in the start relevance. So a chip runs forward once, its ratio terms are
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from pairx_engine.device.groups import filled, first_of_each, in_groups, of_photo, rows, together
 from pairx_engine.device.tuning import Task, Tuning, tuning_for
 from pairx_engine.errors import EngineError
-from pairx_engine.relevance.cells import CellGrid
+from pairx_engine.models.cells import CellGrid
 from pairx_engine.relevance.fast import PullAbove, PullBelow, Pulls
 from pairx_engine.relevance.general import GeneralPath
 from pairx_engine.relevance.precision import precision_named

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pairx_engine.errors import EngineError
-from pairx_engine.relevance.cells import CellGrid, cell_grid, extra_tokens, map_grid
+from pairx_engine.models.cells import CellGrid, cell_grid, extra_tokens, map_grid
 from pairx_engine.relevance.company import times
 from pairx_engine.relevance.fast import Pulls
 from pairx_engine.relevance.window import Window, cut, whole

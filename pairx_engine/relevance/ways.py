@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pairx_engine.device.tuning import Tuning
 from pairx_engine.errors import EngineError
-from pairx_engine.relevance.cells import CellGrid
+from pairx_engine.models.cells import CellGrid
 from pairx_engine.relevance.fast import FastPath
 from pairx_engine.relevance.general import GeneralPath
 from pairx_engine.relevance.graphs import GraphedPath

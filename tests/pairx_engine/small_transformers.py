@@ -11,7 +11,7 @@ from timm.models.swin_transformer_v2 import SwinTransformerV2
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from pairx_engine.relevance.cells import cell_grid, extra_tokens
+from pairx_engine.models.cells import cell_grid, extra_tokens
 from tests.pairx_engine.small_networks import random_chip, randomise
 
 SMALL = {"embed_dim": 24, "depth": 3, "num_heads": 4, "num_classes": 0}

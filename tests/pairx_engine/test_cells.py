@@ -5,8 +5,8 @@ import timm
 import torch
 from torch import nn
 
+from pairx_engine.models.cells import CellGrid, cell_grid, extra_tokens
 from pairx_engine.models.timm_model import PooledFeatures
-from pairx_engine.relevance.cells import CellGrid, cell_grid, extra_tokens
 
 
 @pytest.mark.parametrize(

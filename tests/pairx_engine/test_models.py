@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import asdict
 from pathlib import Path
 
 import huggingface_hub
@@ -358,51 +359,68 @@ def test_the_old_layout_of_swin_as_megadescriptor_has_it_loads_strictly(tmp_path
     chip = torch.zeros(1, 3, 96, 96)
     with torch.no_grad():
         torch.testing.assert_close(model.network(chip), network(chip))
-    assert model.layer is None
+    assert model.layer == "backbone.layers.2"
 
 
 # ---------------------------------------------------------------------------------------------- transformers
 
 
-@pytest.mark.parametrize(
-    ("name", "kwargs", "layer", "words"),
-    [
-        ("swin_tiny_patch4_window7_224", OLD_SWIN, "backbone.layers.2", "channels last"),
-        ("vit_tiny_patch16_224", {"img_size": 96, "depth": 2}, "backbone.blocks.1", "not a map"),
-    ],
-)
-def test_transformers_embed_but_are_refused_where_they_would_be_explained(
-    name, kwargs, layer, words, tmp_path
-):
+VIT = {"img_size": 96, "depth": 4}
+TRANSFORMERS = {
+    "swin": ("swin_tiny_patch4_window7_224", OLD_SWIN, "backbone.layers.2", (6, 6)),
+    "vit": ("vit_tiny_patch16_224", VIT, "backbone.blocks.2", (6, 6)),
+}
+
+
+def transformer(kind, folder):
+    name, kwargs, layer, grid = TRANSFORMERS[kind]
+    torch.manual_seed(0)
     network = timm.create_model(name, pretrained=False, num_classes=0, **kwargs)
     config = {"architecture": "timm", "timm_name": name, "timm_kwargs": kwargs, "input": {"size": [96, 96]}}
-    model = load_model(save(tmp_path, network.state_dict(), config))
+    return save(folder, network.state_dict(), config), layer, grid
+
+
+@pytest.mark.parametrize("kind", TRANSFORMERS)
+def test_transformers_are_explained_at_a_layer_of_their_own_by_the_preset_for_them(kind, tmp_path):
+    folder, layer, grid = transformer(kind, tmp_path)
+    model = load_model(folder)
     assert torch.isfinite(embedding(model)).all()
-    assert model.layer is None
+    assert model.layer == layer
     chips = np.random.default_rng(0).integers(0, 256, (2, 96, 96, 3), dtype=np.uint8)
-    with pytest.raises(ModelError, match="names no layer to explain"):
-        explain_pair(model, *chips)
-    with pytest.raises(EngineError, match=words):
-        explain_pair(model, *chips, layer=layer)
-    explainer = LayerExplainer(model.network, [layer])
-    for call in (
-        lambda: explainer.see(model.normalise([chips[0]])[0]),
-        lambda: explainer.pixel_maps(model.normalise([chips[0]])[0], layer, [(0, 0)]),
-    ):
-        with pytest.raises(EngineError, match=words):
-            call()
+    found = explain_pair(model, *chips, n_pixel_maps=2)
+    assert found.preset == "cp"
+    assert found.photos[0].relevance["signed_sum"].shape == grid
+    assert sum(found.photos[0].account.values()) == pytest.approx(float(found.cosine), abs=1e-4)
+    with pytest.raises(EngineError, match="choose preset cp or attnlrp"):
+        explain_pair(model, *chips, preset="published")
 
 
-@pytest.mark.parametrize(
-    ("layers", "words"), [((), "no convolutional layer"), (("backbone.layers.2",), "channels last")]
-)
-def test_a_run_with_a_transformer_stops_before_any_work(layers, words, tmp_path):
-    name = "swin_tiny_patch4_window7_224"
-    network = timm.create_model(name, pretrained=False, num_classes=0, **OLD_SWIN)
-    config = {"architecture": "timm", "timm_name": name, "timm_kwargs": OLD_SWIN, "input": {"size": [96, 96]}}
-    folder = save(tmp_path / "model", network.state_dict(), config)
-    with pytest.raises(ModelError, match=words):
-        prepare_job(Warehouse(str(tmp_path / "warehouse")), Settings(model=str(folder), layers=layers))
+@pytest.mark.parametrize("kind", TRANSFORMERS)
+def test_a_run_with_a_transformer_knows_its_preset_before_any_work(kind, tmp_path):
+    folder, layer, _ = transformer(kind, tmp_path / "model")
+    job = prepare_job(Warehouse(str(tmp_path / "warehouse")), Settings(model=str(folder)))
+    assert (job.settings.preset, job.layers) == ("cp", (layer,))
+    with pytest.raises(ModelError, match="choose preset cp or attnlrp"):
+        prepare_job(Warehouse(str(tmp_path / "warehouse")), Settings(model=str(folder), preset="conserving"))
+
+
+def test_a_block_whose_cells_count_for_nothing_is_refused_before_any_work(tmp_path):
+    """Behind the last block the class token alone is read."""
+    folder, _, _ = transformer("vit", tmp_path / "model")
+    settings = Settings(model=str(folder), layers=("backbone.blocks.3",))
+    with pytest.raises(ModelError, match="backbone.blocks.3 count for nothing; choose an earlier block"):
+        prepare_job(Warehouse(str(tmp_path / "warehouse")), settings)
+
+
+def test_parameters_of_a_preset_are_part_of_the_fingerprint_of_scores(tmp_path):
+    folder, _, _ = transformer("vit", tmp_path / "model")
+    prints = [
+        asdict(prepare_job(Warehouse(str(tmp_path / "w")), Settings(model=str(folder), preset=preset)).prints)
+        for preset in ("auto", "cp", "cp:linear=0.05", "cp:linear=0.1", "attnlrp")
+    ]
+    assert prints[0] == prints[1]
+    assert len({one["scores"] for one in prints[1:]}) == 4
+    assert len({one["embeddings"] for one in prints}) == 1
 
 
 # --------------------------------------------------------------------------------------- untrusted files

@@ -90,12 +90,16 @@ def test_cp_accounts_for_the_whole_cosine(family, gammas):
     assert any(float(kept.abs().max()) > 1e-6 for kept in elsewhere.values()), "random biases keep something"
 
 
-def test_attnlrp_does_not_account_for_it():
+def test_attnlrp_conserves_nothing_and_says_so():
     network, (chip, _), layers = transformer("ViT (DINOv2)", torch.float64)
     explainer = LayerExplainer(network, layers, "attnlrp" + PLAIN)
-    starts = starts_of("ViT (DINOv2)", torch.float64)
-    pixels, elsewhere = explainer.account(explainer.see(chip, keep=True), starts)
-    total = pixels.flatten(1).sum(dim=1) + sum(elsewhere.values())
+    starts, seen = starts_of("ViT (DINOv2)", torch.float64), explainer.see(chip, keep=True)
+    assert not explainer.accounts
+    with pytest.raises(EngineError, match="cannot account for relevance"):
+        explainer.account(seen, starts)
+    ledger = {}
+    pixels = seen.kept.pulls.through(starts, ledger)
+    total = pixels.flatten(1).sum(dim=1) + sum(ledger.values())
     assert not torch.allclose(total, starts.sum(dim=1), rtol=1e-6), "under cp it agrees to 1e-9"
 
 
