@@ -57,6 +57,9 @@ _OF_A_RUN = {
     "PREFECT_LOGGING_LEVEL": "CRITICAL",
     "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
     "PREFECT_LOGGING_TO_API_ENABLED": "false",
+    # A service that still has events for a dead API would warn of it as its process ends, whichever process
+    # that is.
+    "PREFECT_LOGGING_ROOT_LEVEL": "ERROR",
 }
 """Prefect's settings in the processes of a run; environment variables override them."""
 _SERVICES = ("EventsWorker", "APILogWorker")

@@ -185,6 +185,26 @@ def test_a_server_that_dies_is_an_error_with_its_last_words(
     assert "PREFECT_API_URL" not in os.environ
 
 
+def test_no_service_of_prefect_warns_in_any_process_of_a_run() -> None:
+    """Processes find the settings in their environment, and set up their logging by themselves."""
+    code = (
+        "import logging; from prefect.logging.configuration import setup_logging; setup_logging();"
+        "from prefect.events.worker import EventsWorker; logging.getLogger(EventsWorker.__name__).warning('left')"
+    )
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, **settings},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stderr
+        for settings in ({}, server._OF_A_RUN)
+    ]
+    assert "left" in said[0]
+    assert said[1] == ""
+
+
 def test_prefects_background_services_say_nothing_of_their_own() -> None:
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker
