@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from pairx_engine.relevance.precision import Precision, tensor_cores
-from pairx_engine.relevance.rules.modified_gradients import Absorbing, GradientRecording
+from pairx_engine.relevance.rules.modified_gradients import Absorbing, GradientRecording, Gradients
+from pairx_engine.relevance.rules.narrow import Gradient, Narrow, Narrowing, added, narrowed, whole_of
 from pairx_engine.relevance.trace import Step
 from pairx_engine.relevance.window import Window, move, whole
 
@@ -63,8 +64,12 @@ class GradientTape:
         with torch.inference_mode(False), torch.no_grad(), tensor_cores(self.precision):
             given = relevance.to(at_source.dtype).unflatten(0, (photos, -1)).transpose(0, 1)
             zero = at_source == 0
-            gradients = {source: torch.where(zero, 0, given / torch.where(zero, 1, at_source))}
-            found: dict[int, Tensor] = {}
+            start = torch.where(zero, 0, given / torch.where(zero, 1, at_source))
+            gradients: dict[int, Gradient] = {source: start}
+            if start.ndim > 3 and not start.is_cuda:
+                # A cell's row: looking for it would make a GPU wait.
+                gradients[source] = narrowed(start, axis=1)
+            found: dict[int, Gradient] = {}
             for item in path:
                 value = item.step.index
                 if value not in gradients:
@@ -73,13 +78,13 @@ class GradientTape:
                 if value in wanted:
                     found[value] = gradient
                 if ledger is not None and isinstance(item.recording, Absorbing):
-                    _note(ledger, item.recording, gradient, photos)
-                for read, part in zip(item.inputs, item.recording.pull(gradient), strict=True):
+                    _note(ledger, item.recording, whole_of(gradient), photos)
+                for read, part in zip(item.inputs, _pulled(item.recording, gradient), strict=True):
                     if part is not None:
-                        gradients[read] = gradients[read] + part if read in gradients else part
+                        gradients[read] = added(gradients[read], part) if read in gradients else part
             found.update({value: gradients[value] for value in wanted if value in gradients})
             return {
-                value: (gradient * self.values[value]).transpose(0, 1).flatten(0, 1)
+                value: (whole_of(gradient) * self.values[value]).transpose(0, 1).flatten(0, 1)
                 for value, gradient in found.items()
             }
 
@@ -101,6 +106,14 @@ class GradientTape:
                     reached.update(item.inputs)
             self._paths[source, wanted] = path
         return self._paths[source, wanted]
+
+
+def _pulled(recording: GradientRecording, gradient: Gradient) -> Gradients:
+    if isinstance(gradient, Narrow):
+        found = recording.pull_part(gradient) if isinstance(recording, Narrowing) else None
+        if found is not None:
+            return found
+    return recording.pull(whole_of(gradient))
 
 
 def _note(ledger: Ledger, recording: Absorbing, gradient: Tensor, photos: int) -> None:

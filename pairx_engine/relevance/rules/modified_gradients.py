@@ -13,7 +13,7 @@ y * G_y. What a step adds of its own (biases, position embeddings, class tokens)
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -22,9 +22,10 @@ from torch.nn import functional
 
 from pairx_engine.relevance.precision import Precision
 from pairx_engine.relevance.rules.base import Run
+from pairx_engine.relevance.rules.narrow import Gradient, Narrow
 from pairx_engine.relevance.rules.weights import product
 
-Gradients = list[Tensor | None]
+Gradients = list[Gradient | None]
 BIASES = "biases"
 
 
@@ -68,6 +69,10 @@ class Whole:
     def pull(self, gradient: Tensor) -> Gradients:
         """The same gradient."""
         return [gradient]
+
+    def pull_part(self, part: Narrow) -> Gradients:
+        """The same part."""
+        return [part]
 
 
 class Held:
@@ -116,6 +121,10 @@ class Scaled:
         """By the class's equation."""
         return [gradient * self.factor]
 
+    def pull_part(self, part: Narrow) -> Gradients:
+        """The same of a part."""
+        return [part.of(part.values * part.cut(self.factor, part.values.ndim - 1))]
+
 
 @dataclass(frozen=True)
 class Secant:
@@ -147,6 +156,8 @@ class LinearMap:
     back: Callable[[Tensor, Tensor], Tensor]
     weight: Callable[[str], Tensor]
     bias: Tensor | None
+    last_axis: bool = False
+    """Whether it maps the last axis alone, by weights (out, in), and each row by itself."""
 
 
 @dataclass(frozen=True)
@@ -199,6 +210,14 @@ class _LinearRecording:
     def pull(self, gradient: Tensor) -> Gradients:
         return [product(gradient, self.weight, self.linear.back, self.precision)]
 
+    def pull_part(self, part: Narrow) -> Gradients | None:
+        if not self.linear.last_axis:
+            return None
+        if _is_last(part):
+            rows = self.weight.narrow(0, part.start, part.length)
+            return [product(part.values, rows, self.linear.back, self.precision)]
+        return [part.of(product(part.values, self.weight, self.linear.back, self.precision))]
+
     def absorbed(self, gradient: Tensor) -> Tensor:
         if self.linear.bias is None:
             return gradient.new_zeros(gradient.shape[:2])
@@ -224,6 +243,19 @@ class _GammaRecording:
         sized = product(u * self.sign, self.half, self.linear.back, self.precision)
         return [torch.addcmul(plain * (1 + self.gamma / 2), sized, self.signs)]
 
+    def pull_part(self, part: Narrow) -> Gradients | None:
+        if not self.linear.last_axis:
+            return None
+        ndim = part.values.ndim - 1
+        ratio, sign = (part.cut(kept, ndim) for kept in (self.ratio, self.sign))
+        if not _is_last(part):
+            narrow = replace(self, ratio=ratio, sign=sign, signs=part.cut(self.signs, ndim))
+            (found,) = narrow.pull(part.values)
+            assert isinstance(found, Tensor)
+            return [part.of(found)]
+        weight, half = (w.narrow(0, part.start, part.length) for w in (self.weight, self.half))
+        return replace(self, ratio=ratio, sign=sign, weight=weight, half=half).pull(part.values)
+
     def absorbed(self, gradient: Tensor) -> Tensor:
         bias = self.linear.bias
         if bias is None:
@@ -232,6 +264,10 @@ class _GammaRecording:
         return by_row(gradient * self.ratio * (bias + self.gamma * of_sign))
 
 
+def _is_last(part: Narrow) -> bool:
+    return part.axis == part.values.ndim - 2
+
+
 def linear_map(weight: Callable[[str], Tensor], bias: Tensor | None) -> LinearMap:
     """A linear layer on the last axis, weight (out, in)."""
-    return LinearMap(functional.linear, torch.matmul, weight, bias)
+    return LinearMap(functional.linear, torch.matmul, weight, bias, last_axis=True)

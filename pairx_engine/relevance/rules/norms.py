@@ -7,7 +7,7 @@ absorbs its share.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from pairx_engine.relevance.rules.base import Run
 from pairx_engine.relevance.rules.modified_gradients import GradientRecording, Gradients, Scaled, by_row
+from pairx_engine.relevance.rules.narrow import Narrow
 
 NORM_BIASES = "biases of norms"
 
@@ -71,6 +72,14 @@ class _Normed:
             return [u - u.mean(dim=axes, keepdim=True)]
         grouped = u.unflatten(2, (self.groups, -1))
         return [(grouped - grouped.mean(dim=axes, keepdim=True)).flatten(2, 3)]
+
+    def pull_part(self, part: Narrow) -> Gradients | None:
+        if self.groups is not None or part.axis in self.axes:
+            return None
+        narrow = replace(self, factor=part.cut(self.factor, part.values.ndim - 1))
+        (found,) = narrow.pull(part.values)
+        assert isinstance(found, Tensor)
+        return [part.of(found)]
 
     def absorbed(self, gradient: Tensor) -> Tensor:
         if self.bias is None:

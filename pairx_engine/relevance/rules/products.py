@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from pairx_engine.relevance.rules.base import Run
 from pairx_engine.relevance.rules.modified_gradients import GradientRecording, Gradients, by_row
+from pairx_engine.relevance.rules.narrow import Narrow, added
 
 CONSTANTS = "constants"
 
@@ -65,7 +66,19 @@ class _Sum:
             part = spread_back(gradient, self.shapes[source])
             part = part if times == 1 else part * times
             before = found[source]
-            found[source] = part if before is None else before + part
+            found[source] = part if before is None else added(before, part)
+        return found
+
+    def pull_part(self, part: Narrow) -> Gradients | None:
+        whole = [*part.values.shape[1:]]
+        whole[part.axis] = part.size
+        if any([*shape] != whole for shape in self.shapes):
+            return None
+        found: Gradients = [None] * len(self.shapes)
+        for source, times in self.places:
+            one = part if times == 1 else part.of(part.values * times)
+            before = found[source]
+            found[source] = one if before is None else added(before, one)
         return found
 
     def absorbed(self, gradient: Tensor) -> Tensor:
@@ -102,7 +115,19 @@ class _Products:
         for source, factor in self.factors:
             part = spread_back(gradient * factor, self.shapes[source])
             before = found[source]
-            found[source] = part if before is None else before + part
+            found[source] = part if before is None else added(before, part)
+        return found
+
+    def pull_part(self, part: Narrow) -> Gradients | None:
+        whole = [*part.values.shape[1:]]
+        whole[part.axis] = part.size
+        if any([*shape] != whole for shape in self.shapes):
+            return None
+        found: Gradients = [None] * len(self.shapes)
+        for source, factor in self.factors:
+            kept = part.cut(factor, len(whole)) if isinstance(factor, Tensor) else factor
+            one, before = part.of(part.values * kept), found[source]
+            found[source] = one if before is None else added(before, one)
         return found
 
 
@@ -136,7 +161,7 @@ class _MatrixProduct:
             if source is not None:
                 pulled = spread_back(part(), self.shapes[source])
                 before = found[source]
-                found[source] = pulled if before is None else before + pulled
+                found[source] = pulled if before is None else added(before, pulled)
         return found
 
 
@@ -200,6 +225,11 @@ class _Attended:
     """q and k, both times the scale, and v."""
     inputs: int
 
+    def pull_part(self, part: Narrow) -> Gradients | None:
+        if self.kept is not None or part.axis != part.values.ndim - 3:
+            return None
+        return replace(self, weights=self.weights.narrow(-2, part.start, part.length)).pull(part.values)
+
     def pull(self, gradient: Tensor) -> Gradients:
         found: Gradients = [None] * self.inputs
         to_q, to_k, to_v = self.sources
@@ -220,5 +250,5 @@ class _Attended:
             if source is not None:
                 pulled = part() * share
                 before = found[source]
-                found[source] = pulled if before is None else before + pulled
+                found[source] = pulled if before is None else added(before, pulled)
         return found

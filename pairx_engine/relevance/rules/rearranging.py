@@ -19,6 +19,7 @@ from pairx_engine.relevance.rules.modified_gradients import (
     Gradients,
     by_row,
 )
+from pairx_engine.relevance.rules.narrow import Gradient, Narrow, added, reshaped
 
 IN_ORDER = (
     *("reshape", "view", "flatten", "unflatten", "squeeze", "unsqueeze"),
@@ -30,12 +31,17 @@ TOKENS = "class and register tokens"
 
 @dataclass(frozen=True)
 class _Undone:
-    undo: Callable[[Tensor], Tensor]
+    undo: Callable[[Tensor], Gradient]
     others: int = 0
     """Inputs of which the step asks for their kind alone."""
+    undo_part: Callable[[Narrow], Gradient | None] = lambda part: None
 
     def pull(self, gradient: Tensor) -> Gradients:
         return [self.undo(gradient), *[None] * self.others]
+
+    def pull_part(self, part: Narrow) -> Gradients | None:
+        found = self.undo_part(part)
+        return None if found is None else [found, *[None] * self.others]
 
 
 class InOrder:
@@ -43,12 +49,31 @@ class InOrder:
 
     def record(self, run: Run, inputs: Sequence[Tensor]) -> tuple[Tensor, GradientRecording]:
         """Run the step; keep the input's shape."""
-        shape = inputs[0].shape
-        return run(*inputs), _Undone(lambda g: g.reshape(len(g), *shape), len(inputs) - 1)
+        shape, output = inputs[0].shape, run(*inputs)
+        given = tuple(output.shape)
+        return output, _Undone(
+            lambda g: g.reshape(len(g), *shape), len(inputs) - 1, lambda part: reshaped(part, given, shape)
+        )
+
+
+class Permuted:
+    """permute(x, dims), transpose(x, a, b) and their like."""
+
+    def record(self, run: Run, inputs: Sequence[Tensor]) -> tuple[Tensor, GradientRecording]:
+        """Run the step; keep where each axis came from."""
+        ndim = inputs[0].ndim
+        # A tensor whose axes have sizes of their own shows where they go.
+        order = [size - 1 for size in run(torch.empty(tuple(range(1, ndim + 1)), device="meta")).shape]
+        back = [0, *(order.index(axis) + 1 for axis in range(ndim))]
+
+        def undo_part(part: Narrow) -> Narrow:
+            return Narrow(part.values.permute(back), order[part.axis], part.start, part.size)
+
+        return run(*inputs), _Undone(lambda g: g.permute(back), undo_part=undo_part)
 
 
 class Viewed:
-    """A step that gives a view of some or all of a tensor's numbers: permuted, sliced, selected.
+    """A step that gives a view of some of a tensor's numbers: sliced, selected.
 
     What gives no view is differentiated.
     """
@@ -62,15 +87,36 @@ class Viewed:
         # Numbers that stand in the view twice, as after `expand`, must be added up.
         if not view._is_view() or any(n > 1 and step == 0 for n, step in zip(size, strides, strict=True)):
             return Differentiated().record(run, inputs)
-        count, all_of_them = shape.numel(), view.numel() == shape.numel()
+        if (place := _range_of(shape, view)) is not None:
+            axis, start, dropped = place
+            return run(*inputs), _Undone(
+                lambda g: Narrow(g.unsqueeze(axis + 1) if dropped else g, axis, start, shape[axis])
+            )
+        count = shape.numel()
 
         def undo(gradient: Tensor) -> Tensor:
-            make = gradient.new_empty if all_of_them else gradient.new_zeros
-            whole = make((len(gradient), count))
+            whole = gradient.new_zeros((len(gradient), count))
             whole.as_strided((len(gradient), *size), (count, *strides), offset).copy_(gradient)
             return whole.view(len(gradient), *shape)
 
         return run(*inputs), _Undone(undo)
+
+
+def _range_of(shape: torch.Size, view: Tensor) -> tuple[int, int, bool] | None:
+    """Axis, start, and whether the axis was dropped, where a view of a tensor is a range of one axis."""
+    strides = torch.empty(shape, device="meta").stride()
+    for axis, stride in enumerate(strides):
+        others = [*strides[:axis], *strides[axis + 1 :]], [*shape[:axis], *shape[axis + 1 :]]
+        start, rest = divmod(int(view.storage_offset()), stride)
+        if rest or start >= shape[axis]:
+            continue
+        if (list(view.stride()), list(view.shape)) == others:
+            return axis, start, True
+        if view.ndim == len(shape) and view.stride() == strides:
+            kept = [*view.shape[:axis], *view.shape[axis + 1 :]]
+            if kept == others[1] and start + view.shape[axis] <= shape[axis]:
+                return axis, start, False
+    return None
 
 
 class Rolled:
@@ -123,8 +169,19 @@ class _Joined:
         for source, part in zip(self.sources, gradient.split(self.sizes, dim=self.axis + 1), strict=True):
             if source is not None:
                 before = found[source]
-                found[source] = part if before is None else before + part
+                found[source] = part if before is None else added(before, part)
         return found
+
+    def pull_part(self, part: Narrow) -> Gradients | None:
+        begin = 0
+        for source, size in zip(self.sources, self.sizes, strict=True):
+            if part.axis == self.axis and begin <= part.start and part.start + part.length <= begin + size:
+                found: Gradients = [None] * self.inputs
+                if source is not None:
+                    found[source] = Narrow(part.values, part.axis, part.start - begin, size)
+                return found
+            begin += size
+        return None
 
     def absorbed(self, gradient: Tensor) -> Tensor:
         total = gradient.new_zeros(gradient.shape[:2])

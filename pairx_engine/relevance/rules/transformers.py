@@ -51,7 +51,7 @@ from pairx_engine.relevance.rules.norms import (
     root_mean_square,
 )
 from pairx_engine.relevance.rules.products import CONSTANTS, Added, Attention, MatrixProduct, Multiplied
-from pairx_engine.relevance.rules.rearranging import IN_ORDER, InOrder, Joined, Rolled, Viewed
+from pairx_engine.relevance.rules.rearranging import IN_ORDER, InOrder, Joined, Permuted, Rolled, Viewed
 from pairx_engine.relevance.rules.rows import (
     OF_ONE_TENSOR,
     Row,
@@ -66,7 +66,8 @@ POSITIONS = "position embeddings"
 _SLOPES_AT_ZERO = {"GELU": 0.5, "gelu": 0.5, "SiLU": 0.5, "silu": 0.5, "Hardswish": 0.5, "hardswish": 0.5,
                    "Mish": 0.6, "mish": 0.6, "Tanh": 1.0, "tanh": 1.0, "ELU": 1.0, "elu": 1.0}  # fmt: skip
 """Of activations that bend at zero; others have none there, or carry nothing."""
-_VIEWS = ("permute", "transpose", "swapaxes", "movedim", "getitem", "select", "narrow", "part", "t")
+_PERMUTING = ("permute", "transpose", "swapaxes", "movedim", "t")
+_VIEWS = ("getitem", "select", "narrow", "part")
 _LINEAR = (
     *("mean", "sum", "avg_pool2d", "adaptive_avg_pool2d", "pad", "expand", "stack", "repeat", "flip", "neg"),
     *("interpolate", "window_reverse", "grid_reverse", "max_pool2d"),
@@ -173,6 +174,7 @@ _ROWS = (
     ),
     of_type((GeneralisedMeanPool,), lambda at: Differentiated()),
     Row(lambda at: at.name in IN_ORDER or isinstance(at.module, nn.Flatten), lambda at: InOrder()),
+    Row(lambda at: at.name in _PERMUTING, lambda at: Permuted()),
     Row(lambda at: at.name in _VIEWS, lambda at: Viewed()),
     Row(lambda at: at.name == "roll", lambda at: Rolled()),
     Row(lambda at: at.name in ("cat", "concat"), lambda at: Joined()),
