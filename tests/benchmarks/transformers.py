@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -42,18 +43,34 @@ _MAPS, _PARTNERS, _PRESET = 10, 10, "cp"
 
 @dataclass(frozen=True)
 class Case:
-    """A network at a layer; `folder` are real weights, `timm_name` what stands for them."""
+    """A network at a layer; `folder` are real weights, `timm_name` and its size what stands for them."""
 
     timm_name: str
     layer: str
     folder: str | None = None
+    size: int = 224
+    depth: int | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """Seconds of a pair by all ways, and peak memory in MB of one pass per photo and of ours."""
+
+    title: str
+    per_match: float | None
+    before: float
+    after: float
+    memory_before: float
+    memory_after: float
 
 
 CASES = {
     "vit": Case("vit_small_patch14_dinov2", "backbone.blocks.8", "vit_small_dinov2"),
     "swin": Case("swin_tiny_patch4_window7_224", "backbone.layers.2"),
     "mini_swin": Case("swin_tiny_patch4_window7_224", "backbone.layers.2", "mini_swin_cows"),
+    "tiny": Case("vit_tiny_patch16_224", "backbone.blocks.1", size=96, depth=3),
 }
+"""The last is for tests."""
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -73,53 +90,55 @@ def main(words: Sequence[str] | None = None) -> int:
         "| per pair | replaced operations, a pass per match | the same, one pass per photo | ours | times as fast | peak memory: one pass, ours |"
     )
     print("| --- | --- | --- | --- | --- | --- |")
-    wrong = [name for name in given.cases or CASES if not _measured(CASES[name], given)]
+    wrong = []
+    for name in given.cases or list(CASES)[:-1]:
+        rows, gap = measured(CASES[name], given.shared, given.device, given.repeats)
+        for row in rows:
+            per_match = "–" if row.per_match is None else f"{row.per_match:.1f} s"
+            print(
+                f"| {row.title} | {per_match} | {row.before:.3f} s | {row.after:.3f} s "
+                f"| {row.before / row.after:.1f} | {row.memory_before:.0f}, {row.memory_after:.0f} MB |"
+            )
+        print(f"| | numbers differ by {gap:.1e} of a map's largest | | | | |", flush=True)
+        wrong += [name] * (gap > AGREE)
     if wrong:
         print(f"the ways differ: {', '.join(wrong)}", file=sys.stderr)
     return int(bool(wrong))
 
 
-def _measured(case: Case, given: argparse.Namespace) -> bool:
-    network, chips, title = _load(case, given.shared, given.device)
+def measured(case: Case, shared: Path, device: str, repeats: int) -> tuple[list[Row], float]:
+    """Rows of a case, and how far apart the ways are, relative to the largest number of a map."""
+    network, chips, title = _load(case, shared, device)
     ours, theirs = _Ours(network, case.layer), _Theirs(network, case.layer)
     gap = max(
         float((a.cpu() - b.cpu()).abs().max() / b.abs().max())
         for mine, other in zip(ours.everything(*chips), theirs.everything(*chips), strict=True)
         for a, b in zip(mine, other, strict=True)
     )
-    for what, per_match, theirs_task, ours_task in (
-        (
-            f"all with {_MAPS} pixel maps a side",
-            lambda: theirs.everything(*chips, a_pass_per_match=True),
-            lambda: theirs.everything(*chips),
-            lambda: ours.everything(*chips),
-        ),
-        (
-            f"scores only, {_PARTNERS} partners a photo",
-            None,
-            lambda: theirs.scores(chips[0], chips[1]),
-            lambda: ours.scores(chips[0], chips[1]),
-        ),
+    rows = []
+    for what, everything in (
+        (f"all with {_MAPS} pixel maps a side", True),
+        (f"scores only, {_PARTNERS} partners a photo", False),
     ):
         # A pair among ten partners of each photo costs a tenth of both photos.
-        share = 1 if per_match else 2 / _PARTNERS
-        slowest = None if per_match is None else seconds(per_match, 1, given.device)[0]
+        share = 1 if everything else 2 / _PARTNERS
+        per_match = None
+        if everything:
+            (per_match,) = seconds(lambda: theirs.everything(*chips, a_pass_per_match=True), 1, device)
         before, after = (
-            statistics.median(seconds(task, given.repeats, given.device)) for task in (theirs_task, ours_task)
+            share * statistics.median(seconds(partial(_task, way, chips, everything), repeats, device))
+            for way in (theirs, ours)
         )
-        memory_before, memory_after = (
-            _in_a_process_of_its_own(
-                _peak, case, given.shared, given.device, given.threads, mine, bool(per_match)
-            )
+        memory = [
+            _in_a_process_of_its_own(_peak, case, shared, device, torch.get_num_threads(), mine, everything)
             for mine in (False, True)
-        )
-        print(
-            f"| {title}, {what} | {'–' if slowest is None else f'{slowest:.1f} s'} | {before * share:.3f} s | {after * share:.3f} s "
-            f"| {before / after:.1f} | {memory_before:.0f}, {memory_after:.0f} MB |",
-            flush=True,
-        )
-    print(f"| | numbers differ by {gap:.1e} of a map's largest | | | | |", flush=True)
-    return gap <= AGREE
+        ]
+        rows.append(Row(f"{title}, {what}", per_match, before, after, *memory))
+    return rows, gap
+
+
+def _task(way: _Ours | _Theirs, chips: Sequence[Tensor], everything: bool) -> Any:
+    return way.everything(*chips) if everything else way.scores(*chips)
 
 
 def _in_a_process_of_its_own(task: Callable[..., float], *words: Any) -> float:
@@ -133,10 +152,7 @@ def _peak(case: Case, shared: Path, device: str, threads: int, mine: bool, every
     network, chips, _ = _load(case, shared, device)
     way: _Ours | _Theirs = (_Ours if mine else _Theirs)(network, case.layer)
     memory = PeakMemory(device)
-    if everything:
-        way.everything(*chips)
-    else:
-        way.scores(*chips)
+    _task(way, chips, everything)
     return memory.megabytes()
 
 
@@ -148,8 +164,9 @@ def _load(case: Case, shared: Path, device: str) -> tuple[nn.Module, list[Tensor
         chips = model.normalise([chip_of(photo, model.chip) for photo in photos])
         return model.network, list(chips), f"{case.folder} ({model.chip.size[0]} px; {of_what})"
     torch.manual_seed(0)
-    size = (224, 224)
-    network = build_timm(TimmDescription(case.timm_name, {"img_size": size}, size, None, None)).to(device)
+    size = case.size, case.size
+    options = {"img_size": size} | ({} if case.depth is None else {"depth": case.depth})
+    network = build_timm(TimmDescription(case.timm_name, options, size, None, None)).to(device)
     spec = ChipSpec(size, (0.5,) * 3, (0.5,) * 3, "pil")
     stacked = torch.stack([torch.from_numpy(chip_of(photo, spec)) for photo in photos])
     chips = (stacked.permute(0, 3, 1, 2).float() / 127.5 - 1).to(device)

@@ -30,7 +30,15 @@ from tests.gpu.report import as_json, as_markdown, summary_line
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared"
-SHARES = {"goldens": 4, "profiling": 3, "explanations": 8, "scoring": 3, "embedding": 2, "pipeline": 4}
+SHARES = {
+    "goldens": 4,
+    "profiling": 3,
+    "explanations": 8,
+    "scoring": 3,
+    "embedding": 2,
+    "transformers": 3,
+    "pipeline": 4,
+}
 """How the time is divided; a part may use what those before it have left."""
 _COMMAND = [sys.executable, "-m", "tests.gpu.part"]
 _GRACE = 10

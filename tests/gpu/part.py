@@ -25,6 +25,7 @@ PARTS = {
     "explanations": "explanations against the published way, with peak memory",
     "scoring": "pairs per second without pixel maps, by batch and through the pipeline",
     "embedding": "embeddings and exact neighbours against the bare products",
+    "transformers": "a ViT and a Swin against the same rules by replaced operations",
     "pipeline": "whole runs on the device against the CPU, with one worker and two",
 }
 """In the order in which they run.

@@ -32,6 +32,7 @@ FIGURES = {
     ],
     "scoring": ["float32, 1 partners a photo, 1 pairs", "score stage, float32: one process"],
     "embedding": ["embeddings, of the bare forward", "exact neighbours by two rules", "bare half-precision product"],
+    "transformers": ["tiny: ways differ", "tiny, vit_tiny_patch16_224, random weights (96 px; photos of OpenCows2020), all with 10 pixel maps a side: ours"],
     "pipeline": ["run, --cluster local --workers 2 on cpu", "views in which two workers differ from one in any bit"],
 }  # fmt: skip
 

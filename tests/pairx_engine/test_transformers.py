@@ -6,13 +6,20 @@ from functools import cache
 import pytest
 import timm
 import torch
+import zennit.rules
+from torch import nn
 
 from pairx_engine.device.tuning import CPU
 from pairx_engine.errors import EngineError
 from pairx_engine.relevance.explainer import LayerExplainer
-from pairx_engine.relevance.presets import preset_named
+from pairx_engine.relevance.precision import FULL
+from pairx_engine.relevance.presets import Gammas, preset_named
+from pairx_engine.relevance.reading import Reading
+from pairx_engine.relevance.rules.base import Run
+from pairx_engine.relevance.rules.transformers import CP
 from pairx_engine.relevance.starts import cosine_shares
 from pairx_engine.relevance.suitable import preset_for
+from pairx_engine.relevance.trace import trace
 from tests.pairx_engine.comparison import CELLS, EXACT, SINGLE, beyond, errors_of, found_by, wanted_of
 from tests.pairx_engine.slow_transformers import slow_transformer
 from tests.pairx_engine.small_networks import small_network
@@ -185,3 +192,28 @@ def test_parameters_are_part_of_the_preset():
     assert preset_named("cp:linear=0.5").parameters == {"linear": 0.5, "attention": 0.0, "convolution": 0.25}
     assert preset_named("cp:linear=0.5").name == "cp:linear=0.5"
     assert preset_named("conserving").parameters == {}
+
+
+@pytest.mark.parametrize("gamma", [0.05, 0.25, 1.0])
+@pytest.mark.parametrize("make", [lambda: nn.Linear(7, 5), lambda: nn.Conv2d(3, 5, 3, stride=2, padding=1)])
+def test_gamma_is_that_of_zennit(make, gamma):
+    """Relevance in is x * G, relevance out z * G."""
+    torch.manual_seed(0)
+    layer = make().double()
+    shape = (2, 4, 7) if isinstance(layer, nn.Linear) else (2, 3, 8, 9)
+    x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+    network = nn.Sequential(layer).eval()
+    z = network(x).detach()
+    out = torch.randn_like(z)
+    handle = zennit.rules.Gamma(gamma, stabilizer=1e-15).register(layer)
+    (wanted,) = torch.autograd.grad(network(x), x, out)
+    handle.remove()
+    layer.requires_grad_(False)
+    kind = "linear" if isinstance(layer, nn.Linear) else "convolution"
+    reading = Reading(trace(network, ()), FULL, gammas=Gammas(**{kind: gamma}))
+    (step,) = reading.trace.steps
+    run = Run(step, {0: x.detach()}, (0,))
+    output, recording = CP.rule_of(reading.at(step)).record(run, [x.detach()])
+    assert torch.equal(output, z)
+    (found,) = recording.pull((out / z)[None])
+    assert torch.allclose(found[0] * x.detach(), wanted, rtol=1e-8, atol=1e-10)
