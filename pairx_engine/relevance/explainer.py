@@ -177,7 +177,10 @@ class LayerExplainer:
         if not self._ways.reads_tokens:
             # There, each step has an entry of its own, and keeps what its biases make of nothing.
             ledger = {BIASES: torch.stack(list(ledger.values())).sum(dim=0)} if ledger else {}
-        return pixels[mine].to(seen.chip.dtype), {kind: kept[mine] for kind, kept in ledger.items()}
+        elsewhere = {kind: kept[mine] for kind, kept in ledger.items()}
+        return pixels[mine].to(seen.chip.dtype), {
+            kind: kept for kind, kept in elsewhere.items() if kept.any()
+        }
 
     def pixel_maps(self, given: Tensor | Seen, layer: str, cells: ArrayLike | Tensor) -> Tensor:
         """Pixel maps (k, H, W) of single cells (k, 2), as (column, row), of a chip (3, H, W), seen or not.

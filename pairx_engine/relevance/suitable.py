@@ -41,13 +41,8 @@ def preset_for(network: nn.Module, name: str) -> str:
 
 
 def suitable_presets(network: nn.Module) -> list[str]:
-    """Names of the presets to try on a network.
-
-    Without attention, presets for it would try the same rules twice.
-    """
-    attention = has_attention(network)
-    return [
-        name
-        for name, preset in PRESETS.items()
-        if (RULE_SETS.named(preset.rules).form == "gradient") == attention
-    ]
+    """Names of the presets to try on a network: with attention those that know it, else all that differ."""
+    rules = {name: RULE_SETS.named(preset.rules) for name, preset in PRESETS.items()}
+    if has_attention(network):
+        return [name for name, found in rules.items() if found.form == "gradient"]
+    return [name for name, found in rules.items() if not found.attention_alone]

@@ -18,11 +18,11 @@ from pairx_engine.relevance.reading import Reading
 from pairx_engine.relevance.rules.base import Run
 from pairx_engine.relevance.rules.transformers import CP
 from pairx_engine.relevance.starts import cosine_shares
-from pairx_engine.relevance.suitable import preset_for
+from pairx_engine.relevance.suitable import preset_for, suitable_presets
 from pairx_engine.relevance.trace import trace
 from tests.pairx_engine.comparison import CELLS, EXACT, SINGLE, beyond, errors_of, found_by, wanted_of
 from tests.pairx_engine.slow_transformers import slow_transformer
-from tests.pairx_engine.small_networks import small_network
+from tests.pairx_engine.small_networks import random_chip, small_network
 from tests.pairx_engine.small_transformers import FAMILIES, as_maps, beside_attention, transformer
 
 PLAIN = ":linear=0:attention=0:convolution=0"
@@ -164,6 +164,36 @@ def test_the_default_preset_follows_from_the_network():
     assert preset_for(transformer("Swin", torch.float32)[0], "auto") == "cp"
     assert preset_for(small_network("timm InvertedResidual with gate", 0), "auto") == "published"
     assert preset_for(small_network("timm InvertedResidual with gate", 0), "paper") == "paper"
+
+
+def test_presets_to_try_follow_from_the_network():
+    assert suitable_presets(transformer("Swin", torch.float32)[0]) == ["cp", "attnlrp"]
+    convolutions = small_network("timm InvertedResidual with gate", 0)
+    assert suitable_presets(convolutions) == ["published", "paper", "conserving", "cp"]
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        "conv + batch norm + ReLU",
+        "timm InvertedResidual with gate",
+        "timm EdgeResidual, same padding",
+        "timm ConvNeXtBlock",
+        "timm Bottleneck",
+        "functional",
+        "max pooling",
+    ],
+)
+def test_cp_explains_and_accounts_for_convolutions_too(block):
+    network = small_network(block, 0, pool="mean").double()
+    chip, other = random_chip(1, (12, 14)), random_chip(2, (12, 14))
+    explainer = LayerExplainer(network, ["first"], "cp")
+    seen = explainer.see(chip, keep=True)
+    start = cosine_shares(seen.embedding, explainer.see(other).embedding)[0][None]
+    slow = slow_transformer(network, "cp", chip, ["first"], start, CELLS, lambda output: output, [])
+    assert not beyond(1e-9, errors_of(found_by(explainer, chip, start), wanted_of(slow, "cp")))
+    pixels, elsewhere = explainer.account(seen, start)
+    assert float(pixels.sum() + sum(elsewhere.values())) == pytest.approx(float(start.sum()), abs=1e-10)
 
 
 def test_attention_that_cannot_be_read_is_refused_with_its_reason():

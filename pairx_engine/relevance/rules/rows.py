@@ -53,6 +53,8 @@ class RuleSet:
     form: Form = "relevance"
     holds: Fits = lambda at: False
     """Which steps give constants: no relevance passes them."""
+    attention_alone: bool = False
+    """Whether without attention another set computes the same."""
     accounts: bool = False
     """Whether relevance that does not reach the pixels can be accounted for."""
 

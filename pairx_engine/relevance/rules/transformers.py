@@ -211,4 +211,5 @@ ATTNLRP = RuleSet(
     ),
     form="gradient",
     holds=_gates,
+    attention_alone=True,
 )
