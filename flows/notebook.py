@@ -87,7 +87,7 @@ def compare(
     """
     chosen = load_settings(overrides=settings)
     engine = Engine(recipe_of(chosen), device())
-    names = chosen_methods(engine.preset, methods, everything)
+    names = chosen_methods(engine.preset, methods, everything, engine.presets)
     kept = Warehouse(warehouse) if warehouse else None
     if kept:
         kept.require()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -54,14 +54,21 @@ def few(preset: str) -> tuple[str, ...]:
     return tuple(name for name in wanted if name in known)
 
 
-def chosen_methods(preset: str, named: Sequence[str] = (), everything: bool = False) -> tuple[str, ...]:
+def chosen_methods(
+    preset: str,
+    named: Sequence[str] = (),
+    everything: bool = False,
+    presets: Collection[str] | None = None,
+) -> tuple[str, ...]:
     """The methods to compare by: those named, or few, or with `everything` all affordable ones.
+
+    `presets` are those that suit the network; None takes all.
 
     Those named come on top of `everything`. Raises `EngineError` for an unknown name.
     """
     for name in named:
         explanation_named(name)
-    several = usual() if everything else () if named else few(preset)
+    several = usual(presets) if everything else () if named else few(preset)
     return tuple(dict.fromkeys((*several, *named)))
 
 

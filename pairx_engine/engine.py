@@ -34,7 +34,7 @@ from pairx_engine.relevance.locking import exclusive
 from pairx_engine.relevance.precision import FULL, tensor_cores
 from pairx_engine.relevance.seen import Seen
 from pairx_engine.relevance.starts import cosine
-from pairx_engine.relevance.suitable import has_attention, preset_for
+from pairx_engine.relevance.suitable import has_attention, preset_for, suitable_presets
 
 
 @dataclass(frozen=True)
@@ -149,6 +149,11 @@ class Engine:
     def preset(self) -> str:
         """The preset's name: that of the recipe, or the default of such networks."""
         return preset_for(self.model.network, self.recipe.preset)
+
+    @cached_property
+    def presets(self) -> list[str]:
+        """Names of the presets that suit the network."""
+        return suitable_presets(self.model.network)
 
     @cached_property
     def explainer(self) -> LayerExplainer:

@@ -57,11 +57,14 @@ _OF_A_RUN = {
     "PREFECT_LOGGING_LEVEL": "CRITICAL",
     "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
     "PREFECT_LOGGING_TO_API_ENABLED": "false",
-    # A service that still has events for a dead API would warn of it as its process ends, whichever process
-    # that is.
-    "PREFECT_LOGGING_ROOT_LEVEL": "ERROR",
 }
 """Prefect's settings in the processes of a run; environment variables override them."""
+_ENVIRONMENT = {
+    **_OF_A_RUN,
+    # No setting, but a variable that Prefect's logging reads. A service that still has events for a dead API
+    # would warn of it as its process ends, whichever process that is.
+    "PREFECT_LOGGING_ROOT_LEVEL": "ERROR",
+}
 _SERVICES = ("EventsWorker", "APILogWorker")
 """Loggers of Prefect's background services, which have their classes' names alone."""
 
@@ -107,7 +110,7 @@ def prefect_server() -> Iterator[str]:
     Worker processes find the URL in their environment. Raises `SettingsError` when the configured API
     does not answer, and `PairxError` when the server does not come up.
     """
-    with _environment({key: value for key, value in _OF_A_RUN.items() if key not in os.environ}):
+    with _environment({key: value for key, value in _ENVIRONMENT.items() if key not in os.environ}):
         configured = _configured()
         if configured:
             require_answer(configured)
@@ -181,7 +184,7 @@ def _start(port: int, log: Path) -> subprocess.Popen[bytes]:
     # A run has no schedules and nobody looks at its dashboard, so the server needs neither services nor a
     # dashboard.
     options = ["--host", "127.0.0.1", "--port", str(port), "--no-ui", "--no-services"]
-    environment = {k: v for k, v in os.environ.items() if k not in ("PREFECT_API_URL", *_OF_A_RUN)}
+    environment = {k: v for k, v in os.environ.items() if k not in ("PREFECT_API_URL", *_ENVIRONMENT)}
     environment["PREFECT_LOGGING_LEVEL"] = "WARNING"
     with log.open("wb") as file:
         return subprocess.Popen(  # noqa: S603 - a fixed command of this interpreter

@@ -20,6 +20,7 @@ from schemas.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from flows.evaluation import Evaluated, EvaluationPlan
+    from tasks.job import Job
     from tasks.pages.evaluation_values import Statistic
 
 
@@ -53,6 +54,7 @@ def evaluate_catalogue(
         _print_plan(found, warehouse, chosen, plan)
         return
     with at_work_on(warehouse, chosen, "pairx evaluate", wait) as (job, lease):
+        plan = _for_network(plan, job)
         from flows.evaluation import evaluate as evaluate_photos
         from flows.work.progress import Terminal
 
@@ -90,12 +92,16 @@ def plan_of(options: EvaluateOptions, dataset: str, retry_failed: bool = False) 
     Raises `SettingsError` for an unknown method or matcher, and for numbers that cannot be used.
     """
     from flows.evaluation import EvaluationPlan
+    from pairx_engine.errors import EngineError
     from pairx_engine.evaluation.separation import Binning
-    from pairx_engine.explanations import explanations, usual
+    from pairx_engine.explanations import explanation_named
     from pairx_engine.faithfulness import CHECKS, Flipping, Protocol, Translation
 
-    if unknown := sorted({*options.method} - {*explanations()}):
-        raise SettingsError(f"method {unknown[0]!r} is not known", f"use {', '.join(explanations())}")
+    for name in options.method:
+        try:
+            explanation_named(name)
+        except EngineError as error:
+            raise SettingsError(f"method {name!r}: {error}") from error
     try:
         binning = Binning(options.bins, options.edges, options.form, options.weights, options.minimum)
         flippings = tuple(
@@ -112,10 +118,18 @@ def plan_of(options: EvaluateOptions, dataset: str, retry_failed: bool = False) 
         options,
         binning,
         _matchers(options.try_matcher),
-        options.method or usual(),
+        options.method,
         protocol,
         retry_failed,
     )
+
+
+def _for_network(plan: EvaluationPlan, job: Job) -> EvaluationPlan:
+    """The plan with the methods that suit the network, where none is named."""
+    from pairx_engine.explanations import usual
+    from tasks.job import engine_of
+
+    return plan if plan.methods else replace(plan, methods=usual(engine_of(job).presets))
 
 
 def _matchers(given: Sequence[str]) -> dict[str, str | None]:
@@ -149,6 +163,7 @@ def _print_plan(found: Catalogue | None, warehouse: str, chosen: Settings, plan:
 
     options = plan.options
     job = prepare_job(Warehouse(warehouse), chosen)
+    chosen, plan = job.settings, _for_network(plan, job)
     with look(job, RunLog(job).columns()) as (_, left):
         present = {key for key, photo in left.photos().items() if photo["present"]}
         embedded = {photo for photo, _ in left.embedded()}

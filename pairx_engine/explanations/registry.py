@@ -5,7 +5,7 @@ A family is a function that lists its members; `register` adds one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from torch import Tensor
@@ -69,15 +69,19 @@ def explanations() -> dict[str, Explanation]:
     return {each.name: each for family in _FAMILIES for each in family()}
 
 
-def usual() -> tuple[str, ...]:
+def usual(presets: Collection[str] | None = None) -> tuple[str, ...]:
     """What is measured where none is named: those that cost at most `USUAL_COST`, and need nothing else.
 
     One that learns takes minutes first, and refuses every pair where the catalogue taught it too little.
+    `presets` are those that suit the network (`pairx_engine.relevance.suitable`); None takes all.
     """
     return tuple(
         name
         for name, each in explanations().items()
-        if each.cost <= USUAL_COST and not needs(each) and not isinstance(each, Trained)
+        if each.cost <= USUAL_COST
+        and not needs(each)
+        and not isinstance(each, Trained)
+        and not (isinstance(each, Propagated) and presets is not None and each.preset not in presets)
     )
 
 

@@ -16,10 +16,9 @@ from pairx_engine.errors import EngineError
 from pairx_engine.local.registry import LOCAL_MATCHERS
 from pairx_engine.relevance.explainer import LayerExplainer
 from pairx_engine.relevance.presets import REDUCTIONS, preset_named
-from pairx_engine.relevance.suitable import suitable_presets
 from schemas.settings import Settings
 from tasks.evaluation.sweep import Sweep
-from tasks.job import Job, model_of
+from tasks.job import Job, engine_of, model_of
 
 FEWEST_CELLS, MOST_CELLS = 36, 4096
 """Least and most cells of a layer's map: fewer say little about place, more take minutes to match."""
@@ -42,7 +41,7 @@ def sweep_of(job: Job, layers: Sequence[str] = (), matchers: Mapping[str, str | 
         _features(job, layer)
     return Sweep(
         layers=tuple(dict.fromkeys([job.layers[0], *(layers or neighbouring_layers(job))])),
-        presets=tuple(dict.fromkeys([chosen.preset, *suitable_presets(model_of(job).network)])),
+        presets=tuple(dict.fromkeys([chosen.preset, *engine_of(job).presets])),
         reductions=tuple(name for name in REDUCTIONS if name != SAME_COVERAGE),
         matchers=tuple(sorted(tried.items())),
         homographies=HOMOGRAPHIES,
@@ -83,4 +82,4 @@ def _features(job: Job, layer: str) -> Tensor:
     """The map (C, h, w) that a layer gives for a grey chip."""
     model = model_of(job)
     grey = model.normalise([np.full((*model.chip.size, 3), 128, dtype=np.uint8)])[0]
-    return LayerExplainer(model.network, [layer]).see(grey).features[layer]
+    return LayerExplainer(model.network, [layer], job.settings.preset).see(grey).features[layer]

@@ -199,7 +199,7 @@ def test_no_service_of_prefect_warns_in_any_process_of_a_run() -> None:
             text=True,
             check=True,
         ).stderr
-        for settings in ({}, server._OF_A_RUN)
+        for settings in ({}, server._ENVIRONMENT)
     ]
     assert "left" in said[0]
     assert said[1] == ""

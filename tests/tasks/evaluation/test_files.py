@@ -235,7 +235,8 @@ def test_what_the_evidence_hangs_on_is_taken_from_the_base(tmp_path):
         homography_threshold=5.0, matcher="aliked+lightglue", matcher_weights='C:\\we"ights\x7f é', top_k=9, workers=3,
     )  # fmt: skip
     settings = loaded(tmp_path, settings_toml(choice(chosen=candidate(matcher="aliked+lightglue")), base))
-    carried = base.model_copy(update={"top_k": 5, "workers": None, "layers": ("blocks.3",)})
+    chosen = {"preset": "published", "layers": ("blocks.3",)}
+    carried = base.model_copy(update={"top_k": 5, "workers": None, **chosen})
     assert settings == carried
 
 
