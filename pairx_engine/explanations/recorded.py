@@ -16,6 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from pairx_engine.errors import EngineError
 from pairx_engine.explanations.seam import Subject
 from pairx_engine.models.cells import CellGrid, cell_grid, extra_tokens
+from pairx_engine.relevance.descriptors import path_of
 from pairx_engine.relevance.locking import exclusive
 from pairx_engine.relevance.precision import FULL, tensor_cores
 from pairx_engine.relevance.starts import SMALLEST_NORM
@@ -188,7 +189,7 @@ def _watched(subject: Subject, chip: Tensor) -> tuple[Tensor, Tensor]:
 
 def _grid_of(subject: Subject, output: Tensor, chip: Tensor) -> CellGrid:
     height, width = chip.shape[-2:]
-    found = cell_grid(output, (height, width), extra_tokens(subject.network, subject.layer))
+    found = cell_grid(output, (height, width), extra_tokens(subject.network, path_of(subject.layer)))
     if found is None:
         shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise EngineError(

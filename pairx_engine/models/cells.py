@@ -82,10 +82,12 @@ def cell_grid(output: object, chip: tuple[int, int], extra: int | None = None) -
                 if fits(grid.height, grid.width, chip):
                     return grid
         return None
-    for before in range(_MOST_EXTRA + 1) if extra is None else sorted({0, extra}):
-        for height, width in _grids(chip):
-            if height * width + before == shape[1]:
-                return CellGrid("tokens", height, width, before)
+    # Numbers of tokens may fit by chance: what a stride leaves without remainder comes first.
+    for exactly in (True, False):
+        for before in range(_MOST_EXTRA + 1) if extra is None else dict.fromkeys((extra, 0)):
+            for height, width in _grids(chip, exactly):
+                if height * width + before == shape[1]:
+                    return CellGrid("tokens", height, width, before)
     return None
 
 
@@ -123,8 +125,10 @@ def _has_proportions(h: int, w: int, chip: tuple[int, int]) -> bool:
     return abs(h - w * height / width) <= 1 + h / 4
 
 
-def _grids(chip: tuple[int, int]) -> Iterator[tuple[int, int]]:
-    """The grids (h, w) that strides leave of a chip, rounded down and up."""
+def _grids(chip: tuple[int, int], exactly: bool = False) -> Iterator[tuple[int, int]]:
+    """The grids (h, w) that strides leave of a chip, rounded down and up, or `exactly` without remainder."""
     for stride in range(1, max(chip) + 1):
+        if exactly and (chip[0] % stride or chip[1] % stride):
+            continue
         yield max(1, chip[0] // stride), max(1, chip[1] // stride)
         yield -(-chip[0] // stride), -(-chip[1] // stride)

@@ -15,6 +15,7 @@ from pairx_engine.errors import EngineError, ModelError
 from pairx_engine.models import ReIdModel
 from pairx_engine.pair.finding import Finding, Grid, as_array, grids_by_reduction, match, weigh
 from pairx_engine.photo.chips import Pixels
+from pairx_engine.relevance.account import account, accounts
 from pairx_engine.relevance.explainer import LayerExplainer
 from pairx_engine.relevance.presets import AUTO, Reduction
 from pairx_engine.relevance.seen import Seen
@@ -133,7 +134,7 @@ def explain_with(
             as_array(start),
             {name: both[i] for name, both in grids.items()},
             as_array(maps),
-            _account(explainer, one, start) if n_pixel_maps > 0 and explainer.accounts else {},
+            _account(explainer, one, start) if n_pixel_maps > 0 and accounts(explainer) else {},
         )
         for i, (chip, one, start, maps) in enumerate(zip(chips, seen, starts, pixels, strict=True))
     )
@@ -143,7 +144,7 @@ def explain_with(
 
 
 def _account(explainer: LayerExplainer, seen: Seen, start: Tensor) -> dict[str, float]:
-    pixels, elsewhere = explainer.account(seen, start[None])
+    pixels, elsewhere = account(explainer, seen, start[None])
     return {
         "pixels": float(pixels.sum(dtype=torch.float64)),
         **{kind: float(kept[0]) for kind, kept in sorted(elsewhere.items())},

@@ -26,12 +26,11 @@ from pairx_engine.device.groups import filled, first_of_each, in_groups, of_phot
 from pairx_engine.device.tuning import Task, Tuning, tuning_for
 from pairx_engine.errors import EngineError
 from pairx_engine.models.cells import CellGrid
+from pairx_engine.relevance.descriptors import entry_of
 from pairx_engine.relevance.fast import PullAbove, PullBelow, Pulls
 from pairx_engine.relevance.general import GeneralPath
 from pairx_engine.relevance.precision import precision_named
 from pairx_engine.relevance.presets import Reduction, preset_named, reduce_channels
-from pairx_engine.relevance.rules.modified_gradients import BIASES
-from pairx_engine.relevance.rules.rule_sets import RULE_SETS
 from pairx_engine.relevance.seen import Cell, Kept, Seen, check_cells, pass_of, single_cells
 from pairx_engine.relevance.ways import PathChoice, Way, Ways
 from pairx_engine.relevance.window import whole
@@ -155,33 +154,6 @@ class LayerExplainer:
         held = whole(channels) if grid.form == "map" else None
         return seen.kept.pulls.below(layer, grid.placed(channels), held).to(seen.chip.dtype)
 
-    @property
-    def accounts(self) -> bool:
-        """Whether `account` can say where all relevance ends."""
-        return self.path == "fast" and not self.tuning.graphs and RULE_SETS.named(self.preset.rules).accounts
-
-    def account(self, seen: Seen, starts: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Where the relevance of starts (P, D) ends: in the pixels (P, 3, H, W), and elsewhere (P,) by kind.
-
-        All of it together sums to the start. The chip must have been seen with `keep`. Raises `EngineError`
-        where `accounts` is false.
-        """
-        if not self.accounts or seen.kept is None or seen.kept.pulls.through is None:
-            raise EngineError(f"preset {self.preset.name} cannot account for relevance, or nothing was kept")
-        photos, count = seen.kept.photos, len(starts)
-        every = starts.new_zeros((photos, *starts.shape))
-        every[seen.place] = starts
-        ledger: dict[str, Tensor] = {}
-        pixels = seen.kept.pulls.through(every.flatten(0, 1), ledger)
-        mine = slice(seen.place * count, (seen.place + 1) * count)
-        if not self._ways.reads_tokens:
-            # There, each step has an entry of its own, and keeps what its biases make of nothing.
-            ledger = {BIASES: torch.stack(list(ledger.values())).sum(dim=0)} if ledger else {}
-        elsewhere = {kind: kept[mine] for kind, kept in ledger.items()}
-        return pixels[mine].to(seen.chip.dtype), {
-            kind: kept for kind, kept in elsewhere.items() if kept.any()
-        }
-
     def pixel_maps(self, given: Tensor | Seen, layer: str, cells: ArrayLike | Tensor) -> Tensor:
         """Pixel maps (k, H, W) of single cells (k, 2), as (column, row), of a chip (3, H, W), seen or not.
 
@@ -237,11 +209,16 @@ class LayerExplainer:
             name: self._ways.cells(name, outputs[name], batch[0]).maps(outputs[name]) for name in self.layers
         }
         kept = Kept(pulls, features, len(chips)) if pulls else None
+        matched = {
+            name: self._ways.cells(name, keys, batch[0]).maps(keys)
+            for name in self.layers
+            if (keys := outputs.get(entry_of(name))) is not None
+        }
         return [
             Seen(
                 chip,
                 embedding[i],
-                {name: features[name][i] for name in self.layers},
+                {name: matched.get(name, features[name])[i] for name in self.layers},
                 kept,
                 i,
                 {name: outputs[name][i] for name in self.layers},

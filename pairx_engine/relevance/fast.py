@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from pairx_engine.device.tuning import Layout
 from pairx_engine.errors import EngineError
+from pairx_engine.relevance.descriptors import as_tokens, entry_of, has_keys, keys_at, path_of
 from pairx_engine.relevance.gradient_tape import GradientTape, Ledger
 from pairx_engine.relevance.layout import laid_out
 from pairx_engine.relevance.precision import Precision
@@ -86,10 +87,11 @@ class FastPath:
         self.trace = trace(network, chosen.whole)
         self.precision = precision
         self.layout = forward
-        self.layers = {name: self._value_of(name) for name in layers}
+        self.layers = {name: self._value_of(path_of(name)) for name in layers}
         self.pulls_gradients = chosen.form == "gradient"
         reading = Reading(self.trace, precision, pull, chosen.ruled, chosen.holds, preset.gammas)
         rules = _rules(reading, chosen, preset.name)
+        self._keys = {name: keys_at(reading, name) for name in layers if has_keys(name)}
         fixed = {CHIP, *self.layers.values()}
         self._recorder = Recorder(self.trace, rules, precision, fixed, reading.carrying, self.pulls_gradients)
         self._everything = reading.carrying
@@ -111,10 +113,20 @@ class FastPath:
         return self._stamp != self._versions()
 
     def forward(self, chip: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Embeddings (N, D) and features (N, C, h, w) by layer of chips (N, 3, H, W)."""
-        wanted = set(self.layers.values())
-        values = self._recorder.run(laid_out(chip, self.layout), wanted, self.trace.result)
-        return values[self.trace.result], {name: values[value] for name, value in self.layers.items()}
+        """Embeddings (N, D) and outputs (N, ...) by layer of chips (N, 3, H, W).
+
+        Beside them keys as tokens (N, T, C), by `entry_of` the layer that asks for them.
+        """
+        values = self._recorder.run(laid_out(chip, self.layout), self._wanted, self.trace.result)
+        return values[self.trace.result], self._outputs(values)
+
+    @property
+    def _wanted(self) -> set[int]:
+        return {*self.layers.values(), *self._keys.values()}
+
+    def _outputs(self, values: Mapping[int, Tensor]) -> dict[str, Tensor]:
+        keys = {entry_of(name): as_tokens(values[value]) for name, value in self._keys.items()}
+        return {**{name: values[value] for name, value in self.layers.items()}, **keys}
 
     def record(self, chip: Tensor, answers: Answers | None = None) -> tuple[Tensor, dict[str, Tensor], Pulls]:
         """As `forward`, keeping the terms of every step.
@@ -122,11 +134,10 @@ class FastPath:
         Relevance can then be pulled to the layers, and from them to the pixels. `answers` says what to assume
         where results of the device are not waited for.
         """
-        wanted = set(self.layers.values())
         values, tape = self._recorder.record(
-            {CHIP: laid_out(chip, self.layout)}, self.trace.result, self._everything, wanted, answers
+            {CHIP: laid_out(chip, self.layout)}, self.trace.result, self._everything, self._wanted, answers
         )
-        features = {name: values[value] for name, value in self.layers.items()}
+        features = self._outputs(values)
         pulls = Pulls(
             self._above_pull(tape, values[self.trace.result]),
             self._below_pull(tape),

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from pairx_engine.errors import EngineError
 from pairx_engine.models.cells import CellGrid, cell_grid, extra_tokens, map_grid
 from pairx_engine.relevance.company import times
+from pairx_engine.relevance.descriptors import path_of
 from pairx_engine.relevance.fast import Pulls
 from pairx_engine.relevance.window import Window, cut, whole
 
@@ -39,7 +40,7 @@ class Kept:
 class Seen:
     """What a forward pass shows of a chip (3, H, W).
 
-    `embedding` is (D,), and `features` (C, h, w) are by layer. `kept` is the recorded pass, if it was to be
+    `embedding` is (D,), and `features` (C, h, w), which cells are matched by, are by layer. `kept` is the recorded pass, if it was to be
     kept, and `place` the chip's place in it.
     """
 
@@ -49,7 +50,7 @@ class Seen:
     kept: Kept | None = None
     place: int = 0
     outputs: Mapping[str, Tensor] = field(default_factory=dict)
-    """The layers' own outputs, of which the features are the cells; they share their memory."""
+    """The layers' own outputs. Features are their cells, and share their memory, unless they are keys."""
 
     @property
     def nbytes(self) -> int:
@@ -74,7 +75,7 @@ def cells_of(network: nn.Module, layer: str, output: object, chip: Tensor, any_f
     """
     one = output[:1] if isinstance(output, Tensor) and output.ndim else output
     size = int(chip.shape[-2]), int(chip.shape[-1])
-    grid = cell_grid(one, size, extra_tokens(network, layer)) if any_form else map_grid(one, size)
+    grid = cell_grid(one, size, extra_tokens(network, path_of(layer))) if any_form else map_grid(one, size)
     if grid is not None:
         return grid
     shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pairx_engine.device.tuning import Tuning
 from pairx_engine.errors import EngineError
 from pairx_engine.models.cells import CellGrid
+from pairx_engine.relevance.descriptors import has_keys, path_of
 from pairx_engine.relevance.fast import FastPath
 from pairx_engine.relevance.general import GeneralPath
 from pairx_engine.relevance.graphs import GraphedPath
@@ -27,8 +28,12 @@ Way = FastPath | GraphedPath | GeneralPath
 
 
 def find_layer(network: nn.Module, name: str) -> nn.Module:
-    """The submodule at a dotted path such as ``backbone.blocks.3``; raises `EngineError` with near names."""
+    """The submodule at a dotted path such as ``backbone.blocks.3``; raises `EngineError` with near names.
+
+    What a layer's name says of its descriptors is left out.
+    """
     known = {path: module for path, module in network.named_modules() if path}
+    name = path_of(name)
     if name in known:
         return known[name]
     near = difflib.get_close_matches(name, known, n=5, cutoff=0.5) or [n for n, _ in network.named_children()]
@@ -98,6 +103,10 @@ class Ways:
     def _general(self, reason: str) -> GeneralPath:
         if self._choice == "fast":
             raise EngineError(f"the fast path cannot explain this network: {reason}")
+        if keys := [name for name in self.layers if has_keys(name)]:
+            raise EngineError(
+                f"keys of {', '.join(keys)} need the fast path, which cannot read this network: {reason}"
+            )
         if attention := attention_in(self.network):
             raise EngineError(
                 f"the network has attention ({attention}), which only the fast path explains, and that cannot "

@@ -14,6 +14,7 @@ from torch import Tensor
 from pairx_engine.engine import matcher_identity
 from pairx_engine.errors import EngineError
 from pairx_engine.local.registry import LOCAL_MATCHERS
+from pairx_engine.relevance.descriptors import path_of
 from pairx_engine.relevance.explainer import LayerExplainer
 from pairx_engine.relevance.presets import REDUCTIONS, preset_named
 from schemas.settings import Settings
@@ -63,7 +64,7 @@ def default_candidate(settings: Settings, layer: str) -> dict[str, str]:
 def neighbouring_layers(job: Job) -> list[str]:
     """The default layer and modules beside it with maps of a useful size, in the network's order."""
     network, default = model_of(job).network, job.layers[0]
-    parent = default.rpartition(".")[0]
+    parent = path_of(default).rpartition(".")[0]
     siblings = [
         f"{parent}.{name}" if parent else name for name, _ in network.get_submodule(parent).named_children()
     ]

@@ -78,3 +78,13 @@ def test_the_network_says_how_many_tokens_are_no_cells():
     )
     assert extra_tokens(vit, "backbone.blocks.0.mlp") == 4
     assert extra_tokens(nn.Sequential(nn.Linear(2, 2)), "0") is None
+
+
+def test_of_two_grids_that_fit_the_one_without_remainder_is_taken():
+    """28 tokens of a chip of 28 x 42: 4 x 6 behind four of their own by stride 7, or 4 x 7 by stride 6."""
+    tokens = torch.zeros(1, 28, 5)
+    for extra in (4, None):
+        found = cell_grid(tokens, (28, 42), extra)
+        assert (found.height, found.width, found.extra) == (4, 6, 4)
+    before = cell_grid(torch.zeros(1, 24, 5), (28, 42), 4)
+    assert (before.height, before.width, before.extra) == (4, 6, 0), "before tokens are added"

@@ -11,6 +11,7 @@ from torch import nn
 
 from pairx_engine.device.tuning import CPU
 from pairx_engine.errors import EngineError
+from pairx_engine.relevance.account import account, accounts
 from pairx_engine.relevance.explainer import LayerExplainer
 from pairx_engine.relevance.precision import FULL
 from pairx_engine.relevance.presets import Gammas, preset_named
@@ -89,7 +90,7 @@ def test_cp_accounts_for_the_whole_cosine(family, gammas):
     explainer = LayerExplainer(network, layers, "cp" + gammas)
     seen = explainer.see(chip, keep=True)
     starts = starts_of(family, torch.float64)
-    pixels, elsewhere = explainer.account(seen, starts)
+    pixels, elsewhere = account(explainer, seen, starts)
     total = pixels.flatten(1).sum(dim=1) + sum(elsewhere.values())
     assert torch.allclose(total, starts.sum(dim=1), rtol=1e-9, atol=1e-12)
     cosine = torch.cosine_similarity(*network(torch.stack([chip, other])), dim=0)
@@ -101,9 +102,9 @@ def test_attnlrp_conserves_nothing_and_says_so():
     network, (chip, _), layers = transformer("ViT (DINOv2)", torch.float64)
     explainer = LayerExplainer(network, layers, "attnlrp" + PLAIN)
     starts, seen = starts_of("ViT (DINOv2)", torch.float64), explainer.see(chip, keep=True)
-    assert not explainer.accounts
+    assert not accounts(explainer)
     with pytest.raises(EngineError, match="cannot account for relevance"):
-        explainer.account(seen, starts)
+        account(explainer, seen, starts)
     ledger = {}
     pixels = seen.kept.pulls.through(starts, ledger)
     total = pixels.flatten(1).sum(dim=1) + sum(ledger.values())
@@ -113,8 +114,8 @@ def test_attnlrp_conserves_nothing_and_says_so():
 def test_each_kind_of_constant_has_a_name():
     network, (chip, _), layers = transformer("ViT with registers", torch.float64)
     explainer = LayerExplainer(network, layers, "cp")
-    _, elsewhere = explainer.account(
-        explainer.see(chip, keep=True), starts_of("ViT with registers", torch.float64)
+    _, elsewhere = account(
+        explainer, explainer.see(chip, keep=True), starts_of("ViT with registers", torch.float64)
     )
     assert {name for name, kept in elsewhere.items() if kept.abs().max() > 0} == {
         "biases", "biases of norms", "position embeddings", "class and register tokens",
@@ -192,7 +193,7 @@ def test_cp_explains_and_accounts_for_convolutions_too(block):
     start = cosine_shares(seen.embedding, explainer.see(other).embedding)[0][None]
     slow = slow_transformer(network, "cp", chip, ["first"], start, CELLS, lambda output: output, [])
     assert not beyond(1e-9, errors_of(found_by(explainer, chip, start), wanted_of(slow, "cp")))
-    pixels, elsewhere = explainer.account(seen, start)
+    pixels, elsewhere = account(explainer, seen, start)
     assert float(pixels.sum() + sum(elsewhere.values())) == pytest.approx(float(start.sum()), abs=1e-10)
 
 
@@ -247,3 +248,47 @@ def test_gamma_is_that_of_zennit(make, gamma):
     assert torch.equal(output, z)
     (found,) = recording.pull((out / z)[None])
     assert torch.allclose(found[0] * x.detach(), wanted, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("family", "layer"),
+    [("ViT with registers", "blocks.1"), ("ViT, any size", "blocks.1"), ("DINOv3", "blocks.0")],
+)
+def test_keys_describe_cells_and_leave_relevance_as_it_is(family, layer):
+    network, (chip, _), _ = transformer(family, torch.float64)
+    starts, cells = starts_of(family, torch.float64), [(1, 2), (0, 0)]
+    by_keys, plain = (LayerExplainer(network, [name], "cp") for name in (f"{layer}:keys", layer))
+    seen, alike = by_keys.see(chip, keep=True), plain.see(chip)
+    assert seen.features[f"{layer}:keys"].shape == alike.features[layer].shape
+    assert torch.equal(
+        by_keys.channel_relevance(seen, starts)[f"{layer}:keys"],
+        plain.channel_relevance(alike, starts)[layer],
+    )
+    assert torch.equal(by_keys.pixel_maps(chip, f"{layer}:keys", cells), plain.pixel_maps(chip, layer, cells))
+
+
+def test_keys_are_the_middle_third_of_what_makes_queries_keys_and_values():
+    network, (chip, _), _ = transformer("ViT with registers", torch.float64)
+    made = []
+    handle = network.blocks[1].attn.qkv.register_forward_hook(lambda m, i, o: made.append(o[0]))
+    found = LayerExplainer(network, ["blocks.1:keys"], "cp").see(chip).features["blocks.1:keys"]
+    network(chip[None])
+    handle.remove()
+    (width, height, columns) = found.shape
+    assert (height, columns) == (4, 6)
+    keys = made[0][4:, width : 2 * width]
+    assert torch.allclose(found, keys.T.unflatten(1, (height, columns)))
+
+
+@pytest.mark.parametrize(
+    ("family", "layer", "words"),
+    [
+        ("Swin", "layers.1.blocks.0:keys", "no keys to match by"),
+        ("ViT (DINOv2)", "blocks.1.mlp:keys", "no keys to match by"),
+        ("ViT (DINOv2)", "blocks.1:values", "asks for descriptors 'values'; there are keys"),
+        ("ViT (DINOv2)", "blocks.9:keys", "no layer 'blocks.9'"),
+    ],
+)
+def test_keys_that_there_are_not_are_refused(family, layer, words):
+    with pytest.raises(EngineError, match=words):
+        LayerExplainer(transformer(family, torch.float32)[0], [layer], "cp")
