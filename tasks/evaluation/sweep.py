@@ -91,7 +91,8 @@ def sweep_shard(job: Job, shard: SweepShard) -> ShardResult:
     only no value.
     """
     watch, sweep = Stopwatch(), shard.sweep
-    explainer = LayerExplainer(model_of(job).network, sweep.layers, precision=job.settings.precision)
+    network, precision = model_of(job).network, job.settings.precision
+    explainer = LayerExplainer(network, sweep.layers, sweep.presets[0], precision)
     rows: list[dict[str, Any]] = []
     failures: list[Failure] = []
     most = photos_at_once(bytes_of_a_photo(job, explainer.see(model_of(job).grey_chip()).nbytes))
