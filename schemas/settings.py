@@ -76,9 +76,12 @@ class Settings(BaseModel):
         (),
         strict=False,  # TOML has lists alone
         description="Layer to explain, e.g. backbone.blocks.3; repeat for several, the first one ranks. Default: the model's "
-        "own. Early layers point exactly, late layers mean more.",
+        "own. Early layers point exactly, late layers mean more. BLOCK:keys matches by the keys of a vision transformer's block.",
     )
-    preset: Annotated[str, Setting(MODEL, part_of=("scores",))] = Field("auto", description="LRP preset")
+    preset: Annotated[str, Setting(MODEL, part_of=("scores",))] = Field(
+        "auto",
+        description="LRP preset. cp and attnlrp take gammas, as in cp:linear=0.1:convolution=0.25",
+    )
     reduction: Annotated[
         Literal["abs_of_sum", "signed_sum", "sum_of_abs", "positive_sum"] | None,
         Setting(MODEL, part_of=("scores",)),

@@ -90,13 +90,13 @@ PRESETS = Registry(
         Preset(
             "conserving", "signed_sum", "shares", "conserving", "relevance sums to the cosine at every layer"
         ),
-        Preset("cp", "signed_sum", "shares", "cp", "for transformers: attention's weights held", MEASURED),
+        Preset("cp", "signed_sum", "shares", "cp", "gamma rule, attention held; all networks", MEASURED),
         Preset(
             "attnlrp",
             "signed_sum",
             "shares",
             "attnlrp",
-            "for transformers: attention's weights carry",
+            "gamma rule, attention carries; transformers",
             MEASURED,
         ),
     ],

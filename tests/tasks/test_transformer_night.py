@@ -33,7 +33,7 @@ MODELS = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=MODELS)
+@pytest.fixture(scope="module", params=["vit", pytest.param("swin", marks=pytest.mark.slow)])
 def night(
     request: pytest.FixtureRequest, small: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Stages, str]:
