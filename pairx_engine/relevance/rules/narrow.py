@@ -5,7 +5,7 @@ Rules that work row by row need only the rows of the range, which saves most of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Protocol, runtime_checkable
@@ -30,11 +30,16 @@ class Narrow:
         """How much of the axis it is."""
         return self.values.shape[self.axis + 1]
 
+    @property
+    def shape(self) -> list[int]:
+        """The whole value's shape."""
+        shape = [*self.values.shape[1:]]
+        shape[self.axis] = self.size
+        return shape
+
     def whole(self) -> Tensor:
         """The gradient with its zeros."""
-        shape = list(self.values.shape)
-        shape[self.axis + 1] = self.size
-        whole = self.values.new_zeros(shape)
+        whole = self.values.new_zeros([len(self.values), *self.shape])
         whole.narrow(self.axis + 1, self.start, self.length).copy_(self.values)
         return whole
 
@@ -81,6 +86,15 @@ def added(a: Gradient, b: Gradient) -> Gradient:
         return total
     assert isinstance(a, Tensor)
     return a + b
+
+
+def gathered(parts: Iterable[tuple[int, Gradient]], inputs: int) -> list[Gradient | None]:
+    """Gradients by the input that they are of, added up where one has several; None for those without."""
+    found: list[Gradient | None] = [None] * inputs
+    for source, part in parts:
+        before = found[source]
+        found[source] = part if before is None else added(before, part)
+    return found
 
 
 def narrowed(gradient: Tensor, axis: int) -> Gradient:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pairx_engine.relevance.rules.base import Run
 from pairx_engine.relevance.rules.modified_gradients import GradientRecording, Gradients, by_row
-from pairx_engine.relevance.rules.narrow import Narrow, added
+from pairx_engine.relevance.rules.narrow import Gradient, Narrow, gathered
 
 CONSTANTS = "constants"
 
@@ -61,25 +61,19 @@ class _Sum:
     constant: Tensor | float | None
 
     def pull(self, gradient: Tensor) -> Gradients:
-        found: Gradients = [None] * len(self.shapes)
-        for source, times in self.places:
-            part = spread_back(gradient, self.shapes[source])
-            part = part if times == 1 else part * times
-            before = found[source]
-            found[source] = part if before is None else added(before, part)
-        return found
+        parts = [(source, spread_back(gradient, self.shapes[source]), times) for source, times in self.places]
+        return gathered(
+            ((source, part if times == 1 else part * times) for source, part, times in parts),
+            len(self.shapes),
+        )
 
     def pull_part(self, part: Narrow) -> Gradients | None:
-        whole = [*part.values.shape[1:]]
-        whole[part.axis] = part.size
-        if any([*shape] != whole for shape in self.shapes):
+        if any([*shape] != part.shape for shape in self.shapes):
             return None
-        found: Gradients = [None] * len(self.shapes)
-        for source, times in self.places:
-            one = part if times == 1 else part.of(part.values * times)
-            before = found[source]
-            found[source] = one if before is None else added(before, one)
-        return found
+        return gathered(
+            ((source, part if times == 1 else part.of(part.values * times)) for source, times in self.places),
+            len(self.shapes),
+        )
 
     def absorbed(self, gradient: Tensor) -> Tensor:
         if self.constant is None:
@@ -111,24 +105,25 @@ class _Products:
     shapes: Sequence[torch.Size]
 
     def pull(self, gradient: Tensor) -> Gradients:
-        found: Gradients = [None] * len(self.shapes)
-        for source, factor in self.factors:
-            part = spread_back(gradient * factor, self.shapes[source])
-            before = found[source]
-            found[source] = part if before is None else added(before, part)
-        return found
+        return gathered(
+            (
+                (source, spread_back(gradient * factor, self.shapes[source]))
+                for source, factor in self.factors
+            ),
+            len(self.shapes),
+        )
 
     def pull_part(self, part: Narrow) -> Gradients | None:
-        whole = [*part.values.shape[1:]]
-        whole[part.axis] = part.size
-        if any([*shape] != whole for shape in self.shapes):
+        if any([*shape] != part.shape for shape in self.shapes):
             return None
-        found: Gradients = [None] * len(self.shapes)
-        for source, factor in self.factors:
-            kept = part.cut(factor, len(whole)) if isinstance(factor, Tensor) else factor
-            one, before = part.of(part.values * kept), found[source]
-            found[source] = one if before is None else added(before, one)
-        return found
+        ndim = len(part.shape)
+        kept = [
+            (source, part.cut(factor, ndim) if isinstance(factor, Tensor) else factor)
+            for source, factor in self.factors
+        ]
+        return gathered(
+            ((source, part.of(part.values * factor)) for source, factor in kept), len(self.shapes)
+        )
 
 
 class MatrixProduct:
@@ -153,16 +148,13 @@ class _MatrixProduct:
     shapes: Sequence[torch.Size]
 
     def pull(self, gradient: Tensor) -> Gradients:
-        found: Gradients = [None] * len(self.shapes)
-        for source, part in (
-            (self.sources[0], lambda: gradient @ _turned(self.right)),
-            (self.sources[1], lambda: weighed(self.left, gradient)),
-        ):
-            if source is not None:
-                pulled = spread_back(part(), self.shapes[source])
-                before = found[source]
-                found[source] = pulled if before is None else added(before, pulled)
-        return found
+        to_left, to_right = self.sources
+        parts: list[tuple[int, Gradient]] = []
+        if to_left is not None:
+            parts.append((to_left, spread_back(gradient @ _turned(self.right), self.shapes[to_left])))
+        if to_right is not None:
+            parts.append((to_right, spread_back(weighed(self.left, gradient), self.shapes[to_right])))
+        return gathered(parts, len(self.shapes))
 
 
 def _turned(matrix: Tensor | None) -> Tensor:
@@ -231,24 +223,20 @@ class _Attended:
         return replace(self, weights=self.weights.narrow(-2, part.start, part.length)).pull(part.values)
 
     def pull(self, gradient: Tensor) -> Gradients:
-        found: Gradients = [None] * self.inputs
         to_q, to_k, to_v = self.sources
         alone = self.kept is None or (to_q is None and to_k is None)
+        parts: list[tuple[int, Gradient]] = []
         if to_v is not None:
-            found[to_v] = weighed(self.weights, gradient) * (1 if alone else 0.5)
+            parts.append((to_v, weighed(self.weights, gradient) * (1 if alone else 0.5)))
         if self.kept is None or alone:
-            return found
+            return gathered(parts, self.inputs)
         q, k, v = self.kept
         of_weights = (gradient @ v.transpose(-1, -2)) * (0.5 if to_v is not None else 1)
         mean = (of_weights * self.weights).sum(dim=-1, keepdim=True)
         of_logits = self.weights * (of_weights - mean)
         share = 0.5 if None not in (to_q, to_k) else 1
-        for source, part in (
-            (to_q, lambda: of_logits @ k),
-            (to_k, lambda: of_logits.transpose(-1, -2) @ q),
-        ):
-            if source is not None:
-                pulled = part() * share
-                before = found[source]
-                found[source] = pulled if before is None else added(before, pulled)
-        return found
+        if to_q is not None:
+            parts.append((to_q, of_logits @ k * share))
+        if to_k is not None:
+            parts.append((to_k, of_logits.transpose(-1, -2) @ q * share))
+        return gathered(parts, self.inputs)

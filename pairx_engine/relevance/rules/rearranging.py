@@ -19,7 +19,7 @@ from pairx_engine.relevance.rules.modified_gradients import (
     Gradients,
     by_row,
 )
-from pairx_engine.relevance.rules.narrow import Gradient, Narrow, added, reshaped
+from pairx_engine.relevance.rules.narrow import Gradient, Narrow, gathered, reshaped
 
 IN_ORDER = (
     *("reshape", "view", "flatten", "unflatten", "squeeze", "unsqueeze"),
@@ -165,12 +165,11 @@ class _Joined:
     absorbs: str = TOKENS
 
     def pull(self, gradient: Tensor) -> Gradients:
-        found: Gradients = [None] * self.inputs
-        for source, part in zip(self.sources, gradient.split(self.sizes, dim=self.axis + 1), strict=True):
-            if source is not None:
-                before = found[source]
-                found[source] = part if before is None else added(before, part)
-        return found
+        parts = gradient.split(self.sizes, dim=self.axis + 1)
+        return gathered(
+            ((source, part) for source, part in zip(self.sources, parts, strict=True) if source is not None),
+            self.inputs,
+        )
 
     def pull_part(self, part: Narrow) -> Gradients | None:
         begin = 0
