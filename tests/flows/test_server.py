@@ -191,13 +191,10 @@ def test_no_service_of_prefect_warns_in_any_process_of_a_run() -> None:
         "import logging; from prefect.logging.configuration import setup_logging; setup_logging();"
         "from prefect.events.worker import EventsWorker; logging.getLogger(EventsWorker.__name__).warning('left')"
     )
+    bare = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT")}
     said = [
         subprocess.run(
-            [sys.executable, "-c", code],
-            env={**os.environ, **settings},
-            capture_output=True,
-            text=True,
-            check=True,
+            [sys.executable, "-c", code], env={**bare, **settings}, capture_output=True, text=True, check=True
         ).stderr
         for settings in ({}, server._ENVIRONMENT)
     ]

@@ -53,7 +53,7 @@ def test_features_in_another_layout_say_the_same():
     explainer = LayerExplainer(network, LAYERS, path="fast")
     seen = explainer.see(torch.randn(3, 64, 64))
     stored = {name: values.contiguous().clone() for name, values in seen.features.items()}
-    again = type(seen)(seen.chip, seen.embedding, stored)
+    again = type(seen)(seen.chip, seen.embedding, stored, outputs=stored)
     starts = torch.randn(2, len(seen.embedding))
     of_seen = explainer.relevance(seen, starts)
     of_stored = noted(lambda: explainer.relevance(again, starts))
