@@ -21,7 +21,7 @@ from pairx_engine.relevance.rules.transformers import CP
 from pairx_engine.relevance.starts import cosine_shares
 from pairx_engine.relevance.suitable import preset_for, suitable_presets
 from pairx_engine.relevance.trace import trace
-from tests.pairx_engine.comparison import CELLS, EXACT, SINGLE, beyond, errors_of, found_by, wanted_of
+from tests.pairx_engine.comparison import CELLS, EXACT, SINGLE, beyond, errors_of, found_by, itself, wanted_of
 from tests.pairx_engine.slow_transformers import slow_transformer
 from tests.pairx_engine.small_networks import random_chip, small_network
 from tests.pairx_engine.small_transformers import FAMILIES, as_maps, beside_attention, transformer
@@ -292,3 +292,14 @@ def test_keys_are_the_middle_third_of_what_makes_queries_keys_and_values():
 def test_keys_that_there_are_not_are_refused(family, layer, words):
     with pytest.raises(EngineError, match=words):
         LayerExplainer(transformer(family, torch.float32)[0], [layer], "cp")
+
+
+@pytest.mark.parametrize(("precision", "limit"), [("bfloat16", 3e-2), ("float16", 5e-3)])
+@pytest.mark.parametrize("family", ["ViT (DINOv2)", "Swin", "EdgeNeXt"])
+def test_short_formats_say_nearly_the_same(family, precision, limit):
+    network, (chip, _), layers = transformer(family, torch.float32)
+    starts = starts_of(family, torch.float32)
+    wanted = found_by(LayerExplainer(network, layers, "cp"), chip, starts)
+    found = found_by(LayerExplainer(network, layers, "cp", precision), chip, starts)
+    assert not beyond(limit, errors_of(found, {name: itself(value) for name, value in wanted.items()}))
+    assert any(not torch.equal(found[name], wanted[name]) for name in found)
