@@ -12,13 +12,13 @@ import os
 from collections import defaultdict
 from dataclasses import dataclass
 
+from schemas.catalogue.box_columns import read_boxes
 from schemas.catalogue.boxes import Box, make_box, to_pixels
 from schemas.catalogue.cells import (
     ALIASES,
     Column,
     find_column,
     read_angles,
-    read_boxes,
     read_dates,
     read_names,
     refuse_long,

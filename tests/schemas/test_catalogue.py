@@ -230,6 +230,72 @@ def test_relative_boxes(write: Write, names: str) -> None:
     assert any("shares" in warning for warning in catalogue.warnings) == (names == "x,y,w,h")
 
 
+@pytest.mark.parametrize(
+    ("names", "numbers"),
+    [
+        ("bbox_x,bbox_y,bbox_w,bbox_h", "10,20,30,40"),
+        ("bbox_x,bbox_y,bbox_width,bbox_height", "10,20,30,40"),
+        ("bbox1,bbox2,bbox3,bbox4", "10,20,30,40"),
+        ("BBox_X,BBox_Y,BBox_W,BBox_H", "10,20,30,40"),
+        ("xmin,ymin,xmax,ymax", "10,20,40,60"),
+        ("x_min,y_min,x_max,y_max", "10,20,40,60"),
+        ("bbox_xmin,bbox_ymin,bbox_xmax,bbox_ymax", "10,20,40,60"),
+        ("x1,y1,x2,y2", "10,20,40,60"),
+    ],
+)
+def test_spellings_of_boxes_in_four_columns(
+    write: Write, write_parquet: Callable[..., str], names: str, numbers: str
+) -> None:
+    wanted = [((10.0, 20.0, 30.0, 40.0), False), (None, False)]
+    assert boxes_of(write(f"{HEADER},{names}", f"a,x,1.jpg,{numbers}", "b,y,2.jpg,,,,")) == wanted
+    columns = {
+        name: pa.array([int(n), None]) for name, n in zip(names.split(","), numbers.split(","), strict=True)
+    }
+    source = write_parquet(image_id=["a", "b"], identity=["x", "y"], path=["1.jpg", "2.jpg"], **columns)
+    assert boxes_of(source) == wanted
+    assert read_catalogue(source).warnings == ()
+
+
+def test_corners_in_shares_and_corners_in_the_wrong_order(write: Write) -> None:
+    header = HEADER + ",xmin,ymin,xmax,ymax"
+    (entry,) = read_catalogue(write(header, "a,x,1.jpg,.25,.5,.75,1")).entries
+    assert (entry.box, entry.box_is_relative) == ((0.25, 0.5, 0.5, 0.5), True)
+    assert kinds_and_places(write(header, "a,x,1.jpg,5,5,2,9", "b,x,2.jpg,1,,2,9")) == [
+        ("bad box", "row 2, column xmin,ymin,xmax,ymax"),
+        ("bad box", "row 3, column xmin,ymin,xmax,ymax"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ("bbox_left,bbox_top,bbox_r,note", "bbox_left, bbox_top"),
+        ("bounding box,boxes,sandbox,notes", "bounding box, boxes"),
+        ("detection_bbox,bbox_score,w,h", ""),
+        ("bbox.x,bbox.y,bbox.w,bbox.h", "bbox.x, bbox.y, bbox.w, bbox.h"),
+    ],
+)
+def test_columns_that_look_like_boxes_are_not_dropped_in_silence(write: Write, names: str, said: str) -> None:
+    source = write(f"{HEADER},{names}", "a,x,1.jpg,1,2,3,4", "b,y,2.jpg,1,2,3,4")
+    if not said:
+        assert kinds_and_places(source) == [("incomplete box columns", "header")]
+        return
+    catalogue = read_catalogue(source)
+    assert [entry.box for entry in catalogue.entries] == [None, None]
+    assert catalogue.warnings == (
+        f"no boxes are read; these columns look like boxes and are not read: {said}",
+    )
+
+
+def test_a_second_spelling_of_boxes_is_told(write: Write) -> None:
+    source = write(HEADER + ",bbox,x,y,w,h", 'a,x,1.jpg,"[1, 2, 3, 4]",5,6,7,8', "b,y,2.jpg,,,,,")
+    catalogue = read_catalogue(source)
+    assert catalogue.entries[0].box == (1, 2, 3, 4)
+    assert catalogue.warnings == (
+        "boxes are read from bbox; these columns look like boxes and are not read: x, y, w, h",
+    )
+
+
 def test_box_in_pixels_does_not_depend_on_the_photo() -> None:
     assert CatalogueEntry("a", "1.jpg", box=(1, 2, 3, 4)).box_in(200, 100) == (1, 2, 3, 4)
     assert CatalogueEntry("a", "1.jpg").box_in(200, 100) is None

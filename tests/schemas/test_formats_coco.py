@@ -160,6 +160,42 @@ def test_shares_are_told_from_pixels(coco):
     assert refused(mixed) == [("mixed boxes", "annotation 3, field bbox")]
 
 
+def test_shares_by_name(coco):
+    left, right = [0.1, 0.2, 0.3, 0.4], [0.6, 0.2, 0.3, 0.4]
+    annotations = [
+        animal(1, "i1", bbox_relative=left, individual_id="J01"),
+        animal(2, "i1", bbox_relative=right, individual_id="J02"),
+        animal(3, "i2", individual_id="J01"),
+    ]
+    catalogue = read_catalogue(coco([image("i1", width=None), image("i2")], annotations))
+    assert [(e.photo_id, e.identity, e.box, e.box_is_relative) for e in catalogue.entries] == [
+        ("i1/a1", "J01", tuple(left), True),
+        ("i1/a2", "J02", tuple(right), True),
+        ("i2", "J01", None, False),
+    ]
+    assert refused(coco([image("i1")], [animal(1, "i1", bbox_relative=[10, 20, 30, 40])])) == [
+        ("box not relative", "annotation 1, field bbox_relative")
+    ]
+
+
+def test_pixels_go_before_shares_and_shares_beside_pixels_need_a_size(coco):
+    shares = [0.1, 0.2, 0.3, 0.4]
+    both = animal(1, "i1", bbox=[1, 2, 30, 40], bbox_relative=shares)
+    only, pixels = animal(2, "i2", bbox_relative=shares), animal(3, "i3", bbox=[5, 6, 70, 80])
+    images = [image("i1"), image("i2"), image("i3")]
+    found = read_catalogue(coco(images, [both, only, pixels])).entries
+    assert [entry.box for entry in found] == [
+        (1, 2, 30, 40),
+        pytest.approx((40, 60, 120, 120)),
+        (5, 6, 70, 80),
+    ]
+    assert not any(entry.box_is_relative for entry in found)
+    images[1]["width"] = None
+    assert refused(coco(images, [both, only, pixels])) == [
+        ("box without a size", "annotation 2, field bbox_relative")
+    ]
+
+
 def test_everything_wrong_is_listed(coco):
     source = coco(
         [image("i1"), image("i1"), image("i3", file_name="../x.jpg"), image("i4", file_name="http://h/x.jpg"), 5,

@@ -3,9 +3,9 @@
 Relatives are LILA's sets and Wildbook's COCO export. Each annotation of an animal is a sighting. Its name is
 the first of `IDENTITY` that any annotation has, or else the image has; the species is the name of its
 category; the encounter is the image's `seq_id`, or else the annotation's `encounter_id`. Ids are `uuid` where
-all have one, because Wildbook numbers `id` anew in each export, and `id` elsewhere. Boxes are [x, y, w, h] in
-pixels by the standard; a file in which they can only be shares, as MegaDetector writes them, is read as
-shares.
+all have one, because Wildbook numbers `id` anew in each export, and `id` elsewhere. Boxes are `bbox`, [x, y,
+w, h] in pixels by the standard; a file in which they can only be shares, as MegaDetector writes them, is read
+as shares. Where annotations have no `bbox`, `bbox_relative` is read, which is in shares.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from schemas.catalogue.boxes import to_pixels
 from schemas.catalogue.cells import known
 from schemas.catalogue.formats.json_text import records, to_text
 from schemas.catalogue.formats.sheet import Counts, Layout, Sheet, Sighting, index_ids, is_video, to_sheet
@@ -32,6 +33,7 @@ NOT_ANIMALS = (
 NO_SPECIES = ("animal", "animals", "individual", "object")
 """Categories (lower case) that say nothing about the species."""
 
+_MAX_NUMBER = 1e9
 _Objects = list[dict[str, Any]]
 
 
@@ -63,6 +65,7 @@ class _Coco:
         self.name = _first_field(self.annotations, IDENTITY)
         self.image_name = _first_field(self.images, IMAGE_IDENTITY)
         self.date = _first_field(self.images, DATES)
+        self.box = self._box_field()
 
     def sheet(self) -> Sheet:
         usable = self._usable()
@@ -96,7 +99,16 @@ class _Coco:
             "identity": ("animal", self.name or self.image_name or IDENTITY[0]),
             "species": ("animal", "category_id"),
         }
-        return Layout(FORMAT, fields, word="field")
+        return Layout(FORMAT, fields, (self.box,), word="field")
+
+    def _box_field(self) -> str:
+        """`bbox`, or `bbox_relative` where all boxes have shares and some have no pixels."""
+        boxes = [
+            (_box_text(each.get("bbox")), _box_text(each.get("bbox_relative"))) for each in self.annotations
+        ]
+        boxed = [box for box in boxes if box != (None, None)]
+        lacking = any(pixels is None for pixels, _ in boxed)
+        return "bbox_relative" if lacking and all(shares is not None for _, shares in boxed) else "bbox"
 
     def _usable(self) -> set[int]:
         usable = set()
@@ -137,7 +149,7 @@ class _Coco:
         sighting.animal, sighting.animal_at = text(self.animal_id), place
         sighting.species = None if (species or "").lower() in NO_SPECIES else species
         sighting.viewpoint, sighting.theta = text("viewpoint"), text("theta")
-        sighting.box = (_box_text(annotation.get("bbox")),)
+        sighting.box = (self._box(annotation, self.images[image], place),)
         sighting.encounter = sighting.encounter or known(text("encounter_id"))
         if self.name == "individual_ids":
             sighting.identity = self._only_one(annotation.get(self.name), place)
@@ -146,6 +158,21 @@ class _Coco:
         if annotation.get("sequence_level_annotation") is True:
             self.counts.add("annotations of whole sequences, whose photos may not show the animal")
         return sighting
+
+    def _box(self, annotation: dict[str, Any], image: dict[str, Any], place: str) -> str | None:
+        """The annotation's box; shares become pixels of the declared size where other boxes are pixels."""
+        box, shares = _box_text(annotation.get(self.box)), annotation.get("bbox_relative")
+        if box is not None or self.box == "bbox_relative" or _box_text(shares) is None:
+            return box
+        size, numbers = _numbers([image.get("width"), image.get("height")], 2), _numbers(shares, 4)
+        if numbers is not None and size is not None:
+            x, y, w, h = numbers
+            return _box_text(list(to_pixels((x, y, w, h), int(size[0]), int(size[1]))))
+        what = f"it is {_box_text(shares)}, other annotations have bbox, and no size of the image is known"
+        cure = "give every annotation a bbox, or the image its width and height"
+        where = f"{place}, field bbox_relative"
+        self.problems.append(Problem("box without a size", where, what, cure))
+        return None
 
     def _only_one(self, value: object, place: str) -> str | None:
         one = (value[0] if value else None) if isinstance(value, list) and len(value) < 2 else value
@@ -181,6 +208,14 @@ def _first_field(objects: _Objects, names: Sequence[str]) -> str | None:
 
 def _id_field(objects: _Objects) -> str:
     return "uuid" if objects and all(each.get("uuid") for each in objects) else "id"
+
+
+def _numbers(value: object, count: int) -> list[float] | None:
+    """A list of `count` finite numbers, or None."""
+    if not isinstance(value, list) or len(value) != count:
+        return None
+    numbers = [float(v) for v in value if isinstance(v, int | float) and abs(v) <= _MAX_NUMBER]
+    return numbers if len(numbers) == count else None
 
 
 def _box_text(value: object) -> str | None:

@@ -6,12 +6,14 @@ Each column may have one of many names. What such frames hold besides (`segmenta
 
 from __future__ import annotations
 
-from schemas.catalogue.cells import ALIASES, REQUIRED, WANTED, find_column
+from schemas.catalogue.box_columns import BOX_COLUMNS
+from schemas.catalogue.cells import ALIASES, REQUIRED, find_column
 from schemas.catalogue.formats.sheet import Sheet
 from schemas.catalogue.table_files import Cells, columns_in_words
 from schemas.errors import Problem
 
 FORMAT = "wildlife-datasets"
+WANTED = BOX_COLUMNS.union(*ALIASES.values())
 
 
 def is_frame_column(key: str) -> bool:

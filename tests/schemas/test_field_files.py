@@ -1,0 +1,41 @@
+"""Files as people in the field write them, kept beside the repository: what they should read to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from schemas.catalogue.reader import Catalogue, read_catalogue
+
+CASES = Path(__file__).resolve().parents[2].parent / "shared" / "cases"
+
+
+def read(name: str) -> Catalogue:
+    if not (CASES / name).exists():
+        pytest.skip("the files from the field are not here")
+    return read_catalogue(str(CASES / name))
+
+
+def test_shares_of_camera_trap_boxes() -> None:
+    catalogue = read("08-cct-bbox-relative/coco.json")
+    assert [(e.photo_id, e.identity, e.box, e.box_is_relative) for e in catalogue.entries] == [
+        ("S1/a.JPG/1", "J01", (0.1, 0.2, 0.3, 0.4), True),
+        ("S1/a.JPG/2", "J02", (0.6, 0.2, 0.3, 0.4), True),
+        ("S1/b.JPG", "J01", (0.1, 0.2, 0.3, 0.4), True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "boxes", "relative"),
+    [
+        ("amvrakikos", [(10, 20, 100, 80), (30, 20, 100, 80)], False),
+        ("matchypatchy", [(0.31, 0.48, 0.31, 0.21), (0.54, 0.52, 0.33, 0.15)], True),
+        ("animl_old", [(0.1, 0.2, 0.3, 0.4)] * 2, True),
+        ("xmin", [(10, 20, 100, 100)] * 2, False),
+    ],
+)
+def test_columns_of_boxes(name: str, boxes: list[tuple[float, ...]], relative: bool) -> None:
+    entries = read(f"18-bbox-columns-ignored/{name}.csv").entries
+    assert [entry.box for entry in entries] == boxes
+    assert {entry.box_is_relative for entry in entries} == {relative}
