@@ -44,6 +44,7 @@ They are people's own words, and what R, pandas and spreadsheets write for a mis
 one of underscores only (wbia's `____`) mean the same.
 """
 MAX_LENGTH = 512
+_WHOLE = r"^(-?[0-9]+)\.0+$"
 _CONTROL = r"[\x00-\x1f\x7f-\x{9f}]"
 _YEAR_OR_MONTH = re.compile(r"\d{4}(-(0[1-9]|1[0-2]))?", re.ASCII)
 _DATE_STYLES = (
@@ -82,23 +83,35 @@ def find_column(cells: Cells, meaning: str) -> Column | None:
     return None
 
 
+def whole(text: str) -> str:
+    """12 for 12.0, which pandas, R and spreadsheets make of 12 once a cell of the column is empty."""
+    return re.sub(_WHOLE, r"\1", text)
+
+
 def known(text: str | None) -> str | None:
     """One text as `read_names` reads it: trimmed, and None for every spelling of "not known"."""
     trimmed = (text or "").strip()
-    return None if trimmed.lower() in UNKNOWN or not trimmed.strip("_") else trimmed
+    return None if trimmed.lower() in UNKNOWN or not trimmed.strip("_") else whole(trimmed)
 
 
 def read_names(
-    column: Column | None, count: int, problems: list[Problem], required: bool = False
+    column: Column | None,
+    count: int,
+    problems: list[Problem],
+    required: bool = False,
+    as_written: bool = False,
 ) -> list[str | None]:
     """Trimmed texts; None where unknown.
 
-    With `required` only an empty cell counts as missing, and is a problem.
+    With `required` only an empty cell counts as missing, and is a problem. Whole numbers lose their point
+    (`whole`), so that a name is one name in every type of file; `as_written`, for paths, keeps it.
     """
     texts = _as_text(column, problems) if column is not None else None
     if column is None or texts is None:
         return [None] * count
     texts = pc.utf8_trim_whitespace(texts)
+    if not as_written:
+        texts = pc.replace_substring_regex(texts, _WHOLE, r"\1")
     lower = pc.utf8_lower(texts)
     missing = pc.equal(texts, "")
     if not required:

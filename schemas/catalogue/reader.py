@@ -198,7 +198,7 @@ def _read_paths(
     column: Column | None, count: int, root: str, problems: list[Problem]
 ) -> tuple[list[str | None], int]:
     """Paths in normal form, and the number of them with Windows' backslashes, now turned."""
-    paths = read_names(column, count, problems, required=True)
+    paths = read_names(column, count, problems, required=True, as_written=True)
     checker, turned = PhotoRoot(root), 0
     for i, path in enumerate(paths):
         if column is None or path is None:

@@ -8,6 +8,7 @@ import os
 import pickle
 import random
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 
 import fsspec
@@ -98,12 +99,30 @@ def test_unknown_identities(write: Write, spelling: str) -> None:
 
 
 def test_numbers_stay_text_and_are_not_taken_for_unknown(write: Write) -> None:
-    entries = read_catalogue(write(HEADER, "001,0,1.jpg", "1,00,2.jpg", "1e3,1.0,3.jpg")).entries
+    entries = read_catalogue(write(HEADER, "001,0,1.jpg", "1,00,2.jpg", "1e3,1.5,3.jpg")).entries
     assert [(entry.photo_id, entry.identity) for entry in entries] == [
         ("001", "0"),
         ("1", "00"),
-        ("1e3", "1.0"),
+        ("1e3", "1.5"),
     ]
+
+
+def test_a_whole_number_is_one_name_with_and_without_a_point(
+    write: Write, write_parquet: Callable[..., str]
+) -> None:
+    rows = ["1.0,12.0,1.0,e7.0", "2,12,2.jpg,7.0", "3.0,-7.00,3.jpg,7", "4,007.0,4.jpg,v1.0"]
+    entries = read_catalogue(write(HEADER + ",encounter", *rows)).entries
+    assert [(e.photo_id, e.identity, e.path, e.encounter) for e in entries] == [
+        ("1", "12", "1.0", "e7.0"),
+        ("2", "12", "2.jpg", "7"),
+        ("3", "-7", "3.jpg", "7"),
+        ("4", "007", "4.jpg", "v1.0"),
+    ]
+    ids = {"image_id": ["1", "2"], "path": ["1.jpg", "2.jpg"]}
+    for identity in ([12, 12], [12.0, 12.0], ["12", "12.0"], pa.array([Decimal("12.00")] * 2)):
+        found = read_catalogue(write_parquet(identity=identity, **ids)).entries
+        assert [entry.identity for entry in found] == ["12", "12"]
+    assert kinds_and_places(write(HEADER, "1.0,a,1.jpg", "1,b,2.jpg")) == [("doubled image_id", "rows 2, 3")]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])

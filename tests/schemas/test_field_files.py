@@ -26,6 +26,18 @@ def test_shares_of_camera_trap_boxes() -> None:
     ]
 
 
+def test_names_that_pandas_made_floats() -> None:
+    names = [entry.identity for entry in read("26-pandas-float-names/floatid.csv").entries]
+    assert names == ["12", "12", "007", "7", "1e5"]
+    assert [e.identity for e in read("26-pandas-float-names/day2new.csv").entries] == ["12", None]
+
+
+@pytest.mark.parametrize("count", ["1", "1.0"])
+def test_counts_of_camera_traps(count: str) -> None:
+    entries = read(f"03-camtrap-count-1.0/count{count}").entries
+    assert [entry.identity for entry in entries] == ["JAG1", "JAG1", "JAG2"]
+
+
 @pytest.mark.parametrize(
     ("name", "boxes", "relative"),
     [

@@ -235,6 +235,7 @@ def test_an_event_applies_to_media_that_name_it(package):
     ("changes", "identity"),
     [
         ({}, "Ayo"),
+        ({"count": "1.0"}, "Ayo"),
         ({"count": "2"}, None),
         ({"scientificName": "Sus scrofa"}, None),
         ({"individualID": ""}, None),
@@ -252,6 +253,21 @@ def test_a_photos_animal_takes_the_name_of_its_event_where_both_are_one(package,
         )
     )
     assert named(catalogue) == {"m1": identity, "m2": "Bo"}
+
+
+def test_ids_and_names_that_were_written_as_floats(package):
+    catalogue = read_catalogue(
+        package(
+            [medium("1.0"), medium("2")],
+            [
+                observation("5.0", "1", individualID="12.0", **box(0, 0, 0.5, 1)),
+                observation("6", "1.0", individualID="12", **box(0.5, 0, 0.5, 1.0)),
+                observation("7", "2.0", individualID="12.0"),
+            ],
+        )
+    )
+    assert named(catalogue) == {"1/5": "12", "1/6": "12", "2": "12"}
+    assert {entry.path for entry in catalogue.entries} == {"media/1.0.jpg", "media/2.jpg"}
 
 
 def test_two_animals_of_one_event_name_no_photo(package):

@@ -117,6 +117,20 @@ def test_numbers_of_wbia_name_animals(coco):
     assert [entry.identity for entry in read_catalogue(source).entries] == ["4", None]
 
 
+def test_ids_and_names_that_were_written_as_floats(coco):
+    images = [image("1.0", file_name="1.0"), image(2)]
+    annotations = [
+        {"id": "5.0", "image_id": 1, "category_id": "1.0", "bbox": [1, 2, 30, 40], "identity": "12.0"},
+        {"id": 6.0, "image_id": "1.0", "category_id": 1.0, "bbox": [5, 2, 30, 40], "identity": "12"},
+        {"id": "7", "image_id": 2.0, "category_id": 1, "identity": 12.0},
+    ]
+    assert [(e.photo_id, e.path, e.identity) for e in read_catalogue(coco(images, annotations)).entries] == [
+        ("1/5", "1.0", "12"),
+        ("1/6", "1.0", "12"),
+        ("2", "images/2.jpg", "12"),
+    ]
+
+
 def test_what_is_left_out_is_counted(coco):
     catalogue = read_catalogue(
         coco(

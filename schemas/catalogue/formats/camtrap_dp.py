@@ -45,6 +45,7 @@ READ = {
         "scientificName", "count", "individualID", *BOX,
     ),
 }  # fmt: skip
+PATHS = ("filePath",)
 UNDECIDED = ("unknown", "unclassified")
 """Types of observation that leave open what a photo shows."""
 _VERSION = re.compile(r"camtrap-dp/v?(\d+)[./]")
@@ -140,7 +141,7 @@ def _read_table(folder: str, name: str, path: str, problems: list[Problem]) -> _
     except CatalogueError as error:
         found += error.problems
     else:
-        columns = texts_of(cells, names, found)
+        columns = texts_of(cells, names, PATHS, found)
         table = _Table(path, columns, cells.rows)
         for column in REQUIRED[name]:
             if column not in columns:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from schemas.catalogue.boxes import to_pixels
-from schemas.catalogue.cells import known
+from schemas.catalogue.cells import known, whole
 from schemas.catalogue.formats.json_text import records, to_text
 from schemas.catalogue.formats.sheet import Counts, Layout, Sheet, Sighting, index_ids, is_video, to_sheet
 from schemas.errors import Problem
@@ -129,7 +129,7 @@ class _Coco:
             return to_text(image.get(name), place, name, self.problems)
 
         return Sighting(
-            photo=text(self.image_id),
+            photo=self._id(image, self.image_id, place),
             animal=None,
             path=text("file_name"),
             photo_at=place,
@@ -146,7 +146,7 @@ class _Coco:
             return to_text(annotation.get(name), place, name, self.problems)
 
         sighting = self._of_image(image)
-        sighting.animal, sighting.animal_at = text(self.animal_id), place
+        sighting.animal, sighting.animal_at = self._id(annotation, self.animal_id, place), place
         sighting.species = None if (species or "").lower() in NO_SPECIES else species
         sighting.viewpoint, sighting.theta = text("viewpoint"), text("theta")
         sighting.box = (self._box(annotation, self.images[image], place),)
@@ -178,11 +178,14 @@ class _Coco:
         one = (value[0] if value else None) if isinstance(value, list) and len(value) < 2 else value
         return known(to_text(one, place, "individual_ids", self.problems))
 
+    def _id(self, each: dict[str, Any], name: str, place: str) -> str | None:
+        """The id in field `name` of an object; "12.0" is the id 12."""
+        text = to_text(each.get(name), place, name, self.problems)
+        return None if text is None else whole(text)
+
     def _index(self, objects: _Objects, noun: str) -> dict[str, int]:
         """Places of all objects by their `id`, by which others point to them."""
-        ids = [
-            to_text(each.get("id"), f"{noun} {i}", "id", self.problems) for i, each in enumerate(objects, 1)
-        ]
+        ids = [self._id(each, "id", f"{noun} {i}") for i, each in enumerate(objects, 1)]
         return index_ids(ids, lambda i: f"{noun} {i + 1}", f"{noun} id", self.problems)
 
     def _linked(self, annotation: dict[str, Any], i: int, name: str, places: dict[str, int]) -> int | None:
@@ -190,7 +193,7 @@ class _Coco:
 
         A field that points to nothing is a problem.
         """
-        text = to_text(annotation.get(name), f"annotation {i + 1}", name, self.problems)
+        text = self._id(annotation, name, f"annotation {i + 1}")
         if text in places or (text is None and name != "image_id"):
             return places.get(text or "")
         noun = name.removesuffix("_id")

@@ -9,7 +9,7 @@ between them.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
@@ -195,14 +195,19 @@ def join_places(places: Iterable[str], shown: int = 10) -> str:
     return ", ".join(" ".join((noun, number)) for noun, _, number in parts[:shown]) + more
 
 
-def texts_of(cells: Cells, names: Mapping[str, str], problems: list[Problem]) -> dict[str, list[str | None]]:
-    """The texts of the columns in `names` (lower case -> the file's spelling), None where unknown."""
+def texts_of(
+    cells: Cells, names: Mapping[str, str], paths: Container[str], problems: list[Problem]
+) -> dict[str, list[str | None]]:
+    """The texts of the columns in `names` (lower case -> the file's spelling), None where unknown.
+
+    Columns in `paths` (the file's spelling) keep their texts as written.
+    """
 
     def column(key: str, name: str) -> Column:
         return Column(name, cells.columns[key], lambda i: (f"row {cells.rows[i]}", f"column {name}"))
 
     return {
-        name: read_names(column(key, name), len(cells.rows), problems)
+        name: read_names(column(key, name), len(cells.rows), problems, as_written=name in paths)
         for key, name in names.items()
         if key in cells.columns
     }

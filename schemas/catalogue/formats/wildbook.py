@@ -50,7 +50,8 @@ def read_wildbook(cells: Cells, problems: list[Problem]) -> Sheet:
     counts = Counts()
     header = {name.strip().lower(): name.strip() for name in cells.header}
     names = {key: header[key] for key in cells.columns if is_wildbook_column(key)}
-    texts = {name.lower(): column for name, column in texts_of(cells, names, problems).items()}
+    paths = {name for key, name in names.items() if _MEDIA.fullmatch(key)}
+    texts = {name.lower(): column for name, column in texts_of(cells, names, paths, problems).items()}
     table = _Table(texts, len(cells.rows))
     identity = next((name for name in IDENTITY if name.lower() in texts), None)
     if identity is None:
