@@ -28,7 +28,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "species": ("species",),
     "date": ("date", "taken_at", "datetime", "timestamp", "date_captured"),
     "encounter": ("encounter", "encounter_id", "sequence", "sequence_id", "seq_id"),
-    "viewpoint": ("viewpoint", "orientation", "side"),
+    "viewpoint": ("viewpoint", "orientation", "side", "position"),
 }
 """Names (lower case) under which a column is found; the first that exists is taken.
 

@@ -28,6 +28,7 @@ from schemas.catalogue.formats.detection import catalogue_file, read_sheet
 from schemas.catalogue.formats.sheet import join_places
 from schemas.catalogue.remarks import remarks
 from schemas.catalogue.table_files import Cells
+from schemas.catalogue.viewpoints import read_viewpoints
 from schemas.errors import CatalogueError, PathOutsideRoot, Problem
 from schemas.paths import PhotoRoot, check_relative, is_url, local_path
 from schemas.storage_errors import masked, refuse_secrets
@@ -153,6 +154,8 @@ def _read_entries(cells: Cells, root: str, problems: list[Problem]) -> tuple[lis
     dates, unread = read_dates(read_names(columns["date"], count, problems))
     angles = read_angles(columns["theta"], count, problems)
     boxes, relative, notes = read_boxes(cells, problems)
+    viewpoints, spelled = read_viewpoints(names["viewpoint"])
+    notes += spelled
     if turned:
         notes.append(f"paths with backslashes, read as /: {turned}")
     if unread:
@@ -168,7 +171,7 @@ def _read_entries(cells: Cells, root: str, problems: list[Problem]) -> tuple[lis
             species=names["species"][i],
             encounter=names["encounter"][i],
             taken_at=dates[i],
-            viewpoint=_lower(names["viewpoint"][i]),
+            viewpoint=viewpoints[i],
             box=boxes[i],
             box_is_relative=relative and boxes[i] is not None,
             theta=angles[i],
@@ -176,10 +179,6 @@ def _read_entries(cells: Cells, root: str, problems: list[Problem]) -> tuple[lis
         for i in range(count)
     ]
     return entries, notes
-
-
-def _lower(text: str | None) -> str | None:
-    return None if text is None else text.lower()
 
 
 def _refuse_doubled_ids(column: Column | None, ids: list[str | None], problems: list[Problem]) -> None:

@@ -32,6 +32,21 @@ def test_names_that_pandas_made_floats() -> None:
     assert [e.identity for e in read("26-pandas-float-names/day2new.csv").entries] == ["12", None]
 
 
+def test_spellings_of_viewpoints() -> None:
+    catalogue = read("37-viewpoint-spelling/views.csv")
+    found = {int(entry.photo_id): entry.viewpoint for entry in catalogue.entries}
+    assert [found[i] for i in range(22)] == [
+        *["left"] * 6, *["frontleft"] * 3, "right", "right", "up", "up", "up", "down", "back", *[None] * 5, "left",
+    ]  # fmt: skip
+    assert [each for each in catalogue.warnings if "viewpoint" in each] == [
+        "viewpoints are read in one spelling: 'front-left', 'left_front' as frontleft; 'L', 'left flank', 'left"
+        " side', 'lhs' as left; 'R' as right; 'dorsal', 'top' as up",
+        "viewpoints that are not understood count as unknown (photos: 2): '0', '1'; understood are up, down, front,"
+        " back, left, right and several of them, such as frontleft",
+    ]
+    assert {e.viewpoint for e in read("37-viewpoint-spelling/right.csv").entries} == {"right"}
+
+
 @pytest.mark.parametrize("count", ["1", "1.0"])
 def test_counts_of_camera_traps(count: str) -> None:
     entries = read(f"03-camtrap-count-1.0/count{count}").entries
