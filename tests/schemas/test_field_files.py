@@ -47,6 +47,30 @@ def test_spellings_of_viewpoints() -> None:
     assert {e.viewpoint for e in read("37-viewpoint-spelling/right.csv").entries} == {"right"}
 
 
+def test_a_package_whose_paths_are_folders() -> None:
+    paths = [entry.path for entry in read("04-camtrap-folder-filepath").entries]
+    assert paths == ["media/a.jpg", "media/b.jpg", "media/c.jpg"]
+
+
+def test_a_file_of_miewid_without_categories() -> None:
+    entries = read("09-miewid-coco-without-categories/annotations.json").entries
+    assert [(e.photo_id, e.identity, e.species, e.viewpoint, e.box) for e in entries] == [
+        ("0", "w_1", None, "up", (0, 0, 320, 240)),
+        ("1", "w_2", None, "up", (0, 0, 320, 240)),
+    ]
+
+
+def test_names_and_sides_in_attributes_of_cvat() -> None:
+    catalogue = read("33-cvat-attributes/cvat.json")
+    assert [(e.identity, e.viewpoint) for e in catalogue.entries] == [("S12", "up"), ("S12", "right")]
+    assert "annotations with attributes that are not read (occluded, rotation): 2" in catalogue.warnings
+    entries = read("33-cvat-attributes/turtleheads.json").entries
+    assert [(e.path, e.identity, e.viewpoint, e.taken_at) for e in entries] == [
+        ("images/t281/ILX.JPG", "t281", "left", "2016-07-11T16:53:31"),
+        ("images/t281/ILY.JPG", "t281", "right", "2016-07-12"),
+    ]
+
+
 @pytest.mark.parametrize("count", ["1", "1.0"])
 def test_counts_of_camera_traps(count: str) -> None:
     entries = read(f"03-camtrap-count-1.0/count{count}").entries

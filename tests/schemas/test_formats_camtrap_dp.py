@@ -134,6 +134,36 @@ def test_a_package_behind_a_url(package):
     assert catalogue.entries == read_catalogue(str(folder)).entries
 
 
+@pytest.mark.parametrize(
+    ("path", "name", "read"),
+    [
+        ("media", "a.jpg", "media/a.jpg"),
+        ("media/", "a.jpg", "media/a.jpg"),
+        ("v1.0", "a.jpg", "v1.0/a.jpg"),
+        ("12.0", "12.jpg", "12.0/12.jpg"),
+        ("media/a.jpg", "a.jpg", "media/a.jpg"),
+        ("media/b.JPEG", "a.jpg", "media/b.JPEG"),
+        ("media/b", "", "media/b"),
+        ("media/b", "b", "media/b"),
+    ],
+)
+def test_a_path_that_is_a_folder(package, path, name, read):
+    catalogue = read_catalogue(
+        package([medium("m1", filePath=path, fileName=name)], [observation("o1", "m1")])
+    )
+    assert [entry.path for entry in catalogue.entries] == [read]
+    joined = [each for each in catalogue.warnings if "is a folder" in each]
+    assert joined == (
+        [] if read == path else ["media whose filePath is a folder, in which fileName is the file: 1"]
+    )
+
+
+def test_a_video_in_a_folder_is_left_out(package):
+    media = [medium("m1"), medium("m2", filePath="media", fileName="b.MP4", fileMediatype="")]
+    catalogue = read_catalogue(package(media, [observation("o1", "m1"), observation("o2", "m2")]))
+    assert named(catalogue) == {"m1": None}
+
+
 def test_boxed_animals_of_one_photo_are_entries_of_their_own(package):
     catalogue = read_catalogue(
         package(

@@ -210,6 +210,45 @@ def test_pixels_go_before_shares_and_shares_beside_pixels_need_a_size(coco):
     ]
 
 
+def test_without_categories_the_species_are_unknown(coco):
+    annotations = [
+        animal(1, "i1", individual_id="Ayo"),
+        animal(2, "i2", category_id=None, individual_id="Bo"),
+    ]
+    for categories in ([], None):
+        catalogue = read_catalogue(coco([image("i1"), image("i2")], annotations, categories=categories))
+        assert [(e.identity, e.species) for e in catalogue.entries] == [("Ayo", None), ("Bo", None)]
+        assert catalogue.warnings == (
+            "annotations of unknown species, because the file has no categories: 2",
+        )
+
+
+def test_attributes_count_as_fields_of_their_annotation(coco):
+    images = [image("i1", file_name=None, path="p/1.jpg"), image("i2", file_name=None, path="p/2.jpg")]
+    annotations = [
+        animal(1, "i1", attributes={"Identity": "Ayo", "Orientation": "Left", "bbox": [1, 2, 3, 4], "id": 9}),
+        animal(2, "i2", attributes={"identity": "Bo", "orientation": "R"}, identity="Cy", orientation=None),
+    ]
+    catalogue = read_catalogue(coco([{**i, "file_name": i["path"]} for i in images], annotations))
+    assert [(e.photo_id, e.identity, e.viewpoint, e.box) for e in catalogue.entries] == [
+        ("i1", "Ayo", "left", None),
+        ("i2", "Cy", "right", None),
+    ]
+    assert "annotations with attributes that are not read (bbox, id): 1" in catalogue.warnings
+    for each in images:
+        del each["file_name"]
+    assert [e.path for e in read_catalogue(coco(images, annotations)).entries] == ["p/1.jpg", "p/2.jpg"]
+
+
+@pytest.mark.parametrize("attributes", [None, [], "x", 7, {"identity": ["x"]}])
+def test_odd_attributes(coco, attributes):
+    source = coco([image("i1")], [animal(1, "i1", attributes=attributes)])
+    if isinstance(attributes, dict):
+        assert refused(source) == [("wrong type", "annotation 1, field identity")]
+    else:
+        assert len(read_catalogue(source).entries) == 1
+
+
 def test_everything_wrong_is_listed(coco):
     source = coco(
         [image("i1"), image("i1"), image("i3", file_name="../x.jpg"), image("i4", file_name="http://h/x.jpg"), 5,

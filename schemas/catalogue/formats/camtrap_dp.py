@@ -8,6 +8,9 @@ An observation of a whole event applies to every image of the event that has not
 image belongs to an event if an observation of the image names it, or if the image was taken at the same
 deployment between `eventStart` and `eventEnd`. Where an image and its event have one animal each, an image's
 animal without a name takes that of the event.
+
+Some packages write a folder into `filePath` and the file into `fileName`. A path without a file's suffix is such
+a folder.
 """
 
 from __future__ import annotations
@@ -39,15 +42,16 @@ FORMAT = "Camtrap DP"
 BOX = ("bboxX", "bboxY", "bboxWidth", "bboxHeight")
 REQUIRED = {"media": ("mediaID", "filePath"), "observations": ("observationID", "mediaID", "observationType")}
 READ = {
-    "media": (*REQUIRED["media"], "deploymentID", "timestamp", "fileMediatype"),
+    "media": (*REQUIRED["media"], "deploymentID", "timestamp", "fileName", "fileMediatype"),
     "observations": (
         *REQUIRED["observations"], "deploymentID", "eventID", "eventStart", "eventEnd", "observationLevel",
         "scientificName", "count", "individualID", *BOX,
     ),
 }  # fmt: skip
-PATHS = ("filePath",)
+PATHS = ("filePath", "fileName")
 UNDECIDED = ("unknown", "unclassified")
 """Types of observation that leave open what a photo shows."""
+_FILE = re.compile(r"[^/\\]\.[A-Za-z][A-Za-z0-9]{1,4}$", re.ASCII)
 _VERSION = re.compile(r"camtrap-dp/v?(\d+)[./]")
 _LAYOUT = Layout(
     FORMAT,
@@ -162,6 +166,7 @@ class _Package:
         index_ids(
             observations.columns.get("observationID", []), observations.place, "observationID", problems
         )
+        self.paths = [self._path(i) for i in range(len(media.rows))]
         self.images = set(self._images())
         self.own: dict[int, list[int]] = defaultdict(list)
         self.classified: set[int] = set()
@@ -196,15 +201,19 @@ class _Package:
                 self.counts.add("photos without an event, so that photos of one visit may be paired")
         return found
 
+    def _path(self, i: int) -> str | None:
+        """The path of a medium: `filePath`, or the file in it where that is a folder."""
+        path, name = self.media.cell("filePath", i), self.media.cell("fileName", i)
+        if path is None or name is None or _FILE.search(path) or not _FILE.search(name) or "://" in path:
+            return path
+        self.counts.add("media whose filePath is a folder, in which fileName is the file")
+        return f"{path.rstrip('/')}/{name}"
+
     def _images(self) -> list[int]:
         images = []
         for i in range(len(self.media.rows)):
             sort = self.media.cell("fileMediatype", i)
-            if (
-                is_video(self.media.cell("filePath", i))
-                if sort is None
-                else not sort.lower().startswith("image/")
-            ):
+            if is_video(self.paths[i]) if sort is None else not sort.lower().startswith("image/"):
                 self.counts.add("media that are no images (videos) left out")
             else:
                 images.append(i)
@@ -291,7 +300,7 @@ class _Package:
         return Sighting(
             photo=media("mediaID", medium),
             animal=cell("observationID", i),
-            path=media("filePath", medium),
+            path=self.paths[medium],
             photo_at=self.media.place(medium),
             animal_at=self.observations.place(i),
             identity=cell("individualID", i),

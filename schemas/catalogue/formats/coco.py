@@ -1,6 +1,7 @@
 """COCO Camera Traps and its relatives: JSON with `images`, `annotations` and `categories`.
 
-Relatives are LILA's sets and Wildbook's COCO export. Each annotation of an animal is a sighting. Its name is
+Relatives are LILA's sets and Wildbook's COCO export. Each annotation of an animal is a sighting. What CVAT keeps
+in its `attributes` counts as its own. Its name is
 the first of `IDENTITY` that any annotation has, or else the image has; the species is the name of its
 category; the encounter is the image's `seq_id`, or else the annotation's `encounter_id`. Ids are `uuid` where
 all have one, because Wildbook numbers `id` anew in each export, and `id` elsewhere. Boxes are `bbox`, [x, y,
@@ -17,13 +18,18 @@ from schemas.catalogue.boxes import to_pixels
 from schemas.catalogue.cells import known, whole
 from schemas.catalogue.formats.json_text import records, to_text
 from schemas.catalogue.formats.sheet import Counts, Layout, Sheet, Sighting, index_ids, is_video, to_sheet
+from schemas.catalogue.table_files import columns_in_words
 from schemas.errors import Problem
 
 FORMAT = "COCO Camera Traps"
 IDENTITY = ("identity", "individual_id", "individual", "name", "individual_uuid", "individual_ids")
 """Fields of an annotation that name the animal; wbia's `individual_ids` has at most one number."""
+VIEWPOINT = ("viewpoint", "orientation", "side", "position")
+PATH = ("file_name", "path")
 IMAGE_IDENTITY = ("identity", "individual_id", "individual")
 """Fields of an image that name the animal; its `name` would be the file's."""
+ATTRIBUTES = (*IDENTITY, *VIEWPOINT)
+"""Attributes (lower case) of a CVAT annotation that are read."""
 DATES = ("datetime", "date_captured", "date", "timestamp")
 NOT_ANIMALS = (
     "empty", "blank", "human", "humans", "person", "people", "homo sapiens", "vehicle", "vehicles", "car", "truck",
@@ -52,7 +58,7 @@ class _Coco:
         self.problems = problems
         self.counts = Counts()
         self.images = records(content, "images", "image", problems)
-        self.annotations = records(content, "annotations", "annotation", problems)
+        self.annotations = self._with_attributes(records(content, "annotations", "annotation", problems))
         categories = records(content, "categories", "category", problems)
         self.image_places = self._index(self.images, "image")
         self._index(self.annotations, "annotation")
@@ -62,9 +68,15 @@ class _Coco:
             for i, c in enumerate(categories, 1)
         ]
         self.image_id, self.animal_id = _id_field(self.images), _id_field(self.annotations)
+        if self.annotations and not categories:
+            self.counts.add(
+                "annotations of unknown species, because the file has no categories", len(self.annotations)
+            )
         self.name = _first_field(self.annotations, IDENTITY)
         self.image_name = _first_field(self.images, IMAGE_IDENTITY)
         self.date = _first_field(self.images, DATES)
+        self.path = _first_field(self.images, PATH) or PATH[0]
+        self.viewpoint = _first_field(self.annotations, VIEWPOINT) or VIEWPOINT[0]
         self.box = self._box_field()
 
     def sheet(self) -> Sheet:
@@ -93,13 +105,32 @@ class _Coco:
     def _layout(self) -> Layout:
         fields = {
             "image_id": ("photo", self.image_id),
-            "path": ("photo", "file_name"),
+            "path": ("photo", self.path),
             "date": ("photo", self.date or DATES[0]),
             "encounter": ("photo", "seq_id"),
             "identity": ("animal", self.name or self.image_name or IDENTITY[0]),
             "species": ("animal", "category_id"),
+            "viewpoint": ("animal", self.viewpoint),
         }
         return Layout(FORMAT, fields, (self.box,), word="field")
+
+    def _with_attributes(self, annotations: _Objects) -> _Objects:
+        """The annotations with those of CVAT's attributes that are read, where they lack the field."""
+        found: _Objects = []
+        unread: set[str] = set()
+        count = 0
+        for each in annotations:
+            given = each.get("attributes")
+            attributes = given if isinstance(given, dict) else {}
+            wanted = {key: value for key, value in attributes.items() if key.lower() in ATTRIBUTES}
+            lacking = {key.lower(): v for key, v in wanted.items() if each.get(key.lower()) is None}
+            found.append({**each, **lacking} if lacking else each)
+            unread.update(attributes.keys() - wanted.keys())
+            count += len(wanted) < len(attributes)
+        if unread:
+            words = columns_in_words(sorted(unread))
+            self.counts.add(f"annotations with attributes that are not read ({words})", count)
+        return found
 
     def _box_field(self) -> str:
         """`bbox`, or `bbox_relative` where all boxes have shares and some have no pixels."""
@@ -113,7 +144,7 @@ class _Coco:
     def _usable(self) -> set[int]:
         usable = set()
         for i, image in enumerate(self.images):
-            name = image.get("file_name")
+            name = image.get(self.path)
             if str(image.get("corrupt")).lower() in ("true", "1"):
                 self.counts.add("images flagged as corrupt left out")
             elif isinstance(name, str) and is_video(name):
@@ -131,7 +162,7 @@ class _Coco:
         return Sighting(
             photo=self._id(image, self.image_id, place),
             animal=None,
-            path=text("file_name"),
+            path=text(self.path),
             photo_at=place,
             animal_at=place,
             identity=known(text(self.image_name)) if self.image_name else None,
@@ -148,7 +179,7 @@ class _Coco:
         sighting = self._of_image(image)
         sighting.animal, sighting.animal_at = self._id(annotation, self.animal_id, place), place
         sighting.species = None if (species or "").lower() in NO_SPECIES else species
-        sighting.viewpoint, sighting.theta = text("viewpoint"), text("theta")
+        sighting.viewpoint, sighting.theta = text(self.viewpoint), text("theta")
         sighting.box = (self._box(annotation, self.images[image], place),)
         sighting.encounter = sighting.encounter or known(text("encounter_id"))
         if self.name == "individual_ids":
@@ -194,7 +225,7 @@ class _Coco:
         A field that points to nothing is a problem.
         """
         text = self._id(annotation, name, f"annotation {i + 1}")
-        if text in places or (text is None and name != "image_id"):
+        if text in places or (name == "category_id" and (text is None or not places)):
             return places.get(text or "")
         noun = name.removesuffix("_id")
         what = f"no {noun} has the id {'null' if text is None else repr(text[:60])}"

@@ -79,9 +79,9 @@ class Counts:
 
     found: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
-    def add(self, phrase: str) -> None:
-        """Count `phrase` once more."""
-        self.found[phrase] += 1
+    def add(self, phrase: str, times: int = 1) -> None:
+        """Count `phrase` once more, or several times."""
+        self.found[phrase] += times
 
     def notes(self) -> tuple[str, ...]:
         """The phrases with their numbers, in the order in which they were first met."""
