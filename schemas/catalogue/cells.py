@@ -27,9 +27,12 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "theta": ("theta",),
     "species": ("species",),
     "date": ("date", "taken_at", "datetime", "timestamp", "date_captured"),
-    "encounter": ("encounter", "encounter_id", "sequence", "sequence_id", "seq_id"),
+    "encounter": (
+        "encounter", "encounter_id", "sequence", "sequence_id", "seq_id", "sighting_id", "sightingid", "occurrence_id",
+        "occurrenceid",
+    ),
     "viewpoint": ("viewpoint", "orientation", "side", "position"),
-}
+}  # fmt: skip
 """Names (lower case) under which a column is found; the first that exists is taken.
 
 In MiewID's CSV `name` is the animal, `file_name` is unique and relative, and `file_path` is absolute, hence

@@ -71,6 +71,25 @@ def test_names_and_sides_in_attributes_of_cvat() -> None:
     ]
 
 
+@pytest.mark.parametrize("name", ["annot", "standard"])
+def test_pictures_of_one_name_in_a_wildbook(name: str) -> None:
+    entries = read(f"12-wildbook-same-filename/{name}.csv").entries
+    assert [(e.path, e.identity, e.encounter) for e in entries] == [
+        ("encounters/bbbb-2/IMG_1.JPG", "Z1", "bbbb-2"),
+        ("encounters/cccc-3/IMG_1.JPG", "Z2", "cccc-3"),
+        ("encounters/dddd-4/IMG_1.JPG", "Z3", "dddd-4"),
+    ]
+
+
+def test_wildbooks_template() -> None:
+    entries = read("13-wildbook-standard-template/standard.csv").entries
+    assert [(e.path, e.identity, e.encounter, e.taken_at) for e in entries] == [
+        ("20180905/12345.jpg", "Lion045", "BPCT_20190825_1", "2020-05-15T15:00:48+00:00"),
+        ("20180905/12346.jpg", "Lion045", "BPCT_20190825_1", "2019-08-25T09:05:00"),
+        ("20180905/12347.jpg", None, "BPCT_20190825_2", "2019-08-25"),
+    ]
+
+
 @pytest.mark.parametrize("count", ["1", "1.0"])
 def test_counts_of_camera_traps(count: str) -> None:
     entries = read(f"03-camtrap-count-1.0/count{count}").entries

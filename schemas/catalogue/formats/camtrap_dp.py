@@ -29,6 +29,7 @@ from schemas.catalogue.formats.sheet import (
     Layout,
     Sheet,
     Sighting,
+    file_in,
     index_ids,
     is_video,
     texts_of,
@@ -51,7 +52,6 @@ READ = {
 PATHS = ("filePath", "fileName")
 UNDECIDED = ("unknown", "unclassified")
 """Types of observation that leave open what a photo shows."""
-_FILE = re.compile(r"[^/\\]\.[A-Za-z][A-Za-z0-9]{1,4}$", re.ASCII)
 _VERSION = re.compile(r"camtrap-dp/v?(\d+)[./]")
 _LAYOUT = Layout(
     FORMAT,
@@ -204,10 +204,10 @@ class _Package:
     def _path(self, i: int) -> str | None:
         """The path of a medium: `filePath`, or the file in it where that is a folder."""
         path, name = self.media.cell("filePath", i), self.media.cell("fileName", i)
-        if path is None or name is None or _FILE.search(path) or not _FILE.search(name) or "://" in path:
+        if path is None or name is None or (file := file_in(path, name)) == path:
             return path
         self.counts.add("media whose filePath is a folder, in which fileName is the file")
-        return f"{path.rstrip('/')}/{name}"
+        return file
 
     def _images(self) -> list[int]:
         images = []

@@ -8,6 +8,7 @@ between them.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,7 @@ from schemas.catalogue.table_files import Cells, Origin
 from schemas.errors import Problem
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".m4v", ".mkv", ".mpg", ".mpeg", ".wmv", ".webm", ".asf", ".3gp")
+_FILE = re.compile(r"[^/\\]\.[A-Za-z][A-Za-z0-9]{1,4}$", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -216,3 +218,9 @@ def texts_of(
 def is_video(path: str | None) -> bool:
     """Whether a path ends as videos do."""
     return path is not None and path.lower().endswith(VIDEO_SUFFIXES)
+
+
+def file_in(path: str, name: str) -> str:
+    """`path`, or the file `name` in it where it is a folder: it has no file's suffix, but `name` has one."""
+    is_folder = not _FILE.search(path) and _FILE.search(name) and "://" not in path
+    return f"{path.rstrip('/')}/{name}" if is_folder else path
