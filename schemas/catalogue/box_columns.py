@@ -52,6 +52,11 @@ _LOOKS = re.compile(
     rf"(?:\w+[_. ])?b?box(?:es)?(?:[_. ]?{_SIDE})?|(?:rel_?)?[xy]_?(?:min|max|[12])|rel_?[wh]"
 )
 """Names (lower case) of columns that look like boxes, or like a side of one."""
+_NOTHING = re.compile(
+    r"(?:(?:np\.|numpy\.)?array\()?[\[(][\s,]*(?:(?:np\.(?:float\d\d\()?)?(?:nan|none|null)\)?[\s,]*)+[\])](?:, dtype=\w+\))?\)?",
+    re.IGNORECASE | re.ASCII,
+)
+"""A list of missing numbers, as Python, JSON and NumPy write a missing box."""
 
 
 def read_boxes(cells: Cells, problems: list[Problem]) -> tuple[list[Box | None], bool, list[str]]:
@@ -137,11 +142,16 @@ def _valid_boxes(raw: list[Any], column: Column, problems: list[Problem]) -> lis
     boxes: list[Box | None] = []
     for i, numbers in enumerate(raw):
         try:
-            boxes.append(None if numbers is None else make_box(numbers))
+            boxes.append(None if numbers is None or _missing(numbers) else make_box(numbers))
         except ValueError as error:
             problems.append(column.problem("bad box", i, str(error), cure))
             boxes.append(None)
     return boxes
+
+
+def _missing(numbers: Sequence[float | None]) -> bool:
+    """Whether a list holds nothing but missing numbers (None, NaN); an empty list is no box at all."""
+    return len(numbers) > 0 and all(n is None or n != n for n in numbers)
 
 
 def _listed_boxes(column: Column, problems: list[Problem]) -> list[Any]:
@@ -154,7 +164,7 @@ def _listed_boxes(column: Column, problems: list[Problem]) -> list[Any]:
     cure = "write the box as [x, y, w, h]"
     for i, text in enumerate(read_names(column, len(column.cells), problems)):
         try:
-            values.append(None if text is None else parse_numbers(text))
+            values.append(None if text is None or _NOTHING.fullmatch(text) else parse_numbers(text))
         except ValueError as error:
             problems.append(column.problem("bad box", i, str(error), cure))
             values.append(None)

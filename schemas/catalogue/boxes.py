@@ -31,10 +31,13 @@ Box = tuple[float, float, float, float]
 _SHARE_LIMIT = 1.0 + 1e-4
 """The largest share: shares come from divisions in single precision, so 1 may read 1.0000001."""
 _NUMBER = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
+_COMMA = re.compile(r"[-+]?\d+,\d+", re.ASCII)
 _BETWEEN = re.compile(r"\s*,\s*|\s+", re.ASCII)
 _ARRAY = re.compile(r"(?:np\.|numpy\.)?array\((\[[^][()]*\])(?:,\s*dtype=[\w.']+)?\)", re.ASCII)
 _SCALAR = re.compile(r"(?:np|numpy)\.(?:float|int|uint)\d{1,3}\(([^()]*)\)", re.ASCII)
 _MAX_TEXT = 1000
+_OVERSHOOT = 1.02
+"""How far a detector's box may leave its photo, as a share of the photo's size."""
 
 
 def parse_numbers(text: str) -> list[float]:
@@ -62,7 +65,8 @@ def parse_number(text: str) -> float:
     Raises `ValueError` for anything else, also for NaN and infinity.
     """
     if len(text) > _MAX_TEXT or not _NUMBER.fullmatch(text):
-        raise ValueError(f"{_shown(text)} is not a number")
+        cure = ": decimals need a point" if _COMMA.fullmatch(text[:_MAX_TEXT]) else ""
+        raise ValueError(f"{_shown(text)} is not a number{cure}")
     return float(text)
 
 
@@ -85,6 +89,12 @@ def make_box(numbers: Sequence[float | None]) -> Box:
 def looks_relative(box: Box) -> bool:
     """Whether all four numbers lie within [-1, 1], so that they can only be shares of the photo's size."""
     return max(map(abs, box)) <= _SHARE_LIMIT
+
+
+def leaves(box: Sequence[float], width: float, height: float) -> bool:
+    """Whether a box leaves a photo of that size on the right or below, farther than detectors overshoot."""
+    x, y, w, h = box
+    return x + w > _OVERSHOOT * width or y + h > _OVERSHOOT * height
 
 
 def to_pixels(box: Box, width: int, height: int) -> Box:

@@ -348,7 +348,8 @@ def test_pixels_in_relative_columns_are_refused(write: Write) -> None:
         "[1, 2, 3, 4, 5]",
         "[1, 2, 0, 4]",
         "[1, 2, -3, 4]",
-        "[nan, nan, nan, nan]",
+        "[nan, nan, nan, 4]",
+        "[nan, nan] nan",
         "left",
         "[]",
         "{'x': 1}",
@@ -365,6 +366,39 @@ def test_bad_boxes_in_four_columns(write: Write, box: str) -> None:
     assert len(found) == 1
     assert found[0][0] == "bad box"
     assert found[0][1].startswith("row 3, column ")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[nan, nan, nan, nan]", "(NaN, NaN, NaN, NaN)", "[None, None, None, None]", "[nan nan nan nan]", "[null,null,null,null]",
+     "array([nan, nan, nan, nan])", "np.array([nan, nan, nan, nan])", "[np.float64(nan), np.float64(nan), np.float64(nan), np.float64(nan)]", "nan"],
+)  # fmt: skip
+def test_a_list_of_missing_numbers_is_no_box(
+    write: Write, write_parquet: Callable[..., str], text: str
+) -> None:
+    source = write(HEADER + ",bbox", 'a,x,1.jpg,"[1, 2, 30, 40]"', f'b,x,2.jpg,"{text}"')
+    assert boxes_of(source) == [((1, 2, 30, 40), False), (None, False)]
+    quads = pa.array([[1.0, 2.0, 30.0, 40.0], [float("nan")] * 4, [None] * 4], pa.list_(pa.float64()))
+    source = write_parquet(
+        image_id=["a", "b", "c"], identity=["x"] * 3, path=["1.jpg", "2.jpg", "3.jpg"], bbox=quads
+    )
+    assert boxes_of(source) == [((1, 2, 30, 40), False), (None, False), (None, False)]
+
+
+def test_decimals_with_a_comma_are_told(write: Write) -> None:
+    rows = ["image_id;identity;path;x;y;w;h", "1;A;a.jpg;10,5;20;100;80"]
+    (problem,) = problems_of(write(*rows))
+    assert problem.what == "'10,5' is not a number: decimals need a point"
+
+
+def test_shares_that_leave_the_photo_are_asked_about(write: Write) -> None:
+    header, corners = HEADER + ",bbox", '"[0.5, 0.4, 0.9, 0.8]"'
+    inside = '"[0.5, 0.4, 0.51, 0.6]"'
+    rows = [f"a,x,1.jpg,{corners}", f"b,y,2.jpg,{corners}", f"c,y,3.jpg,{inside}"]
+    said = "2 of 3 boxes leave their photo: were x1, y1, x2, y2 written instead of x, y, w, h?"
+    assert said in read_catalogue(write(header, *rows)).warnings
+    rows[1] = f"b,y,2.jpg,{inside}"
+    assert not any("leave" in warning for warning in read_catalogue(write(header, *rows)).warnings)
 
 
 def test_bad_boxes_in_parquet(write_parquet: Callable[..., str]) -> None:
@@ -518,11 +552,61 @@ def test_bad_theta(write: Write, theta: str) -> None:
 def test_rows_with_a_wrong_number_of_fields_do_not_shift_the_others(write: Write) -> None:
     source = write("", HEADER, "a,x,1.jpg", "b,x", "", "c,x,3.jpg,more", ",,", 'd,"two\nlines",/4.jpg')
     assert kinds_and_places(source) == [
-        ("wrong number of fields", "row 4"),
         ("wrong number of fields", "row 6"),
         ("control characters", "row 8, column identity"),
+        ("empty path", "row 4, column path"),
         ("path outside root", "row 8, column path"),
     ]
+
+
+def test_missing_cells_at_the_end_of_a_row_are_empty(write: Write) -> None:
+    header = HEADER + ",date,2020,notes"
+    rows = [
+        "a,x,1.jpg",
+        'b,x,2.jpg,2024-05-31,"3","two\nlines"',
+        ",,",
+        '"c",x,"3.jpg"',
+        "d,007,4.jpg,2024,5,",
+    ]
+    catalogue = read_catalogue(write(header, *rows))
+    full = [row + "," * (5 - row.count(",")) for row in rows]
+    assert catalogue.entries == read_catalogue(write(header, *full)).entries
+    assert [(e.photo_id, e.identity, e.taken_at) for e in catalogue.entries] == [
+        ("a", "x", None),
+        ("b", "x", "2024-05-31"),
+        ("c", "x", None),
+        ("d", "007", "2024"),
+    ]
+    assert catalogue.warnings == (
+        "rows with fewer fields than the header, read with empty cells at their end: 2 (first: row 2)",
+    )
+
+
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(lengths=st.lists(st.integers(3, 6), min_size=1, max_size=8), ending=st.sampled_from(["\n", "\r\n"]))
+def test_short_rows_stay_in_their_places(write: Write, lengths: list[int], ending: str) -> None:
+    """Naive oracle: the same rows with every cell written."""
+    rows = [[f"p{i}", f"n{i}", f"{i}.jpg", "e", "2024", "left"][:n] for i, n in enumerate(lengths)]
+    header = HEADER + ",encounter,date,viewpoint"
+    short = read_catalogue(write(ending.join([header, *map(",".join, rows), ""])))
+    full = read_catalogue(write(ending.join([header, *(",".join([*r, "", "", ""][:6]) for r in rows), ""])))
+    assert short.entries == full.entries
+
+
+def test_a_short_row_with_an_open_quote_is_told(write: Write) -> None:
+    found = kinds_and_places(write(HEADER + ",notes", 'a,x,1.jpg,6" lens', 'b,x,"2.jpg', "c,x,3.jpg,"))
+    assert found == [("wrong number of fields", "row 3")]
+
+
+@pytest.mark.parametrize("line", ["sep=;", '"sep=;"', "SEP=;", "sep=;,,"])
+@pytest.mark.parametrize("ending", ["", "\r"])
+def test_a_line_that_names_the_separator(write: Write, line: str, ending: str) -> None:
+    rows = ["image_id;identity;path;a,b,c,d,e", "1;A;a.jpg;x", "2;A;/b.jpg;x"]
+    assert kinds_and_places(write(*(each + ending for each in (line, *rows)))) == [
+        ("path outside root", "row 4, column path")
+    ]
+    catalogue = read_catalogue(write("sep=|", "image_id|identity|path", "1|A|a;b;c;d.jpg"))
+    assert catalogue.entries == (CatalogueEntry("1", "a;b;c;d.jpg", "A"),)
 
 
 def test_an_open_quote_is_found_even_where_the_field_count_fits(write: Write) -> None:
@@ -607,7 +691,7 @@ def test_ten_kinds_of_problems_are_listed_at_once(write: Write) -> None:
         'f,x,6.jpg,"[.1, .2, .3, .4]",0,',
         "g,x,7.jpg,[],0,",
         "h,x,8.jpg,,north,",
-        "i,x,9.jpg",
+        "i,x,9.jpg,,0,,",
         f"{'j' * 600},x,10.jpg,,0,",
         "k,a\tb,11.jpg,,0,",
     )

@@ -90,6 +90,26 @@ def test_wildbooks_template() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("name", "identities"),
+    [
+        ("cr", ["A", "A"]),
+        ("inch", ["A", "A"]),
+        ("quoted_nl_notes", ["Old One", "Old One"]),
+        ("ragged", ["A", "A", "B"]),
+        ("semi_bom_crlf", ["Märta", "Märta"]),
+        ("sepline", ["A", "A"]),
+    ],
+)
+def test_dialects_of_csv(name: str, identities: list[str]) -> None:
+    assert [entry.identity for entry in read(f"38-csv-dialects/{name}.csv").entries] == identities
+
+
+def test_corners_in_coco_are_asked_about() -> None:
+    said = "3 of 3 boxes leave their photo: were x1, y1, x2, y2 written instead of x, y, w, h?"
+    assert said in read("41-xyxy-in-coco/coco.json").warnings
+
+
 @pytest.mark.parametrize("count", ["1", "1.0"])
 def test_counts_of_camera_traps(count: str) -> None:
     entries = read(f"03-camtrap-count-1.0/count{count}").entries

@@ -249,6 +249,17 @@ def test_odd_attributes(coco, attributes):
         assert len(read_catalogue(source).entries) == 1
 
 
+def test_boxes_that_leave_the_declared_photo_are_asked_about(coco):
+    corners, inside = [150, 100, 300, 250], [0, 0, 405, 300]
+    images = [image("i1"), image("i2"), image("i3"), image("i4", width=None), image("i5", height="x")]
+    boxes = [corners, corners, inside, corners, corners]
+    annotations = [animal(i, f"i{i}", bbox=box) for i, box in enumerate(boxes, 1)]
+    said = "2 of 3 boxes leave their photo: were x1, y1, x2, y2 written instead of x, y, w, h?"
+    assert said in read_catalogue(coco(images, annotations)).warnings
+    annotations[0]["bbox"] = inside
+    assert not any("leave" in each for each in read_catalogue(coco(images, annotations)).warnings)
+
+
 def test_everything_wrong_is_listed(coco):
     source = coco(
         [image("i1"), image("i1"), image("i3", file_name="../x.jpg"), image("i4", file_name="http://h/x.jpg"), 5,

@@ -75,6 +75,7 @@ class _Table:
     name: str
     columns: dict[str, list[str | None]]
     rows: Sequence[int]
+    notes: tuple[str, ...] = ()
 
     def place(self, i: int) -> str:
         return f"{self.name} row {self.rows[i]}"
@@ -88,7 +89,7 @@ def read_camtrap_dp(folder: str, content: dict[str, Any], problems: list[Problem
     _refuse_other_versions(content, problems)
     paths = _resource_paths(folder, content, problems)
     tables = {name: _read_table(folder, name, paths[name], problems) for name in paths}
-    counts = Counts()
+    counts = Counts(tuple(f"{table.name}: {note}" for table in tables.values() for note in table.notes))
     if "media" not in tables or "observations" not in tables:
         return to_sheet([], _LAYOUT, counts, problems)
     return to_sheet(
@@ -146,7 +147,7 @@ def _read_table(folder: str, name: str, path: str, problems: list[Problem]) -> _
         found += error.problems
     else:
         columns = texts_of(cells, names, PATHS, found)
-        table = _Table(path, columns, cells.rows)
+        table = _Table(path, columns, cells.rows, cells.notes)
         for column in REQUIRED[name]:
             if column not in columns:
                 what = f"there is none; the columns are {columns_in_words(cells.header)}"

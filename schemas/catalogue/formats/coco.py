@@ -12,12 +12,14 @@ as shares. Where annotations have no `bbox`, `bbox_relative` is read, which is i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from schemas.catalogue.boxes import to_pixels
+from schemas.catalogue.boxes import leaves, to_pixels
 from schemas.catalogue.cells import known, whole
 from schemas.catalogue.formats.json_text import records, to_text
 from schemas.catalogue.formats.sheet import Counts, Layout, Sheet, Sighting, index_ids, is_video, to_sheet
+from schemas.catalogue.remarks import on_leaving
 from schemas.catalogue.table_files import columns_in_words
 from schemas.errors import Problem
 
@@ -57,6 +59,7 @@ class _Coco:
     def __init__(self, content: dict[str, Any], problems: list[Problem]) -> None:
         self.problems = problems
         self.counts = Counts()
+        self.leaving: list[bool] = []
         self.images = records(content, "images", "image", problems)
         self.annotations = self._with_attributes(records(content, "annotations", "annotation", problems))
         categories = records(content, "categories", "category", problems)
@@ -100,7 +103,9 @@ class _Coco:
                 self.counts.add("images without an annotation left out")
             else:
                 sightings.append(sighting)
-        return to_sheet(sightings, self._layout(), self.counts, self.problems)
+        sheet = to_sheet(sightings, self._layout(), self.counts, self.problems)
+        leaving = on_leaving(sum(self.leaving), len(self.leaving))
+        return replace(sheet, notes=(*sheet.notes, leaving)) if leaving else sheet
 
     def _layout(self) -> Layout:
         fields = {
@@ -181,6 +186,9 @@ class _Coco:
         sighting.species = None if (species or "").lower() in NO_SPECIES else species
         sighting.viewpoint, sighting.theta = text(self.viewpoint), text("theta")
         sighting.box = (self._box(annotation, self.images[image], place),)
+        pixels, size = _numbers(annotation.get("bbox"), 4), _size(self.images[image])
+        if pixels is not None and size is not None:
+            self.leaving.append(leaves(pixels, *size))
         sighting.encounter = sighting.encounter or known(text("encounter_id"))
         if self.name == "individual_ids":
             sighting.identity = self._only_one(annotation.get(self.name), place)
@@ -195,10 +203,10 @@ class _Coco:
         box, shares = _box_text(annotation.get(self.box)), annotation.get("bbox_relative")
         if box is not None or self.box == "bbox_relative" or _box_text(shares) is None:
             return box
-        size, numbers = _numbers([image.get("width"), image.get("height")], 2), _numbers(shares, 4)
+        size, numbers = _size(image), _numbers(shares, 4)
         if numbers is not None and size is not None:
             x, y, w, h = numbers
-            return _box_text(list(to_pixels((x, y, w, h), int(size[0]), int(size[1]))))
+            return _box_text(list(to_pixels((x, y, w, h), *size)))
         what = f"it is {_box_text(shares)}, other annotations have bbox, and no size of the image is known"
         cure = "give every annotation a bbox, or the image its width and height"
         where = f"{place}, field bbox_relative"
@@ -244,6 +252,12 @@ def _id_field(objects: _Objects) -> str:
     return "uuid" if objects and all(each.get("uuid") for each in objects) else "id"
 
 
+def _size(image: dict[str, Any]) -> tuple[int, int] | None:
+    """The declared width and height of an image, if both are known."""
+    size = _numbers([image.get("width"), image.get("height")], 2)
+    return None if size is None else (int(size[0]), int(size[1]))
+
+
 def _numbers(value: object, count: int) -> list[float] | None:
     """A list of `count` finite numbers, or None."""
     if not isinstance(value, list) or len(value) != count:
@@ -263,5 +277,7 @@ def _box_text(value: object) -> str | None:
         return type(value).__name__
     if value and all(each is None for each in value):
         return None
-    parts = [repr(each) if isinstance(each, int | float) else "null" for each in value]
+    parts = [
+        repr(v) if isinstance(v, int | float) else "null" if v is None else type(v).__name__ for v in value
+    ]
     return f"[{', '.join(parts)}]"

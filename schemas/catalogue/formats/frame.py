@@ -32,4 +32,4 @@ def read_frame(cells: Cells, problems: list[Problem]) -> Sheet:
         problems.append(
             Problem("empty catalogue", "the file", "no row holds a photo", "write one row per photo")
         )
-    return Sheet(FORMAT, cells)
+    return Sheet(FORMAT, cells, cells.notes)

@@ -77,8 +77,9 @@ class Layout:
 
 @dataclass
 class Counts:
-    """Counts remarks while a file is read: how often each was met."""
+    """Counts remarks while a file is read: how often each was met, after those that are already made."""
 
+    made: tuple[str, ...] = ()
     found: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
     def add(self, phrase: str, times: int = 1) -> None:
@@ -87,7 +88,7 @@ class Counts:
 
     def notes(self) -> tuple[str, ...]:
         """The phrases with their numbers, in the order in which they were first met."""
-        return tuple(f"{phrase}: {n}" for phrase, n in self.found.items())
+        return (*self.made, *(f"{phrase}: {n}" for phrase, n in self.found.items()))
 
 
 def to_sheet(sightings: Sequence[Sighting], layout: Layout, counts: Counts, problems: list[Problem]) -> Sheet:

@@ -70,7 +70,7 @@ def is_wildbook(cells: Cells) -> bool:
 
 def read_wildbook(cells: Cells, problems: list[Problem]) -> Sheet:
     """The sightings in a table with columns `Encounter.mediaAsset0` and so on."""
-    counts = Counts()
+    counts = Counts(cells.notes)
     header = {name.strip().lower(): name.strip() for name in cells.header}
     names = {key: header[key] for key in cells.columns if is_wildbook_column(key)}
     paths = {
