@@ -59,12 +59,17 @@ _NOTHING = re.compile(
 """A list of missing numbers, as Python, JSON and NumPy write a missing box."""
 
 
+def spelling_of(cells: Cells) -> Spelling | None:
+    """The spelling that the boxes of a table are read by; None where it has none."""
+    return next((each for each in SPELLINGS if set(each.names) <= cells.columns.keys()), None)
+
+
 def read_boxes(cells: Cells, problems: list[Problem]) -> tuple[list[Box | None], bool, list[str]]:
     """One box per row (None = whole photo), whether all are shares, and remarks for the user.
 
     Shares are of the photo's size.
     """
-    spelling = next((each for each in SPELLINGS if set(each.names) <= cells.columns.keys()), None)
+    spelling = spelling_of(cells)
     if spelling is None:
         return [None] * len(cells.rows), False, [*_incomplete(cells, problems), *_unread(cells, ())]
     notes = _unread(cells, spelling.names)

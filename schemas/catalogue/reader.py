@@ -77,14 +77,15 @@ class CatalogueEntry:
 class Catalogue:
     """All photos, sorted by id, with the URL or absolute folder that their paths are relative to.
 
-    `warnings` are remarks on what is allowed but looks odd; `format` names the format that it was read from.
-    Raises `ValueError` when empty, unsorted or with a doubled id.
+    `warnings` are remarks on what is allowed but looks odd; `format` names the format that it was read from,
+    `unused` the columns of the file of which nothing was read. Raises `ValueError` when empty, unsorted or with a doubled id.
     """
 
     root: str
     entries: tuple[CatalogueEntry, ...]
     warnings: tuple[str, ...] = ()
     format: str = frame.FORMAT
+    unused: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.root or not self.entries:
@@ -112,7 +113,8 @@ def read_catalogue(source: str, root: str | None = None) -> Catalogue:
         # One bad cell can belong to several photos, such as all of an event.
         raise CatalogueError(masked(source), dict.fromkeys(problems))
     entries.sort(key=lambda entry: entry.photo_id)
-    return Catalogue(place, tuple(entries), (*sheet.notes, *notes, *remarks(entries)), sheet.format)
+    warnings = (*sheet.notes, *notes, *remarks(entries))
+    return Catalogue(place, tuple(entries), warnings, sheet.format, sheet.unused)
 
 
 def _refuse_chained(source: str, root: str | None) -> None:

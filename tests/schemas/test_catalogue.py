@@ -157,6 +157,15 @@ def test_other_names_of_columns(write: Write, meaning: str, name: str) -> None:
     assert getattr(entry, {"date": "taken_at"}.get(meaning, meaning)) == text
 
 
+def test_columns_of_which_nothing_is_read_are_named(write: Write, write_parquet: Callable[..., str]) -> None:
+    header = ",image_id,identity,name,Site,path,bbox,x,y,w,h,date,photographer"
+    source = write(header, '0,a,x,n,s,1.jpg,"[1, 2, 3, 4]",1,2,3,4,2024,p')
+    assert read_catalogue(source).unused == ("name", "Site", "x", "y", "w", "h", "photographer")
+    source = write_parquet(image_id=["a"], identity=["x"], path=["1.jpg"], site=["s"], masks=[{"a": 1}])
+    assert read_catalogue(source).unused == ("site", "masks")
+    assert read_catalogue(write(HEADER, "a,x,1.jpg")).unused == ()
+
+
 def test_the_own_name_of_a_column_goes_before_its_aliases(write: Write) -> None:
     (entry,) = read_catalogue(write("name,path,file_name,identity,image_id", "n,p.jpg,f.jpg,i,id")).entries
     assert entry == CatalogueEntry("id", "p.jpg", "i")

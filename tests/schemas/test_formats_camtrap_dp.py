@@ -124,6 +124,13 @@ def test_a_package_is_read_from_its_folder_or_its_json(package):
     assert catalogue.entries[0].box_in(200, 100) == pytest.approx((20, 20, 60, 40))
 
 
+def test_columns_of_which_nothing_is_read_are_named(package):
+    unused = read_catalogue(package([medium("m1")], [observation("o1", "m1")])).unused
+    assert unused[:3] == ("media.csv captureMethod", "media.csv filePublic", "media.csv exifData")
+    assert "observations.csv sex" in unused
+    assert "observations.csv count" not in unused
+
+
 def test_a_package_behind_a_url(package):
     folder = Path(package([medium("m1")], [observation("o1", "m1", individualID="Ayo")]))
     for file in folder.iterdir():

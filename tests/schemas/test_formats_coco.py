@@ -260,6 +260,14 @@ def test_boxes_that_leave_the_declared_photo_are_asked_about(coco):
     assert not any("leave" in each for each in read_catalogue(coco(images, annotations)).warnings)
 
 
+def test_fields_of_which_nothing_is_read_are_named(coco):
+    annotations = [animal(1, "i1", name="Ayo", area=4), animal(2, "i1", individual_uuid="u", iscrowd=0)]
+    assert read_catalogue(coco([image("i1")], annotations)).unused == (
+        "images rights_holder", "images seq_num_frames", "images frame_num", "images location", "annotations area",
+        "annotations individual_uuid", "annotations iscrowd",
+    )  # fmt: skip
+
+
 def test_everything_wrong_is_listed(coco):
     source = coco(
         [image("i1"), image("i1"), image("i3", file_name="../x.jpg"), image("i4", file_name="http://h/x.jpg"), 5,

@@ -178,6 +178,15 @@ def test_two_pictures_of_one_file_name_in_one_row(sheet):
     assert [(e.path, e.encounter) for e in entries] == [("x/a.jpg", "x/a.jpg"), ("y/a.jpg", "x/a.jpg")]
 
 
+def test_columns_of_which_nothing_is_read_are_named(sheet):
+    header = [*IMPORT, "Encounter.individualID", "Encounter.photographer0.emailAddress"]
+    assert read_catalogue(sheet([row("e1", "1.jpg")], header)).unused == (
+        "MarkedIndividual.nickName",
+        "Encounter.individualID",
+        "Encounter.photographer0.emailAddress",
+    )
+
+
 def test_rows_of_one_sighting_are_one_encounter(sheet):
     rows = [
         row("e1", "1.jpg", individual="Ayo", **{"Encounter.sightingID": "s1"}),

@@ -32,6 +32,7 @@ from schemas.catalogue.formats.sheet import (
     file_in,
     index_ids,
     is_video,
+    others,
     texts_of,
     to_sheet,
 )
@@ -76,6 +77,7 @@ class _Table:
     columns: dict[str, list[str | None]]
     rows: Sequence[int]
     notes: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
 
     def place(self, i: int) -> str:
         return f"{self.name} row {self.rows[i]}"
@@ -92,12 +94,9 @@ def read_camtrap_dp(folder: str, content: dict[str, Any], problems: list[Problem
     counts = Counts(tuple(f"{table.name}: {note}" for table in tables.values() for note in table.notes))
     if "media" not in tables or "observations" not in tables:
         return to_sheet([], _LAYOUT, counts, problems)
-    return to_sheet(
-        _Package(tables["media"], tables["observations"], counts, problems).sightings(),
-        _LAYOUT,
-        counts,
-        problems,
-    )
+    sightings = _Package(tables["media"], tables["observations"], counts, problems).sightings()
+    unused = [f"{table.name} {name}" for table in tables.values() for name in table.unused]
+    return replace(to_sheet(sightings, _LAYOUT, counts, problems), unused=tuple(unused))
 
 
 def _refuse_other_versions(content: dict[str, Any], problems: list[Problem]) -> None:
@@ -147,7 +146,7 @@ def _read_table(folder: str, name: str, path: str, problems: list[Problem]) -> _
         found += error.problems
     else:
         columns = texts_of(cells, names, PATHS, found)
-        table = _Table(path, columns, cells.rows, cells.notes)
+        table = _Table(path, columns, cells.rows, cells.notes, others(cells.header, names))
         for column in REQUIRED[name]:
             if column not in columns:
                 what = f"there is none; the columns are {columns_in_words(cells.header)}"

@@ -33,6 +33,12 @@ IMAGE_IDENTITY = ("identity", "individual_id", "individual")
 ATTRIBUTES = (*IDENTITY, *VIEWPOINT)
 """Attributes (lower case) of a CVAT annotation that are read."""
 DATES = ("datetime", "date_captured", "date", "timestamp")
+IMAGE_FIELDS = ("id", "seq_id", "corrupt", "width", "height")
+ANNOTATION_FIELDS = (
+    "id", "image_id", "category_id", "bbox", "bbox_relative", "theta", "encounter_id", "sequence_level_annotation",
+    "attributes",
+)  # fmt: skip
+"""Fields that are read, besides those of names, dates, paths and viewpoints."""
 NOT_ANIMALS = (
     "empty", "blank", "human", "humans", "person", "people", "homo sapiens", "vehicle", "vehicles", "car", "truck",
     "motorcycle", "bicycle", "misfire", "setup", "calibration",
@@ -105,7 +111,17 @@ class _Coco:
                 sightings.append(sighting)
         sheet = to_sheet(sightings, self._layout(), self.counts, self.problems)
         leaving = on_leaving(sum(self.leaving), len(self.leaving))
-        return replace(sheet, notes=(*sheet.notes, leaving)) if leaving else sheet
+        notes = (*sheet.notes, leaving) if leaving else sheet.notes
+        return replace(sheet, notes=notes, unused=self._unused())
+
+    def _unused(self) -> tuple[str, ...]:
+        """The fields of images and annotations of which nothing is read."""
+        images = {*IMAGE_FIELDS, self.image_id, self.path, self.date, self.image_name}
+        annotations = {*ANNOTATION_FIELDS, self.animal_id, self.box, self.viewpoint, self.name}
+        return (
+            *(f"images {key}" for key in _fields(self.images) if key not in images),
+            *(f"annotations {key}" for key in _fields(self.annotations) if key not in annotations),
+        )
 
     def _layout(self) -> Layout:
         fields = {
@@ -242,9 +258,14 @@ class _Coco:
         return None
 
 
+def _fields(objects: _Objects) -> list[str]:
+    """The names of all fields that any object has, in the order in which they are met."""
+    return list(dict.fromkeys(name for each in objects for name in each))
+
+
 def _first_field(objects: _Objects, names: Sequence[str]) -> str | None:
     """The first of `names` that any object has."""
-    found = {name for each in objects for name in each}
+    found = _fields(objects)
     return next((name for name in names if name in found), None)
 
 

@@ -6,9 +6,9 @@ Each column may have one of many names. What such frames hold besides (`segmenta
 
 from __future__ import annotations
 
-from schemas.catalogue.box_columns import BOX_COLUMNS
+from schemas.catalogue.box_columns import BOX_COLUMNS, spelling_of
 from schemas.catalogue.cells import ALIASES, REQUIRED, find_column
-from schemas.catalogue.formats.sheet import Sheet
+from schemas.catalogue.formats.sheet import Sheet, others
 from schemas.catalogue.table_files import Cells, columns_in_words
 from schemas.errors import Problem
 
@@ -32,4 +32,8 @@ def read_frame(cells: Cells, problems: list[Problem]) -> Sheet:
         problems.append(
             Problem("empty catalogue", "the file", "no row holds a photo", "write one row per photo")
         )
-    return Sheet(FORMAT, cells, cells.notes)
+    found = (find_column(cells, meaning) for meaning in ALIASES)
+    used = {column.name for column in found if column is not None}
+    if (spelling := spelling_of(cells)) is not None:
+        used.update(spelling.names)
+    return Sheet(FORMAT, cells, cells.notes, others(cells.header, used))

@@ -25,11 +25,15 @@ _FILE = re.compile(r"[^/\\]\.[A-Za-z][A-Za-z0-9]{1,4}$", re.ASCII)
 
 @dataclass(frozen=True)
 class Sheet:
-    """A catalogue's columns, the name of the format that they were written in, and remarks for the user."""
+    """A catalogue's columns, the name of the format that they were written in, and remarks for the user.
+
+    `unused` names the file's columns (fields) of which nothing is read.
+    """
 
     format: str
     cells: Cells
     notes: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -214,6 +218,11 @@ def texts_of(
         for key, name in names.items()
         if key in cells.columns
     }
+
+
+def others(header: Iterable[str], used: Container[str]) -> tuple[str, ...]:
+    """The names in a header that are not in `used` (lower case), without those that are empty."""
+    return tuple(name for name in header if name.strip() and name.strip().lower() not in used)
 
 
 def is_video(path: str | None) -> bool:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -26,6 +27,7 @@ from schemas.catalogue.formats.sheet import (
     Sighting,
     file_in,
     is_video,
+    others,
     texts_of,
     to_sheet,
 )
@@ -89,7 +91,9 @@ def read_wildbook(cells: Cells, problems: list[Problem]) -> Sheet:
         if not found:
             counts.add("encounters without a photo left out")
         sightings += found
-    return to_sheet(sightings, _layout(table, header, identity), counts, problems)
+    sheet = to_sheet(sightings, _layout(table, header, identity), counts, problems)
+    spare = {name.lower() for name in IDENTITY if name != identity}
+    return replace(sheet, unused=others(cells.header, names.keys() - spare))
 
 
 class _Table:
