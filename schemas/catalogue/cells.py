@@ -88,7 +88,7 @@ def find_column(cells: Cells, meaning: str) -> Column | None:
 
 def whole(text: str) -> str:
     """12 for 12.0, which pandas, R and spreadsheets make of 12 once a cell of the column is empty."""
-    return re.sub(_WHOLE, r"\1", text)
+    return re.sub(_WHOLE, r"\1", text) if ".0" in text else text
 
 
 def known(text: str | None) -> str | None:

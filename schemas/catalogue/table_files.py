@@ -1,9 +1,9 @@
 """From a table's file to columns of cells: CSV (every cell as text) or Parquet, local or by URL.
 
 CSV is UTF-8 with or without a byte order mark; its separator is whichever of comma, semicolon and tab occurs
-most in the header, or the one that a first line `sep=;` names. Cells missing at a row's end are empty. Every cell stays text, so that an id `007` stays `007`. An apostrophe that keeps a
-spreadsheet from taking a cell for a formula is removed (`'=A1` reads `=A1`). Rows whose cells are all empty
-are skipped.
+most in the header, or the one that a first line `sep=;` names. Cells missing at a row's end are empty. Every
+cell stays text, so that an id `007` stays `007`. An apostrophe that keeps a spreadsheet from taking a cell
+for a formula is removed (`'=A1` reads `=A1`). Rows whose cells are all empty are skipped.
 """
 
 from __future__ import annotations

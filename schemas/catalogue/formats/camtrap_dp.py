@@ -9,8 +9,8 @@ image belongs to an event if an observation of the image names it, or if the ima
 deployment between `eventStart` and `eventEnd`. Where an image and its event have one animal each, an image's
 animal without a name takes that of the event.
 
-Some packages write a folder into `filePath` and the file into `fileName`. A path without a file's suffix is such
-a folder.
+Some packages write a folder into `filePath` and the file into `fileName`. A path without a file's suffix is
+such a folder.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """COCO Camera Traps and its relatives: JSON with `images`, `annotations` and `categories`.
 
-Relatives are LILA's sets and Wildbook's COCO export. Each annotation of an animal is a sighting. What CVAT keeps
-in its `attributes` counts as its own. Its name is
-the first of `IDENTITY` that any annotation has, or else the image has; the species is the name of its
-category; the encounter is the image's `seq_id`, or else the annotation's `encounter_id`. Ids are `uuid` where
-all have one, because Wildbook numbers `id` anew in each export, and `id` elsewhere. Boxes are `bbox`, [x, y,
-w, h] in pixels by the standard; a file in which they can only be shares, as MegaDetector writes them, is read
-as shares. Where annotations have no `bbox`, `bbox_relative` is read, which is in shares.
+Relatives are LILA's sets and Wildbook's COCO export. Each annotation of an animal is a sighting. What CVAT
+keeps in its `attributes` counts as its own. Its name is the first of `IDENTITY` that any annotation has, or
+else the image has; the species is the name of its category; the encounter is the image's `seq_id`, or else
+the annotation's `encounter_id`. Ids are `uuid` where all have one, because Wildbook numbers `id` anew in each
+export, and `id` elsewhere. Boxes are `bbox`, [x, y, w, h] in pixels by the standard; a file in which they can
+only be shares, as MegaDetector writes them, is read as shares. Where annotations have no `bbox`,
+`bbox_relative` is read, which is in shares.
 """
 
 from __future__ import annotations
@@ -81,11 +81,12 @@ class _Coco:
             self.counts.add(
                 "annotations of unknown species, because the file has no categories", len(self.annotations)
             )
-        self.name = _first_field(self.annotations, IDENTITY)
-        self.image_name = _first_field(self.images, IMAGE_IDENTITY)
-        self.date = _first_field(self.images, DATES)
-        self.path = _first_field(self.images, PATH) or PATH[0]
-        self.viewpoint = _first_field(self.annotations, VIEWPOINT) or VIEWPOINT[0]
+        self.image_fields, self.animal_fields = _fields(self.images), _fields(self.annotations)
+        self.name = _first(IDENTITY, self.animal_fields)
+        self.image_name = _first(IMAGE_IDENTITY, self.image_fields)
+        self.date = _first(DATES, self.image_fields)
+        self.path = _first(PATH, self.image_fields) or PATH[0]
+        self.viewpoint = _first(VIEWPOINT, self.animal_fields) or VIEWPOINT[0]
         self.box = self._box_field()
 
     def sheet(self) -> Sheet:
@@ -119,8 +120,8 @@ class _Coco:
         images = {*IMAGE_FIELDS, self.image_id, self.path, self.date, self.image_name}
         annotations = {*ANNOTATION_FIELDS, self.animal_id, self.box, self.viewpoint, self.name}
         return (
-            *(f"images {key}" for key in _fields(self.images) if key not in images),
-            *(f"annotations {key}" for key in _fields(self.annotations) if key not in annotations),
+            *(f"images {key}" for key in self.image_fields if key not in images),
+            *(f"annotations {key}" for key in self.animal_fields if key not in annotations),
         )
 
     def _layout(self) -> Layout:
@@ -137,6 +138,8 @@ class _Coco:
 
     def _with_attributes(self, annotations: _Objects) -> _Objects:
         """The annotations with those of CVAT's attributes that are read, where they lack the field."""
+        if not any("attributes" in each for each in annotations):
+            return annotations
         found: _Objects = []
         unread: set[str] = set()
         count = 0
@@ -155,6 +158,8 @@ class _Coco:
 
     def _box_field(self) -> str:
         """`bbox`, or `bbox_relative` where all boxes have shares and some have no pixels."""
+        if "bbox_relative" not in self.animal_fields:
+            return "bbox"
         boxes = [
             (_box_text(each.get("bbox")), _box_text(each.get("bbox_relative"))) for each in self.annotations
         ]
@@ -263,10 +268,9 @@ def _fields(objects: _Objects) -> list[str]:
     return list(dict.fromkeys(name for each in objects for name in each))
 
 
-def _first_field(objects: _Objects, names: Sequence[str]) -> str | None:
-    """The first of `names` that any object has."""
-    found = _fields(objects)
-    return next((name for name in names if name in found), None)
+def _first(names: Sequence[str], fields: Sequence[str]) -> str | None:
+    """The first of `names` that is a field."""
+    return next((name for name in names if name in fields), None)
 
 
 def _id_field(objects: _Objects) -> str:

@@ -1,7 +1,7 @@
 """The convention of wildlife-datasets: one row per photo with `image_id`, `identity` and `path`.
 
 Each column may have one of many names. What such frames hold besides (`segmentation`, `keypoints`,
-`position`, `video`, …) is not read, so nothing in it is parsed.
+`video`, …) is not read, so nothing in it is parsed.
 """
 
 from __future__ import annotations

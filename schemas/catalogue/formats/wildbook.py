@@ -5,14 +5,14 @@ One row is one encounter of one animal with several photos, `Encounter.mediaAsse
 names, which Wildbook wants unique within one import: the order of photos in a row changes from one export to
 the next. A name that several pictures have, as their `filePath` or `imageUrl` tells, gives way to that path.
 
-The encounter is the id of the sighting (occurrence), because encounters of one visit show the same animals, or
-its own id, or the number in `Encounter.sourceUrl`, or else the row's first photo in the alphabet. The animal is the first of `IDENTITY` that the file has; nicknames are not read.
+The encounter is the id of the sighting (occurrence), because encounters of one visit show the same animals,
+or its own id, or the number in `Encounter.sourceUrl`, or else the row's first photo in the alphabet. The
+animal is the first of `IDENTITY` that the file has; nicknames are not read.
 """
 
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -109,7 +109,7 @@ class _Table:
                 self.media.setdefault(int(match[1]), key)
             elif match := _PER_PHOTO.fullmatch(key):
                 self.per_photo.setdefault((int(match[1]), match[2]), key)
-        self.shared = self._shared_names(count)
+        self.shared = self._shared_names()
 
     def cell(self, name: str | None, row: int) -> str | None:
         """The text of column `name`, in any case, in the row at `row`; None without such a column."""
@@ -124,15 +124,19 @@ class _Table:
             if name is not None
         }
 
-    def _shared_names(self, count: int) -> set[str]:
+    def _shared_names(self) -> set[str]:
         """The file names that stand for pictures at several places."""
-        places: dict[str, set[str]] = defaultdict(set)
+        places: dict[str, str] = {}
+        shared: set[str] = set()
         for slot, key in self.media.items():
-            for row in range(count):
-                name = self.cell(key, row)
-                if name is not None and (place := self._place(slot, name, row)) is not None:
-                    places[name].add(place)
-        return {name for name, found in places.items() if len(found) > 1}
+            if not self.per_photo.keys() & {(slot, "filepath"), (slot, "imageurl")}:
+                continue
+            for row, name in enumerate(self.texts[key]):
+                if name is None or (place := self._place(slot, name, row)) is None:
+                    continue
+                if places.setdefault(name, place) != place:
+                    shared.add(name)
+        return shared
 
     def _place(self, slot: int, name: str, row: int) -> str | None:
         """Where a photo lies: its `filePath`, or the path in its `imageUrl`."""
