@@ -8,6 +8,7 @@ from typing import Any
 
 import tasks  # noqa: F401  # settings learn from it what they may name
 from flows.commands.start import OUT, at_work_on, note, read
+from schemas.catalogue.table_files import columns_in_words
 from schemas.settings import EMBEDDED_NOTICE, load_settings
 
 
@@ -46,6 +47,8 @@ def run_catalogue(
 def validate_catalogue(catalogue: str, root: str | None) -> None:
     """Say what the catalogue holds; `CatalogueError` lists its problems."""
     found = read(catalogue, root)
+    if found.unused:
+        note(f"not used: {columns_in_words(found.unused)}")
     entries = found.entries
     names = {e.identity for e in entries if e.identity is not None}
     unknown = sum(e.identity is None for e in entries)

@@ -1,6 +1,6 @@
 """Boxes of animals: from the field's conventions to x, y, w, h with the origin at the top left.
 
-Four conventions are told apart:
+Five conventions are told apart:
 
 * **pixels**: x, y, w, h in pixels of the upright photo, as in COCO Camera Traps, Wildbook and MiewID (`x, y,
   w, h`);
@@ -9,12 +9,13 @@ Four conventions are told apart:
 * **with theta**: x, y, w, h as they are before the photo is turned by `theta` radians, counter-clockwise,
   about the box's centre, as in wbia and MiewID. The numbers of the box do not change; `theta` is a column of
   its own;
-* **lists as text**: any of these in one cell (`bbox`), written as JSON, Python or NumPy write lists
+* **corners**: x1, y1, x2, y2 (`xmin, ymin, xmax, ymax`), in pixels or shares;
+* **lists as text**: x, y, w, h in one cell (`bbox`), written as JSON, Python or NumPy write lists
   (`parse_numbers`).
 
 Whether boxes are pixels or shares is one answer for the whole catalogue:
 
-* columns with a relative name (`rel_x, rel_y, rel_w, rel_h`, or Camtrap DP's) are shares;
+* columns with a relative name (`rel_x, rel_y, rel_w, rel_h`, `bbox_relative`, or Camtrap DP's) are shares;
 * otherwise a box is taken as shares when all four numbers lie within [-1, 1]: in pixels it would be a dot;
 * a catalogue with boxes of both sorts is refused, because a box would silently land in the wrong place.
 """
@@ -27,15 +28,16 @@ from collections.abc import Sequence
 
 Box = tuple[float, float, float, float]
 
-PIXEL_COLUMNS = ("x", "y", "w", "h")
-RELATIVE_COLUMNS = (("rel_x", "rel_y", "rel_w", "rel_h"), ("bboxx", "bboxy", "bboxwidth", "bboxheight"))
 _SHARE_LIMIT = 1.0 + 1e-4
 """The largest share: shares come from divisions in single precision, so 1 may read 1.0000001."""
 _NUMBER = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
+_COMMA = re.compile(r"[-+]?\d+,\d+", re.ASCII)
 _BETWEEN = re.compile(r"\s*,\s*|\s+", re.ASCII)
 _ARRAY = re.compile(r"(?:np\.|numpy\.)?array\((\[[^][()]*\])(?:,\s*dtype=[\w.']+)?\)", re.ASCII)
 _SCALAR = re.compile(r"(?:np|numpy)\.(?:float|int|uint)\d{1,3}\(([^()]*)\)", re.ASCII)
 _MAX_TEXT = 1000
+_OVERSHOOT = 1.02
+"""How far a detector's box may leave its photo, as a share of the photo's size."""
 
 
 def parse_numbers(text: str) -> list[float]:
@@ -63,7 +65,8 @@ def parse_number(text: str) -> float:
     Raises `ValueError` for anything else, also for NaN and infinity.
     """
     if len(text) > _MAX_TEXT or not _NUMBER.fullmatch(text):
-        raise ValueError(f"{_shown(text)} is not a number")
+        cure = ": decimals need a point" if _COMMA.fullmatch(text[:_MAX_TEXT]) else ""
+        raise ValueError(f"{_shown(text)} is not a number{cure}")
     return float(text)
 
 
@@ -86,6 +89,12 @@ def make_box(numbers: Sequence[float | None]) -> Box:
 def looks_relative(box: Box) -> bool:
     """Whether all four numbers lie within [-1, 1], so that they can only be shares of the photo's size."""
     return max(map(abs, box)) <= _SHARE_LIMIT
+
+
+def leaves(box: Sequence[float], width: float, height: float) -> bool:
+    """Whether a box leaves a photo of that size on the right or below, farther than detectors overshoot."""
+    x, y, w, h = box
+    return x + w > _OVERSHOOT * width or y + h > _OVERSHOOT * height
 
 
 def to_pixels(box: Box, width: int, height: int) -> Box:

@@ -1,4 +1,4 @@
-"""From columns of cells to names, dates, rotations and boxes, with the problems found.
+"""From columns of cells to names, dates and numbers, with the problems found.
 
 Readers take the cells of one column and return one value per row. A cell that cannot be read becomes a
 `Problem` with its row, and None in its place, so that one pass over a catalogue finds all that is wrong.
@@ -16,15 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.catalogue.boxes import (
-    PIXEL_COLUMNS,
-    RELATIVE_COLUMNS,
-    Box,
-    looks_relative,
-    make_box,
-    parse_number,
-    parse_numbers,
-)
+from schemas.catalogue.boxes import parse_number
 from schemas.catalogue.table_files import Cells, Origin
 from schemas.errors import Problem
 
@@ -32,13 +24,15 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "image_id": ("image_id", "photo_id", "file_name"),
     "identity": ("identity", "name", "individual_id", "individualid"),
     "path": ("path", "file_name", "file_path", "filepath"),
-    "bbox": ("bbox", "box"),
     "theta": ("theta",),
     "species": ("species",),
     "date": ("date", "taken_at", "datetime", "timestamp", "date_captured"),
-    "encounter": ("encounter", "encounter_id", "sequence", "sequence_id", "seq_id"),
-    "viewpoint": ("viewpoint", "orientation", "side"),
-}
+    "encounter": (
+        "encounter", "encounter_id", "sequence", "sequence_id", "seq_id", "sighting_id", "sightingid", "occurrence_id",
+        "occurrenceid",
+    ),
+    "viewpoint": ("viewpoint", "orientation", "side", "position"),
+}  # fmt: skip
 """Names (lower case) under which a column is found; the first that exists is taken.
 
 In MiewID's CSV `name` is the animal, `file_name` is unique and relative, and `file_path` is absolute, hence
@@ -46,7 +40,6 @@ the order.
 """
 
 REQUIRED = ("image_id", "identity", "path")
-WANTED = frozenset(n for names in (*ALIASES.values(), PIXEL_COLUMNS, *RELATIVE_COLUMNS) for n in names)
 UNKNOWN = ("unknown", "unidentified", "unassigned", "null", "nan", "none", "na", "n/a", "#n/a", "<na>")
 """Spellings (lower case) of "not known", in columns that may lack a value.
 
@@ -54,6 +47,7 @@ They are people's own words, and what R, pandas and spreadsheets write for a mis
 one of underscores only (wbia's `____`) mean the same.
 """
 MAX_LENGTH = 512
+_WHOLE = r"^(-?[0-9]+)\.0+$"
 _CONTROL = r"[\x00-\x1f\x7f-\x{9f}]"
 _YEAR_OR_MONTH = re.compile(r"\d{4}(-(0[1-9]|1[0-2]))?", re.ASCII)
 _DATE_STYLES = (
@@ -92,23 +86,35 @@ def find_column(cells: Cells, meaning: str) -> Column | None:
     return None
 
 
+def whole(text: str) -> str:
+    """12 for 12.0, which pandas, R and spreadsheets make of 12 once a cell of the column is empty."""
+    return re.sub(_WHOLE, r"\1", text) if ".0" in text else text
+
+
 def known(text: str | None) -> str | None:
     """One text as `read_names` reads it: trimmed, and None for every spelling of "not known"."""
     trimmed = (text or "").strip()
-    return None if trimmed.lower() in UNKNOWN or not trimmed.strip("_") else trimmed
+    return None if trimmed.lower() in UNKNOWN or not trimmed.strip("_") else whole(trimmed)
 
 
 def read_names(
-    column: Column | None, count: int, problems: list[Problem], required: bool = False
+    column: Column | None,
+    count: int,
+    problems: list[Problem],
+    required: bool = False,
+    as_written: bool = False,
 ) -> list[str | None]:
     """Trimmed texts; None where unknown.
 
-    With `required` only an empty cell counts as missing, and is a problem.
+    With `required` only an empty cell counts as missing, and is a problem. Whole numbers lose their point
+    (`whole`), so that a name is one name in every type of file; `as_written`, for paths, keeps it.
     """
     texts = _as_text(column, problems) if column is not None else None
     if column is None or texts is None:
         return [None] * count
     texts = pc.utf8_trim_whitespace(texts)
+    if not as_written:
+        texts = pc.replace_substring_regex(texts, _WHOLE, r"\1")
     lower = pc.utf8_lower(texts)
     missing = pc.equal(texts, "")
     if not required:
@@ -173,134 +179,10 @@ def read_angles(column: Column | None, count: int, problems: list[Problem]) -> l
     if column is None:
         return [0.0] * count
     cure = "give theta in radians as a plain number, or leave it empty"
-    return [value or 0.0 for value in _numbers(column, "bad theta", cure, problems)]
+    return [value or 0.0 for value in read_numbers(column, "bad theta", cure, problems)]
 
 
-def read_boxes(cells: Cells, problems: list[Problem]) -> tuple[list[Box | None], bool, list[str]]:
-    """One box per row (None = whole photo), whether all are shares, and remarks for the user.
-
-    Shares are of the photo's size.
-    """
-    listed = find_column(cells, "bbox")
-    if listed is not None:
-        raw, by_name, column = _listed_boxes(listed, problems), False, listed
-    else:
-        four = next(
-            (names for names in (PIXEL_COLUMNS, *RELATIVE_COLUMNS) if set(names) <= cells.columns.keys()),
-            None,
-        )
-        if four is None:
-            return [None] * len(cells.rows), False, _incomplete(cells, problems)
-        raw, by_name = _four_column_boxes(cells, four, problems), four != PIXEL_COLUMNS
-        column = Column(",".join(four), cells.columns[four[0]], _joint_origin(cells, four))
-    boxes = _valid_boxes(raw, column, problems)
-    relative = [i for i, box in enumerate(boxes) if box is not None and looks_relative(box)]
-    absolute = [i for i, box in enumerate(boxes) if box is not None and not looks_relative(box)]
-    if by_name:
-        for i in absolute:
-            what = f"box {boxes[i]} is larger than the photo"
-            problems.append(
-                column.problem(
-                    "box not relative", i, what, "give shares between 0 and 1, or use columns x, y, w, h"
-                )
-            )
-        return boxes, True, []
-    if relative and absolute:
-        _refuse_mixture(boxes, relative, absolute, column, problems)
-    if relative and not absolute:
-        return (
-            boxes,
-            True,
-            ["boxes are read as shares of the photo's size: all their numbers lie within [-1, 1]"],
-        )
-    return boxes, False, []
-
-
-def _refuse_mixture(
-    boxes: list[Box | None], relative: list[int], absolute: list[int], column: Column, problems: list[Problem]
-) -> None:
-    fewer, looks = (relative, "shares") if len(relative) <= len(absolute) else (absolute, "pixels")
-    others = len(relative) + len(absolute) - len(fewer)
-    cure = "give all boxes in pixels (x, y, w, h) or all as shares (rel_x, rel_y, rel_w, rel_h)"
-    for i in fewer:
-        what = f"box {boxes[i]} looks like {looks}, unlike the other {others}"
-        problems.append(column.problem("mixed boxes", i, what, cure))
-
-
-def _incomplete(cells: Cells, problems: list[Problem]) -> list[str]:
-    """Handle box columns of which some are missing; returns remarks for the user.
-
-    Where one of them is a size, that is a problem. x and y alone may be a position and give a remark.
-    """
-    remarks = []
-    for names in (PIXEL_COLUMNS, *RELATIVE_COLUMNS):
-        found = [name for name in names if name in cells.columns]
-        if set(found) & set(names[2:]):
-            lacking = ", ".join(name for name in names if name not in found)
-            what = f"columns {', '.join(found)} are there, {lacking} not"
-            cure = f"give all of {', '.join(names)}, or rename the columns if they are no boxes"
-            problems.append(Problem("incomplete box columns", "header", what, cure))
-        elif found:
-            remarks.append(f"columns {', '.join(found)} are ignored: a box needs {', '.join(names)}")
-    return remarks
-
-
-def _valid_boxes(raw: list[Any], column: Column, problems: list[Problem]) -> list[Box | None]:
-    cure = "give x, y, w, h as finite numbers with w and h above 0, or leave the box out"
-    boxes: list[Box | None] = []
-    for i, numbers in enumerate(raw):
-        try:
-            boxes.append(None if numbers is None else make_box(numbers))
-        except ValueError as error:
-            problems.append(column.problem("bad box", i, str(error), cure))
-            boxes.append(None)
-    return boxes
-
-
-def _listed_boxes(column: Column, problems: list[Problem]) -> list[Any]:
-    kind = column.cells.type
-    values: list[Any] = []
-    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    if is_list and (pa.types.is_integer(kind.value_type) or pa.types.is_floating(kind.value_type)):
-        values = column.cells.to_pylist()
-        return values
-    cure = "write the box as [x, y, w, h]"
-    for i, text in enumerate(read_names(column, len(column.cells), problems)):
-        try:
-            values.append(None if text is None else parse_numbers(text))
-        except ValueError as error:
-            problems.append(column.problem("bad box", i, str(error), cure))
-            values.append(None)
-    return values
-
-
-def _four_column_boxes(cells: Cells, names: tuple[str, ...], problems: list[Problem]) -> list[Any]:
-    """Four numbers per row; a row with none of them has no box, one with only some has an invalid box."""
-    before = len(problems)
-    sides = [
-        _numbers(Column(n, cells.columns[n], cells.origin(n)), "bad box", "give a plain number", problems)
-        for n in names
-    ]
-    told = {problem.where.partition(",")[0] for problem in problems[before:]}
-    row = cells.origin(names[0])
-    return [
-        None if not any(v is not None for v in quad) or (told and row(i)[0] in told) else quad
-        for i, quad in enumerate(zip(*sides, strict=True))
-    ]
-
-
-def _joint_origin(cells: Cells, names: tuple[str, ...]) -> Origin:
-    """The origin of a value that several columns of one row make up."""
-    origins = [cells.origin(name) for name in names]
-
-    def origin(index: int) -> tuple[str, str]:
-        fields = [each(index)[1] for each in origins]
-        return origins[0](index)[0], ",".join([fields[0], *(f.removeprefix("column ") for f in fields[1:])])
-
-    return origin
-
-
-def _numbers(column: Column, kind: str, cure: str, problems: list[Problem]) -> list[float | None]:
+def read_numbers(column: Column, kind: str, cure: str, problems: list[Problem]) -> list[float | None]:
     """Finite numbers; None where the cell is empty or NaN, and None with a problem for other cells."""
     numeric = pa.types.is_integer(column.cells.type) or pa.types.is_floating(column.cells.type)
     parse: Callable[[Any], float] = float if numeric else parse_number

@@ -12,13 +12,13 @@ import os
 from collections import defaultdict
 from dataclasses import dataclass
 
+from schemas.catalogue.box_columns import read_boxes
 from schemas.catalogue.boxes import Box, make_box, to_pixels
 from schemas.catalogue.cells import (
     ALIASES,
     Column,
     find_column,
     read_angles,
-    read_boxes,
     read_dates,
     read_names,
     refuse_long,
@@ -28,6 +28,7 @@ from schemas.catalogue.formats.detection import catalogue_file, read_sheet
 from schemas.catalogue.formats.sheet import join_places
 from schemas.catalogue.remarks import remarks
 from schemas.catalogue.table_files import Cells
+from schemas.catalogue.viewpoints import read_viewpoints
 from schemas.errors import CatalogueError, PathOutsideRoot, Problem
 from schemas.paths import PhotoRoot, check_relative, is_url, local_path
 from schemas.storage_errors import masked, refuse_secrets
@@ -76,14 +77,15 @@ class CatalogueEntry:
 class Catalogue:
     """All photos, sorted by id, with the URL or absolute folder that their paths are relative to.
 
-    `warnings` are remarks on what is allowed but looks odd; `format` names the format that it was read from.
-    Raises `ValueError` when empty, unsorted or with a doubled id.
+    `warnings` are remarks on what is allowed but looks odd; `format` names the format that it was read from,
+    `unused` the columns of the file of which nothing was read. Raises `ValueError` when empty, unsorted or with a doubled id.
     """
 
     root: str
     entries: tuple[CatalogueEntry, ...]
     warnings: tuple[str, ...] = ()
     format: str = frame.FORMAT
+    unused: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.root or not self.entries:
@@ -111,7 +113,8 @@ def read_catalogue(source: str, root: str | None = None) -> Catalogue:
         # One bad cell can belong to several photos, such as all of an event.
         raise CatalogueError(masked(source), dict.fromkeys(problems))
     entries.sort(key=lambda entry: entry.photo_id)
-    return Catalogue(place, tuple(entries), (*sheet.notes, *notes, *remarks(entries)), sheet.format)
+    warnings = (*sheet.notes, *notes, *remarks(entries))
+    return Catalogue(place, tuple(entries), warnings, sheet.format, sheet.unused)
 
 
 def _refuse_chained(source: str, root: str | None) -> None:
@@ -153,6 +156,8 @@ def _read_entries(cells: Cells, root: str, problems: list[Problem]) -> tuple[lis
     dates, unread = read_dates(read_names(columns["date"], count, problems))
     angles = read_angles(columns["theta"], count, problems)
     boxes, relative, notes = read_boxes(cells, problems)
+    viewpoints, spelled = read_viewpoints(names["viewpoint"])
+    notes += spelled
     if turned:
         notes.append(f"paths with backslashes, read as /: {turned}")
     if unread:
@@ -168,7 +173,7 @@ def _read_entries(cells: Cells, root: str, problems: list[Problem]) -> tuple[lis
             species=names["species"][i],
             encounter=names["encounter"][i],
             taken_at=dates[i],
-            viewpoint=_lower(names["viewpoint"][i]),
+            viewpoint=viewpoints[i],
             box=boxes[i],
             box_is_relative=relative and boxes[i] is not None,
             theta=angles[i],
@@ -176,10 +181,6 @@ def _read_entries(cells: Cells, root: str, problems: list[Problem]) -> tuple[lis
         for i in range(count)
     ]
     return entries, notes
-
-
-def _lower(text: str | None) -> str | None:
-    return None if text is None else text.lower()
 
 
 def _refuse_doubled_ids(column: Column | None, ids: list[str | None], problems: list[Problem]) -> None:
@@ -198,7 +199,7 @@ def _read_paths(
     column: Column | None, count: int, root: str, problems: list[Problem]
 ) -> tuple[list[str | None], int]:
     """Paths in normal form, and the number of them with Windows' backslashes, now turned."""
-    paths = read_names(column, count, problems, required=True)
+    paths = read_names(column, count, problems, required=True, as_written=True)
     checker, turned = PhotoRoot(root), 0
     for i, path in enumerate(paths):
         if column is None or path is None:

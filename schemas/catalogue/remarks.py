@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from schemas.catalogue.boxes import Box
+from schemas.catalogue.boxes import Box, leaves
 
 _SHOWN = 3
 _MANY_UNKNOWN = 0.5
@@ -24,15 +24,25 @@ class _Entry(Protocol):
     @property
     def box(self) -> Box | None: ...
     @property
+    def box_is_relative(self) -> bool: ...
+    @property
     def theta(self) -> float: ...
 
 
 def remarks(entries: Sequence[_Entry]) -> list[str]:
     """One sentence for each oddity found.
 
-    Oddities are few or unknown names, names spelled alike, one picture twice, and theta in degrees.
+    Oddities are few or unknown names, names spelled alike, one picture twice, boxes that leave their photos,
+    and theta in degrees.
     """
-    found = (_on_names(entries), _on_spelling(entries), _on_same_pictures(entries), _on_theta(entries))
+    shares = [entry.box for entry in entries if entry.box is not None and entry.box_is_relative]
+    found = (
+        _on_names(entries),
+        _on_spelling(entries),
+        _on_same_pictures(entries),
+        on_leaving(sum(leaves(box, 1, 1) for box in shares), len(shares)),
+        _on_theta(entries),
+    )
     return [sentence for sentence in found if sentence]
 
 
@@ -59,6 +69,13 @@ def _on_same_pictures(entries: Sequence[_Entry]) -> str:
     pictures = Counter((entry.path, entry.box, entry.theta) for entry in entries)
     paths = sorted(path for (path, _, _), count in pictures.items() if count > 1)
     return f"several image_ids share one path and box: {_some(map(repr, paths))}" if paths else ""
+
+
+def on_leaving(leaving: int, boxes: int) -> str:
+    """A remark where most of the boxes whose photos' sizes are known leave their photos; else nothing."""
+    if 2 * leaving <= boxes:
+        return ""
+    return f"{leaving} of {boxes} boxes leave their photo: were x1, y1, x2, y2 written instead of x, y, w, h?"
 
 
 def _on_theta(entries: Sequence[_Entry]) -> str:

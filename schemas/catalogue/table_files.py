@@ -1,9 +1,9 @@
 """From a table's file to columns of cells: CSV (every cell as text) or Parquet, local or by URL.
 
 CSV is UTF-8 with or without a byte order mark; its separator is whichever of comma, semicolon and tab occurs
-most in the header. Every cell stays text, so that an id `007` stays `007`. An apostrophe that keeps a
-spreadsheet from taking a cell for a formula is removed (`'=A1` reads `=A1`). Rows whose cells are all empty
-are skipped.
+most in the header, or the one that a first line `sep=;` names. Cells missing at a row's end are empty. Every
+cell stays text, so that an id `007` stays `007`. An apostrophe that keeps a spreadsheet from taking a cell
+for a formula is removed (`'=A1` reads `=A1`). Rows whose cells are all empty are skipped.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -29,6 +30,8 @@ CSV_SUFFIXES = (".csv", ".tsv", ".tab", ".txt")
 PARQUET_SUFFIXES = (".parquet", ".pq", ".parq")
 EXCEL_SUFFIXES = (".xlsx", ".xls", ".xlsm", ".ods")
 _SEPARATORS = ",;\t"
+_NAMED_SEPARATOR = re.compile(r'"?sep=([,;|\t])"?[,;\t]*\r?\n', re.IGNORECASE)
+"""The first line by which spreadsheets tell each other the separator."""
 _SHOWN_COLUMNS, _SHOWN_LETTERS = 40, 60
 _ARROW_MAX_BLOCK = 2**31 - 1
 
@@ -44,13 +47,14 @@ class Cells:
     """Columns of a catalogue by lower-case name, each entry's row number, and the file's header.
 
     `origins` says where the cells of a column come from, if not from the column of the same name in the
-    same row.
+    same row; `notes` are remarks for the user.
     """
 
     columns: dict[str, pa.ChunkedArray]
     rows: list[int]
     header: tuple[str, ...]
     origins: Mapping[str, Origin] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def origin(self, name: str) -> Origin:
         """Where the cells of column `name` come from."""
@@ -149,23 +153,52 @@ def _csv_cells(source: str, data: bytes, wanted: Callable[[str], bool], problems
     text = decode(source, data, problems)
     body = text.lstrip("\r\n")
     first_row = 1 + text[: len(text) - len(body)].count("\n")
-    line = body.partition("\n")[0]
-    separator = max(_SEPARATORS, key=line.count)
+    if named := _NAMED_SEPARATOR.match(body):
+        separator, body, first_row = named[1], body[named.end() :], first_row + 1
+    else:
+        separator = max(_SEPARATORS, key=body.partition("\n")[0].count)
     _refuse_open_quote(body, separator, first_row, problems)
-    table, wrong = _parse_csv(source, body, separator)
-    for row, count, start in wrong:
-        what = f"{count} fields where the header has {table.num_columns}: {start}"
-        cure = f"give every row the header's number of fields; quote fields that contain {separator!r}"
-        problems.append(Problem("wrong number of fields", f"row {row + first_row - 1}", what, cure))
+    table, odd = _parse_csv(source, body, separator)
     header = tuple(str(column[0].as_py()).strip() for column in table.columns)
-    skipped = {row for row, _, _ in wrong}
+    skipped = {row.number for row in odd}
     numbers = [n for n in range(1, table.num_rows + len(skipped) + 1) if n not in skipped]
+    wrong = [row for row in odd if row.actual_columns > row.expected_columns]
+    notes: tuple[str, ...] = ()
+    if short := [r for r in odd if r.actual_columns < r.expected_columns and r.text.strip(separator)]:
+        table, numbers, open_rows = _with_short(source, table, numbers, short, separator)
+        wrong += open_rows
+        first = short[0].number + first_row - 1
+        what = "rows with fewer fields than the header, read with empty cells at their end"
+        notes = (f"{what}: {len(short)} (first: row {first})",)
+    for row in wrong:
+        what = f"{row.actual_columns} fields where the header has {table.num_columns}: {row.text[:60]!r}"
+        cure = f"give every row the header's number of fields; quote fields that contain {separator!r}"
+        problems.append(Problem("wrong number of fields", f"row {row.number + first_row - 1}", what, cure))
     keep = [i for i in _filled_rows(table) if i > 0]
     places = [i for i, name in enumerate(header) if wanted(_key(name))]
     _refuse_twice([_key(header[i]) for i in places], problems)
     kept = pa.array(keep, pa.int64())
     columns = {_key(header[i]): _as_written(table.column(i).take(kept)) for i in reversed(places)}
-    return Cells(columns, [numbers[i] + first_row - 1 for i in keep], header)
+    return Cells(columns, [numbers[i] + first_row - 1 for i in keep], header, notes=notes)
+
+
+def _with_short(
+    source: str, table: pa.Table, numbers: list[int], short: list[pa.csv.InvalidRow], separator: str
+) -> tuple[pa.Table, list[int], list[pa.csv.InvalidRow]]:
+    """The table and its rows' numbers, with the rows that lack their last cells each in its place.
+
+    A row whose quote is never closed cannot be filled; such rows come last.
+    """
+    lines = [row.text + separator * (row.expected_columns - row.actual_columns) for row in short]
+    # The header's names go before them, so that these columns come out as text, too.
+    filled, odd = _parse_csv(source, "\n".join([separator.join(table.column_names), *lines]), separator)
+    unfilled = {row.number - 2 for row in odd}
+    text = pa.schema([(name, pa.string()) for name in table.column_names])
+    joined = pa.concat_tables([table.cast(text), filled.slice(1).cast(text)])
+    numbers = [*numbers, *(row.number for i, row in enumerate(short) if i not in unfilled)]
+    order = sorted(range(len(numbers)), key=numbers.__getitem__)
+    joined = joined.take(pa.array(order, pa.int64()))
+    return joined, [numbers[i] for i in order], [short[i] for i in sorted(unfilled)]
 
 
 def _as_written(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -214,12 +247,12 @@ def _refuse_open_quote(body: str, separator: str, first_row: int, problems: list
             problems.append(Problem("open quote", f"row {row}", "a quote is opened and never closed", cure))
 
 
-def _parse_csv(source: str, body: str, separator: str) -> tuple[pa.Table, list[tuple[int, int, str]]]:
-    """All records as text, header first, and (record number, fields, start) of those of wrong length."""
-    wrong: list[tuple[int, int, str]] = []
+def _parse_csv(source: str, body: str, separator: str) -> tuple[pa.Table, list[pa.csv.InvalidRow]]:
+    """All records as text, header first, without those of wrong length; and these."""
+    wrong: list[pa.csv.InvalidRow] = []
 
     def skip(record: pa.csv.InvalidRow) -> str:
-        wrong.append((record.number, record.actual_columns, repr(record.text[:60])))
+        wrong.append(record)
         return "skip"
 
     data = body.encode() + (b"" if body.endswith("\n") else b"\n")  # a header alone needs its line end

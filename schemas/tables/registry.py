@@ -47,7 +47,11 @@ PHOTOS = Table(
             column("species", STRING, "species as the catalogue spells it"),
             column("encounter", STRING, "photos of one encounter are never paired"),
             column("taken_at", STRING, "date or time as the catalogue gives it, ISO 8601 where possible"),
-            column("viewpoint", STRING, "side of the animal, e.g. left, right, front"),
+            column(
+                "viewpoint",
+                STRING,
+                "side of the animal: up or down, front or back, left or right, or joined, e.g. frontleft",
+            ),
             column(
                 "box",
                 pa.list_(F64, 4),

@@ -226,6 +226,13 @@ def test_a_good_catalogue_is_summed_up(main: Main, small: Path) -> None:
     assert "6 animals" in out
 
 
+def test_columns_that_are_not_used_are_named(main: Main, tmp_path: Path) -> None:
+    row = {"image_id": "a", "identity": "A", "path": "a.jpg", "site": "s", "photographer": "p"}
+    code, _, err = main("validate", write_catalogue(tmp_path / "c.csv", [row]))
+    assert code == 0
+    assert "not used: site, photographer\n" in err
+
+
 def test_an_unknown_setting_is_refused_with_the_known_ones(
     main: Main, one_photo: Path, tmp_path: Path
 ) -> None:

@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 
 from pairx_engine.errors import PhotoError
 from pairx_engine.photo.chips import cut_photo, decode_photo
+from schemas.catalogue.box_columns import BOX_COLUMNS
 from schemas.catalogue.boxes import make_box, parse_number, parse_numbers, to_pixels
 from schemas.catalogue.cells import ALIASES, iso_date
 from schemas.catalogue.formats.camtrap_dp import READ
@@ -46,7 +47,7 @@ _WORDS = st.sampled_from(
 )  # fmt: skip
 _CELLS = st.one_of(_WORDS, st.text(max_size=12), st.floats().map(repr), st.integers().map(str))
 _HEADERS = st.sampled_from(
-    [*sorted({name for names in ALIASES.values() for name in names}), "x", "y", "w", "h", "rel_x", "rel_y", "rel_w", "rel_h", "Encounter.mediaAsset0", "Encounter.mediaAsset1", "Annotation0.bbox", "Annotation0.theta", "Name0.value", "Encounter.genus", "Encounter.year", "Encounter.month", "Encounter.sourceUrl", *READ["media"], *READ["observations"]]
+    [*sorted({name for names in ALIASES.values() for name in names} | BOX_COLUMNS), "Encounter.mediaAsset0", "Encounter.mediaAsset1", "Annotation0.bbox", "Annotation0.theta", "Name0.value", "Encounter.genus", "Encounter.year", "Encounter.month", "Encounter.sourceUrl", *READ["media"], *READ["observations"]]
 )  # fmt: skip
 _SCALARS = st.one_of(
     st.none(), st.booleans(), st.integers(-(10**20), 10**20), st.floats(), _WORDS, st.text(max_size=8)

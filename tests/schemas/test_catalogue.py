@@ -8,6 +8,7 @@ import os
 import pickle
 import random
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 
 import fsspec
@@ -98,12 +99,30 @@ def test_unknown_identities(write: Write, spelling: str) -> None:
 
 
 def test_numbers_stay_text_and_are_not_taken_for_unknown(write: Write) -> None:
-    entries = read_catalogue(write(HEADER, "001,0,1.jpg", "1,00,2.jpg", "1e3,1.0,3.jpg")).entries
+    entries = read_catalogue(write(HEADER, "001,0,1.jpg", "1,00,2.jpg", "1e3,1.5,3.jpg")).entries
     assert [(entry.photo_id, entry.identity) for entry in entries] == [
         ("001", "0"),
         ("1", "00"),
-        ("1e3", "1.0"),
+        ("1e3", "1.5"),
     ]
+
+
+def test_a_whole_number_is_one_name_with_and_without_a_point(
+    write: Write, write_parquet: Callable[..., str]
+) -> None:
+    rows = ["1.0,12.0,1.0,e7.0", "2,12,2.jpg,7.0", "3.0,-7.00,3.jpg,7", "4,007.0,4.jpg,v1.0"]
+    entries = read_catalogue(write(HEADER + ",encounter", *rows)).entries
+    assert [(e.photo_id, e.identity, e.path, e.encounter) for e in entries] == [
+        ("1", "12", "1.0", "e7.0"),
+        ("2", "12", "2.jpg", "7"),
+        ("3", "-7", "3.jpg", "7"),
+        ("4", "007", "4.jpg", "v1.0"),
+    ]
+    ids = {"image_id": ["1", "2"], "path": ["1.jpg", "2.jpg"]}
+    for identity in ([12, 12], [12.0, 12.0], ["12", "12.0"], pa.array([Decimal("12.00")] * 2)):
+        found = read_catalogue(write_parquet(identity=identity, **ids)).entries
+        assert [entry.identity for entry in found] == ["12", "12"]
+    assert kinds_and_places(write(HEADER, "1.0,a,1.jpg", "1,b,2.jpg")) == [("doubled image_id", "rows 2, 3")]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
@@ -133,8 +152,18 @@ def test_miewid_names(write: Write) -> None:
     [(m, n) for m, names in ALIASES.items() for n in names if m in ("date", "encounter", "viewpoint")],
 )
 def test_other_names_of_columns(write: Write, meaning: str, name: str) -> None:
-    (entry,) = read_catalogue(write(f"{HEADER},{name}", "a,x,1.jpg,2020")).entries
-    assert getattr(entry, {"date": "taken_at"}.get(meaning, meaning)) == "2020"
+    text = {"viewpoint": "left"}.get(meaning, "2020")
+    (entry,) = read_catalogue(write(f"{HEADER},{name}", f"a,x,1.jpg,{text}")).entries
+    assert getattr(entry, {"date": "taken_at"}.get(meaning, meaning)) == text
+
+
+def test_columns_of_which_nothing_is_read_are_named(write: Write, write_parquet: Callable[..., str]) -> None:
+    header = ",image_id,identity,name,Site,path,bbox,x,y,w,h,date,photographer"
+    source = write(header, '0,a,x,n,s,1.jpg,"[1, 2, 3, 4]",1,2,3,4,2024,p')
+    assert read_catalogue(source).unused == ("name", "Site", "x", "y", "w", "h", "photographer")
+    source = write_parquet(image_id=["a"], identity=["x"], path=["1.jpg"], site=["s"], masks=[{"a": 1}])
+    assert read_catalogue(source).unused == ("site", "masks")
+    assert read_catalogue(write(HEADER, "a,x,1.jpg")).unused == ()
 
 
 def test_the_own_name_of_a_column_goes_before_its_aliases(write: Write) -> None:
@@ -230,6 +259,72 @@ def test_relative_boxes(write: Write, names: str) -> None:
     assert any("shares" in warning for warning in catalogue.warnings) == (names == "x,y,w,h")
 
 
+@pytest.mark.parametrize(
+    ("names", "numbers"),
+    [
+        ("bbox_x,bbox_y,bbox_w,bbox_h", "10,20,30,40"),
+        ("bbox_x,bbox_y,bbox_width,bbox_height", "10,20,30,40"),
+        ("bbox1,bbox2,bbox3,bbox4", "10,20,30,40"),
+        ("BBox_X,BBox_Y,BBox_W,BBox_H", "10,20,30,40"),
+        ("xmin,ymin,xmax,ymax", "10,20,40,60"),
+        ("x_min,y_min,x_max,y_max", "10,20,40,60"),
+        ("bbox_xmin,bbox_ymin,bbox_xmax,bbox_ymax", "10,20,40,60"),
+        ("x1,y1,x2,y2", "10,20,40,60"),
+    ],
+)
+def test_spellings_of_boxes_in_four_columns(
+    write: Write, write_parquet: Callable[..., str], names: str, numbers: str
+) -> None:
+    wanted = [((10.0, 20.0, 30.0, 40.0), False), (None, False)]
+    assert boxes_of(write(f"{HEADER},{names}", f"a,x,1.jpg,{numbers}", "b,y,2.jpg,,,,")) == wanted
+    columns = {
+        name: pa.array([int(n), None]) for name, n in zip(names.split(","), numbers.split(","), strict=True)
+    }
+    source = write_parquet(image_id=["a", "b"], identity=["x", "y"], path=["1.jpg", "2.jpg"], **columns)
+    assert boxes_of(source) == wanted
+    assert read_catalogue(source).warnings == ()
+
+
+def test_corners_in_shares_and_corners_in_the_wrong_order(write: Write) -> None:
+    header = HEADER + ",xmin,ymin,xmax,ymax"
+    (entry,) = read_catalogue(write(header, "a,x,1.jpg,.25,.5,.75,1")).entries
+    assert (entry.box, entry.box_is_relative) == ((0.25, 0.5, 0.5, 0.5), True)
+    assert kinds_and_places(write(header, "a,x,1.jpg,5,5,2,9", "b,x,2.jpg,1,,2,9")) == [
+        ("bad box", "row 2, column xmin,ymin,xmax,ymax"),
+        ("bad box", "row 3, column xmin,ymin,xmax,ymax"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ("bbox_left,bbox_top,bbox_r,note", "bbox_left, bbox_top"),
+        ("bounding box,boxes,sandbox,notes", "bounding box, boxes"),
+        ("detection_bbox,bbox_score,w,h", ""),
+        ("bbox.x,bbox.y,bbox.w,bbox.h", "bbox.x, bbox.y, bbox.w, bbox.h"),
+    ],
+)
+def test_columns_that_look_like_boxes_are_not_dropped_in_silence(write: Write, names: str, said: str) -> None:
+    source = write(f"{HEADER},{names}", "a,x,1.jpg,1,2,3,4", "b,y,2.jpg,1,2,3,4")
+    if not said:
+        assert kinds_and_places(source) == [("incomplete box columns", "header")]
+        return
+    catalogue = read_catalogue(source)
+    assert [entry.box for entry in catalogue.entries] == [None, None]
+    assert catalogue.warnings == (
+        f"no boxes are read; these columns look like boxes and are not read: {said}",
+    )
+
+
+def test_a_second_spelling_of_boxes_is_told(write: Write) -> None:
+    source = write(HEADER + ",bbox,x,y,w,h", 'a,x,1.jpg,"[1, 2, 3, 4]",5,6,7,8', "b,y,2.jpg,,,,,")
+    catalogue = read_catalogue(source)
+    assert catalogue.entries[0].box == (1, 2, 3, 4)
+    assert catalogue.warnings == (
+        "boxes are read from bbox; these columns look like boxes and are not read: x, y, w, h",
+    )
+
+
 def test_box_in_pixels_does_not_depend_on_the_photo() -> None:
     assert CatalogueEntry("a", "1.jpg", box=(1, 2, 3, 4)).box_in(200, 100) == (1, 2, 3, 4)
     assert CatalogueEntry("a", "1.jpg").box_in(200, 100) is None
@@ -262,7 +357,8 @@ def test_pixels_in_relative_columns_are_refused(write: Write) -> None:
         "[1, 2, 3, 4, 5]",
         "[1, 2, 0, 4]",
         "[1, 2, -3, 4]",
-        "[nan, nan, nan, nan]",
+        "[nan, nan, nan, 4]",
+        "[nan, nan] nan",
         "left",
         "[]",
         "{'x': 1}",
@@ -279,6 +375,39 @@ def test_bad_boxes_in_four_columns(write: Write, box: str) -> None:
     assert len(found) == 1
     assert found[0][0] == "bad box"
     assert found[0][1].startswith("row 3, column ")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[nan, nan, nan, nan]", "(NaN, NaN, NaN, NaN)", "[None, None, None, None]", "[nan nan nan nan]", "[null,null,null,null]",
+     "array([nan, nan, nan, nan])", "np.array([nan, nan, nan, nan])", "[np.float64(nan), np.float64(nan), np.float64(nan), np.float64(nan)]", "nan"],
+)  # fmt: skip
+def test_a_list_of_missing_numbers_is_no_box(
+    write: Write, write_parquet: Callable[..., str], text: str
+) -> None:
+    source = write(HEADER + ",bbox", 'a,x,1.jpg,"[1, 2, 30, 40]"', f'b,x,2.jpg,"{text}"')
+    assert boxes_of(source) == [((1, 2, 30, 40), False), (None, False)]
+    quads = pa.array([[1.0, 2.0, 30.0, 40.0], [float("nan")] * 4, [None] * 4], pa.list_(pa.float64()))
+    source = write_parquet(
+        image_id=["a", "b", "c"], identity=["x"] * 3, path=["1.jpg", "2.jpg", "3.jpg"], bbox=quads
+    )
+    assert boxes_of(source) == [((1, 2, 30, 40), False), (None, False), (None, False)]
+
+
+def test_decimals_with_a_comma_are_told(write: Write) -> None:
+    rows = ["image_id;identity;path;x;y;w;h", "1;A;a.jpg;10,5;20;100;80"]
+    (problem,) = problems_of(write(*rows))
+    assert problem.what == "'10,5' is not a number: decimals need a point"
+
+
+def test_shares_that_leave_the_photo_are_asked_about(write: Write) -> None:
+    header, corners = HEADER + ",bbox", '"[0.5, 0.4, 0.9, 0.8]"'
+    inside = '"[0.5, 0.4, 0.51, 0.6]"'
+    rows = [f"a,x,1.jpg,{corners}", f"b,y,2.jpg,{corners}", f"c,y,3.jpg,{inside}"]
+    said = "2 of 3 boxes leave their photo: were x1, y1, x2, y2 written instead of x, y, w, h?"
+    assert said in read_catalogue(write(header, *rows)).warnings
+    rows[1] = f"b,y,2.jpg,{inside}"
+    assert not any("leave" in warning for warning in read_catalogue(write(header, *rows)).warnings)
 
 
 def test_bad_boxes_in_parquet(write_parquet: Callable[..., str]) -> None:
@@ -432,11 +561,61 @@ def test_bad_theta(write: Write, theta: str) -> None:
 def test_rows_with_a_wrong_number_of_fields_do_not_shift_the_others(write: Write) -> None:
     source = write("", HEADER, "a,x,1.jpg", "b,x", "", "c,x,3.jpg,more", ",,", 'd,"two\nlines",/4.jpg')
     assert kinds_and_places(source) == [
-        ("wrong number of fields", "row 4"),
         ("wrong number of fields", "row 6"),
         ("control characters", "row 8, column identity"),
+        ("empty path", "row 4, column path"),
         ("path outside root", "row 8, column path"),
     ]
+
+
+def test_missing_cells_at_the_end_of_a_row_are_empty(write: Write) -> None:
+    header = HEADER + ",date,2020,notes"
+    rows = [
+        "a,x,1.jpg",
+        'b,x,2.jpg,2024-05-31,"3","two\nlines"',
+        ",,",
+        '"c",x,"3.jpg"',
+        "d,007,4.jpg,2024,5,",
+    ]
+    catalogue = read_catalogue(write(header, *rows))
+    full = [row + "," * (5 - row.count(",")) for row in rows]
+    assert catalogue.entries == read_catalogue(write(header, *full)).entries
+    assert [(e.photo_id, e.identity, e.taken_at) for e in catalogue.entries] == [
+        ("a", "x", None),
+        ("b", "x", "2024-05-31"),
+        ("c", "x", None),
+        ("d", "007", "2024"),
+    ]
+    assert catalogue.warnings == (
+        "rows with fewer fields than the header, read with empty cells at their end: 2 (first: row 2)",
+    )
+
+
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(lengths=st.lists(st.integers(3, 6), min_size=1, max_size=8), ending=st.sampled_from(["\n", "\r\n"]))
+def test_short_rows_stay_in_their_places(write: Write, lengths: list[int], ending: str) -> None:
+    """Naive oracle: the same rows with every cell written."""
+    rows = [[f"p{i}", f"n{i}", f"{i}.jpg", "e", "2024", "left"][:n] for i, n in enumerate(lengths)]
+    header = HEADER + ",encounter,date,viewpoint"
+    short = read_catalogue(write(ending.join([header, *map(",".join, rows), ""])))
+    full = read_catalogue(write(ending.join([header, *(",".join([*r, "", "", ""][:6]) for r in rows), ""])))
+    assert short.entries == full.entries
+
+
+def test_a_short_row_with_an_open_quote_is_told(write: Write) -> None:
+    found = kinds_and_places(write(HEADER + ",notes", 'a,x,1.jpg,6" lens', 'b,x,"2.jpg', "c,x,3.jpg,"))
+    assert found == [("wrong number of fields", "row 3")]
+
+
+@pytest.mark.parametrize("line", ["sep=;", '"sep=;"', "SEP=;", "sep=;,,"])
+@pytest.mark.parametrize("ending", ["", "\r"])
+def test_a_line_that_names_the_separator(write: Write, line: str, ending: str) -> None:
+    rows = ["image_id;identity;path;a,b,c,d,e", "1;A;a.jpg;x", "2;A;/b.jpg;x"]
+    assert kinds_and_places(write(*(each + ending for each in (line, *rows)))) == [
+        ("path outside root", "row 4, column path")
+    ]
+    catalogue = read_catalogue(write("sep=|", "image_id|identity|path", "1|A|a;b;c;d.jpg"))
+    assert catalogue.entries == (CatalogueEntry("1", "a;b;c;d.jpg", "A"),)
 
 
 def test_an_open_quote_is_found_even_where_the_field_count_fits(write: Write) -> None:
@@ -521,7 +700,7 @@ def test_ten_kinds_of_problems_are_listed_at_once(write: Write) -> None:
         'f,x,6.jpg,"[.1, .2, .3, .4]",0,',
         "g,x,7.jpg,[],0,",
         "h,x,8.jpg,,north,",
-        "i,x,9.jpg",
+        "i,x,9.jpg,,0,,",
         f"{'j' * 600},x,10.jpg,,0,",
         "k,a\tb,11.jpg,,0,",
     )

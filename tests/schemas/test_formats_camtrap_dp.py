@@ -124,6 +124,13 @@ def test_a_package_is_read_from_its_folder_or_its_json(package):
     assert catalogue.entries[0].box_in(200, 100) == pytest.approx((20, 20, 60, 40))
 
 
+def test_columns_of_which_nothing_is_read_are_named(package):
+    unused = read_catalogue(package([medium("m1")], [observation("o1", "m1")])).unused
+    assert unused[:3] == ("media.csv captureMethod", "media.csv filePublic", "media.csv exifData")
+    assert "observations.csv sex" in unused
+    assert "observations.csv count" not in unused
+
+
 def test_a_package_behind_a_url(package):
     folder = Path(package([medium("m1")], [observation("o1", "m1", individualID="Ayo")]))
     for file in folder.iterdir():
@@ -132,6 +139,36 @@ def test_a_package_behind_a_url(package):
     catalogue = read_catalogue("memory://traps")
     assert catalogue.root == "memory://traps"
     assert catalogue.entries == read_catalogue(str(folder)).entries
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "read"),
+    [
+        ("media", "a.jpg", "media/a.jpg"),
+        ("media/", "a.jpg", "media/a.jpg"),
+        ("v1.0", "a.jpg", "v1.0/a.jpg"),
+        ("12.0", "12.jpg", "12.0/12.jpg"),
+        ("media/a.jpg", "a.jpg", "media/a.jpg"),
+        ("media/b.JPEG", "a.jpg", "media/b.JPEG"),
+        ("media/b", "", "media/b"),
+        ("media/b", "b", "media/b"),
+    ],
+)
+def test_a_path_that_is_a_folder(package, path, name, read):
+    catalogue = read_catalogue(
+        package([medium("m1", filePath=path, fileName=name)], [observation("o1", "m1")])
+    )
+    assert [entry.path for entry in catalogue.entries] == [read]
+    joined = [each for each in catalogue.warnings if "is a folder" in each]
+    assert joined == (
+        [] if read == path else ["media whose filePath is a folder, in which fileName is the file: 1"]
+    )
+
+
+def test_a_video_in_a_folder_is_left_out(package):
+    media = [medium("m1"), medium("m2", filePath="media", fileName="b.MP4", fileMediatype="")]
+    catalogue = read_catalogue(package(media, [observation("o1", "m1"), observation("o2", "m2")]))
+    assert named(catalogue) == {"m1": None}
 
 
 def test_boxed_animals_of_one_photo_are_entries_of_their_own(package):
@@ -235,6 +272,7 @@ def test_an_event_applies_to_media_that_name_it(package):
     ("changes", "identity"),
     [
         ({}, "Ayo"),
+        ({"count": "1.0"}, "Ayo"),
         ({"count": "2"}, None),
         ({"scientificName": "Sus scrofa"}, None),
         ({"individualID": ""}, None),
@@ -252,6 +290,21 @@ def test_a_photos_animal_takes_the_name_of_its_event_where_both_are_one(package,
         )
     )
     assert named(catalogue) == {"m1": identity, "m2": "Bo"}
+
+
+def test_ids_and_names_that_were_written_as_floats(package):
+    catalogue = read_catalogue(
+        package(
+            [medium("1.0"), medium("2")],
+            [
+                observation("5.0", "1", individualID="12.0", **box(0, 0, 0.5, 1)),
+                observation("6", "1.0", individualID="12", **box(0.5, 0, 0.5, 1.0)),
+                observation("7", "2.0", individualID="12.0"),
+            ],
+        )
+    )
+    assert named(catalogue) == {"1/5": "12", "1/6": "12", "2": "12"}
+    assert {entry.path for entry in catalogue.entries} == {"media/1.0.jpg", "media/2.jpg"}
 
 
 def test_two_animals_of_one_event_name_no_photo(package):

@@ -117,6 +117,20 @@ def test_numbers_of_wbia_name_animals(coco):
     assert [entry.identity for entry in read_catalogue(source).entries] == ["4", None]
 
 
+def test_ids_and_names_that_were_written_as_floats(coco):
+    images = [image("1.0", file_name="1.0"), image(2)]
+    annotations = [
+        {"id": "5.0", "image_id": 1, "category_id": "1.0", "bbox": [1, 2, 30, 40], "identity": "12.0"},
+        {"id": 6.0, "image_id": "1.0", "category_id": 1.0, "bbox": [5, 2, 30, 40], "identity": "12"},
+        {"id": "7", "image_id": 2.0, "category_id": 1, "identity": 12.0},
+    ]
+    assert [(e.photo_id, e.path, e.identity) for e in read_catalogue(coco(images, annotations)).entries] == [
+        ("1/5", "1.0", "12"),
+        ("1/6", "1.0", "12"),
+        ("2", "images/2.jpg", "12"),
+    ]
+
+
 def test_what_is_left_out_is_counted(coco):
     catalogue = read_catalogue(
         coco(
@@ -158,6 +172,100 @@ def test_shares_are_told_from_pixels(coco):
     assert any("shares" in warning for warning in catalogue.warnings)
     mixed = coco(images, [animal(i, i, bbox=box) for i, box in enumerate([*boxes, [1, 2, 30, 40]])])
     assert refused(mixed) == [("mixed boxes", "annotation 3, field bbox")]
+
+
+def test_shares_by_name(coco):
+    left, right = [0.1, 0.2, 0.3, 0.4], [0.6, 0.2, 0.3, 0.4]
+    annotations = [
+        animal(1, "i1", bbox_relative=left, individual_id="J01"),
+        animal(2, "i1", bbox_relative=right, individual_id="J02"),
+        animal(3, "i2", individual_id="J01"),
+    ]
+    catalogue = read_catalogue(coco([image("i1", width=None), image("i2")], annotations))
+    assert [(e.photo_id, e.identity, e.box, e.box_is_relative) for e in catalogue.entries] == [
+        ("i1/a1", "J01", tuple(left), True),
+        ("i1/a2", "J02", tuple(right), True),
+        ("i2", "J01", None, False),
+    ]
+    assert refused(coco([image("i1")], [animal(1, "i1", bbox_relative=[10, 20, 30, 40])])) == [
+        ("box not relative", "annotation 1, field bbox_relative")
+    ]
+
+
+def test_pixels_go_before_shares_and_shares_beside_pixels_need_a_size(coco):
+    shares = [0.1, 0.2, 0.3, 0.4]
+    both = animal(1, "i1", bbox=[1, 2, 30, 40], bbox_relative=shares)
+    only, pixels = animal(2, "i2", bbox_relative=shares), animal(3, "i3", bbox=[5, 6, 70, 80])
+    images = [image("i1"), image("i2"), image("i3")]
+    found = read_catalogue(coco(images, [both, only, pixels])).entries
+    assert [entry.box for entry in found] == [
+        (1, 2, 30, 40),
+        pytest.approx((40, 60, 120, 120)),
+        (5, 6, 70, 80),
+    ]
+    assert not any(entry.box_is_relative for entry in found)
+    images[1]["width"] = None
+    assert refused(coco(images, [both, only, pixels])) == [
+        ("box without a size", "annotation 2, field bbox_relative")
+    ]
+
+
+def test_without_categories_the_species_are_unknown(coco):
+    annotations = [
+        animal(1, "i1", individual_id="Ayo"),
+        animal(2, "i2", category_id=None, individual_id="Bo"),
+    ]
+    for categories in ([], None):
+        catalogue = read_catalogue(coco([image("i1"), image("i2")], annotations, categories=categories))
+        assert [(e.identity, e.species) for e in catalogue.entries] == [("Ayo", None), ("Bo", None)]
+        assert catalogue.warnings == (
+            "annotations of unknown species, because the file has no categories: 2",
+        )
+
+
+def test_attributes_count_as_fields_of_their_annotation(coco):
+    images = [image("i1", file_name=None, path="p/1.jpg"), image("i2", file_name=None, path="p/2.jpg")]
+    annotations = [
+        animal(1, "i1", attributes={"Identity": "Ayo", "Orientation": "Left", "bbox": [1, 2, 3, 4], "id": 9}),
+        animal(2, "i2", attributes={"identity": "Bo", "orientation": "R"}, identity="Cy", orientation=None),
+    ]
+    catalogue = read_catalogue(coco([{**i, "file_name": i["path"]} for i in images], annotations))
+    assert [(e.photo_id, e.identity, e.viewpoint, e.box) for e in catalogue.entries] == [
+        ("i1", "Ayo", "left", None),
+        ("i2", "Cy", "right", None),
+    ]
+    assert "annotations with attributes that are not read (bbox, id): 1" in catalogue.warnings
+    for each in images:
+        del each["file_name"]
+    assert [e.path for e in read_catalogue(coco(images, annotations)).entries] == ["p/1.jpg", "p/2.jpg"]
+
+
+@pytest.mark.parametrize("attributes", [None, [], "x", 7, {"identity": ["x"]}])
+def test_odd_attributes(coco, attributes):
+    source = coco([image("i1")], [animal(1, "i1", attributes=attributes)])
+    if isinstance(attributes, dict):
+        assert refused(source) == [("wrong type", "annotation 1, field identity")]
+    else:
+        assert len(read_catalogue(source).entries) == 1
+
+
+def test_boxes_that_leave_the_declared_photo_are_asked_about(coco):
+    corners, inside = [150, 100, 300, 250], [0, 0, 405, 300]
+    images = [image("i1"), image("i2"), image("i3"), image("i4", width=None), image("i5", height="x")]
+    boxes = [corners, corners, inside, corners, corners]
+    annotations = [animal(i, f"i{i}", bbox=box) for i, box in enumerate(boxes, 1)]
+    said = "2 of 3 boxes leave their photo: were x1, y1, x2, y2 written instead of x, y, w, h?"
+    assert said in read_catalogue(coco(images, annotations)).warnings
+    annotations[0]["bbox"] = inside
+    assert not any("leave" in each for each in read_catalogue(coco(images, annotations)).warnings)
+
+
+def test_fields_of_which_nothing_is_read_are_named(coco):
+    annotations = [animal(1, "i1", name="Ayo", area=4), animal(2, "i1", individual_uuid="u", iscrowd=0)]
+    assert read_catalogue(coco([image("i1")], annotations)).unused == (
+        "images rights_holder", "images seq_num_frames", "images frame_num", "images location", "annotations area",
+        "annotations individual_uuid", "annotations iscrowd",
+    )  # fmt: skip
 
 
 def test_everything_wrong_is_listed(coco):

@@ -129,6 +129,98 @@ def test_two_animals_in_one_photo_are_two_encounters(sheet):
     assert read_catalogue(sheet(rows[::-1])).entries == catalogue.entries
 
 
+PLACED = [
+    *IMPORT, "Encounter.mediaAsset0.filePath", "Encounter.mediaAsset0.imageUrl", "Encounter.mediaAsset1.filePath",
+    "Encounter.sightingID", "Encounter.dateInMilliseconds",
+]  # fmt: skip
+
+
+def placed(encounter, path="", url="", name="IMG_1.JPG", **more):
+    places = {"Encounter.mediaAsset0.filePath": path, "Encounter.mediaAsset0.imageUrl": url}
+    return row(encounter, name, individual=f"of {encounter}", **places, **more)
+
+
+def paths(catalogue):
+    return {entry.identity: (entry.photo_id, entry.path) for entry in catalogue.entries}
+
+
+def test_pictures_of_one_file_name_are_told_apart_by_their_place(sheet):
+    alone = placed("e0", "old/x.jpg", name="alone.jpg")
+    rows = [alone, placed("e1", "e1/IMG_1.JPG"), placed("e2", "e2", **{"Annotation0.bbox": "[1, 2, 30, 40]"})]
+    catalogue = read_catalogue(sheet(rows, PLACED))
+    assert paths(catalogue) == {
+        "of e0": ("alone.jpg", "alone.jpg"),
+        "of e1": ("e1/IMG_1.JPG", "e1/IMG_1.JPG"),
+        "of e2": ("e2/IMG_1.JPG", "e2/IMG_1.JPG"),
+    }
+    assert (
+        "photos that share a file name with others, known by their filePath or imageUrl: 2"
+        in catalogue.warnings
+    )
+    assert read_catalogue(sheet(rows[::-1], PLACED)).entries == catalogue.entries
+
+
+def test_pictures_of_one_file_name_are_told_apart_by_their_address(sheet):
+    rows = [placed(f"e{i}", url=f"https://w.org/data/e%20{i}/IMG_1.JPG?size=full") for i in range(2)]
+    assert paths(read_catalogue(sheet(rows, PLACED))) == {
+        f"of e{i}": (f"data/e {i}/IMG_1.JPG",) * 2 for i in range(2)
+    }
+    odd = [placed("e1", url="http://[::1"), placed("e2", url="data:x")]
+    assert [entry.path for entry in read_catalogue(sheet(odd, PLACED)).entries] == ["IMG_1.JPG"]
+
+
+def test_two_pictures_of_one_file_name_in_one_row(sheet):
+    one = row(
+        "", "a.jpg", "a.jpg",
+        **{"Encounter.mediaAsset0.filePath": "x/a.jpg", "Encounter.mediaAsset1.filePath": "y/a.jpg"},
+    )  # fmt: skip
+    entries = read_catalogue(sheet([one], PLACED)).entries
+    assert [(e.path, e.encounter) for e in entries] == [("x/a.jpg", "x/a.jpg"), ("y/a.jpg", "x/a.jpg")]
+
+
+def test_columns_of_which_nothing_is_read_are_named(sheet):
+    header = [*IMPORT, "Encounter.individualID", "Encounter.photographer0.emailAddress"]
+    assert read_catalogue(sheet([row("e1", "1.jpg")], header)).unused == (
+        "MarkedIndividual.nickName",
+        "Encounter.individualID",
+        "Encounter.photographer0.emailAddress",
+    )
+
+
+def test_rows_of_one_sighting_are_one_encounter(sheet):
+    rows = [
+        row("e1", "1.jpg", individual="Ayo", **{"Encounter.sightingID": "s1"}),
+        row("e2", "2.jpg", individual="Ayo", **{"Encounter.sightingID": "s1"}),
+        row("e3", "3.jpg", individual="Bo"),
+    ]
+    assert named(read_catalogue(sheet(rows, PLACED))) == {
+        "1.jpg": ("Ayo", "s1"),
+        "2.jpg": ("Ayo", "s1"),
+        "3.jpg": ("Bo", "e3"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "date"),
+    [
+        ("1589554848000", "2020-05-15T15:00:48+00:00"),
+        ("1589554848000.0", "2020-05-15T15:00:48+00:00"),
+        ("1.589554848E12", "2020-05-15T15:00:48+00:00"),
+        ("-86400000", "1969-12-31T00:00:00+00:00"),
+        ("", None),
+        ("0", None),
+        ("soon", "soon"),
+        ("9" * 30, "9" * 30),
+        ("9e99", "9e99"),
+    ],
+)
+def test_dates_in_milliseconds(sheet, milliseconds, date):
+    source = sheet([row("e1", "1.jpg", **{"Encounter.dateInMilliseconds": milliseconds})], PLACED)
+    assert read_catalogue(source).entries[0].taken_at == date
+    dated = row("e1", "1.jpg", **{"Encounter.dateInMilliseconds": milliseconds, "Encounter.year": "2019"})
+    assert read_catalogue(sheet([dated], PLACED)).entries[0].taken_at == "2019"
+
+
 def test_a_photo_of_two_animals_without_boxes_names_none(sheet):
     catalogue = read_catalogue(
         sheet([row("e1", "1.jpg", individual="Ayo"), row("e2", "1.jpg", individual="Bo"), row("e3", "2.jpg")])

@@ -8,6 +8,9 @@ An observation of a whole event applies to every image of the event that has not
 image belongs to an event if an observation of the image names it, or if the image was taken at the same
 deployment between `eventStart` and `eventEnd`. Where an image and its event have one animal each, an image's
 animal without a name takes that of the event.
+
+Some packages write a folder into `filePath` and the file into `fileName`. A path without a file's suffix is
+such a folder.
 """
 
 from __future__ import annotations
@@ -26,8 +29,10 @@ from schemas.catalogue.formats.sheet import (
     Layout,
     Sheet,
     Sighting,
+    file_in,
     index_ids,
     is_video,
+    others,
     texts_of,
     to_sheet,
 )
@@ -39,12 +44,13 @@ FORMAT = "Camtrap DP"
 BOX = ("bboxX", "bboxY", "bboxWidth", "bboxHeight")
 REQUIRED = {"media": ("mediaID", "filePath"), "observations": ("observationID", "mediaID", "observationType")}
 READ = {
-    "media": (*REQUIRED["media"], "deploymentID", "timestamp", "fileMediatype"),
+    "media": (*REQUIRED["media"], "deploymentID", "timestamp", "fileName", "fileMediatype"),
     "observations": (
         *REQUIRED["observations"], "deploymentID", "eventID", "eventStart", "eventEnd", "observationLevel",
         "scientificName", "count", "individualID", *BOX,
     ),
 }  # fmt: skip
+PATHS = ("filePath", "fileName")
 UNDECIDED = ("unknown", "unclassified")
 """Types of observation that leave open what a photo shows."""
 _VERSION = re.compile(r"camtrap-dp/v?(\d+)[./]")
@@ -70,6 +76,8 @@ class _Table:
     name: str
     columns: dict[str, list[str | None]]
     rows: Sequence[int]
+    notes: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
 
     def place(self, i: int) -> str:
         return f"{self.name} row {self.rows[i]}"
@@ -83,15 +91,12 @@ def read_camtrap_dp(folder: str, content: dict[str, Any], problems: list[Problem
     _refuse_other_versions(content, problems)
     paths = _resource_paths(folder, content, problems)
     tables = {name: _read_table(folder, name, paths[name], problems) for name in paths}
-    counts = Counts()
+    counts = Counts(tuple(f"{table.name}: {note}" for table in tables.values() for note in table.notes))
     if "media" not in tables or "observations" not in tables:
         return to_sheet([], _LAYOUT, counts, problems)
-    return to_sheet(
-        _Package(tables["media"], tables["observations"], counts, problems).sightings(),
-        _LAYOUT,
-        counts,
-        problems,
-    )
+    sightings = _Package(tables["media"], tables["observations"], counts, problems).sightings()
+    unused = [f"{table.name} {name}" for table in tables.values() for name in table.unused]
+    return replace(to_sheet(sightings, _LAYOUT, counts, problems), unused=tuple(unused))
 
 
 def _refuse_other_versions(content: dict[str, Any], problems: list[Problem]) -> None:
@@ -140,8 +145,8 @@ def _read_table(folder: str, name: str, path: str, problems: list[Problem]) -> _
     except CatalogueError as error:
         found += error.problems
     else:
-        columns = texts_of(cells, names, found)
-        table = _Table(path, columns, cells.rows)
+        columns = texts_of(cells, names, PATHS, found)
+        table = _Table(path, columns, cells.rows, cells.notes, others(cells.header, names))
         for column in REQUIRED[name]:
             if column not in columns:
                 what = f"there is none; the columns are {columns_in_words(cells.header)}"
@@ -161,6 +166,7 @@ class _Package:
         index_ids(
             observations.columns.get("observationID", []), observations.place, "observationID", problems
         )
+        self.paths = [self._path(i) for i in range(len(media.rows))]
         self.images = set(self._images())
         self.own: dict[int, list[int]] = defaultdict(list)
         self.classified: set[int] = set()
@@ -195,15 +201,19 @@ class _Package:
                 self.counts.add("photos without an event, so that photos of one visit may be paired")
         return found
 
+    def _path(self, i: int) -> str | None:
+        """The path of a medium: `filePath`, or the file in it where that is a folder."""
+        path, name = self.media.cell("filePath", i), self.media.cell("fileName", i)
+        if path is None or name is None or (file := file_in(path, name)) == path:
+            return path
+        self.counts.add("media whose filePath is a folder, in which fileName is the file")
+        return file
+
     def _images(self) -> list[int]:
         images = []
         for i in range(len(self.media.rows)):
             sort = self.media.cell("fileMediatype", i)
-            if (
-                is_video(self.media.cell("filePath", i))
-                if sort is None
-                else not sort.lower().startswith("image/")
-            ):
+            if is_video(self.paths[i]) if sort is None else not sort.lower().startswith("image/"):
                 self.counts.add("media that are no images (videos) left out")
             else:
                 images.append(i)
@@ -290,7 +300,7 @@ class _Package:
         return Sighting(
             photo=media("mediaID", medium),
             animal=cell("observationID", i),
-            path=media("filePath", medium),
+            path=self.paths[medium],
             photo_at=self.media.place(medium),
             animal_at=self.observations.place(i),
             identity=cell("individualID", i),

@@ -1,17 +1,19 @@
 """The convention of wildlife-datasets: one row per photo with `image_id`, `identity` and `path`.
 
 Each column may have one of many names. What such frames hold besides (`segmentation`, `keypoints`,
-`position`, `video`, …) is not read, so nothing in it is parsed.
+`video`, …) is not read, so nothing in it is parsed.
 """
 
 from __future__ import annotations
 
-from schemas.catalogue.cells import ALIASES, REQUIRED, WANTED, find_column
-from schemas.catalogue.formats.sheet import Sheet
+from schemas.catalogue.box_columns import BOX_COLUMNS, spelling_of
+from schemas.catalogue.cells import ALIASES, REQUIRED, find_column
+from schemas.catalogue.formats.sheet import Sheet, others
 from schemas.catalogue.table_files import Cells, columns_in_words
 from schemas.errors import Problem
 
 FORMAT = "wildlife-datasets"
+WANTED = BOX_COLUMNS.union(*ALIASES.values())
 
 
 def is_frame_column(key: str) -> bool:
@@ -30,4 +32,8 @@ def read_frame(cells: Cells, problems: list[Problem]) -> Sheet:
         problems.append(
             Problem("empty catalogue", "the file", "no row holds a photo", "write one row per photo")
         )
-    return Sheet(FORMAT, cells)
+    found = (find_column(cells, meaning) for meaning in ALIASES)
+    used = {column.name for column in found if column is not None}
+    if (spelling := spelling_of(cells)) is not None:
+        used.update(spelling.names)
+    return Sheet(FORMAT, cells, cells.notes, others(cells.header, used))

@@ -8,8 +8,9 @@ between them.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
@@ -19,15 +20,20 @@ from schemas.catalogue.table_files import Cells, Origin
 from schemas.errors import Problem
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".m4v", ".mkv", ".mpg", ".mpeg", ".wmv", ".webm", ".asf", ".3gp")
+_FILE = re.compile(r"[^/\\]\.[A-Za-z][A-Za-z0-9]{1,4}$", re.ASCII)
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """A catalogue's columns, the name of the format that they were written in, and remarks for the user."""
+    """A catalogue's columns, the name of the format that they were written in, and remarks for the user.
+
+    `unused` names the file's columns (fields) of which nothing is read.
+    """
 
     format: str
     cells: Cells
     notes: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -75,17 +81,18 @@ class Layout:
 
 @dataclass
 class Counts:
-    """Counts remarks while a file is read: how often each was met."""
+    """Counts remarks while a file is read: how often each was met, after those that are already made."""
 
+    made: tuple[str, ...] = ()
     found: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
-    def add(self, phrase: str) -> None:
-        """Count `phrase` once more."""
-        self.found[phrase] += 1
+    def add(self, phrase: str, times: int = 1) -> None:
+        """Count `phrase` once more, or several times."""
+        self.found[phrase] += times
 
     def notes(self) -> tuple[str, ...]:
         """The phrases with their numbers, in the order in which they were first met."""
-        return tuple(f"{phrase}: {n}" for phrase, n in self.found.items())
+        return (*self.made, *(f"{phrase}: {n}" for phrase, n in self.found.items()))
 
 
 def to_sheet(sightings: Sequence[Sighting], layout: Layout, counts: Counts, problems: list[Problem]) -> Sheet:
@@ -195,19 +202,35 @@ def join_places(places: Iterable[str], shown: int = 10) -> str:
     return ", ".join(" ".join((noun, number)) for noun, _, number in parts[:shown]) + more
 
 
-def texts_of(cells: Cells, names: Mapping[str, str], problems: list[Problem]) -> dict[str, list[str | None]]:
-    """The texts of the columns in `names` (lower case -> the file's spelling), None where unknown."""
+def texts_of(
+    cells: Cells, names: Mapping[str, str], paths: Container[str], problems: list[Problem]
+) -> dict[str, list[str | None]]:
+    """The texts of the columns in `names` (lower case -> the file's spelling), None where unknown.
+
+    Columns in `paths` (the file's spelling) keep their texts as written.
+    """
 
     def column(key: str, name: str) -> Column:
         return Column(name, cells.columns[key], lambda i: (f"row {cells.rows[i]}", f"column {name}"))
 
     return {
-        name: read_names(column(key, name), len(cells.rows), problems)
+        name: read_names(column(key, name), len(cells.rows), problems, as_written=name in paths)
         for key, name in names.items()
         if key in cells.columns
     }
 
 
+def others(header: Iterable[str], used: Container[str]) -> tuple[str, ...]:
+    """The names in a header that are not in `used` (lower case), without those that are empty."""
+    return tuple(name for name in header if name.strip() and name.strip().lower() not in used)
+
+
 def is_video(path: str | None) -> bool:
     """Whether a path ends as videos do."""
     return path is not None and path.lower().endswith(VIDEO_SUFFIXES)
+
+
+def file_in(path: str, name: str) -> str:
+    """`path`, or the file `name` in it where it is a folder: it has no file's suffix, but `name` has one."""
+    is_folder = not _FILE.search(path) and _FILE.search(name) and "://" not in path
+    return f"{path.rstrip('/')}/{name}" if is_folder else path
