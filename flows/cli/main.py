@@ -159,7 +159,7 @@ def validate(
     catalogue: Annotated[str, typer.Argument(help="Catalogue: CSV, Parquet, Camtrap DP, COCO or Wildbook.")],
     root: Annotated[str | None, typer.Option(help="Folder or URL that paths are relative to.")] = None,
 ) -> None:
-    """Check a catalogue and list all its problems; reads no photo."""
+    """Check a catalogue, list all its problems and count the photos that are there; opens none."""
     from flows.commands.run import validate_catalogue
 
     validate_catalogue(catalogue, root)

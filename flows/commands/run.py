@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import tasks  # noqa: F401  # settings learn from it what they may name
-from flows.commands.start import OUT, at_work_on, note, read
+from flows.commands.start import OUT, at_work_on, look_up, note, read
 from schemas.settings import EMBEDDED_NOTICE, load_settings
 
 
@@ -45,13 +45,14 @@ def run_catalogue(
 
 def validate_catalogue(catalogue: str, root: str | None) -> None:
     """Say what the catalogue holds; `CatalogueError` lists its problems."""
-    found = read(catalogue, root)
-    entries = found.entries
+    looked = look_up(catalogue, root)
+    found, entries = looked.catalogue, looked.catalogue.entries
+    there = "photos not looked up" if looked.found is None else f"{looked.found} photos found"
     names = {e.identity for e in entries if e.identity is not None}
     unknown = sum(e.identity is None for e in entries)
     with_boxes = sum(e.box is not None for e in entries)
     encounters = {e.encounter for e in entries if e.encounter is not None}
     OUT.print(
         f"valid: {len(entries)} photos, {len(names)} animals, {unknown} photos of unknown animals, {with_boxes} boxes, "
-        f"{len(encounters)} encounters; read as {found.format}; photos lie below {found.root}"
+        f"{len(encounters)} encounters; read as {found.format}; photos lie below {found.root}: {there}"
     )

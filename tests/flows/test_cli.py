@@ -72,7 +72,8 @@ def write_catalogue(path: Path, rows: Sequence[Mapping[str, object]]) -> Path:
 
 @pytest.fixture
 def one_photo(tmp_path: Path) -> Path:
-    """A valid catalogue of one photo that is not there."""
+    """A valid catalogue of one photo, which is no picture."""
+    (tmp_path / "a.jpg").write_bytes(b"no picture")
     return write_catalogue(tmp_path / "one.csv", [{"image_id": "a", "identity": "A", "path": "a.jpg"}])
 
 
@@ -224,6 +225,46 @@ def test_a_good_catalogue_is_summed_up(main: Main, small: Path) -> None:
     assert code == 0
     assert "valid: " in out
     assert "6 animals" in out
+
+
+def photos_elsewhere(folder: Path, photos: str) -> Path:
+    """A catalogue in `tables` of two photos that lie in another folder."""
+    for name in ("tables", photos):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    rows = [{"image_id": name, "identity": name, "path": f"{name}.png"} for name in "ab"]
+    for row in rows:
+        Image.new("RGB", (64, 64), (90, 120, 30)).save(folder / photos / row["path"])
+    return write_catalogue(folder / "tables" / "herd.csv", rows)
+
+
+@pytest.mark.parametrize("command", [["validate"], ["run", "--dry-run"]], ids=" ".join)
+def test_photos_beside_their_catalogue_are_found_and_said(
+    main: Main, tmp_path: Path, command: list[str]
+) -> None:
+    listed = photos_elsewhere(tmp_path / "place", "images")
+    code, out, err = main(*command, listed)
+    assert code == 0, err
+    assert "note: photos are in ../images" in err
+    assert f"{tmp_path / 'place' / 'images'}: 2 photos found" in out or command != ["validate"]
+    (tmp_path / "place" / "images" / "b.png").rename(tmp_path / "place" / "tables" / "b.png")
+    code, out, err = main(*command, listed)
+    assert code == 0, err
+    assert "note: 1 of 2 photos found; not there: a.png" in err
+
+
+@pytest.mark.parametrize("command", [["run"], ["run", "--dry-run"], ["evaluate"]], ids=" ".join)
+def test_without_any_photo_no_work_begins(main: Main, tmp_path: Path, command: list[str]) -> None:
+    listed = photos_elsewhere(tmp_path / "place", "far/away/pictures")
+    code, out, err = main("validate", listed)
+    assert code == 0
+    assert "valid: 2 photos" in out
+    assert "0 of 2 photos found" in err
+    code, _, err = main(*command, listed, "--warehouse", tmp_path / "w")
+    assert code == 2
+    assert "none of 2 photos is there" in err
+    assert "cure: name the folder that the paths start from: --root" in err
+    assert not (tmp_path / "w").exists()
+    assert main("validate", listed, "--root", tmp_path / "place/far/away/pictures")[2] == ""
 
 
 def test_an_unknown_setting_is_refused_with_the_known_ones(
