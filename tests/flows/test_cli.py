@@ -89,8 +89,12 @@ def test_all_commands_are_there() -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_explains_every_option(name: str) -> None:
-    shown = CliRunner().invoke(cli.app, [name, "--help"], env={"COLUMNS": "200", "TERM": "dumb"})
+    shown, short = (
+        CliRunner().invoke(cli.app, [name, wanted], env={"COLUMNS": "200", "TERM": "dumb"})
+        for wanted in ("--help", "-h")
+    )
     assert shown.exit_code == 0
+    assert short.output == shown.output
     command = COMMANDS[name]
     assert command.help
     for parameter in command.get_params(command.make_context(name, [], resilient_parsing=True)):
@@ -98,6 +102,20 @@ def test_help_explains_every_option(name: str) -> None:
         for option in parameter.opts + parameter.secondary_opts:
             if option.startswith("-"):
                 assert option in shown.output
+
+
+def test_the_version_is_that_of_the_package(main: Main, monkeypatch: pytest.MonkeyPatch) -> None:
+    from importlib import metadata
+
+    monkeypatch.setattr(metadata, "version", lambda name: {"pairx-pipeline": "1.2.3"}[name])
+    assert main("--version") == (0, "pairx 1.2.3\n", "")
+    assert main("-h")[1] == main("--help")[1]
+
+    def unknown(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", unknown)
+    assert main("--version") == (0, "pairx, not installed: run from its source\n", "")
 
 
 @pytest.mark.parametrize(
@@ -423,6 +441,43 @@ def test_an_unknown_kind_of_suspects_is_bad_input(main: Main, tmp_path: Path) ->
     assert code == 2
     assert "there is no kind of suspects 'copies'" in err
     assert "use copy, one_name_two_animals, two_names_one_animal or wrong_name" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "choices"),
+    [
+        (["suspects", "--by"], ["probability", "kind"]),
+        (["suspects", "--format"], ["table", "csv", "json"]),
+        (["sql", "SELECT 1", "--format"], ["table", "csv", "json"]),
+        (["explain", "a.png", "a.png", "--method"], ["pairx_published", "matches_sift"]),
+        (["compare", "a.png", "a.png", "--method"], ["pairx_published", "matches_sift"]),
+        (["explain", "a.png", "a.png", "--precision"], ["float32", "bfloat16"]),
+        (["run", "one.csv", "--preset"], ["auto", "published", "paper", "conserving"]),
+        (["run", "one.csv", "--reduction"], ["abs_of_sum", "signed_sum", "sum_of_abs"]),
+        (["run", "one.csv", "--device"], ["auto", "cpu", "cuda"]),
+        (["run", "one.csv", "--homography"], ["magsac", "least_squares"]),
+        (["run", "one.csv", "--matcher"], ["sift", "disk+lightglue"]),
+        (["run", "one.csv", "--cluster"], ["auto", "local", "slurm"]),
+        (["evaluate", "one.csv", "--model", "embedded", "--choose", "--try-matcher"], ["sift", "disk+lightglue"]),
+        (["evaluate", "one.csv", "--model", "embedded", "--faithfulness", "3", "--method"], ["pairx_published"]),
+    ],
+    ids=lambda value: " ".join(value) if value[0] in COMMANDS else "",
+)  # fmt: skip
+def test_a_choice_that_there_is_not_is_told_with_those_there_are(
+    main: Main,
+    one_photo: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    choices: list[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (64, 64), (90, 120, 30)).save(tmp_path / "a.png")
+    code, _, err = main(*arguments, "nonsense")
+    assert code == 2
+    assert "nonsense" in err
+    assert all(choice in err for choice in choices)
+    assert not (tmp_path / "warehouse").exists()
 
 
 @pytest.mark.parametrize("kind", ["file", "protocol"])
