@@ -99,6 +99,10 @@ def run(
         ),
     ] = False,
     wait: Annotated[bool, typer.Option("--wait", help=WAIT)] = False,
+    fail_on: Annotated[
+        str | None,
+        typer.Option(help="failures: end with 1 where any photo or pair failed in this run; for schedulers."),
+    ] = None,
 ) -> None:
     """Process a catalogue: embed new photos, pair them, score and rank; only what is new costs anything.
 
@@ -106,9 +110,8 @@ def run(
     """
     from flows.commands.run import run_catalogue
 
-    run_catalogue(
-        catalogue, warehouse, root, settings, context.obj, dry_run, withdraw_missing, retry_failed, wait
-    )
+    how = (dry_run, withdraw_missing, retry_failed, wait, fail_on)
+    run_catalogue(catalogue, warehouse, root, settings, context.obj, *how)
 
 
 app.command(cls=SettingsCommand)(evaluate)

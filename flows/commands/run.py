@@ -8,7 +8,11 @@ from typing import Any
 
 import tasks  # noqa: F401  # settings learn from it what they may name
 from flows.commands.start import OUT, at_work_on, look_up, note, read
+from schemas.errors import PairxError, SettingsError
 from schemas.settings import EMBEDDED_NOTICE, load_settings
+
+FAIL_ON = ("failures",)
+"""What else may let a run end with 1."""
 
 
 def run_catalogue(
@@ -21,8 +25,14 @@ def run_catalogue(
     withdraw_missing: bool,
     retry_failed: bool,
     wait: bool,
+    fail_on: str | None = None,
 ) -> None:
-    """Check the catalogue and the settings, then print the plan or do the work."""
+    """Check the catalogue and the settings, then print the plan or do the work.
+
+    With `fail_on` "failures", photos or pairs that failed in this run are a `PairxError` at its end.
+    """
+    if fail_on not in (None, *FAIL_ON):
+        raise SettingsError(f"--fail-on {fail_on!r} is not known", f"use {' or '.join(FAIL_ON)}")
     settings = load_settings(toml, given)
     found = read(catalogue, root)
     if settings.model == "embedded":
@@ -41,6 +51,12 @@ def run_catalogue(
         OUT.print(str(balance))
     OUT.print(f"report: {summary.report}")
     OUT.print(f"next:   pairx suspects --warehouse {warehouse}   or   pairx sql --warehouse {warehouse}")
+    failed = {log.stage: log.failed for log in summary.stages if log.failed}
+    if fail_on and failed:
+        raise PairxError(
+            f"this run recorded failures: {', '.join(f'{stage} {count}' for stage, count in failed.items())}",
+            '`pairx sql "SELECT * FROM failures"` and the report tell why; without --fail-on the run ends with 0',
+        )
 
 
 def validate_catalogue(catalogue: str, root: str | None) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,8 @@ from typer.testing import CliRunner
 
 from flows.cli import main as cli
 from flows.options import PANELS
+from flows.terminal import PlainConsole
+from flows.work.progress import Terminal
 from schemas.setting import Setting
 from schemas.settings import Settings
 from tests.flows.conftest import Finished
@@ -452,6 +457,7 @@ def test_an_unknown_kind_of_suspects_is_bad_input(main: Main, tmp_path: Path) ->
         (["explain", "a.png", "a.png", "--method"], ["pairx_published", "matches_sift"]),
         (["compare", "a.png", "a.png", "--method"], ["pairx_published", "matches_sift"]),
         (["explain", "a.png", "a.png", "--precision"], ["float32", "bfloat16"]),
+        (["run", "one.csv", "--fail-on"], ["failures"]),
         (["run", "one.csv", "--preset"], ["auto", "published", "paper", "conserving"]),
         (["run", "one.csv", "--reduction"], ["abs_of_sum", "signed_sum", "sum_of_abs"]),
         (["run", "one.csv", "--device"], ["auto", "cpu", "cuda"]),
@@ -588,6 +594,51 @@ def test_a_dry_run_on_a_finished_warehouse_finds_nothing(
     assert "0 to read, 0 to embed" in out
     assert "about 0 to score" in out
     assert sorted(p.stat().st_mtime_ns for p in root.rglob("*")) == before
+
+
+# The run
+
+
+@pytest.mark.parametrize(("asked", "failed", "code"), [("failures", 2, 1), ("failures", 0, 0), (None, 2, 0)])
+def test_failures_set_the_exit_code_where_asked(
+    main: Main,
+    one_photo: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    asked: str | None,
+    failed: int,
+    code: int,
+) -> None:
+    from flows import nightly
+    from flows.commands import run as commands
+    from tasks.runs.log import StageLog
+
+    @contextmanager
+    def at_work(*_: object) -> Iterator[tuple[None, None]]:
+        yield None, None
+
+    stages = (StageLog("ingest", failed=failed), StageLog("embed"))
+    summary = nightly.RunSummary("r", "w/reports/r.html", {}, (), stages, datetime.now(UTC))
+    monkeypatch.setattr(commands, "at_work_on", at_work)
+    monkeypatch.setattr(nightly, "run", lambda *_: summary)
+    ended, out, err = main("run", one_photo, *(["--fail-on", asked] if asked else []))
+    assert ended == code, err
+    assert "report: w/reports/r.html" in out
+    assert ("this run recorded failures: ingest 2" in err) == bool(code)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_lines_of_a_log_file_have_their_time(capsys: pytest.CaptureFixture[str], terminal: bool) -> None:
+    reporter = Terminal()
+    reporter._console = PlainConsole(stderr=True)
+    reporter._console._force_terminal = terminal
+    reporter.notice("read this")
+    reporter.begin("ingest", 0, "photos")
+    reporter.end("nothing new")
+    lines = capsys.readouterr().err.splitlines()
+    time_of_day = "" if terminal else r"\d\d:\d\d:\d\d "
+    for line, said in zip(lines, ("read this", r"ingest +nothing new  \(0\.0 s\)"), strict=True):
+        assert re.fullmatch(time_of_day + said, re.sub("\x1b\\[[0-9;]*m", "", line))
 
 
 # One pair
