@@ -596,6 +596,28 @@ def test_a_dry_run_on_a_finished_warehouse_finds_nothing(
     assert sorted(p.stat().st_mtime_ns for p in root.rglob("*")) == before
 
 
+@pytest.mark.parametrize("command", ["run", "evaluate"])
+def test_a_dry_run_refuses_the_cluster_that_a_run_would_refuse(
+    main: Main, one_photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    from flows.clusters import gpus
+
+    monkeypatch.setattr(gpus, "_gpus", list)
+    arguments = [
+        command,
+        one_photo,
+        "--warehouse",
+        tmp_path / "w",
+        "--model",
+        "embedded",
+        "--cluster",
+        "cuda",
+    ]
+    refused = main(*arguments)
+    assert refused[0] == 2
+    assert main(*arguments, "--dry-run") == refused
+
+
 # The run
 
 
