@@ -22,6 +22,7 @@ from flows.work.on_cluster import run_on_cluster
 from flows.work.progress import Reporter, Silent
 from flows.work.stage_runner import StageRunner
 from schemas.catalogue.reader import Catalogue, read_catalogue
+from schemas.catalogue.whereabouts import look_for_photos
 from schemas.errors import PairxError
 from schemas.settings import load_settings
 from tasks.gallery import Gallery
@@ -102,8 +103,9 @@ def nightly(
     warehouse. Raises `PairxError` before any work when the catalogue, the settings or the model cannot be
     used or the warehouse is busy, and after it when the counts do not balance.
     """
+    found = look_for_photos(read_catalogue(catalogue, root), root is not None)
     read, place, chosen = (
-        read_catalogue(catalogue, root),
+        found.required(catalogue),
         Warehouse(warehouse),
         load_settings(overrides=settings),
     )

@@ -20,6 +20,11 @@ class FailureCode(StrEnum):
     EMPTY_FILE = "empty_file"
     NOT_AN_IMAGE = "not_an_image"
     WRONG_TYPE = "wrong_type"
+    HEIC = "heic"
+    CAMERA_RAW = "camera_raw"
+    MANY_PAGES = "many_pages"
+    WEB_PAGE = "web_page"
+    GIT_LFS_POINTER = "git_lfs_pointer"
     TRUNCATED = "truncated"
     TOO_MANY_PIXELS = "too_many_pixels"
     BOX_OUTSIDE = "box_outside"
@@ -51,8 +56,13 @@ FAILURE_MEANINGS: dict[FailureCode, str] = {
     FailureCode.EMPTY_FILE: "the file has no bytes",
     FailureCode.NOT_AN_IMAGE: "the bytes are no picture in any known format, whatever the file's name says",
     FailureCode.WRONG_TYPE: "a picture in a format that is not accepted",
+    FailureCode.HEIC: "a HEIC/HEIF photo of a telephone; convert it to JPEG",
+    FailureCode.CAMERA_RAW: "a camera's raw file (CR2, NEF, DNG, …); develop it to JPEG or TIFF, or give its JPEG",
+    FailureCode.MANY_PAGES: "a TIFF of several pages; save each page as a photo of its own",
+    FailureCode.WEB_PAGE: "a web page that was saved instead of the picture; download the photo again",
+    FailureCode.GIT_LFS_POINTER: "a pointer to a photo in Git LFS; fetch the photos: git lfs pull",
     FailureCode.TRUNCATED: "the picture breaks off before its end",
-    FailureCode.TOO_MANY_PIXELS: "the header claims more pixels than the setting max_pixels; refused before decoding",
+    FailureCode.TOO_MANY_PIXELS: "more pixels than the setting max_pixels, which may be raised; refused before decoding",
     FailureCode.BOX_OUTSIDE: "the box lies mostly outside the photo",
     FailureCode.BOX_EMPTY: "the box has no area in this photo",
     FailureCode.TOO_SMALL: "the cut is only a few pixels wide or high",

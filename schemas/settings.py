@@ -150,8 +150,8 @@ class Settings(BaseModel):
     max_pixels: Annotated[int, Setting(part_of=("photos",))] = Field(
         178_956_970,
         ge=1,
-        le=178_956_970,
-        description="Larger photos are refused before decoding; the default is also the decoder's own limit.",
+        le=1_000_000_000,
+        description="Photos of more pixels are refused before decoding, which takes up to 8 bytes a pixel.",
     )
 
     n_pixel_maps: Annotated[int, Setting(part_of=("explanations",))] = Field(

@@ -165,7 +165,7 @@ def _poisons() -> tuple[Poison, ...]:
         _file("truncated.png", bad.TRUNCATED, lambda: broken_off("PNG", b"IDAT")),
         _file("truncated_in_header.jpg", bad.TRUNCATED, lambda: encoded()[:300]),
         _file("truncated.webp", bad.UNREADABLE_FILE, lambda: encoded("WEBP", lossless=True)[:-40]),
-        _file("html.jpg", bad.NOT_AN_IMAGE, lambda: html),
+        _file("html.jpg", bad.WEB_PAGE, lambda: html),
         _file("random_bytes.jpg", bad.NOT_AN_IMAGE, lambda: np.random.default_rng(0).bytes(4096)),
         _file(
             "vector.svg",

@@ -48,7 +48,7 @@ PLANTING = Planting(wrong_name_share=0.06, unknown_share=0.06, copies=1, duplica
 BROKEN_CODES = {
     "empty_file": 1,
     "truncated": 1,
-    "not_an_image": 1,
+    "web_page": 1,
     "missing_file": 1,
     "box_outside": 1,
     "too_many_pixels": 1,

@@ -33,10 +33,31 @@ app = typer.Typer(
     "rank the suspect matches. Exit codes: 0 done, 1 the work failed (what is done is kept; run again), 2 bad input, "
     "3 another run is at work on the warehouse, 130 or 143 stopped by hand (run again to go on).",
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import PackageNotFoundError, version
+
+        with suppress(PackageNotFoundError):
+            print(f"pairx {version('pairx-pipeline')}")
+            raise typer.Exit
+        print("pairx, not installed: run from its source")
+        raise typer.Exit
+
+
+@app.callback()
+def _before_commands(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop."),
+    ] = False,
+) -> None: ...
 
 
 def _kinds_help() -> str:
@@ -78,6 +99,10 @@ def run(
         ),
     ] = False,
     wait: Annotated[bool, typer.Option("--wait", help=WAIT)] = False,
+    fail_on: Annotated[
+        str | None,
+        typer.Option(help="failures: end with 1 where any photo or pair failed in this run; for schedulers."),
+    ] = None,
 ) -> None:
     """Process a catalogue: embed new photos, pair them, score and rank; only what is new costs anything.
 
@@ -85,9 +110,8 @@ def run(
     """
     from flows.commands.run import run_catalogue
 
-    run_catalogue(
-        catalogue, warehouse, root, settings, context.obj, dry_run, withdraw_missing, retry_failed, wait
-    )
+    how = (dry_run, withdraw_missing, retry_failed, wait, fail_on)
+    run_catalogue(catalogue, warehouse, root, settings, context.obj, *how)
 
 
 app.command(cls=SettingsCommand)(evaluate)
@@ -159,7 +183,7 @@ def validate(
     catalogue: Annotated[str, typer.Argument(help="Catalogue: CSV, Parquet, Camtrap DP, COCO or Wildbook.")],
     root: Annotated[str | None, typer.Option(help="Folder or URL that paths are relative to.")] = None,
 ) -> None:
-    """Check a catalogue and list all its problems; reads no photo."""
+    """Check a catalogue, list all its problems and count the photos that are there; opens none."""
     from flows.commands.run import validate_catalogue
 
     validate_catalogue(catalogue, root)

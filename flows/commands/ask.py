@@ -96,8 +96,9 @@ LIMIT $top
 def print_suspects(warehouse: str, top: int, kinds: Sequence[str], order: str, output: str) -> None:
     """Print the first suspects, of some kinds if wanted.
 
-    Raises `SettingsError` for an unknown kind or order.
+    Raises `SettingsError` for an unknown kind, order or format.
     """
+    written = _format(output)
     known = list(suspect_rules())
     for kind in kinds:
         if kind not in known:
@@ -118,7 +119,7 @@ def print_suspects(warehouse: str, top: int, kinds: Sequence[str], order: str, o
             ).to_arrow_table(),
             TimeLimit(),
         )
-    _print(format_result(found, _format(output)))
+    _print(format_result(found, written))
 
 
 _NEWEST = "SELECT run_id FROM current_run WHERE status = 'finished'"

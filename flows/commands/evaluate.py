@@ -153,7 +153,7 @@ def _dataset(source: str) -> str:
 
 
 def _print_plan(found: Catalogue | None, warehouse: str, chosen: Settings, plan: EvaluationPlan) -> None:
-    from flows.clusters.choice import worker_count
+    from flows.clusters.choice import require_cluster, worker_count
     from flows.commands.plan import duration, unit_costs
     from tasks.evaluation.faithfulness import forward_passes, pairs_of
     from tasks.job import prepare_job
@@ -161,6 +161,7 @@ def _print_plan(found: Catalogue | None, warehouse: str, chosen: Settings, plan:
     from tasks.runs.remaining import look
     from tasks.store.warehouse import Warehouse
 
+    require_cluster(chosen)
     options = plan.options
     job = prepare_job(Warehouse(warehouse), chosen)
     chosen, plan = job.settings, _for_network(plan, job)

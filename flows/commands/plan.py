@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from flows.clusters.choice import pairs_per_shard, resolve_kind, worker_count
+from flows.clusters.choice import pairs_per_shard, require_cluster, resolve_kind, worker_count
 from pairx_engine.pair.matching import mutual_matches
 from pairx_engine.photo.chips import chip_of, view_of
 from schemas.catalogue.reader import Catalogue
@@ -86,7 +86,11 @@ def _median_seconds(action: Callable[[], object]) -> float:
 def print_plan(
     catalogue: Catalogue, warehouse: str, settings: Settings, retry_failed: bool, console: Console
 ) -> None:
-    """Print photos, pairs, shards and the estimated time of a run that would start now."""
+    """Print photos, pairs, shards and the estimated time of a run that would start now.
+
+    What such a run would refuse is refused here, too.
+    """
+    require_cluster(settings)
     job = prepare_job(Warehouse(warehouse), settings)
     with look(job, RunLog(job).columns(), retry_failed) as (_, left):
         known = left.photos()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from flows.terminal import PlainConsole
 from schemas.catalogue.reader import Catalogue, read_catalogue
+from schemas.catalogue.whereabouts import Whereabouts, look_for_photos
 from schemas.settings import Settings
 
 if TYPE_CHECKING:
@@ -23,12 +24,20 @@ def note(text: str) -> None:
     _ERR.print(f"note: {text}", style="yellow")
 
 
-def read(catalogue: str, root: str | None) -> Catalogue:
-    """The catalogue, after its remarks are printed; raises `CatalogueError` with all its problems."""
-    found = read_catalogue(catalogue, root)
-    for warning in found.warnings:
+def look_up(catalogue: str, root: str | None) -> Whereabouts:
+    """The catalogue and its photos, after remarks on both are printed.
+
+    Raises `CatalogueError` with all problems of the catalogue.
+    """
+    found = look_for_photos(read_catalogue(catalogue, root), root is not None)
+    for warning in found.catalogue.warnings:
         note(warning)
     return found
+
+
+def read(catalogue: str, root: str | None) -> Catalogue:
+    """The catalogue to work on; as `look_up`, and `CatalogueError` where none of its photos is there."""
+    return look_up(catalogue, root).required(catalogue)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from datetime import datetime
 from typing import Protocol
 
 from rich.progress import (
@@ -61,7 +62,7 @@ class Silent:
 
 
 class Terminal:
-    """A live bar on a terminal, a plain line every few seconds in a log file; on standard error."""
+    """A live bar on a terminal, a line with its time every few seconds in a log file; on standard error."""
 
     def __init__(self) -> None:
         self._console = PlainConsole(stderr=True)
@@ -71,7 +72,7 @@ class Terminal:
 
     def notice(self, text: str) -> None:
         """Print it as a line of its own."""
-        self._console.print(text, style="yellow")
+        self._console.print(f"{self._now()}{text}", style="yellow")
 
     def begin(self, stage: str, items: int, unit: str) -> None:
         """Start the stage's line."""
@@ -116,5 +117,9 @@ class Terminal:
             self._bar = None
 
     def _say(self, text: str) -> None:
-        self._console.print(f"{self._stage:<9} {text}")
+        self._console.print(f"{self._now()}{self._stage:<9} {text}")
         sys.stderr.flush()
+
+    def _now(self) -> str:
+        """The time of day for a log file, whose reader was not there; nothing on a terminal."""
+        return "" if self._console.is_terminal else f"{datetime.now():%H:%M:%S} "

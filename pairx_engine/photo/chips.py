@@ -18,8 +18,10 @@ from __future__ import annotations
 import io
 import math
 import struct
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,6 +31,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pairx_engine.errors import PhotoError
+from pairx_engine.photo.not_photos import refuse_others
 
 Pixels = NDArray[np.uint8]
 Box = Sequence[float]
@@ -46,6 +49,7 @@ pixels a byte. A file that ends sooner is decoded nevertheless, at the size that
 data is missing.
 """
 _BAND = 256
+_OPENING = threading.Lock()
 PLAIN_CROP_BELOW = 0.1
 """|theta| in radians under which a cut is not turned, as in MiewID's training."""
 MIN_VISIBLE = 0.5
@@ -95,10 +99,12 @@ def decode_photo(data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
 
     The picture's size is checked from the header before anything is decoded, and the size bounds the memory:
     twice the pixels at four bytes while a picture is turned upright. Raises `PhotoError` with codes
-    empty_file, not_an_image, wrong_type, too_many_pixels, truncated or unreadable_file.
+    empty_file, not_an_image, wrong_type, too_many_pixels, truncated or unreadable_file, and those of
+    `pairx_engine.photo.not_photos`.
     """
     if not data:
         raise PhotoError("empty_file", "the file has no bytes")
+    refuse_others(data)
     with warnings.catch_warnings():
         # Our own limit replaces Pillow's, which would raise or merely warn depending on the size. Pillow's
         # other warnings are mostly of damaged metadata; these do no harm, or they end in an error.
@@ -130,9 +136,8 @@ def _turn_upright(image: Image.Image) -> None:
 def _open(data: bytes) -> Image.Image:
     try:
         # Only the decoders of these formats ever see the bytes.
-        return Image.open(io.BytesIO(data), formats=_DECODERS)
-    except Image.DecompressionBombError as error:
-        raise PhotoError("too_many_pixels", f"refused before decoding: {error}") from error
+        with _without_pillows_limit():
+            return Image.open(io.BytesIO(data), formats=_DECODERS)
     except UnidentifiedImageError as error:
         if other := _other_format(data):
             raise PhotoError(
@@ -145,12 +150,27 @@ def _open(data: bytes) -> Image.Image:
         raise PhotoError(_damage(error), f"the picture's header could not be read: {_said(error)}") from error
 
 
+@contextmanager
+def _without_pillows_limit() -> Iterator[None]:
+    """A block in which Pillow opens headers of any size: it would call a large photo an attack.
+
+    The limit is the whole process's, so it is lifted for no longer than a header takes.
+    """
+    with _OPENING:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
 def _refuse_size(image: Image.Image, size: int, max_pixels: int) -> None:
     pixels = image.width * image.height
     if pixels > max_pixels:
         raise PhotoError(
             "too_many_pixels",
-            f"{image.width} x {image.height} pixels; the limit is {max_pixels} (setting max_pixels)",
+            f"{image.width} x {image.height} = {pixels} pixels are more than {max_pixels}; the setting max_pixels may be "
+            "raised where workers have the memory, 8 bytes a pixel",
         )
     if image.format in ("JPEG", "MPO") and pixels > JPEG_PIXELS_PER_BYTE * size:
         raise PhotoError(
@@ -193,8 +213,9 @@ def _as_rgb(image: Image.Image) -> Pixels:
         )
     photo = np.empty((image.height, image.width, 3), dtype=np.uint8)
     # Band by band: each conversion of a whole photo would be one more copy of it.
-    for top in range(0, image.height, _BAND):
-        bottom = min(top + _BAND, image.height)
+    band = max(1, min(_BAND, MAX_PIXELS // max(1, image.width)))
+    for top in range(0, image.height, band):
+        bottom = min(top + band, image.height)
         photo[top:bottom] = _band_as_rgb(image.crop((0, top, image.width, bottom)))
     return photo
 

@@ -2,7 +2,7 @@
 
 Four formats are read (`schemas.catalogue.formats`) and checked by one validator, here: frames in the
 convention of wildlife-datasets, Camtrap DP, COCO Camera Traps, and Wildbook's spreadsheets. A missing photo
-file is no problem of the catalogue: later, that photo fails alone.
+file is no problem of the catalogue: it is counted (`schemas.catalogue.whereabouts`), and later fails alone.
 """
 
 from __future__ import annotations

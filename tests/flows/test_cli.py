@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,8 @@ from typer.testing import CliRunner
 
 from flows.cli import main as cli
 from flows.options import PANELS
+from flows.terminal import PlainConsole
+from flows.work.progress import Terminal
 from schemas.setting import Setting
 from schemas.settings import Settings
 from tests.flows.conftest import Finished
@@ -72,7 +77,8 @@ def write_catalogue(path: Path, rows: Sequence[Mapping[str, object]]) -> Path:
 
 @pytest.fixture
 def one_photo(tmp_path: Path) -> Path:
-    """A valid catalogue of one photo that is not there."""
+    """A valid catalogue of one photo, which is no picture."""
+    (tmp_path / "a.jpg").write_bytes(b"no picture")
     return write_catalogue(tmp_path / "one.csv", [{"image_id": "a", "identity": "A", "path": "a.jpg"}])
 
 
@@ -88,8 +94,12 @@ def test_all_commands_are_there() -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_explains_every_option(name: str) -> None:
-    shown = CliRunner().invoke(cli.app, [name, "--help"], env={"COLUMNS": "200", "TERM": "dumb"})
+    shown, short = (
+        CliRunner().invoke(cli.app, [name, wanted], env={"COLUMNS": "200", "TERM": "dumb"})
+        for wanted in ("--help", "-h")
+    )
     assert shown.exit_code == 0
+    assert short.output == shown.output
     command = COMMANDS[name]
     assert command.help
     for parameter in command.get_params(command.make_context(name, [], resilient_parsing=True)):
@@ -97,6 +107,20 @@ def test_help_explains_every_option(name: str) -> None:
         for option in parameter.opts + parameter.secondary_opts:
             if option.startswith("-"):
                 assert option in shown.output
+
+
+def test_the_version_is_that_of_the_package(main: Main, monkeypatch: pytest.MonkeyPatch) -> None:
+    from importlib import metadata
+
+    monkeypatch.setattr(metadata, "version", lambda name: {"pairx-pipeline": "1.2.3"}[name])
+    assert main("--version") == (0, "pairx 1.2.3\n", "")
+    assert main("-h")[1] == main("--help")[1]
+
+    def unknown(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", unknown)
+    assert main("--version") == (0, "pairx, not installed: run from its source\n", "")
 
 
 @pytest.mark.parametrize(
@@ -231,6 +255,46 @@ def test_columns_that_are_not_used_are_named(main: Main, tmp_path: Path) -> None
     code, _, err = main("validate", write_catalogue(tmp_path / "c.csv", [row]))
     assert code == 0
     assert "not used: site, photographer\n" in err
+
+
+def photos_elsewhere(folder: Path, photos: str) -> Path:
+    """A catalogue in `tables` of two photos that lie in another folder."""
+    for name in ("tables", photos):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    rows = [{"image_id": name, "identity": name, "path": f"{name}.png"} for name in "ab"]
+    for row in rows:
+        Image.new("RGB", (64, 64), (90, 120, 30)).save(folder / photos / row["path"])
+    return write_catalogue(folder / "tables" / "herd.csv", rows)
+
+
+@pytest.mark.parametrize("command", [["validate"], ["run", "--dry-run"]], ids=" ".join)
+def test_photos_beside_their_catalogue_are_found_and_said(
+    main: Main, tmp_path: Path, command: list[str]
+) -> None:
+    listed = photos_elsewhere(tmp_path / "place", "images")
+    code, out, err = main(*command, listed)
+    assert code == 0, err
+    assert "note: photos are in ../images" in err
+    assert f"{tmp_path / 'place' / 'images'}: 2 photos found" in out or command != ["validate"]
+    (tmp_path / "place" / "images" / "b.png").rename(tmp_path / "place" / "tables" / "b.png")
+    code, out, err = main(*command, listed)
+    assert code == 0, err
+    assert "note: 1 of 2 photos found; not there: a.png" in err
+
+
+@pytest.mark.parametrize("command", [["run"], ["run", "--dry-run"], ["evaluate"]], ids=" ".join)
+def test_without_any_photo_no_work_begins(main: Main, tmp_path: Path, command: list[str]) -> None:
+    listed = photos_elsewhere(tmp_path / "place", "far/away/pictures")
+    code, out, err = main("validate", listed)
+    assert code == 0
+    assert "valid: 2 photos" in out
+    assert "0 of 2 photos found" in err
+    code, _, err = main(*command, listed, "--warehouse", tmp_path / "w")
+    assert code == 2
+    assert "none of 2 photos is there" in err
+    assert "cure: name the folder that the paths start from: --root" in err
+    assert not (tmp_path / "w").exists()
+    assert main("validate", listed, "--root", tmp_path / "place/far/away/pictures")[2] == ""
 
 
 def test_an_unknown_setting_is_refused_with_the_known_ones(
@@ -391,6 +455,44 @@ def test_an_unknown_kind_of_suspects_is_bad_input(main: Main, tmp_path: Path) ->
     assert "use copy, one_name_two_animals, two_names_one_animal or wrong_name" in err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "choices"),
+    [
+        (["suspects", "--by"], ["probability", "kind"]),
+        (["suspects", "--format"], ["table", "csv", "json"]),
+        (["sql", "SELECT 1", "--format"], ["table", "csv", "json"]),
+        (["explain", "a.png", "a.png", "--method"], ["pairx_published", "matches_sift"]),
+        (["compare", "a.png", "a.png", "--method"], ["pairx_published", "matches_sift"]),
+        (["explain", "a.png", "a.png", "--precision"], ["float32", "bfloat16"]),
+        (["run", "one.csv", "--fail-on"], ["failures"]),
+        (["run", "one.csv", "--preset"], ["auto", "published", "paper", "conserving"]),
+        (["run", "one.csv", "--reduction"], ["abs_of_sum", "signed_sum", "sum_of_abs"]),
+        (["run", "one.csv", "--device"], ["auto", "cpu", "cuda"]),
+        (["run", "one.csv", "--homography"], ["magsac", "least_squares"]),
+        (["run", "one.csv", "--matcher"], ["sift", "disk+lightglue"]),
+        (["run", "one.csv", "--cluster"], ["auto", "local", "slurm"]),
+        (["evaluate", "one.csv", "--model", "embedded", "--choose", "--try-matcher"], ["sift", "disk+lightglue"]),
+        (["evaluate", "one.csv", "--model", "embedded", "--faithfulness", "3", "--method"], ["pairx_published"]),
+    ],
+    ids=lambda value: " ".join(value) if value[0] in COMMANDS else "",
+)  # fmt: skip
+def test_a_choice_that_there_is_not_is_told_with_those_there_are(
+    main: Main,
+    one_photo: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    choices: list[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (64, 64), (90, 120, 30)).save(tmp_path / "a.png")
+    code, _, err = main(*arguments, "nonsense")
+    assert code == 2
+    assert "nonsense" in err
+    assert all(choice in err for choice in choices)
+    assert not (tmp_path / "warehouse").exists()
+
+
 @pytest.mark.parametrize("kind", ["file", "protocol"])
 def test_a_warehouse_that_cannot_be_written_is_said_plainly(
     main: Main, one_photo: Path, tmp_path: Path, kind: str
@@ -499,6 +601,73 @@ def test_a_dry_run_on_a_finished_warehouse_finds_nothing(
     assert "0 to read, 0 to embed" in out
     assert "about 0 to score" in out
     assert sorted(p.stat().st_mtime_ns for p in root.rglob("*")) == before
+
+
+@pytest.mark.parametrize("command", ["run", "evaluate"])
+def test_a_dry_run_refuses_the_cluster_that_a_run_would_refuse(
+    main: Main, one_photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    from flows.clusters import gpus
+
+    monkeypatch.setattr(gpus, "_gpus", list)
+    arguments = [
+        command,
+        one_photo,
+        "--warehouse",
+        tmp_path / "w",
+        "--model",
+        "embedded",
+        "--cluster",
+        "cuda",
+    ]
+    refused = main(*arguments)
+    assert refused[0] == 2
+    assert main(*arguments, "--dry-run") == refused
+
+
+# The run
+
+
+@pytest.mark.parametrize(("asked", "failed", "code"), [("failures", 2, 1), ("failures", 0, 0), (None, 2, 0)])
+def test_failures_set_the_exit_code_where_asked(
+    main: Main,
+    one_photo: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    asked: str | None,
+    failed: int,
+    code: int,
+) -> None:
+    from flows import nightly
+    from flows.commands import run as commands
+    from tasks.runs.log import StageLog
+
+    @contextmanager
+    def at_work(*_: object) -> Iterator[tuple[None, None]]:
+        yield None, None
+
+    stages = (StageLog("ingest", failed=failed), StageLog("embed"))
+    summary = nightly.RunSummary("r", "w/reports/r.html", {}, (), stages, datetime.now(UTC))
+    monkeypatch.setattr(commands, "at_work_on", at_work)
+    monkeypatch.setattr(nightly, "run", lambda *_: summary)
+    ended, out, err = main("run", one_photo, *(["--fail-on", asked] if asked else []))
+    assert ended == code, err
+    assert "report: w/reports/r.html" in out
+    assert ("this run recorded failures: ingest 2" in err) == bool(code)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_lines_of_a_log_file_have_their_time(capsys: pytest.CaptureFixture[str], terminal: bool) -> None:
+    reporter = Terminal()
+    reporter._console = PlainConsole(stderr=True)
+    reporter._console._force_terminal = terminal
+    reporter.notice("read this")
+    reporter.begin("ingest", 0, "photos")
+    reporter.end("nothing new")
+    lines = capsys.readouterr().err.splitlines()
+    time_of_day = "" if terminal else r"\d\d:\d\d:\d\d "
+    for line, said in zip(lines, ("read this", r"ingest +nothing new  \(0\.0 s\)"), strict=True):
+        assert re.fullmatch(time_of_day + said, re.sub("\x1b\\[[0-9;]*m", "", line))
 
 
 # One pair

@@ -25,7 +25,7 @@ from schemas.stages import STAGES
 from tests.flows.conftest import Finished
 from tests.flows.running import pairx, run_arguments
 
-OURS = re.compile(rf"(note: .*|({'|'.join(STAGES)}|report) .*|)")
+OURS = re.compile(rf"(note: .*|\d\d:\d\d:\d\d ({'|'.join(STAGES)}|report) .*|)")
 """Lines that a good run may write to standard error: notes, stages, and empty ones between."""
 
 

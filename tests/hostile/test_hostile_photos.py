@@ -166,6 +166,7 @@ def white(form: str, mode: str, side: int, **options: object) -> bytes:
     return buffer.getvalue()
 
 
+TOLD = {"HEIC": ("heic",), "page": ("web_page",)}
 BROKEN = ("truncated", "unreadable_file", "not_an_image")
 CASES = [
     # JPEG
@@ -298,7 +299,7 @@ CASES = [
         for form, mode in (("PPM", "RGB"), ("ICO", "RGB"), ("PCX", "RGB"), ("SGI", "RGB"), ("TGA", "RGB"), ("JPEG2000", "RGB"), ("EPS", "RGB"), ("PDF", "RGB"), ("DDS", "RGB"), ("IM", "RGB"), ("SPIDER", "F"), ("XBM", "1"), ("MSP", "1"))
     ),
     *(
-        case(f"{name} is no photo", lambda head=head: head + bytes(600), "wrong_type", "not_an_image")
+        case(f"{name} is no photo", lambda head=head: head + bytes(600), "wrong_type", "not_an_image", *TOLD.get(name, ()))
         for name, head in (
             ("zip", b"PK\x03\x04"), ("gzip", b"\x1f\x8b\x08"), ("ELF", b"\x7fELF"), ("mp4", b"\x00\x00\x00\x18ftypmp42"), ("HEIC", b"\x00\x00\x00\x18ftypheic"),
             ("AVIF", b"\x00\x00\x00\x18ftypavif"), ("PSD", b"8BPS\x00\x01"), ("ICNS", b"icns\x00\x00\x02\x58"), ("WMF", b"\xd7\xcd\xc6\x9a\x00\x00"),

@@ -19,7 +19,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
 
 from pairx_engine.errors import EngineError, ModelError
-from pairx_engine.models import EMBEDDED, build_miewid, load_model
+from pairx_engine.models import EMBEDDED, build_miewid, load, load_model
 from pairx_engine.models.load import EMBEDDED_FOLDER, PINNED_REVISIONS
 from pairx_engine.models.timm_model import TimmDescription, build_timm, layer_to_explain
 from pairx_engine.pair.explain import explain_pair
@@ -546,15 +546,41 @@ def test_a_name_that_is_neither_a_folder_nor_a_hub_id_is_refused(source):
         load_model(source)
 
 
+@pytest.mark.parametrize(
+    "source", ["models/cow", "./cow", "models\\cow", "~/nowhere-cow", "a/b/c", "/nowhere/cow"]
+)
+def test_a_mistyped_folder_is_not_asked_for_at_the_hub(source, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models" / "cows").mkdir(parents=True)
+    hub = Hub(monkeypatch, OSError("asked"))
+    with pytest.raises(ModelError, match="no folder at /"):
+        load_model(source)
+    assert hub.calls == []
+
+
 def test_a_folder_without_weights_says_what_it_wants(tmp_path):
-    with pytest.raises(ModelError, match=r"model\.safetensors"):
+    with pytest.raises(ModelError, match=r"model\.safetensors.*no config\.json either"):
         load_model(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ModelError, match=r"pytorch_model\.bin$"):
+        load_model(tmp_path)
+
+
+def test_a_folder_without_a_config_says_so(tmp_path):
+    weights = timm.create_model("resnet18").state_dict()
+    with pytest.raises(ModelError, match=r"there is no config\.json"):
+        load_model(save(tmp_path, weights, None))
+    with pytest.raises(ModelError, match=r"config\.json has no 'architecture'"):
+        load_model(save(tmp_path, weights, {"input": {}}))
 
 
 def test_weights_of_another_type_are_refused(tmp_path):
     (tmp_path / "model.onnx").write_bytes(b"x")
     with pytest.raises(ModelError, match=r"model\.onnx: weights must be"):
         load_model(tmp_path / "model.onnx")
+
+
+ANSWERS = load._hub_answers
 
 
 class Hub:
@@ -564,6 +590,7 @@ class Hub:
         self.calls = []
         self.answer = answer
         monkeypatch.setattr(huggingface_hub, "snapshot_download", self)
+        monkeypatch.setattr(load, "_hub_answers", lambda: True)
 
     def __call__(self, repo_id, **options):
         self.calls.append((repo_id, options))
@@ -607,6 +634,29 @@ def test_a_hub_id_that_cannot_be_fetched_names_the_cure(error, monkeypatch):
         load_model("conservationxlabs/miewid-msv3")
     for word in ("conservationxlabs/miewid-msv3", "--model FOLDER", "config.json", type(error).__name__):
         assert word in str(caught.value)
+
+
+def test_without_network_a_hub_id_fails_at_once(monkeypatch):
+    hub = Hub(monkeypatch, LocalEntryNotFoundError("not kept"))
+    monkeypatch.setattr(load, "_hub_answers", ANSWERS)
+    monkeypatch.setattr(load, "getproxies", dict)
+    tried = []
+
+    def no_route(address, timeout):
+        tried.append(address)
+        raise OSError("no route")
+
+    monkeypatch.setattr(load.socket, "create_connection", no_route)
+    with pytest.raises(ModelError, match="the hub does not answer.*without network"):
+        load_model("someone/else")
+    assert tried == [("huggingface.co", 443)]
+    assert [options["local_files_only"] for _, options in hub.calls] == [True]
+    # A proxy makes the connection, so whether there is one is seen by asking.
+    monkeypatch.setattr(load, "getproxies", lambda: {"https": "http://proxy:3128"})
+    with pytest.raises(ModelError):
+        load_model("someone/else")
+    assert len(tried) == 1
+    assert not hub.calls[-1][1]["local_files_only"]
 
 
 def test_a_hub_model_without_weights_is_refused(tmp_path, monkeypatch):

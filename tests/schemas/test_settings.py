@@ -100,7 +100,7 @@ def test_a_file_that_is_not_there_or_a_folder_is_named(tmp_path):
         {"layers": "backbone.blocks.3"},
         {"workers": 0},
         {"n_pixel_maps": -1},
-        {"max_pixels": MAX_PIXELS + 1},
+        {"max_pixels": 10**9 + 1},
         {"resize": "bicubic"},
     ],
 )

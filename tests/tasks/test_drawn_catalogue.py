@@ -97,7 +97,7 @@ def test_every_broken_file_is_refused(catalogue: DrawnCatalogue) -> None:
     assert codes == {
         "zero bytes": "empty_file",
         "truncated JPEG": "truncated",
-        "HTML page": "not_an_image",
+        "HTML page": "web_page",
         "box outside": "box_outside",
         "huge PNG header": "too_many_pixels",
     }
