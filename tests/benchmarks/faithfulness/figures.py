@@ -68,6 +68,7 @@ def main(words: Sequence[str] | None = None) -> int:
             cases.append(_case(case, given.shared, given.pairs))
             print(case.name, file=sys.stderr, flush=True)
     environment = page_environment(Path(base.__file__).parent, {})
+    given.out.parent.mkdir(parents=True, exist_ok=True)
     given.out.write_text(_page(environment, cases), encoding="utf-8")
     return 0
 
