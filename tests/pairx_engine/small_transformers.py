@@ -42,6 +42,7 @@ FAMILIES = {
     "ViT, attention pooled": (vit(global_pool="map", class_token=False), ["blocks.1", "blocks.2"], (28, 42)),
     "ViT, any size": (vit(dynamic_img_size=True, global_pool="avg"), ["blocks.1"], (35, 49)),
     "ViT, gated": (vit(mlp_layer=timm.layers.SwiGLUPacked, mlp_ratio=2.0), ["blocks.1"], (28, 42)),
+    "ViT, root-mean-square norms": (vit(norm_layer=timm.layers.RmsNorm, qk_norm=True, global_pool="avg"), ["blocks.1"], (28, 42)),
     "DINOv3": (dinov3(), ["blocks.0", "blocks.1"], (32, 48)),
     "EVA-02": (eva(swiglu_mlp=True, scale_mlp=True, use_rot_pos_emb=True, qkv_fused=False, num_heads=3), ["blocks.1"], (32, 48)),
     "Swin": (lambda: SwinTransformer(**SWIN), ["layers.0", "layers.1.blocks.0"], (32, 48)),

@@ -11,6 +11,8 @@ from torch import nn
 
 from pairx_engine.device.tuning import CPU
 from pairx_engine.errors import EngineError
+from pairx_engine.models import load_model
+from pairx_engine.photo.chips import chip_of, decode_photo
 from pairx_engine.relevance.account import account, accounts
 from pairx_engine.relevance.explainer import LayerExplainer
 from pairx_engine.relevance.precision import FULL
@@ -303,3 +305,21 @@ def test_short_formats_say_nearly_the_same(family, precision, limit):
     found = found_by(LayerExplainer(network, layers, "cp", precision), chip, starts)
     assert not beyond(limit, errors_of(found, {name: itself(value) for name, value in wanted.items()}))
     assert any(not torch.equal(found[name], wanted[name]) for name in found)
+
+
+@pytest.mark.parametrize(
+    ("model", "photos"),
+    [("vit_small_dinov2", "dogs"), ("mini_swin_cows", "cows"), ("edgeface_xxs", "faces")],
+)
+def test_cp_accounts_for_the_cosine_of_real_photos(model, photos, shared):
+    """The sources' conservation on real weights: the cosine to four digits."""
+    loaded = load_model(shared / "models" / model)
+    files = sorted((shared / "data" / photos / "images").rglob("*.[jp]*g"))[:2]
+    chips = [chip_of(decode_photo(file.read_bytes()), loaded.chip) for file in files]
+    explainer = LayerExplainer(loaded.network, [loaded.layer], "cp")
+    seen = [explainer.see(chip, keep=True) for chip in loaded.normalise(chips)]
+    for one, start in zip(seen, cosine_shares(*(one.embedding for one in seen)), strict=True):
+        pixels, elsewhere = account(explainer, one, start[None])
+        total = float(pixels.sum(dtype=torch.float64)) + sum(float(kept[0]) for kept in elsewhere.values())
+        assert total == pytest.approx(float(start.sum(dtype=torch.float64)), abs=1e-4)
+        assert abs(float(pixels.sum())) > 1e-3
