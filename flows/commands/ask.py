@@ -13,6 +13,7 @@ from flows.terminal import PlainConsole
 from schemas.errors import PairxError, SettingsError
 from schemas.sql.files import kinds_in_words, suspect_rules
 from tasks.sql.console import MEMORY, answer, connect_analyst, describe, prompt
+from tasks.sql.process_memory import bounded
 from tasks.sql.results import Format, format_result
 from tasks.sql.stoppable import TimeLimit, close, stoppable
 
@@ -54,11 +55,12 @@ def _analyst(
     memory: str = MEMORY,
     limit: TimeLimit | None = None,
 ) -> Iterator[DuckDBPyConnection]:
-    connection = connect_analyst(warehouse, run_id, memory, limit=limit, query=query)
-    try:
-        yield connection
-    finally:
-        close(connection)
+    with bounded(memory):
+        connection = connect_analyst(warehouse, run_id, memory, limit=limit, query=query)
+        try:
+            yield connection
+        finally:
+            close(connection)
 
 
 def print_cookbook() -> None:
