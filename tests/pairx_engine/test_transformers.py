@@ -25,7 +25,7 @@ from pairx_engine.relevance.suitable import preset_for, suitable_presets
 from pairx_engine.relevance.trace import trace
 from tests.pairx_engine.comparison import CELLS, EXACT, SINGLE, beyond, errors_of, found_by, itself, wanted_of
 from tests.pairx_engine.slow_transformers import slow_transformer
-from tests.pairx_engine.small_networks import random_chip, small_network
+from tests.pairx_engine.small_networks import random_chip, randomise, small_network
 from tests.pairx_engine.small_transformers import FAMILIES, as_maps, beside_attention, transformer
 
 PLAIN = ":linear=0:attention=0:convolution=0"
@@ -323,3 +323,28 @@ def test_cp_accounts_for_the_cosine_of_real_photos(model, photos, shared):
         total = float(pixels.sum(dtype=torch.float64)) + sum(float(kept[0]) for kept in elsewhere.values())
         assert total == pytest.approx(float(start.sum(dtype=torch.float64)), abs=1e-4)
         assert abs(float(pixels.sum())) > 1e-3
+
+
+class Normed(nn.Module):
+    """A convolution, a norm over groups of its channels by module and by function, and a mean."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.head = nn.Conv2d(3, 8, 3), nn.GroupNorm(4, 8), nn.Linear(8, 5)
+
+    def forward(self, x):
+        x = self.norm(self.conv(x))
+        x = nn.functional.group_norm(x.relu(), 2, self.norm.weight, self.norm.bias)
+        return self.head(x.mean((2, 3)))
+
+
+def test_norms_of_groups_hold_their_spread():
+    network = randomise(Normed(), torch.randn(2, 3, 9, 11)).double()
+    chip, other = random_chip(1, (9, 11)), random_chip(2, (9, 11))
+    explainer = LayerExplainer(network, ["conv"], "cp")
+    seen = explainer.see(chip, keep=True)
+    start = cosine_shares(seen.embedding, explainer.see(other).embedding)[0][None]
+    slow = slow_transformer(network, "cp", chip, ["conv"], start, CELLS, lambda output: output, [])
+    assert not beyond(EXACT, errors_of(found_by(explainer, chip, start), wanted_of(slow, "cp")))
+    pixels, elsewhere = account(explainer, seen, start)
+    assert float(pixels.sum() + sum(elsewhere.values())) == pytest.approx(float(start.sum()), abs=1e-12)
