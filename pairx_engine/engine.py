@@ -190,7 +190,7 @@ class Engine:
                 f"{model.source} cannot be explained at {', '.join(self.layers)}: {error}"
             ) from error
         if unseen := [
-            layer for layer in self.layers if has_attention(model.network) and not found[layer].any()
+            layer for layer in self.layers if not found[layer].any() and has_attention(model.network)
         ]:
             raise ModelError(
                 f"{model.source} reads its embedding from a token of its own: cells of {', '.join(unseen)} count for "

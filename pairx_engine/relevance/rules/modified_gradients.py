@@ -75,18 +75,6 @@ class Whole:
         return [part]
 
 
-class Held:
-    """The step's output counts as a constant: what weighs or gates, under rules that hold it."""
-
-    def record(self, run: Run, inputs: Sequence[Tensor]) -> tuple[Tensor, GradientRecording]:
-        """Run the step; nothing is kept."""
-        return run(*inputs), self
-
-    def pull(self, gradient: Tensor) -> Gradients:
-        """Nothing goes on."""
-        return [None]
-
-
 class Differentiated:
     """The ordinary gradient of a step of one input that is linear, or homogeneous of degree one."""
 
