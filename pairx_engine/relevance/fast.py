@@ -20,7 +20,7 @@ from pairx_engine.relevance.recorder import Recorder
 from pairx_engine.relevance.rules.base import Answers
 from pairx_engine.relevance.rules.rows import AnyRule, RuleSet
 from pairx_engine.relevance.rules.rule_sets import RULE_SETS
-from pairx_engine.relevance.suitable import attention_in
+from pairx_engine.relevance.suitable import attention_in, presets_for_attention
 from pairx_engine.relevance.tape import Tape
 from pairx_engine.relevance.trace import CHIP, Untraceable, trace
 from pairx_engine.relevance.window import Window
@@ -227,7 +227,8 @@ def _rules(reading: Reading, rules: RuleSet, preset: str) -> dict[int, AnyRule]:
     if reading.attending and rules.form != "gradient":
         # Plain gradients through its softmax would pass as relevance.
         raise EngineError(
-            f"the network has attention, for which preset {preset} has no rule; choose preset cp or attnlrp"
+            f"the network has attention, for which preset {preset} has no rule; choose preset "
+            f"{' or '.join(presets_for_attention())}"
         )
     for step in reading.trace.steps:
         if step.index not in reading.carrying:

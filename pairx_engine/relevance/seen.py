@@ -14,6 +14,7 @@ from pairx_engine.models.cells import CellGrid, cell_grid, extra_tokens, map_gri
 from pairx_engine.relevance.company import times
 from pairx_engine.relevance.descriptors import path_of
 from pairx_engine.relevance.fast import Pulls
+from pairx_engine.relevance.suitable import presets_for_attention
 from pairx_engine.relevance.window import Window, cut, whole
 
 Cell = tuple[int, int]
@@ -79,10 +80,11 @@ def cells_of(network: nn.Module, layer: str, output: object, chip: Tensor, any_f
     if grid is not None:
         return grid
     shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+    others = " or ".join(presets_for_attention())
     wanted = "" if any_form else ", not a map (N, C, h, w), which its preset asks for"
     raise EngineError(
         f"layer {layer!r} gives {shape} for a chip of {size[0]} x {size[1]} pixels{wanted}; choose a stage or "
-        f"block whose cells lie in the chip{'' if any_form else ', or preset cp or attnlrp'}"
+        f"block whose cells lie in the chip{'' if any_form else f', or preset {others}'}"
     )
 
 

@@ -40,9 +40,13 @@ def preset_for(network: nn.Module, name: str) -> str:
     return "cp" if has_attention(network) else "published"
 
 
+def presets_for_attention() -> list[str]:
+    """Names of the presets whose rules know attention, and read tokens."""
+    return [name for name, preset in PRESETS.items() if RULE_SETS.named(preset.rules).form == "gradient"]
+
+
 def suitable_presets(network: nn.Module) -> list[str]:
     """Names of the presets to try on a network: with attention those that know it, else all that differ."""
-    rules = {name: RULE_SETS.named(preset.rules) for name, preset in PRESETS.items()}
     if has_attention(network):
-        return [name for name, found in rules.items() if found.form == "gradient"]
-    return [name for name, found in rules.items() if not found.attention_alone]
+        return presets_for_attention()
+    return [name for name, preset in PRESETS.items() if not RULE_SETS.named(preset.rules).attention_alone]
