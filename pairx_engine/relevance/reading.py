@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -25,7 +25,15 @@ _MEASURES = (getattr, Tensor.size, Tensor.dim, Tensor.numel)
 """Calls that measure a map's shape: they give whole numbers, which carry no relevance."""
 FUSED_ATTENTION = "scaled_dot_product_attention"
 MATRIX_PRODUCTS = ("matmul", "bmm")
-_ACTIVATION_NAMES = ("gelu", "silu", "relu", "relu6", "hardswish", "mish", "leaky_relu", "elu", "tanh")
+ACTIVATIONS = {
+    **dict.fromkeys(("gelu", "silu", "hardswish"), 0.5),
+    **{"mish": 0.6, "elu": 1.0, "tanh": 1.0},
+    **dict.fromkeys(("relu", "relu6", "leaky_relu"), 0.0),
+}
+"""Functions that bend each number by itself, and their secant's slope at zero.
+
+It is zero where a function has no slope there, since what is zero carries nothing.
+"""
 SUMS = (operator.add, torch.add, Tensor.add)
 IDENTITIES = (nn.Identity, nn.Dropout, nn.Dropout2d)
 _DROPPING = ("dropout", "drop_path", "stochastic_depth")
@@ -110,27 +118,27 @@ class Reading:
         Nothing but rearranging, norms, sums and products lies between.
         """
         readers = self.trace.readers()
-        by_index = {step.index: step for step in self.trace.steps}
-        layer_like = lambda step: step is not None and self.at(step).is_layer  # noqa: E731
+        steps = {step.index: step for step in self.trace.steps if step.index in self.carrying}
+
+        def before(index: int) -> Iterable[int]:
+            return steps[index].reads
+
+        def behind(index: int) -> Iterable[int]:
+            return (step.index for step in readers.get(index, ()))
+
         found: set[int] = set()
-        for start in self.attending:
-            for onward in (
-                lambda index: [
-                    by_index[i] for i in by_index[index].reads if i in by_index.keys() & self.carrying
-                ],
-                lambda index: [step for step in readers.get(index, []) if step.index in self.carrying],
-            ):
-                open_, seen = [start], {start}
-                while open_:
-                    for step in onward(open_.pop()):
-                        if step.index in seen:
-                            continue
-                        seen.add(step.index)
-                        if layer_like(step):
-                            found.add(step.index)
-                        elif not self.at(step).is_activation:
-                            open_.append(step.index)
-        return {index for index in found if self.at(by_index[index]).is_linear}
+        for onward in (before, behind):
+            open_ = list(self.attending)
+            seen = set(open_)
+            while open_:
+                for index in set(onward(open_.pop())) & steps.keys() - seen:
+                    seen.add(index)
+                    at = self.at(steps[index])
+                    if at.is_linear:
+                        found.add(index)
+                    elif not (at.is_layer or at.is_activation):
+                        open_.append(index)
+        return found
 
     @cached_property
     def nonnegative(self) -> set[int]:
@@ -190,14 +198,9 @@ class Place:
         return [value for value in self.step.reads if value in self.reading.carrying]
 
     @property
-    def attends(self) -> bool:
-        """Whether it weighs tokens by a softmax."""
-        return self.step.index in self.reading.attending
-
-    @property
     def is_softmax(self) -> bool:
         """Whether its output sums to one along an axis."""
-        return self.name in ("softmax", "log_softmax") or isinstance(self.module, nn.Softmax)
+        return self.name == "softmax" or isinstance(self.module, nn.Softmax)
 
     @property
     def is_linear(self) -> bool:
@@ -212,7 +215,7 @@ class Place:
     @property
     def is_activation(self) -> bool:
         """Whether it bends each number by itself."""
-        return self.name in _ACTIVATION_NAMES or isinstance(self.module, Activation)
+        return self.name in ACTIVATIONS or isinstance(self.module, Activation)
 
     @property
     def sums(self) -> bool:

@@ -183,10 +183,15 @@ class Plain:
 
     def record(self, run: Callable[..., Tensor], inputs: Sequence[Tensor]) -> tuple[Tensor, Recording]:
         """Run the step with autograd on and keep its graph."""
-        with torch.enable_grad():
-            leaves = [value.detach().requires_grad_() for value in inputs]
-            output = run(*leaves)
+        output, leaves = graph_of(run, inputs)
         return output.detach(), _PlainRecording(output, leaves)
+
+
+def graph_of(run: Callable[..., Tensor], inputs: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    """The output of a step with its graph, and the leaves that stand for the inputs."""
+    with torch.enable_grad():
+        leaves = [value.detach().requires_grad_() for value in inputs]
+        return run(*leaves), leaves
 
 
 @dataclass(frozen=True)

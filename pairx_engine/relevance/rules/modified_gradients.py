@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pairx_engine.relevance.precision import Precision
-from pairx_engine.relevance.rules.base import Run
+from pairx_engine.relevance.rules.base import Run, graph_of
 from pairx_engine.relevance.rules.narrow import Gradient, Narrow
 from pairx_engine.relevance.rules.weights import product
 
@@ -80,9 +80,7 @@ class Differentiated:
 
     def record(self, run: Run, inputs: Sequence[Tensor]) -> tuple[Tensor, GradientRecording]:
         """Run the step with autograd on and keep its graph."""
-        with torch.enable_grad():
-            leaves = [value.detach().requires_grad_() for value in inputs]
-            output = run(*leaves)
+        output, leaves = graph_of(run, inputs)
         return output.detach(), _Graph(output, leaves)
 
 

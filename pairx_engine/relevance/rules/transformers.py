@@ -28,7 +28,7 @@ from zennit.types import AvgPool, BatchNorm
 
 from pairx_engine.models.miewid import GeneralisedMeanPool
 from pairx_engine.relevance.hooks import SQUEEZE_EXCITE
-from pairx_engine.relevance.reading import FUSED_ATTENTION, MATRIX_PRODUCTS, Place
+from pairx_engine.relevance.reading import ACTIVATIONS, FUSED_ATTENTION, MATRIX_PRODUCTS, Place
 from pairx_engine.relevance.rules.base import Run
 from pairx_engine.relevance.rules.modified_gradients import (
     Differentiated,
@@ -63,9 +63,6 @@ from pairx_engine.relevance.rules.rows import (
 from pairx_engine.relevance.rules.weights import Weights
 
 POSITIONS = "position embeddings"
-_SLOPES_AT_ZERO = {"GELU": 0.5, "gelu": 0.5, "SiLU": 0.5, "silu": 0.5, "Hardswish": 0.5, "hardswish": 0.5,
-                   "Mish": 0.6, "mish": 0.6, "Tanh": 1.0, "tanh": 1.0, "ELU": 1.0, "elu": 1.0}  # fmt: skip
-"""Of activations that bend at zero; others have none there, or carry nothing."""
 _PERMUTING = ("permute", "transpose", "swapaxes", "movedim", "t")
 _VIEWS = ("getitem", "select", "narrow", "part")
 _LINEAR = (
@@ -170,7 +167,7 @@ _ROWS = (
     of_type((BatchNorm,), lambda at: Affine(at.module)),
     Row(
         lambda at: at.is_activation,
-        lambda at: Secant(_SLOPES_AT_ZERO.get(at.name or type(at.module).__name__, 0.0)),
+        lambda at: Secant(ACTIVATIONS.get(at.name or type(at.module).__name__.lower(), 0.0)),
     ),
     of_type((GeneralisedMeanPool,), lambda at: Differentiated()),
     Row(lambda at: at.name in IN_ORDER or isinstance(at.module, nn.Flatten), lambda at: InOrder()),
