@@ -7,10 +7,10 @@ is new.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -33,14 +33,16 @@ from tasks.runs.log import (
     StageLog,
     balances,
     balances_with_outside,
+    new_run_id,
     refuse_all_failed,
     unchanged,
 )
 from tasks.runs.remaining import BEFORE_JUDGING, RunViews
 from tasks.runs.report import write_report
+from tasks.runs.tonight import Tonight, tonight_of
 from tasks.stages.draw import DRAW, plan_draw
 from tasks.stages.embed import EMBED, plan_embed
-from tasks.stages.flag import flag
+from tasks.stages.flag import flag, judged_basis
 from tasks.stages.ingest import INGEST, plan_ingest, withdraw, withdrawn_rows
 from tasks.stages.judge import KEPT, READ, judge
 from tasks.stages.retrieve import (
@@ -64,10 +66,14 @@ from tasks.store.warehouse import Warehouse
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How to treat the catalogue: whether it is complete, and whether to try failures again."""
+    """How to treat the catalogue: whether it is complete, and whether to try failures again.
+
+    `run_id` is the id of the one run that has these options.
+    """
 
     withdraw_missing: bool = False
     retry_failed: bool = False
+    run_id: str = field(default_factory=new_run_id)
 
 
 _WORK: ContextVar[tuple[Catalogue, Job, Lease, RunOptions, Reporter]] = ContextVar(
@@ -85,6 +91,9 @@ class RunSummary:
     balances: tuple[Balance, ...]
     stages: tuple[StageLog, ...]
     finished: datetime
+    tonight: Tonight
+    wrong_names: tuple[float, float, float] | None
+    """Expected number of wrong names in all, with the ends of its interval; None where nothing was judged."""
 
 
 @flow(name="pairx-nightly", validate_parameters=False)
@@ -152,19 +161,26 @@ def _process(
     catalogue: Catalogue, job: Job, lease: Lease, options: RunOptions, reporter: Reporter
 ) -> RunSummary:
     """All stages, with a row of the run log before and after them, and a record of the files."""
-    log = RunLog(job)
-    with recording(job.warehouse, log.run_id):
-        return _process_logged(catalogue, job, lease, log, options, reporter)
+    log = RunLog(job, options.run_id)
+    with recording(job.warehouse, log.run_id) as record:
+        return _process_logged(catalogue, job, lease, log, options, reporter, record)
 
 
 def _process_logged(
-    catalogue: Catalogue, job: Job, lease: Lease, log: RunLog, options: RunOptions, reporter: Reporter
+    catalogue: Catalogue,
+    job: Job,
+    lease: Lease,
+    log: RunLog,
+    options: RunOptions,
+    reporter: Reporter,
+    record: Callable[[], None],
 ) -> RunSummary:
     log.write("started")
     stages = StageRunner(job, reporter, lease.check)
     try:
         with RunViews(job, options.retry_failed) as views:
-            ingest_photos(catalogue, job, log, options, stages, views)
+            if ingest_photos(catalogue, job, log, options, stages, views):
+                record()  # whose files new entries are says since when photos are known, also if this run is killed
             gallery = embed_photos(job, log, stages, views)
             retrieved, snapshot = _process_pairs(job, log, gallery, stages, views)
             sums = _count(catalogue, log, gallery, retrieved, views, lease)
@@ -179,14 +195,15 @@ def _process_logged(
 
 def ingest_photos(
     catalogue: Catalogue, job: Job, log: RunLog, options: RunOptions, stages: StageRunner, views: RunViews
-) -> None:
-    """Take in what is new or changed in the catalogue."""
+) -> bool:
+    """Take in what is new or changed in the catalogue; returns whether there was anything."""
     size = job.settings.photos_per_shard
     known = views.look(log.columns(), wanted=BEFORE_JUDGING)[1].photos()
     withdrawn = withdraw(job, list(withdrawn_rows(known, catalogue))) if options.withdraw_missing else 0
     shards = plan_ingest(catalogue, known, size, options.retry_failed)
     note = f"; {withdrawn} withdrawn" if withdrawn else ""
     stages.run(INGEST, shards, f"{len(catalogue.entries)} photos listed{note}")
+    return bool(shards or withdrawn)
 
 
 def embed_photos(job: Job, log: RunLog, stages: StageRunner, views: RunViews) -> Gallery:
@@ -285,15 +302,22 @@ def _finish(
     """Write the report and close the run; raises `PairxError` where the counts do not balance."""
     connection, _ = views.look(log.columns(gallery.state), keep=True)
     with stages.alone("report") as note:
-        report, counts = write_report(job, log, connection, sums, stages.logs)
+        tonight = tonight_of(connection)
+        report, counts = write_report(job, log, connection, sums, stages.logs, tonight)
         note(report)
+    basis = judged_basis(connection)
+    wrong_names = connection.execute(
+        "SELECT wrong_names, wrong_names_low, wrong_names_high FROM judged_catalogues"
+    ).fetchone()
     if not all(s.ok for s in sums):
         raise PairxError(
             "the counts do not balance: " + "; ".join(map(str, sums)),
             "run again: only what is missing is computed; a failure that repeats is in the log above",
         )
     refuse_all_failed(sums, stages.logs)
-    log.write("finished", gallery.state, stages.logs, counts, snapshot=snapshot)
+    log.write("finished", gallery.state, stages.logs, counts, snapshot=snapshot, basis=basis)
     remove_old_snapshots(job.warehouse, [snapshot, *earlier_snapshots(connection)])
-    stages.publish(report, sums)
-    return RunSummary(log.run_id, report, counts, tuple(sums), tuple(stages.logs), log.started)
+    stages.publish(report, sums, tonight)
+    return RunSummary(
+        log.run_id, report, counts, tuple(sums), tuple(stages.logs), log.started, tonight, wrong_names
+    )

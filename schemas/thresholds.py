@@ -21,6 +21,8 @@ Copies saved anew as other kinds reach .993 and more; still frames of video most
 """
 SUSPICIOUS = 0.001
 """Score below which a suspicion is left out; for names and photos it is the probability."""
+RISEN = 0.05
+"""By how much a suspicion's probability must rise from one run to another to be news by itself."""
 LISTED = 0.05
 """Probability of a wrong name from which a photo is listed in any case.
 
@@ -39,6 +41,7 @@ THRESHOLDS: dict[str, int | float] = {
     "certain_copy": CERTAIN_COPY,
     "listed": LISTED,
     "suspicious": SUSPICIOUS,
+    "risen": RISEN,
     "pairs_per_reference": PAIRS_PER_REFERENCE,
 }
 """Macro -> number."""

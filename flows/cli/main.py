@@ -18,7 +18,9 @@ import typer
 
 from flows.cli.compare import compare
 from flows.cli.evaluate import evaluate
-from flows.options import WAIT, Config, SettingsCommand
+from flows.cli.run import run
+from flows.cli.who import who
+from flows.options import SettingsCommand
 from schemas.setting import MODEL
 from schemas.sql.files import suspect_rules
 
@@ -31,7 +33,7 @@ app = typer.Typer(
     name="pairx",
     help="PAIR-X for whole catalogues: explain every retrieved pair of animal photos, store the evidence as Parquet, "
     "rank the suspect matches. Exit codes: 0 done, 1 the work failed (what is done is kept; run again), 2 bad input, "
-    "3 another run is at work on the warehouse, 130 or 143 stopped by hand (run again to go on).",
+    "3 another run is at work on the warehouse, 4 the run is done and found new suspects (--fail-on new-suspects), 130 or 143 stopped by hand (run again to go on).",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     add_completion=False,
@@ -64,56 +66,7 @@ def _kinds_help() -> str:
     return "; ".join(f"{kind}: {rule.about}" for kind, rule in suspect_rules().items())
 
 
-@app.command(cls=SettingsCommand)
-def run(
-    context: typer.Context,
-    catalogue: Annotated[
-        str,
-        typer.Argument(
-            help="CSV or Parquet with image_id, identity, path (and bbox, theta, species, date, encounter, …), "
-            "Camtrap DP (its folder or datapackage.json), COCO Camera Traps (.json), or Wildbook's CSV."
-        ),
-    ],
-    warehouse: Annotated[
-        str, typer.Option(help="Folder or fsspec URL that the tables go to; grows with every run.")
-    ] = "warehouse",
-    root: Annotated[
-        str | None,
-        typer.Option(help="Folder or URL that paths are relative to. Default: the catalogue's folder."),
-    ] = None,
-    settings: Config = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the plan and its estimated time; write nothing.")
-    ] = False,
-    withdraw_missing: Annotated[
-        bool,
-        typer.Option(
-            "--withdraw-missing",
-            help="The catalogue is complete: photos that it no longer lists are withdrawn.",
-        ),
-    ] = False,
-    retry_failed: Annotated[
-        bool,
-        typer.Option(
-            "--retry-failed", help="Try failed photos and pairs again, though nothing about them changed."
-        ),
-    ] = False,
-    wait: Annotated[bool, typer.Option("--wait", help=WAIT)] = False,
-    fail_on: Annotated[
-        str | None,
-        typer.Option(help="failures: end with 1 where any photo or pair failed in this run; for schedulers."),
-    ] = None,
-) -> None:
-    """Process a catalogue: embed new photos, pair them, score and rank; only what is new costs anything.
-
-    Stop it anywhere and run the same command again: it goes on where it was.
-    """
-    from flows.commands.run import run_catalogue
-
-    how = (dry_run, withdraw_missing, retry_failed, wait, fail_on)
-    run_catalogue(catalogue, warehouse, root, settings, context.obj, *how)
-
-
+app.command(cls=SettingsCommand)(run)
 app.command(cls=SettingsCommand)(evaluate)
 
 
@@ -201,6 +154,16 @@ def suspects(
         str,
         typer.Option(help="Order: probability, or kind (photos first, names next, copies last)."),
     ] = "probability",
+    new: Annotated[
+        bool,
+        typer.Option("--new", help="Print only those that are new in the newest run: see --since."),
+    ] = False,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            help="Print only those that are new since this run. Default of --new: the run before the newest."
+        ),
+    ] = None,
     output: Annotated[str, typer.Option("--format", help="table, csv or json.")] = "table",
 ) -> None:
     """Print the ranked suspects: one row per photo, name or copy whose name does not fit the pictures.
@@ -214,7 +177,10 @@ def suspects(
     """
     from flows.commands.ask import print_suspects
 
-    print_suspects(warehouse, top, kind or [], by, output)
+    print_suspects(warehouse, top, kind or [], by, output, new, since)
+
+
+app.command()(who)
 
 
 @app.command()
@@ -229,6 +195,12 @@ def sql(
     ] = False,
     cookbook: Annotated[bool, typer.Option("--cookbook", help="Print ready-made queries.")] = False,
     run_id: Annotated[str | None, typer.Option("--run", help="Look at an earlier run's settings.")] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            help="Run that new_photos, new_suspects and the like compare with. Default: the finished run before."
+        ),
+    ] = None,
     timeout: Annotated[
         float | None,
         typer.Option(
@@ -250,7 +222,7 @@ def sql(
     if cookbook:
         print_cookbook()
         return
-    ask(warehouse, query, output, tables, run_id, timeout, memory_limit)
+    ask(warehouse, query, output, tables, run_id, timeout, memory_limit, since)
 
 
 @app.command()

@@ -26,20 +26,21 @@ def ask(
     run_id: str | None,
     seconds: float | None,
     memory: str,
+    since: str | None = None,
 ) -> None:
     """Answer one query, describe the tables, or open the prompt.
 
     `seconds` is how long opening the warehouse and one query may take together, or in the prompt each
     statement.
     """
-    kind = _format(output)
+    kind = format_of(output)
     if tables:
         _print(describe(None, query))
         return
     if query is None and not sys.stdin.isatty():
         query = sys.stdin.read()
     limit = TimeLimit(seconds)
-    with _analyst(warehouse, query, run_id, memory, limit) as connection:
+    with analyst(warehouse, query, run_id, memory, limit, since) as connection:
         if query is None:
             prompt(connection, kind=kind, seconds=seconds)
             return
@@ -48,15 +49,17 @@ def ask(
 
 
 @contextmanager
-def _analyst(
+def analyst(
     warehouse: str,
     query: str | None,
     run_id: str | None = None,
     memory: str = MEMORY,
     limit: TimeLimit | None = None,
+    since: str | None = None,
 ) -> Iterator[DuckDBPyConnection]:
+    """A connection of `connect_analyst` for one query, or for any where that is None, closed in the end."""
     with bounded(memory):
-        connection = connect_analyst(warehouse, run_id, memory, limit=limit, query=query)
+        connection = connect_analyst(warehouse, run_id, memory, limit=limit, query=query, since=since)
         try:
             yield connection
         finally:
@@ -89,29 +92,40 @@ SELECT
     photo_a, identity_a, photo_b, identity_b, reason
 FROM suspects
 JOIN expected_precision USING (rank)
+{new}
 WHERE list_contains($kinds, kind)
 ORDER BY if($by_kind, list_position($known, kind), 0), rank
 LIMIT $top
 """
+_ONLY_NEW = "SEMI JOIN new_suspects USING (rank, kind, pair_id)"
 
 
-def print_suspects(warehouse: str, top: int, kinds: Sequence[str], order: str, output: str) -> None:
-    """Print the first suspects, of some kinds if wanted.
+def print_suspects(
+    warehouse: str,
+    top: int,
+    kinds: Sequence[str],
+    order: str,
+    output: str,
+    new: bool = False,
+    since: str | None = None,
+) -> None:
+    """Print the first suspects, of some kinds if wanted, or only those that are new since a run.
 
-    Raises `SettingsError` for an unknown kind, order or format.
+    Raises `SettingsError` for an unknown kind, order or format, `WarehouseError` for an unknown run.
     """
-    written = _format(output)
+    written = format_of(output)
     known = list(suspect_rules())
     for kind in kinds:
         if kind not in known:
             raise SettingsError(f"there is no kind of suspects {kind!r}", f"use {kinds_in_words()}")
     if order not in SUSPECT_ORDERS:
         raise SettingsError(f"suspects have no order {order!r}", f"use {' or '.join(SUSPECT_ORDERS)}")
-    with _analyst(warehouse, _SUSPECTS) as connection:
+    query = _SUSPECTS.format(new=_ONLY_NEW if new or since else "")
+    with analyst(warehouse, query, since=since) as connection:
         found = stoppable(
             connection,
             lambda: connection.sql(
-                _SUSPECTS,
+                query,
                 params={
                     "kinds": list(kinds) or known,
                     "by_kind": order == "kind",
@@ -132,7 +146,7 @@ def newest_report(warehouse: str) -> None:
     from tasks.pages.base import report_path
     from tasks.store.warehouse import Warehouse
 
-    with _analyst(warehouse, _NEWEST) as connection:
+    with analyst(warehouse, _NEWEST) as connection:
         rows = stoppable(connection, lambda: connection.execute(_NEWEST).fetchall(), TimeLimit())
     if not rows:
         raise PairxError(f"no run has finished in {warehouse}", "pairx run CATALOGUE --warehouse URL")
@@ -145,7 +159,8 @@ def newest_report(warehouse: str) -> None:
     PlainConsole().print(f"{place.url}/{path}")
 
 
-def _format(output: str) -> Format:
+def format_of(output: str) -> Format:
+    """The format of that name; `SettingsError` for an unknown one."""
     if output not in get_args(Format):
         raise SettingsError(f"format {output!r} is not known", f"use {', '.join(get_args(Format))}")
     return output  # type: ignore[return-value]  # checked above

@@ -17,6 +17,7 @@ from flows.work.shard_tasks import Work, ended_its_workers, process_shard
 from schemas.errors import PairxError
 from tasks.job import Job
 from tasks.runs.log import Balance, StageLog
+from tasks.runs.tonight import Tonight
 from tasks.shards import Divisible, ShardResult, Stage
 from tasks.store.written import pass_on
 
@@ -131,11 +132,12 @@ class StageRunner:
         self.logs.append(StageLog(stage, seconds=time.perf_counter() - begun))
         self._reporter.end(" ".join(notes))
 
-    def publish(self, report: str, sums: Sequence[Balance]) -> None:
-        """Leave the run's summary as a Prefect artifact."""
+    def publish(self, report: str, sums: Sequence[Balance], tonight: Tonight) -> None:
+        """Leave the run's summary as a Prefect artifact, what is new first."""
         lines = ["| stage | shards | rows | failed | seconds |", "| --- | --- | --- | --- | --- |"]
         lines += [f"| {s.stage} | {s.shards} | {s.rows} | {s.failed} | {s.seconds:.1f} |" for s in self.logs]
-        text = "\n".join([*(f"- {balance}" for balance in sums), f"- report: `{report}`", "", *lines])
+        said = [f"**{tonight}**", "", *(f"- {balance}" for balance in sums), f"- report: `{report}`", ""]
+        text = "\n".join([*said, *lines])
         self._reports.summary("pairx-run", text, "PAIR-X nightly run")
 
     def _collect(self, stage: Stage[S, R], shards: Sequence[S]) -> tuple[list[R], list[Broken]]:

@@ -19,3 +19,12 @@ CREATE OR REPLACE MACRO accepted_inliers(n_inliers, no_homography_reason) AS
 -- pairs of two names, the value tells nothing: null.
 CREATE OR REPLACE MACRO standing(value, low, high_low, high) AS
     CASE WHEN high > low THEN greatest(0, least(1, (value - low) / (greatest(high, high_low) - low))) END;
+
+-- What a suspicion asks, the same whatever its rank: of a photo, of names in order, or of two photos. Older rows do not say of
+-- what, so their kind must.
+CREATE OR REPLACE MACRO question_of(kind, subject_kind, blamed_photo, photo_a, photo_b, identity_a, identity_b) AS CASE
+    WHEN blamed_photo IS NOT NULL THEN [kind, blamed_photo]
+    WHEN coalesce(subject_kind = 'name', kind IN ('two_names_one_animal', 'one_name_two_animals'))
+        THEN [kind, least(identity_a, identity_b), greatest(identity_a, identity_b)]
+    ELSE [kind, photo_a, photo_b]
+END;

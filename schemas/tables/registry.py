@@ -262,7 +262,7 @@ EXPLANATIONS = Table(
 SUSPECTS = Table(
     "suspects",
     "one row per suspect pair as ranked at the end of a run; the view of the same name is always current",
-    ("state", "rank"),
+    ("state", "basis", "rank"),
     pa.schema(
         [
             required("state", STRING, "hash of the catalogue state that was ranked"),
@@ -283,6 +283,8 @@ SUSPECTS = Table(
             column("proposed_name", STRING, "name that would fit"),
             column("probability", F64, "that the names are wrong so"),
             required("reason", STRING, "why the pair is listed, in words"),
+            column("subject_kind", STRING, "what is suspect: photo, pair or name; null in older rows"),
+            column("basis", I64, "evidence that the judgement behind it rests on; null in older rows"),
         ]
     ),
     fingerprint="suspects",
@@ -367,6 +369,7 @@ RUNS = Table(
             column("devices", pa.list_(STRING), "kinds of devices that computed; null where none did"),
             column("message", STRING, "error of a failed run"),
             column("snapshot", STRING, "name of the files that keep its current views; null where none do"),
+            column("basis", I64, "evidence that its judgement rests on; null in older rows"),
         ]
     ),
 )

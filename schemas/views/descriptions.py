@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from schemas.sql.files import view_files
 from schemas.tables.registry import TABLES
+from schemas.views.compared import COMPARED_ABOUT, COMPARED_COLUMNS
 from schemas.views.graph import ViewGraph
 
 _CURRENT_RUN = "one row: the run whose fingerprints all views look at"
@@ -28,7 +29,8 @@ _LEVELS = {"all": "every committed row", "run": "every row under the current run
 
 def view_sentences() -> dict[str, str]:
     """View -> one sentence, in the order in which they are listed."""
-    return {name: view.about for name, view in view_files().items()} | {"current_run": _CURRENT_RUN}
+    installed = {"current_run": _CURRENT_RUN, "compared_runs": COMPARED_ABOUT}
+    return {name: view.about for name, view in view_files().items()} | installed
 
 
 def describe_view(view: str) -> str:
@@ -50,6 +52,8 @@ def _described(graph: ViewGraph, view: str, column: str) -> str:
     Of the relations that it reads, the first that knows the column counts.
     """
     found = graph.views[view].columns.get(column) if view in graph.views else None
+    if view == "compared_runs":
+        return COMPARED_COLUMNS.get(column, "")
     if view == "current_run":
         view, found = "runs", _OF_CURRENT_RUN.get(column)
     table = view if view in TABLES else view.removeprefix("all_").removeprefix("run_")

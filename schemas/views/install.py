@@ -24,6 +24,7 @@ from schemas.stored_settings import chosen, stored_settings
 from schemas.tables.columns import Table
 from schemas.tables.registry import FINGERPRINTS, TABLES
 from schemas.thresholds import THRESHOLDS
+from schemas.views.compared import install_compared_runs
 from schemas.views.graph import ViewGraph
 from schemas.views.snapshots import definition, snapshot_name, whole_snapshot
 from schemas.views.stages import failure_fingerprints, install_stages, sources_of_made_good
@@ -151,12 +152,13 @@ def install_views(
     run: Run = None,
     materialise: bool | Collection[str] = False,
     wanted: Collection[str] | None = None,
+    since: str | None = None,
 ) -> None:
     """Create ``all_TABLE``, `current_run`, ``run_TABLE`` and the current views in an in-memory connection.
 
     They see the files that are committed now; `Views` brings them up to date later. See `Views.refresh`.
     """
-    Views(connection, store).refresh(run, materialise, wanted)
+    Views(connection, store).refresh(run, materialise, wanted, since)
 
 
 class Views:
@@ -186,6 +188,7 @@ class Views:
         run: Run = None,
         materialise: bool | Collection[str] = False,
         wanted: Collection[str] | None = None,
+        since: str | None = None,
     ) -> None:
         """See what is committed now in the tables that were written, and look at a run.
 
@@ -197,7 +200,8 @@ class Views:
         those named, or with True all that are narrow. They are computed again only when a source of
         theirs was written. Of the current views only those `wanted` are brought up to date, beside
         those that are tables or files, or all of them: to create one takes about as long as to plan
-        its query. Raises `WarehouseError` for an unknown run.
+        its query. `since` is the run that news are told against (`install_compared_runs`). Raises
+        `WarehouseError` for an unknown run.
         """
         if self._current is None:
             install_macros(self._connection)
@@ -217,6 +221,7 @@ class Views:
         if current != self._current:
             install_current_run(self._connection, current)
             changed.add("current_run")
+        install_compared_runs(self._connection, current, since)
         for name, prints in partitions().items():
             before, now = (run_partitions(columns or {}, prints) for columns in (self._current, current))
             if name in moved or before != now:

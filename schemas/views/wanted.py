@@ -16,6 +16,7 @@ import duckdb
 from schemas.errors import SettingsError
 from schemas.sql.files import view_files
 from schemas.tables.registry import TABLES
+from schemas.views.compared import install_compared_runs
 from schemas.views.graph import ViewGraph, relations, syntax_tree
 from schemas.views.install import (
     READ_SNAPSHOT,
@@ -30,11 +31,10 @@ from schemas.views.install import (
 from schemas.views.snapshots import definition, whole_snapshot
 from schemas.views.stages import install_stages, sources_of_made_good
 
-_ENOUGH_RUNS = 2
-"""How many of the last finished runs are read to find the newest.
+_ENOUGH_RUNS = 3
+"""How many of the last finished runs are read to find the newest two.
 
-File names sort runs by their starts, but the newest is the one that ended last. More than two runs hardly
-ever overlap.
+File names sort runs by their starts, but the newest is the one that ended last. Runs hardly ever overlap.
 """
 _PLAIN_FUNCTIONS = frozenset({"unnest", "range", "generate_series"})
 """Functions whose tables come from their arguments alone."""
@@ -55,7 +55,13 @@ def views_of(query: str) -> set[str] | None:
         duckdb.Error,
     ):  # whoever runs it will say what is wrong
         return None
-    ours = {"current_run", *view_files(), *_rows_of("all", TABLES), *_rows_of("run", partitions())}
+    ours = {
+        "current_run",
+        "compared_runs",
+        *view_files(),
+        *_rows_of("all", TABLES),
+        *_rows_of("run", partitions()),
+    }
     return named if plain and named <= ours else None
 
 
@@ -78,17 +84,22 @@ def _parts(tree: Any) -> Iterator[dict[str, Any]]:
 
 
 def install_wanted(
-    connection: duckdb.DuckDBPyConnection, store: Store, wanted: Collection[str], run_id: str | None = None
+    connection: duckdb.DuckDBPyConnection,
+    store: Store,
+    wanted: Collection[str],
+    run_id: str | None = None,
+    since: str | None = None,
 ) -> None:
     """Create the views of `views_of` in an in-memory connection, and what they read.
 
-    They show the same rows as those of `install_views`. Raises `WarehouseError` for an unknown run.
+    They show the same rows as those of `install_views`. Raises `WarehouseError` for an unknown run, as
+    `run_id` or `since`.
     """
     look = store.inventory()
     look.attach(connection)
     install_macros(connection)
     files = look.files(["runs"])
-    runs = _newest(files["runs"]) if run_id is None else files["runs"]
+    runs = _newest(files["runs"]) if run_id is None and since is None else files["runs"]
     look.ready(runs)
     install_rows(connection, "all", "runs", runs)
     current = stored_run(connection, run_id)
@@ -99,6 +110,7 @@ def install_wanted(
     if current and not snapshot:
         current["snapshot"] = None
     install_current_run(connection, current)
+    install_compared_runs(connection, current, since)
 
     computed = graph.views_behind([name for name in wanted if name not in snapshot], snapshot)
     read = set(wanted).union(*(graph.reads[name] for name in computed))

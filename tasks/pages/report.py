@@ -25,6 +25,7 @@ from schemas.sql.files import suspect_rules
 from tasks.pages.base import page_environment
 from tasks.pages.judgement import ReportJudgement, draw_reliability
 from tasks.pages.scatter import ReportScatter, data_uri, draw_plots
+from tasks.pages.tonight import ReportTonight
 
 MAX_SUSPECTS = 200
 """Most suspects with pictures in one file.
@@ -113,6 +114,7 @@ class ReportInput:
     versions: Mapping[str, str]
     notes: Sequence[str] = ()
     judgement: ReportJudgement | None = None
+    tonight: ReportTonight | None = None
 
     def __post_init__(self) -> None:
         if self.n_suspects_total < len(self.suspects):
@@ -138,6 +140,8 @@ def render_report(given: ReportInput) -> str:
         .render(
             given=given,
             shown=shown,
+            tonight=given.tonight,
+            most=MAX_SUSPECTS,
             kinds=[(kind, kinds[kind]) for kind in sorted(kinds, key=_kind_order)],
             duration=given.finished - given.started,
             slowest=slowest,

@@ -190,12 +190,17 @@ def _up_to(stage: StageFacts) -> list[str]:
     return [s.name for s in before if s.failing and s.failing.items == stage.failing.items]
 
 
+def new_run_id() -> str:
+    """The id of a run that starts now; ids sort by time."""
+    return f"{datetime.now(UTC):%Y%m%dt%H%M%S}-{secrets.token_hex(3)}"
+
+
 @dataclass
 class RunLog:
     """One run's rows of `runs`: started, then finished or failed."""
 
     job: Job
-    run_id: str = field(default_factory=lambda: f"{datetime.now(UTC):%Y%m%dt%H%M%S}-{secrets.token_hex(3)}")
+    run_id: str = field(default_factory=new_run_id)
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def columns(self, state: str | None = None) -> dict[str, Any]:
@@ -220,6 +225,7 @@ class RunLog:
         counts: Mapping[str, int] | None = None,
         message: str | None = None,
         snapshot: str | None = None,
+        basis: int | None = None,
     ) -> None:
         """Append this run's row with the given status."""
         columns = {k: v for k, v in self.columns(state).items() if k not in FROM_SETTINGS}
@@ -236,6 +242,7 @@ class RunLog:
             "devices": devices_of(stages) or None,
             "message": message,
             "snapshot": snapshot,
+            "basis": basis,
         }
         self.job.warehouse.write("runs", self.job.prints.suspects, f"{self.run_id}-{status}", [row])
 

@@ -26,6 +26,7 @@ from tasks.pages.report import (
 )
 from tasks.pages.scatter import ReportScatter
 from tasks.runs.log import Balance, RunLog, StageLog, devices_of, versions
+from tasks.runs.tonight import Tonight, report_tonight
 
 _SHOWN_EXAMPLES = 3
 _SHOWN_ANSWERS = 3
@@ -39,6 +40,7 @@ def write_report(
     connection: duckdb.DuckDBPyConnection,
     sums: Sequence[Balance],
     stages: Sequence[StageLog],
+    tonight: Tonight,
 ) -> tuple[str, dict[str, int]]:
     """Write ``reports/RUN_ID.html`` into the warehouse; returns its address and the headline counts."""
     counts = _counts(connection)
@@ -60,6 +62,7 @@ def write_report(
             versions=versions() | _devices(stages),
             notes=[EMBEDDED_NOTICE] if job.settings.model == "embedded" else [],
             judgement=_judgement(connection),
+            tonight=report_tonight(connection, tonight),
         )
     )
     return job.warehouse.write_file(report_path(log.run_id), page.encode()), counts

@@ -49,12 +49,13 @@ def connect_analyst(
     materialise: bool = False,
     limit: TimeLimit | None = None,
     query: str | None = None,
+    since: str | None = None,
 ) -> duckdb.DuckDBPyConnection:
     """A DuckDB connection that sees the warehouse's views and nothing else of the machine.
 
     What it answers comes as Arrow (``.sql(query).to_arrow_table()``) or, where pandas is installed (the
-    extra `notebook`), as a data frame (``.sql(query).df()``). `run` chooses whose fingerprints count, as
-    in `install_views`. `materialise` computes the narrow views once. It keeps within `memory_limit`,
+    extra `notebook`), as a data frame (``.sql(query).df()``). `run` chooses whose fingerprints count, and
+    `since` the run that news are told against, as in `install_views`. `materialise` computes the narrow views once. It keeps within `memory_limit`,
     which holds for every query too, and within the time `limit`, which holds for this call only. With a
     `query` the connection serves that query alone: only the views that it reads need exist, and only
     their files are looked at. External access, extensions and Python variables are off, only the
@@ -69,9 +70,9 @@ def connect_analyst(
     def open_views() -> None:
         warehouse.require()
         if wanted is None or isinstance(run, Mapping):
-            install_views(connection, warehouse, run, materialise)
+            install_views(connection, warehouse, run, materialise, since=since)
         else:
-            install_wanted(connection, warehouse, wanted, run)
+            install_wanted(connection, warehouse, wanted, run, since)
         _lock(connection, warehouse)
 
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 import pyarrow as pa
@@ -21,8 +21,11 @@ If the run is killed, files written since then have no record.
 
 
 @contextmanager
-def recording(warehouse: Warehouse, run_id: str) -> Iterator[None]:
-    """Record what the block writes, also when the block fails; in parts, if it takes long."""
+def recording(warehouse: Warehouse, run_id: str) -> Iterator[Callable[[], None]]:
+    """Record what the block writes, also when the block fails; in parts, if it takes long.
+
+    The block gets a function that stores the record so far.
+    """
     heard: set[Written] = set()
     kept_at = time.monotonic()
 
@@ -38,7 +41,7 @@ def recording(warehouse: Warehouse, run_id: str) -> Iterator[None]:
 
     try:
         with heard_by(hear):
-            yield
+            yield keep
     except LeaseLost:
         raise  # what was written is gone, or not this run's to speak of
     except BaseException:

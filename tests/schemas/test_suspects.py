@@ -258,7 +258,7 @@ def test_rows_fit_the_table_and_are_ranked_by_score_then_kind_then_pair(judge: J
     assert [row["rank"] for row in rows] == list(range(1, len(rows) + 1))
     keys = [(-row["score"], row["kind"], row["pair_id"]) for row in rows]
     assert keys == sorted(keys)
-    columns = {name for name in TABLES["suspects"].schema.names if name != "state"}
+    columns = {name for name in TABLES["suspects"].schema.names if name not in ("state", "basis")}
     assert set(rows[0]) == columns
     warehouse = Warehouse(str(tmp_path / "stored"))
     assert warehouse.write("suspects", "f", "s", [{"state": "s", **row} for row in rows]) == len(rows)

@@ -303,7 +303,9 @@ def test_time_and_memory_limits_hold_for_what_views_compute(
     folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def computes(query: str) -> None:
-        monkeypatch.setattr(console, "install_views", lambda connection, *_: connection.sql(query).fetchall())
+        monkeypatch.setattr(
+            console, "install_views", lambda connection, *_, **__: connection.sql(query).fetchall()
+        )
 
     computes(ENDLESS)
     with pytest.raises(LimitReached, match="no answer within 0.2 s"):

@@ -10,6 +10,7 @@ from tasks.job import Job
 from tasks.runs.log import RunLog, StageLog, balances
 from tasks.runs.remaining import look
 from tasks.runs.report import write_report
+from tasks.runs.tonight import tonight_of
 from tasks.store.warehouse import Warehouse
 from tests.small_catalogue import BROKEN_CODES, Stages, files_of
 
@@ -53,6 +54,7 @@ def written(done: Stages, tmp_path_factory: pytest.TempPathFactory) -> tuple[str
             connection,
             balances(connection),
             [StageLog("embed", 2, seconds=1.5, devices=("cpu, torch 2.15.0", "NVIDIA H100"))],
+            tonight_of(connection),
         )
     return address, counts, Path(address).read_text(encoding="utf-8")
 

@@ -29,6 +29,7 @@ SELECT
     s.blamed_photo,
     s.right_name AS proposed_name,
     s.score AS probability,
+    s.subject_kind,
     s.words
     || CASE
         WHEN k.pair_id IS NULL THEN ' No pair across was explained'
