@@ -7,6 +7,32 @@ JOIN expected_precision USING (rank)
 ORDER BY rank
 LIMIT 20;
 
+-- What changed since the run before the newest, or with `pairx sql --since RUN` since any other
+SELECT 'new photo' AS change, photo_id AS what, NULL AS before, identity AS now FROM new_photos
+UNION ALL SELECT 'changed name', photo_id, name_then, name_now FROM changed_names
+UNION ALL SELECT 'new suspect: ' || kind, coalesce(blamed_photo, concat_ws(', ', identity_a, identity_b)),
+    CAST(round(probability_then, 3) AS VARCHAR), CAST(round(probability, 3) AS VARCHAR) FROM new_suspects
+UNION ALL SELECT 'gone suspect: ' || kind, coalesce(blamed_photo, concat_ws(', ', identity_a, identity_b)),
+    CAST(round(probability, 3) AS VARCHAR), because FROM gone_suspects
+ORDER BY change, what;
+
+-- Which names last night's photos tie together: a new photo is likely one animal with photos of both, or bears one of the names itself
+WITH seen AS (
+    SELECT unnest([photo_a, photo_b]) AS photo_id, unnest([identity_b, identity_a]) AS name, probability FROM new_pairs
+),
+ties AS (
+    SELECT photo_id, name, max(probability) AS probability FROM seen WHERE probability >= 0.5 AND name IS NOT NULL GROUP BY ALL
+    UNION ALL SELECT photo_id, identity, 1.0 FROM new_photos WHERE identity IS NOT NULL
+),
+tied AS (SELECT photo_id, name, max(probability) AS probability FROM ties SEMI JOIN new_photos USING (photo_id) GROUP BY ALL)
+SELECT a.name AS name_a, b.name AS name_b, count(*) AS photos, round(max(least(a.probability, b.probability)), 3) AS probability,
+    list(photo_id ORDER BY photo_id)[:5] AS by_photos
+FROM tied AS a JOIN tied AS b USING (photo_id)
+WHERE a.name < b.name
+GROUP BY ALL
+ORDER BY probability DESC, name_a, name_b
+LIMIT 20;
+
 -- Names that may be one animal, and names that may be two, with the photos on either side
 SELECT kind, name_a, name_b, round(probability, 3) AS probability, pairs, len(photos_a) AS photos_a, len(photos_b) AS photos_b,
     supporting_photos_a[1] AS photo_a, supporting_photos_b[1] AS photo_b
@@ -19,6 +45,19 @@ SELECT photo_id, identity, round(rival_voice, 2) AS loudest_other_voice, propose
 FROM judged_photos
 WHERE undefended
 ORDER BY rival_voice DESC NULLS LAST, photo_id
+LIMIT 20;
+
+-- Photos that nobody of their name resembles: with every photo of it that was compared, two animals are likelier than one
+WITH seen AS (
+    SELECT unnest([photo_a, photo_b]) AS photo_id, unnest([photo_b, photo_a]) AS other, probability
+    FROM judgements JOIN pairs USING (pair_id, photo_a, photo_b)
+    WHERE same_identity
+)
+SELECT photo_id, identity, count(*) AS compared_with, round(max(probability), 3) AS likeliest, max_by(other, probability) AS nearest_of_its_name
+FROM seen JOIN photos USING (photo_id)
+GROUP BY photo_id, identity
+HAVING max(probability) < 0.5
+ORDER BY max(probability), photo_id
 LIMIT 20;
 
 -- What each term added to the log-odds of the first suspect's pair
@@ -44,6 +83,15 @@ SELECT photos, names, wrong_names, wrong_names_low, wrong_names_high, sensitivit
     calibration_error, brier, brier_cosine
 FROM judged_catalogues;
 
+-- How many wrong names are to be expected in all, and how many are left when the list of photos is cleared down to each
+SELECT rank, blamed_photo, round(probability, 3) AS probability, round(errors, 1) AS expected_in_all,
+    round(sum(probability) OVER (ORDER BY rank), 1) AS found_so_far,
+    round(greatest(0, errors - sum(probability) OVER (ORDER BY rank)), 1) AS expected_left
+FROM suspects JOIN expected_precision USING (rank)
+WHERE kind = 'wrong_name'
+ORDER BY rank
+LIMIT 50;
+
 -- Plausibility of pairs of one name, of two names, and of pairs with an unknown animal
 SELECT
     CASE WHEN same_identity THEN 'one name' WHEN NOT same_identity THEN 'two names' ELSE 'unknown' END AS names,
@@ -61,6 +109,13 @@ SELECT photo_id, rank, coalesce(name, '(a new animal)') AS answer, round(probabi
 FROM candidates
 WHERE rank <= 3
 ORDER BY photo_id, rank;
+
+-- Unknown photos that are likely known animals, and those that are likely new ones, the surest first
+SELECT if(name IS NULL, 'a new animal', 'a known animal') AS likely, photo_id, name, round(probability, 3) AS probability,
+    photo_id IN (SELECT photo_id FROM new_photos) AS new_photo
+FROM candidates
+WHERE rank = 1
+ORDER BY likely, probability DESC, photo_id;
 
 -- Alike to the model, implausible to the eye: high cosine, but no homography and little coverage
 SELECT photo_a, identity_a, photo_b, identity_b, round(cosine, 3) AS cosine, round(match_coverage, 3) AS coverage, n_inliers

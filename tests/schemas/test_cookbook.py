@@ -132,3 +132,27 @@ def test_answers_are_the_known_ones(analyst: duckdb.DuckDBPyConnection) -> None:
         ("embed", 2.5),
         ("ingest", 1.5),
     ]
+
+
+def test_questions_about_last_night_get_the_known_answers(analyst: duckdb.DuckDBPyConnection) -> None:
+    answers = {title.partition(",")[0].partition(":")[0]: run_query(analyst, q) for title, q in cookbook().items()}  # fmt: skip
+
+    def said(start: str, *columns: str) -> list[tuple[Any, ...]]:
+        (found,) = (rows.to_pylist() for title, rows in answers.items() if title.startswith(start))
+        return [tuple(row[c] for c in columns) for row in found]
+
+    # In a first run every photo is new. The misfiled one is called B and looks like every photo of A, and these like it.
+    assert said("Which names last night's photos tie together", "name_a", "name_b", "by_photos") == [
+        ("A", "B", ["A0", "A1", "A2", "again", "misfiled"])
+    ]
+    changes = said("What changed since the run before", "change", "what", "before", "now")
+    assert len(changes) == 10
+    assert ("new photo", "stranger", None, None) in changes
+    assert said(
+        "Unknown photos that are likely known", "likely", "photo_id", "name", "probability", "new_photo"
+    ) == [("a known animal", "stranger", "B", 0.7, True)]
+    assert said(
+        "Photos that nobody of their name resembles", "photo_id", "identity", "compared_with", "likeliest"
+    ) == [("misfiled", "B", 3, 0.1)]
+    left = said("How many wrong names are to be expected", "blamed_photo", "found_so_far", "expected_left")
+    assert left == [("misfiled", 0.9, 0.2)]
