@@ -15,7 +15,7 @@ NEEDS = """
     SELECT 1 FROM photos, candidates, judged_photos, judged_catalogues, judgements, failures, new_photos, run_photos, runs, current_run
 """
 """A query that reads all that is read here: what the connection must see."""
-_NEAR = 3
+_NEAR, _ALIKE = 3, 0.75
 
 _ANSWERS = """
 WITH asked AS (SELECT unnest($photos) AS photo_id, unnest(range(len($photos))) AS place),
@@ -122,10 +122,14 @@ def _why_not(connection: duckdb.DuckDBPyConnection, photo: str) -> str:
         if entries:
             return f"the photo {photo!r} was withdrawn from the catalogue"
         near = connection.execute(
-            "SELECT photo_id FROM judged_photos ORDER BY jaro_winkler_similarity(photo_id, ?) DESC, photo_id LIMIT ?",
-            [photo, _NEAR],
+            """
+            SELECT photo_id FROM (SELECT photo_id, jaro_winkler_similarity(photo_id, $photo) AS likeness FROM judged_photos)
+            WHERE likeness >= $least ORDER BY likeness DESC, photo_id LIMIT $most
+            """,
+            {"photo": photo, "least": _ALIKE, "most": _NEAR},
         ).fetchall()
-        return f"there is no photo {photo!r}; near it are {', '.join(repr(row[0]) for row in near)}"
+        names = ", ".join(repr(row[0]) for row in near)
+        return f"there is no photo {photo!r}" + (f"; near it are {names}" if names else "")
     failed = connection.execute(
         "SELECT stage, code, message FROM failures WHERE item = ? ORDER BY stage LIMIT 1", [photo]
     ).fetchone()

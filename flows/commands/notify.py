@@ -65,7 +65,7 @@ class Hook:
             process.communicate(text, seconds)
         except subprocess.TimeoutExpired:
             _end(process)
-            note(f"--notify took longer than {seconds:.0f} s and was ended")
+            note(f"--notify took longer than {seconds:g} s and was ended")
             return
         except BaseException:
             _end(process)

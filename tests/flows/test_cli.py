@@ -86,7 +86,17 @@ def one_photo(tmp_path: Path) -> Path:
 
 
 def test_all_commands_are_there() -> None:
-    assert {"run", "demo", "explain", "compare", "validate", "suspects", "sql", "report"} <= COMMANDS.keys()
+    assert {
+        "run",
+        "demo",
+        "explain",
+        "compare",
+        "validate",
+        "suspects",
+        "sql",
+        "who",
+        "report",
+    } <= COMMANDS.keys()
     listed = CliRunner().invoke(cli.app, ["--help"], env={"COLUMNS": "200", "TERM": "dumb"}).output
     assert all(name in listed for name in COMMANDS)
     assert "Exit codes: 0" in listed
@@ -464,7 +474,7 @@ def test_an_unknown_kind_of_suspects_is_bad_input(main: Main, tmp_path: Path) ->
         (["explain", "a.png", "a.png", "--method"], ["pairx_published", "matches_sift"]),
         (["compare", "a.png", "a.png", "--method"], ["pairx_published", "matches_sift"]),
         (["explain", "a.png", "a.png", "--precision"], ["float32", "bfloat16"]),
-        (["run", "one.csv", "--fail-on"], ["failures"]),
+        (["run", "one.csv", "--fail-on"], ["failures", "new-suspects"]),
         (["run", "one.csv", "--preset"], ["auto", "published", "paper", "conserving"]),
         (["run", "one.csv", "--reduction"], ["abs_of_sum", "signed_sum", "sum_of_abs"]),
         (["run", "one.csv", "--device"], ["auto", "cpu", "cuda"]),
@@ -641,13 +651,14 @@ def test_failures_set_the_exit_code_where_asked(
     from flows import nightly
     from flows.commands import run as commands
     from tasks.runs.log import StageLog
+    from tasks.runs.tonight import Tonight
 
     @contextmanager
     def at_work(*_: object) -> Iterator[tuple[None, None]]:
         yield None, None
 
     stages = (StageLog("ingest", failed=failed), StageLog("embed"))
-    summary = nightly.RunSummary("r", "w/reports/r.html", {}, (), stages, datetime.now(UTC))
+    summary = nightly.RunSummary("r", "w/reports/r.html", {}, (), stages, datetime.now(UTC), Tonight(), None)
     monkeypatch.setattr(commands, "at_work_on", at_work)
     monkeypatch.setattr(nightly, "run", lambda *_: summary)
     ended, out, err = main("run", one_photo, *(["--fail-on", asked] if asked else []))

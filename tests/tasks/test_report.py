@@ -32,6 +32,7 @@ from tasks.pages.report import (
     render_report,
 )
 from tasks.pages.scatter import ReportScatter, draw_plots
+from tasks.pages.tonight import ChangedName, GoneSuspect, NewSuspect, ReportTonight
 
 VOID = {"meta", "img", "input", "br", "hr", "link"}
 CHIPS = encode_webp(np.full((40, 90, 3), 200, dtype=np.uint8))
@@ -91,6 +92,19 @@ JUDGEMENT = ReportJudgement(
     bins=[ReportBin(661, 0.02, 0.01), ReportBin(660, 0.97, 0.92)],
     candidates=[ReportCandidates("stranger", [("Cleo", 0.81), (None, 0.15), ("Dodo", 0.02)])], n_unknown=2345,
 )  # fmt: skip
+
+
+def tonight(name: str = "Ada", since: str | None = "r0") -> ReportTonight:
+    counts = {"new_photos": 12, "new_pairs": 61, "new_suspects": 70, "gone_suspects": 1, "changed_names": 3}
+    new = NewSuspect(4, "wrong_name", name, name, "Bo", name, "q", name, 0.87, 0.31, ["evidence", "names"])
+    pair = NewSuspect(900, "copy", None, "Ada", "Bo", "p", "q", None, 0.99, None, ["evidence"])
+    gone = GoneSuspect("one_name_two_animals", None, name, name, "p", "q", 0.4, "less suspect")
+    names = [ChangedName(name, None, name), ChangedName("p", name, None)]
+    return ReportTonight(
+        counts, since, since and datetime(2026, 11, 20, 23, 5, tzinfo=UTC), 2, 1, [new, pair], [gone], names
+    )
+
+
 NO_PAIRS = ReportScatter(np.zeros(0), np.zeros(0), np.zeros(0), [])
 
 
@@ -181,6 +195,24 @@ def test_a_suspect_says_whom_it_blames_and_where_to_stop() -> None:
     assert "name that would fit" not in page().text
 
 
+def test_what_is_new_comes_before_what_there_is() -> None:
+    shown = page(tonight=tonight())
+    assert [a.get("id") for a in shown.all("section")][:3] == ["tonight", "all", "suspects"]
+    text = " ".join(shown.text.split())
+    assert "What is new since run r0 of 2026-11-20 23:05." in text
+    assert "12new photos 61new pairs 70new suspects 1gone suspects 3changed names" in text
+    assert "Of the new photos 2 show an unknown animal" in text
+    assert "1 could not be compared" in text
+    assert "4Wrong name?photo Ada, called AdaAda0.8700.310evidence, names" in text
+    assert "Shown are the first 2 of 70." in text
+    assert "name Ada0.400less suspect" in text
+    # A suspect that this page does not show is no link.
+    assert [a["href"] for a in shown.all("a") if str(a["href"]).startswith("#suspect-")] == ["#suspect-4"]
+    first = " ".join(page(tonight=tonight(since=None)).text.split())
+    assert "The first finished run of this warehouse: everything is new." in first
+    assert "less suspect" in first
+
+
 def test_nothing_external_is_referenced() -> None:
     html = render_report(report(scatter=scatter(), judgement=JUDGEMENT))
     shown = Page(html)
@@ -227,6 +259,7 @@ def test_the_policy_allows_this_script_and_no_other() -> None:
         {"timings": [ReportStage(EVIL, 1.0, 1)]},
         {"settings": {EVIL: EVIL, "nested": {"path": [EVIL]}}},
         {"fingerprints": {EVIL: EVIL}, "versions": {EVIL: EVIL}},
+        {"tonight": tonight(EVIL, EVIL)},
     ],
 )
 def test_strings_of_the_catalogue_stay_text(changes: dict[str, Any]) -> None:
