@@ -12,7 +12,7 @@ import pyarrow as pa
 from schemas.errors import PairxError, SettingsError
 
 NEEDS = """
-    SELECT 1 FROM photos, candidates, judged_photos, judged_catalogues, judgements, failures, new_photos, run_photos, runs, current_run
+    SELECT 1 FROM photos, candidates, judged_photos, judged_catalogues, judgements, failures, new_photos, run_photos, run_neighbours, runs, current_run
 """
 """A query that reads all that is read here: what the connection must see."""
 _NEAR, _ALIKE = 3, 0.75
@@ -34,16 +34,33 @@ answers AS (
         WHERE identity IS NOT NULL AND proposed_name IS NOT NULL
     )
 ),
-seen AS (
-    SELECT photo_a AS photo_id, photo_b AS other, probability, log_odds FROM judgements WHERE photo_a IN (SELECT photo_id FROM asked)
+-- Photos that each was compared with: scored ones with their probability, and near ones by the cosine alone.
+scored AS (
+    SELECT photo_a AS photo_id, photo_b AS other, probability FROM judgements WHERE photo_a IN (SELECT photo_id FROM asked)
     UNION ALL
-    SELECT photo_b, photo_a, probability, log_odds FROM judgements WHERE photo_b IN (SELECT photo_id FROM asked)
+    SELECT photo_b, photo_a, probability FROM judgements WHERE photo_b IN (SELECT photo_id FROM asked)
+),
+near AS (
+    SELECT n.photo_a AS photo_id, n.photo_b AS other, n.cosine
+    FROM run_neighbours AS n
+    SEMI JOIN photos AS a ON a.photo_id = n.photo_a AND a.chip_id = n.chip_a
+    SEMI JOIN photos AS b ON b.photo_id = n.photo_b AND b.chip_id = n.chip_b
+    WHERE n.photo_a IN (SELECT photo_id FROM asked) OR n.photo_b IN (SELECT photo_id FROM asked)
+),
+sides AS (
+    SELECT photo_id, other, cosine FROM near
+    UNION ALL
+    SELECT other, photo_id, cosine FROM near
 ),
 best AS (
-    SELECT s.photo_id, o.identity AS name, s.other, s.probability
-    FROM seen AS s JOIN photos AS o ON o.photo_id = s.other
+    SELECT photo_id, o.identity AS name, other, probability, cosine
+    FROM scored
+    FULL JOIN sides USING (photo_id, other)
+    JOIN photos AS o ON o.photo_id = other
     WHERE o.identity IS NOT NULL
-    QUALIFY row_number() OVER (PARTITION BY s.photo_id, o.identity ORDER BY s.log_odds DESC, s.other) = 1
+    QUALIFY row_number() OVER (
+        PARTITION BY photo_id, o.identity ORDER BY probability DESC NULLS LAST, cosine DESC NULLS LAST, other
+    ) = 1
 )
 SELECT
     a.photo_id,
@@ -53,7 +70,8 @@ SELECT
     a.name IS NULL AS new_animal,
     a.probability,
     b.other AS best_photo,
-    b.probability AS one_animal_with_it
+    b.probability AS one_animal_with_it,
+    b.cosine AS cosine_with_it
 FROM answers AS a
 JOIN asked USING (photo_id)
 JOIN photos AS p USING (photo_id)
@@ -69,7 +87,8 @@ class Answers:
 
     Columns: photo_id, called (its name; null when unknown), rank, answer, new_animal (whether the answer is an
     animal that has no name yet), probability, best_photo (the photo of that name with which it is likeliest one
-    animal; null where none was compared), one_animal_with_it (that probability).
+    animal, or where none was explained, the nearest), one_animal_with_it (that probability; null where it was not
+    explained), cosine_with_it (null where it is not among the near ones).
     """
 
     rows: pa.Table

@@ -41,6 +41,7 @@ class AnswerOnPage:
     probability: float
     best: Shown | None
     one_animal: float | None
+    cosine: float | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ def photos_on_page(rows: Sequence[Row], shown: Callable[[str], Shown]) -> list[P
                         row["probability"],
                         None if row["best_photo"] is None else shown(row["best_photo"]),
                         row["one_animal_with_it"],
+                        row["cosine_with_it"],
                     )
                     for row in answers
                 ],

@@ -23,7 +23,7 @@ from tasks.sql.console import connect_analyst
 from tasks.store.warehouse import Warehouse
 from tasks.who import NEEDS, Answers, answers_for, new_unknown
 from tests.tasks.test_report import EVIL, Page
-from tests.toy_warehouse import FINGERPRINTS, Pair, Photo, Toy, write_judgement, write_photos
+from tests.toy_warehouse import FINGERPRINTS, Pair, Photo, Toy, pair_key, write_judgement, write_photos
 
 GREY: Pixels = np.full((30, 40, 3), 128, dtype=np.uint8)
 PHOTOS = [
@@ -49,12 +49,21 @@ CANDIDATES = [
 ]
 
 
+def _photo(photo_id: str) -> Photo:
+    return next(photo for photo in PHOTOS if photo.photo_id == photo_id)
+
+
 def write(warehouse: Warehouse, judged: bool = True) -> Warehouse:
     broken = Photo("broken", "A", readable=False)
     gone = Photo("gone", "A", revision=1, present=False)
     failure = Failure("ingest", "broken", FailureCode.TRUNCATED, "it breaks off", revision=0)
     pairs = [Pair(a, b, 0.5) for a, b in ALIKE]
     Toy([*PHOTOS, broken, gone], pairs, failures=[failure.row()]).write(warehouse)
+    near = {("A0", "other"): 0.4, ("A1", "other"): 0.5, ("A1", "stranger"): 0.25, ("A0", "stranger"): 0.9}
+    warehouse.write("neighbours", FINGERPRINTS["embeddings"], "near", [
+        {**{k: v for k, v in pair_key(_photo(a), _photo(b)).items() if k != "pair_id"}, "cosine": cosine}
+        for (a, b), cosine in near.items()
+    ])  # fmt: skip
     if judged:
         doubts: dict[str, dict[str, Any]] = {
             "B0": {"probability": 0.3, "proposed_name": "A", "proposed_share": 0.5},
@@ -95,11 +104,11 @@ def test_an_unknown_photo_has_ranked_names_with_the_photo_that_speaks_most(
 ) -> None:
     found = answers_for(connection, ["other", "stranger"], 5)
     assert rows(found) == [
-        ("other", None, 1, "(a new animal)", True, 0.6, None, None),
-        ("other", None, 2, "A", False, 0.4, None, None),
-        ("stranger", None, 1, "B", False, 0.75, "B1", pytest.approx(0.9)),
-        ("stranger", None, 2, "(a new animal)", True, 0.2, None, None),
-        ("stranger", None, 3, "A", False, 0.05, "A1", pytest.approx(0.4)),
+        ("other", None, 1, "(a new animal)", True, 0.6, None, None, None),
+        ("other", None, 2, "A", False, 0.4, "A1", None, pytest.approx(0.5)),
+        ("stranger", None, 1, "B", False, 0.75, "B1", pytest.approx(0.9), None),
+        ("stranger", None, 2, "(a new animal)", True, 0.2, None, None, None),
+        ("stranger", None, 3, "A", False, 0.05, "A1", pytest.approx(0.4), pytest.approx(0.25)),
     ]
     assert found.notes == ()
     assert [row[2] for row in rows(answers_for(connection, ["stranger", "stranger"], 2))] == [1, 2]
@@ -110,9 +119,9 @@ def test_a_photo_with_a_name_has_that_name_and_the_likeliest_other(
 ) -> None:
     found = answers_for(connection, ["B0", "alone"], 5)
     assert rows(found) == [
-        ("B0", "B", 1, "B", False, pytest.approx(0.7), None, None),
-        ("B0", "B", 2, "A", False, pytest.approx(0.15), "A0", pytest.approx(0.1)),
-        ("alone", "C", 1, "C", False, pytest.approx(0.999), None, None),
+        ("B0", "B", 1, "B", False, pytest.approx(0.7), None, None, None),
+        ("B0", "B", 2, "A", False, pytest.approx(0.15), "A0", pytest.approx(0.1), None),
+        ("alone", "C", 1, "C", False, pytest.approx(0.999), None, None, None),
     ]
     assert (
         "B0, alone have names: stored are the probabilities of that name and of the likeliest other"
@@ -158,7 +167,7 @@ def test_the_command_prints_and_writes_a_page(
     ]  # fmt: skip
     assert f"page: {page}" in err
     # The toy's photos are no files.
-    assert Page(page.read_text(encoding="utf-8")).text.count("no file at images/") == 4
+    assert Page(page.read_text(encoding="utf-8")).text.count("no file at images/") == 5
     with pytest.raises(SettingsError, match="no photo is named"):
         print_answers(warehouse.url, [], False, 3, "table", None)
 
