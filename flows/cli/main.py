@@ -16,11 +16,11 @@ from typing import Annotated
 
 import typer
 
+from flows.cli.ask import report, sql, suspects
 from flows.cli.compare import compare
 from flows.cli.evaluate import evaluate
 from flows.options import WAIT, Config, SettingsCommand
 from schemas.setting import MODEL
-from schemas.sql.files import suspect_rules
 
 _INTERRUPTED, _TERMINATED = 130, 143
 _STOPPED = "stopped; what is done is kept, run the same command to go on"
@@ -58,10 +58,6 @@ def _before_commands(
         typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop."),
     ] = False,
 ) -> None: ...
-
-
-def _kinds_help() -> str:
-    return "; ".join(f"{kind}: {rule.about}" for kind, rule in suspect_rules().items())
 
 
 @app.command(cls=SettingsCommand)
@@ -189,78 +185,9 @@ def validate(
     validate_catalogue(catalogue, root)
 
 
-@app.command()
-def suspects(
-    warehouse: Annotated[str, typer.Option(help="Folder or fsspec URL of the tables.")] = "warehouse",
-    top: Annotated[int, typer.Option(help="How many to print.", min=1)] = 20,
-    kind: Annotated[
-        list[str] | None,
-        typer.Option(help=f"Print only this kind; may be given several times. {_kinds_help()}."),
-    ] = None,
-    by: Annotated[
-        str,
-        typer.Option(help="Order: probability, or kind (photos first, names next, copies last)."),
-    ] = "probability",
-    output: Annotated[str, typer.Option("--format", help="table, csv or json.")] = "table",
-) -> None:
-    """Print the ranked suspects: one row per photo, name or copy whose name does not fit the pictures.
-
-    The probability says how likely the names are wrong in this way; of a copy it is how well the two pictures
-    agree.
-
-    The expected share so far is the mean probability of a row and all that rank before it, printed or not:
-    the share of real errors to be expected among them. Where it has become too small for your time, stop
-    reading.
-    """
-    from flows.commands.ask import print_suspects
-
-    print_suspects(warehouse, top, kind or [], by, output)
-
-
-@app.command()
-def sql(
-    query: Annotated[
-        str | None, typer.Argument(help="One SELECT. Without it an interactive prompt opens.")
-    ] = None,
-    warehouse: Annotated[str, typer.Option(help="Folder or fsspec URL of the tables.")] = "warehouse",
-    output: Annotated[str, typer.Option("--format", help="table, csv or json.")] = "table",
-    tables: Annotated[
-        bool, typer.Option("--tables", help="Describe all tables, or the one named instead of a query.")
-    ] = False,
-    cookbook: Annotated[bool, typer.Option("--cookbook", help="Print ready-made queries.")] = False,
-    run_id: Annotated[str | None, typer.Option("--run", help="Look at an earlier run's settings.")] = None,
-    timeout: Annotated[
-        float | None,
-        typer.Option(
-            help="Seconds that opening the warehouse and the query may take, or each statement of the prompt. "
-            "Default: no limit; Ctrl-C stops at once.",
-            min=0.001,
-        ),
-    ] = None,
-    memory_limit: Annotated[
-        str, typer.Option(help="Memory that views and query may take; up to 20GB more go to disk.")
-    ] = "2GB",
-) -> None:
-    """Ask the warehouse in SQL, read only, through views over all tables.
-
-    They show current rows only, as of the newest finished run.
-    """
-    from flows.commands.ask import ask, print_cookbook
-
-    if cookbook:
-        print_cookbook()
-        return
-    ask(warehouse, query, output, tables, run_id, timeout, memory_limit)
-
-
-@app.command()
-def report(
-    warehouse: Annotated[str, typer.Option(help="Folder or fsspec URL of the tables.")] = "warehouse",
-) -> None:
-    """Print the address of the newest run's report."""
-    from flows.commands.ask import newest_report
-
-    newest_report(warehouse)
+app.command()(suspects)
+app.command()(sql)
+app.command()(report)
 
 
 @app.command()

@@ -5,45 +5,45 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import get_args
 
 from duckdb import DuckDBPyConnection
 
 from flows.terminal import PlainConsole
+from pairx_engine.errors import did_you_mean
 from schemas.errors import PairxError, SettingsError
 from schemas.sql.files import kinds_in_words, suspect_rules
-from tasks.sql.console import MEMORY, answer, connect_analyst, describe, prompt
+from tasks.sql.console import MEMORY, answer, connect_analyst
 from tasks.sql.process_memory import bounded
-from tasks.sql.results import Format, format_result
+from tasks.sql.results import format_result, known_format
 from tasks.sql.stoppable import TimeLimit, close, stoppable
+from tasks.sql.table_text import terminal_width
 
 
 def ask(
     warehouse: str,
     query: str | None,
     output: str,
-    tables: bool,
+    wide: bool,
     run_id: str | None,
     seconds: float | None,
     memory: str,
 ) -> None:
-    """Answer one query, describe the tables, or open the prompt.
+    """Answer one query, or open the prompt.
 
     `seconds` is how long opening the warehouse and one query may take together, or in the prompt each
     statement.
     """
-    kind = _format(output)
-    if tables:
-        _print(describe(None, query))
-        return
+    kind = known_format(output)
     if query is None and not sys.stdin.isatty():
         query = sys.stdin.read()
     limit = TimeLimit(seconds)
     with _analyst(warehouse, query, run_id, memory, limit) as connection:
         if query is None:
-            prompt(connection, kind=kind, seconds=seconds)
+            from tasks.sql.prompt import prompt
+
+            prompt(connection, kind=kind, seconds=seconds, wide=wide)
             return
-        for piece in answer(connection, query, kind, limit):
+        for piece in answer(connection, query, kind, limit, _width(wide)):
             print(piece, end="")
 
 
@@ -63,11 +63,26 @@ def _analyst(
             close(connection)
 
 
-def print_cookbook() -> None:
-    """Ready-made queries with their titles."""
-    from schemas.sql.cookbook import cookbook
+def print_cookbook(number: str | None, output: str, wide: bool) -> None:
+    """Ready-made queries with their titles, or the one of a number."""
+    from tasks.sql.listing import cookbook_text, queries, query_number
 
-    _print("\n\n".join(f"-- {title}\n{query};" for title, query in cookbook().items()))
+    kind, chosen = known_format(output), None if number is None else query_number(number)
+    if kind == "table":
+        _print(cookbook_text(chosen, _width(wide)))
+    else:
+        _print(format_result(queries(chosen), kind, _width(wide)))
+
+
+def print_tables(view: str | None, output: str, wide: bool) -> None:
+    """The views, or the columns of one, from the schemas alone."""
+    from tasks.sql.listing import columns_of, describe, views
+
+    kind = known_format(output)
+    if kind == "table":
+        _print(describe(None, view, _width(wide)))
+    else:
+        _print(format_result(views() if view is None else columns_of(view), kind, _width(wide)))
 
 
 SUSPECT_ORDERS = ("probability", "kind")
@@ -95,18 +110,22 @@ LIMIT $top
 """
 
 
-def print_suspects(warehouse: str, top: int, kinds: Sequence[str], order: str, output: str) -> None:
+def print_suspects(
+    warehouse: str, top: int, kinds: Sequence[str], order: str, output: str, wide: bool = False
+) -> None:
     """Print the first suspects, of some kinds if wanted.
 
-    Raises `SettingsError` for an unknown kind, order or format.
+    Raises `SettingsError` for an unknown kind or order, `QueryError` for an unknown format.
     """
-    written = _format(output)
+    written = known_format(output)
     known = list(suspect_rules())
     for kind in kinds:
         if kind not in known:
-            raise SettingsError(f"there is no kind of suspects {kind!r}", f"use {kinds_in_words()}")
+            near = did_you_mean(kind, known)
+            raise SettingsError(f"there is no kind of suspects {kind!r}{near}", f"use {kinds_in_words()}")
     if order not in SUSPECT_ORDERS:
-        raise SettingsError(f"suspects have no order {order!r}", f"use {' or '.join(SUSPECT_ORDERS)}")
+        near = did_you_mean(order, SUSPECT_ORDERS)
+        raise SettingsError(f"suspects have no order {order!r}{near}", f"use {' or '.join(SUSPECT_ORDERS)}")
     with _analyst(warehouse, _SUSPECTS) as connection:
         found = stoppable(
             connection,
@@ -121,7 +140,7 @@ def print_suspects(warehouse: str, top: int, kinds: Sequence[str], order: str, o
             ).to_arrow_table(),
             TimeLimit(),
         )
-    _print(format_result(found, written))
+    _print(format_result(found, written, _width(wide)))
 
 
 _NEWEST = "SELECT run_id FROM current_run WHERE status = 'finished'"
@@ -145,10 +164,8 @@ def newest_report(warehouse: str) -> None:
     PlainConsole().print(f"{place.url}/{path}")
 
 
-def _format(output: str) -> Format:
-    if output not in get_args(Format):
-        raise SettingsError(f"format {output!r} is not known", f"use {', '.join(get_args(Format))}")
-    return output  # type: ignore[return-value]  # checked above
+def _width(wide: bool) -> int | None:
+    return None if wide else terminal_width()
 
 
 def _print(text: str) -> None:
