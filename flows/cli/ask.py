@@ -101,8 +101,11 @@ def sql(
 
     They show current rows only, as of the newest finished run.
 
-    Examples: pairx sql "SELECT count(*) FROM photos";   pairx sql --tables pair_scores;
-    pairx sql --cookbook 1 | pairx sql --format csv
+    Example: pairx sql "SELECT count(*) FROM photos"
+
+    Example: pairx sql --tables pair_scores
+
+    Example: pairx sql --cookbook 1 | pairx sql --format csv
     """
     from flows.commands.ask import ask, print_cookbook, print_tables
 

@@ -19,7 +19,7 @@ import typer
 from flows.cli.ask import report, sql, suspects
 from flows.cli.compare import compare
 from flows.cli.evaluate import evaluate
-from flows.options import WAIT, Config, SettingsCommand
+from flows.options import WAIT, Command, Config, Group, Quiet, SettingsCommand
 from schemas.setting import MODEL
 
 _INTERRUPTED, _TERMINATED = 130, 143
@@ -29,12 +29,13 @@ _heard: list[int] = []
 
 app = typer.Typer(
     name="pairx",
+    cls=Group,
     help="PAIR-X for whole catalogues: explain every retrieved pair of animal photos, store the evidence as Parquet, "
     "rank the suspect matches. Exit codes: 0 done, 1 the work failed (what is done is kept; run again), 2 bad input, "
     "3 another run is at work on the warehouse, 130 or 143 stopped by hand (run again to go on).",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
@@ -97,33 +98,40 @@ def run(
     wait: Annotated[bool, typer.Option("--wait", help=WAIT)] = False,
     fail_on: Annotated[
         str | None,
-        typer.Option(help="failures: end with 1 where any photo or pair failed in this run; for schedulers."),
+        typer.Option(
+            help="failures: end with 1 where any photo or pair failed in this run; for schedulers.",
+            autocompletion=lambda: ["failures"],
+        ),
     ] = None,
+    quiet: Quiet = False,
 ) -> None:
     """Process a catalogue: embed new photos, pair them, score and rank; only what is new costs anything.
 
     Stop it anywhere and run the same command again: it goes on where it was.
+
+    Example: pairx run catalogue.csv --warehouse warehouse --model conservationxlabs/miewid-msv3 --dry-run
     """
     from flows.commands.run import run_catalogue
 
-    how = (dry_run, withdraw_missing, retry_failed, wait, fail_on)
+    how = (dry_run, withdraw_missing, retry_failed, wait, fail_on, quiet)
     run_catalogue(catalogue, warehouse, root, settings, context.obj, *how)
 
 
 app.command(cls=SettingsCommand)(evaluate)
 
 
-@app.command()
+@app.command(cls=Command)
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything that the demo makes.")] = Path("demo"),
     seed: Annotated[int, typer.Option(help="Another seed draws other animals.")] = 0,
     top: Annotated[int, typer.Option(help="How many suspects to print and to check against the truth.")] = 20,
     workers: Annotated[int | None, typer.Option(help="Worker processes. Default: one per core.")] = None,
+    quiet: Quiet = False,
 ) -> None:
     """Draw a catalogue with planted errors, run the whole nightly job on it and show what it found."""
     from flows.demo.run import run_demo
 
-    run_demo(out, seed, top, workers)
+    run_demo(out, seed, top, workers, quiet)
 
 
 def _list_methods(wanted: bool) -> None:
@@ -174,23 +182,26 @@ def explain(
 app.command(cls=SettingsCommand)(compare)
 
 
-@app.command()
+@app.command(cls=Command)
 def validate(
     catalogue: Annotated[str, typer.Argument(help="Catalogue: CSV, Parquet, Camtrap DP, COCO or Wildbook.")],
     root: Annotated[str | None, typer.Option(help="Folder or URL that paths are relative to.")] = None,
 ) -> None:
-    """Check a catalogue, list all its problems and count the photos that are there; opens none."""
+    """Check a catalogue, list all its problems and count the photos that are there; opens none.
+
+    Example: pairx validate catalogue.csv --root /data/photos
+    """
     from flows.commands.run import validate_catalogue
 
     validate_catalogue(catalogue, root)
 
 
-app.command()(suspects)
-app.command()(sql)
-app.command()(report)
+app.command(cls=Command)(suspects)
+app.command(cls=Command)(sql)
+app.command(cls=Command)(report)
 
 
-@app.command()
+@app.command(cls=Command)
 def check(
     warehouse: Annotated[str, typer.Option(help="Folder or fsspec URL of the tables.")] = "warehouse",
     quick: Annotated[
@@ -204,6 +215,7 @@ def check(
             "it again.",
         ),
     ] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Check that a warehouse is what its runs wrote: every byte, every column, and how rows relate.
 
@@ -213,10 +225,10 @@ def check(
     """
     from flows.commands.check import check_warehouse
 
-    check_warehouse(warehouse, quick, quarantine)
+    check_warehouse(warehouse, quick, quarantine, quiet)
 
 
-@app.command("settings")
+@app.command("settings", cls=Command)
 def show_settings() -> None:
     """Print all settings with their defaults as a TOML file to start from."""
     from flows.commands.settings import print_settings

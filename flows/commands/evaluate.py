@@ -35,6 +35,7 @@ def evaluate_catalogue(
     retry_failed: bool,
     dry_run: bool,
     wait: bool,
+    quiet: bool = False,
 ) -> None:
     """Check everything that was given, then print the plan, or evaluate and write the folder.
 
@@ -57,9 +58,9 @@ def evaluate_catalogue(
     with at_work_on(warehouse, chosen, "pairx evaluate", wait) as (job, lease):
         plan = _for_network(plan, job)
         from flows.evaluation import evaluate as evaluate_photos
-        from flows.work.progress import Terminal
+        from flows.work.progress import reporter
 
-        evaluated = evaluate_photos(found, job, lease, plan, Terminal())
+        evaluated = evaluate_photos(found, job, lease, plan, reporter(quiet))
     _write(evaluated, others, out, chosen, plan.matchers)
 
 

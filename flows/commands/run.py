@@ -8,6 +8,7 @@ from typing import Any
 
 import tasks  # noqa: F401  # settings learn from it what they may name
 from flows.commands.start import OUT, at_work_on, look_up, note, read
+from pairx_engine.errors import did_you_mean
 from schemas.catalogue.table_files import columns_in_words
 from schemas.errors import PairxError, SettingsError
 from schemas.settings import EMBEDDED_NOTICE, load_settings
@@ -27,13 +28,15 @@ def run_catalogue(
     retry_failed: bool,
     wait: bool,
     fail_on: str | None = None,
+    quiet: bool = False,
 ) -> None:
     """Check the catalogue and the settings, then print the plan or do the work.
 
     With `fail_on` "failures", photos or pairs that failed in this run are a `PairxError` at its end.
     """
     if fail_on not in (None, *FAIL_ON):
-        raise SettingsError(f"--fail-on {fail_on!r} is not known", f"use {' or '.join(FAIL_ON)}")
+        near = did_you_mean(fail_on, FAIL_ON)
+        raise SettingsError(f"--fail-on {fail_on!r} is not known{near}", f"use {' or '.join(FAIL_ON)}")
     settings = load_settings(toml, given)
     found = read(catalogue, root)
     if settings.model == "embedded":
@@ -45,9 +48,9 @@ def run_catalogue(
         return
     with at_work_on(warehouse, settings, "pairx run", wait) as (job, lease):
         from flows.nightly import RunOptions, run
-        from flows.work.progress import Terminal
+        from flows.work.progress import reporter
 
-        summary = run(found, job, lease, RunOptions(withdraw_missing, retry_failed), Terminal())
+        summary = run(found, job, lease, RunOptions(withdraw_missing, retry_failed), reporter(quiet))
     for balance in summary.balances:
         OUT.print(str(balance))
     OUT.print(f"report: {summary.report}")

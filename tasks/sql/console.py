@@ -29,6 +29,7 @@ _TEMPORARY = "20GB"
 _EXPLAIN = re.compile(r"\s*explain\b\s*(\(.*?\)|analyze\b)?(?P<inner>.*)", re.IGNORECASE | re.DOTALL)
 _READING_NODES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
 _VIEWS = "`pairx sql --tables [VIEW]` lists views and columns, in the prompt `.tables` and `.describe VIEW`"
+_EXAMPLES = "`pairx sql --cookbook` prints queries that run"
 _REPLACED = "newer runs have replaced the rows that were read: open the warehouse again"
 _OF_FILES = re.compile(r"^(IO Error|HTTP Error|Traceback)|\.parquet\b")
 _CHECK = "see that the storage answers; `pairx check` names damaged files"
@@ -180,7 +181,7 @@ def _refuse_writing(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
     try:
         statements = duckdb.extract_statements(sql)
     except duckdb.Error as error:
-        raise QueryError(str(error)) from error
+        raise QueryError(str(error).strip(), _EXAMPLES) from error
     except TypeError as error:  # half a character, which no text can hold
         raise QueryError("the query is not valid Unicode") from error
     if len(statements) != 1:
