@@ -5,10 +5,10 @@ from __future__ import annotations
 import inspect
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from schemas.setting import EVIDENCE, MODEL, RUNNING, Setting
@@ -30,7 +30,42 @@ Config = Annotated[
 WAIT = "Where another run is at work on the warehouse, wait until it has finished. Default: say who it is and end with 3."
 
 
-class SettingsCommand(TyperCommand):
+Quiet = Annotated[
+    bool,
+    typer.Option(
+        "--quiet", "-q", help="Print no progress; errors, notes and results are printed all the same."
+    ),
+]
+
+
+def _told_shortly(parameters: list[Any], ctx: Any) -> list[Any]:
+    """The parameters, with nothing behind a flag in the help, which takes no value, and plain names of types."""
+    for parameter in parameters:
+        shown = parameter.display_type_rich(ctx) if hasattr(parameter, "display_type_rich") else None
+        if getattr(parameter, "is_flag", False):
+            parameter.metavar = ""
+        elif shown and parameter.param_type_name == "option":
+            parameter.metavar = shown.replace(" range", "")
+    return parameters
+
+
+class Command(TyperCommand):
+    """A command whose help shows types only where a value is to be given."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """All parameters."""
+        return _told_shortly(super().get_params(ctx), ctx)
+
+
+class Group(TyperGroup):
+    """The commands, with help as that of a command."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """All parameters."""
+        return _told_shortly(super().get_params(ctx), ctx)
+
+
+class SettingsCommand(Command):
     """A command with settings among its options; its context's `obj` holds their values, None if absent.
 
     The options are made when they are first asked for: settings cost the import of pydantic, and help on
@@ -47,7 +82,7 @@ class SettingsCommand(TyperCommand):
         *own, help_option = super().get_params(ctx)
         left = {parameter.name: parameter for parameter in own}
         settings = [left.pop(option.name, option) for option in self._settings]
-        return [*left.values(), *settings, help_option]
+        return _told_shortly([*left.values(), *settings, help_option], ctx)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command's function."""
@@ -105,10 +140,25 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     kind: Any = list[str] if several else next((t for t in (bool, int, float) if t in types), str)
     if kind in (int, float) and field.default is not None:
         words = f"{words.removesuffix('.')} [{field.default}]."
-    option = typer.Option(*filter(None, [about.option]), help=words, rich_help_panel=about.panel)
+    choices = _choices(name, field)
+    option = typer.Option(
+        *filter(None, [about.option]),
+        help=words,
+        rich_help_panel=about.panel,
+        autocompletion=(lambda: choices) if choices else None,
+    )
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
     )
+
+
+def _choices(name: str, field: FieldInfo) -> list[str]:
+    """What a shell offers as values of a setting; none where anything may stand."""
+    from schemas.settings import OFFERS
+
+    kinds = (field.annotation, *get_args(field.annotation))
+    listed = [str(choice) for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]
+    return listed or list(OFFERS.get(name, ()))
 
 
 def _given(value: Any) -> Any:

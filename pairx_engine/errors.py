@@ -5,7 +5,18 @@ Each message says what went wrong and where, and how to cure it.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import Any, ClassVar
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """The name that was probably meant, as words to put behind an error; empty where none is near."""
+    names = {name.casefold(): name for name in known}
+    near = difflib.get_close_matches(given.casefold(), names, n=1)
+    if not near and len(given) > 2:
+        near = [folded for folded in names if folded.startswith(given.casefold())][:1]
+    return f"; did you mean {names[near[0]]}?" if near else ""
 
 
 class PairxError(Exception):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol, TypeVar
 
-from pairx_engine.errors import EngineError
+from pairx_engine.errors import EngineError, did_you_mean
 
 
 class Named(Protocol):
@@ -48,7 +48,8 @@ class Registry(dict[str, Member]):
     def named(self, name: str) -> Member:
         """The member of that name; raises `EngineError` that lists the known names."""
         if name not in self:
-            raise EngineError(f"unknown {self.kind} {name!r}; choose one of {', '.join(self)}")
+            near = did_you_mean(name, self)
+            raise EngineError(f"unknown {self.kind} {name!r}; choose one of {', '.join(self)}{near}")
         return self[name]
 
     def listed(self) -> str:

@@ -29,12 +29,27 @@ class NoWarehouse(WarehouseError):
 
     exit_code = 2
 
-    def __init__(self, url: str) -> None:
-        super().__init__(f"there is no warehouse at {url}", "pairx run CATALOGUE --warehouse URL makes one")
+    def __init__(self, url: str, near: str = "") -> None:
+        super().__init__(
+            f"there is no warehouse at {url}{near}", "pairx run CATALOGUE --warehouse URL makes one"
+        )
         self.url = url
+        self._near = near
 
-    def __reduce__(self) -> tuple[type[NoWarehouse], tuple[str]]:
-        return type(self), (self.url,)
+    def __reduce__(self) -> tuple[type[NoWarehouse], tuple[str, str]]:
+        return type(self), (self.url, self._near)
+
+
+class NewerWarehouse(WarehouseError):
+    """A warehouse, or a file of it, was written by a newer version of this program."""
+
+    exit_code = 2
+
+
+class NoRun(WarehouseError):
+    """A warehouse has no run of the name that was given."""
+
+    exit_code = 2
 
 
 class StorageError(WarehouseError):

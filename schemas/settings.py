@@ -5,6 +5,7 @@ A setting is one field, which holds its description, its option, and the tables 
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Annotated, Any, Literal, Protocol
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+from pairx_engine.errors import did_you_mean
 from schemas.errors import SettingsError
 from schemas.paths import not_a_file
 from schemas.setting import EVIDENCE, MODEL, PAIRS, PICTURES, RUNNING, Setting, Table
@@ -45,6 +47,7 @@ class Offer(Protocol):
         """All names with what they mean, as one phrase."""
 
 
+_QUOTED = re.compile("'([^']*)'")
 TABLES = ("evaluate",)
 """Tables of a settings file that hold other options."""
 OFFERS: dict[str, Offer] = {}
@@ -263,9 +266,14 @@ def explain_errors(error: ValidationError, model: type[BaseModel], toml: Path | 
         name = ".".join(map(str, problem["loc"]))
         if problem["type"] == "extra_forbidden":
             shown = name if name.isidentifier() and len(name) < 80 else _shown(name)
-            lines.append(f"  {shown}: no such setting; known are {', '.join(sorted(model.model_fields))}")
+            known = sorted(model.model_fields)
+            near = did_you_mean(name, known)
+            listed = f"{near} Known are" if near else "; known are"
+            lines.append(f"  {shown}: no such setting{listed} {', '.join(known)}")
         elif name:
-            lines.append(f"  {name} = {_shown(problem['input'])}: {problem['msg']}")
+            offered = _QUOTED.findall(str(problem.get("ctx", {}).get("expected", "")))
+            near = did_you_mean(str(problem["input"]), offered)
+            lines.append(f"  {name} = {_shown(problem['input'])}: {problem['msg']}{near}")
         else:
             lines.append(f"  {problem['msg'].removeprefix('Value error, ')}")
     return "\n".join(lines)

@@ -20,6 +20,7 @@ from fsspec.config import conf
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
+from pairx_engine.errors import did_you_mean
 from schemas.errors import NoStorage, StorageError, WarehouseError
 from schemas.paths import is_url, not_a_file
 from schemas.storage_errors import code_of, explained, is_final, is_ill, is_missing, is_unreachable, masked
@@ -40,6 +41,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         }
     }
 }
+_PROTOCOLS = ("file", "s3", "gs", "az", "abfs", "http", "https")
 _INSTALL = "give a path, or install the fsspec package of that protocol: pip install '.[s3]' for s3://"
 
 
@@ -71,7 +73,8 @@ class Storage:
         try:
             self.filesystem, root = url_to_fs(url, **_options(url))
         except (ImportError, ValueError) as error:
-            raise NoStorage(f"{masked(url)} cannot be opened: {error}", _INSTALL) from error
+            near = did_you_mean(url.partition("://")[0], _PROTOCOLS)
+            raise NoStorage(f"{masked(url)} cannot be opened: {error}{near}", _INSTALL) from error
         if hasattr(self.filesystem, "retries"):
             # s3fs would repeat requests that its client has already repeated.
             self.filesystem.retries = 1

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from flows.options import WAIT, Config
+from flows.options import WAIT, Config, Quiet
 
 
 def evaluate(
@@ -46,6 +46,7 @@ def evaluate(
         bool, typer.Option("--retry-failed", help="Try failed photos and pairs again.")
     ] = False,
     wait: Annotated[bool, typer.Option("--wait", help=WAIT)] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Measure what the plausibility scores are worth on a catalogue with names.
 
@@ -54,10 +55,12 @@ def evaluate(
     Settings are those of the warehouse's newest run; a file given with --settings overrides them, and
     options override both. Rarer options are keys of the table evaluate in that file: `pairx settings`
     prints all of them.
+
+    Example: pairx evaluate cows/metadata.csv --warehouse warehouse --model models/cows -o evaluation
     """
     from flows.commands.evaluate import evaluate_catalogue
 
     places = (catalogue, warehouse, root)
     evaluate_catalogue(
-        places, out, name, tuple(beside or ()), settings, context.obj, retry_failed, dry_run, wait
+        places, out, name, tuple(beside or ()), settings, context.obj, retry_failed, dry_run, wait, quiet
     )

@@ -16,13 +16,13 @@ from typing import Annotated
 
 import typer
 
+from flows.cli.ask import report, sql, suspects
 from flows.cli.compare import compare
 from flows.cli.evaluate import evaluate
 from flows.cli.run import run
 from flows.cli.who import who
-from flows.options import SettingsCommand
+from flows.options import Command, Group, SettingsCommand
 from schemas.setting import MODEL
-from schemas.sql.files import suspect_rules
 
 _INTERRUPTED, _TERMINATED = 130, 143
 _STOPPED = "stopped; what is done is kept, run the same command to go on"
@@ -31,12 +31,13 @@ _heard: list[int] = []
 
 app = typer.Typer(
     name="pairx",
+    cls=Group,
     help="PAIR-X for whole catalogues: explain every retrieved pair of animal photos, store the evidence as Parquet, "
     "rank the suspect matches. Exit codes: 0 done, 1 the work failed (what is done is kept; run again), 2 bad input, "
     "3 another run is at work on the warehouse, 4 the run is done and found new suspects (--fail-on new-suspects), 130 or 143 stopped by hand (run again to go on).",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
@@ -62,25 +63,22 @@ def _before_commands(
 ) -> None: ...
 
 
-def _kinds_help() -> str:
-    return "; ".join(f"{kind}: {rule.about}" for kind, rule in suspect_rules().items())
-
-
 app.command(cls=SettingsCommand)(run)
 app.command(cls=SettingsCommand)(evaluate)
 
 
-@app.command()
+@app.command(cls=Command)
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything that the demo makes.")] = Path("demo"),
     seed: Annotated[int, typer.Option(help="Another seed draws other animals.")] = 0,
     top: Annotated[int, typer.Option(help="How many suspects to print and to check against the truth.")] = 20,
     workers: Annotated[int | None, typer.Option(help="Worker processes. Default: one per core.")] = None,
+    quiet: Quiet = False,
 ) -> None:
     """Draw a catalogue with planted errors, run the whole nightly job on it and show what it found."""
     from flows.demo.run import run_demo
 
-    run_demo(out, seed, top, workers)
+    run_demo(out, seed, top, workers, quiet)
 
 
 def _list_methods(wanted: bool) -> None:
@@ -131,111 +129,27 @@ def explain(
 app.command(cls=SettingsCommand)(compare)
 
 
-@app.command()
+@app.command(cls=Command)
 def validate(
     catalogue: Annotated[str, typer.Argument(help="Catalogue: CSV, Parquet, Camtrap DP, COCO or Wildbook.")],
     root: Annotated[str | None, typer.Option(help="Folder or URL that paths are relative to.")] = None,
 ) -> None:
-    """Check a catalogue, list all its problems and count the photos that are there; opens none."""
+    """Check a catalogue, list all its problems and count the photos that are there; opens none.
+
+    Example: pairx validate catalogue.csv --root /data/photos
+    """
     from flows.commands.run import validate_catalogue
 
     validate_catalogue(catalogue, root)
 
 
-@app.command()
-def suspects(
-    warehouse: Annotated[str, typer.Option(help="Folder or fsspec URL of the tables.")] = "warehouse",
-    top: Annotated[int, typer.Option(help="How many to print.", min=1)] = 20,
-    kind: Annotated[
-        list[str] | None,
-        typer.Option(help=f"Print only this kind; may be given several times. {_kinds_help()}."),
-    ] = None,
-    by: Annotated[
-        str,
-        typer.Option(help="Order: probability, or kind (photos first, names next, copies last)."),
-    ] = "probability",
-    new: Annotated[
-        bool,
-        typer.Option("--new", help="Print only those that are new in the newest run: see --since."),
-    ] = False,
-    since: Annotated[
-        str | None,
-        typer.Option(
-            help="Print only those that are new since this run. Default of --new: the run before the newest."
-        ),
-    ] = None,
-    output: Annotated[str, typer.Option("--format", help="table, csv or json.")] = "table",
-) -> None:
-    """Print the ranked suspects: one row per photo, name or copy whose name does not fit the pictures.
-
-    The probability says how likely the names are wrong in this way; of a copy it is how well the two pictures
-    agree.
-
-    The expected share so far is the mean probability of a row and all that rank before it, printed or not:
-    the share of real errors to be expected among them. Where it has become too small for your time, stop
-    reading.
-    """
-    from flows.commands.ask import print_suspects
-
-    print_suspects(warehouse, top, kind or [], by, output, new, since)
+app.command(cls=Command)(suspects)
+app.command(cls=Command)(who)
+app.command(cls=Command)(sql)
+app.command(cls=Command)(report)
 
 
-app.command()(who)
-
-
-@app.command()
-def sql(
-    query: Annotated[
-        str | None, typer.Argument(help="One SELECT. Without it an interactive prompt opens.")
-    ] = None,
-    warehouse: Annotated[str, typer.Option(help="Folder or fsspec URL of the tables.")] = "warehouse",
-    output: Annotated[str, typer.Option("--format", help="table, csv or json.")] = "table",
-    tables: Annotated[
-        bool, typer.Option("--tables", help="Describe all tables, or the one named instead of a query.")
-    ] = False,
-    cookbook: Annotated[bool, typer.Option("--cookbook", help="Print ready-made queries.")] = False,
-    run_id: Annotated[str | None, typer.Option("--run", help="Look at an earlier run's settings.")] = None,
-    since: Annotated[
-        str | None,
-        typer.Option(
-            help="Run that new_photos, new_suspects and the like compare with. Default: the finished run before."
-        ),
-    ] = None,
-    timeout: Annotated[
-        float | None,
-        typer.Option(
-            help="Seconds that opening the warehouse and the query may take, or each statement of the prompt. "
-            "Default: no limit; Ctrl-C stops at once.",
-            min=0.001,
-        ),
-    ] = None,
-    memory_limit: Annotated[
-        str, typer.Option(help="Memory that views and query may take; up to 20GB more go to disk.")
-    ] = "2GB",
-) -> None:
-    """Ask the warehouse in SQL, read only, through views over all tables.
-
-    They show current rows only, as of the newest finished run.
-    """
-    from flows.commands.ask import ask, print_cookbook
-
-    if cookbook:
-        print_cookbook()
-        return
-    ask(warehouse, query, output, tables, run_id, timeout, memory_limit, since)
-
-
-@app.command()
-def report(
-    warehouse: Annotated[str, typer.Option(help="Folder or fsspec URL of the tables.")] = "warehouse",
-) -> None:
-    """Print the address of the newest run's report."""
-    from flows.commands.ask import newest_report
-
-    newest_report(warehouse)
-
-
-@app.command()
+@app.command(cls=Command)
 def check(
     warehouse: Annotated[str, typer.Option(help="Folder or fsspec URL of the tables.")] = "warehouse",
     quick: Annotated[
@@ -249,6 +163,7 @@ def check(
             "it again.",
         ),
     ] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Check that a warehouse is what its runs wrote: every byte, every column, and how rows relate.
 
@@ -258,10 +173,10 @@ def check(
     """
     from flows.commands.check import check_warehouse
 
-    check_warehouse(warehouse, quick, quarantine)
+    check_warehouse(warehouse, quick, quarantine, quiet)
 
 
-@app.command("settings")
+@app.command("settings", cls=Command)
 def show_settings() -> None:
     """Print all settings with their defaults as a TOML file to start from."""
     from flows.commands.settings import print_settings

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from flows.options import WAIT, Config
+from flows.options import WAIT, Config, Quiet
 
 
 def run(
@@ -47,7 +47,8 @@ def run(
         list[str] | None,
         typer.Option(
             help="failures: end with 1 where any photo or pair failed in this run; new-suspects: end with 4 where the run is done and "
-            "found new suspects. For schedulers; may be given twice."
+            "found new suspects. For schedulers; may be given twice.",
+            autocompletion=lambda: ["failures", "new-suspects"],
         ),
     ] = None,
     notify: Annotated[
@@ -58,12 +59,15 @@ def run(
             "No shell reads it, and its failure never changes the run's result.",
         ),
     ] = None,
+    quiet: Quiet = False,
 ) -> None:
     """Process a catalogue: embed new photos, pair them, score and rank; only what is new costs anything.
 
     Stop it anywhere and run the same command again: it goes on where it was.
+
+    Example: pairx run catalogue.csv --warehouse warehouse --model conservationxlabs/miewid-msv3 --dry-run
     """
     from flows.commands.run import run_catalogue
 
-    how = (dry_run, withdraw_missing, retry_failed, wait, tuple(fail_on or ()), notify)
+    how = (dry_run, withdraw_missing, retry_failed, wait, tuple(fail_on or ()), notify, quiet)
     run_catalogue(catalogue, warehouse, root, settings, context.obj, *how)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from flows.cli.ask import Place, Wide, Written
+
 
 def who(
     photo: Annotated[
@@ -17,9 +19,10 @@ def who(
         bool,
         typer.Option("--new", help="All photos of unknown animals that are new in the newest run."),
     ] = False,
-    warehouse: Annotated[str, typer.Option(help="Folder or fsspec URL of the tables.")] = "warehouse",
+    warehouse: Place = "warehouse",
     top: Annotated[int, typer.Option(help="Most answers for a photo; ten are stored.", min=1)] = 5,
-    output: Annotated[str, typer.Option("--format", help="table, csv or json.")] = "table",
+    output: Written = "table",
+    wide: Wide = False,
     html: Annotated[
         Path | None,
         typer.Option(
@@ -34,4 +37,4 @@ def who(
     """
     from flows.commands.who import print_answers
 
-    print_answers(warehouse, tuple(photo or ()), new, top, output, html)
+    print_answers(warehouse, tuple(photo or ()), new, top, output, wide, html)

@@ -15,6 +15,7 @@ from flows.clusters.gpus import Gpus
 from flows.clusters.kinds import Cluster, ClusterKind, Elsewhere, Processes
 from flows.clusters.kubernetes import Kubernetes
 from flows.clusters.slurm import Slurm
+from pairx_engine.errors import did_you_mean
 from schemas.errors import SettingsError
 from schemas.settings import PAIRS_PER_SHARD_ON_GPU, Settings
 
@@ -121,5 +122,7 @@ def _kind(wanted: str) -> ClusterKind:
                     f"cluster {wanted!r} names no host and port", f"write it as {scheme}://HOST:PORT"
                 )
             return kind
-    *others, last = ("auto", *(kind.usage.split()[0] for kind in KINDS))
-    raise SettingsError(f"cluster {wanted!r} is not known", f"use {', '.join(others)} or {last}")
+    *others, last = known = ("auto", *(kind.usage.split()[0] for kind in KINDS))
+    raise SettingsError(
+        f"cluster {wanted!r} is not known{did_you_mean(wanted, known)}", f"use {', '.join(others)} or {last}"
+    )

@@ -5,46 +5,46 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import get_args
 
 from duckdb import DuckDBPyConnection
 
 from flows.terminal import PlainConsole
+from pairx_engine.errors import did_you_mean
 from schemas.errors import PairxError, SettingsError
 from schemas.sql.files import kinds_in_words, suspect_rules
-from tasks.sql.console import MEMORY, answer, connect_analyst, describe, prompt
+from tasks.sql.console import MEMORY, answer, connect_analyst
 from tasks.sql.process_memory import bounded
-from tasks.sql.results import Format, format_result
+from tasks.sql.results import format_result, known_format
 from tasks.sql.stoppable import TimeLimit, close, stoppable
+from tasks.sql.table_text import terminal_width
 
 
 def ask(
     warehouse: str,
     query: str | None,
     output: str,
-    tables: bool,
+    wide: bool,
     run_id: str | None,
     seconds: float | None,
     memory: str,
     since: str | None = None,
 ) -> None:
-    """Answer one query, describe the tables, or open the prompt.
+    """Answer one query, or open the prompt.
 
     `seconds` is how long opening the warehouse and one query may take together, or in the prompt each
     statement.
     """
-    kind = format_of(output)
-    if tables:
-        _print(describe(None, query))
-        return
+    kind = known_format(output)
     if query is None and not sys.stdin.isatty():
         query = sys.stdin.read()
     limit = TimeLimit(seconds)
     with analyst(warehouse, query, run_id, memory, limit, since) as connection:
         if query is None:
-            prompt(connection, kind=kind, seconds=seconds)
+            from tasks.sql.prompt import prompt
+
+            prompt(connection, kind=kind, seconds=seconds, wide=wide)
             return
-        for piece in answer(connection, query, kind, limit):
+        for piece in answer(connection, query, kind, limit, width_for(wide)):
             print(piece, end="")
 
 
@@ -66,11 +66,26 @@ def analyst(
             close(connection)
 
 
-def print_cookbook() -> None:
-    """Ready-made queries with their titles."""
-    from schemas.sql.cookbook import cookbook
+def print_cookbook(number: str | None, output: str, wide: bool) -> None:
+    """Ready-made queries with their titles, or the one of a number."""
+    from tasks.sql.listing import cookbook_text, queries, query_number
 
-    _print("\n\n".join(f"-- {title}\n{query};" for title, query in cookbook().items()))
+    kind, chosen = known_format(output), None if number is None else query_number(number)
+    if kind == "table":
+        _print(cookbook_text(chosen, width_for(wide)))
+    else:
+        _print(format_result(queries(chosen), kind, width_for(wide)))
+
+
+def print_tables(view: str | None, output: str, wide: bool) -> None:
+    """The views, or the columns of one, from the schemas alone."""
+    from tasks.sql.listing import columns_of, describe, views
+
+    kind = known_format(output)
+    if kind == "table":
+        _print(describe(None, view, width_for(wide)))
+    else:
+        _print(format_result(views() if view is None else columns_of(view), kind, width_for(wide)))
 
 
 SUSPECT_ORDERS = ("probability", "kind")
@@ -106,20 +121,24 @@ def print_suspects(
     kinds: Sequence[str],
     order: str,
     output: str,
+    wide: bool = False,
     new: bool = False,
     since: str | None = None,
 ) -> None:
     """Print the first suspects, of some kinds if wanted, or only those that are new since a run.
 
-    Raises `SettingsError` for an unknown kind, order or format, `WarehouseError` for an unknown run.
+    Raises `SettingsError` for an unknown kind or order, `QueryError` for an unknown format, `WarehouseError` for
+    an unknown run.
     """
-    written = format_of(output)
+    written = known_format(output)
     known = list(suspect_rules())
     for kind in kinds:
         if kind not in known:
-            raise SettingsError(f"there is no kind of suspects {kind!r}", f"use {kinds_in_words()}")
+            near = did_you_mean(kind, known)
+            raise SettingsError(f"there is no kind of suspects {kind!r}{near}", f"use {kinds_in_words()}")
     if order not in SUSPECT_ORDERS:
-        raise SettingsError(f"suspects have no order {order!r}", f"use {' or '.join(SUSPECT_ORDERS)}")
+        near = did_you_mean(order, SUSPECT_ORDERS)
+        raise SettingsError(f"suspects have no order {order!r}{near}", f"use {' or '.join(SUSPECT_ORDERS)}")
     query = _SUSPECTS.format(new=_ONLY_NEW if new or since else "")
     with analyst(warehouse, query, since=since) as connection:
         found = stoppable(
@@ -135,7 +154,7 @@ def print_suspects(
             ).to_arrow_table(),
             TimeLimit(),
         )
-    _print(format_result(found, written))
+    _print(format_result(found, written, width_for(wide)))
 
 
 _NEWEST = "SELECT run_id FROM current_run WHERE status = 'finished'"
@@ -159,11 +178,9 @@ def newest_report(warehouse: str) -> None:
     PlainConsole().print(f"{place.url}/{path}")
 
 
-def format_of(output: str) -> Format:
-    """The format of that name; `SettingsError` for an unknown one."""
-    if output not in get_args(Format):
-        raise SettingsError(f"format {output!r} is not known", f"use {', '.join(get_args(Format))}")
-    return output  # type: ignore[return-value]  # checked above
+def width_for(wide: bool) -> int | None:
+    """The width that an answer must keep to; None where any will do."""
+    return None if wide else terminal_width()
 
 
 def _print(text: str) -> None:

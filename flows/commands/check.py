@@ -25,7 +25,7 @@ from tasks.store.warehouse import Warehouse
 _OUT = Console(highlight=False, soft_wrap=True, markup=False)
 
 
-def check_warehouse(url: str, quick: bool, quarantine: bool) -> None:
+def check_warehouse(url: str, quick: bool, quarantine: bool, quiet: bool = False) -> None:
     """Check a warehouse, and move aside what is damaged if wanted.
 
     Raises `PairxError` that lists what was found, moved or not, and `NoWarehouse` where there is none.
@@ -34,7 +34,7 @@ def check_warehouse(url: str, quick: bool, quarantine: bool) -> None:
     warehouse.require()
     with (
         at_work(warehouse, "pairx check --quarantine") if quarantine else nullcontext(),
-        _progress() as (begin, advance),
+        _progress(quiet) as (begin, advance),
     ):
         report = check(warehouse, quick, begin, advance)
         moved = (
@@ -77,15 +77,15 @@ def _listed(problems: tuple[Damage, ...]) -> str:
 
 
 @contextmanager
-def _progress() -> Iterator[tuple[Advance, Advance]]:
+def _progress(quiet: bool) -> Iterator[tuple[Advance, Advance]]:
     """Two functions: one takes the total of bytes, the other how many more were looked at.
 
-    They move a bar on a terminal and do nothing elsewhere.
+    They move a bar on a terminal and do nothing elsewhere, or where it is to be quiet.
     """
     console = Console(stderr=True)
     bar = Progress(
         TextColumn("check"), BarColumn(28), DownloadColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
-        console=console, transient=True, disable=not console.is_terminal,
+        console=console, transient=True, disable=quiet or not console.is_terminal,
     )  # fmt: skip
     with bar:
         task = bar.add_task("check", total=None)

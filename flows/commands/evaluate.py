@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import tasks  # noqa: F401  # settings learn from it what they may name
 from flows.commands.inherited import with_inherited
 from flows.commands.start import OUT, at_work_on, read
+from pairx_engine.errors import did_you_mean
 from pairx_engine.local.registry import LOCAL_MATCHERS
 from schemas.catalogue.reader import Catalogue
 from schemas.errors import PairxError, SettingsError
@@ -34,6 +35,7 @@ def evaluate_catalogue(
     retry_failed: bool,
     dry_run: bool,
     wait: bool,
+    quiet: bool = False,
 ) -> None:
     """Check everything that was given, then print the plan, or evaluate and write the folder.
 
@@ -56,9 +58,9 @@ def evaluate_catalogue(
     with at_work_on(warehouse, chosen, "pairx evaluate", wait) as (job, lease):
         plan = _for_network(plan, job)
         from flows.evaluation import evaluate as evaluate_photos
-        from flows.work.progress import Terminal
+        from flows.work.progress import reporter
 
-        evaluated = evaluate_photos(found, job, lease, plan, Terminal())
+        evaluated = evaluate_photos(found, job, lease, plan, reporter(quiet))
     _write(evaluated, others, out, chosen, plan.matchers)
 
 
@@ -138,7 +140,10 @@ def _matchers(given: Sequence[str]) -> dict[str, str | None]:
     for text in given:
         name, _, folder = text.partition("=")
         if name not in LOCAL_MATCHERS:
-            raise SettingsError(f"matcher {name!r} is not known", f"use {', '.join(LOCAL_MATCHERS)}")
+            raise SettingsError(
+                f"matcher {name!r} is not known{did_you_mean(name, LOCAL_MATCHERS)}",
+                f"use {', '.join(LOCAL_MATCHERS)}",
+            )
         found[name] = local_path(folder) if folder else None
     return found
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import psutil
 import torch
 from rich.console import Console
 
 from flows.clusters.choice import pairs_per_shard, require_cluster, resolve_kind, worker_count
+from flows.commands.foreseen import pairs_foreseen, sampled_per_photo, stored_per_photo
 from pairx_engine.pair.matching import mutual_matches
 from pairx_engine.photo.chips import chip_of, view_of
 from schemas.catalogue.reader import Catalogue
@@ -28,11 +31,8 @@ from tasks.stages.verify import VERIFY
 from tasks.store.warehouse import Warehouse
 
 _PARTNERS = 4
-_DISTINCT = 0.55
-"""Distinct pairs per neighbour asked for; runs showed 0.45 to 0.65.
-
-Fewer than one, since two photos may choose each other, and several rules may choose the same pair.
-"""
+_SERVER_SECONDS = 12.0
+"""What a Prefect server of a run's own takes to start, and to close; measured on two cores."""
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,11 @@ def print_plan(
     What such a run would refuse is refused here, too.
     """
     require_cluster(settings)
-    job = prepare_job(Warehouse(warehouse), settings)
-    with look(job, RunLog(job).columns(), retry_failed) as (_, left):
-        known = left.photos()
+    place = Warehouse(warehouse)
+    place.require_readable()
+    job = prepare_job(place, settings)
+    with look(job, RunLog(job).columns(), retry_failed) as (connection, left):
+        known, present = left.photos(), {photo["photo_id"] for photo in left.present()}
         ingest = plan_ingest(catalogue, known, settings.photos_per_shard, retry_failed)
         embed = plan_embed(
             left.present(),
@@ -104,20 +106,25 @@ def print_plan(
         unscored, without_signals = len(left.unscored()), len(left.without_signals())
         unverified = len(left.unverified())
         pairs_now = len(left.stored_pairs())
+        per_photo = stored_per_photo(connection, len(left.embedded())) if pairs_now else None
     new = sum(map(INGEST.size, ingest))
     again = {e.photo_id for s in ingest for e in s.entries}
     photos = new + sum(p["photo_id"] not in again for s in embed for p in s.photos)
-    per_photo = settings.top_k + settings.same_name_k + settings.other_name_k
-    pairs = (
-        unscored
-        + math.ceil(new * per_photo * _DISTINCT)
-        + _new_references(catalogue, new, settings.references)
+    kind = resolve_kind(settings)
+    workers = worker_count(settings)
+    model_of(job)
+    start = startup(_since_start(), workers)
+    costs = unit_costs(job)
+    in_all = len(present | {entry.photo_id for entry in catalogue.entries})
+    # Without any stored pair, as after a changed setting, all photos are to be paired.
+    to_pair = photos if pairs_now else in_all
+    if to_pair and per_photo is None:
+        per_photo = sampled_per_photo(job, catalogue, costs.photo)
+    pairs = unscored + pairs_foreseen(
+        per_photo or 0.0, catalogue.entries, to_pair, settings.references, in_all
     )
     # Each new photo is verified with its nearest few. Those that also match well are not known yet.
     to_verify = unverified + min(pairs, new * FEW_COPIES)
-    kind = resolve_kind(settings)
-    workers = worker_count(settings)
-    costs = unit_costs(job)
     total = (
         photos * costs.photo + pairs * costs.pair + min(settings.figures, pairs) * costs.figure
     ) / workers
@@ -146,20 +153,27 @@ def print_plan(
         *([f"notice   {job.notice}"] if job.notice else []),
         f"cluster  {kind}, {workers} workers",
         f"cost     photo {costs.photo * 1e3:.0f} ms, pair {costs.pair * 1e3:.0f} ms, figure {costs.figure:.1f} s on this machine",
-        f"time     about {duration(total)}, and half a minute to start",
+        f"time     about {duration(start + total)}, {duration(start)} of it to start {workers} workers and load the model",
         f"writes   nothing now; a run would write to {job.warehouse.url}",
     ):
         console.print(line)
 
 
-def _new_references(catalogue: Catalogue, new: int, wanted: int) -> int:
-    """At most how many reference pairs new photos bring.
+def _since_start() -> float:
+    """Seconds since this process was started."""
+    return time.time() - psutil.Process().create_time()
 
-    New photos are in about twice their share of a species' pairs, since a pair has two photos.
+
+def startup(loaded: float, workers: int) -> float:
+    """Seconds until the first task of a run is at work, from what this process took for the same.
+
+    `loaded` are the seconds after which it had imported what computes and loaded the model. The run does so
+    first, then each of its workers, which share this machine's cores, beside a Prefect server of its own.
     """
-    species = {entry.species for entry in catalogue.entries}
-    share = min(1.0, 2 * new / max(1, len(catalogue.entries)))
-    return math.ceil(len(species) * wanted * share)
+    cores = os.cpu_count() or 1
+    waits = max(1.0, workers / cores)
+    server = 0.0 if os.environ.get("PREFECT_API_URL") else _SERVER_SECONDS
+    return loaded + server + waits * loaded
 
 
 def duration(seconds: float) -> str:

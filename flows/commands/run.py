@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import tasks  # noqa: F401  # settings learn from it what they may name
 from flows.commands.notify import Hook
 from flows.commands.start import OUT, at_work_on, look_up, note, read
+from pairx_engine.errors import did_you_mean
 from schemas.catalogue.table_files import columns_in_words
 from schemas.errors import PairxError, SettingsError
 from schemas.settings import EMBEDDED_NOTICE, Settings, load_settings
@@ -40,6 +41,7 @@ def run_catalogue(
     wait: bool,
     fail_on: Collection[str] = (),
     notify: str | None = None,
+    quiet: bool = False,
 ) -> None:
     """Check the catalogue and the settings, then print the plan or do the work.
 
@@ -48,7 +50,8 @@ def run_catalogue(
     """
     for one in fail_on:
         if one not in FAIL_ON:
-            raise SettingsError(f"--fail-on {one!r} is not known", f"use {' or '.join(FAIL_ON)}")
+            near = did_you_mean(one, FAIL_ON)
+            raise SettingsError(f"--fail-on {one!r} is not known{near}", f"use {' or '.join(FAIL_ON)}")
     hook = Hook.of(notify) if notify is not None else None
     if dry_run:
         _print_plan(catalogue, warehouse, root, load_settings(toml, given), retry_failed)
@@ -59,9 +62,10 @@ def run_catalogue(
         "catalogue": masked(catalogue),
         "started": datetime.now(UTC).isoformat(),
     }
+    options = (withdraw_missing, retry_failed)
     try:
         settings = load_settings(toml, given)
-        summary = _work(catalogue, warehouse, root, settings, (withdraw_missing, retry_failed), wait, facts)
+        summary = _work(catalogue, warehouse, root, settings, options, wait, quiet, facts)
     except Exception as error:
         if hook:
             hook.tell(facts | _of_failure(error))
@@ -95,6 +99,7 @@ def _work(
     settings: Settings,
     options: tuple[bool, bool],
     wait: bool,
+    quiet: bool,
     facts: dict[str, Any],
 ) -> RunSummary:
     """Do the work and print what came of it, what is new last; `facts` get the run's id when it begins."""
@@ -102,11 +107,11 @@ def _work(
     _say_model(settings)
     with at_work_on(warehouse, settings, "pairx run", wait) as (job, lease):
         from flows.nightly import RunOptions, run
-        from flows.work.progress import Terminal
+        from flows.work.progress import reporter
 
         asked = RunOptions(*options)
         facts["run"] = asked.run_id
-        summary = run(found, job, lease, asked, Terminal())
+        summary = run(found, job, lease, asked, reporter(quiet))
     for balance in summary.balances:
         OUT.print(str(balance))
     OUT.print(f"report: {summary.report}")

@@ -9,23 +9,23 @@ from typing import Any
 
 import duckdb
 
-from flows.commands.ask import analyst, format_of
+from flows.commands.ask import analyst, width_for
 from flows.commands.start import note
 from schemas.errors import SettingsError
 from schemas.settings import Settings
-from tasks.sql.results import format_result
+from tasks.sql.results import format_result, known_format
 from tasks.sql.stoppable import TimeLimit, stoppable
 from tasks.who import NEEDS, Answers, answers_for, new_unknown
 
 
 def print_answers(
-    warehouse: str, photos: Sequence[str], new: bool, top: int, output: str, html: Path | None
+    warehouse: str, photos: Sequence[str], new: bool, top: int, output: str, wide: bool, html: Path | None
 ) -> None:
     """Print the likeliest animals of the photos, or of all new ones of unknown animals; write the page.
 
     Raises `SettingsError` where no photo is named, and for photos of which nothing can be said.
     """
-    written = format_of(output)
+    written = known_format(output)
     if not photos and not new:
         raise SettingsError(
             "no photo is named", "give ids of photos, or --new for new photos of unknown animals"
@@ -43,7 +43,7 @@ def print_answers(
         found, page = stoppable(connection, ask, TimeLimit())
     for text in found.notes:
         note(text)
-    print(format_result(found.rows, written))
+    print(format_result(found.rows, written, width_for(wide)))
     if html is not None and page is not None:
         from flows.commands.pictures import write_file
 

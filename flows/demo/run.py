@@ -54,7 +54,7 @@ class Truth:
         return sum(kind in ("wrong_name", "copy") for kind in self.planted.values())
 
 
-def run_demo(out: Path, seed: int, top: int, workers: int | None) -> None:
+def run_demo(out: Path, seed: int, top: int, workers: int | None, quiet: bool = False) -> None:
     """Draw, process and compare; everything lies in `out`.
 
     Raises `SettingsError` unless `out` is new, empty, or an earlier demo of this seed.
@@ -67,7 +67,8 @@ def run_demo(out: Path, seed: int, top: int, workers: int | None) -> None:
     ):
         raise SettingsError(f"{out} holds something else", "name an empty folder with --out, or remove it")
     if not marker.exists():
-        _OUT.print("drawing the catalogue …")
+        if not quiet:
+            _OUT.print("drawing the catalogue …")
         shutil.rmtree(part, ignore_errors=True)
         drawn = write_drawn_catalogue(part, seed)
         (part / marker.name).touch()
@@ -82,12 +83,12 @@ def run_demo(out: Path, seed: int, top: int, workers: int | None) -> None:
     with at_work(job.warehouse, "pairx demo") as lease, prefect_server():
         silence_prefect()
         from flows.nightly import RunOptions, run
-        from flows.work.progress import Terminal
+        from flows.work.progress import reporter
         from schemas.catalogue.reader import read_catalogue
         from schemas.settings import EMBEDDED_NOTICE
 
         read = read_catalogue(str(catalogue / "metadata.csv"))
-        summary = run(read, job, lease, RunOptions(), Terminal())
+        summary = run(read, job, lease, RunOptions(), reporter(quiet))
     for balance in summary.balances:
         _OUT.print(str(balance))
     _print_suspects(warehouse, Truth.read(catalogue / "truth.csv"), top)

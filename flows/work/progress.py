@@ -61,6 +61,14 @@ class Silent:
         """Nothing."""
 
 
+class NoticesOnly(Silent):
+    """Prints notices on standard error and says nothing else."""
+
+    def notice(self, text: str) -> None:
+        """Print it as a line of its own."""
+        PlainConsole(stderr=True).print(text, style="yellow")
+
+
 class Terminal:
     """A live bar on a terminal, a line with its time every few seconds in a log file; on standard error."""
 
@@ -123,3 +131,8 @@ class Terminal:
     def _now(self) -> str:
         """The time of day for a log file, whose reader was not there; nothing on a terminal."""
         return "" if self._console.is_terminal else f"{datetime.now():%H:%M:%S} "
+
+
+def reporter(quiet: bool) -> Reporter:
+    """What a command tells its progress to: the terminal, or with `quiet` nobody."""
+    return NoticesOnly() if quiet else Terminal()

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from pairx_engine.errors import EngineError
+from pairx_engine.errors import EngineError, did_you_mean
 from pairx_engine.explanations.cams import cams
 from pairx_engine.explanations.cell_points import points_of_cells
 from pairx_engine.explanations.cell_products import cell_products
@@ -98,7 +98,9 @@ def explanation_named(name: str) -> Explanation:
         preset_named(preset)
         return replace(found, preset=preset)
     if name not in known:
-        raise EngineError(f"unknown method {name!r}; choose one of {', '.join(known)}")
+        raise EngineError(
+            f"unknown method {name!r}; choose one of {', '.join(known)}{did_you_mean(name, known)}"
+        )
     return known[name]
 
 

@@ -18,7 +18,8 @@ from typing import Any, Protocol
 import duckdb
 import pyarrow as pa
 
-from schemas.errors import WarehouseError
+from pairx_engine.errors import did_you_mean
+from schemas.errors import NoRun, WarehouseError
 from schemas.sql.files import macro_texts, view_files
 from schemas.stored_settings import chosen, stored_settings
 from schemas.tables.columns import Table
@@ -333,7 +334,13 @@ def stored_run(connection: duckdb.DuckDBPyConnection, run_id: str | None) -> dic
     ).fetchall()
     if not rows:
         if run_id is not None:
-            raise WarehouseError(f"the warehouse has no run {run_id!r}", "SELECT run_id FROM runs lists them")
+            known = [
+                name for (name,) in connection.execute("SELECT DISTINCT run_id FROM all_runs").fetchall()
+            ]
+            raise NoRun(
+                f"the warehouse has no run {run_id!r}{did_you_mean(run_id, known)}",
+                '`pairx sql "SELECT run_id, started_at FROM runs"` lists them',
+            )
         return {}
     *values, text = rows[0]
     found = dict(zip(wanted, values, strict=True))

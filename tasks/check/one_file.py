@@ -15,7 +15,8 @@ from schemas.errors import WarehouseError
 from schemas.tables.registry import TABLES
 from tasks.check.damage import Damage, cure_of
 from tasks.check.listing import StoredFile
-from tasks.store.shard_files import check_version, encode_rows, footer_of
+from tasks.store.shard_files import encode_rows, footer_of
+from tasks.store.versions import VERSION, check_version
 
 UNREADABLE = (pa.ArrowException, OSError, UnicodeDecodeError)
 """What reading damaged Parquet raises."""
@@ -82,11 +83,11 @@ def newer(opened: Opened) -> Iterator[Damage]:
 def footer(opened: Opened) -> Iterator[Damage]:
     """Footer entries that contradict the file's place or rows.
 
-    The entries are table, fingerprint, schema version and number of rows.
+    The entries are table, fingerprint and number of rows. The schema version may be an older one.
     """
     said = opened.parquet.metadata.metadata or {}
     meant = opened.expected.footer(opened.parquet.metadata.num_rows)
-    wrong = [key for key, value in meant.items() if said.get(key) != value]
+    wrong = [key for key, value in meant.items() if key != VERSION and said.get(key) != value]
     if wrong:
         found = ", ".join(f"{k.decode()} = {said.get(k, b'nothing').decode(errors='replace')}" for k in wrong)
         right = ", ".join(f"{k.decode()} = {meant[k].decode()}" for k in wrong)

@@ -1,24 +1,20 @@
-"""The analyst's SQL: a read-only connection to the warehouse, single queries, and a prompt."""
+"""The analyst's SQL: a read-only connection to the warehouse, and single queries."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TextIO, TypeVar, get_args
+from typing import Any, TypeVar
 
 import duckdb
 import pyarrow as pa
 
-from schemas.errors import PairxError, SettingsError, WarehouseError
-from schemas.foreign_text import printable_lines
-from schemas.views.descriptions import describe_column, describe_view, view_sentences
-from schemas.views.install import NoFiles, Run, install_views
+from schemas.errors import SettingsError, WarehouseError
+from schemas.views.install import Run, install_views
 from schemas.views.snapshots import snapshot_folder
 from schemas.views.wanted import install_wanted, views_of
 from tasks.sql.columns import in_plain_types
@@ -32,13 +28,13 @@ MEMORY = "2GB"
 _TEMPORARY = "20GB"
 _EXPLAIN = re.compile(r"\s*explain\b\s*(\(.*?\)|analyze\b)?(?P<inner>.*)", re.IGNORECASE | re.DOTALL)
 _READING_NODES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
-_VIEWS = "`.tables` lists the views and `.describe VIEW` their columns"
+_VIEWS = "`pairx sql --tables [VIEW]` lists views and columns, in the prompt `.tables` and `.describe VIEW`"
+_EXAMPLES = "`pairx sql --cookbook` prints queries that run"
 _REPLACED = "newer runs have replaced the rows that were read: open the warehouse again"
 _OF_FILES = re.compile(r"^(IO Error|HTTP Error|Traceback)|\.parquet\b")
 _CHECK = "see that the storage answers; `pairx check` names damaged files"
 _MORE = "ask for less, such as fewer columns or a filter, or allow more with --memory-limit"
 _BATCH_ROWS = 50_000
-_COMMANDS = ".tables, .describe VIEW, .format table|csv|json, .timeout SECONDS|none, .quit"
 _READ_ONLY = "this connection only reads: use one SELECT, EXPLAIN, DESCRIBE, SHOW or SUMMARIZE"
 
 
@@ -128,10 +124,17 @@ def run_query(connection: duckdb.DuckDBPyConnection, sql: str, limit: TimeLimit 
 
 
 def answer(
-    connection: duckdb.DuckDBPyConnection, sql: str, kind: Format = "table", limit: TimeLimit | None = None
+    connection: duckdb.DuckDBPyConnection,
+    sql: str,
+    kind: Format = "table",
+    limit: TimeLimit | None = None,
+    width: int | None = None,
 ) -> Iterator[str]:
-    """The rows of `run_query` as text, piece by piece, so that any answer takes little memory."""
-    return pieces(*_run(connection, sql, limit or TimeLimit()), kind)
+    """The rows of `run_query` as text, piece by piece, so that any answer takes little memory.
+
+    `width`: the most columns that a line of a table or record takes.
+    """
+    return pieces(*_run(connection, sql, limit or TimeLimit()), kind, width)
 
 
 def _run(
@@ -179,7 +182,7 @@ def _refuse_writing(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
     try:
         statements = duckdb.extract_statements(sql)
     except duckdb.Error as error:
-        raise QueryError(str(error)) from error
+        raise QueryError(str(error).strip(), _EXAMPLES) from error
     except TypeError as error:  # half a character, which no text can hold
         raise QueryError("the query is not valid Unicode") from error
     if len(statements) != 1:
@@ -232,137 +235,3 @@ def _node_types(tree: Any) -> set[str]:
         elif isinstance(part, list):
             pending += part
     return found
-
-
-def describe(connection: duckdb.DuckDBPyConnection | None = None, view: str | None = None) -> str:
-    """What the views hold: a line for each of them, or the columns of one.
-
-    Without a connection the answer comes from the schemas alone. Raises `QueryError` for an unknown view.
-    """
-    sentences = view_sentences()
-    if view is None:
-        width = max(map(len, sentences))
-        listed = [f"{name.ljust(width)}  {about}" for name, about in sentences.items()]
-        return "\n".join(
-            [
-                *listed,
-                "",
-                "all_TABLE holds every committed row, run_TABLE those of the current run's settings.",
-            ]
-        )
-    if connection is None:
-        connection = duckdb.connect(":memory:")
-        install_views(connection, NoFiles())
-    try:
-        found = connection.table(view)
-    except duckdb.Error as error:
-        raise QueryError(f"there is no view {view!r}", f"views are {', '.join(sentences)}") from error
-    columns = [(name, str(kind)) for name, kind in zip(found.columns, found.types, strict=True)]
-    name_width, type_width = (max(len(row[i]) for row in columns) for i in (0, 1))
-    lines = [
-        f"{n.ljust(name_width)}  {t.ljust(type_width)}  {describe_column(view, n)}".rstrip()
-        for n, t in columns
-    ]
-    return "\n".join([f"{view}: {describe_view(view)}", "", *lines])
-
-
-class Prompt:
-    """Reads statements up to a semicolon, and commands that start with a dot.
-
-    It ends with `.quit` or the end of input.
-    """
-
-    def __init__(
-        self,
-        connection: duckdb.DuckDBPyConnection,
-        source: TextIO | None = None,
-        sink: TextIO | None = None,
-        kind: Format = "table",
-        seconds: float | None = None,
-    ) -> None:
-        self.connection = connection
-        self.source = source
-        self.sink = sink if sink is not None else sys.stdout
-        self.kind: Format = kind
-        self.seconds = seconds
-        """Seconds that a statement may take."""
-
-    def run(self) -> None:
-        """Loop: errors are printed and do not end it. Ctrl-C drops the statement, Ctrl-D ends."""
-        if self.source is None:
-            with contextlib.suppress(ImportError):
-                import readline  # noqa: F401  # importing it gives input() line editing and a history
-        self._say(f"SQL ends with a semicolon; {_COMMANDS.replace(', ', '  ')}; Ctrl-C drops a statement")
-        buffer = ""
-        while True:
-            try:
-                line = self._line("   ...> " if buffer else "pairx> ")
-                if line is None:
-                    line = ";" if buffer.strip() else ".quit"
-                if not buffer and line.strip() in (".quit", ".exit"):
-                    return
-                if not buffer and (not line.strip() or line.strip().startswith(".")):
-                    self._command(line.split())
-                    continue
-                buffer = f"{buffer}\n{line}" if buffer else line
-                if buffer.rstrip().endswith(";"):
-                    statement, buffer = buffer, ""
-                    limit = TimeLimit(self.seconds)
-                    for piece in answer(self.connection, statement, self.kind, limit):
-                        print(piece, end="", file=self.sink)
-            except PairxError as error:
-                self._say(str(error))
-            except KeyboardInterrupt:
-                buffer = ""
-                self._say("\ndropped")
-
-    def _line(self, mark: str) -> str | None:
-        if self.source is None:
-            try:
-                return input(mark)
-            except EOFError:
-                return None
-        line = self.source.readline()
-        return line.rstrip("\n") if line else None
-
-    def _command(self, words: list[str]) -> None:
-        match words:
-            case []:
-                return
-            case [".tables"]:
-                self._say(describe(self.connection))
-            case [".describe", view]:
-                self._say(describe(self.connection, view.rstrip(";")))
-            case [".format", kind] if kind in get_args(Format):
-                self.kind = kind  # type: ignore[assignment]  # the guard has just checked it
-            case [".timeout", seconds]:
-                self.seconds = _seconds(seconds)
-            case _:
-                raise QueryError(f"no command {' '.join(words)!r}", _COMMANDS)
-
-    def _say(self, text: str) -> None:
-        print(printable_lines(text), file=self.sink)
-
-
-def _seconds(text: str) -> float | None:
-    """A time limit from typed text."""
-    if text == "none":
-        return None
-    with contextlib.suppress(ValueError):
-        if 0 < float(text) < float("inf"):
-            return float(text)
-    raise QueryError(f"{text!r} is no number of seconds", ".timeout 60, or .timeout none")
-
-
-def prompt(
-    connection: duckdb.DuckDBPyConnection,
-    source: TextIO | None = None,
-    sink: TextIO | None = None,
-    kind: Format = "table",
-    seconds: float | None = None,
-) -> None:
-    """The interactive prompt; `source` and `sink` replace the terminal.
-
-    No statement may take longer than `seconds`.
-    """
-    Prompt(connection, source, sink, kind, seconds).run()

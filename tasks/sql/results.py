@@ -1,22 +1,25 @@
-"""Rows of a query as text: an aligned table for people, CSV and JSON for programs."""
+"""Rows of a query as text: a table or records for people, CSV and JSON for programs."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pyarrow as pa
 
+from pairx_engine.errors import did_you_mean
 from schemas.errors import PairxError
 from schemas.foreign_text import escaped_json, printable
 from tasks.sql.csv_text import csv_lines
+from tasks.sql.table_text import record_lines, table_lines
 
-Format = Literal["table", "csv", "json"]
+Format = Literal["table", "records", "csv", "json"]
+FORMATS: tuple[Format, ...] = get_args(Format)
 
 _SHOWN_ROWS = 200
 _SHOWN_CHARACTERS = 80
@@ -29,55 +32,78 @@ class QueryError(PairxError, ValueError):
     exit_code = 2
 
 
-def format_result(result: pa.Table, kind: Format = "table") -> str:
+def known_format(name: str) -> Format:
+    """The format of that name; raises `QueryError` that lists the formats."""
+    for known in FORMATS:
+        if known == name:
+            return known
+    raise QueryError(
+        f"there is no format {name!r}{did_you_mean(name, FORMATS)}", f"formats are {', '.join(FORMATS)}"
+    )
+
+
+def format_result(result: pa.Table, kind: Format = "table", width: int | None = None) -> str:
     """The rows of a table in memory as one text; see `pieces`."""
-    return "".join(pieces(result.schema, result.to_batches(), kind)).removesuffix("\n")
+    return "".join(pieces(result.schema, result.to_batches(), kind, width)).removesuffix("\n")
 
 
-def pieces(schema: pa.Schema, batches: Iterable[pa.RecordBatch], kind: Format = "table") -> Iterator[str]:
-    """The rows as an aligned table (the first 200), as CSV with a header, or as a JSON array.
+def pieces(
+    schema: pa.Schema, batches: Iterable[pa.RecordBatch], kind: Format = "table", width: int | None = None
+) -> Iterator[str]:
+    """The rows as a table or as records, both of the first 200, as CSV with a header, or as a JSON array.
 
-    The text comes piece by piece; JSON is an array of objects. No foreign text steers the terminal or is
-    a formula in the CSV. Lists become JSON inside CSV, bytes are shown by their number, and numbers that
-    are not finite are null in JSON. Memory: one batch, and what a table shows. Raises `QueryError` for
-    another format.
+    The text comes piece by piece; JSON is an array of objects. No line of a table or record is wider than
+    `width`, if that is given. No foreign text steers the terminal or is a formula in the CSV. Lists
+    become JSON inside CSV, bytes are shown by their number, and numbers that are not finite are null in
+    JSON. Memory: one batch, and what a table shows. Raises `QueryError` for another format.
     """
-    formats: dict[str, Callable[[pa.Schema, Iterable[pa.RecordBatch]], Iterator[str]]]
-    formats = {"table": _as_table, "csv": _as_csv, "json": _as_json}
-    if kind not in formats:
-        raise QueryError(f"no format {kind!r}", f"formats are {', '.join(formats)}")
-    return formats[kind](schema, batches)
+    match known_format(kind):
+        case "csv":
+            return _as_csv(schema, batches)
+        case "json":
+            return _as_json(schema, batches)
+        case "records":
+            return _for_people(schema, batches, width, as_records=True)
+        case "table":
+            return _for_people(schema, batches, width, as_records=False)
 
 
-def _as_table(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[str]:
+def _for_people(
+    schema: pa.Schema, batches: Iterable[pa.RecordBatch], width: int | None, as_records: bool
+) -> Iterator[str]:
     if schema.names == ["explain_key", "explain_value"]:
         for batch in batches:
             for plan in batch["explain_value"].to_pylist():
                 yield from (f"{printable(line)}\n" for line in plan.splitlines())
         return
-    rows: list[list[str]] = []
-    count = 0
+    rows: list[list[str | None]] = []
+    count, is_cut = 0, False
     for batch in batches:
-        shown = batch.slice(0, _SHOWN_ROWS - len(rows))
-        rows += [[_cell(value) for value in row] for row in _rows(shown)]
+        for values in _rows(batch.slice(0, _SHOWN_ROWS - len(rows))):
+            cells = [_cell(value) for value in values]
+            is_cut |= any(map(_is_cut, values, cells))
+            rows.append(cells)
         count += batch.num_rows
     names = [printable(name) for name in schema.names]
-    widths = [max(map(len, column)) for column in zip(names, *rows, strict=True)]
-    right = [
-        pa.types.is_integer(t) or pa.types.is_floating(t) or pa.types.is_decimal(t) for t in schema.types
-    ]
+    lines: Iterator[str]
+    if as_records:
+        lines = (line for k, row in enumerate(rows, 1) for line in record_lines(names, row, k, width))
+    else:
+        lines = table_lines(names, rows, [_is_number(t) for t in schema.types], width)
+    for line in lines:
+        yield f"{line}\n"
+    yield f"{_last_line(count, count - len(rows), is_cut)}\n"
 
-    def line(cells: list[str]) -> str:
-        pairs = zip(cells, widths, right, strict=True)
-        return "  ".join(
-            cell.rjust(width) if number else cell.ljust(width) for cell, width, number in pairs
-        ).rstrip()
 
-    hidden = count - len(rows)
-    last = f"({count} row{'' if count == 1 else 's'}"
-    last += f"; {hidden} not shown, csv and json give all)" if hidden else ")"
-    for text in (line(names), "  ".join("-" * width for width in widths), *map(line, rows), last):
-        yield f"{text}\n"
+def _last_line(rows: int, hidden: int, is_cut: bool) -> str:
+    left_out = [f"{hidden} not shown"] if hidden else []
+    left_out += ["long lists are cut"] if is_cut else []
+    text = f"{rows} row{'' if rows == 1 else 's'}"
+    return f"({text}; {', '.join(left_out)}, csv and json give all)" if left_out else f"({text})"
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
 
 
 def _as_csv(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[str]:
@@ -130,11 +156,16 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool) or value is None else str(value)
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any) -> str | None:
+    """A value as one line for people; None stays None."""
     if value is None:
-        return ""
+        return None
     if isinstance(value, float):
         return f"{value:.4g}"
     text = printable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
     is_list = isinstance(value, list | dict) and len(text) > _SHOWN_CHARACTERS
     return f"{text[: _SHOWN_CHARACTERS - 1]}…" if is_list else text
+
+
+def _is_cut(value: Any, cell: str | None) -> bool:
+    return isinstance(value, list | dict) and cell is not None and cell.endswith("…")

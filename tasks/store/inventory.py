@@ -15,7 +15,8 @@ from schemas.storage import Storage, Stored
 from schemas.tables.registry import TABLES
 from schemas.views.snapshots import SNAPSHOTS, snapshot_folder
 from tasks.store.cached_files import CachedFiles
-from tasks.store.shard_files import SUFFIX, check_version, read_footer
+from tasks.store.shard_files import SUFFIX, read_footer
+from tasks.store.versions import check_version
 from tasks.store.written import Written
 
 NAME = re.compile(r"[a-z0-9_-]+")

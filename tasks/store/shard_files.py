@@ -135,18 +135,6 @@ def damaged(path: str, error: Exception) -> WarehouseError:
     return WarehouseError(f"{path} is damaged: {error}", REMOVE)
 
 
-def check_version(path: str, footer: Mapping[bytes, bytes]) -> None:
-    """Raise `WarehouseError` for a file that is not of a warehouse, or of a newer schema version."""
-    said = footer.get(b"schema_version", b"").decode(errors="replace")
-    if not said.isdigit():
-        raise WarehouseError(
-            f"{path} carries no schema version: it is not a file of this warehouse", "move it elsewhere"
-        )
-    if int(said) > SCHEMA_VERSION:
-        what = f"{path} has schema version {said}, this program reads up to {SCHEMA_VERSION}"
-        raise WarehouseError(what, "install a newer version of pairx-pipeline")
-
-
 def put_in_place(path: Path, data: bytes) -> None:
     """Let the file appear whole or not at all; once this returns, it survives a power failure."""
     with _written_aside(path, data) as temporary:

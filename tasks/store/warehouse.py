@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
@@ -23,6 +24,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
 
+from pairx_engine.errors import did_you_mean
 from schemas.errors import NoWarehouse, WarehouseError
 from schemas.storage import Storage, storage_at
 from schemas.storage_errors import refuse_secrets
@@ -35,13 +37,13 @@ from tasks.store.shard_files import (
     SUFFIX,
     TEMPORARY,
     Rows,
-    check_version,
     create_in_place,
     damaged,
     encode,
     put_in_place,
     typed_rows,
 )
+from tasks.store.versions import check_version, refuse_newer
 from tasks.store.written import wrote
 
 _ID_BYTES = 10
@@ -116,23 +118,26 @@ class Warehouse:
     def require(self) -> None:
         """Raise `NoWarehouse` unless some table holds a committed file.
 
-        Raises `NoStorage` where the store refuses to tell.
+        Raises `NewerWarehouse` where a newer program has been at work, `NoStorage` where the store
+        refuses to tell.
         """
         # A store has no empty folders.
         there = any(map(self.files, TABLES)) if self.is_local else TABLES.keys() & self.storage.probe()
         if not there:
-            raise NoWarehouse(self.url)
+            raise NoWarehouse(self.url, self._near())
+        self.require_readable()
 
     def prepare(self) -> int:
         """Check that a run can write here, and remove half-written files of killed runs.
 
         Only files older than a day are removed; returns their number. Makes no folder: the first
         shard does, so a run that is refused leaves nothing behind. Raises `WarehouseError` when the
-        folder cannot be made or written to, `NoStorage` when the store cannot be reached or refuses
-        us.
+        folder cannot be made or written to, `NewerWarehouse` when a newer program has been at work,
+        `NoStorage` when the store cannot be reached or refuses us.
         """
         if not self.is_local:
             self.storage.probe(f"{self.root}/probe")
+            self.require_readable()
             return 0
         root = Path(self.root)
         try:
@@ -149,10 +154,26 @@ class Warehouse:
             raise WarehouseError(
                 f"no permission to write in {nearest} for the warehouse {root}", "choose another folder"
             )
+        self.require_readable()
         old = [p for p in root.glob(f"*/*/.*{TEMPORARY}") if _age(p) > _DAY]
         for path in old:
             path.unlink(missing_ok=True)
         return len(old)
+
+    def require_readable(self) -> None:
+        """Raise `NewerWarehouse` where a newer program has been at work; an empty place is readable."""
+        refuse_newer(self.storage, committed(self.storage, ["runs"])["runs"])
+
+    def _near(self) -> str:
+        """Words that name a warehouse of nearly the same name in the same folder, or none."""
+        if not self.is_local:
+            return ""
+        place = Path(self.root)
+        with suppress(OSError):
+            return did_you_mean(
+                place.name, [p.parent.name for p in place.parent.glob("*/runs") if p.is_dir()]
+            )
+        return ""
 
     def exists(self, table: str, fingerprint: str, shard: str) -> bool:
         """Whether the shard is committed."""

@@ -462,6 +462,7 @@ def test_an_unknown_kind_of_suspects_is_bad_input(main: Main, tmp_path: Path) ->
     code, _, err = main("suspects", "--warehouse", tmp_path, "--kind", "copies")
     assert code == 2
     assert "there is no kind of suspects 'copies'" in err
+    assert "did you mean copy?" in err
     assert "use copy, one_name_two_animals, two_names_one_animal or wrong_name" in err
 
 
@@ -550,6 +551,39 @@ def test_answers_come_as_table_csv_and_json(main: Main, undisturbed: Finished) -
     assert [set(row) for row in rows] == [{"photo_id", "theta"}] * 2
     assert "photo_id" in main("sql", query, "--warehouse", root)[1]
     assert main("sql", query, "--warehouse", root, "--format", "xml")[0] == 2
+    records = main("sql", query, "--warehouse", root, "--format", "records")[1].splitlines()
+    assert [line.split()[0] for line in records[1:3]] == ["photo_id", "theta"]
+
+
+def test_suspects_fit_the_terminal_unless_wide(
+    main: Main, undisturbed: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    root = undisturbed.warehouse.root
+    told = json.loads(main("suspects", "--warehouse", root, "--format", "json")[1])
+    narrow, wide = (main("suspects", "--warehouse", root, *more)[1] for more in ([], ["--wide"]))
+    assert max(map(len, narrow.splitlines())) <= 80
+    assert len(wide.splitlines()) == len(told) + 3
+    for shown in (narrow, wide):
+        assert all(" ".join(row["reason"].split()) in " ".join(shown.split()) for row in told)
+    for name in ("rank", "kind", "probability"):
+        assert name in narrow.splitlines()[0]
+
+
+def test_the_format_is_heeded_by_everything_that_sql_prints(main: Main) -> None:
+    for listing in (["--cookbook"], ["--tables"], ["--tables", "pairs"]):
+        code, _, err = main("sql", *listing, "--format", "xml")
+        assert (code, "formats are table, records, csv, json" in err) == (2, True)
+        rows = json.loads(main("sql", *listing, "--format", "json")[1])
+        told = list(csv.reader(main("sql", *listing, "--format", "csv")[1].splitlines(keepends=True)))
+        assert told[0] == list(rows[0])
+        assert len(told) == len(rows) + 1
+    first = json.loads(main("sql", "--cookbook", "1", "--format", "json")[1])
+    assert [row["number"] for row in first] == [1]
+    assert first[0]["query"] in main("sql", "--cookbook", "1")[1]
+    code, _, err = main("sql", "--cookbook", "99")
+    assert (code, "its numbers are 1 to" in err) == (2, True)
+    assert main("sql", "--cookbook", "--tables")[0] == 2
 
 
 def test_suspects_and_report_of_a_finished_run(main: Main, undisturbed: Finished) -> None:

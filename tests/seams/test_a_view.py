@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from schemas.sql import files as sql_files
-from tasks.sql.console import connect_analyst, describe, run_query
+from tasks.sql.console import connect_analyst, run_query
+from tasks.sql.listing import describe
 from tasks.store.warehouse import Warehouse
 from tests.toy_warehouse import Photo, Toy
 

@@ -32,7 +32,7 @@ from tasks.runs.log import RunLog
 from tasks.runs.remaining import look
 from tasks.runs.report import write_report
 from tasks.shards import ShardResult, Stage, chunks, commit, or_failure
-from tasks.sql.console import describe
+from tasks.sql.listing import describe
 from tasks.store.warehouse import Warehouse, shard_name
 from tests.small_catalogue import TINY, Stages, read_small
 

@@ -12,7 +12,8 @@ import pytest
 
 from schemas.errors import SettingsError
 from schemas.sql import files as sql_files
-from tasks.sql.console import connect_analyst, describe
+from tasks.sql.console import connect_analyst
+from tasks.sql.listing import describe
 from tasks.store.warehouse import Warehouse
 from tests.tasks.test_report import page, suspect
 from tests.toy_warehouse import Pair, Photo, Toy

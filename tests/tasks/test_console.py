@@ -16,7 +16,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 from schemas.errors import NoWarehouse, SettingsError, WarehouseError
 from schemas.views.descriptions import view_sentences
 from tasks.sql import console
-from tasks.sql.console import answer, connect_analyst, describe, prompt, run_query
+from tasks.sql.console import answer, connect_analyst, run_query
+from tasks.sql.listing import describe
 from tasks.sql.results import QueryError, format_result
 from tasks.sql.stoppable import LimitReached, TimeLimit
 from tasks.store.warehouse import Warehouse
@@ -337,52 +338,6 @@ def test_an_outage_of_the_storage_is_said_in_one_line(monkeypatch: pytest.Monkey
         WarehouseError, match=r"^memory:/+console/outage/\S+ cannot be reached: the endpoint is gone\n"
     ):
         connect_analyst("memory://console/outage")
-
-
-def talk(connection: duckdb.DuckDBPyConnection, text: str) -> str:
-    sink = io.StringIO()
-    prompt(connection, io.StringIO(text), sink)
-    return sink.getvalue()
-
-
-def test_the_prompt_runs_statements_over_several_lines(analyst: duckdb.DuckDBPyConnection) -> None:
-    said = talk(analyst, "\nSELECT count(*)\n  AS photos_in_all\nFROM photos;\n.quit\nSELECT 'too late';\n")
-    assert "photos_in_all\n-------------\n            4\n" in said
-    assert "too late" not in said
-
-
-def test_the_prompt_knows_its_commands_and_survives_errors(analyst: duckdb.DuckDBPyConnection) -> None:
-    said = talk(
-        analyst,
-        ".tables\n.describe photos\n.nonsense\nDROP VIEW photos;\nSELEC;\n.format csv\nSELECT 1 AS a, 2 AS b;\n",
-    )
-    assert "pair_scores" in said
-    assert "perceptual_hash" in said
-    assert "no command '.nonsense'" in said
-    assert "DROP statements are refused" in said
-    assert "a,b\n1,2\n" in said
-
-
-def test_the_prompt_runs_what_is_left_at_the_end_of_input(analyst: duckdb.DuckDBPyConnection) -> None:
-    assert "left_over" in talk(analyst, "SELECT 1\nAS left_over")
-
-
-def test_ctrl_c_drops_the_statement_and_not_the_prompt(
-    analyst: duckdb.DuckDBPyConnection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lines = iter(["SELECT 'unwanted'", KeyboardInterrupt(), "SELECT 'kept' AS word;", EOFError()])
-
-    def line(_: str) -> str:
-        found = next(lines)
-        if isinstance(found, BaseException):
-            raise found
-        return found
-
-    monkeypatch.setattr("builtins.input", line)
-    sink = io.StringIO()
-    prompt(analyst, None, sink)
-    assert "kept" in sink.getvalue()
-    assert "unwanted" not in sink.getvalue()
 
 
 def test_answers_come_as_arrow_and_with_pandas_as_data_frames(analyst: duckdb.DuckDBPyConnection) -> None:
