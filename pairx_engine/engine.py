@@ -27,7 +27,7 @@ from pairx_engine.local.registry import load_local_matcher
 from pairx_engine.models import ReIdModel, load_model
 from pairx_engine.pair.explain import explain_with
 from pairx_engine.pair.plausibility import Plausibility
-from pairx_engine.photo.chips import Pixels, chip_of, view_of
+from pairx_engine.photo.chips import Pixels, view_of
 from pairx_engine.photo.value_range import ValueRange
 from pairx_engine.relevance.explainer import LayerExplainer
 from pairx_engine.relevance.locking import exclusive
@@ -211,10 +211,7 @@ class Engine:
 
         `method` names another of the explanations; `state` is what that method has learned, if it must learn.
         """
-        a, b = (
-            FigurePhoto(chip_of(cut, self.model.chip), (cut.shape[1], cut.shape[0]), title)
-            for cut, title in zip(cuts, titles, strict=True)
-        )
+        a, b = (FigurePhoto.of(cut, self.model.chip, title) for cut, title in zip(cuts, titles, strict=True))
         own = f"pairx_{self.preset}"
         if method not in (None, own):
             return self._explain_otherwise((a, b), cuts, n_pixel_maps, n_lines, method, state)

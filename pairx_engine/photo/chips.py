@@ -1,6 +1,6 @@
-"""One photo, one chip: the only way from a file's bytes to the chip.
+"""One photo, one cut: the only way from a file's bytes to the chip.
 
-The model sees the chip, the picture shows it, and points refer to it.
+The model sees the chip, points refer to it, and the picture shows the same cut in more pixels.
 
 Frames, all with x to the right and y down, the origin at the top-left *corner* of the picture:
 
@@ -9,8 +9,9 @@ Frames, all with x to the right and y down, the origin at the top-left *corner* 
 * *chip*: the cut stretched to the model's input size; every match, homography and pixel map is in chip
   pixels.
 * *view*: the same cut, aspect kept, with a given long side; local features are detected in it.
+* *picture*: the same cut, aspect kept, at its own resolution; people look at it.
 
-Chip and view are plain stretches of one cut, so only two factors move a point between them.
+Chip, view and picture are plain stretches of one cut, so only two factors move a point between them.
 """
 
 from __future__ import annotations
@@ -58,6 +59,8 @@ MIN_VISIBLE = 0.5
 Detectors overshoot by a few pixels, wrong boxes by much more.
 """
 MIN_SIDE = 4
+PICTURE_SIDE = 1000
+"""Longest side, in pixels, of what people see of a photo; two stand side by side."""
 MAX_CHIP_SIDE = 4096
 """Longest side of a chip: no model looks at more, and a batch multiplies what a config asks for."""
 CONVENTION = (
@@ -357,3 +360,11 @@ def view_of(cut: Pixels, long_side: int) -> Pixels:
     if factor > 1:
         return np.asarray(cv2.resize(cut, (size[1], size[0]), interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
     return resize(cut, size, "pil")
+
+
+def picture_of(cut: Pixels) -> Pixels:
+    """The cut as people see it, (h, w, 3) uint8: its own pixels, or fewer above `PICTURE_SIDE`.
+
+    Its aspect is kept and it is never enlarged. It may be the cut itself.
+    """
+    return view_of(cut, min(PICTURE_SIDE, max(cut.shape[:2])))
