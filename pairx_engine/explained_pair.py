@@ -93,7 +93,8 @@ class ExplainedPair:
             )
         nowhere = np.zeros((0, 2))
         points = self.local.points or (nowhere, nowhere)
-        return LocalMatches(points, self.local.inliers, self.matcher, self.local.reason or "")
+        local = self.local
+        return LocalMatches(points, local.inliers, local.n_inliers, self.matcher, local.reason or "")
 
 
 def evidence_arrays(scores: Plausibility, local: LocalEvidence) -> dict[str, NDArray[Any]]:

@@ -105,6 +105,8 @@ def _local_caption(local: LocalMatches) -> str:
     if local.inliers is None:
         return f"{said}{n_matches}, and no homography ({local.reason.replace('_', ' ')})"
     said += f"{carrying} of {n_matches} carry the homography"
+    if local.distinct is not None and local.distinct < carrying:
+        said += f", {local.distinct} of them distinct"
     crowded = max(carrying, n_matches - carrying) > MOST_LOCAL_LINES
     return f"{said}; at most {MOST_LOCAL_LINES} of a kind are drawn" if crowded else said
 

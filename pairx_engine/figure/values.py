@@ -111,11 +111,13 @@ class LocalMatches:
     """Matches of local features, which know nothing of the model.
 
     `points` (n, 2) of either photo are (x, y) in chip pixels. `inliers` (n,) marks those that the homography
-    explains; None where there is no homography, for `reason`.
+    explains, each repeat of one too, and `distinct` counts them without repeats; None where there is no
+    homography, for `reason`.
     """
 
     points: tuple[Floats, Floats]
     inliers: NDArray[np.bool_] | None
+    distinct: int | None
     matcher: str
     reason: str = ""
 
