@@ -42,6 +42,12 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "MPO")
 _DECODERS = tuple(form for form in FORMATS if form != "MPO")
 """The decoders to use: an MPO is opened as the JPEG with which it begins."""
 MAX_PIXELS = 178_956_970
+BYTES_A_PIXEL = 8.5
+"""What decoding takes at its peak: Pillow's four bytes a pixel, and three of the photo or four of its turned copy.
+
+Measured at 180 megapixels: 7.3 of a JPEG, progressive or not, 8.1 where EXIF turns it, 8.0 of a PNG with its
+file, 8.4 with transparency.
+"""
 JPEG_PIXELS_PER_BYTE = 512
 """Most pixels that a byte of JPEG can hold, plain pictures included.
 
@@ -172,14 +178,20 @@ def _refuse_size(image: Image.Image, size: int, max_pixels: int) -> None:
     if pixels > max_pixels:
         raise PhotoError(
             "too_many_pixels",
-            f"{image.width} x {image.height} = {pixels} pixels are more than {max_pixels}; the setting max_pixels may be "
-            "raised where workers have the memory, 8 bytes a pixel",
+            f"{image.width} x {image.height} = {pixels} pixels are more than max_pixels, {max_pixels}: the file may be sound; "
+            f"to take it in, raise --max-pixels to {pixels} where a worker has {_gigabytes(pixels)} GB for it, or give a "
+            "smaller copy",
         )
     if image.format in ("JPEG", "MPO") and pixels > JPEG_PIXELS_PER_BYTE * size:
         raise PhotoError(
             "truncated",
             f"the header claims {image.width} x {image.height} pixels, more than {size} bytes of JPEG can hold",
         )
+
+
+def _gigabytes(pixels: int) -> str:
+    """What it takes to decode a photo and turn it upright."""
+    return f"{pixels * BYTES_A_PIXEL / 1e9:.1f}"
 
 
 def _other_format(data: bytes) -> str | None:
