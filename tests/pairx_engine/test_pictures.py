@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from PIL import Image
 from pairx_engine.explanations.seam import Shown
 from pairx_engine.figure import Comparison, ComparisonInput, FigurePhoto, MethodPanel, draw_comparison
 from pairx_engine.figure.assembly import figure_input
-from pairx_engine.figure.panels import draw_photos
+from pairx_engine.figure.panels import CARRYING, LOCAL_DIMMED, OTHER_COLOUR, draw_photos
+from pairx_engine.figure.sheet import _local_caption, draw_figure
+from pairx_engine.figure.values import FigureInput, LocalMatches
 from pairx_engine.photo.chips import PICTURE_SIDE, ChipSpec, Pixels, cut_photo, decode_photo, picture_of
 
 UPRIGHT = (1400, 2100)
@@ -140,3 +143,45 @@ def test_photos_are_shown_at_their_own_resolution_and_small_ones_have_room() -> 
     assert figure_heights((44, 44), (3000, 3000)) == (440, 1000)
     # One that is as long as a snake keeps within the limit.
     assert figure_heights((10, 4000), (440, 440)) == (50, 440)
+
+
+def local_scene(inliers: NDArray[np.bool_] | None, reason: str = "") -> FigureInput:
+    """Two photos of 500 x 500 under chips of 100 x 100, and three local matches."""
+    first = np.array([[20.0, 20.0], [50.0, 50.0], [80.0, 80.0]])
+    photos = [
+        FigurePhoto(np.zeros((100, 100, 3), np.uint8), np.full((500, 500, 3), 90, np.uint8), (500, 500), "p")
+    ] * 2
+    shown = Shown(
+        (np.zeros((2, 2)),) * 2, (np.zeros((0, 2)),) * 2, np.zeros(0), (np.zeros((0, 100, 100)),) * 2
+    )
+    local = LocalMatches((first, first[:, ::-1]), inliers, None, "sift", reason)
+    return figure_input(shown, (photos[0], photos[1]), "", 5, local)
+
+
+def test_local_matches_that_carry_the_homography_stand_out_at_their_points() -> None:
+    given = local_scene(np.array([True, False, True]))
+    drawn = draw_figure(given)
+    assert drawn.local is not None
+    assert drawn.local.shape == drawn.photos.shape
+    for span in given.frame.spans:
+        for (x, y), colour in zip(
+            span.to_panel([[20, 20], [50, 50], [80, 80]]), (CARRYING, OTHER_COLOUR, CARRYING), strict=True
+        ):
+            assert np.abs(drawn.local[int(y), int(x)].astype(int) - colour).max() <= 2
+    # A line lies between the two ends of a match, and the photos' ground is grey and dimmed elsewhere.
+    middle = drawn.local[(20 * 5), 256]
+    assert middle[1] > middle[0] + 40
+    assert (drawn.local[30, 30] == round(90 * LOCAL_DIMMED)).all()
+    assert draw_figure(local_scene(None, "too_few_inliers")).local is not None
+
+
+def test_captions_of_local_matches_say_what_carries() -> None:
+    some = local_scene(np.array([True, False, True])).local
+    none = local_scene(None, "too_few_inliers").local
+    assert some is not None
+    assert none is not None
+    assert _local_caption(some) == "Local matches (sift): 2 of 3 carry the homography"
+    assert _local_caption(replace(some, distinct=1)).endswith(
+        "2 of 3 carry the homography, 1 of them distinct"
+    )
+    assert _local_caption(none) == "Local matches (sift): 3, and no homography (too few inliers)"
