@@ -16,11 +16,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from flows.two_photos import TwoPhotos, two_photos
 from pairx_engine.comparison import Compared, ComparedPair, Comparer, chosen_methods
-from pairx_engine.engine import Engine, ExplainedPair
+from pairx_engine.engine import Engine
+from pairx_engine.explained_pair import ExplainedPair
 from pairx_engine.explanations import State, Trained, explanation_named
 from pairx_engine.photo.chips import Box, Pixels
 from schemas.settings import load_settings
@@ -45,25 +48,32 @@ def explain(
     warehouse: str | None = None,
     **settings: Any,
 ) -> ExplainedPair:
-    """Explain two photo files, by PAIR-X or by another `method` of `pairx_engine.explanations`.
+    """Explain two photos, by PAIR-X or by another `method` of `pairx_engine.explanations`.
 
     Boxes are (x, y, w, h) in pixels of the upright photo. `settings` are those of `pairx run` (model,
-    layers, preset, matcher, n_pixel_maps, ...). A method that must learn takes from `warehouse` what it
-    learned there (`pairx evaluate --faithfulness`). Raises `PairxError`, or `EngineError` for photos,
+    layers, preset, matcher, n_pixel_maps, ...). With a `warehouse` a photo may be the id of one of its
+    photos, and its newest run's settings hold unless others are given. A method that must learn takes from
+    there what it learned (`pairx evaluate --faithfulness`). Raises `PairxError`, or `EngineError` for photos,
     models and names that cannot be used.
     """
-    chosen = load_settings(overrides=settings)
-    kept = Warehouse(warehouse) if warehouse else None
-    if kept:
-        kept.require()
-    cuts, titles = _photos((photo_a, photo_b), (box_a, box_b), chosen.max_pixels)
+    given = two_photos((photo_a, photo_b), (box_a, box_b), warehouse, settings)
+    return explain_given(given, method)
+
+
+def explain_given(given: TwoPhotos, method: str | None = None) -> ExplainedPair:
+    """Explain two photos as `explain` does, once it is known what their names mean."""
+    chosen, kept = given.settings, given.warehouse
+    a, b = (photo.cut(chosen.max_pixels) for photo in given.photos)
     engine = Engine(recipe_of(chosen), device())
     if method is None:
         # Other methods say themselves where a layer does not suit them, and suit some that PAIR-X cannot explain.
         engine.try_layers()
     learns = method is not None and isinstance(explanation_named(method), Trained)
     state = newest_state(prepare_job(kept, chosen), str(method)) if kept and learns else None
-    return engine.explain(cuts, titles, chosen.n_pixel_maps, chosen.n_lines, method, state)
+    titles = given.photos[0].title, given.photos[1].title
+    found = engine.explain((a, b), titles, chosen.n_pixel_maps, chosen.n_lines, method, state)
+    of_photos = given.photos[0].arrays("0") | given.photos[1].arrays("1")
+    return replace(found, arrays=dict(found.arrays) | of_photos)
 
 
 def compare(

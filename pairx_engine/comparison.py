@@ -38,7 +38,7 @@ from pairx_engine.figure import (
     encode_png,
 )
 from pairx_engine.pair.finding import Grids, as_array
-from pairx_engine.photo.chips import Pixels, chip_of
+from pairx_engine.photo.chips import Pixels
 from pairx_engine.relevance.locking import exclusive
 from pairx_engine.relevance.precision import FULL, tensor_cores
 from pairx_engine.relevance.starts import cosine
@@ -209,10 +209,7 @@ class Comparer:
     def compare(self, cuts: tuple[Pixels, Pixels], titles: tuple[str, str] = ("a", "b")) -> ComparedPair:
         """Explain two cut photos (H, W, 3) uint8 by every method; what one cannot do does not stop the others."""
         model = self.engine.model
-        a, b = (
-            FigurePhoto(chip_of(cut, model.chip), (cut.shape[1], cut.shape[0]), title)
-            for cut, title in zip(cuts, titles, strict=True)
-        )
+        a, b = (FigurePhoto.of(cut, model.chip, title) for cut, title in zip(cuts, titles, strict=True))
         chips = model.normalise([a.chip])[0], model.normalise([b.chip])[0]
         found = []
         for name in self.methods:

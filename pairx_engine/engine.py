@@ -12,22 +12,23 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from pairx_engine.device.memory import keep_freed_memory
 from pairx_engine.errors import ModelError
+from pairx_engine.explained_pair import ExplainedPair, evidence_arrays
 from pairx_engine.explanations import State, Subject, explain
 from pairx_engine.explanations.seam import Shown
-from pairx_engine.figure import FigurePhoto, draw_figure, encode_png, figure_input, score_line
+from pairx_engine.figure import FigurePhoto
 from pairx_engine.local.evidence import LocalEvidence, local_evidence
 from pairx_engine.local.features import Identity, LocalMatcher
 from pairx_engine.local.homography import Method
 from pairx_engine.local.registry import load_local_matcher
 from pairx_engine.models import ReIdModel, load_model
 from pairx_engine.pair.explain import explain_with
-from pairx_engine.pair.plausibility import Plausibility
-from pairx_engine.photo.chips import Pixels, chip_of, view_of
+from pairx_engine.photo.chips import Pixels, view_of
 from pairx_engine.photo.value_range import ValueRange
 from pairx_engine.relevance.explainer import LayerExplainer
 from pairx_engine.relevance.locking import exclusive
@@ -57,54 +58,6 @@ class Recipe:
     view_side: int
     homography: Method
     homography_threshold: float
-
-
-@dataclass(frozen=True)
-class ExplainedPair:
-    """Why a model finds two photos alike; in a notebook it shows its figure.
-
-    `scores` and `local` are there where PAIR-X explains: other explanations make no finding that could be
-    scored. `arrays` holds all numbers by name.
-    """
-
-    photos: tuple[FigurePhoto, FigurePhoto]
-    cosine: float
-    shown: Shown
-    arrays: Mapping[str, NDArray[Any]]
-    method: str
-    scores: Plausibility | None = None
-    local: LocalEvidence | None = None
-    n_lines: int = 20
-    pixels: tuple[float, float] | None = None
-    """How much of the cosine the pixels of either photo carry, where the preset can tell."""
-    notice: str | None = None
-    """What the user should know about how the network is explained."""
-    remarks: tuple[str, ...] = ()
-    """What the explanation says of itself, such as how far its numbers can be trusted."""
-
-    @property
-    def line(self) -> str:
-        """The scores in a line."""
-        if self.scores is None:
-            return f"cosine {self.cosine:.3f} · {self.method}"
-        inliers = self.local.n_inliers if self.local else None
-        line = score_line(cosine=self.cosine, n_inliers=inliers, **vars(self.scores))
-        return (
-            line
-            if self.pixels is None
-            else f"{line} · pixels carry {self.pixels[0]:.2f}, {self.pixels[1]:.2f}"
-        )
-
-    def figure(self) -> Pixels:
-        """The figure, (H, W, 3) uint8 RGB."""
-        return draw_figure(figure_input(self.shown, self.photos, self.line, self.n_lines)).figure
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the figure as PNG."""
-        Path(path).write_bytes(self._repr_png_())
-
-    def _repr_png_(self) -> bytes:
-        return encode_png(self.figure())
 
 
 class Engine:
@@ -211,10 +164,7 @@ class Engine:
 
         `method` names another of the explanations; `state` is what that method has learned, if it must learn.
         """
-        a, b = (
-            FigurePhoto(chip_of(cut, self.model.chip), (cut.shape[1], cut.shape[0]), title)
-            for cut, title in zip(cuts, titles, strict=True)
-        )
+        a, b = (FigurePhoto.of(cut, self.model.chip, title) for cut, title in zip(cuts, titles, strict=True))
         own = f"pairx_{self.preset}"
         if method not in (None, own):
             return self._explain_otherwise((a, b), cuts, n_pixel_maps, n_lines, method, state)
@@ -222,6 +172,7 @@ class Engine:
         local = self.local_evidence(cuts)
         shown = Shown.of_finding(found.finding, (found.photos[0].pixels, found.photos[1].pixels))
         scores = found.finding.plausibility(local.matrix)
+        arrays = found.arrays() | evidence_arrays(scores, local) | self._how(own)
         accounts = [one.account for one in found.photos]
         pixels = (accounts[0]["pixels"], accounts[1]["pixels"]) if all(accounts) else None
         remarks = tuple(_account_line(title, one) for title, one in zip(titles, accounts, strict=True) if one)
@@ -229,7 +180,7 @@ class Engine:
             (a, b),
             float(found.cosine),
             shown,
-            found.arrays(),
+            arrays,
             own,
             scores,
             local,
@@ -237,6 +188,7 @@ class Engine:
             pixels,
             self.explainer.notice,
             remarks,
+            self.recipe.matcher,
         )
 
     def _explain_otherwise(
@@ -256,21 +208,32 @@ class Engine:
         with exclusive(network), tensor_cores(FULL), torch.no_grad():
             alike = cosine(*(network(chip[None])[0] for chip in chips))
         scores = local = None
+        arrays = dict(found.arrays) | self._how(method)
         if found.finding is not None:
             local = self.local_evidence(cuts)
             scores = found.finding.plausibility(local.matrix)
+            arrays |= evidence_arrays(scores, local)
         return ExplainedPair(
             photos,
             alike,
             found.shown,
-            found.arrays,
+            arrays,
             method,
             scores,
             local,
             n_lines,
             notice=subject.notice,
             remarks=found.remarks,
+            matcher=self.recipe.matcher,
         )
+
+    def _how(self, method: str) -> dict[str, NDArray[Any]]:
+        """How a pair is explained, as texts: `model`, `layer`, `preset`, `matcher` and `method`."""
+        named = {"model": self.recipe.model, "layer": self.layers[0], "preset": self.preset}
+        return {
+            name: np.asarray(text)
+            for name, text in (*named.items(), ("matcher", self.recipe.matcher), ("method", method))
+        }
 
     def local_evidence(self, cuts: tuple[Pixels, Pixels]) -> LocalEvidence:
         """A homography between two cuts from the independent matcher, on larger views of them."""

@@ -65,13 +65,15 @@ def fingerprints(
     layers: tuple[str, ...],
     verifier: Mapping[str, Any],
     preset: Mapping[str, Any] | None = None,
+    drawing: Mapping[str, Any] | None = None,
 ) -> Fingerprints:
     """Fingerprints of all tables.
 
     `photo_reader`, `model`, `extractor`, `matcher` and `verifier` are the identities that the engine's parts
     give of themselves (decoder and conventions, weights and chip, local features, local matches, comparison
     of copies); `layers` are the resolved layer names. `preset` are the parameters of the preset's rules, which
-    may change under its name; None or none at all leave the fingerprints as they were without.
+    may change under its name, and `drawing` is how pictures are drawn; None or none at all leave the
+    fingerprints as they were without.
     """
     part_of = settings.part_of
     reader = dict(photo_reader)
@@ -88,7 +90,9 @@ def fingerprints(
         **part_of("scores"),
     )
     signals = fingerprint(scores=scores, definitions=SIGNALS_VERSION)
-    explanations = fingerprint(scores=scores, **part_of("explanations"))
+    explanations = fingerprint(
+        scores=scores, **({"drawing": dict(drawing)} if drawing else {}), **part_of("explanations")
+    )
     suspects = fingerprint(pairs=pairs, scores=scores, **part_of("suspects"))
     copies = fingerprint(photos=photos, verifier=dict(verifier))
     judgements = fingerprint(suspects=suspects, signals=signals, copies=copies, judge=JUDGE_VERSION)

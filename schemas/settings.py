@@ -150,11 +150,11 @@ class Settings(BaseModel):
     same_viewpoint: Annotated[
         bool, Setting(PAIRS, option="--same-viewpoint/--any-viewpoint", part_of=("pairs",))
     ] = Field(False, description="Pair within a viewpoint only.")
-    max_pixels: Annotated[int, Setting(part_of=("photos",))] = Field(
+    max_pixels: Annotated[int, Setting(MODEL, part_of=("photos",))] = Field(
         178_956_970,
         ge=1,
         le=1_000_000_000,
-        description="Photos of more pixels are refused before decoding, which takes up to 8 bytes a pixel.",
+        description="Photos of more pixels are refused before decoding, which takes about 8 bytes a pixel.",
     )
 
     n_pixel_maps: Annotated[int, Setting(part_of=("explanations",))] = Field(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from pairx_engine import figure
 from pairx_engine.copies import verification as copies
 from pairx_engine.device.accelerator import describe, settle
 from pairx_engine.engine import Engine, Recipe
@@ -87,6 +88,7 @@ def prepare_job(warehouse: Warehouse, settings: Settings) -> Job:
         layers,
         copies.identity(),
         preset_named(engine.preset).parameters,
+        figure.identity(),
     )
     return Job(
         warehouse,

@@ -12,18 +12,29 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from pairx_engine.errors import PhotoError
-from pairx_engine.photo.chips import Box, ChipSpec, Pixels, chip_of, cut_photo, decode_photo, view_of
+from pairx_engine.photo.chips import (
+    Box,
+    ChipSpec,
+    Pixels,
+    chip_of,
+    cut_photo,
+    decode_photo,
+    picture_of,
+    view_of,
+)
 from schemas.errors import PathOutsideRoot, StorageError
 from schemas.paths import is_url, local_path, not_a_file, safe_join
 from schemas.storage import storage_at
 from schemas.storage_errors import is_outage
 from tasks.memory import share
 
-Way: TypeAlias = ChipSpec | int
-"""How a cut is resized: to a model's chip, or to a view with `int` pixels on its long side."""
+PICTURE: Literal["picture"] = "picture"
+"""A cut as people see it."""
+Way: TypeAlias = ChipSpec | int | Literal["picture"]
+"""How a cut is resized: to a model's chip, to a view with `int` pixels on its long side, or for people."""
 _KEPT, _MOST_KEPT = 1 / 16, 256 << 20
 """Share of a task's memory that views may take, and the most bytes that are of use."""
 MOST_BYTES = 1 << 30
@@ -201,7 +212,9 @@ class ViewCache:
 
 
 def _made(cut: Pixels, way: Way) -> Pixels:
-    return chip_of(cut, way) if isinstance(way, ChipSpec) else view_of(cut, way)
+    if isinstance(way, ChipSpec):
+        return chip_of(cut, way)
+    return picture_of(cut) if way == PICTURE else view_of(cut, int(way))
 
 
 VIEWS = ViewCache()

@@ -21,7 +21,7 @@ from flows.cli.compare import compare
 from flows.cli.evaluate import evaluate
 from flows.cli.run import run
 from flows.cli.who import who
-from flows.options import Command, Group, SettingsCommand
+from flows.options import Command, Group, Quiet, SettingsCommand
 from schemas.setting import MODEL
 
 _INTERRUPTED, _TERMINATED = 130, 143
@@ -92,10 +92,20 @@ def _list_methods(wanted: bool) -> None:
 @app.command(cls=SettingsCommand)
 def explain(
     context: typer.Context,
-    first: Annotated[Path, typer.Argument(metavar="A", help="First photo.")],
-    second: Annotated[Path, typer.Argument(metavar="B", help="Second photo.")],
+    first: Annotated[
+        str, typer.Argument(metavar="A", help="First photo: a file or, with --warehouse, a photo_id.")
+    ],
+    second: Annotated[str, typer.Argument(metavar="B", help="Second photo.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The figure, PNG.")] = Path("pairx.png"),
     arrays: Annotated[Path | None, typer.Option(help="Also write all arrays, NumPy .npz.")] = None,
+    plain: Annotated[
+        Path | None,
+        typer.Option(help="Also write both photos as they stand in the figure, nothing drawn; PNG."),
+    ] = None,
+    local_matches: Annotated[
+        bool,
+        typer.Option("--local-matches", help="Also show the local matches that carry the homography."),
+    ] = False,
     box_a: Annotated[str | None, typer.Option(help="x,y,w,h of the animal in A, pixels.")] = None,
     box_b: Annotated[str | None, typer.Option(help="x,y,w,h of the animal in B, pixels.")] = None,
     maps: Annotated[int, typer.Option(help="Matches propagated back to the pixels.", min=0)] = 10,
@@ -113,17 +123,25 @@ def explain(
         ),
     ] = False,
     warehouse: Annotated[
-        str | None, typer.Option(help="Warehouse in which the method has learned, if it must.")
+        str | None,
+        typer.Option(
+            help="Warehouse of the photos, seen as its newest run saw them; says how the pair stands among its pairs. Methods take "
+            "from it what they learned."
+        ),
     ] = None,
     layers: Annotated[
         str | None, typer.Option("--layer", help="Layer to explain.", rich_help_panel=MODEL)
     ] = None,
 ) -> None:
-    """Explain one pair of photos: why does the model think that they match?"""
-    from flows.commands.explain import explain_photos
+    """Explain one pair of photos: why does the model think that they match?
+
+    Give two files, or two photos of a warehouse by their ids: pairx explain --warehouse W D00073 D00279.
+    """
+    from flows.commands.explain import Outputs, explain_photos
 
     given = context.obj | {"layers": (layers,) if layers else None, "n_pixel_maps": maps, "n_lines": lines}
-    explain_photos((first, second), (box_a, box_b), out, arrays, given, method, warehouse)
+    outputs = Outputs(out, local_matches, plain, arrays)
+    explain_photos((first, second), (box_a, box_b), outputs, method, given, warehouse)
 
 
 app.command(cls=SettingsCommand)(compare)

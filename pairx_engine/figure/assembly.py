@@ -6,30 +6,47 @@ from dataclasses import dataclass
 from typing import Any
 
 from pairx_engine.explanations.seam import Shown
-from pairx_engine.figure.values import FigureInput, FigureSide, Pixels
+from pairx_engine.figure.values import FigureInput, FigureSide, LocalMatches, Pixels
+from pairx_engine.photo.chips import ChipSpec, chip_of, picture_of
 
 
 @dataclass(frozen=True)
 class FigurePhoto:
-    """A photo of a figure.
+    """A photo of a figure: one cut in two sizes.
 
-    `chip` is (H, W, 3) uint8; `cut_size` is the size (W, H) of the cut that was stretched to the chip.
+    `chip` (H, W, 3) uint8 is what the model sees, and points are in its pixels. `picture` (h, w, 3) uint8 is
+    what people see, with the cut's aspect and at its own resolution. `cut_size` is the cut's (W, H).
     """
 
     chip: Pixels
+    picture: Pixels
     cut_size: tuple[int, int]
     title: str
 
+    @classmethod
+    def of(cls, cut: Pixels, spec: ChipSpec, title: str) -> FigurePhoto:
+        """A cut (h, w, 3) uint8, as a model with this chip and as people see it."""
+        return cls(chip_of(cut, spec), picture_of(cut), (cut.shape[1], cut.shape[0]), title)
+
 
 def figure_input(
-    shown: Shown, photos: tuple[FigurePhoto, FigurePhoto], subtitle: str, n_lines: int
+    shown: Shown,
+    photos: tuple[FigurePhoto, FigurePhoto],
+    subtitle: str,
+    n_lines: int,
+    local: LocalMatches | None = None,
 ) -> FigureInput:
-    """Everything that the figure shows of an explained pair."""
+    """Everything that the figure shows of an explained pair; with `local` also its local matches."""
     a, b = (
-        FigureSide(photo.chip, heat, points, pixels, photo.title, photo.cut_size[0] / photo.cut_size[1])
+        FigureSide(photo.picture, chip_size(photo), heat, points, pixels, photo.title)
         for photo, heat, points, pixels in zip(photos, shown.heat, shown.points, shown.pixels, strict=True)
     )
-    return FigureInput((a, b), shown.relevance, subtitle, n_lines, shown.matched)
+    return FigureInput((a, b), shown.relevance, subtitle, n_lines, shown.matched, local=local)
+
+
+def chip_size(photo: FigurePhoto) -> tuple[int, int]:
+    """(H, W) of a photo's chip."""
+    return photo.chip.shape[0], photo.chip.shape[1]
 
 
 def score_line(

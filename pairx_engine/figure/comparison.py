@@ -11,23 +11,25 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from PIL import Image, ImageDraw
 
-from pairx_engine.figure.assembly import FigurePhoto
+from pairx_engine.figure.assembly import FigurePhoto, chip_size
 from pairx_engine.figure.marks import composite
-from pairx_engine.figure.panels import SMOOTHING, draw_chips, draw_overlay, smoothed
+from pairx_engine.figure.panels import SMOOTHING, draw_overlay, draw_photos, smoothed
+from pairx_engine.figure.paper import Paper, Place
 from pairx_engine.figure.sheet import BAR_WIDTH, MARGIN, draw_heat_bar
-from pairx_engine.figure.values import FigureInput, FigureSide, Floats, Pixels
-from pairx_engine.figure.writing import INK, QUIET, WARNING, fitted, width_of, wrapped, write
+from pairx_engine.figure.values import FigureInput, FigureSide, Floats, Pixels, Room
+from pairx_engine.figure.writing import INK, QUIET, WARNING, fitted, width_of, wrapped
 
-ROOM = (572, 300)
-"""The largest (width, height) of a panel where two stand side by side."""
-WIDE_ROOM = (1180, 300)
+SCALE = 1.5
+"""Pixels of a unit of the sheet: on a screen a sheet of two panels is mostly made smaller."""
+ROOM = Room(round(572 * SCALE), round(300 * SCALE), SCALE)
+"""A panel where two stand side by side."""
+WIDE_ROOM = Room(round(1180 * SCALE), round(300 * SCALE), SCALE)
 """The same where wide photos give each row one panel only."""
 LEAST_HEIGHT = 150
-"""Two panels stand side by side unless their pictures were lower than this."""
+"""Two panels stand side by side unless their pictures were lower than so many units."""
 LEAST_WIDTH = 430
-"""Pixels that a panel's text needs, however narrow the photos are."""
+"""Units that a panel's text needs, however narrow the photos are."""
 SMOOTHED_SHARE = 0.01
 """Standard deviation of the smoothing, as a share of a chip's shorter side.
 
@@ -84,7 +86,9 @@ class ComparisonInput:
         a, b = (np.zeros(photo.chip.shape[:2]) for photo in self.photos)
         nothing = MethodPanel("", "", maps=(a, b))
         beside = self._input(nothing, (a, b), ROOM)
-        return beside if beside.frame.height >= LEAST_HEIGHT else self._input(nothing, (a, b), WIDE_ROOM)
+        return (
+            beside if beside.frame.height >= LEAST_HEIGHT * SCALE else self._input(nothing, (a, b), WIDE_ROOM)
+        )
 
     @property
     def columns(self) -> int:
@@ -96,12 +100,15 @@ class ComparisonInput:
         assert method.maps is not None
         return self._input(method, (strength(method.maps[0]), strength(method.maps[1])), self.plain.room)
 
-    def _input(
-        self, method: MethodPanel, grids: tuple[Floats, Floats], room: tuple[int, int] | None
-    ) -> FigureInput:
+    def _input(self, method: MethodPanel, grids: tuple[Floats, Floats], room: Room | None) -> FigureInput:
         a, b = (
             FigureSide(
-                photo.chip, grid, points, np.zeros((0, *photo.chip.shape[:2])), photo.title, _aspect(photo)
+                photo.picture,
+                chip_size(photo),
+                grid,
+                points,
+                np.zeros((0, *photo.chip.shape[:2])),
+                photo.title,
             )
             for photo, grid, points in zip(self.photos, grids, method.points, strict=True)
         )
@@ -122,13 +129,13 @@ class Comparison:
 
 def draw_comparison(given: ComparisonInput) -> Comparison:
     """Draw the comparison of one pair. Deterministic. See `ComparisonInput` for shapes."""
-    photos = draw_chips(given.plain)
+    photos = draw_photos(given.plain)
     panels = tuple(None if method.maps is None else _panel(given.of(method)) for method in given.methods)
     return Comparison(_compose(given, photos, panels), photos, panels)
 
 
 def _panel(given: FigureInput) -> Pixels:
-    return composite(draw_chips(given), draw_overlay(given))
+    return composite(draw_photos(given), draw_overlay(given))
 
 
 def strength(pixel_map: Floats) -> Floats:
@@ -145,10 +152,6 @@ def strength(pixel_map: Floats) -> Floats:
     return np.clip((values - low) / (high - low), 0.0, 1.0) if high > low else np.zeros(values.shape)
 
 
-def _aspect(photo: FigurePhoto) -> float:
-    return photo.cut_size[0] / photo.cut_size[1]
-
-
 @dataclass(frozen=True)
 class _Cell:
     """A place of the sheet: a heading, lines of text below it, a picture or a reason for having none."""
@@ -162,7 +165,7 @@ class _Cell:
 
     @property
     def text_height(self) -> int:
-        """Pixels that the text above the picture takes."""
+        """Units that the text above the picture takes."""
         return 24 + LINE * (len(self.about) + len(self.remarks)) + 6
 
 
@@ -188,69 +191,58 @@ def _cells(
 
 def _compose(given: ComparisonInput, photos: Pixels, panels: Sequence[Pixels | None]) -> Pixels:
     """The sheet: titles, the grid of cells, the legend."""
-    height, columns = photos.shape[0], given.columns
-    width = max(photos.shape[1], LEAST_WIDTH)
-    cells = _cells(given, photos, panels, width)
+    height, columns = photos.shape[0] / SCALE, given.columns
+    width = max(photos.shape[1] / SCALE, LEAST_WIDTH)
+    cells = _cells(given, photos, panels, int(width))
     rows = [cells[i : i + columns] for i in range(0, len(cells), columns)]
     heights = [max(cell.text_height for cell in row) + height + 26 for row in rows]
     inner = columns * width + (columns - 1) * GUTTER
-    top = MARGIN + 84
-    image = Image.new("RGB", (inner + 2 * MARGIN, top + sum(heights) + 130), (255, 255, 255))
-    pen = ImageDraw.Draw(image)
-    _write_titles(pen, given, inner)
+    top: float = MARGIN + 84
+    paper = Paper(inner + 2 * MARGIN, top + sum(heights) + 130, SCALE)
+    _write_titles(paper, given, int(inner))
     for row, taken in zip(rows, heights, strict=True):
         for column, cell in enumerate(row):
             below = top + taken - height - 26
-            _paste(image, pen, cell, (MARGIN + column * (width + GUTTER), top), below, (width, height))
+            _paste(paper, cell, (MARGIN + column * (width + GUTTER), top), below, (width, height))
         top += taken
-    image.paste(Image.fromarray(_legend(given, inner)), (MARGIN, top + 12))
-    return np.asarray(image, dtype=np.uint8)
+    _write_legend(paper, given, (MARGIN, top + 12), int(inner))
+    return paper.pixels()
 
 
-def _write_titles(pen: ImageDraw.ImageDraw, given: ComparisonInput, width: int) -> None:
+def _write_titles(paper: Paper, given: ComparisonInput, width: int) -> None:
     for line, (letter, photo) in enumerate(zip("ab", given.photos, strict=True)):
         y = MARGIN - 6 + 24 * line
-        write(pen, (MARGIN, y), letter, 16, QUIET)
-        write(pen, (MARGIN + 22, y), fitted(photo.title, 16, width - 22), 16, INK, 0.35)
-    write(pen, (MARGIN, MARGIN + 44), fitted(given.subtitle, 14, width), 14, QUIET)
+        paper.write((MARGIN, y), letter, 16, QUIET)
+        paper.write((MARGIN + 22, y), fitted(photo.title, 16, width - 22), 16, INK, 0.35)
+    paper.write((MARGIN, MARGIN + 44), fitted(given.subtitle, 14, width), 14, QUIET)
 
 
-def _paste(
-    image: Image.Image,
-    pen: ImageDraw.ImageDraw,
-    cell: _Cell,
-    place: tuple[int, int],
-    below: int,
-    size: tuple[int, int],
-) -> None:
+def _paste(paper: Paper, cell: _Cell, place: Place, below: float, size: tuple[float, float]) -> None:
     """Draw a cell whose text begins at `place` and whose picture begins at row `below`."""
     (left, top), (width, height) = place, size
     beside = width_of(cell.beside, 13)
-    write(pen, (left, top), fitted(cell.heading, 16, width - round(beside) - 16), 16, INK, 0.35)
-    write(pen, (left + width - round(beside), top + 2), cell.beside, 13, QUIET)
+    paper.write((left, top), fitted(cell.heading, 16, round(width - beside - 16)), 16, INK, 0.35)
+    paper.write((left + width - beside, top + 2), cell.beside, 13, QUIET)
     for i, line in enumerate([*cell.about, *cell.remarks]):
-        write(pen, (left, top + 24 + LINE * i), line, 13, QUIET if i < len(cell.about) else WARNING)
+        paper.write((left, top + 24 + LINE * i), line, 13, QUIET if i < len(cell.about) else WARNING)
     if cell.picture is not None:
-        image.paste(Image.fromarray(cell.picture), (left, below))
+        paper.paste(cell.picture, (left, below))
         return
-    pen.rectangle((left, below, left + width - 1, below + height - 1), (246, 247, 248), (214, 218, 223))
-    room = max(1, (height - 40) // LINE)
-    write(pen, (left + 16, below + 12), "not explained", 13, WARNING, 0.35)
-    for i, line in enumerate(wrapped(cell.reason, 13, width - 32, room)):
-        write(pen, (left + 16, below + 12 + LINE * (i + 1)), line, 13, INK)
+    paper.box((left, below), (left + width - 1, below + height - 1), (246, 247, 248), (214, 218, 223))
+    room = max(1, int(height - 40) // LINE)
+    paper.write((left + 16, below + 12), "not explained", 13, WARNING, 0.35)
+    for i, line in enumerate(wrapped(cell.reason, 13, int(width - 32), room)):
+        paper.write((left + 16, below + 12 + LINE * (i + 1)), line, 13, INK)
 
 
-def _legend(given: ComparisonInput, width: int) -> Pixels:
-    """What heat and lines mean, (118, width, 3)."""
-    image = Image.new("RGB", (width, 118), (255, 255, 255))
-    pen = ImageDraw.Draw(image)
+def _write_legend(paper: Paper, given: ComparisonInput, place: Place, width: int) -> None:
+    """What heat and lines mean."""
     scale = ("clear: below the map's median in this photo, or below 0;", "full: its highest hundredth")
-    draw_heat_bar(image, pen, scale)
-    left = BAR_WIDTH + 110
+    draw_heat_bar(paper, place, scale)
+    left, top = place[0] + BAR_WIDTH + 110, place[1]
     notes = ["each photo and method has a scale of its own: compare places, not strengths"]
     if any(len(method.relevance) for method in given.methods):
         notes.append(f"lines: the {given.n_lines} strongest correspondences at most; stronger is more solid")
-    write(pen, (left, 0), "Reading", 14, INK, 0.35)
+    paper.write((left, top), "Reading", 14, INK, 0.35)
     for i, note in enumerate(notes):
-        write(pen, (left, 24 + LINE * i), fitted(note, 12, width - left), 12, QUIET)
-    return np.asarray(image, dtype=np.uint8)
+        paper.write((left, top + 24 + LINE * i), fitted(note, 12, width - BAR_WIDTH - 110), 12, QUIET)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -27,7 +28,7 @@ class Layer:
 
     def __init__(self, height: int, width: int) -> None:
         # Colour is held premultiplied: "over" is then one formula for colour and coverage alike.
-        self._paint = np.zeros((height, width, 4), dtype=np.float64)
+        self._paint = np.zeros((height, width, 4), dtype=np.float32)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -47,8 +48,8 @@ class Layer:
             slice(max(0, -top), min(height, rows - top)),
             slice(max(0, -left), min(width, columns - left)),
         )
-        cover = coverage[inside][..., None]
-        colours = np.broadcast_to(np.asarray(colour, dtype=np.float64), (height, width, 3))[inside]
+        cover = coverage[inside][..., None].astype(np.float32)
+        colours = np.broadcast_to(np.asarray(colour, dtype=np.float32), (height, width, 3))[inside]
         target = self._paint[max(0, top) : max(0, top + height), max(0, left) : max(0, left + width)]
         target *= 1.0 - cover
         target[..., :3] += cover * colours
@@ -66,7 +67,31 @@ class Layer:
             cv2.LINE_AA,
             FRACTION_BITS,
         )
-        self.paint(window.astype(np.float64) * (opacity / 255.0), colour, top, left)
+        self._paint_thinly(window, opacity, colour, top, left)
+
+    def lines(
+        self,
+        starts: Sequence[Point],
+        ends: Sequence[Point],
+        colour: Colour,
+        thickness: int,
+        opacity: float,
+    ) -> None:
+        """Straight strokes of one colour; where they cross they are no more solid than alone."""
+        mask = np.zeros(self.size, dtype=np.uint8)
+        for start, end in zip(starts, ends, strict=True):
+            cv2.line(
+                mask, _subpixel(start, 0, 0), _subpixel(end, 0, 0), 255, thickness, cv2.LINE_AA, FRACTION_BITS
+            )
+        self._paint_thinly(mask, opacity, colour, 0, 0)
+
+    def dots(self, centres: Sequence[Point], radius: float, colour: Colour) -> None:
+        """Filled circles of one colour."""
+        mask = np.zeros(self.size, dtype=np.uint8)
+        grown = round(radius * (1 << FRACTION_BITS))
+        for centre in centres:
+            cv2.circle(mask, _subpixel(centre, 0, 0), grown, 255, cv2.FILLED, cv2.LINE_AA, FRACTION_BITS)
+        self._paint_thinly(mask, 1.0, colour, 0, 0)
 
     def ring(
         self, centre: Point, radius: float, colour: Colour, thickness: int, opacity: float = 1.0
@@ -75,7 +100,7 @@ class Layer:
         left, top, window = self._window(np.array([centre]), radius + thickness + 2)
         grown = round(radius * (1 << FRACTION_BITS))
         cv2.circle(window, _subpixel(centre, left, top), grown, 255, thickness, cv2.LINE_AA, FRACTION_BITS)
-        self.paint(window.astype(np.float64) * (opacity / 255.0), colour, top, left)
+        self._paint_thinly(window, opacity, colour, top, left)
 
     def tag(self, centre: Point, text: str, colour: Colour, size: int) -> None:
         """A short text on a rounded patch of `colour`, centred on a point."""
@@ -102,6 +127,16 @@ class Layer:
         pixels[pixels[..., 3] == 0] = 0
         return pixels
 
+    def _paint_thinly(self, mask: Pixels, opacity: float, colour: Colour, top: int, left: int) -> None:
+        """Paint a mask (h, w) of 0 to 255 that is empty nearly everywhere, with its corner at (top, left)."""
+        rows, columns = np.nonzero(mask)
+        cover = mask[rows, columns, None].astype(np.float32) * np.float32(opacity / 255.0)
+        rows, columns = rows + top, columns + left
+        inside = (rows >= 0) & (rows < self.size[0]) & (columns >= 0) & (columns < self.size[1])
+        rows, columns, cover = rows[inside], columns[inside], cover[inside]
+        ink = np.array([*colour, 1.0], dtype=np.float32)
+        self._paint[rows, columns] = self._paint[rows, columns] * (1.0 - cover) + cover * ink
+
     def _window(self, points: NDArray[np.float64], margin: float) -> tuple[int, int, Pixels]:
         """Left, top and an empty mask that holds a mark around the points."""
         low = np.floor(points.min(axis=0) - margin).astype(int)
@@ -115,7 +150,7 @@ class Layer:
 
 def composite(base: Pixels, overlay: Pixels) -> Pixels:
     """`overlay` (H, W, 4) laid above `base` (H, W, 3), as every browser does it."""
-    alpha = overlay[..., 3:].astype(np.float64) / 255.0
+    alpha = overlay[..., 3:].astype(np.float32) / 255.0
     return np.rint(overlay[..., :3] * alpha + base * (1.0 - alpha)).astype(np.uint8)
 
 

@@ -1,15 +1,15 @@
-"""The three panels of a figure: chips, relevance overlay with match lines, colour-coded pixel maps."""
+"""The panels of a figure: photos, relevance with match lines, coloured pixel maps, local matches."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from pairx_engine.figure.marks import Colour, Layer, Point, composite
-from pairx_engine.figure.values import FigureInput, Floats, Pixels
+from pairx_engine.figure.values import FigureInput, Floats, LocalMatches, PanelFrame, Pixels, Span
 
 MATCH_COLOURS: tuple[Colour, ...] = (
     (255, 138, 0), (120, 195, 255), (180, 255, 120), (150, 60, 255), (210, 60, 30),
@@ -18,6 +18,10 @@ MATCH_COLOURS: tuple[Colour, ...] = (
 """Ten colours that stay distinct (CIE76 distance >= 25) for normal, deuteranopic, protanopic eyes."""
 OTHER_COLOUR: Colour = (222, 226, 230)
 BLACK: Colour = (0, 0, 0)
+CARRYING: Colour = (70, 230, 190)
+"""Colour of the local matches that carry the homography."""
+MOST_LOCAL_LINES = 250
+LOCAL_DIMMED = 0.7
 HEAT_OPACITY = 0.72
 RING = 5.0
 TAG_SIZE = 13
@@ -36,18 +40,18 @@ def match_colour(index: int) -> Colour:
     return MATCH_COLOURS[index % len(MATCH_COLOURS)]
 
 
-def side_by_side(given: FigureInput, pictures: Iterable[Pixels]) -> Pixels:
-    """Two chip-sized pictures stretched into the panel, (height, width, 3), white between them."""
+def draw_photos(given: FigureInput) -> Pixels:
+    """The two photos as they are, (height, width, 3)."""
     frame = given.frame
     panel = np.full((frame.height, frame.width, 3), 255, dtype=np.uint8)
-    for picture, span in zip(pictures, frame.spans, strict=True):
-        panel[:, span.left : span.left + span.width] = _stretched(picture, span.height, span.width)
+    for side, span in zip(given.sides, frame.spans, strict=True):
+        _part(panel, span)[:] = _stretched(side.picture, span.height, span.width)
     return panel
 
 
-def draw_chips(given: FigureInput) -> Pixels:
-    """The two chips as they are, (height, width, 3)."""
-    return side_by_side(given, (side.chip for side in given.sides))
+def _part(panel: Pixels, span: Span) -> Pixels:
+    """The part of a panel in which a photo lies."""
+    return panel[: span.height, span.left : span.left + span.width]
 
 
 def heat_colours(relevance: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -76,34 +80,63 @@ def draw_overlay(given: FigureInput) -> Pixels:
     return layer.pixels()
 
 
-def draw_colours(given: FigureInput) -> Pixels:
-    """Pixel maps of the first matches, coloured and numbered, on dimmed grey photos.
+def draw_colours(given: FigureInput, photos: Pixels) -> Pixels:
+    """Pixel maps of the first matches, coloured and numbered, on dimmed grey `photos`.
 
-    (height, width, 3) RGB.
+    (height, width, 3) RGB, as `photos` is.
     """
-    pictures = [_coloured(side.chip, side.maps) for side in given.sides]
+    panel = np.full_like(photos, 255)
+    for side, span in zip(given.sides, given.frame.spans, strict=True):
+        _part(panel, span)[:] = _coloured(_part(photos, span), side.maps)
     marks = Layer(given.frame.height, given.frame.width)
     _draw_rings(given, marks, given.n_maps)
     _draw_tags(given, marks, given.n_maps)
-    return composite(side_by_side(given, pictures), marks.pixels())
+    return composite(panel, marks.pixels())
+
+
+def draw_local(local: LocalMatches, frame: PanelFrame, photos: Pixels) -> Pixels:
+    """Local matches as lines above dimmed grey `photos`: those that carry the homography, and the others.
+
+    (height, width, 3) RGB, as `photos` is. Of either kind at most `MOST_LOCAL_LINES` get a line, evenly chosen
+    in the order given.
+    """
+    panel = np.full_like(photos, 255)
+    for span in frame.spans:
+        _part(panel, span)[:] = np.rint(_grey(_part(photos, span)) * LOCAL_DIMMED).astype(np.uint8)
+    layer = Layer(frame.height, frame.width)
+    starts, ends = (
+        [(float(x), float(y)) for x, y in span.to_panel(points)]
+        for points, span in zip(local.points, frame.spans, strict=True)
+    )
+    thin, scale = max(1, round(frame.scale)), frame.scale
+    for carrying, colour, opacity, radius in ((False, OTHER_COLOUR, 0.3, 1.6), (True, CARRYING, 0.75, 2.4)):
+        chosen = np.flatnonzero(local.carrying == carrying)
+        chosen = chosen[:: max(1, -(-len(chosen) // MOST_LOCAL_LINES))]
+        first, second = [starts[i] for i in chosen], [ends[i] for i in chosen]
+        layer.lines(first, second, colour, thin, opacity)
+        for points in (first, second):
+            layer.dots(points, (radius + 0.8) * scale, BLACK)
+            layer.dots(points, radius * scale, colour)
+    return composite(panel, layer.pixels())
 
 
 def _draw_matches(given: FigureInput, layer: Layer) -> None:
     """Lines first, strongest on top, then rings, then tags: no line hides an endpoint."""
     starts, ends = _panel_points(given)
-    drawn = min(given.n_lines, given.n_matches)
+    drawn, scale = min(given.n_lines, given.n_matches), given.frame.scale
     strongest = max(given.shares[0], 1e-12) if given.n_matches else 1.0
+    one, two, three, four = (max(1, round(width * scale)) for width in (1, 2, 3, 4))
     for i in reversed(range(drawn)):
         strength = given.shares[i] / strongest
         start, end = _between(starts[i], ends[i], _radius(given, i))
         if i < given.n_maps:
-            layer.line(start, end, BLACK, 4, 0.15 + 0.25 * strength)
-            layer.line(start, end, match_colour(i), 2, 0.4 + 0.6 * strength)
+            layer.line(start, end, BLACK, four, 0.15 + 0.25 * strength)
+            layer.line(start, end, match_colour(i), two, 0.4 + 0.6 * strength)
         else:
             if not given.n_maps:
                 # Nothing else tells these lines from a pale coat.
-                layer.line(start, end, BLACK, 3, 0.15 + 0.2 * strength)
-            layer.line(start, end, OTHER_COLOUR, 1, 0.3 + 0.5 * strength)
+                layer.line(start, end, BLACK, three, 0.15 + 0.2 * strength)
+            layer.line(start, end, OTHER_COLOUR, one, 0.3 + 0.5 * strength)
     _draw_rings(given, layer, drawn)
     _draw_tags(given, layer, min(drawn, given.n_maps))
 
@@ -113,17 +146,19 @@ def _draw_rings(given: FigureInput, layer: Layer, count: int) -> None:
     for points in _panel_points(given):
         for i in reversed(range(count)):
             centre = (float(points[i, 0]), float(points[i, 1]))
-            colour, width = (match_colour(i), 2) if i < given.n_maps else (OTHER_COLOUR, 1)
-            layer.ring(centre, _radius(given, i), BLACK, width + 2, 0.5)
+            colour, plain = (match_colour(i), 2) if i < given.n_maps else (OTHER_COLOUR, 1)
+            width, around = (max(1, round(plain * given.frame.scale)) for plain in (plain, plain + 2))
+            layer.ring(centre, _radius(given, i), BLACK, around, 0.5)
             layer.ring(centre, _radius(given, i), colour, width)
 
 
 def _draw_tags(given: FigureInput, layer: Layer, count: int) -> None:
     """Numbers 1..count beside the endpoints, away from the lines where there is room."""
+    scale = given.frame.scale
     for points, outward, span in zip(_panel_points(given), (-1.0, 1.0), given.frame.spans, strict=True):
         columns = span.left, span.left + span.width
-        for i, place in enumerate(_tag_places(points[:count], outward, columns, span.height)):
-            layer.tag(place, str(i + 1), match_colour(i), TAG_SIZE)
+        for i, place in enumerate(_tag_places(points[:count], outward, columns, span.height, scale)):
+            layer.tag(place, str(i + 1), match_colour(i), round(TAG_SIZE * scale))
 
 
 def _panel_points(given: FigureInput) -> list[NDArray[np.float64]]:
@@ -132,32 +167,32 @@ def _panel_points(given: FigureInput) -> list[NDArray[np.float64]]:
 
 
 def _radius(given: FigureInput, index: int) -> float:
-    return RING if index < given.n_maps else RING - 1.5
+    return (RING if index < given.n_maps else RING - 1.5) * given.frame.scale
 
 
 def _tag_places(
-    points: NDArray[np.float64], outward: float, span: tuple[int, int], height: int
+    points: NDArray[np.float64], outward: float, span: tuple[int, int], height: int, scale: float
 ) -> Sequence[Point]:
     """A place beside each point, (x, y), that covers as few rings and earlier tags as possible."""
-    reach = RING + 10.0
+    reach, margin = (RING + 10.0) * scale, 9 * scale
     angles = np.pi / 4 * np.array([0, 1, -1, 2, -2, 3, -3, 4])
     directions = np.stack([outward * np.cos(angles), np.sin(angles)], axis=1)
     places: list[Point] = []
     for i, point in enumerate(points):
-        candidates = point + directions * np.array([reach + 4.0 * (len(str(i + 1)) - 1), reach])
+        candidates = point + directions * np.array([reach + 4.0 * scale * (len(str(i + 1)) - 1), reach])
         taken = np.concatenate([points, np.array(places).reshape(-1, 2)])
         gaps = np.linalg.norm(candidates[:, None] - taken[None], axis=2)
         crowding = np.maximum(0.0, reach - gaps).sum(axis=1)
-        low, high = np.array([span[0] + 9, 9]), np.array([span[1] - 9, height - 9])
+        low, high = np.array([span[0] + margin, margin]), np.array([span[1] - margin, height - margin])
         outside = np.maximum(low - candidates, 0).sum(axis=1) + np.maximum(candidates - high, 0).sum(axis=1)
-        best = candidates[int(np.argmin(crowding + 4 * outside + 0.2 * np.arange(len(directions))))]
+        best = candidates[int(np.argmin(crowding + 4 * outside + 0.2 * scale * np.arange(len(directions))))]
         places.append((float(best[0]), float(best[1])))
     return places
 
 
-def _coloured(chip: Pixels, maps: Floats) -> Pixels:
-    grey = cv2.cvtColor(chip, cv2.COLOR_RGB2GRAY).astype(np.float64)
-    ground = np.repeat(grey[..., None] * DIMMED, 3, axis=2)
+def _coloured(photo: Pixels, maps: Floats) -> Pixels:
+    """Maps (k, H, W) in the matches' colours above a photo (h, w, 3) that is grey and dimmed."""
+    ground = _grey(photo) * DIMMED
     if not len(maps):
         return np.rint(ground).astype(np.uint8)
     strength = np.stack([_relative(smoothed(m)) for m in maps]) ** MAP_POWER
@@ -166,8 +201,18 @@ def _coloured(chip: Pixels, maps: Floats) -> Pixels:
     weight = strength**3
     colours = np.array([match_colour(i) for i in range(len(maps))], dtype=np.float64)
     mixed = np.einsum("khw,kc->hwc", weight, colours) / np.maximum(weight.sum(axis=0), 1e-12)[..., None]
-    cover = strength.max(axis=0)[..., None]
-    return np.rint(mixed * cover + ground * (1.0 - cover)).astype(np.uint8)
+    cover = strength.max(axis=0)
+    size = photo.shape[1], photo.shape[0]
+    # Maps have the chip's few pixels: colour, weighed by its cover, and cover are stretched to the photo's.
+    paint = cv2.resize((mixed * cover[..., None]).astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
+    cover = np.clip(cv2.resize(cover.astype(np.float32), size, interpolation=cv2.INTER_LINEAR), 0.0, 1.0)
+    return np.rint(np.clip(paint + ground * (1.0 - cover[..., None]), 0, 255)).astype(np.uint8)
+
+
+def _grey(photo: Pixels) -> NDArray[np.float32]:
+    """A photo (h, w, 3) without its colours, in three channels."""
+    grey = cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    return np.repeat(grey[..., None], 3, axis=2)
 
 
 def _relative(values: Floats) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""What a figure is drawn from, what comes out, and the frame that places both chips in one panel."""
+"""What a figure is drawn from, what comes out, and the frame that places both photos in one panel."""
 
 from __future__ import annotations
 
@@ -9,23 +9,30 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pairx_engine.photo.chips import PICTURE_SIDE
+
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.floating]
 
-PANEL_WIDTH = 1240
-"""Pixels that two chips side by side may take; fits a laptop screen."""
-CHIP_HEIGHT = 480
-LEAST_HEIGHT = 200
-READABLE = range(400, 561)
-"""Chip sides that are shown pixel for pixel: readable, yet small enough to stand side by side."""
 GAP = 12
+"""Pixels between the two photos of a panel."""
+READABLE_AREA = 440 * 440
+"""Pixels that a photo's picture takes at least: lines and numbers need room. Only smaller ones are enlarged."""
+ALIKE = 1.25
+"""Two pictures whose heights differ by less than this factor are shown equally high."""
+SCREEN = (1240, 560)
+"""The (width, height) of a panel whose marks and letters have their plain size."""
+MOST_SCALE = 1.75
+MOST_ASPECT = 20.0
+"""A picture that is longer than so many times its other side is stretched, or it would be a line."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """Where one chip lies in a panel: its (H, W), and the panel's columns and rows that it takes.
+    """Where one photo lies in a panel: (H, W) of its chip, and the panel's columns and rows that it takes.
 
-    Points have their origin at the top-left corner, x to the right and y down.
+    This is the one place in which points move from the chip, where they are measured, to the picture. Points
+    have their origin at the top-left corner, x to the right and y down.
     """
 
     chip: tuple[int, int]
@@ -42,9 +49,11 @@ class Span:
 
 @dataclass(frozen=True)
 class PanelFrame:
-    """Where both chips lie in a panel of two, equally high."""
+    """Where both photos lie in a panel of two, with their upper edges on one line."""
 
     spans: tuple[Span, Span]
+    scale: float
+    """How much larger than their plain size marks and letters are."""
 
     @property
     def width(self) -> int:
@@ -54,25 +63,68 @@ class PanelFrame:
     @property
     def height(self) -> int:
         """Height of the whole panel in pixels."""
-        return self.spans[0].height
+        return max(span.height for span in self.spans)
+
+
+@dataclass(frozen=True)
+class Room:
+    """The most that a panel may take, in pixels, and how much larger than plain its marks are."""
+
+    width: int
+    height: int
+    scale: float
 
 
 @dataclass(frozen=True)
 class FigureSide:
-    """What a figure shows of one photo, measured in the pixels of its chip.
+    """What a figure shows of one photo.
 
-    `chip`: (H, W, 3) RGB uint8. `grid`: (h, w) relevance of the layer's cells or of the pixels; negative
-    values are not shown. `points`: (n, 2) x, y of all matches, 0 <= x <= W. `maps`: (k, H, W) pixel relevance
-    of the first k matches. `aspect`: width / height of the cut that the chip was stretched from; None shows
-    the chip as the model saw it.
+    `picture`: (h, w, 3) RGB uint8, the cut as people see it. `chip`: (H, W) of the same cut as the model saw
+    it; points and maps are measured in its pixels. `grid`: (h, w) relevance of the layer's cells or of the
+    pixels; negative values are not shown. `points`: (n, 2) x, y of all matches, 0 <= x <= W. `maps`:
+    (k, H, W) pixel relevance of the first k matches.
     """
 
-    chip: Pixels
+    picture: Pixels
+    chip: tuple[int, int]
     grid: Floats
     points: Floats
     maps: Floats
     title: str
-    aspect: float | None = None
+
+    @property
+    def natural(self) -> tuple[float, float]:
+        """The (width, height) in pixels at which the picture is best shown.
+
+        These are its own pixels, but at most `PICTURE_SIDE` on the longer side. Only a picture smaller than
+        `READABLE_AREA` is enlarged, to that area.
+        """
+        rows, columns = self.picture.shape[:2]
+        width, height = max(columns, rows / MOST_ASPECT), max(rows, columns / MOST_ASPECT)
+        roomy = math.sqrt(READABLE_AREA / (width * height))
+        factor = min(max(1.0, roomy), PICTURE_SIDE / max(width, height))
+        return width * factor, height * factor
+
+
+@dataclass(frozen=True)
+class LocalMatches:
+    """Matches of local features, which know nothing of the model.
+
+    `points` (n, 2) of either photo are (x, y) in chip pixels. `inliers` (n,) marks those that the homography
+    explains, each repeat of one too, and `distinct` counts them without repeats; None where there is no
+    homography, for `reason`.
+    """
+
+    points: tuple[Floats, Floats]
+    inliers: NDArray[np.bool_] | None
+    distinct: int | None
+    matcher: str
+    reason: str = ""
+
+    @property
+    def carrying(self) -> NDArray[np.bool_]:
+        """Which matches carry the homography, (n,)."""
+        return np.zeros(len(self.points[0]), dtype=bool) if self.inliers is None else self.inliers
 
 
 @dataclass(frozen=True)
@@ -81,8 +133,8 @@ class FigureInput:
 
     `relevance` is (n,), that of the matches, descending; `n_lines` of them get a line. `matched` is false
     where the explanation knows of no matches: then the `grid` of each side is a map of the photo's pixels.
-    `room` is the largest (width, height) in pixels that the two chips side by side may take; None takes what
-    suits a figure of its own. Raises ValueError when the parts do not fit together.
+    `room` is what the two photos side by side may take, equally high; None shows each at its own resolution. `local` are matches of local features, for a panel of their own.
+    Raises ValueError when the parts do not fit together.
     """
 
     sides: tuple[FigureSide, FigureSide]
@@ -90,7 +142,8 @@ class FigureInput:
     subtitle: str = ""
     n_lines: int = 20
     matched: bool = True
-    room: tuple[int, int] | None = None
+    room: Room | None = None
+    local: LocalMatches | None = None
 
     def __post_init__(self) -> None:
         relevance = np.asarray(self.relevance)
@@ -128,42 +181,54 @@ class FigureInput:
 
     @cached_property
     def frame(self) -> PanelFrame:
-        """The panel in which both chips are equally high."""
-        chips = [side.chip.shape[:2] for side in self.sides]
-        aspects = [side.aspect or w / h for side, (h, w) in zip(self.sides, chips, strict=True)]
-        (rows, _), (rows_b, _) = chips
-        wanted = rows if rows == rows_b and rows in READABLE else CHIP_HEIGHT
-        width, wanted, least = (*self.room, 1) if self.room else (PANEL_WIDTH, wanted, LEAST_HEIGHT)
-        height = round(max(least, min(wanted, (width - GAP) / sum(aspects))))
-        widths = [max(1, round(height * aspect)) for aspect in aspects]
+        """The panel of both photos."""
+        (width_a, height_a), (width_b, height_b) = (side.natural for side in self.sides)
+        aspects = width_a / height_a, width_b / height_b
+        if self.room is not None:
+            height_a = height_b = max(1.0, min(self.room.height, (self.room.width - GAP) / sum(aspects)))
+        elif max(height_a, height_b) <= ALIKE * min(height_a, height_b):
+            height_a = height_b = min(height_a, height_b)
+        whole = round if self.room is None else math.floor
+        heights = whole(height_a), whole(height_b)
+        widths = [max(1, whole(h * aspect)) for h, aspect in zip(heights, aspects, strict=True)]
         lefts = (0, widths[0] + GAP)
-        a, b = (Span(*parts, height) for parts in zip(chips, lefts, widths, strict=True))
-        return PanelFrame((a, b))
+        a, b = (
+            Span(side.chip, *parts) for side, *parts in zip(self.sides, lefts, widths, heights, strict=True)
+        )
+        if self.room is not None:
+            return PanelFrame((a, b), self.room.scale)
+        # A larger panel is mostly looked at as small as a screen is.
+        wide, high = (lefts[1] + widths[1]) / SCREEN[0], max(heights) / SCREEN[1]
+        return PanelFrame((a, b), min(MOST_SCALE, max(1.0, wide, high)))
 
 
 @dataclass(frozen=True)
 class Figure:
     """A drawn figure and its parts; all arrays are uint8 in RGB order.
 
-    `figure` (H, W, 3) is the composed sheet. `chips`, `overlay` and `colours` share one size. `chips` are the
-    two chips, `overlay` (h, w, 4) is transparent and holds the relevance and match lines that lie exactly
-    above them, and `colours` holds the coloured pixel maps. `legend` (., w, 3) explains them. `top` is the
-    row and column of the sheet at which `chips` and `overlay` begin.
+    `figure` (H, W, 3) is the composed sheet. `photos`, `overlay` and `colours` share one size. `photos` are
+    the two photos and nothing else, `overlay` (h, w, 4) is transparent and holds the relevance and match
+    lines that lie exactly above them, `colours` holds the coloured pixel maps, and `local` the local matches,
+    if they are wanted. `legend` (., w, 3) explains them. `top` is the row and column of the sheet at which
+    `photos` and `overlay` begin.
     """
 
     figure: Pixels
-    chips: Pixels
+    photos: Pixels
     overlay: Pixels
     colours: Pixels
     legend: Pixels
     top: tuple[int, int]
+    local: Pixels | None = None
 
 
 def _check_side(name: str, side: FigureSide, n_matches: int) -> None:
-    chip, grid, points, maps, aspect = side.chip, side.grid, side.points, side.maps, side.aspect
-    if chip.ndim != 3 or chip.shape[2] != 3 or chip.dtype != np.uint8 or 0 in chip.shape:
-        raise ValueError(f"chip_{name} must be (H, W, 3) uint8 RGB, not {chip.shape} {chip.dtype}")
-    rows, columns = chip.shape[:2]
+    picture, grid, points, maps = side.picture, side.grid, side.points, side.maps
+    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or 0 in picture.shape:
+        raise ValueError(f"picture_{name} must be (h, w, 3) uint8 RGB, not {picture.shape} {picture.dtype}")
+    rows, columns = side.chip
+    if rows < 1 or columns < 1:
+        raise ValueError(f"chip_{name} must be (height, width) in pixels, not {side.chip}")
     if grid.ndim != 2 or 0 in grid.shape or not np.isfinite(grid).all():
         raise ValueError(f"grid_{name} must be a finite (h, w) array, not {grid.shape}")
     if np.shape(points) != (n_matches, 2) and not (n_matches == 0 and np.size(points) == 0):
@@ -173,5 +238,3 @@ def _check_side(name: str, side: FigureSide, n_matches: int) -> None:
         raise ValueError(f"points_{name} must lie on the chip of {columns} x {rows} pixels")
     if len(maps) and (maps.shape[1:] != (rows, columns) or not np.isfinite(maps).all()):
         raise ValueError(f"maps_{name} must be finite (k, {rows}, {columns}) like the chip, not {maps.shape}")
-    if aspect is not None and not (math.isfinite(aspect) and 0.05 <= aspect <= 20):
-        raise ValueError(f"aspect_{name} is width / height of the cut, between 0.05 and 20, not {aspect}")

@@ -1,28 +1,14 @@
-"""Text on a figure: written, shortened to a line, or wrapped to several."""
+"""Text on a figure: measured, shortened to a line, or wrapped to several. Sizes are in one unit, any."""
 
 from __future__ import annotations
 
 import bisect
-
-from PIL import ImageDraw
 
 from pairx_engine.figure.marks import Colour, font_for
 
 INK: Colour = (28, 32, 38)
 QUIET: Colour = (98, 106, 116)
 WARNING: Colour = (150, 84, 0)
-
-
-def write(
-    pen: ImageDraw.ImageDraw,
-    place: tuple[int, int],
-    text: str,
-    size: int,
-    colour: Colour,
-    weight: float = 0.0,
-) -> None:
-    """Text whose capital letters begin at `place`; `weight` thickens the strokes by that many pixels."""
-    pen.text(place, text, colour, font_for(text, size), stroke_width=weight)
 
 
 def width_of(text: str, size: int) -> float:

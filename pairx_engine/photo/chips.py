@@ -1,6 +1,6 @@
-"""One photo, one chip: the only way from a file's bytes to the chip.
+"""One photo, one cut: the only way from a file's bytes to the chip.
 
-The model sees the chip, the picture shows it, and points refer to it.
+The model sees the chip, points refer to it, and the picture shows the same cut in more pixels.
 
 Frames, all with x to the right and y down, the origin at the top-left *corner* of the picture:
 
@@ -9,8 +9,9 @@ Frames, all with x to the right and y down, the origin at the top-left *corner* 
 * *chip*: the cut stretched to the model's input size; every match, homography and pixel map is in chip
   pixels.
 * *view*: the same cut, aspect kept, with a given long side; local features are detected in it.
+* *picture*: the same cut, aspect kept, at its own resolution; people look at it.
 
-Chip and view are plain stretches of one cut, so only two factors move a point between them.
+Chip, view and picture are plain stretches of one cut, so only two factors move a point between them.
 """
 
 from __future__ import annotations
@@ -41,6 +42,12 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "MPO")
 _DECODERS = tuple(form for form in FORMATS if form != "MPO")
 """The decoders to use: an MPO is opened as the JPEG with which it begins."""
 MAX_PIXELS = 178_956_970
+BYTES_A_PIXEL = 8.5
+"""What decoding takes at its peak: Pillow's four bytes a pixel, and three of the photo or four of its turned copy.
+
+Measured at 180 megapixels: 7.3 of a JPEG, progressive or not, 8.1 where EXIF turns it, 8.0 of a PNG with its
+file, 8.4 with transparency.
+"""
 JPEG_PIXELS_PER_BYTE = 512
 """Most pixels that a byte of JPEG can hold, plain pictures included.
 
@@ -58,6 +65,8 @@ MIN_VISIBLE = 0.5
 Detectors overshoot by a few pixels, wrong boxes by much more.
 """
 MIN_SIDE = 4
+PICTURE_SIDE = 1000
+"""Longest side, in pixels, of what people see of a photo; two stand side by side."""
 MAX_CHIP_SIDE = 4096
 """Longest side of a chip: no model looks at more, and a batch multiplies what a config asks for."""
 CONVENTION = (
@@ -169,14 +178,20 @@ def _refuse_size(image: Image.Image, size: int, max_pixels: int) -> None:
     if pixels > max_pixels:
         raise PhotoError(
             "too_many_pixels",
-            f"{image.width} x {image.height} = {pixels} pixels are more than {max_pixels}; the setting max_pixels may be "
-            "raised where workers have the memory, 8 bytes a pixel",
+            f"{image.width} x {image.height} = {pixels} pixels are more than max_pixels, {max_pixels}: the file may be sound; "
+            f"to take it in, raise --max-pixels to {pixels} where a worker has {_gigabytes(pixels)} GB for it, or give a "
+            "smaller copy",
         )
     if image.format in ("JPEG", "MPO") and pixels > JPEG_PIXELS_PER_BYTE * size:
         raise PhotoError(
             "truncated",
             f"the header claims {image.width} x {image.height} pixels, more than {size} bytes of JPEG can hold",
         )
+
+
+def _gigabytes(pixels: int) -> str:
+    """What it takes to decode a photo and turn it upright."""
+    return f"{pixels * BYTES_A_PIXEL / 1e9:.1f}"
 
 
 def _other_format(data: bytes) -> str | None:
@@ -357,3 +372,11 @@ def view_of(cut: Pixels, long_side: int) -> Pixels:
     if factor > 1:
         return np.asarray(cv2.resize(cut, (size[1], size[0]), interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
     return resize(cut, size, "pil")
+
+
+def picture_of(cut: Pixels) -> Pixels:
+    """The cut as people see it, (h, w, 3) uint8: its own pixels, or fewer above `PICTURE_SIDE`.
+
+    Its aspect is kept and it is never enlarged. It may be the cut itself.
+    """
+    return view_of(cut, min(PICTURE_SIDE, max(cut.shape[:2])))

@@ -235,8 +235,12 @@ EXPLANATIONS = Table(
             *PAIR_KEY,
             LAYER,
             required("n_drawn", I32, "matches that were propagated back to the pixels"),
-            required("figure", pa.binary(), "the whole figure, PNG"),
-            required("chips", pa.binary(), "the two chips side by side, WebP"),
+            required("figure", pa.binary(), "the whole figure, WebP"),
+            required(
+                "chips",
+                pa.binary(),
+                "the two photos side by side, each at its own resolution, nothing drawn, WebP",
+            ),
             required(
                 "overlay", pa.binary(), "relevance overlay and match lines of the same size, transparent WebP"
             ),

@@ -108,7 +108,7 @@ def write_evaluation(
     `pairs` is written as it is, `chosen` as `chosen.toml`. All contents are made before the first file is
     written; then each appears whole or not at all, the page last. Files of an earlier evaluation that
     this one does not have are removed. Raises `EvaluationFileError` for a folder that cannot be written,
-    and ValueError for a figure that is no PNG.
+    and ValueError for a figure that is no WebP.
     """
     page = render_evaluation(evaluation).encode()
     contents = {

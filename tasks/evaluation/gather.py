@@ -136,7 +136,7 @@ class ListedPairs:
         return items
 
     def figures(self, wanted: Sequence[Outlier]) -> dict[str, bytes]:
-        """Stored figures of these pairs, as PNG."""
+        """Stored figures of these pairs, as WebP."""
         rows = self._connection.execute(
             """
             SELECT pair_id, min_by(figure, shard) FROM run_explanations

@@ -114,7 +114,7 @@ class Scope:
 def render_evaluation(evaluation: Evaluation) -> str:
     """The whole evaluation as one HTML document; sections without data are left out.
 
-    Raises ValueError when a figure is no PNG file.
+    Raises ValueError when a figure is no WebP file.
     """
     own, beside = _scopes(evaluation.statistics, True), _scopes(evaluation.beside, False)
     overall = next((scope for scope in own if scope.species is None), None)
@@ -376,13 +376,13 @@ def _picture(figures: Mapping[str, bytes], outlier: Outlier) -> dict[str, Any] |
     if data is None:
         return None
     try:
-        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+        with Image.open(io.BytesIO(data), formats=("WEBP",)) as image:
             width, height = image.size
     except OSError as error:
         raise ValueError(
-            f"the figure of the pair {outlier.photo_a} / {outlier.photo_b} is no PNG file; draw it again: {error}"
+            f"the figure of the pair {outlier.photo_a} / {outlier.photo_b} is no WebP file; draw it again: {error}"
         ) from error
-    return {"uri": data_uri("image/png", data), "width": width, "height": height}
+    return {"uri": data_uri("image/webp", data), "width": width, "height": height}
 
 
 def _z_sentences(outlier: Outlier) -> list[str]:

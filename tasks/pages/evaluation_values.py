@@ -98,7 +98,7 @@ class FaithfulnessRow:
 class Evaluation:
     """Everything that the page shows.
 
-    `figures` are PNG files by pair id; `beside` are statistics of other datasets, for the table across
+    `figures` are WebP files by pair id; `beside` are statistics of other datasets, for the table across
     datasets.
     """
 

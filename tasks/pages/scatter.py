@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 MAX_POINTS = 60_000
 """Pairs drawn per class and plot; the histograms always count all."""
+FAR = 3.0
+"""How many interquartile ranges beyond a quartile a score is an outlier: Tukey's outer fences."""
+MOST_OUTLIERS = 0.05
+"""Share of the pairs up to which outliers on one side do not stretch the axis."""
 RELATIONS = {
     "unknown": ("name unknown", "#8a8f98", "s"),
     "different": ("different names (incorrect)", "#d55e00", "^"),
@@ -67,6 +71,15 @@ def draw_plots(scatter: ReportScatter) -> list[dict[str, str]]:
         caption = f"All {len(score):,} scored pairs."
         if left_out:
             caption = f"{left_out:,} of {len(score):,} scored pairs have {missing} and are not drawn."
+        low, high = axis_range(score[drawable], logarithmic)
+        for beyond, edge in ((score[drawable] > high, "upper"), (score[drawable] < low, "lower")):
+            if count := int(beyond.sum()):
+                pairs = "1 pair lies" if count == 1 else f"{count:,} pairs lie"
+                farthest = score[drawable].max() if edge == "upper" else score[drawable].min()
+                caption += (
+                    f" {pairs} beyond the {edge} edge, as far as {farthest:.3g}, and stand on it as hollow triangles"
+                    f"{', as exact copies do' if logarithmic and edge == 'upper' else ''}."
+                )
         plots.append(
             {
                 "uri": _plot(cosine[drawable], score[drawable], relation[drawable], label, logarithmic)
@@ -77,6 +90,27 @@ def draw_plots(scatter: ReportScatter) -> list[dict[str, str]]:
             }
         )
     return plots
+
+
+def axis_range(values: NDArray[np.float64], logarithmic: bool) -> tuple[float, float]:
+    """The least and the greatest of the values (n,) that an axis has room for.
+
+    The rule is Tukey's: a value more than `FAR` interquartile ranges below the first quartile or above the
+    third is an outlier, on a logarithmic axis by its logarithm. Outliers of one side are left out of the range
+    if they are at most `MOST_OUTLIERS` of the values; more of them are no exception, and the axis shows them.
+    So are all where half of the values are one. Without any outlier these are the minimum and the maximum.
+    """
+    if not len(values):
+        return 0.0, 0.0
+    scale = np.log(values) if logarithmic else values
+    first, third = np.percentile(scale, (25, 75))
+    reach = FAR * (third - first)
+    below, above = scale < first - reach, scale > third + reach
+    kept = np.ones(len(values), dtype=bool)
+    for outliers in (below, above):
+        if reach > 0 and outliers.mean() <= MOST_OUTLIERS:
+            kept &= ~outliers
+    return float(values[kept].min()), float(values[kept].max())
 
 
 def data_uri(kind: str, data: bytes) -> str:
@@ -107,6 +141,8 @@ def _plot(
     beside = figure.add_subplot(grid[1, 1], sharey=main)
     if logarithmic:
         main.set_yscale("log")
+    low, high = axis_range(score, logarithmic)
+    outlying, score = (score < low).astype(int) - (score > high), np.clip(score, low, high)
     x_bins, y_bins = _bins(cosine, False), _bins(score, logarithmic)
     for name, (title, colour, marker) in RELATIONS.items():
         chosen = np.flatnonzero(relation == name)
@@ -114,9 +150,17 @@ def _plot(
             drawn = chosen[:: -(-len(chosen) // MAX_POINTS)]
             look: dict[str, Any] = {"c": colour, "marker": marker, "label": f"{title}: {len(chosen):,}"}
             size = float(np.clip(40_000 / len(cosine), 9, 30))
+            within = drawn[outlying[drawn] == 0]
             main.scatter(
-                cosine[drawn], score[drawn], s=size, alpha=0.55, linewidths=0, rasterized=True, **look
+                cosine[within], score[within], s=size, alpha=0.55, linewidths=0, rasterized=True, **look
             )
+            for side, triangle in ((1, "v"), (-1, "^")):
+                # All of them: they are few, and each is one that somebody looks for.
+                beyond = chosen[outlying[chosen] == side]
+                hollow: dict[str, Any] = {"facecolors": "none", "edgecolors": colour, "marker": triangle}
+                main.scatter(
+                    cosine[beyond], score[beyond], s=70, linewidths=1.4, clip_on=False, zorder=3, **hollow
+                )
             # Shares are drawn, since on a logarithmic axis a density's area is not what the eye sees.
             share = np.full(len(chosen), 1.0 / len(chosen))
             for bars in ({"histtype": "stepfilled", "alpha": 0.3}, {"histtype": "step", "linewidth": 1.2}):

@@ -7,19 +7,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from pairx_engine.explanations import Shown
-from pairx_engine.figure import FigurePhoto, draw_figure, encode_map, encode_png, encode_webp, figure_input
+from pairx_engine.figure import FigurePhoto, draw_figure, encode_map, encode_webp, figure_input
 from pairx_engine.pair.finding import as_array
 from schemas import stages
 from schemas.failures import Failure
 from tasks.finding_rows import stored_finding
 from tasks.job import Job, explainer_of, model_of
 from tasks.pairs import DrawItem
-from tasks.photo_files import VIEWS, Views
+from tasks.photo_files import PICTURE, VIEWS, Views
 from tasks.shards import ShardResult, Stage, Stopwatch, chunks, commit, or_failure
 from tasks.store.warehouse import shard_name
 
 Row = Mapping[str, Any]
 _PAIRS_PER_SHARD = 4
+FIGURE_QUALITY = 90
+"""WebP quality of whole figures: they hold small letters."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ def draw_shard(job: Job, shard: DrawShard) -> ShardResult:
         pair_id, layer = item.key
         with or_failure(failures, "draw", pair_id, layer=layer):
             spec, most = model_of(job).chip, job.settings.max_pixels
-            views = [VIEWS.views(photo, most, spec) for photo in (item.photo_a, item.photo_b)]
+            views = [VIEWS.views(photo, most, spec, PICTURE) for photo in (item.photo_a, item.photo_b)]
             with watch.in_engine():
                 rows.append(_draw(job, item, views))
     return commit(job, DRAW, shard.name, {"explanations": rows}, {"explanations": failures}, watch)
@@ -61,7 +63,7 @@ def draw_shard(job: Job, shard: DrawShard) -> ShardResult:
 def _draw(job: Job, item: DrawItem, views: list[Views]) -> dict[str, Any]:
     model, finding = model_of(job), stored_finding(item.matches, item.relevances)
     a, b = (
-        FigurePhoto(view.pictures[0], view.cut_size, _title(photo))
+        FigurePhoto(*view.pictures, view.cut_size, _title(photo))
         for view, photo in zip(views, (item.photo_a, item.photo_b), strict=True)
     )
     # Photos are normalised one at a time, as everywhere: a photo's pixels must not depend on others.
@@ -74,8 +76,8 @@ def _draw(job: Job, item: DrawItem, views: list[Views]) -> dict[str, Any]:
     return {
         **{k: item.matches[k] for k in ("pair_id", "photo_a", "photo_b", "layer")},
         "n_drawn": len(maps[0]),
-        "figure": encode_png(figure.figure),
-        "chips": encode_webp(figure.chips),
+        "figure": encode_webp(figure.figure, FIGURE_QUALITY),
+        "chips": encode_webp(figure.photos),
         "overlay": encode_webp(figure.overlay),
         "colours": encode_webp(figure.colours),
         **{f"maps_{name}": [png for png, _ in side] for name, side in zip("ab", encoded, strict=True)},

@@ -101,7 +101,7 @@ def test_an_evaluation_finds_everything_that_was_asked_for(
     assert set(OWN_SCORES) < set(found.pairs.column_names)
     assert any(s.value is not None and s.low is not None for s in evaluation.statistics)
     assert len(evaluation.outliers) > len(evaluation.figures) == 1
-    assert evaluation.figures[evaluation.outliers[0].pair_id].startswith(b"\x89PNG")
+    assert evaluation.figures[evaluation.outliers[0].pair_id][8:12] == b"WEBP"
     assert evaluation.choice is not None
     assert {c.settings["layer"] for c in evaluation.choice.candidates} == {
         evaluation.layer,

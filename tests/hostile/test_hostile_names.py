@@ -97,7 +97,7 @@ def test_a_catalogue_takes_a_hostile_name_as_it_is_or_refuses_it(
 def test_a_hostile_name_is_a_figures_title(name: str) -> None:
     chip = np.full((64, 64, 3), 128, np.uint8)
     heat, points = np.zeros((4, 4), np.float32), np.zeros((1, 2), np.float32)
-    side = FigureSide(chip, heat, points, np.zeros((0, 64, 64), np.float32), name, 1.0)
+    side = FigureSide(chip, (64, 64), heat, points, np.zeros((0, 64, 64), np.float32), name)
     drawn = draw_figure(FigureInput((side, side), np.ones(1, np.float32), name, 1))
     assert drawn.figure.ndim == 3
     assert drawn.figure.size < 3e7

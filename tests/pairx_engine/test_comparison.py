@@ -16,7 +16,7 @@ from pairx_engine.errors import EngineError
 from pairx_engine.explanations import Explained, State, Subject, explanations, register, unregister, usual
 from pairx_engine.faithfulness.agreement import rank_correlation
 from pairx_engine.figure import Comparison, ComparisonInput, FigurePhoto, MethodPanel, draw_comparison
-from pairx_engine.figure.comparison import LEAST_HEIGHT, ROOM, WIDE_ROOM, strength
+from pairx_engine.figure.comparison import LEAST_HEIGHT, ROOM, SCALE, WIDE_ROOM, strength
 from pairx_engine.figure.writing import width_of, wrapped
 from schemas.settings import Settings
 from tasks.job import recipe_of
@@ -25,7 +25,9 @@ SIDE = 48
 
 
 def photo(aspect: float = 1.0, title: str = "p · Ada", grey: int = 128) -> FigurePhoto:
-    return FigurePhoto(np.full((SIDE, SIDE, 3), grey, np.uint8), (round(100 * aspect), 100), title)
+    chip = np.full((SIDE, SIDE, 3), grey, np.uint8)
+    picture = np.full((100, round(100 * aspect), 3), grey, np.uint8)
+    return FigurePhoto(chip, picture, (round(100 * aspect), 100), title)
 
 
 def spot(row: int, column: int) -> np.ndarray:
@@ -50,8 +52,8 @@ def draw(*methods: MethodPanel, aspect: float = 1.0, **changes: Any) -> Comparis
 def test_all_panels_have_the_frame_of_the_photos() -> None:
     drawn = draw(panel("one"), panel("two"), panel("three"))
     assert {one.shape for one in drawn.panels if one is not None} == {drawn.photos.shape}
-    assert drawn.photos.shape[0] <= ROOM[1]
-    assert drawn.photos.shape[1] <= ROOM[0]
+    assert drawn.photos.shape[0] <= ROOM.height
+    assert drawn.photos.shape[1] <= ROOM.width
     assert drawn.sheet.dtype == np.uint8
     assert drawn.sheet.shape[1] > 2 * drawn.photos.shape[1]
 
@@ -61,8 +63,8 @@ def test_a_map_is_heat_at_its_place_and_nowhere_else() -> None:
     (found,) = drawn.panels
     assert found is not None
     changed = np.abs(found.astype(int) - drawn.photos).max(axis=2)
-    half = ROOM[0] // 2
-    for part, (row, column) in ((changed[:, :270], (12, 12)), (changed[:, half + 6 :], (30, 36))):
+    half = ROOM.width // 2
+    for part, (row, column) in ((changed[:, : half - 6], (12, 12)), (changed[:, half + 6 :], (30, 36))):
         scale = part.shape[0] / SIDE
         rows, columns = np.nonzero(part > 20)
         assert abs(rows.mean() / scale - row) < 1.5
@@ -110,15 +112,15 @@ def test_a_failed_method_has_a_place_with_its_reason() -> None:
 def test_wide_photos_take_a_row_each() -> None:
     narrow, wide = draw(panel("one"), panel("two")), draw(panel("one"), panel("two"), aspect=2.7)
     assert wide.photos.shape[1] > 2 * narrow.photos.shape[1] * 0.9
-    assert wide.photos.shape[1] <= WIDE_ROOM[0]
-    assert wide.photos.shape[0] >= LEAST_HEIGHT
-    assert wide.sheet.shape[1] < 1.1 * WIDE_ROOM[0]
+    assert wide.photos.shape[1] <= WIDE_ROOM.width
+    assert wide.photos.shape[0] >= LEAST_HEIGHT * SCALE
+    assert wide.sheet.shape[1] < 1.1 * WIDE_ROOM.width
 
 
 def test_photos_of_any_shape_are_drawn_in_their_own() -> None:
     tall = draw(panel(), photos=(photo(0.3), photo(0.9)))
-    assert tall.photos.shape[0] == ROOM[1]
-    assert tall.photos.shape[1] == pytest.approx(ROOM[1] * 1.2 + 12, abs=2)
+    assert tall.photos.shape[0] == ROOM.height
+    assert tall.photos.shape[1] == pytest.approx(ROOM.height * 1.2 + 12, abs=2)
 
 
 def test_correspondences_are_lines() -> None:

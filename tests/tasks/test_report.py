@@ -31,7 +31,7 @@ from tasks.pages.report import (
     ReportSuspect,
     render_report,
 )
-from tasks.pages.scatter import ReportScatter, draw_plots
+from tasks.pages.scatter import ReportScatter, axis_range, draw_plots
 from tasks.pages.tonight import ChangedName, GoneSuspect, NewSuspect, ReportTonight
 
 VOID = {"meta", "img", "input", "br", "hr", "link"}
@@ -377,7 +377,7 @@ def test_values_that_cannot_be_are_refused() -> None:
 def test_matplotlib_is_imported_only_to_draw_and_without_pyplot() -> None:
     code = (
         "import sys, numpy as np\n"
-        "from tasks.pages.scatter import ReportScatter, draw_plots\n"
+        "from tasks.pages.scatter import ReportScatter, axis_range, draw_plots\n"
         "import tasks.pages.report\n"
         "assert 'matplotlib' not in sys.modules\n"
         "draw_plots(ReportScatter(np.array([0.5]), np.array([0.1]), np.array([0.2]), ['same']))\n"
@@ -386,3 +386,53 @@ def test_matplotlib_is_imported_only_to_draw_and_without_pyplot() -> None:
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def spread(*others: float) -> np.ndarray:
+    """A hundred scores between 0.01 and 0.1, and others."""
+    return np.concatenate([np.geomspace(0.01, 0.1, 100), others])
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted"),
+    [
+        (spread(), (0.01, 0.1)),
+        # Exact copies have the inverse of the least residual that counts.
+        (spread(1e6, 1e6, 1e6), (0.01, 0.1)),
+        (spread(1e-9), (0.01, 0.1)),
+        (spread(1e-9, 1e6), (0.01, 0.1)),
+        # Quartiles 0.0178 and 0.0562 are a factor of 3.16 apart: the fences lie at 5.6e-4 and 1.8.
+        (spread(1.7), (0.01, 1.7)),
+        (spread(1.9), (0.01, 0.1)),
+        (spread(6e-4), (6e-4, 0.1)),
+        (spread(*[1e6] * 5), (0.01, 0.1)),
+        # More than a twentieth are no exception.
+        (spread(*[1e6] * 6), (0.01, 1e6)),
+        (np.array([0.02, 0.02, 0.02, 5.0]), (0.02, 5.0)),
+        (np.array([0.5]), (0.5, 0.5)),
+    ],
+)
+def test_a_few_outliers_do_not_stretch_the_axis(values: np.ndarray, wanted: tuple[float, float]) -> None:
+    assert axis_range(values, True) == pytest.approx(wanted)
+
+
+def test_outliers_stand_on_the_edge_and_the_caption_says_so() -> None:
+    def plot(*others: float) -> tuple[str, str]:
+        scores = spread(*others)
+        n = len(scores)
+        given = ReportScatter(np.linspace(0, 1, n), scores, np.full(n, 0.5), ["same"] * n)
+        residual, coverage = draw_plots(given)
+        assert "edge" not in coverage["caption"]
+        svg = base64.b64decode(residual["uri"].partition(",")[2]).decode("utf-8")
+        return residual["caption"], svg
+
+    plain, with_copies = plot(), plot(1e6, 1e6)
+    assert "edge" not in plain[0]
+    assert "2 pairs lie beyond the upper edge, as far as 1e+06" in with_copies[0]
+    # Nothing of the axis goes up to a million, so that it is the same as without the two.
+    ticks = [
+        set(re.findall(r"<!-- \$\\mathdefault\{10\^\{(.*?)\}\}\$ -->", svg))
+        for _, svg in (plain, with_copies)
+    ]
+    assert ticks[0] == ticks[1] != set()
+    assert "1 pair lies beyond the lower edge, as far as 1e-09" in plot(1e-9)[0]

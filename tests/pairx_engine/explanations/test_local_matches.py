@@ -175,7 +175,7 @@ def test_nothing_to_match_gives_maps_of_zeros_and_a_figure(subject, chips, grey)
     found = SIFT.explain(subject, blank if grey else chips[0], blank)
     assert all(torch.equal(one, torch.zeros_like(one)) for one in found.maps)
     assert [len(p) for p in found.shown.points] == [0, 0]
-    photos = [FigurePhoto(VALUES.pixels(chip), (SIZE[1], SIZE[0]), "photo") for chip in (chips[0], blank)]
+    photos = [FigurePhoto(p, p, (SIZE[1], SIZE[0]), "photo") for p in map(VALUES.pixels, (chips[0], blank))]
     assert draw_figure(figure_input(found.shown, tuple(photos), "", 5)).figure.std() > 0
 
 

@@ -18,10 +18,10 @@ OTHER_FORM = "histogram of 10 levels, 10 equal-width bins, weight pairs, min 2"
 NO_PAIRS = ReportScatter(np.zeros(0), np.zeros(0), np.zeros(0), [])
 
 
-def png(width=30, height=20):
-    """A grey picture as PNG."""
+def webp(width=30, height=20):
+    """A grey picture as WebP."""
     buffer = io.BytesIO()
-    Image.new("RGB", (width, height), (90, 90, 90)).save(buffer, "PNG")
+    Image.new("RGB", (width, height), (90, 90, 90)).save(buffer, "WEBP")
     return buffer.getvalue()
 
 
@@ -109,7 +109,7 @@ def evaluation(**changes):
         "settings": {"model": "embedded", "layers": ["blocks.3"], "top_k": 5}, "layer": "blocks.3", "n_photos": 1555,
         "n_animals": 45, "n_failed": 6, "per_photo": 3, "default_variant": DEFAULT_FORM, "resamples": 1200,
         "statistics": statistics(), "scatter": scatter(), "outliers": [outlier(1), outlier(2, correct=True)],
-        "figures": {"pair1": png(), "pair2": png(31)}, "beside": statistics(2, dataset="LionData"), "choice": choice(),
+        "figures": {"pair1": webp(), "pair2": webp(31)}, "beside": statistics(2, dataset="LionData"), "choice": choice(),
         "faithfulness": faithfulness(), "notes": ["few animals"],
     }  # fmt: skip
     return Evaluation(**{**values, **changes})

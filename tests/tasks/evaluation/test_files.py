@@ -157,7 +157,7 @@ def test_a_write_that_fails_leaves_the_earlier_file_whole_and_no_rest(tmp_path, 
 
 
 def test_nothing_is_written_when_a_figure_is_no_picture(tmp_path):
-    with pytest.raises(ValueError, match="no PNG"):
+    with pytest.raises(ValueError, match="no WebP"):
         write(tmp_path / "out", figures={"pair1": b"nothing"})
     assert not (tmp_path / "out").exists()
 

@@ -25,10 +25,10 @@ from tests.tasks.evaluation.drawn_evaluation import (
     evaluation,
     faithfulness,
     outlier,
-    png,
     scatter,
     statistic,
     statistics,
+    webp,
 )
 
 VOID = {"meta", "img", "input", "br", "hr", "link"}
@@ -280,8 +280,8 @@ def test_missing_scores_are_counted_by_class():
 
 
 def test_figures_are_embedded_with_size_and_words():
-    pictures = [a for a in page().all("img") if a["src"].startswith("data:image/png")]
-    assert [base64.b64decode(a["src"].split(",")[1]) for a in pictures] == [png(), png(31)]
+    pictures = [a for a in page().all("img") if a["src"].startswith("data:image/webp")]
+    assert [base64.b64decode(a["src"].split(",")[1]) for a in pictures] == [webp(), webp(31)]
     assert [(a["width"], a["height"], a["loading"]) for a in pictures] == [
         ("30", "20", "lazy"),
         ("31", "20", "lazy"),
@@ -291,7 +291,7 @@ def test_figures_are_embedded_with_size_and_words():
 
 
 def test_a_missing_figure_is_said_and_one_that_is_no_png_names_the_pair():
-    assert page(figures={"pair2": png()}).text.count("No figure was drawn") == 1
+    assert page(figures={"pair2": webp()}).text.count("No figure was drawn") == 1
     for wrong in (b"", b"<svg onload=1>", b"RIFF0000WEBP"):
         with pytest.raises(ValueError, match="a1 / b1"):
             page(figures={"pair1": wrong})
@@ -409,7 +409,7 @@ def test_nothing_external_is_referenced_and_nothing_runs():
         {"statistics": [statistic("auc", variant=EVIL)]},
         {"beside": statistics(dataset=EVIL)},
         {"outliers": [outlier(photo_a=EVIL, photo_b=EVIL, identity_a=EVIL, identity_b=EVIL, pair_id=EVIL)]},
-        {"outliers": [outlier(photo_a=EVIL, photo_b=EVIL, identity_a=EVIL, identity_b=EVIL)], "figures": {"pair1": png()}},
+        {"outliers": [outlier(photo_a=EVIL, photo_b=EVIL, identity_a=EVIL, identity_b=EVIL)], "figures": {"pair1": webp()}},
         {"choice": choice(reason=EVIL)},
         {"choice": choice(candidates=(candidate(EVIL), candidate(), candidate(preset=EVIL)))},
         {"choice": choice(candidates=(candidate(**{EVIL: EVIL}),))},
