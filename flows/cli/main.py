@@ -21,7 +21,7 @@ from flows.cli.compare import compare
 from flows.cli.evaluate import evaluate
 from flows.cli.run import run
 from flows.cli.who import who
-from flows.options import Command, Group, Quiet, SettingsCommand
+from flows.options import Command, Config, Group, Quiet, SettingsCommand
 from schemas.setting import MODEL
 
 _INTERRUPTED, _TERMINATED = 130, 143
@@ -147,18 +147,22 @@ def explain(
 app.command(cls=SettingsCommand)(compare)
 
 
-@app.command(cls=Command)
+@app.command(cls=SettingsCommand)
 def validate(
+    context: typer.Context,
     catalogue: Annotated[str, typer.Argument(help="Catalogue: CSV, Parquet, Camtrap DP, COCO or Wildbook.")],
     root: Annotated[str | None, typer.Option(help="Folder or URL that paths are relative to.")] = None,
+    settings: Config = None,
 ) -> None:
     """Check a catalogue, list all its problems and count the photos that are there; opens none.
+
+    It says which columns are read as what, and which are not used.
 
     Example: pairx validate catalogue.csv --root /data/photos
     """
     from flows.commands.run import validate_catalogue
 
-    validate_catalogue(catalogue, root)
+    validate_catalogue(catalogue, root, settings, context.obj)
 
 
 app.command(cls=Command)(suspects)

@@ -11,7 +11,8 @@ import tasks  # noqa: F401  # settings learn from it what they may name
 from flows.commands.notify import Hook
 from flows.commands.start import OUT, at_work_on, look_up, note, read
 from pairx_engine.errors import did_you_mean
-from schemas.catalogue.table_files import columns_in_words
+from schemas.catalogue.reading import Reading
+from schemas.catalogue.summary import said_of
 from schemas.errors import PairxError, SettingsError
 from schemas.settings import EMBEDDED_NOTICE, Settings, load_settings
 from schemas.storage_errors import masked
@@ -82,7 +83,7 @@ def _print_plan(
 ) -> None:
     from flows.commands.plan import print_plan
 
-    found = read(catalogue, root)
+    found = read(catalogue, root, settings)
     _say_model(settings)
     print_plan(found, warehouse, settings, retry_failed, OUT)
 
@@ -103,7 +104,7 @@ def _work(
     facts: dict[str, Any],
 ) -> RunSummary:
     """Do the work and print what came of it, what is new last; `facts` get the run's id when it begins."""
-    found = read(catalogue, root)
+    found = read(catalogue, root, settings)
     _say_model(settings)
     with at_work_on(warehouse, settings, "pairx run", wait) as (job, lease):
         from flows.nightly import RunOptions, run
@@ -172,18 +173,10 @@ def _of_failure(error: Exception) -> dict[str, Any]:
     }
 
 
-def validate_catalogue(catalogue: str, root: str | None) -> None:
-    """Say what the catalogue holds; `CatalogueError` lists its problems."""
-    looked = look_up(catalogue, root)
-    found, entries = looked.catalogue, looked.catalogue.entries
-    if found.unused:
-        note(f"not used: {columns_in_words(found.unused)}")
-    there = "photos not looked up" if looked.found is None else f"{looked.found} photos found"
-    names = {e.identity for e in entries if e.identity is not None}
-    unknown = sum(e.identity is None for e in entries)
-    with_boxes = sum(e.box is not None for e in entries)
-    encounters = {e.encounter for e in entries if e.encounter is not None}
-    OUT.print(
-        f"valid: {len(entries)} photos, {len(names)} animals, {unknown} photos of unknown animals, {with_boxes} boxes, "
-        f"{len(encounters)} encounters; read as {found.format}; photos lie below {found.root}: {there}"
-    )
+def validate_catalogue(catalogue: str, root: str | None, toml: Path | None, given: Mapping[str, Any]) -> None:
+    """Say what the catalogue holds and is taken for; `CatalogueError` lists its problems."""
+    found = look_up(catalogue, root, Reading.of(load_settings(toml, given))).catalogue
+    *said, counts = said_of(found)
+    for text in said:
+        note(text)
+    OUT.print(f"valid: {counts}")

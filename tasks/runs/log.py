@@ -202,6 +202,8 @@ class RunLog:
     job: Job
     run_id: str = field(default_factory=new_run_id)
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    remarks: tuple[str, ...] = ()
+    """What the catalogue was taken for, in sentences."""
 
     def columns(self, state: str | None = None) -> dict[str, Any]:
         """The columns of `current_run` for this run, so that its views can exist before it is over."""
@@ -241,6 +243,7 @@ class RunLog:
             "driver_peak_bytes": peak_bytes(),
             "devices": devices_of(stages) or None,
             "message": message,
+            "remarks": list(self.remarks) or None,
             "snapshot": snapshot,
             "basis": basis,
         }

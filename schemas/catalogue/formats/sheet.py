@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 import pyarrow as pa
 
 from schemas.catalogue.cells import Column, known, read_names
+from schemas.catalogue.extra import Extra
 from schemas.catalogue.table_files import Cells, Origin
 from schemas.errors import Problem
 
@@ -27,13 +28,16 @@ _FILE = re.compile(r"[^/\\]\.[A-Za-z][A-Za-z0-9]{1,4}$", re.ASCII)
 class Sheet:
     """A catalogue's columns, the name of the format that they were written in, and remarks for the user.
 
-    `unused` names the file's columns (fields) of which nothing is read.
+    `unused` names the file's columns (fields) of which nothing is read, `used` says which are read as what.
+    `extra` are the columns that are kept as they are.
     """
 
     format: str
     cells: Cells
     notes: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
+    used: tuple[tuple[str, str], ...] = ()
+    extra: Extra | None = None
 
 
 @dataclass(slots=True)
@@ -42,7 +46,8 @@ class Sighting:
 
     `box` holds one text (a list) or four (x, y, w, h). `photo_at` and `animal_at` say where the photo and
     the animal stand in the user's files, such as `media.csv row 3`; `slot` numbers the photo where one
-    row lists several.
+    row lists several. `row` is the place of the animal's own record, `photo_row` that of the photo's, from 0, for
+    what is kept of them.
     """
 
     photo: str | None
@@ -56,8 +61,12 @@ class Sighting:
     date: str | None = None
     viewpoint: str | None = None
     theta: str | None = None
+    keywords: str | None = None
+    station: str | None = None
     box: tuple[str | None, ...] = (None,)
     slot: int = 0
+    row: int = 0
+    photo_row: int = 0
 
     @property
     def boxed(self) -> bool:
@@ -95,8 +104,14 @@ class Counts:
         return (*self.made, *(f"{phrase}: {n}" for phrase, n in self.found.items()))
 
 
-def to_sheet(sightings: Sequence[Sighting], layout: Layout, counts: Counts, problems: list[Problem]) -> Sheet:
-    """The columns of all `sightings`; adds a problem when there is none."""
+def to_sheet(
+    sightings: Sequence[Sighting],
+    layout: Layout,
+    counts: Counts,
+    problems: list[Problem],
+    extra_of: Callable[[Sequence[Sighting]], Extra] | None = None,
+) -> Sheet:
+    """The columns of all `sightings`, with what `extra_of` keeps of them; adds a problem when there is none."""
     entries = _one_per_animal(sightings, counts)
     if not entries and not problems:
         what = "nothing in it is a photo of an animal" + "".join(f"; {note}" for note in counts.notes())
@@ -111,6 +126,8 @@ def to_sheet(sightings: Sequence[Sighting], layout: Layout, counts: Counts, prob
         "date": [entry.date for entry in entries],
         "viewpoint": [entry.viewpoint for entry in entries],
         "theta": [entry.theta for entry in entries],
+        "keywords": [entry.keywords for entry in entries],
+        "station": [entry.station for entry in entries],
     }
     for place, name in enumerate(layout.box_columns):
         columns[name] = [entry.box[place] if place < len(entry.box) else None for entry in entries]
@@ -120,7 +137,24 @@ def to_sheet(sightings: Sequence[Sighting], layout: Layout, counts: Counts, prob
         tuple(columns),
         {name: _origin(entries, layout, name) for name in columns},
     )
-    return Sheet(layout.format, cells, counts.notes())
+    extra = extra_of(entries) if extra_of else None
+    notes, unused = (extra.notes, extra.left_out) if extra else ((), ())
+    return Sheet(
+        layout.format, cells, (*counts.notes(), *notes), unused, used=_used(columns, layout), extra=extra
+    )
+
+
+def _used(columns: Mapping[str, Sequence[str | None]], layout: Layout) -> tuple[tuple[str, str], ...]:
+    """Which field is read as what, of columns in which any photo has a value."""
+    boxes = set(layout.box_columns)
+    return tuple(
+        (
+            "box" if column in boxes else column,
+            layout.fields.get(column, ("", column))[1].replace("{slot}", "N"),
+        )
+        for column, texts in columns.items()
+        if any(text is not None for text in texts)
+    )
 
 
 def _origin(entries: Sequence[Sighting], layout: Layout, column: str) -> Origin:
