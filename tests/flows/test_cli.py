@@ -134,7 +134,7 @@ def test_the_version_is_that_of_the_package(main: Main, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
-    ("command", "offered"), [("run", 20), ("evaluate", 14), ("explain", 11), ("compare", 8)]
+    ("command", "offered"), [("run", 23), ("evaluate", 17), ("explain", 11), ("compare", 8), ("validate", 4)]
 )
 def test_settings_are_options_as_their_fields_say(command: str, offered: int) -> None:
     shown = CliRunner().invoke(cli.app, [command, "--help"], env={"COLUMNS": "200", "TERM": "dumb"}).output
