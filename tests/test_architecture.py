@@ -90,12 +90,14 @@ ROOMS = {
             "gallery",
             "job",
             "photo_files",
+            "who",
         ),
         *("keypoints", "vectors", "shards", "sql", "pages", "runs", "check", "stages", "evaluation"),
     ),
     "flows": (
         *(
             "terminal",
+            "messages",
             "api",
             "clusters",
             "work",

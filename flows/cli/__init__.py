@@ -1,4 +1,4 @@
-"""The command line: options, help, exit codes and messages.
+"""The command line: options, help and exit codes.
 
 What a command does lies in flows.commands.
 """

@@ -256,7 +256,7 @@ def _run() -> int:
     except Exception as error:
         if _heard and _of_a_signal(error):
             return _say(_STOPPED, _heard[-1])
-        from flows.cli.messages import message_of
+        from flows.messages import message_of
 
         return _say(*message_of(error))
     return 0

@@ -160,7 +160,7 @@ def _of_success(summary: RunSummary, wrong: PairxError | None) -> dict[str, Any]
 
 def _of_failure(error: Exception) -> dict[str, Any]:
     """The same keys for a run that failed, or that never began; `message` is what the command says."""
-    from flows.cli.messages import message_of
+    from flows.messages import message_of
 
     message, code = message_of(error)
     unknown = ("report", "tonight", "counts", "balances", "failed", "expected_errors")

@@ -43,12 +43,12 @@ def print_answers(
         found, page = stoppable(connection, ask, TimeLimit())
     for text in found.notes:
         note(text)
-    print(format_result(found.rows, written, width_for(wide)))
     if html is not None and page is not None:
         from flows.commands.pictures import write_file
 
         write_file(html, page.encode(), "--html")
         note(f"page: {html}")
+    print(format_result(found.rows, written, width_for(wide)))
 
 
 def _page(connection: duckdb.DuckDBPyConnection, found: Answers) -> str:

@@ -6,8 +6,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from flows.cli import messages
-from flows.cli.messages import message_of
+from flows import messages
+from flows.messages import message_of
 from schemas.errors import NoWarehouse, WarehouseError
 
 

@@ -16,6 +16,7 @@ from schemas.stages import JUDGE
 from schemas.views.install import install_views
 from schemas.views.snapshots import snapshot_views
 from tasks.check.findings import check
+from tasks.sql.console import connect_analyst
 from tasks.store.warehouse import Warehouse
 from tests.flows.conftest import Finished
 from tests.flows.running import run_flow, shards_of
@@ -103,6 +104,11 @@ def test_a_second_run_finds_nothing_to_do_also_as_the_deployable_flow_with_plain
     assert added(before, files_of(warehouse)) == {"files": 1, "runs": 2}
     (row,) = [r for r in rows_of_runs(warehouse) if r["run_id"] != undisturbed.summary.run_id]
     assert row["status"] == "finished"
+    assert "tonight" in Path(report).read_text(encoding="utf-8").lower()
+    with connect_analyst(warehouse.url, query="FROM tonight") as connection:
+        assert connection.execute("FROM tonight").fetchall() == [
+            (undisturbed.summary.run_id, row["run_id"], 0, 0, 0, 0, 0)
+        ]
     with pytest.raises(CatalogueError):
         nightly(str(tmp_path / "none.csv"), warehouse.url)
 
@@ -116,6 +122,20 @@ def test_photos_added_later_give_the_rows_of_a_fresh_run(small: Path, scheduler:
     second = run_flow(few, warehouse, scheduler)
     assert all(b.ok for b in (*first.balances, *second.balances))
     assert first.balances[0].planned < second.balances[0].planned
+    # Photos that failed count, too.
+    assert first.tonight.new_photos == first.balances[0].planned
+    assert second.tonight.new_photos == second.balances[0].planned - first.balances[0].planned
+    assert first.tonight.new_pairs > 0 < second.tonight.new_pairs
+    with connect_analyst(warehouse.url) as connection:
+        said = connection.execute(
+            "SELECT new_photos, new_pairs, new_suspects, gone_suspects, changed_names FROM tonight"
+        )
+        assert said.fetchall() == [tuple(second.tonight.counts().values())]
+        basis = connection.execute("SELECT DISTINCT basis FROM judged_photos").fetchall()
+        assert connection.execute("SELECT basis FROM runs ORDER BY run_id DESC LIMIT 1").fetchall() == basis
+        assert connection.execute("SELECT DISTINCT first_run FROM photo_runs ORDER BY 1").fetchall() == [
+            (first.run_id,), (second.run_id,)
+        ]  # fmt: skip
     added(before, files_of(warehouse))
     run_flow(few, fresh, scheduler)
     assert_same_rows(warehouse, fresh)

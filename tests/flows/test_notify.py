@@ -9,13 +9,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from flows import nightly
+from flows.api.reports import Reports
 from flows.commands import run as commands
 from flows.commands.notify import Hook
+from flows.work.progress import Silent
+from flows.work.stage_runner import StageRunner
 from schemas.errors import PairxError, SettingsError
 from tasks.runs.log import Balance, StageLog
 from tasks.runs.tonight import Tonight
@@ -179,6 +183,20 @@ def test_no_shell_reads_the_command_and_none_need_read_its_input(tmp_path: Path)
     assert not made.exists()
     Hook.of(f"sh -c 'cat > {made}'").tell({"said": "a photo; $(touch x) 'quoted'"})
     assert json.loads(made.read_text()) == {"said": "a photo; $(touch x) 'quoted'"}
+
+
+def test_the_artifact_says_first_what_is_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[tuple[str, str]] = []
+    monkeypatch.setattr(Reports, "summary", lambda _, key, markdown, about: sent.append((key, markdown)))
+    job: Any = SimpleNamespace(settings=SimpleNamespace(shard_minutes=1))
+    StageRunner(job, Silent()).publish(
+        "w/reports/r1.html", (Balance("photos", 3, 3, "embedded", 0),), Tonight(2)
+    )
+    ((key, text),) = sent
+    assert key == "pairx-run"
+    assert text.splitlines()[:3] == [
+        "**tonight: 2 new photos, 0 new pairs, 0 new suspects, 0 gone, 0 names changed**", "", "- photos 3 = embedded 3 + failed 0"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
