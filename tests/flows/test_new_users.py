@@ -31,7 +31,9 @@ def main(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> 
     """Runs the entry point in this process: exit code, standard output, standard error."""
 
     def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["pairx", *map(str, arguments)])
+        # Storages are kept by address, and a relative one would be that of an earlier test's folder.
+        words = [str(Path.cwd() / word) if word in ("cows", "cow", "w") else str(word) for word in arguments]
+        monkeypatch.setattr(sys, "argv", ["pairx", *words])
         monkeypatch.setattr(sys, "stdin", io.StringIO())
         capfd.readouterr()
         return cli._run(), *capfd.readouterr()
@@ -61,7 +63,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("run one.csv --top-k many", "valid integer"),
         ("run ones.csv", "name a catalogue file that exists"),
         ("suspects --warehouse cow", "did you mean cows?"),
-        ("suspects --warehouse s4://bucket/w", "did you mean s3?"),
+        ("suspects --warehouse htps://host/w", "did you mean https?"),
         ("run one.csv --warehouse w --model miewid", "name an existing folder"),
         ("run one.csv --warehouse w --preset publshed", "did you mean published?"),
         ("run one.csv --warehouse w --cluster locl", "did you mean local?"),
@@ -70,7 +72,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("suspects --warehouse cows --by kinds", "did you mean kind?"),
         ("suspects --warehouse cows --format jsn", "did you mean json?"),
         ("suspects --warehouse cows --top 0", "greater than or equal to 1"),
-        ("sql --warehouse cows --run r2", "did you mean r1?"),
+        ("sql --warehouse cows --run r11 x", "did you mean r1?"),
         ("sql --warehouse cows --tables pair_score", "did you mean pair_scores?"),
         ("sql --warehouse cows --timeout soon x", "valid number"),
         ("sql --warehouse cows --cookbook one", "its numbers are 1 to"),
