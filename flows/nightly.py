@@ -103,12 +103,9 @@ def nightly(
     warehouse. Raises `PairxError` before any work when the catalogue, the settings or the model cannot be
     used or the warehouse is busy, and after it when the counts do not balance.
     """
-    found = look_for_photos(read_catalogue(catalogue, root), root is not None)
-    read, place, chosen = (
-        found.required(catalogue),
-        Warehouse(warehouse),
-        load_settings(overrides=settings),
-    )
+    chosen = load_settings(overrides=settings)
+    found = look_for_photos(read_catalogue(catalogue, root, chosen.bad_boxes), root is not None)
+    read, place = found.required(catalogue), Warehouse(warehouse)
     require_cluster(chosen)
     place.prepare()
     job = prepare_job(place, chosen)

@@ -15,7 +15,7 @@ from pydantic_core import PydanticCustomError
 
 from schemas.errors import SettingsError
 from schemas.paths import not_a_file
-from schemas.setting import EVIDENCE, MODEL, PAIRS, PICTURES, RUNNING, Setting, Table
+from schemas.setting import EVIDENCE, MODEL, PAIRS, PICTURES, READING, RUNNING, Setting, Table
 
 PAIRS_PER_SHARD, PAIRS_PER_SHARD_ON_GPU = 96, 2000
 """Pairs in one shard by default.
@@ -147,6 +147,11 @@ class Settings(BaseModel):
     same_viewpoint: Annotated[
         bool, Setting(PAIRS, option="--same-viewpoint/--any-viewpoint", part_of=("pairs",))
     ] = Field(False, description="Pair within a viewpoint only.")
+    bad_boxes: Annotated[Literal["refuse", "fail"], Setting(READING)] = Field(
+        "refuse",
+        description="What a box that cannot be used does (no area, not a number, pixels among shares): refuse the catalogue "
+        "before any work, or let its photo alone fail (bad_box).",
+    )
     max_pixels: Annotated[int, Setting(part_of=("photos",))] = Field(
         178_956_970,
         ge=1,

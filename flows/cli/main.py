@@ -182,11 +182,14 @@ app.command(cls=SettingsCommand)(compare)
 def validate(
     catalogue: Annotated[str, typer.Argument(help="Catalogue: CSV, Parquet, Camtrap DP, COCO or Wildbook.")],
     root: Annotated[str | None, typer.Option(help="Folder or URL that paths are relative to.")] = None,
+    bad_boxes: Annotated[
+        str, typer.Option(help="refuse, or fail: a box that cannot be used lets its photo alone fail.")
+    ] = "refuse",
 ) -> None:
     """Check a catalogue, list all its problems and count the photos that are there; opens none."""
     from flows.commands.run import validate_catalogue
 
-    validate_catalogue(catalogue, root)
+    validate_catalogue(catalogue, root, bad_boxes)
 
 
 @app.command()

@@ -44,11 +44,11 @@ def evaluate_catalogue(
 
     catalogue, warehouse, root = places
     others = [row for folder in beside for row in read_statistics(folder)]
-    found = None if catalogue is None else read(catalogue, root)
     own = {key: value for key, value in given.items() if key in EvaluateOptions.model_fields}
     options = load_evaluate_options(toml, own)
     settings = {key: value for key, value in given.items() if key not in own}
     chosen = _settings(warehouse, toml, settings, catalogue is None)
+    found = None if catalogue is None else read(catalogue, root, chosen.bad_boxes)
     plan = plan_of(options, name or _dataset(catalogue or warehouse), retry_failed)
     if dry_run:
         _print_plan(found, warehouse, chosen, plan)

@@ -35,7 +35,7 @@ def run_catalogue(
     if fail_on not in (None, *FAIL_ON):
         raise SettingsError(f"--fail-on {fail_on!r} is not known", f"use {' or '.join(FAIL_ON)}")
     settings = load_settings(toml, given)
-    found = read(catalogue, root)
+    found = read(catalogue, root, settings.bad_boxes)
     if settings.model == "embedded":
         note(f"{EMBEDDED_NOTICE}\n")
     if dry_run:
@@ -60,9 +60,9 @@ def run_catalogue(
         )
 
 
-def validate_catalogue(catalogue: str, root: str | None) -> None:
+def validate_catalogue(catalogue: str, root: str | None, bad_boxes: str = "refuse") -> None:
     """Say what the catalogue holds; `CatalogueError` lists its problems."""
-    looked = look_up(catalogue, root)
+    looked = look_up(catalogue, root, load_settings(overrides={"bad_boxes": bad_boxes}).bad_boxes)
     found, entries = looked.catalogue, looked.catalogue.entries
     if found.unused:
         note(f"not used: {columns_in_words(found.unused)}")

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from flows.terminal import PlainConsole
-from schemas.catalogue.reader import Catalogue, read_catalogue
+from schemas.catalogue.reader import BadBoxes, Catalogue, read_catalogue
 from schemas.catalogue.whereabouts import Whereabouts, look_for_photos
 from schemas.settings import Settings
 
@@ -24,20 +24,20 @@ def note(text: str) -> None:
     _ERR.print(f"note: {text}", style="yellow")
 
 
-def look_up(catalogue: str, root: str | None) -> Whereabouts:
+def look_up(catalogue: str, root: str | None, bad_boxes: BadBoxes) -> Whereabouts:
     """The catalogue and its photos, after remarks on both are printed.
 
     Raises `CatalogueError` with all problems of the catalogue.
     """
-    found = look_for_photos(read_catalogue(catalogue, root), root is not None)
+    found = look_for_photos(read_catalogue(catalogue, root, bad_boxes), root is not None)
     for warning in found.catalogue.warnings:
         note(warning)
     return found
 
 
-def read(catalogue: str, root: str | None) -> Catalogue:
+def read(catalogue: str, root: str | None, bad_boxes: BadBoxes) -> Catalogue:
     """The catalogue to work on; as `look_up`, and `CatalogueError` where none of its photos is there."""
-    return look_up(catalogue, root).required(catalogue)
+    return look_up(catalogue, root, bad_boxes).required(catalogue)
 
 
 @contextmanager

@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 import os
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
-from schemas.catalogue.box_columns import read_boxes
+from schemas.catalogue.box_columns import Boxes, read_boxes
 from schemas.catalogue.boxes import Box, make_box, to_pixels
 from schemas.catalogue.cells import (
     ALIASES,
@@ -35,6 +36,9 @@ from schemas.storage_errors import masked, refuse_secrets
 
 _DOWNLOAD = "download the photos and give their paths below the catalogue's root; photos behind single URLs are not read"
 
+BadBoxes = Literal["refuse", "fail"]
+"""What a box that cannot be used does: the catalogue is refused, or its photo fails alone."""
+
 
 @dataclass(frozen=True, slots=True)
 class CatalogueEntry:
@@ -42,8 +46,8 @@ class CatalogueEntry:
 
     `path` is relative to the catalogue's root and stays inside it; `box` is x, y, w, h in pixels of the
     upright photo, or in shares of its size when `box_is_relative`, None for the whole photo; `theta` is in
-    radians, counter-clockwise; `taken_at` is ISO 8601 where it could be read. None means unknown. Raises
-    `ValueError`.
+    radians, counter-clockwise; `taken_at` is ISO 8601 where it could be read. None means unknown. `bad_box`
+    says why the box that the catalogue gives cannot be used; such a photo fails. Raises `ValueError`.
     """
 
     photo_id: str
@@ -56,6 +60,7 @@ class CatalogueEntry:
     box: Box | None = None
     box_is_relative: bool = False
     theta: float = 0.0
+    bad_box: str | None = None
 
     def __post_init__(self) -> None:
         if not self.photo_id:
@@ -94,13 +99,14 @@ class Catalogue:
             raise ValueError("a catalogue's entries must be sorted by photo id, each id once")
 
 
-def read_catalogue(source: str, root: str | None = None) -> Catalogue:
+def read_catalogue(source: str, root: str | None = None, bad_boxes: BadBoxes = "refuse") -> Catalogue:
     """Read a catalogue of any format: a file, or the folder that holds it, local or by fsspec URL.
 
     Paths are relative to `root`, by default the folder of the file. Raises `CatalogueError` that lists
     everything that is wrong: missing columns, doubled or empty ids, paths that leave the root, bad boxes
-    and rotations, rows of wrong length. Raises `NoStorage` for a root with a password in it, which would
-    be stored with every photo.
+    and rotations, rows of wrong length. With `bad_boxes` "fail", single bad boxes are no error but a part
+    of their entries. Raises `NoStorage` for a root with a password in it, which would be stored with every
+    photo.
     """
     problems: list[Problem] = []
     _refuse_chained(source, root)
@@ -108,7 +114,7 @@ def read_catalogue(source: str, root: str | None = None) -> Catalogue:
     place = _photo_root(file, root)
     refuse_secrets(place)
     sheet = read_sheet(file, problems)
-    entries, notes = _read_entries(sheet.cells, place, problems)
+    entries, notes = _read_entries(sheet.cells, place, bad_boxes, problems)
     if problems:
         # One bad cell can belong to several photos, such as all of an event.
         raise CatalogueError(masked(source), dict.fromkeys(problems))
@@ -142,7 +148,9 @@ def _photo_root(source: str, root: str | None) -> str:
     return folder
 
 
-def _read_entries(cells: Cells, root: str, problems: list[Problem]) -> tuple[list[CatalogueEntry], list[str]]:
+def _read_entries(
+    cells: Cells, root: str, bad_boxes: BadBoxes, problems: list[Problem]
+) -> tuple[list[CatalogueEntry], list[str]]:
     """Entries in the file's order, none when there are problems; and remarks on the columns."""
     count = len(cells.rows)
     columns = {meaning: find_column(cells, meaning) for meaning in ALIASES}
@@ -155,7 +163,8 @@ def _read_entries(cells: Cells, root: str, problems: list[Problem]) -> tuple[lis
     paths, turned = _read_paths(columns["path"], count, root, problems)
     dates, unread = read_dates(read_names(columns["date"], count, problems))
     angles = read_angles(columns["theta"], count, problems)
-    boxes, relative, notes = read_boxes(cells, problems)
+    found = read_boxes(cells, problems)
+    notes = [*found.notes, *_judge_bad_boxes(found, bad_boxes, problems)]
     viewpoints, spelled = read_viewpoints(names["viewpoint"])
     notes += spelled
     if turned:
@@ -174,13 +183,30 @@ def _read_entries(cells: Cells, root: str, problems: list[Problem]) -> tuple[lis
             encounter=names["encounter"][i],
             taken_at=dates[i],
             viewpoint=viewpoints[i],
-            box=boxes[i],
-            box_is_relative=relative and boxes[i] is not None,
+            box=found.boxes[i],
+            box_is_relative=found.relative and found.boxes[i] is not None,
             theta=angles[i],
+            bad_box=found.bad[i][0].what if i in found.bad else None,
         )
         for i in range(count)
     ]
     return entries, notes
+
+
+def _judge_bad_boxes(found: Boxes, wanted: BadBoxes, problems: list[Problem]) -> list[str]:
+    """Bad boxes as problems, or as one remark where they fail alone: some boxes must be good for that."""
+    if not found.bad:
+        return []
+    each = [problem for i in sorted(found.bad) for problem in found.bad[i]]
+    alone = any(box is not None for box in found.boxes)
+    if wanted == "fail" and alone:
+        first = found.bad[min(found.bad)][0]
+        return [
+            f"boxes that cannot be used, whose photos will fail: {len(found.bad)} (first: {first.where}: {first.what})"
+        ]
+    hint = "; or let only the photos of such boxes fail: --bad-boxes fail" if alone else ""
+    problems += [replace(problem, cure=f"{problem.cure}{hint}") for problem in each]
+    return []
 
 
 def _refuse_doubled_ids(column: Column | None, ids: list[str | None], problems: list[Problem]) -> None:

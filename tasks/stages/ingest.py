@@ -9,11 +9,12 @@ from typing import Any
 
 import pyarrow as pa
 
+from pairx_engine.errors import PhotoError
 from pairx_engine.photo.chips import cut_photo, decode_photo
 from pairx_engine.photo.perceptual_hash import orientation_hashes
 from schemas import stages
 from schemas.catalogue.reader import Catalogue, CatalogueEntry
-from schemas.failures import Failure
+from schemas.failures import Failure, FailureCode
 from schemas.tables.registry import PHOTOS
 from tasks.job import Job
 from tasks.photo_files import read_bytes, stamps
@@ -21,6 +22,10 @@ from tasks.shards import ShardResult, Stage, chunks, commit, or_failure
 from tasks.store.warehouse import shard_name
 
 _TEXT_FIELDS = ("path", "identity", "species", "encounter", "taken_at", "viewpoint", "theta")
+
+
+_NO_BOX = [0.0, 0.0, 0.0, 0.0]
+"""Stands for a box that cannot be used, so that the photo is read again once it is mended."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +75,15 @@ def _differs(entry: CatalogueEntry, root: str, stamp: str | None, row: Mapping[s
         return True
     if row["width"] is None:
         return False
+    return _stored_box(entry, row) != row["box"]
+
+
+def _stored_box(entry: CatalogueEntry, row: Mapping[str, Any]) -> list[float] | None:
+    """What the column `box` holds of an entry, once the photo's size is known."""
+    if entry.bad_box is not None:
+        return _NO_BOX
     box = entry.box_in(row["width"], row["height"])
-    return (None if box is None else list(box)) != row["box"]
+    return None if box is None else list(box)
 
 
 def ingest_shard(job: Job, shard: IngestShard) -> ShardResult:
@@ -99,9 +111,10 @@ def _read_photo(row: dict[str, Any], entry: CatalogueEntry, max_pixels: int) -> 
     row.update(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
     photo = decode_photo(data, max_pixels)
     row.update(height=photo.shape[0], width=photo.shape[1])
-    box = entry.box_in(row["width"], row["height"])
-    row["box"] = None if box is None else list(box)
-    cut = cut_photo(photo, box, entry.theta)
+    row["box"] = _stored_box(entry, row)
+    if entry.bad_box is not None:
+        raise PhotoError(FailureCode.BAD_BOX, entry.bad_box)
+    cut = cut_photo(photo, entry.box_in(row["width"], row["height"]), entry.theta)
     row["orientation_hashes"] = list(orientation_hashes(cut))
     row["perceptual_hash"] = row["orientation_hashes"][0]
     row["chip_id"] = chip_id(row["sha256"], row["box"], entry.theta)
