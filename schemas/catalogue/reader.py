@@ -24,6 +24,7 @@ from schemas.catalogue.cells import (
     read_names,
     refuse_long,
 )
+from schemas.catalogue.files.documents import place_of
 from schemas.catalogue.formats import frame
 from schemas.catalogue.formats.detection import catalogue_file, read_sheet
 from schemas.catalogue.formats.sheet import join_places
@@ -111,7 +112,7 @@ def read_catalogue(source: str, root: str | None = None, bad_boxes: BadBoxes = "
     problems: list[Problem] = []
     _refuse_chained(source, root)
     file = catalogue_file(source)
-    place = _photo_root(file, root)
+    place = _photo_root(place_of(file), root)
     refuse_secrets(place)
     sheet = read_sheet(file, problems)
     entries, notes = _read_entries(sheet.cells, place, bad_boxes, problems)

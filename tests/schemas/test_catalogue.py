@@ -639,10 +639,10 @@ def test_bytes_that_are_not_utf8(write: Write) -> None:
     source = write(HEADER, "a,Ren\u00e9,1.jpg", "b,x,2.jpg", "c,Zo\u00eb,/3.jpg", encoding="latin-1")
     assert kinds_and_places(source) == [
         ("wrong encoding", "line 2"),
-        ("wrong encoding", "line 4"),
         ("path outside root", "row 4, column path"),
     ]
-    assert kinds_and_places(write(HEADER, "a,x,1.jpg", encoding="utf-16")) == [("wrong encoding", "the file")]
+    what = "byte 0xe9 at position 6 is not UTF-8; in Windows-1252 it would be part of 'a,René,1.jpg'"
+    assert problems_of(source)[0].what == f"{what}; 2 lines are not UTF-8"
 
 
 @pytest.mark.parametrize("lines", [[], ["", ""], [HEADER], [HEADER, "", ",,"]])
@@ -660,8 +660,11 @@ def test_wrong_column_types_in_parquet(write_parquet: Callable[..., str]) -> Non
 @pytest.mark.parametrize(
     ("name", "content", "kind"),
     [
-        ("a.xlsx", b"PK", "unknown format"),
-        ("a.csv.gz", b"\x1f\x8b", "unknown format"),
+        ("a.xlsx", b"PK", "unreadable file"),
+        ("a.xls", b"\xd0\xcf\x11\xe0", "unknown format"),
+        ("a.csv.gz", b"\x1f\x8b", "unreadable file"),
+        ("a.tar.gz", b"\x1f\x8b", "unreadable file"),
+        ("a.7z", b"7z", "unknown format"),
         ("a", b"x", "unknown format"),
         ("a.parquet", b"PAR1 torn", "unreadable file"),
         ("a.csv", b"", "empty catalogue"),
