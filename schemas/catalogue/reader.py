@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -27,15 +26,14 @@ from schemas.catalogue.cells import (
 from schemas.catalogue.files.documents import place_of
 from schemas.catalogue.formats import frame
 from schemas.catalogue.formats.detection import catalogue_file, read_sheet
-from schemas.catalogue.formats.sheet import join_places
+from schemas.catalogue.formats.sheet import Sheet
+from schemas.catalogue.photo_ids import complete_ids
+from schemas.catalogue.photo_urls import below_root, by_tails, refuse_remote
 from schemas.catalogue.remarks import remarks
-from schemas.catalogue.table_files import Cells
 from schemas.catalogue.viewpoints import read_viewpoints
 from schemas.errors import CatalogueError, PathOutsideRoot, Problem
 from schemas.paths import PhotoRoot, check_relative, is_url, local_path
 from schemas.storage_errors import masked, refuse_secrets
-
-_DOWNLOAD = "download the photos and give their paths below the catalogue's root; photos behind single URLs are not read"
 
 BadBoxes = Literal["refuse", "fail"]
 """What a box that cannot be used does: the catalogue is refused, or its photo fails alone."""
@@ -115,7 +113,7 @@ def read_catalogue(source: str, root: str | None = None, bad_boxes: BadBoxes = "
     place = _photo_root(place_of(file), root)
     refuse_secrets(place)
     sheet = read_sheet(file, problems)
-    entries, notes = _read_entries(sheet.cells, place, bad_boxes, problems)
+    entries, notes = _read_entries(sheet, place, bad_boxes, problems)
     if problems:
         # One bad cell can belong to several photos, such as all of an event.
         raise CatalogueError(masked(source), dict.fromkeys(problems))
@@ -150,26 +148,25 @@ def _photo_root(source: str, root: str | None) -> str:
 
 
 def _read_entries(
-    cells: Cells, root: str, bad_boxes: BadBoxes, problems: list[Problem]
+    sheet: Sheet, root: str, bad_boxes: BadBoxes, problems: list[Problem]
 ) -> tuple[list[CatalogueEntry], list[str]]:
     """Entries in the file's order, none when there are problems; and remarks on the columns."""
+    cells = sheet.cells
     count = len(cells.rows)
     columns = {meaning: find_column(cells, meaning) for meaning in ALIASES}
     named = ("identity", "species", "encounter", "viewpoint")
     names = {meaning: read_names(columns[meaning], count, problems) for meaning in named}
     ids = read_names(columns["image_id"], count, problems, required=True)
-    for meaning, values in (("image_id", ids), *names.items()):
-        refuse_long(columns[meaning], values, problems)
-    _refuse_doubled_ids(columns["image_id"], ids, problems)
-    paths, turned = _read_paths(columns["path"], count, root, problems)
+    paths, turned = _read_paths(columns["path"], count, root, sheet.urls_by_name, problems)
     dates, unread = read_dates(read_names(columns["date"], count, problems))
     angles = read_angles(columns["theta"], count, problems)
     found = read_boxes(cells, problems)
-    notes = [*found.notes, *_judge_bad_boxes(found, bad_boxes, problems)]
+    ids, made = complete_ids(columns["image_id"], ids, columns["path"], paths, found.boxes, problems)
+    for meaning, values in (("image_id", ids), *names.items()):
+        refuse_long(columns[meaning] or columns["path"], values, problems)
+    notes = [*made, *turned, *found.notes, *_judge_bad_boxes(found, bad_boxes, problems)]
     viewpoints, spelled = read_viewpoints(names["viewpoint"])
     notes += spelled
-    if turned:
-        notes.append(f"paths with backslashes, read as /: {turned}")
     if unread:
         shown = ", ".join(map(repr, unread[:3]))
         notes.append(f"dates that cannot be read stay as they are ({len(unread)} different): {shown}")
@@ -210,31 +207,42 @@ def _judge_bad_boxes(found: Boxes, wanted: BadBoxes, problems: list[Problem]) ->
     return []
 
 
-def _refuse_doubled_ids(column: Column | None, ids: list[str | None], problems: list[Problem]) -> None:
-    places: dict[str, list[int]] = defaultdict(list)
-    for i, photo_id in enumerate(ids):
-        if column is not None and photo_id is not None:
-            places[photo_id].append(i)
-    for photo_id, members in places.items():
-        if column is not None and len(members) > 1:
-            what = f"{photo_id[:60]!r} is the id of {len(members)} rows"
-            where = join_places(column.row(i) for i in members)
-            problems.append(Problem("doubled image_id", where, what, "give every photo an id of its own"))
-
-
 def _read_paths(
-    column: Column | None, count: int, root: str, problems: list[Problem]
-) -> tuple[list[str | None], int]:
-    """Paths in normal form, and the number of them with Windows' backslashes, now turned."""
+    column: Column | None, count: int, root: str, urls_by_name: bool, problems: list[Problem]
+) -> tuple[list[str | None], list[str]]:
+    """Paths in normal form, and remarks on those that were written otherwise."""
     paths = read_names(column, count, problems, required=True, as_written=True)
-    checker, turned = PhotoRoot(root), 0
+    if column is None:
+        return paths, []
+    checker, turned, notes = PhotoRoot(root), 0, []
+    remote: list[int] = []
     for i, path in enumerate(paths):
-        if column is None or path is None:
+        if path is None:
             continue
+        if "://" in path:
+            inside = below_root(path, root)
+            if inside is None:
+                remote.append(i)
+                continue
+            path = inside
         turned += "\\" in path
-        try:
-            paths[i] = checker.check(path.replace("\\", "/"))
-        except PathOutsideRoot as error:
-            cure = _DOWNLOAD if "://" in path else error.cure or ""
-            problems.append(column.problem("path outside root", i, error.message, cure))
-    return paths, turned
+        paths[i] = _checked(path, i, checker, column, problems)
+    if turned:
+        notes.append(f"paths with backslashes, read as /: {turned}")
+    if remote and urls_by_name:
+        tails, parts = by_tails([paths[i] or "" for i in remote])
+        ends = "their file names" if parts == 1 else f"the last {parts} parts of their addresses"
+        notes.append(f"photos with addresses elsewhere, looked for below the root by {ends}: {len(remote)}")
+        for i, tail in zip(remote, tails, strict=True):
+            paths[i] = _checked(tail, i, checker, column, problems)
+    elif remote:
+        refuse_remote(column, paths, remote, problems)
+    return paths, notes
+
+
+def _checked(path: str, i: int, checker: PhotoRoot, column: Column, problems: list[Problem]) -> str | None:
+    try:
+        return checker.check(path.replace("\\", "/"))
+    except PathOutsideRoot as error:
+        problems.append(column.problem("path outside root", i, error.message, error.cure or ""))
+        return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -62,8 +63,11 @@ def test_a_file_of_miewid_without_categories() -> None:
 
 def test_names_and_sides_in_attributes_of_cvat() -> None:
     catalogue = read("33-cvat-attributes/cvat.json")
-    assert [(e.identity, e.viewpoint) for e in catalogue.entries] == [("S12", "up"), ("S12", "right")]
-    assert "annotations with attributes that are not read (occluded, rotation): 2" in catalogue.warnings
+    assert [(e.identity, e.viewpoint, e.theta) for e in catalogue.entries] == [
+        ("S12", "up", math.pi / 4), ("S12", "right", 0.0),
+    ]  # fmt: skip
+    assert "annotations with attributes that are not read (occluded): 2" in catalogue.warnings
+    assert "boxes turned by CVAT's attribute rotation (degrees, clockwise): 1" in catalogue.warnings
     entries = read("33-cvat-attributes/turtleheads.json").entries
     assert [(e.path, e.identity, e.viewpoint, e.taken_at) for e in entries] == [
         ("images/t281/ILX.JPG", "t281", "left", "2016-07-11T16:53:31"),

@@ -117,5 +117,5 @@ def words(names: Sequence[str]) -> str:
 
 def _is_file(member: zipfile.ZipInfo) -> bool:
     parts = member.filename.split("/")
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
+    hidden = any((part.startswith(".") and part != ".") or part == "__MACOSX" for part in parts)
     return not member.is_dir() and not hidden

@@ -11,11 +11,13 @@ only be shares, as MegaDetector writes them, is read as shares. Where annotation
 
 from __future__ import annotations
 
+import math
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from schemas.catalogue.boxes import leaves, to_pixels
+from schemas.catalogue.boxes import box_name, leaves, parse_numbers, to_pixels
 from schemas.catalogue.cells import known, whole
 from schemas.catalogue.formats.json_text import records, to_text
 from schemas.catalogue.formats.sheet import Counts, Layout, Sheet, Sighting, index_ids, is_video, to_sheet
@@ -48,6 +50,7 @@ NO_SPECIES = ("animal", "animals", "individual", "object")
 """Categories (lower case) that say nothing about the species."""
 
 _MAX_NUMBER = 1e9
+_LEAST_DEGREES = 0.01
 _Objects = list[dict[str, Any]]
 
 
@@ -70,7 +73,6 @@ class _Coco:
         self.annotations = self._with_attributes(records(content, "annotations", "annotation", problems))
         categories = records(content, "categories", "category", problems)
         self.image_places = self._index(self.images, "image")
-        self._index(self.annotations, "annotation")
         self.category_places = self._index(categories, "category")
         self.categories = [
             known(to_text(c.get("name"), f"category {i}", "name", problems))
@@ -110,10 +112,25 @@ class _Coco:
                 self.counts.add("images without an annotation left out")
             else:
                 sightings.append(sighting)
+        self._tell_apart(sightings)
         sheet = to_sheet(sightings, self._layout(), self.counts, self.problems)
         leaving = on_leaving(sum(self.leaving), len(self.leaving))
         notes = (*sheet.notes, leaving) if leaving else sheet.notes
         return replace(sheet, notes=notes, unused=self._unused())
+
+    def _tell_apart(self, sightings: Sequence[Sighting]) -> None:
+        """Animals of one photo whose annotations lack an id, or share it, are known by their boxes."""
+        photos: dict[str | None, list[Sighting]] = defaultdict(list)
+        for sighting in sightings:
+            photos[sighting.photo].append(sighting)
+        for group in photos.values():
+            if len(group) == 1:
+                continue
+            times = Counter(sighting.animal for sighting in group)
+            for sighting in group:
+                if sighting.boxed and (sighting.animal is None or times[sighting.animal] > 1):
+                    sighting.animal = _box_name(sighting.box[0] or "")
+                    self.counts.add("annotations without an id of their own, told apart by their boxes")
 
     def _unused(self) -> tuple[str, ...]:
         """The fields of images and annotations of which nothing is read."""
@@ -145,9 +162,15 @@ class _Coco:
         count = 0
         for each in annotations:
             given = each.get("attributes")
-            attributes = given if isinstance(given, dict) else {}
+            attributes = dict(given) if isinstance(given, dict) else {}
+            turn = _turn(attributes.get("rotation")) if each.get("bbox") else None
+            if turn is not None:
+                del attributes["rotation"]
             wanted = {key: value for key, value in attributes.items() if key.lower() in ATTRIBUTES}
             lacking = {key.lower(): v for key, v in wanted.items() if each.get(key.lower()) is None}
+            if turn and each.get("theta") is None:
+                lacking["theta"] = turn
+                self.counts.add("boxes turned by CVAT's attribute rotation (degrees, clockwise)")
             found.append({**each, **lacking} if lacking else each)
             unread.update(attributes.keys() - wanted.keys())
             count += len(wanted) < len(attributes)
@@ -261,6 +284,24 @@ class _Coco:
         cure = f"name the id of one of the file's {'images' if noun == 'image' else 'categories'}"
         self.problems.append(Problem(f"unknown {noun}", f"annotation {i + 1}, field {name}", what, cure))
         return None
+
+
+def _turn(rotation: object) -> float | None:
+    """Radians by which a photo is turned for CVAT's rotation of a box, in degrees clockwise; None for none.
+
+    A hundredth of a degree is what is left of a box that somebody turned back.
+    """
+    if isinstance(rotation, bool) or not isinstance(rotation, int | float) or not math.isfinite(rotation):
+        return None
+    degrees = (rotation + 180) % 360 - 180
+    return math.radians(degrees) if abs(degrees) > _LEAST_DEGREES else 0.0
+
+
+def _box_name(text: str) -> str:
+    try:
+        return box_name(parse_numbers(text))
+    except ValueError:
+        return text
 
 
 def _fields(objects: _Objects) -> list[str]:

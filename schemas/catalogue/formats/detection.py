@@ -2,8 +2,8 @@
 
 * a folder stands for the `datapackage.json` or `metadata.csv` in it, an archive for the catalogue in it;
 * a `.json` with `resources` is a Camtrap DP, one with `images` and `annotations` is COCO;
-* a table with columns `Encounter.mediaAsset0` is Wildbook's, any other is in the convention of
-  wildlife-datasets.
+* a table with columns `Encounter.mediaAsset0` is Wildbook's, one with `wi_taxon_id` Wildlife Insights', any
+  other is in the convention of wildlife-datasets.
 """
 
 from __future__ import annotations
@@ -27,6 +27,11 @@ from schemas.catalogue.formats.frame import is_frame_column, read_frame
 from schemas.catalogue.formats.json_text import parse_json
 from schemas.catalogue.formats.sheet import Sheet
 from schemas.catalogue.formats.wildbook import is_wildbook, is_wildbook_column, read_wildbook
+from schemas.catalogue.formats.wildlife_insights import (
+    is_wildlife_insights,
+    is_wildlife_insights_column,
+    read_wildlife_insights,
+)
 from schemas.catalogue.table_files import hopeless, suffix_of
 from schemas.errors import Problem
 from schemas.paths import is_url, local_path
@@ -85,8 +90,15 @@ def read_sheet(file: str, problems: list[Problem]) -> Sheet:
             return read_camtrap_dp(document.folder, content, problems)
         _refuse_other_json(document, content)
         return read_coco(content, problems)
-    cells = read_cells(document, lambda key: is_frame_column(key) or is_wildbook_column(key), problems)
+    cells = read_cells(document, _is_read, problems)
+    if is_wildlife_insights(cells):
+        return read_wildlife_insights(cells, problems)
     return read_wildbook(cells, problems) if is_wildbook(cells) else read_frame(cells, problems)
+
+
+def _is_read(key: str) -> bool:
+    """Whether any format reads a column of this lower-case name."""
+    return is_frame_column(key) or is_wildbook_column(key) or is_wildlife_insights_column(key)
 
 
 def _refuse_other_json(document: Document, content: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """The convention of wildlife-datasets: one row per photo with `image_id`, `identity` and `path`.
 
+Ids may be missing, they are then made (`schemas.catalogue.photo_ids`).
 Each column may have one of many names. What such frames hold besides (`segmentation`, `keypoints`,
 `video`, …) is not read, so nothing in it is parsed.
 """
@@ -24,7 +25,9 @@ def is_frame_column(key: str) -> bool:
 def read_frame(cells: Cells, problems: list[Problem]) -> Sheet:
     """The table as it is; missing columns or rows are problems."""
     for meaning in REQUIRED:
-        if find_column(cells, meaning) is None:
+        if find_column(cells, meaning) is None and (
+            meaning != "image_id" or find_column(cells, "path") is None
+        ):
             what = f"there is none; the columns are {columns_in_words(cells.header)}"
             cure = f"add or rename a column (read are {', '.join(ALIASES[meaning])})"
             problems.append(Problem("missing column", f"header, column {meaning}", what, cure))

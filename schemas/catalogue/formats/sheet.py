@@ -27,13 +27,15 @@ _FILE = re.compile(r"[^/\\]\.[A-Za-z][A-Za-z0-9]{1,4}$", re.ASCII)
 class Sheet:
     """A catalogue's columns, the name of the format that they were written in, and remarks for the user.
 
-    `unused` names the file's columns (fields) of which nothing is read.
+    `unused` names the file's columns (fields) of which nothing is read. With `urls_by_name`, URLs say where
+    photos were downloaded from, so that they are looked for by the ends of these.
     """
 
     format: str
     cells: Cells
     notes: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
+    urls_by_name: bool = False
 
 
 @dataclass(slots=True)
