@@ -199,7 +199,7 @@ def _missing(numbers: Sequence[float | None]) -> bool:
 
 def _undetected(numbers: Sequence[float | None]) -> bool:
     """Whether four numbers are -1, by which detectors' users say that there is no detection."""
-    return len(numbers) == 4 and all(n == -1 for n in numbers)
+    return len(numbers) == 4 and numbers[0] == -1 and all(n == -1 for n in numbers)
 
 
 def _listed_boxes(column: Column, bad: dict[int, list[Problem]]) -> list[Any]:

@@ -73,6 +73,8 @@ def _made(
 
 def _shared(ids: _Texts) -> dict[str, list[int]]:
     """The rows of each id that several have."""
+    if len(set(ids)) == len(ids):
+        return {}
     places: dict[str, list[int]] = defaultdict(list)
     for i, photo_id in enumerate(ids):
         if photo_id is not None:

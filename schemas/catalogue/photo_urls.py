@@ -29,12 +29,12 @@ def refuse_remote(
     urls = [paths[i] or "" for i in rows]
     count = sum(path is not None for path in paths)
     what = f"{len(urls)} of {count} paths are URLs, for example {masked(urls[0])[:120]!r}"
-    cure = "download the photos and give their paths below the catalogue's root; photos behind single URLs are not read"
+    cure = "download the photos and give their paths below the catalogue's root"
     shared = _folder_of_all(urls)
     if len(urls) == count and shared:
-        cure += f"; where all lie at one address, give that as the root: --root {shared}"
+        cure += f"; or, to read them where they are, give the address that they share as the root: --root {shared}"
     elif len(urls) < count:
-        cure += ", and of the others as they are"
+        cure += f", as those of the other {count - len(urls)}"
     places = [column.row(i) for i in rows]
     where = f"{join_places(places) if len(places) > 1 else places[0]}, {column.origin(rows[0])[1]}"
     problems.append(Problem("photos behind URLs", where, what, cure))

@@ -192,11 +192,11 @@ def _read_entries(
 
 
 def _judge_bad_boxes(found: Boxes, wanted: BadBoxes, problems: list[Problem]) -> list[str]:
-    """Bad boxes as problems, or as one remark where they fail alone: some boxes must be good for that."""
+    """Bad boxes as problems, or as one remark where they fail alone: not where all are bad."""
     if not found.bad:
         return []
     each = [problem for i in sorted(found.bad) for problem in found.bad[i]]
-    alone = any(box is not None for box in found.boxes)
+    alone = len(found.bad) < len(found.boxes)
     if wanted == "fail" and alone:
         first = found.bad[min(found.bad)][0]
         return [
@@ -219,14 +219,17 @@ def _read_paths(
     for i, path in enumerate(paths):
         if path is None:
             continue
-        if "://" in path:
+        if "://" in path and is_url(path):
             inside = below_root(path, root)
             if inside is None:
                 remote.append(i)
                 continue
             path = inside
         turned += "\\" in path
-        paths[i] = _checked(path, i, checker, column, problems)
+        try:
+            paths[i] = checker.check(path.replace("\\", "/"))
+        except PathOutsideRoot as error:
+            problems.append(column.problem("path outside root", i, error.message, error.cure or ""))
     if turned:
         notes.append(f"paths with backslashes, read as /: {turned}")
     if remote and urls_by_name:
@@ -234,15 +237,10 @@ def _read_paths(
         ends = "their file names" if parts == 1 else f"the last {parts} parts of their addresses"
         notes.append(f"photos with addresses elsewhere, looked for below the root by {ends}: {len(remote)}")
         for i, tail in zip(remote, tails, strict=True):
-            paths[i] = _checked(tail, i, checker, column, problems)
+            try:
+                paths[i] = checker.check(tail)
+            except PathOutsideRoot as error:
+                problems.append(column.problem("path outside root", i, error.message, error.cure or ""))
     elif remote:
         refuse_remote(column, paths, remote, problems)
     return paths, notes
-
-
-def _checked(path: str, i: int, checker: PhotoRoot, column: Column, problems: list[Problem]) -> str | None:
-    try:
-        return checker.check(path.replace("\\", "/"))
-    except PathOutsideRoot as error:
-        problems.append(column.problem("path outside root", i, error.message, error.cure or ""))
-        return None

@@ -67,6 +67,8 @@ BOTH = [("Märta", "a.jpg", "2024-05-31"), ("Bo", "b.jpg", "2024-06-01")]
         ("pipes.txt", TABLE.replace(",", "|").encode(), BOTH),
         ("title.csv", b"Lions of 2024, all of them\n\n" + TABLE.encode(), BOTH),
         ("semicolons.csv", b"Lions, all, of, them, in 2024;\n" + TABLE.replace(",", ";").encode(), BOTH),
+        ("header in a comment.csv", b"# " + TABLE.encode(), BOTH),
+        ("joined.csv", TABLE.encode().replace(b"\n2", b"\nimage_id,identity,path,date\n2"), BOTH),
         ("comments.csv", b"# a, b, c\n#\n" + TABLE.encode() + b"# the end\n", BOTH),
     ],
 )  # fmt: skip
@@ -77,6 +79,11 @@ def test_one_table_in_many_packings(
     catalogue = read_catalogue(str(tmp_path / name))
     assert seen(catalogue) == found
     assert catalogue.root == str(tmp_path)
+
+
+def test_a_space_before_a_quote_is_named(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text('image_id, identity, path\n1, "Ana, the old", a.jpg\n2,B,b.jpg\n')
+    assert "without a space before the quote" in refused(str(tmp_path / "t.csv"))
 
 
 def test_rows_keep_their_numbers_below_titles_and_comments(tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def test_paths_that_are_urls_below_the_root(tmp_path: Path) -> None:
     ("rows", "says", "cure"),
     [
         ([f"{URL}/a/1.jpg,A", f"{URL}/b/2.jpg,B"], "2 of 2 paths are URLs, for example", f"--root {URL}"),
-        ([f"{URL}/a.jpg,A", "b.jpg,B", "c.jpg,C"], "1 of 3 paths are URLs", "of the others as they are"),
+        ([f"{URL}/a.jpg,A", "b.jpg,B", "c.jpg,C"], "1 of 3 paths are URLs", "as those of the other 2"),
         (["s3://x/a.jpg,A", "gs://y/b.jpg,B"], "2 of 2 paths are URLs", "download the photos"),
     ],
 )

@@ -28,6 +28,7 @@ from schemas.catalogue.files.headers import (
     names_found,
     note_on_titles,
     refuse_twice,
+    uncommented,
 )
 from schemas.catalogue.table_files import Cells, hopeless
 from schemas.errors import Problem
@@ -73,7 +74,7 @@ def csv_cells(
     _refuse_open_quote(body, dialect, first_row, problems)
     table, odd = _parse_csv(source, body, dialect)
     separator = dialect.separator or ","
-    header = tuple(str(column[0].as_py()).strip() for column in table.columns)
+    header = tuple(uncommented([str(column[0].as_py()).strip() for column in table.columns], wanted))
     skipped = {row.number for row in odd}
     numbers = [n for n in range(1, table.num_rows + len(skipped) + 1) if n not in skipped]
     wrong = [row for row in odd if row.actual_columns > row.expected_columns]
@@ -86,13 +87,30 @@ def csv_cells(
     for row in wrong:
         what = f"{row.actual_columns} fields where the header has {table.num_columns}: {row.text[:60]!r}"
         cure = f"give every row the header's number of fields; quote fields that contain {separator!r}"
+        if re.search(rf"{re.escape(separator)} +{re.escape(dialect.quote)}", row.text):
+            cure += ", without a space before the quote"
         problems.append(Problem("wrong number of fields", f"row {row.number + first_row - 1}", what, cure))
     keep = [i for i in _filled_rows(table) if i > 0]
     places = [i for i, name in enumerate(header) if wanted(key_of(name))]
+    keep, again = _without_headers(table, keep, places)
+    if again:
+        notes += (f"rows that repeat the header left out: {again}",)
     refuse_twice([key_of(header[i]) for i in places], problems)
     kept = pa.array(keep, pa.int64())
     columns = {key_of(header[i]): _as_written(table.column(i).take(kept)) for i in reversed(places)}
     return Cells(columns, [numbers[i] + first_row - 1 for i in keep], header, notes=notes)
+
+
+def _without_headers(table: pa.Table, keep: list[int], places: list[int]) -> tuple[list[int], int]:
+    """The rows that do not repeat the header, as where files were joined, and how many do."""
+    if len(places) < 2:
+        return keep, 0
+    first = table.column(places[0])
+    alike = pc.indices_nonzero(pc.equal(first, first[0])).to_pylist()
+    columns = [table.column(i) for i in places[1:]]
+    repeated = {i for i in alike[1:] if all(column[i] == column[0] for column in columns)}
+    kept = [i for i in keep if i not in repeated] if repeated else keep
+    return kept, len(keep) - len(kept)
 
 
 def _below_titles(

@@ -25,9 +25,15 @@ def names_found(cells: Sequence[str], wanted: Callable[[str], bool]) -> int:
 def header_row(rows: Sequence[Sequence[str]], wanted: Callable[[str], bool]) -> int:
     """The place of the first row that is a header; else that of the first that is no comment (#)."""
     for i, cells in enumerate(rows):
-        if names_found(cells, wanted) >= ENOUGH_NAMES:
+        if names_found(uncommented(cells, wanted), wanted) >= ENOUGH_NAMES:
             return i
     return next((i for i, cells in enumerate(rows) if not cells[0].startswith("#")), 0) if rows else 0
+
+
+def uncommented(header: Sequence[str], wanted: Callable[[str], bool]) -> list[str]:
+    """A header without the sign of a comment before its first name, as some tools write it."""
+    first = header[0].lstrip("# ") if header and header[0].startswith("#") else ""
+    return [first, *header[1:]] if first and wanted(key_of(first)) else list(header)
 
 
 def note_on_titles(rows: Sequence[str]) -> tuple[str, ...]:

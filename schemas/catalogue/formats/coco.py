@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from schemas.catalogue.boxes import box_name, leaves, parse_numbers, to_pixels
+from schemas.catalogue.boxes import box_name, leaves, parse_number, parse_numbers, to_pixels
 from schemas.catalogue.cells import known, whole
 from schemas.catalogue.formats.json_text import records, to_text
 from schemas.catalogue.formats.sheet import Counts, Layout, Sheet, Sighting, index_ids, is_video, to_sheet
@@ -120,6 +120,8 @@ class _Coco:
 
     def _tell_apart(self, sightings: Sequence[Sighting]) -> None:
         """Animals of one photo whose annotations lack an id, or share it, are known by their boxes."""
+        if len({sighting.photo for sighting in sightings}) == len(sightings):
+            return
         photos: dict[str | None, list[Sighting]] = defaultdict(list)
         for sighting in sightings:
             photos[sighting.photo].append(sighting)
@@ -291,6 +293,10 @@ def _turn(rotation: object) -> float | None:
 
     A hundredth of a degree is what is left of a box that somebody turned back.
     """
+    try:
+        rotation = parse_number(rotation) if isinstance(rotation, str) else rotation
+    except ValueError:
+        return None
     if isinstance(rotation, bool) or not isinstance(rotation, int | float) or not math.isfinite(rotation):
         return None
     degrees = (rotation + 180) % 360 - 180
@@ -341,8 +347,8 @@ def _box_text(value: object) -> str | None:
         return value
     if not isinstance(value, list):
         return type(value).__name__
-    if value and all(each is None for each in value):
-        return None
+    if all(each is None for each in value):
+        return None  # an empty list is how tools write that an annotation has no box
     parts = [
         repr(v) if isinstance(v, int | float) else "null" if v is None else type(v).__name__ for v in value
     ]
