@@ -27,6 +27,7 @@ class FailureCode(StrEnum):
     GIT_LFS_POINTER = "git_lfs_pointer"
     TRUNCATED = "truncated"
     TOO_MANY_PIXELS = "too_many_pixels"
+    BAD_BOX = "bad_box"
     BOX_OUTSIDE = "box_outside"
     BOX_EMPTY = "box_empty"
     TOO_SMALL = "too_small"
@@ -63,6 +64,7 @@ FAILURE_MEANINGS: dict[FailureCode, str] = {
     FailureCode.GIT_LFS_POINTER: "a pointer to a photo in Git LFS; fetch the photos: git lfs pull",
     FailureCode.TRUNCATED: "the picture breaks off before its end",
     FailureCode.TOO_MANY_PIXELS: "more pixels than the setting max_pixels, which may be raised; refused before decoding",
+    FailureCode.BAD_BOX: "the catalogue's box cannot be used; mend it there, and the next run reads the photo",
     FailureCode.BOX_OUTSIDE: "the box lies mostly outside the photo",
     FailureCode.BOX_EMPTY: "the box has no area in this photo",
     FailureCode.TOO_SMALL: "the cut is only a few pixels wide or high",

@@ -176,6 +176,11 @@ class Settings(BaseModel):
     same_viewpoint: Annotated[
         bool, Setting(PAIRS, option="--same-viewpoint/--any-viewpoint", part_of=("pairs",))
     ] = Field(False, description="Pair within a viewpoint only.")
+    bad_boxes: Annotated[Literal["refuse", "fail"], Setting(CATALOGUE)] = Field(
+        "refuse",
+        description="What a box that cannot be used does (no area, not a number, pixels among shares): refuse the catalogue "
+        "before any work, or let its photo alone fail (bad_box).",
+    )
     max_pixels: Annotated[int, Setting(MODEL, part_of=("photos",))] = Field(
         178_956_970,
         ge=1,

@@ -7,8 +7,9 @@ complete spelling of `SPELLINGS` is read; other columns that look like boxes giv
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -59,50 +60,76 @@ _NOTHING = re.compile(
 """A list of missing numbers, as Python, JSON and NumPy write a missing box."""
 
 
+_FEW = 0.1
+"""Share of boxes of the other sort, pixels or shares, up to which it is they that are wrong."""
+
+
+@dataclass
+class Boxes:
+    """One box per row (None = whole photo), whether all are shares of the photo's size, and remarks.
+
+    `bad` holds the problems of rows whose box cannot be used, by row; their box is None.
+    """
+
+    boxes: list[Box | None]
+    relative: bool = False
+    notes: list[str] = field(default_factory=list)
+    bad: dict[int, list[Problem]] = field(default_factory=lambda: defaultdict(list))
+
+
 def spelling_of(cells: Cells) -> Spelling | None:
     """The spelling that the boxes of a table are read by; None where it has none."""
     return next((each for each in SPELLINGS if set(each.names) <= cells.columns.keys()), None)
 
 
-def read_boxes(cells: Cells, problems: list[Problem]) -> tuple[list[Box | None], bool, list[str]]:
-    """One box per row (None = whole photo), whether all are shares, and remarks for the user.
-
-    Shares are of the photo's size.
-    """
+def read_boxes(cells: Cells, problems: list[Problem]) -> Boxes:
+    """The boxes of a table; what is wrong with its columns, not with single boxes, goes to `problems`."""
     spelling = spelling_of(cells)
     if spelling is None:
-        return [None] * len(cells.rows), False, [*_incomplete(cells, problems), *_unread(cells, ())]
-    notes = _unread(cells, spelling.names)
+        return Boxes([None] * len(cells.rows), notes=[*_incomplete(cells, problems), *_unread(cells, ())])
     names = spelling.names
+    found = Boxes([], spelling.shares, _unread(cells, names))
     column = Column(",".join(names), cells.columns[names[0]], _joint_origin(cells, names))
     raw = (
-        _listed_boxes(column, problems) if len(names) == 1 else _four_column_boxes(cells, spelling, problems)
+        _listed_boxes(column, found.bad)
+        if len(names) == 1
+        else _four_column_boxes(cells, spelling, found.bad)
     )
-    boxes = _valid_boxes(raw, column, problems)
-    relative = [i for i, box in enumerate(boxes) if box is not None and looks_relative(box)]
-    absolute = [i for i, box in enumerate(boxes) if box is not None and not looks_relative(box)]
+    found.boxes = _valid_boxes(raw, spelling.corners, column, found)
+    relative = [i for i, box in enumerate(found.boxes) if box is not None and looks_relative(box)]
+    absolute = [i for i, box in enumerate(found.boxes) if box is not None and not looks_relative(box)]
     if spelling.shares:
         cure = "give shares between 0 and 1, or use columns x, y, w, h"
         for i in absolute:
-            what = f"box {boxes[i]} is larger than the photo"
-            problems.append(column.problem("box not relative", i, what, cure))
-        return boxes, True, notes
+            what = f"box {found.boxes[i]} is larger than the photo"
+            found.bad[i].append(column.problem("box not relative", i, what, cure))
+            found.boxes[i] = None
+        return found
     if relative and absolute:
-        _refuse_mixture(boxes, relative, absolute, column, problems)
-    if relative and not absolute:
-        notes.append("boxes are read as shares of the photo's size: all their numbers lie within [-1, 1]")
-    return boxes, bool(relative and not absolute), notes
+        _part_mixture(found, relative, absolute, column, problems)
+    found.relative = len(relative) > len(absolute)
+    if found.relative:
+        found.notes.append(
+            "boxes are read as shares of the photo's size: all their numbers lie within [-1, 1]"
+        )
+    return found
 
 
-def _refuse_mixture(
-    boxes: list[Box | None], relative: list[int], absolute: list[int], column: Column, problems: list[Problem]
+def _part_mixture(
+    found: Boxes, relative: list[int], absolute: list[int], column: Column, problems: list[Problem]
 ) -> None:
+    """The fewer boxes of the other sort are bad; where they are many, nobody knows which are: a problem."""
     fewer, looks = (relative, "shares") if len(relative) <= len(absolute) else (absolute, "pixels")
-    others = len(relative) + len(absolute) - len(fewer)
+    count = len(relative) + len(absolute)
     cure = "give all boxes in pixels (x, y, w, h) or all as shares (rel_x, rel_y, rel_w, rel_h)"
     for i in fewer:
-        what = f"box {boxes[i]} looks like {looks}, unlike the other {others}"
-        problems.append(column.problem("mixed boxes", i, what, cure))
+        what = f"box {found.boxes[i]} looks like {looks}, unlike the other {count - len(fewer)}"
+        problem = column.problem("mixed boxes", i, what, cure)
+        if len(fewer) > _FEW * count:
+            problems.append(problem)
+        else:
+            found.bad[i].append(problem)
+            found.boxes[i] = None
 
 
 def _incomplete(cells: Cells, problems: list[Problem]) -> list[str]:
@@ -143,15 +170,26 @@ def _unread(cells: Cells, used: Sequence[str]) -> list[str]:
     return [f"{read}; these columns look like boxes and are not read: {columns_in_words(names)}"]
 
 
-def _valid_boxes(raw: list[Any], column: Column, problems: list[Problem]) -> list[Box | None]:
+def _valid_boxes(raw: list[Any], corners: bool, column: Column, found: Boxes) -> list[Box | None]:
     cure = "give x, y, w, h as finite numbers with w and h above 0, or leave the box out"
     boxes: list[Box | None] = []
+    undetected = 0
     for i, numbers in enumerate(raw):
-        try:
-            boxes.append(None if numbers is None or _missing(numbers) else make_box(numbers))
-        except ValueError as error:
-            problems.append(column.problem("bad box", i, str(error), cure))
-            boxes.append(None)
+        box = None
+        if numbers is not None and not _missing(numbers):
+            if _undetected(numbers):
+                undetected += 1
+            else:
+                try:
+                    box = make_box(_from_corners(numbers) if corners else numbers)
+                except ValueError as error:
+                    found.bad[i].append(column.problem("bad box", i, str(error), cure))
+        boxes.append(box)
+    if undetected:
+        what = (
+            "boxes -1, -1, -1, -1 (a detector found nothing) are no boxes, so these whole photos are compared"
+        )
+        found.notes.append(f"{what}: {undetected}")
     return boxes
 
 
@@ -160,7 +198,12 @@ def _missing(numbers: Sequence[float | None]) -> bool:
     return len(numbers) > 0 and all(n is None or n != n for n in numbers)
 
 
-def _listed_boxes(column: Column, problems: list[Problem]) -> list[Any]:
+def _undetected(numbers: Sequence[float | None]) -> bool:
+    """Whether four numbers are -1, by which detectors' users say that there is no detection."""
+    return len(numbers) == 4 and numbers[0] == -1 and all(n == -1 for n in numbers)
+
+
+def _listed_boxes(column: Column, bad: dict[int, list[Problem]]) -> list[Any]:
     kind = column.cells.type
     values: list[Any] = []
     is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
@@ -168,37 +211,50 @@ def _listed_boxes(column: Column, problems: list[Problem]) -> list[Any]:
         values = column.cells.to_pylist()
         return values
     cure = "write the box as [x, y, w, h]"
-    for i, text in enumerate(read_names(column, len(column.cells), problems)):
+    unreadable: list[Problem] = []
+    for i, text in enumerate(read_names(column, len(column.cells), unreadable)):
         try:
             values.append(None if text is None or _NOTHING.fullmatch(text) else parse_numbers(text))
         except ValueError as error:
-            problems.append(column.problem("bad box", i, str(error), cure))
+            bad[i].append(column.problem("bad box", i, str(error), cure))
             values.append(None)
+    _sort_to_rows(unreadable, column, bad)
     return values
 
 
-def _four_column_boxes(cells: Cells, spelling: Spelling, problems: list[Problem]) -> list[Any]:
-    """x, y, w, h per row; a row with none of them has no box, one with only some has an invalid box."""
-    before = len(problems)
+def _four_column_boxes(cells: Cells, spelling: Spelling, bad: dict[int, list[Problem]]) -> list[Any]:
+    """The four numbers of each row; None for a row with none of them, or whose box is bad already."""
+    found: list[Problem] = []
     sides = [
-        read_numbers(Column(n, cells.columns[n], cells.origin(n)), "bad box", "give a plain number", problems)
+        read_numbers(Column(n, cells.columns[n], cells.origin(n)), "bad box", "give a plain number", found)
         for n in spelling.names
     ]
-    told = {problem.where.partition(",")[0] for problem in problems[before:]}
-    row = cells.origin(spelling.names[0])
-    quads: list[Any] = []
-    for i, quad in enumerate(zip(*sides, strict=True)):
-        if not any(v is not None for v in quad) or (told and row(i)[0] in told):
-            quads.append(None)
-        else:
-            quads.append(_from_corners(quad) if spelling.corners else quad)
-    return quads
+    name = spelling.names[0]
+    _sort_to_rows(found, Column(name, cells.columns[name], cells.origin(name)), bad)
+    return [
+        None if i in bad or not any(v is not None for v in quad) else quad
+        for i, quad in enumerate(zip(*sides, strict=True))
+    ]
 
 
-def _from_corners(quad: tuple[float | None, ...]) -> tuple[float | None, ...]:
-    x, y, right, bottom = quad
-    if x is None or y is None or right is None or bottom is None:
+def _sort_to_rows(found: list[Problem], column: Column, bad: dict[int, list[Problem]]) -> None:
+    """Give each problem of a cell to its row; one of a whole column belongs to the first row."""
+    if not found:
+        return
+    rows: dict[str, list[Problem]] = defaultdict(list)
+    for problem in found:
+        rows[problem.where.partition(",")[0]].append(problem)
+    for i in range(len(column.cells)):
+        if own := rows.pop(column.row(i), None):
+            bad[i] += own
+    for left in rows.values():
+        bad[0] += left
+
+
+def _from_corners(quad: Sequence[float | None]) -> Sequence[float | None]:
+    if len(quad) != 4 or any(side is None for side in quad):
         return quad
+    x, y, right, bottom = (side or 0.0 for side in quad)
     return x, y, right - x, bottom - y
 
 

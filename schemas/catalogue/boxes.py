@@ -103,6 +103,11 @@ def to_pixels(box: Box, width: int, height: int) -> Box:
     return x * width, y * height, w * width, h * height
 
 
+def box_name(box: Sequence[float]) -> str:
+    """A box as the part of an id that tells animals of one photo apart: `10,20,30.5,40`."""
+    return ",".join(f"{value:.6g}" for value in box)
+
+
 def _listed(numbers: Sequence[float | None]) -> str:
     return "[" + ", ".join("nothing" if n is None else f"{n:g}" for n in numbers) + "]"
 

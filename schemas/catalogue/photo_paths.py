@@ -11,22 +11,28 @@ import re
 from collections.abc import Sequence
 
 from schemas.catalogue.cells import Column, read_names
+from schemas.catalogue.photo_urls import below_root, by_tails, refuse_remote
 from schemas.errors import PathOutsideRoot, Problem
 from schemas.paths import PhotoRoot, check_relative, is_url
 
-_DOWNLOAD = "download the photos and give their paths below the catalogue's root; photos behind single URLs are not read"
 _RELATIVE = "give a path below the catalogue's root, with / between folders"
 _ABSOLUTE = re.compile(r"/|[A-Za-z]:/")
 _WINDOWS = re.compile(r"[A-Za-z]:|//")
 
 
 def read_paths(
-    column: Column | None, count: int, root: str, prefix: str | None, problems: list[Problem]
+    column: Column | None,
+    count: int,
+    root: str,
+    prefix: str | None,
+    problems: list[Problem],
+    urls_by_name: bool = False,
 ) -> tuple[list[str | None], list[str]]:
     """Paths in normal form, relative to `root`, after `prefix` is taken off; and remarks.
 
     Backslashes become /. A path that leaves the root is a problem; that of absolute paths names the prefix that
-    they share.
+    they share. URLs below the root become relative, others are one problem, or, with `urls_by_name`, are looked
+    for by their ends.
     """
     written = read_names(column, count, problems, required=True, as_written=True)
     if column is None:
@@ -35,9 +41,16 @@ def read_paths(
     cut = _slashed(prefix).rstrip("/") + "/" if prefix else None
     folder = root.rstrip("/") + "/"
     checker, far, stripped, below = PhotoRoot(root), [], 0, 0
+    remote: list[int] = []
     for i, path in enumerate(paths):
         if path is None:
             continue
+        if "://" in path and is_url(path) and not (cut and _begins(path, cut)):
+            inside = below_root(path, root)
+            if inside is None:
+                remote.append(i)
+                continue
+            path = inside
         if cut and _begins(path, cut):
             path, stripped = path[len(cut) :].lstrip("/"), stripped + 1
         elif path.startswith(folder):
@@ -48,8 +61,8 @@ def read_paths(
         try:
             paths[i] = checker.check(path)
         except PathOutsideRoot as error:
-            cure = _DOWNLOAD if "://" in path else error.cure or ""
-            problems.append(column.problem("path outside root", i, error.message, cure))
+            problems.append(column.problem("path outside root", i, error.message, error.cure or ""))
+    on_urls = _remote(column, paths, remote, checker, urls_by_name, problems)
     if cut and not stripped:
         first = next((path for path in paths if path is not None), "")
         what = f"no path begins with it; the first is {_short(first)}"
@@ -70,7 +83,30 @@ def read_paths(
         (stripped, f"paths without the prefix {prefix}: {stripped} of {count}"),
         (below, f"absolute paths below the root, read as relative to it: {below}"),
     ]
-    return paths, [note for number, note in notes if number]
+    return paths, [*(note for number, note in notes if number), *on_urls]
+
+
+def _remote(
+    column: Column,
+    paths: list[str | None],
+    rows: Sequence[int],
+    checker: PhotoRoot,
+    by_name: bool,
+    problems: list[Problem],
+) -> list[str]:
+    """Put the ends of URLs in their places, where they say where photos came from; or refuse them."""
+    if rows and not by_name:
+        refuse_remote(column, paths, rows, problems)
+    if not rows or not by_name:
+        return []
+    tails, parts = by_tails([paths[i] or "" for i in rows])
+    ends = "their file names" if parts == 1 else f"the last {parts} parts of their addresses"
+    for i, tail in zip(rows, tails, strict=True):
+        try:
+            paths[i] = checker.check(tail)
+        except PathOutsideRoot as error:
+            problems.append(column.problem("path outside root", i, error.message, error.cure or ""))
+    return [f"photos with addresses elsewhere, looked for below the root by {ends}: {len(rows)}"]
 
 
 def _slashed(path: str) -> str:

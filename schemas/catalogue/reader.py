@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import math
 import os
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from schemas.catalogue.box_columns import read_boxes
+from schemas.catalogue.box_columns import Boxes, read_boxes
 from schemas.catalogue.boxes import Box, make_box, to_pixels
 from schemas.catalogue.cells import (
     ALIASES,
@@ -25,9 +24,11 @@ from schemas.catalogue.cells import (
     refuse_long,
 )
 from schemas.catalogue.encounters import by_gap
+from schemas.catalogue.files.documents import place_of
 from schemas.catalogue.formats import frame
 from schemas.catalogue.formats.detection import catalogue_file, read_sheet
-from schemas.catalogue.formats.sheet import Sheet, join_places
+from schemas.catalogue.formats.sheet import Sheet
+from schemas.catalogue.photo_ids import complete_ids
 from schemas.catalogue.photo_paths import read_paths
 from schemas.catalogue.reading import Reading
 from schemas.catalogue.remarks import remarks
@@ -46,7 +47,8 @@ class CatalogueEntry:
     `path` is relative to the catalogue's root and stays inside it; `box` is x, y, w, h in pixels of the
     upright photo, or in shares of its size when `box_is_relative`, None for the whole photo; `theta` is in
     radians, counter-clockwise; `taken_at` is ISO 8601 where it could be read. None means unknown. `extra` holds
-    the values of other columns (`schemas.catalogue.extra`). Raises `ValueError`.
+    the values of other columns (`schemas.catalogue.extra`). `bad_box` says why the box that the catalogue gives
+    cannot be used; such a photo fails. Raises `ValueError`.
     """
 
     photo_id: str
@@ -60,6 +62,7 @@ class CatalogueEntry:
     box_is_relative: bool = False
     theta: float = 0.0
     extra: str = ""
+    bad_box: str | None = None
 
     def __post_init__(self) -> None:
         if not self.photo_id:
@@ -106,15 +109,16 @@ class Catalogue:
 def read_catalogue(source: str, root: str | None = None, reading: Reading = _BY_NAMES) -> Catalogue:
     """Read a catalogue of any format: a file, or the folder that holds it, local or by fsspec URL.
 
-    Paths are relative to `root`, by default the folder of the file; `reading` says what the file does not. Raises `CatalogueError` that lists
-    everything that is wrong: missing columns, doubled or empty ids, paths that leave the root, bad boxes
-    and rotations, rows of wrong length. Raises `NoStorage` for a root with a password in it, which would
-    be stored with every photo.
+    Paths are relative to `root`, by default the folder of the file; `reading` says what the file does not. Raises
+    `CatalogueError` that lists everything that is wrong: missing columns, doubled or empty ids, paths that leave
+    the root, bad boxes and rotations, rows of wrong length. Where bad boxes may fail alone, they are no error but
+    a part of their entries. Raises `NoStorage` for a root with a password in it, which would be stored with every
+    photo.
     """
     problems: list[Problem] = []
     _refuse_chained(source, root)
     file = catalogue_file(source)
-    place = _photo_root(file, root)
+    place = _photo_root(place_of(file), root)
     refuse_secrets(place)
     sheet = read_sheet(file, reading, problems)
     entries, notes = _read_entries(sheet, place, reading, problems)
@@ -162,25 +166,26 @@ def _read_entries(
     named = ("identity", "species", "encounter", "viewpoint", "station", "keywords")
     names = {meaning: read_names(columns[meaning], count, problems) for meaning in named}
     ids = read_names(columns["image_id"], count, problems, required=True)
-    for meaning, values in (("image_id", ids), *((each, names[each]) for each in named[:-1])):
-        refuse_long(columns[meaning], values, problems)
-    _refuse_doubled_ids(columns["image_id"], ids, problems)
     identities, notes = _known_names(names["identity"], reading.unknown_names)
-    paths, said = read_paths(columns["path"], count, root, reading.strip_prefix, problems)
+    paths, said = read_paths(columns["path"], count, root, reading.strip_prefix, problems, sheet.urls_by_name)
     dates, unread = read_dates(read_names(columns["date"], count, problems))
     angles = read_angles(columns["theta"], count, problems)
-    boxes, relative, on_boxes = read_boxes(cells, problems)
+    found = read_boxes(cells, problems)
+    ids, made = complete_ids(columns["image_id"], ids, columns["path"], paths, found.boxes, problems)
+    for meaning, values in (("image_id", ids), *((each, names[each]) for each in named[:-1])):
+        refuse_long(columns[meaning] or columns["path"], values, problems)
     viewpoints, spelled = read_viewpoints(names["viewpoint"])
     viewpoints, from_keywords = _with_sides(viewpoints, names["viewpoint"], names["keywords"])
-    notes += [*on_boxes, *spelled, *from_keywords, *said]
+    on_boxes = [*found.notes, *_judge_bad_boxes(found, reading.bad_boxes, problems)]
+    notes += [*made, *on_boxes, *spelled, *from_keywords, *said]
     if unread:
         shown = ", ".join(map(repr, unread[:3]))
         notes.append(f"dates that cannot be read stay as they are ({len(unread)} different): {shown}")
     encounters = names["encounter"]
     if reading.encounter_gap is not None and None in encounters:
         _refuse_no_gap(columns, problems)
-        encounters, made = by_gap(encounters, names["station"], dates, reading.encounter_gap)
-        notes.append(made)
+        encounters, by_time = by_gap(encounters, names["station"], dates, reading.encounter_gap)
+        notes.append(by_time)
     if problems:
         return [], notes
     extra = sheet.extra.texts.to_pylist() if sheet.extra else [""] * count
@@ -193,10 +198,11 @@ def _read_entries(
             encounter=encounters[i],
             taken_at=dates[i],
             viewpoint=viewpoints[i],
-            box=boxes[i],
-            box_is_relative=relative and boxes[i] is not None,
+            box=found.boxes[i],
+            box_is_relative=found.relative and found.boxes[i] is not None,
             theta=angles[i],
             extra=extra[i],
+            bad_box=found.bad[i][0].what if i in found.bad else None,
         )
         for i in range(count)
     ]
@@ -230,13 +236,17 @@ def _refuse_no_gap(columns: Mapping[str, Column | None], problems: list[Problem]
             problems.append(Problem("no encounters by time", "--encounter-gap", what, cure))
 
 
-def _refuse_doubled_ids(column: Column | None, ids: list[str | None], problems: list[Problem]) -> None:
-    places: dict[str, list[int]] = defaultdict(list)
-    for i, photo_id in enumerate(ids):
-        if column is not None and photo_id is not None:
-            places[photo_id].append(i)
-    for photo_id, members in places.items():
-        if column is not None and len(members) > 1:
-            what = f"{photo_id[:60]!r} is the id of {len(members)} rows"
-            where = join_places(column.row(i) for i in members)
-            problems.append(Problem("doubled image_id", where, what, "give every photo an id of its own"))
+def _judge_bad_boxes(found: Boxes, wanted: str, problems: list[Problem]) -> list[str]:
+    """Bad boxes as problems, or as one remark where they fail alone: not where all are bad."""
+    if not found.bad:
+        return []
+    each = [problem for i in sorted(found.bad) for problem in found.bad[i]]
+    alone = len(found.bad) < len(found.boxes)
+    if wanted == "fail" and alone:
+        first = found.bad[min(found.bad)][0]
+        return [
+            f"boxes that cannot be used, whose photos will fail: {len(found.bad)} (first: {first.where}: {first.what})"
+        ]
+    hint = "; or let only the photos of such boxes fail: --bad-boxes fail" if alone else ""
+    problems += [replace(problem, cure=f"{problem.cure}{hint}") for problem in each]
+    return []

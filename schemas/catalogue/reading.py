@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from schemas.catalogue.box_columns import BOX_COLUMNS
 from schemas.catalogue.cells import ALIASES
@@ -25,19 +26,27 @@ class Reading:
 
     `columns` are pairs of a meaning (one of `MEANINGS`) and the column that holds it. `strip_prefix` is a folder
     that is taken off absolute paths. `encounter_gap` are the minutes that end an encounter at a station.
-    `unknown_names` are words for an unknown animal beside the built-in ones, in any case.
+    `unknown_names` are words for an unknown animal beside the built-in ones, in any case. `bad_boxes` is what a box
+    that cannot be used does: the catalogue is refused, or its photo fails alone.
     """
 
     columns: tuple[tuple[str, str], ...] = ()
     strip_prefix: str | None = None
     encounter_gap: float | None = None
     unknown_names: tuple[str, ...] = ()
+    bad_boxes: Literal["refuse", "fail"] = "refuse"
 
     @classmethod
     def of(cls, settings: Settings) -> Reading:
         """What settings say of it; raises `SettingsError` that lists all pairs that say nothing."""
         words = tuple(word.strip() for word in settings.unknown_names)
-        return cls(meanings_of(settings.columns), settings.strip_prefix, settings.encounter_gap, words)
+        return cls(
+            meanings_of(settings.columns),
+            settings.strip_prefix,
+            settings.encounter_gap,
+            words,
+            settings.bad_boxes,
+        )
 
 
 def meanings_of(texts: Sequence[str]) -> tuple[tuple[str, str], ...]:

@@ -55,7 +55,7 @@ PHOTOS = Table(
             column(
                 "box",
                 pa.list_(F64, 4),
-                "x, y, w, h in pixels of the upright photo; null for the whole photo",
+                "x, y, w, h in pixels of the upright photo; null for the whole photo, zeros for a box that cannot be used",
             ),
             required(
                 "theta",

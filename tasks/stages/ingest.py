@@ -13,12 +13,13 @@ from typing import Any
 
 import pyarrow as pa
 
+from pairx_engine.errors import PhotoError
 from pairx_engine.photo.chips import cut_photo, decode_photo
 from pairx_engine.photo.perceptual_hash import orientation_hashes
 from schemas import stages
 from schemas.catalogue.extra import pairs_of
 from schemas.catalogue.reader import Catalogue, CatalogueEntry
-from schemas.failures import Failure
+from schemas.failures import Failure, FailureCode
 from schemas.tables.registry import PHOTOS
 from tasks.job import Job
 from tasks.photo_files import read_bytes, stamps
@@ -32,6 +33,10 @@ _OF_THE_PICTURE = (
     "width", "height", "bytes", "sha256", "box", "orientation_hashes", "perceptual_hash", "chip_id",
 )  # fmt: skip
 """Columns that the file, the box and the rotation decide."""
+
+
+_NO_BOX = [0.0, 0.0, 0.0, 0.0]
+"""Stands for a box that cannot be used, so that the photo is read again once it is mended."""
 
 
 @dataclass(frozen=True)
@@ -85,10 +90,13 @@ def _differs(entry: CatalogueEntry, root: str, stamp: str | None, row: Mapping[s
         return True
     if any(getattr(entry, field) != row[field] for field in _TEXT_FIELDS):
         return True
-    return row["width"] is not None and _box_of(entry, row) != row["box"]
+    return row["width"] is not None and _stored_box(entry, row) != row["box"]
 
 
-def _box_of(entry: CatalogueEntry, row: Mapping[str, Any]) -> list[float] | None:
+def _stored_box(entry: CatalogueEntry, row: Mapping[str, Any]) -> list[float] | None:
+    """What the column `box` holds of an entry, once the photo's size is known."""
+    if entry.bad_box is not None:
+        return _NO_BOX
     box = entry.box_in(row["width"], row["height"])
     return None if box is None else list(box)
 
@@ -100,7 +108,7 @@ def _picture(
     same_file = stamp is not None and (row["root"], row["path"], row["stamp"]) == (root, entry.path, stamp)
     if not same_file or row["chip_id"] is None or row["theta"] != entry.theta:
         return None
-    if _box_of(entry, row) != row["box"]:
+    if _stored_box(entry, row) != row["box"]:
         return None
     return {name: row[name] for name in _OF_THE_PICTURE}
 
@@ -135,9 +143,10 @@ def _read_photo(row: dict[str, Any], entry: CatalogueEntry, max_pixels: int) -> 
     row.update(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
     photo = decode_photo(data, max_pixels)
     row.update(height=photo.shape[0], width=photo.shape[1])
-    box = entry.box_in(row["width"], row["height"])
-    row["box"] = None if box is None else list(box)
-    cut = cut_photo(photo, box, entry.theta)
+    row["box"] = _stored_box(entry, row)
+    if entry.bad_box is not None:
+        raise PhotoError(FailureCode.BAD_BOX, entry.bad_box)
+    cut = cut_photo(photo, entry.box_in(row["width"], row["height"]), entry.theta)
     row["orientation_hashes"] = list(orientation_hashes(cut))
     row["perceptual_hash"] = row["orientation_hashes"][0]
     row["chip_id"] = chip_id(row["sha256"], row["box"], entry.theta)

@@ -9,6 +9,7 @@ import io
 import json
 import os
 import struct
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,14 @@ def turned(text: str) -> tuple[str, bytes]:
     return csv_of(f"a,Ada,a.jpg,{text}\n", f"{HEADER},theta")
 
 
+def zip_of(members: dict[str, bytes], name: str = "c.zip") -> tuple[str, bytes]:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for member, data in members.items():
+            archive.writestr(member, data)
+    return name, buffer.getvalue()
+
+
 CASES: dict[str, tuple[Callable[[], tuple[str, bytes]], str]] = {
     # CSV
     "nothing": (lambda: raw(b""), REFUSED),
@@ -83,8 +92,8 @@ CASES: dict[str, tuple[Callable[[], tuple[str, bytes]], str]] = {
     "100,000 quotes": (lambda: csv_of('"' * 100_000 + "\n"), REFUSED),
     "rows of every length": (lambda: csv_of("".join("x," * i + "\n" for i in range(60))), REFUSED),
     "an id a thousand times": (lambda: csv_of("a,Ada,a.jpg\n" * 1000), REFUSED),
-    "UTF-16": (lambda: raw(f"{HEADER}\na,Ada,a.jpg\n".encode("utf-16")), REFUSED),
-    "UTF-32": (lambda: raw(f"{HEADER}\na,Ada,a.jpg\n".encode("utf-32")), REFUSED),
+    "UTF-16": (lambda: raw(f"{HEADER}\na,Ada,a.jpg\n".encode("utf-16")), READ),
+    "UTF-32": (lambda: raw(f"{HEADER}\na,Ada,a.jpg\n".encode("utf-32")), READ),
     "Latin-1": (lambda: csv_of("a,Löwe,a.jpg\n".encode("latin-1")), REFUSED),
     "half a character": (lambda: csv_of("a,\ud800,a.jpg\n"), REFUSED),
     "a character in too many bytes": (lambda: csv_of(b"a,\xc0\xafAda,a.jpg\n"), REFUSED),
@@ -95,6 +104,11 @@ CASES: dict[str, tuple[Callable[[], tuple[str, bytes]], str]] = {
     "a page": (lambda: raw(b"<!DOCTYPE html><html><body>Sign in</body></html>"), REFUSED),
     "a workbook named csv": (lambda: raw(b"PK\x03\x04" + bytes(500)), REFUSED),
     "a workbook": (lambda: raw(b"PK\x03\x04" + bytes(500), "c.xlsx"), REFUSED),
+    "an archive that leads out": (lambda: zip_of({"../../c.csv": f"{HEADER}\na,Ada,a.jpg\n".encode()}), REFUSED),
+    "an archive in an archive": (lambda: zip_of({"c.csv": zip_of({"c.csv": b"x"})[1]}), REFUSED),
+    "20,001 files in an archive": (lambda: zip_of({f"{i}.csv": b"" for i in range(20_001)}), REFUSED),
+    "a workbook that defines entities": (lambda: zip_of({"xl/workbook.xml": b"<!DOCTYPE a [<!ENTITY b 'c'>]><a/>"}, "c.xlsx"), REFUSED),
+    "a workbook of a gigabyte": (lambda: zip_of({"xl/workbook.xml": b"<a/>", "xl/worksheets/a.xml": bytes((1 << 29) + 1)}, "c.xlsx"), REFUSED),
     "a program": (lambda: raw(b"\x7fELF" + bytes(500)), REFUSED),
     "a pickle": (lambda: raw(b"\x80\x04\x95\x0b\x00\x00", "c.pkl"), REFUSED),
     "a database": (lambda: raw(b"SQLite format 3\x00" + bytes(500), "c.db"), REFUSED),
@@ -159,7 +173,7 @@ CASES: dict[str, tuple[Callable[[], tuple[str, bytes]], str]] = {
     "JSON that is a list": (lambda: json_of([1]), REFUSED),
     "JSON that is a text": (lambda: json_of("x"), REFUSED),
     "JSON with a byte order mark": (lambda: raw(b"\xef\xbb\xbf" + coco()[1], "c.json"), READ),
-    "JSON in UTF-16": (lambda: raw(coco()[1].decode().encode("utf-16"), "c.json"), REFUSED),
+    "JSON in UTF-16": (lambda: raw(coco()[1].decode().encode("utf-16"), "c.json"), READ),
     "a key twice": (lambda: raw(b'{"images": [], "images": [], "annotations": []}', "c.json"), REFUSED),
     "keys of Python": (lambda: json_of({"__class__": 1, "images": [], "annotations": []}), REFUSED),
     "a detector's file": (lambda: json_of({"images": [], "detection_categories": {}}), REFUSED),

@@ -350,9 +350,9 @@ def test_everything_wrong_is_listed_with_its_file_and_row(package):
         ("doubled image_id", "media.csv rows 2, 2"),
         ("doubled mediaID", "media.csv rows 3, 4"),
         ("doubled observationID", "observations.csv rows 2, 3"),
-        ("path outside root", "media.csv row 3, column filePath"),
         ("path outside root", "media.csv row 5, column filePath"),
         ("path outside root", "media.csv row 6, column filePath"),
+        ("photos behind URLs", "media.csv row 3, column filePath"),
         ("unknown medium", "observations.csv row 4, column mediaID"),
     ]
     with pytest.raises(CatalogueError, match="download the photos"):

@@ -307,7 +307,7 @@ def test_everything_wrong_is_listed_with_row_and_column(sheet):
         ("control characters", "row 2, column MarkedIndividual.individualID"),
         ("path outside root", "row 2, column Encounter.mediaAsset0"),
         ("path outside root", "row 3, column Encounter.mediaAsset1"),
-        ("path outside root", "row 4, column Encounter.mediaAsset1"),
+        ("photos behind URLs", "row 4, column Encounter.mediaAsset1"),
     ]
 
 

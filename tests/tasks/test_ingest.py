@@ -12,6 +12,8 @@ import pytest
 
 import tasks.stages.ingest as ingest_module
 from schemas.catalogue.reader import Catalogue, read_catalogue
+from schemas.catalogue.reading import Reading
+from schemas.errors import CatalogueError
 from schemas.failures import FailureCode
 from tasks.job import Job
 from tasks.stages.ingest import chip_id, ingest_shard, plan_ingest, withdraw, withdrawn_rows
@@ -19,7 +21,9 @@ from tests.poison import HEIGHT, WIDTH, encoded, write_poison
 from tests.small_catalogue import Stages, rows_of, views_of
 
 
-def catalogue_of(folder: Path, rows: list[dict[str, Any]], name: str = "catalogue.csv") -> Catalogue:
+def catalogue_of(
+    folder: Path, rows: list[dict[str, Any]], name: str = "catalogue.csv", bad_boxes: Any = "refuse"
+) -> Catalogue:
     path = folder / name
     columns = [
         "image_id",
@@ -31,7 +35,7 @@ def catalogue_of(folder: Path, rows: list[dict[str, Any]], name: str = "catalogu
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)
-    return read_catalogue(str(path))
+    return read_catalogue(str(path), reading=Reading(bad_boxes=bad_boxes))
 
 
 def photo_rows(folder: Path, *names: str) -> list[dict[str, Any]]:
@@ -87,6 +91,24 @@ def test_every_poison_photo_is_a_row_and_every_bad_one_a_failure_with_its_code(
             assert (row["width"], row["height"]) == (WIDTH, HEIGHT), name
             assert row["perceptual_hash"] is not None
             assert row["sha256"] == hashlib.sha256((folder / name).read_bytes()).hexdigest()
+
+
+def test_a_bad_box_fails_its_photo_alone_until_it_is_mended(job: Job, tmp_path: Path) -> None:
+    rows = [{**row, "bbox": "[2, 2, 40, 30]"} for row in photo_rows(tmp_path, "a.jpg", "b.jpg", "c.jpg")]
+    rows[1]["bbox"] = "[2, 2, 0, 30]"
+    with pytest.raises(CatalogueError, match="--bad-boxes fail"):
+        catalogue_of(tmp_path, rows)
+    assert ingest(job, catalogue_of(tmp_path, rows, bad_boxes="fail")) == {"a": 0, "b": 0, "c": 0}
+    assert [(item, f["code"], f["message"]) for (_, item, _), f in current(job, "failures").items()] == [
+        ("b", "bad_box", "box [2, 2, 0, 30] has no area: w and h must be positive")
+    ]
+    assert [i for (i,), row in current(job).items() if row["chip_id"] is None] == ["b"]
+    assert ingest(job, catalogue_of(tmp_path, rows, bad_boxes="fail")) == {}
+    for revision, mended in enumerate(("[2, 2, 30, 30]", "[2, 2, 0, 30]", ""), start=1):
+        rows[1]["bbox"] = mended
+        assert ingest(job, catalogue_of(tmp_path, rows, bad_boxes="fail")) == {"b": revision}
+        assert len(current(job, "failures")) == (1 if ", 0," in mended else 0)
+    assert current(job)["b",]["box"] is None
 
 
 @pytest.mark.parametrize(

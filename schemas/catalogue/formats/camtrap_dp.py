@@ -24,6 +24,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from schemas.catalogue.cells import known
+from schemas.catalogue.files.documents import Folder
+from schemas.catalogue.files.tables import read_cells
+from schemas.catalogue.formats.resources import Resource, named_resources
 from schemas.catalogue.formats.sheet import (
     Counts,
     Layout,
@@ -36,9 +39,8 @@ from schemas.catalogue.formats.sheet import (
     texts_of,
     to_sheet,
 )
-from schemas.catalogue.table_files import columns_in_words, read_cells
+from schemas.catalogue.table_files import columns_in_words
 from schemas.errors import CatalogueError, PathOutsideRoot, Problem
-from schemas.paths import safe_join
 
 FORMAT = "Camtrap DP"
 BOX = ("bboxX", "bboxY", "bboxWidth", "bboxHeight")
@@ -86,11 +88,11 @@ class _Table:
         return self.columns[column][i] if column in self.columns else None
 
 
-def read_camtrap_dp(folder: str, content: dict[str, Any], problems: list[Problem]) -> Sheet:
-    """The sightings in the package in `folder` (a path or URL) that a parsed datapackage.json describes."""
+def read_camtrap_dp(folder: Folder, content: dict[str, Any], problems: list[Problem]) -> Sheet:
+    """The sightings in the package in `folder` that a parsed datapackage.json describes."""
     _refuse_other_versions(content, problems)
-    paths = _resource_paths(folder, content, problems)
-    tables = {name: _read_table(folder, name, paths[name], problems) for name in paths}
+    resources = named_resources(content, tuple(READ), problems)
+    tables = {name: _read_table(folder, each, problems) for name, each in resources.items()}
     counts = Counts(tuple(f"{table.name}: {note}" for table in tables.values() for note in table.notes))
     if "media" not in tables or "observations" not in tables:
         return to_sheet([], _LAYOUT, counts, problems)
@@ -109,39 +111,18 @@ def _refuse_other_versions(content: dict[str, Any], problems: list[Problem]) -> 
         )
 
 
-def _resource_paths(folder: str, content: dict[str, Any], problems: list[Problem]) -> dict[str, str]:
-    """The paths of the tables to read, as the package names them; none leads out of its folder."""
-    listed = content.get("resources")
-    resources = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
-    paths: dict[str, str] = {}
-    for name in READ:
-        where = f"datapackage.json, resource {name}"
-        found = [each for each in resources if each.get("name") == name]
-        path = found[0].get("path") if found else None
-        if isinstance(path, list) and len(path) == 1:
-            path = path[0]
-        if len(found) != 1 or not isinstance(path, str):
-            what = f"{len(found)} resources have this name" if len(found) != 1 else "it names no single file"
-            problems.append(
-                Problem("missing resource", where, what, "describe each table as one resource with one path")
-            )
-            continue
-        try:
-            safe_join(folder, path)
-        except PathOutsideRoot as error:
-            cure = "put the table into the package's folder and name it by a relative path"
-            problems.append(Problem("path outside package", where, error.message, cure))
-            continue
-        paths[name] = path
-    return paths
-
-
-def _read_table(folder: str, name: str, path: str, problems: list[Problem]) -> _Table:
+def _read_table(folder: Folder, resource: Resource, problems: list[Problem]) -> _Table:
+    name, path = resource.name, resource.path
     names = {column.lower(): column for column in READ[name]}
     found: list[Problem] = []
     table = _Table(path, {}, ())
     try:
-        cells = read_cells(safe_join(folder, path), names.__contains__, found)
+        cells = read_cells(folder.open(path), names.__contains__, found, resource.dialect)
+    except PathOutsideRoot as error:
+        cure = "put the table into the package's folder and name it by a relative path"
+        where = f"datapackage.json, resource {name}"
+        problems.append(Problem("path outside package", where, error.message, cure))
+        return table
     except CatalogueError as error:
         found += error.problems
     else:
@@ -150,11 +131,18 @@ def _read_table(folder: str, name: str, path: str, problems: list[Problem]) -> _
         for column in REQUIRED[name]:
             if column not in columns:
                 what = f"there is none; the columns are {columns_in_words(cells.header)}"
-                found.append(
-                    Problem("missing column", f"header, column {column}", what, "export it as Camtrap DP 1.0")
-                )
-    problems += [replace(problem, where=f"{path} {problem.where}") for problem in found]
+                cure = "export it as Camtrap DP 1.0; if the table has the column, see that the dialect fits"
+                found.append(Problem("missing column", f"header, column {column}", what, cure))
+    problems += [_in_table(problem, path) for problem in found]
     return table
+
+
+def _in_table(problem: Problem, path: str) -> Problem:
+    """A problem of a table as one of the package."""
+    cure = problem.cure
+    if problem.kind == "wrong encoding":
+        cure = f'{cure}; or say it in datapackage.json: "encoding": "iso-8859-1" of the resource'
+    return replace(problem, where=f"{path} {problem.where}", cure=cure)
 
 
 class _Package:

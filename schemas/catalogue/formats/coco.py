@@ -11,13 +11,15 @@ only be shares, as MegaDetector writes them, is read as shares. Where annotation
 
 from __future__ import annotations
 
+import math
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 
-from schemas.catalogue.boxes import leaves, to_pixels
+from schemas.catalogue.boxes import box_name, leaves, parse_number, parse_numbers, to_pixels
 from schemas.catalogue.cells import known, whole
 from schemas.catalogue.extra import Extra, read_extra
 from schemas.catalogue.formats.json_text import records, to_text
@@ -53,6 +55,7 @@ NO_SPECIES = ("animal", "animals", "individual", "object")
 """Categories (lower case) that say nothing about the species."""
 
 _MAX_NUMBER = 1e9
+_LEAST_DEGREES = 0.01
 _Objects = list[dict[str, Any]]
 
 
@@ -75,7 +78,6 @@ class _Coco:
         self.annotations = self._with_attributes(records(content, "annotations", "annotation", problems))
         categories = records(content, "categories", "category", problems)
         self.image_places = self._index(self.images, "image")
-        self._index(self.annotations, "annotation")
         self.category_places = self._index(categories, "category")
         self.categories = [
             known(to_text(c.get("name"), f"category {i}", "name", problems))
@@ -116,9 +118,26 @@ class _Coco:
                 self.counts.add("images without an annotation left out")
             else:
                 sightings.append(sighting)
+        self._tell_apart(sightings)
         sheet = to_sheet(sightings, self._layout(), self.counts, self.problems, self._extra)
         leaving = on_leaving(sum(self.leaving), len(self.leaving))
         return replace(sheet, notes=(*sheet.notes, leaving)) if leaving else sheet
+
+    def _tell_apart(self, sightings: Sequence[Sighting]) -> None:
+        """Animals of one photo whose annotations lack an id, or share it, are known by their boxes."""
+        if len({sighting.photo for sighting in sightings}) == len(sightings):
+            return
+        photos: dict[str | None, list[Sighting]] = defaultdict(list)
+        for sighting in sightings:
+            photos[sighting.photo].append(sighting)
+        for group in photos.values():
+            if len(group) == 1:
+                continue
+            times = Counter(sighting.animal for sighting in group)
+            for sighting in group:
+                if sighting.boxed and (sighting.animal is None or times[sighting.animal] > 1):
+                    sighting.animal = _box_name(sighting.box[0] or "")
+                    self.counts.add("annotations without an id of their own, told apart by their boxes")
 
     def _extra(self, entries: Sequence[Sighting]) -> Extra:
         """The fields of images and annotations of which nothing is read, where they hold texts and numbers.
@@ -169,9 +188,15 @@ class _Coco:
         count = 0
         for each in annotations:
             given = each.get("attributes")
-            attributes = given if isinstance(given, dict) else {}
+            attributes = dict(given) if isinstance(given, dict) else {}
+            turn = _turn(attributes.get("rotation")) if each.get("bbox") else None
+            if turn is not None:
+                del attributes["rotation"]
             wanted = {key: value for key, value in attributes.items() if key.lower() in ATTRIBUTES}
             lacking = {key.lower(): v for key, v in wanted.items() if each.get(key.lower()) is None}
+            if turn and each.get("theta") is None:
+                lacking["theta"] = turn
+                self.counts.add("boxes turned by CVAT's attribute rotation (degrees, clockwise)")
             found.append({**each, **lacking} if lacking else each)
             unread.update(attributes.keys() - wanted.keys())
             count += len(wanted) < len(attributes)
@@ -291,6 +316,28 @@ class _Coco:
         return None
 
 
+def _turn(rotation: object) -> float | None:
+    """Radians by which a photo is turned for CVAT's rotation of a box, in degrees clockwise; None for none.
+
+    A hundredth of a degree is what is left of a box that somebody turned back.
+    """
+    try:
+        rotation = parse_number(rotation) if isinstance(rotation, str) else rotation
+    except ValueError:
+        return None
+    if isinstance(rotation, bool) or not isinstance(rotation, int | float) or not math.isfinite(rotation):
+        return None
+    degrees = (rotation + 180) % 360 - 180
+    return math.radians(degrees) if abs(degrees) > _LEAST_DEGREES else 0.0
+
+
+def _box_name(text: str) -> str:
+    try:
+        return box_name(parse_numbers(text))
+    except ValueError:
+        return text
+
+
 def _fields(objects: _Objects) -> list[str]:
     """The names of all fields that any object has, in the order in which they are met."""
     return list(dict.fromkeys(name for each in objects for name in each))
@@ -339,8 +386,8 @@ def _box_text(value: object) -> str | None:
         return value
     if not isinstance(value, list):
         return type(value).__name__
-    if value and all(each is None for each in value):
-        return None
+    if all(each is None for each in value):
+        return None  # an empty list is how tools write that an annotation has no box
     parts = [
         repr(v) if isinstance(v, int | float) else "null" if v is None else type(v).__name__ for v in value
     ]

@@ -1,8 +1,8 @@
 """The convention of wildlife-datasets: one row per photo with `image_id`, `identity` and `path`.
 
-Each column may have one of many names, or the one that a person says (`schemas.catalogue.chosen_columns`). What
-such frames hold besides is kept with the photo as text (`schemas.catalogue.extra`); lists (`segmentation`,
-`keypoints`) are not read.
+Ids may be missing, they are then made (`schemas.catalogue.photo_ids`). Each column may have one of many names, or
+the one that a person says (`schemas.catalogue.chosen_columns`). What such frames hold besides is kept with the
+photo as text (`schemas.catalogue.extra`); lists (`segmentation`, `keypoints`) are not read.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ def read_frame(table: Cells, reading: Reading, problems: list[Problem]) -> Sheet
     """The table with its columns under the names of their meanings; missing columns or rows are problems."""
     cells, filmed = with_video(with_chosen(table, reading.columns, problems))
     for meaning in REQUIRED:
-        if find_column(cells, meaning) is None and meaning not in dict(reading.columns):
+        made = meaning == "image_id" and find_column(cells, "path") is not None
+        if find_column(cells, meaning) is None and not made and meaning not in dict(reading.columns):
             what = f"there is none; the columns are {columns_in_words(cells.header)}"
             cure = (
                 f"say which one it is, as --column {meaning}=COLUMN, or add or rename a column (read are "

@@ -9,19 +9,22 @@ import json
 from collections import Counter
 from typing import Any
 
-from schemas.catalogue.table_files import decode, hopeless
+from schemas.catalogue.files.archives import MOST_BYTES as MAX_BYTES
+from schemas.catalogue.files.documents import Document
+from schemas.catalogue.files.encodings import decode
+from schemas.catalogue.table_files import hopeless
 from schemas.errors import Problem
 
-MAX_BYTES = 1 << 30
-"""Largest file in bytes; parsed JSON takes about ten times its size in memory."""
 _SHOWN_KEYS = 5
 
 
-def parse_json(source: str, data: bytes, problems: list[Problem]) -> dict[str, Any]:
+def parse_json(document: Document, problems: list[Problem]) -> dict[str, Any]:
     """The object that the file holds; doubled keys are added to `problems`.
 
-    Raises `CatalogueError` for what is no JSON object, is nested too deep or is larger than `MAX_BYTES`.
+    Raises `CatalogueError` for what is no JSON object, is nested too deep or is larger than `MAX_BYTES`;
+    parsed, it takes about ten times its size in memory.
     """
+    source, data = document.source, document.data
     if len(data) > MAX_BYTES:
         what = f"it has {len(data) / 2**30:.1f} GiB"
         raise hopeless(

@@ -29,7 +29,8 @@ class Sheet:
     """A catalogue's columns, the name of the format that they were written in, and remarks for the user.
 
     `unused` names the file's columns (fields) of which nothing is read, `used` says which are read as what.
-    `extra` are the columns that are kept as they are.
+    `extra` are the columns that are kept as they are. With `urls_by_name`, URLs say where photos were downloaded
+    from, so that they are looked for by the ends of these.
     """
 
     format: str
@@ -38,6 +39,7 @@ class Sheet:
     unused: tuple[str, ...] = ()
     used: tuple[tuple[str, str], ...] = ()
     extra: Extra | None = None
+    urls_by_name: bool = False
 
 
 @dataclass(slots=True)

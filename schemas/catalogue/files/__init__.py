@@ -1,0 +1,1 @@
+"""How a catalogue's file is packed and written: archives, encodings, dialects of CSV, workbooks, Parquet."""
