@@ -1,6 +1,6 @@
 """Camtrap DP 1.0: a folder with `datapackage.json`, which names its tables.
 
-Read are the tables of media and observations; the table of deployments holds nothing that is needed. Each
+Read are the tables of media and observations, not that of deployments. Each
 animal observation of a medium is a sighting: `individualID` is its name, `eventID` its encounter. Blanks,
 people, vehicles and videos are left out.
 
@@ -8,6 +8,8 @@ An observation of a whole event applies to every image of the event that has not
 image belongs to an event if an observation of the image names it, or if the image was taken at the same
 deployment between `eventStart` and `eventEnd`. Where an image and its event have one animal each, an image's
 animal without a name takes that of the event.
+
+Other columns of both tables are kept with the photo, and so is the deployment, which is the station.
 
 Some packages write a folder into `filePath` and the file into `fileName`. A path without a file's suffix is
 such a folder.
@@ -18,12 +20,15 @@ from __future__ import annotations
 import re
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
+import pyarrow as pa
+
 from schemas.catalogue.cells import known
+from schemas.catalogue.extra import Extra, read_extra
 from schemas.catalogue.files.documents import Folder
 from schemas.catalogue.files.tables import read_cells
 from schemas.catalogue.formats.resources import Resource, named_resources
@@ -65,6 +70,7 @@ _LAYOUT = Layout(
         "identity": ("animal", "individualID"),
         "species": ("animal", "scientificName"),
         "encounter": ("animal", "eventID"),
+        "station": ("photo", "deploymentID"),
         **{name.lower(): ("animal", name) for name in BOX},
     },
     box_columns=tuple(name.lower() for name in BOX),
@@ -73,13 +79,16 @@ _LAYOUT = Layout(
 
 @dataclass(frozen=True)
 class _Table:
-    """One table of the package: its name for the user, and the texts of its columns, None where unknown."""
+    """One table of the package: its name for the user, and the texts of its columns, None where unknown.
+
+    `others` are the cells of columns that have no meaning here.
+    """
 
     name: str
     columns: dict[str, list[str | None]]
     rows: Sequence[int]
     notes: tuple[str, ...] = ()
-    unused: tuple[str, ...] = ()
+    others: Mapping[str, pa.ChunkedArray] = field(default_factory=dict)
 
     def place(self, i: int) -> str:
         return f"{self.name} row {self.rows[i]}"
@@ -96,9 +105,25 @@ def read_camtrap_dp(folder: Folder, content: dict[str, Any], problems: list[Prob
     counts = Counts(tuple(f"{table.name}: {note}" for table in tables.values() for note in table.notes))
     if "media" not in tables or "observations" not in tables:
         return to_sheet([], _LAYOUT, counts, problems)
-    sightings = _Package(tables["media"], tables["observations"], counts, problems).sightings()
-    unused = [f"{table.name} {name}" for table in tables.values() for name in table.unused]
-    return replace(to_sheet(sightings, _LAYOUT, counts, problems), unused=tuple(unused))
+    media, observations = tables["media"], tables["observations"]
+    sightings = _Package(media, observations, counts, problems).sightings()
+
+    def extra_of(entries: Sequence[Sighting]) -> Extra:
+        return _extra(media, observations, entries)
+
+    return to_sheet(sightings, _LAYOUT, counts, problems, extra_of)
+
+
+def _extra(media: _Table, observations: _Table, entries: Sequence[Sighting]) -> Extra:
+    """Other columns of both tables; one that both have is called `observations NAME` there."""
+    of_photos, of_animals = ([entry.photo_row for entry in entries], [entry.row for entry in entries])
+    stations = [media.cell("deploymentID", i) for i in of_photos]
+    columns = {"deploymentID": pa.chunked_array([pa.array(stations, pa.string())])}
+    columns |= {name: cells.take(pa.array(of_photos, pa.int64())) for name, cells in media.others.items()}
+    for name, cells in observations.others.items():
+        own = f"observations {name}" if name in columns else name
+        columns[own] = cells.take(pa.array(of_animals, pa.int64()))
+    return read_extra(columns, len(entries))
 
 
 def _refuse_other_versions(content: dict[str, Any], problems: list[Problem]) -> None:
@@ -127,7 +152,12 @@ def _read_table(folder: Folder, resource: Resource, problems: list[Problem]) -> 
         found += error.problems
     else:
         columns = texts_of(cells, names, PATHS, found)
-        table = _Table(path, columns, cells.rows, cells.notes, others(cells.header, names))
+        rest = {
+            name: cells.columns[key]
+            for name in others(cells.header, names)
+            if (key := name.strip().lower()) in cells.columns
+        }
+        table = _Table(path, columns, cells.rows, cells.notes, rest)
         for column in REQUIRED[name]:
             if column not in columns:
                 what = f"there is none; the columns are {columns_in_words(cells.header)}"
@@ -295,6 +325,9 @@ class _Package:
             species=cell("scientificName", i),
             encounter=event,
             date=media("timestamp", medium),
+            station=media("deploymentID", medium),
+            row=i,
+            photo_row=medium,
             box=tuple(cell(name, i) if with_box else None for name in BOX),
         )
 
