@@ -115,11 +115,11 @@ def as_camtrap_dp(folder, animals):
 
 
 def entries_of(source, root):
-    """Entries with their boxes rounded to whole pixels."""
+    """Entries with their boxes rounded to whole pixels, without what each format keeps of its own."""
     found = []
     for entry in read_catalogue(source, root).entries:
         box = tuple(float(round(v)) for v in entry.box_in(SIZE, SIZE))
-        found.append(replace(entry, box=box, box_is_relative=False))
+        found.append(replace(entry, box=box, box_is_relative=False, extra=""))
     return found
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import fsspec
 import pytest
 
+from schemas.catalogue.extra import pairs_of
 from schemas.catalogue.reader import CatalogueEntry, read_catalogue
+from schemas.catalogue.reading import Reading
 from schemas.errors import CatalogueError
 
 DEPLOYMENTS = ["deploymentID", "locationID", "latitude", "longitude", "deploymentStart", "deploymentEnd"]
@@ -114,7 +117,7 @@ def test_a_package_is_read_from_its_folder_or_its_json(package):
     catalogue = read_catalogue(folder)
     assert catalogue == read_catalogue(f"{folder}/datapackage.json")
     assert (catalogue.format, catalogue.root) == ("Camtrap DP", folder)
-    assert catalogue.entries == (
+    assert tuple(replace(entry, extra="") for entry in catalogue.entries) == (
         CatalogueEntry(
             "m1", "media/m1.jpg", "Ayo", "Lynx lynx", "e1", "2024-05-31T10:00:00+00:00", None,
             (0.1, 0.2, 0.3, 0.4), True,
@@ -124,11 +127,20 @@ def test_a_package_is_read_from_its_folder_or_its_json(package):
     assert catalogue.entries[0].box_in(200, 100) == pytest.approx((20, 20, 60, 40))
 
 
-def test_columns_of_which_nothing_is_read_are_named(package):
-    unused = read_catalogue(package([medium("m1")], [observation("o1", "m1")])).unused
-    assert unused[:3] == ("media.csv captureMethod", "media.csv filePublic", "media.csv exifData")
-    assert "observations.csv sex" in unused
-    assert "observations.csv count" not in unused
+def test_columns_without_a_meaning_are_kept_with_the_photo(package):
+    catalogue = read_catalogue(package([medium("m1")], [observation("o1", "m1", sex="female")]))
+    assert catalogue.kept[:4] == ("deploymentID", "captureMethod", "filePublic", "exifData")
+    assert "count" not in catalogue.kept
+    extra = dict(pairs_of(catalogue.entries[0].extra))
+    assert (extra["deploymentID"], extra["filePublic"], extra["sex"]) == ("d1", "false", "female")
+
+
+def test_encounters_by_deployment_and_time(package):
+    media = [medium("m1"), medium("m2", 7), medium("m3", 59)]
+    folder = package(media, [observation(f"o{i}", f"m{i}") for i in (1, 2, 3)])
+    found = [e.encounter for e in read_catalogue(folder, reading=Reading(encounter_gap=0.5)).entries]
+    assert found[0] == found[1] != found[2]
+    assert None not in found
 
 
 def test_a_package_behind_a_url(package):
