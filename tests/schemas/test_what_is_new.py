@@ -298,7 +298,7 @@ _NIGHT = st.tuples(
 )
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.lists(_NIGHT, min_size=1, max_size=4), st.data())
 def test_all_views_agree_with_a_plain_account(nights: list[Any], data: st.DataObject) -> None:
     past = history()
