@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import tasks  # noqa: F401  # settings learn from it what they may name
-from flows.commands.inherited import with_inherited
+from flows.inherited import with_inherited
 from pairx_engine.errors import PhotoError
 from pairx_engine.photo.chips import Box, Pixels
 from schemas.errors import PairxError, SettingsError, WarehouseError

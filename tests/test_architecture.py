@@ -54,7 +54,8 @@ ROOMS = {
             "pair",
             "copies",
         ),
-        *("explanations", "faithfulness", "figure", "judgement", "evaluation", "engine", "comparison", "toy"),
+        *("explanations", "faithfulness", "figure", "judgement", "evaluation"),
+        *("explained_pair", "engine", "comparison", "toy"),
     ),
     "schemas": (
         *(
@@ -104,6 +105,8 @@ ROOMS = {
             "options",
             "nightly",
             "evaluation",
+            "inherited",
+            "two_photos",
             "notebook",
             "demo",
             "commands",

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import tasks  # noqa: F401  # settings learn from it what they may name
-from flows.commands.inherited import with_inherited
 from flows.commands.pictures import box_of, write_file
+from flows.inherited import with_inherited
 from flows.notebook import compare, states_of
 from flows.terminal import PlainConsole
 from pairx_engine.comparison import Compared, ComparedPair, Comparer, chosen_methods

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tasks  # noqa: F401  # settings learn from it what they may name
-from flows.commands.inherited import with_inherited
 from flows.commands.start import OUT, at_work_on, read
+from flows.inherited import with_inherited
 from pairx_engine.errors import did_you_mean
 from pairx_engine.local.registry import LOCAL_MATCHERS
 from schemas.catalogue.reader import Catalogue

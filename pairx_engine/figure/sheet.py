@@ -149,7 +149,7 @@ def _compose(
     for row, (caption, panel) in enumerate(below, 1):
         y = top + row * (height + 34)
         paper.write((left, y - 24), caption, 14, QUIET)
-        if panel is local:
+        if panel is local and given.local is not None and given.local.inliers is not None:
             _local_key(paper, left + width, y - 24)
         paper.paste(panel, (left, y))
     paper.paste(legend, (MARGIN + (inner - legend.shape[1] / scale) / 2, bottom))

@@ -63,7 +63,7 @@ def draw_shard(job: Job, shard: DrawShard) -> ShardResult:
 def _draw(job: Job, item: DrawItem, views: list[Views]) -> dict[str, Any]:
     model, finding = model_of(job), stored_finding(item.matches, item.relevances)
     a, b = (
-        FigurePhoto(*view.pictures, view.cut_size, _title(photo))
+        FigurePhoto(view.pictures[0], view.pictures[1], view.cut_size, _title(photo))
         for view, photo in zip(views, (item.photo_a, item.photo_b), strict=True)
     )
     # Photos are normalised one at a time, as everywhere: a photo's pixels must not depend on others.

@@ -26,7 +26,7 @@ from flows.options import PANELS
 from flows.terminal import PlainConsole
 from flows.work.progress import Terminal
 from schemas.setting import Setting
-from schemas.settings import Settings
+from schemas.settings import EMBEDDED_NOTICE, Settings
 from tests.flows.conftest import Finished
 from tests.flows.running import environment, pairx
 from tests.small_catalogue import TINY
@@ -50,6 +50,11 @@ GOLDEN_NAMES = {
     )
     for side in (0, 1)
 } | {"cosine", "match_distance", "match_relevance"}  # fmt: skip
+EVIDENCE_NAMES = {
+    "homography", "no_homography_reason", "local_point0", "local_point1", "local_inlier", "match_residual", "match_coverage",
+    "residual_mean", "inverted_residual_mean", "top_residual_mean", "model", "layer", "preset", "matcher", "method", "box0", "box1",
+    "theta0", "theta1", "photo0", "photo1",
+}  # fmt: skip
 
 Main = Callable[..., tuple[int, str, str]]
 
@@ -748,12 +753,15 @@ def test_explain_draws_a_figure_and_writes_arrays_under_the_golden_names(
         "--box-a", boxes[0], "--box-b", boxes[1], "--maps", 2,
     )  # fmt: skip
     assert code == 0, err
+    assert EMBEDDED_NOTICE[:60] in err
     assert "cosine" in said
     with Image.open(out) as image:
         assert image.format == "PNG"
         assert np.asarray(image.convert("L")).std() > 5
     with np.load(arrays) as found:
-        assert set(found.files) == GOLDEN_NAMES
+        assert set(found.files) == GOLDEN_NAMES | EVIDENCE_NAMES
+        assert found["box1"].tolist() == [float(side) for side in boxes[1].split(",")]
+        assert (str(found["photo0"]), str(found["method"])) == (Path(first["path"]).name, "pairx_published")
         assert found["pixel_relevance0"].shape == (2, 160, 160)
         assert found["chip0"].dtype == np.uint8
         a, b = (found[f"embedding{i}"].astype(float) for i in (0, 1))
