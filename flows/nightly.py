@@ -22,6 +22,8 @@ from flows.work.on_cluster import run_on_cluster
 from flows.work.progress import Reporter, Silent
 from flows.work.stage_runner import StageRunner
 from schemas.catalogue.reader import Catalogue, read_catalogue
+from schemas.catalogue.reading import Reading
+from schemas.catalogue.summary import said_of
 from schemas.catalogue.whereabouts import look_for_photos
 from schemas.errors import PairxError
 from schemas.settings import load_settings
@@ -103,12 +105,11 @@ def nightly(
     warehouse. Raises `PairxError` before any work when the catalogue, the settings or the model cannot be
     used or the warehouse is busy, and after it when the counts do not balance.
     """
-    found = look_for_photos(read_catalogue(catalogue, root), root is not None)
-    read, place, chosen = (
-        found.required(catalogue),
-        Warehouse(warehouse),
-        load_settings(overrides=settings),
-    )
+    chosen = load_settings(overrides=settings)
+    found = look_for_photos(read_catalogue(catalogue, root, Reading.of(chosen)), root is not None)
+    read, place = found.required(catalogue), Warehouse(warehouse)
+    for said in said_of(read):
+        Silent().notice(said)
     require_cluster(chosen)
     place.prepare()
     job = prepare_job(place, chosen)
@@ -152,7 +153,7 @@ def _process(
     catalogue: Catalogue, job: Job, lease: Lease, options: RunOptions, reporter: Reporter
 ) -> RunSummary:
     """All stages, with a row of the run log before and after them, and a record of the files."""
-    log = RunLog(job)
+    log = RunLog(job, remarks=said_of(catalogue))
     with recording(job.warehouse, log.run_id):
         return _process_logged(catalogue, job, lease, log, options, reporter)
 

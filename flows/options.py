@@ -11,12 +11,17 @@ import typer
 from typer.core import TyperCommand
 from typer.main import get_command
 
-from schemas.setting import EVIDENCE, MODEL, RUNNING, Setting
+from schemas.setting import CATALOGUE, EVIDENCE, MODEL, RUNNING, Setting
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
-PANELS = {"explain": (MODEL, EVIDENCE), "compare": (MODEL,), "evaluate": (MODEL, EVIDENCE, RUNNING)}
+PANELS = {
+    "explain": (MODEL, EVIDENCE),
+    "compare": (MODEL,),
+    "evaluate": (CATALOGUE, MODEL, EVIDENCE, RUNNING),
+    "validate": (CATALOGUE,),
+}
 """The parts of the settings that a command offers as options; other commands offer all."""
 
 Config = Annotated[

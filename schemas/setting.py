@@ -23,6 +23,7 @@ Table = Literal[
     "measurements",
 ]
 MODEL, EVIDENCE, PAIRS, PICTURES, RUNNING = "Model", "Local evidence", "Pairs", "Pictures", "Running"
+CATALOGUE = "Catalogue"
 MEASURING, CHOOSING, FAITHFULNESS = "Measuring", "Choosing settings", "Faithfulness"
 """Parts of the help; the last three are those of an evaluation."""
 

@@ -15,7 +15,7 @@ from pydantic_core import PydanticCustomError
 
 from schemas.errors import SettingsError
 from schemas.paths import not_a_file
-from schemas.setting import EVIDENCE, MODEL, PAIRS, PICTURES, RUNNING, Setting, Table
+from schemas.setting import CATALOGUE, EVIDENCE, MODEL, PAIRS, PICTURES, RUNNING, Setting, Table
 
 PAIRS_PER_SHARD, PAIRS_PER_SHARD_ON_GPU = 96, 2000
 """Pairs in one shard by default.
@@ -63,6 +63,32 @@ class Settings(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    columns: Annotated[tuple[str, ...], Setting(CATALOGUE, option="--column")] = Field(
+        (),
+        strict=False,  # TOML has lists alone
+        description="MEANING=COLUMN: which column of a table holds what, e.g. identity=turtle_id; repeat for several. Goes before "
+        "the names that columns are known by. Meanings: image_id, path, identity, encounter, species, date, viewpoint, keywords, "
+        "station, theta, and of boxes bbox, x, y, w, h, xmin, ymin, xmax, ymax.",
+    )
+    strip_prefix: Annotated[str | None, Setting(CATALOGUE)] = Field(
+        None,
+        description="Folder that absolute paths of another machine begin with, e.g. /data/photos or C:\\photos; the rest of each path "
+        "is looked for below the root. Default: only paths below the root may be absolute.",
+    )
+    encounter_gap: Annotated[float | None, Setting(CATALOGUE)] = Field(
+        None,
+        gt=0,
+        le=1e6,
+        description="Minutes. Photos of one station (station, site, location, camera or deployment) that follow each other by less "
+        "are one encounter, where the catalogue gives none. Default: no encounters are made.",
+    )
+    unknown_names: Annotated[tuple[str, ...], Setting(CATALOGUE, option="--unknown-name")] = Field(
+        (),
+        strict=False,
+        description="A word that stands for an unknown animal in the catalogue, e.g. new_whale; repeat for several. unknown, "
+        "unidentified, nan and the like are known.",
+    )
 
     model: Annotated[str, Setting(MODEL)] = Field(
         "embedded",

@@ -178,15 +178,20 @@ def explain(
 app.command(cls=SettingsCommand)(compare)
 
 
-@app.command()
+@app.command(cls=SettingsCommand)
 def validate(
+    context: typer.Context,
     catalogue: Annotated[str, typer.Argument(help="Catalogue: CSV, Parquet, Camtrap DP, COCO or Wildbook.")],
     root: Annotated[str | None, typer.Option(help="Folder or URL that paths are relative to.")] = None,
+    settings: Config = None,
 ) -> None:
-    """Check a catalogue, list all its problems and count the photos that are there; opens none."""
+    """Check a catalogue, list all its problems and count the photos that are there; opens none.
+
+    It says which columns are read as what, and which are not used.
+    """
     from flows.commands.run import validate_catalogue
 
-    validate_catalogue(catalogue, root)
+    validate_catalogue(catalogue, root, settings, context.obj)
 
 
 @app.command()

@@ -44,10 +44,10 @@ def evaluate_catalogue(
 
     catalogue, warehouse, root = places
     others = [row for folder in beside for row in read_statistics(folder)]
-    found = None if catalogue is None else read(catalogue, root)
     own = {key: value for key, value in given.items() if key in EvaluateOptions.model_fields}
-    options = load_evaluate_options(toml, own)
     settings = {key: value for key, value in given.items() if key not in own}
+    found = None if catalogue is None else read(catalogue, root, load_settings(toml, settings))
+    options = load_evaluate_options(toml, own)
     chosen = _settings(warehouse, toml, settings, catalogue is None)
     plan = plan_of(options, name or _dataset(catalogue or warehouse), retry_failed)
     if dry_run:

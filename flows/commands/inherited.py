@@ -8,8 +8,10 @@ from typing import Any
 import tasks  # noqa: F401  # settings learn from it what they may name
 from schemas.settings import Settings, load_settings
 
-_RUNS_CONCERN = ("figures", "cluster", "workers")
-"""Settings of how a stored run ran, not of what it computed; they are not inherited."""
+_RUNS_CONCERN = (
+    "figures", "cluster", "workers", "columns", "strip_prefix", "encounter_gap", "unknown_names",
+)  # fmt: skip
+"""Settings of how a stored run ran and read its catalogue, not of what it computed; they are not inherited."""
 _BELONG_TO = {"model": ("model_revision", "resize", "layers"), "matcher": ("matcher_weights",)}
 """Settings that concern the stored run's model or matcher only, and no other one."""
 

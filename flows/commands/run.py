@@ -8,7 +8,8 @@ from typing import Any
 
 import tasks  # noqa: F401  # settings learn from it what they may name
 from flows.commands.start import OUT, at_work_on, look_up, note, read
-from schemas.catalogue.table_files import columns_in_words
+from schemas.catalogue.reading import Reading
+from schemas.catalogue.summary import said_of
 from schemas.errors import PairxError, SettingsError
 from schemas.settings import EMBEDDED_NOTICE, load_settings
 
@@ -35,7 +36,7 @@ def run_catalogue(
     if fail_on not in (None, *FAIL_ON):
         raise SettingsError(f"--fail-on {fail_on!r} is not known", f"use {' or '.join(FAIL_ON)}")
     settings = load_settings(toml, given)
-    found = read(catalogue, root)
+    found = read(catalogue, root, settings)
     if settings.model == "embedded":
         note(f"{EMBEDDED_NOTICE}\n")
     if dry_run:
@@ -60,18 +61,12 @@ def run_catalogue(
         )
 
 
-def validate_catalogue(catalogue: str, root: str | None) -> None:
-    """Say what the catalogue holds; `CatalogueError` lists its problems."""
-    looked = look_up(catalogue, root)
-    found, entries = looked.catalogue, looked.catalogue.entries
-    if found.unused:
-        note(f"not used: {columns_in_words(found.unused)}")
-    there = "photos not looked up" if looked.found is None else f"{looked.found} photos found"
-    names = {e.identity for e in entries if e.identity is not None}
-    unknown = sum(e.identity is None for e in entries)
-    with_boxes = sum(e.box is not None for e in entries)
-    encounters = {e.encounter for e in entries if e.encounter is not None}
-    OUT.print(
-        f"valid: {len(entries)} photos, {len(names)} animals, {unknown} photos of unknown animals, {with_boxes} boxes, "
-        f"{len(encounters)} encounters; read as {found.format}; photos lie below {found.root}: {there}"
-    )
+def validate_catalogue(
+    catalogue: str, root: str | None, toml: Path | None, given: Mapping[str, Any]
+) -> None:
+    """Say what the catalogue holds and is taken for; `CatalogueError` lists its problems."""
+    found = look_up(catalogue, root, Reading.of(load_settings(toml, given))).catalogue
+    *said, counts = said_of(found)
+    for text in said:
+        note(text)
+    OUT.print(f"valid: {counts}")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from flows.terminal import PlainConsole
 from schemas.catalogue.reader import Catalogue, read_catalogue
+from schemas.catalogue.reading import Reading
+from schemas.catalogue.summary import said_of
 from schemas.catalogue.whereabouts import Whereabouts, look_for_photos
 from schemas.settings import Settings
 
@@ -24,20 +26,20 @@ def note(text: str) -> None:
     _ERR.print(f"note: {text}", style="yellow")
 
 
-def look_up(catalogue: str, root: str | None) -> Whereabouts:
-    """The catalogue and its photos, after remarks on both are printed.
+def look_up(catalogue: str, root: str | None, reading: Reading) -> Whereabouts:
+    """The catalogue and its photos, looked for; raises `CatalogueError` with all problems of the catalogue."""
+    return look_for_photos(read_catalogue(catalogue, root, reading), root is not None)
 
-    Raises `CatalogueError` with all problems of the catalogue.
+
+def read(catalogue: str, root: str | None, settings: Settings) -> Catalogue:
+    """The catalogue to work on, after all remarks on it are printed.
+
+    Raises `CatalogueError` for a bad catalogue, and where none of its photos is there.
     """
-    found = look_for_photos(read_catalogue(catalogue, root), root is not None)
-    for warning in found.catalogue.warnings:
-        note(warning)
-    return found
-
-
-def read(catalogue: str, root: str | None) -> Catalogue:
-    """The catalogue to work on; as `look_up`, and `CatalogueError` where none of its photos is there."""
-    return look_up(catalogue, root).required(catalogue)
+    looked = look_up(catalogue, root, Reading.of(settings))
+    for said in said_of(looked.catalogue):
+        note(said)
+    return looked.required(catalogue)
 
 
 @contextmanager

@@ -133,7 +133,8 @@ def _unread(cells: Cells, used: Sequence[str]) -> list[str]:
     names = [
         name
         for name in cells.header
-        if (key := name.strip().lower()) not in (used or BOX_COLUMNS)
+        if name.strip() not in cells.sources.values()
+        and (key := name.strip().lower()) not in (used or BOX_COLUMNS)
         and (key in spare or _LOOKS.fullmatch(key))
     ]
     if not names:

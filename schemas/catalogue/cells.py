@@ -26,12 +26,20 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "path": ("path", "file_name", "file_path", "filepath"),
     "theta": ("theta",),
     "species": ("species",),
-    "date": ("date", "taken_at", "datetime", "timestamp", "date_captured"),
+    "date": (
+        "date", "taken_at", "datetime", "timestamp", "date_captured", "datetimeoriginal", "datetime_original", "date_time",
+    ),
     "encounter": (
         "encounter", "encounter_id", "sequence", "sequence_id", "seq_id", "sighting_id", "sightingid", "occurrence_id",
         "occurrenceid",
     ),
     "viewpoint": ("viewpoint", "orientation", "side", "position"),
+    "keywords": ("keywords", "keyword", "tags", "position"),
+    "station": (
+        "station", "station_id", "stationid", "site", "site_id", "siteid", "location", "location_id", "locationid",
+        "location_name", "locationname", "camera", "camera_id", "cameraid", "camera_name", "deployment", "deployment_id",
+        "deploymentid",
+    ),
 }  # fmt: skip
 """Names (lower case) under which a column is found; the first that exists is taken.
 
@@ -40,7 +48,9 @@ the order.
 """
 
 REQUIRED = ("image_id", "identity", "path")
-UNKNOWN = ("unknown", "unidentified", "unassigned", "null", "nan", "none", "na", "n/a", "#n/a", "<na>")
+MISSING = ("null", "nan", "none", "na", "n/a", "#n/a", "<na>")
+"""What programs write for a missing cell, in lower case."""
+UNKNOWN = ("unknown", "unidentified", "unassigned", *MISSING)
 """Spellings (lower case) of "not known", in columns that may lack a value.
 
 They are people's own words, and what R, pandas and spreadsheets write for a missing cell. An empty cell and
@@ -48,7 +58,7 @@ one of underscores only (wbia's `____`) mean the same.
 """
 MAX_LENGTH = 512
 _WHOLE = r"^(-?[0-9]+)\.0+$"
-_CONTROL = r"[\x00-\x1f\x7f-\x{9f}]"
+CONTROL = r"[\x00-\x1f\x7f-\x{9f}]"
 _YEAR_OR_MONTH = re.compile(r"\d{4}(-(0[1-9]|1[0-2]))?", re.ASCII)
 _DATE_STYLES = (
     "%Y:%m:%d %H:%M:%S",
@@ -91,6 +101,11 @@ def whole(text: str) -> str:
     return re.sub(_WHOLE, r"\1", text) if ".0" in text else text
 
 
+def without_point(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """As `whole`, for a column of texts."""
+    return pc.replace_substring_regex(texts, _WHOLE, r"\1")
+
+
 def known(text: str | None) -> str | None:
     """One text as `read_names` reads it: trimmed, and None for every spelling of "not known"."""
     trimmed = (text or "").strip()
@@ -109,12 +124,12 @@ def read_names(
     With `required` only an empty cell counts as missing, and is a problem. Whole numbers lose their point
     (`whole`), so that a name is one name in every type of file; `as_written`, for paths, keeps it.
     """
-    texts = _as_text(column, problems) if column is not None else None
+    texts = as_text(column, problems) if column is not None else None
     if column is None or texts is None:
         return [None] * count
     texts = pc.utf8_trim_whitespace(texts)
     if not as_written:
-        texts = pc.replace_substring_regex(texts, _WHOLE, r"\1")
+        texts = without_point(texts)
     lower = pc.utf8_lower(texts)
     missing = pc.equal(texts, "")
     if not required:
@@ -124,7 +139,7 @@ def read_names(
     if required:
         kind, cure = f"empty {column.name}", "fill the cell in"
         problems += [column.problem(kind, i, "the cell is empty", cure) for i in _where(pc.is_null(texts))]
-    control = pc.fill_null(pc.match_substring_regex(texts, _CONTROL), False)
+    control = pc.fill_null(pc.match_substring_regex(texts, CONTROL), False)
     for i in _where(control):
         what = f"{texts[i].as_py()[:60]!r} contains control characters"
         problems.append(
@@ -202,7 +217,7 @@ def read_numbers(column: Column, kind: str, cure: str, problems: list[Problem]) 
     return values
 
 
-def _as_text(column: Column, problems: list[Problem]) -> pa.ChunkedArray | None:
+def as_text(column: Column, problems: list[Problem]) -> pa.ChunkedArray | None:
     """The cells as text: whole numbers without a point, times in ISO 8601.
 
     None, with a problem, for a column of lists and the like.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from schemas.catalogue.box_columns import read_boxes
@@ -23,17 +24,19 @@ from schemas.catalogue.cells import (
     read_names,
     refuse_long,
 )
+from schemas.catalogue.encounters import by_gap
 from schemas.catalogue.formats import frame
 from schemas.catalogue.formats.detection import catalogue_file, read_sheet
-from schemas.catalogue.formats.sheet import join_places
+from schemas.catalogue.formats.sheet import Sheet, join_places
+from schemas.catalogue.photo_paths import read_paths
+from schemas.catalogue.reading import Reading
 from schemas.catalogue.remarks import remarks
-from schemas.catalogue.table_files import Cells
-from schemas.catalogue.viewpoints import read_viewpoints
-from schemas.errors import CatalogueError, PathOutsideRoot, Problem
-from schemas.paths import PhotoRoot, check_relative, is_url, local_path
+from schemas.catalogue.viewpoints import read_viewpoints, with_keywords
+from schemas.errors import CatalogueError, Problem
+from schemas.paths import check_relative, is_url, local_path
 from schemas.storage_errors import masked, refuse_secrets
 
-_DOWNLOAD = "download the photos and give their paths below the catalogue's root; photos behind single URLs are not read"
+_BY_NAMES = Reading()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +45,8 @@ class CatalogueEntry:
 
     `path` is relative to the catalogue's root and stays inside it; `box` is x, y, w, h in pixels of the
     upright photo, or in shares of its size when `box_is_relative`, None for the whole photo; `theta` is in
-    radians, counter-clockwise; `taken_at` is ISO 8601 where it could be read. None means unknown. Raises
-    `ValueError`.
+    radians, counter-clockwise; `taken_at` is ISO 8601 where it could be read. None means unknown. `extra` holds
+    the values of other columns (`schemas.catalogue.extra`). Raises `ValueError`.
     """
 
     photo_id: str
@@ -56,6 +59,7 @@ class CatalogueEntry:
     box: Box | None = None
     box_is_relative: bool = False
     theta: float = 0.0
+    extra: str = ""
 
     def __post_init__(self) -> None:
         if not self.photo_id:
@@ -78,7 +82,9 @@ class Catalogue:
     """All photos, sorted by id, with the URL or absolute folder that their paths are relative to.
 
     `warnings` are remarks on what is allowed but looks odd; `format` names the format that it was read from,
-    `unused` the columns of the file of which nothing was read. Raises `ValueError` when empty, unsorted or with a doubled id.
+    `used` says which columns of the file were read as what, `kept` names those that are kept as they are,
+    `unused` those of which nothing was read. `found` is how many photos are there, None if nobody looked. Raises
+    `ValueError` when empty, unsorted or with a doubled id.
     """
 
     root: str
@@ -86,6 +92,9 @@ class Catalogue:
     warnings: tuple[str, ...] = ()
     format: str = frame.FORMAT
     unused: tuple[str, ...] = ()
+    used: tuple[tuple[str, str], ...] = ()
+    kept: tuple[str, ...] = ()
+    found: int | None = None
 
     def __post_init__(self) -> None:
         if not self.root or not self.entries:
@@ -94,10 +103,10 @@ class Catalogue:
             raise ValueError("a catalogue's entries must be sorted by photo id, each id once")
 
 
-def read_catalogue(source: str, root: str | None = None) -> Catalogue:
+def read_catalogue(source: str, root: str | None = None, reading: Reading = _BY_NAMES) -> Catalogue:
     """Read a catalogue of any format: a file, or the folder that holds it, local or by fsspec URL.
 
-    Paths are relative to `root`, by default the folder of the file. Raises `CatalogueError` that lists
+    Paths are relative to `root`, by default the folder of the file; `reading` says what the file does not. Raises `CatalogueError` that lists
     everything that is wrong: missing columns, doubled or empty ids, paths that leave the root, bad boxes
     and rotations, rows of wrong length. Raises `NoStorage` for a root with a password in it, which would
     be stored with every photo.
@@ -107,14 +116,16 @@ def read_catalogue(source: str, root: str | None = None) -> Catalogue:
     file = catalogue_file(source)
     place = _photo_root(file, root)
     refuse_secrets(place)
-    sheet = read_sheet(file, problems)
-    entries, notes = _read_entries(sheet.cells, place, problems)
+    sheet = read_sheet(file, reading, problems)
+    entries, notes = _read_entries(sheet, place, reading, problems)
     if problems:
         # One bad cell can belong to several photos, such as all of an event.
         raise CatalogueError(masked(source), dict.fromkeys(problems))
     entries.sort(key=lambda entry: entry.photo_id)
     warnings = (*sheet.notes, *notes, *remarks(entries))
-    return Catalogue(place, tuple(entries), warnings, sheet.format, sheet.unused)
+    kept = sheet.extra.columns if sheet.extra else ()
+    used = sheet.used if reading.encounter_gap else tuple(u for u in sheet.used if u[0] != "station")
+    return Catalogue(place, tuple(entries), warnings, sheet.format, sheet.unused, used, kept)
 
 
 def _refuse_chained(source: str, root: str | None) -> None:
@@ -142,45 +153,81 @@ def _photo_root(source: str, root: str | None) -> str:
     return folder
 
 
-def _read_entries(cells: Cells, root: str, problems: list[Problem]) -> tuple[list[CatalogueEntry], list[str]]:
+def _read_entries(
+    sheet: Sheet, root: str, reading: Reading, problems: list[Problem]
+) -> tuple[list[CatalogueEntry], list[str]]:
     """Entries in the file's order, none when there are problems; and remarks on the columns."""
-    count = len(cells.rows)
+    cells, count = sheet.cells, len(sheet.cells.rows)
     columns = {meaning: find_column(cells, meaning) for meaning in ALIASES}
-    named = ("identity", "species", "encounter", "viewpoint")
+    named = ("identity", "species", "encounter", "viewpoint", "station", "keywords")
     names = {meaning: read_names(columns[meaning], count, problems) for meaning in named}
     ids = read_names(columns["image_id"], count, problems, required=True)
-    for meaning, values in (("image_id", ids), *names.items()):
+    for meaning, values in (("image_id", ids), *((each, names[each]) for each in named[:-1])):
         refuse_long(columns[meaning], values, problems)
     _refuse_doubled_ids(columns["image_id"], ids, problems)
-    paths, turned = _read_paths(columns["path"], count, root, problems)
+    identities, notes = _known_names(names["identity"], reading.unknown_names)
+    paths, said = read_paths(columns["path"], count, root, reading.strip_prefix, problems)
     dates, unread = read_dates(read_names(columns["date"], count, problems))
     angles = read_angles(columns["theta"], count, problems)
-    boxes, relative, notes = read_boxes(cells, problems)
+    boxes, relative, on_boxes = read_boxes(cells, problems)
     viewpoints, spelled = read_viewpoints(names["viewpoint"])
-    notes += spelled
-    if turned:
-        notes.append(f"paths with backslashes, read as /: {turned}")
+    viewpoints, from_keywords = _with_sides(viewpoints, names["viewpoint"], names["keywords"])
+    notes += [*on_boxes, *spelled, *from_keywords, *said]
     if unread:
         shown = ", ".join(map(repr, unread[:3]))
         notes.append(f"dates that cannot be read stay as they are ({len(unread)} different): {shown}")
+    encounters = names["encounter"]
+    if reading.encounter_gap is not None and None in encounters:
+        _refuse_no_gap(columns, problems)
+        encounters, made = by_gap(encounters, names["station"], dates, reading.encounter_gap)
+        notes.append(made)
     if problems:
         return [], notes
+    extra = sheet.extra.texts.to_pylist() if sheet.extra else [""] * count
     entries = [
         CatalogueEntry(
             photo_id=ids[i] or "",
             path=paths[i] or "",
-            identity=names["identity"][i],
+            identity=identities[i],
             species=names["species"][i],
-            encounter=names["encounter"][i],
+            encounter=encounters[i],
             taken_at=dates[i],
             viewpoint=viewpoints[i],
             box=boxes[i],
             box_is_relative=relative and boxes[i] is not None,
             theta=angles[i],
+            extra=extra[i],
         )
         for i in range(count)
     ]
     return entries, notes
+
+
+def _known_names(names: list[str | None], unknown: Sequence[str]) -> tuple[list[str | None], list[str]]:
+    """The names without a person's own words for an unknown animal; and a remark on how many there were."""
+    words = {word.lower() for word in unknown}
+    known = [None if name is not None and name.lower() in words else name for name in names]
+    count = known.count(None) - names.count(None)
+    if not words:
+        return known, []
+    return known, [f"photos whose name is one of --unknown-name, read as unknown animals: {count}"]
+
+
+def _with_sides(
+    viewpoints: list[str | None], given: list[str | None], keywords: list[str | None]
+) -> tuple[list[str | None], list[str]]:
+    """Viewpoints from keywords, of photos whose viewpoint is not given at all."""
+    asked = [words if text is None else None for text, words in zip(given, keywords, strict=True)]
+    return with_keywords(viewpoints, asked)
+
+
+def _refuse_no_gap(columns: Mapping[str, Column | None], problems: list[Problem]) -> None:
+    """Add a problem for what encounters cannot be made without."""
+    for meaning in ("station", "date"):
+        if columns[meaning] is None:
+            what = f"encounters are made from station and time, but no column is read as {meaning}"
+            cure = f"say which it is, as --column {meaning}=COLUMN (read are {', '.join(ALIASES[meaning])})"
+            problems.append(Problem("no encounters by time", "--encounter-gap", what, cure))
 
 
 def _refuse_doubled_ids(column: Column | None, ids: list[str | None], problems: list[Problem]) -> None:
@@ -193,21 +240,3 @@ def _refuse_doubled_ids(column: Column | None, ids: list[str | None], problems: 
             what = f"{photo_id[:60]!r} is the id of {len(members)} rows"
             where = join_places(column.row(i) for i in members)
             problems.append(Problem("doubled image_id", where, what, "give every photo an id of its own"))
-
-
-def _read_paths(
-    column: Column | None, count: int, root: str, problems: list[Problem]
-) -> tuple[list[str | None], int]:
-    """Paths in normal form, and the number of them with Windows' backslashes, now turned."""
-    paths = read_names(column, count, problems, required=True, as_written=True)
-    checker, turned = PhotoRoot(root), 0
-    for i, path in enumerate(paths):
-        if column is None or path is None:
-            continue
-        turned += "\\" in path
-        try:
-            paths[i] = checker.check(path.replace("\\", "/"))
-        except PathOutsideRoot as error:
-            cure = _DOWNLOAD if "://" in path else error.cure or ""
-            problems.append(column.problem("path outside root", i, error.message, cure))
-    return paths, turned

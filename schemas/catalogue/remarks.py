@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -12,6 +13,7 @@ from schemas.catalogue.boxes import Box, leaves
 
 _SHOWN = 3
 _MANY_UNKNOWN = 0.5
+_FEW_NAMES, _FAR = 10, 5
 
 
 class _Entry(Protocol):
@@ -32,13 +34,14 @@ class _Entry(Protocol):
 def remarks(entries: Sequence[_Entry]) -> list[str]:
     """One sentence for each oddity found.
 
-    Oddities are few or unknown names, names spelled alike, one picture twice, boxes that leave their photos,
+    Oddities are few or unknown names, names spelled alike, names that may mean "unknown", one picture twice, boxes that leave their photos,
     and theta in degrees.
     """
     shares = [entry.box for entry in entries if entry.box is not None and entry.box_is_relative]
     found = (
         _on_names(entries),
         _on_spelling(entries),
+        _on_crowds(entries),
         _on_same_pictures(entries),
         on_leaving(sum(leaves(box, 1, 1) for box in shares), len(shares)),
         _on_theta(entries),
@@ -63,6 +66,26 @@ def _on_spelling(entries: Sequence[_Entry]) -> str:
         spellings[key].append(name)
     alike = [" / ".join(map(repr, names)) for key, names in spellings.items() if key and len(names) > 1]
     return f"names that differ only in spelling count as different animals: {_some(alike)}" if alike else ""
+
+
+def _on_crowds(entries: Sequence[_Entry]) -> str:
+    """A remark on up to three names that stand far above all others, as a word for unknown animals does.
+
+    Each has at least a tenth of the named photos and `_FAR` times those of the next name. Among few names, an
+    animal that is seen far more often than others is no surprise.
+    """
+    counts = Counter(entry.identity for entry in entries if entry.identity is not None)
+    if len(counts) < _FEW_NAMES:
+        return ""
+    ranked, named = counts.most_common(_SHOWN + 1), counts.total()
+    for k in range(1, len(ranked)):
+        crowds, (_, following) = ranked[:k], ranked[k]
+        least = crowds[-1][1]
+        if least >= _FAR * following and 10 * least >= named:
+            shown = " and ".join(f"{name!r} ({count} photos)" for name, count in crowds)
+            cure = " ".join(f"--unknown-name {shlex.quote(name or '')}" for name, _ in crowds)
+            return f"far more photos than any other name ({following}) has {shown}; a word for unknown animals? Then give {cure}"
+    return ""
 
 
 def _on_same_pictures(entries: Sequence[_Entry]) -> str:

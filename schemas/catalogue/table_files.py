@@ -47,7 +47,8 @@ class Cells:
     """Columns of a catalogue by lower-case name, each entry's row number, and the file's header.
 
     `origins` says where the cells of a column come from, if not from the column of the same name in the
-    same row; `notes` are remarks for the user.
+    same row; `notes` are remarks for the user. `sources` are the names, as the file spells them, of columns that
+    stand here under another name.
     """
 
     columns: dict[str, pa.ChunkedArray]
@@ -55,6 +56,12 @@ class Cells:
     header: tuple[str, ...]
     origins: Mapping[str, Origin] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+    def source(self, name: str) -> str:
+        """What the file calls the column `name`."""
+        spelled = (each.strip() for each in self.header if _key(each) == name)
+        return self.sources.get(name) or next(spelled, name)
 
     def origin(self, name: str) -> Origin:
         """Where the cells of column `name` come from."""
@@ -82,9 +89,10 @@ def suffix_of(source: str) -> str:
 
 
 def read_cells(source: str, wanted: Callable[[str], bool], problems: list[Problem]) -> Cells:
-    """The `wanted` columns (by lower-case name) that the file has.
+    """The columns of the file that hold text, numbers or times, and all that are `wanted`.
 
-    What is wrong with single rows is added to `problems`. Raises `CatalogueError` where nothing further
+    `wanted` tells of a lower-case name whether it has a meaning. Of other columns of one name the first is read,
+    and columns without a name are not. What is wrong with single rows is added to `problems`. Raises `CatalogueError` where nothing further
     can be checked: no such file, not a catalogue format, no columns.
     """
     data = read_bytes(source)
@@ -139,14 +147,15 @@ def _parquet_cells(source: str, data: bytes, wanted: Callable[[str], bool], prob
     try:
         file = pa.parquet.ParquetFile(pa.BufferReader(data))
         header = tuple(file.schema_arrow.names)
-        places = [i for i, name in enumerate(header) if wanted(_key(name))]
+        places = _to_read(header, wanted, lambda i: is_plain(file.schema_arrow.field(i).type))
         table = file.read(columns=[header[i] for i in places])
         table.validate(full=True)
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         raise hopeless(source, "unreadable file", f"not valid Parquet: {error}", "write it again") from error
     keys = [_key(name) for name in table.column_names]
-    _refuse_twice(keys, problems)
-    return Cells(dict(zip(keys, table.columns, strict=True)), list(range(1, table.num_rows + 1)), header)
+    _refuse_twice([key for key in keys if wanted(key)], problems)
+    columns = dict(zip(reversed(keys), reversed(table.columns), strict=True))
+    return Cells(columns, list(range(1, table.num_rows + 1)), header)
 
 
 def _csv_cells(source: str, data: bytes, wanted: Callable[[str], bool], problems: list[Problem]) -> Cells:
@@ -175,8 +184,8 @@ def _csv_cells(source: str, data: bytes, wanted: Callable[[str], bool], problems
         cure = f"give every row the header's number of fields; quote fields that contain {separator!r}"
         problems.append(Problem("wrong number of fields", f"row {row.number + first_row - 1}", what, cure))
     keep = [i for i in _filled_rows(table) if i > 0]
-    places = [i for i, name in enumerate(header) if wanted(_key(name))]
-    _refuse_twice([_key(header[i]) for i in places], problems)
+    places = _to_read(header, wanted, lambda _: True)
+    _refuse_twice([key for i in places if wanted(key := _key(header[i]))], problems)
     kept = pa.array(keep, pa.int64())
     columns = {_key(header[i]): _as_written(table.column(i).take(kept)) for i in reversed(places)}
     return Cells(columns, [numbers[i] + first_row - 1 for i in keep], header, notes=notes)
@@ -293,6 +302,23 @@ def _filled_rows(table: pa.Table) -> list[int]:
 
 def _key(name: str) -> str:
     return name.strip().lower()
+
+
+def is_plain(kind: pa.DataType) -> bool:
+    """Whether a column of this type can be read as text: no lists, no bytes."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return not (pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _to_read(header: Sequence[str], wanted: Callable[[str], bool], plain: Callable[[int], bool]) -> list[int]:
+    """Places of the columns to read: those that are wanted, and of others the first of each name."""
+    first = {_key(name): i for i, name in reversed([*enumerate(header)])}
+    return [
+        i
+        for i, name in enumerate(header)
+        if (key := _key(name)) and (wanted(key) or (first[key] == i and plain(i)))
+    ]
 
 
 def _refuse_twice(keys: list[str], problems: list[Problem]) -> None:

@@ -44,6 +44,32 @@ def viewpoint_of(text: str) -> str | None:
     return "".join(side for axis in _AXES for side in axis if side in sides) or None
 
 
+def viewpoint_in(keywords: str) -> str | None:
+    """The viewpoint that keywords name, or None; they are separated by commas, semicolons or bars.
+
+    Only a keyword that says nothing else is read: `left flank`, but not `left ear torn`. Those that contradict
+    each other say nothing.
+    """
+    found = (viewpoint_of(keyword) for keyword in re.split(r"[,;|]", keywords))
+    return viewpoint_of(" ".join(each for each in found if each is not None))
+
+
+def with_keywords(
+    viewpoints: Sequence[str | None], keywords: Sequence[str | None]
+) -> tuple[list[str | None], list[str]]:
+    """The viewpoints, taken from keywords where there is none; and a remark on how many."""
+    sides = {text: viewpoint_in(text) for text in set(keywords) if text is not None}
+    found = [
+        sides.get(words or "") if viewpoint is None else viewpoint
+        for viewpoint, words in zip(viewpoints, keywords, strict=True)
+    ]
+    new = Counter(
+        after for before, after in zip(viewpoints, found, strict=True) if before is None and after is not None
+    )
+    parts = ", ".join(f"{side} {count}" for side, count in sorted(new.items()))
+    return found, [f"viewpoints taken from keywords: {parts}"] if new else []
+
+
 def read_viewpoints(texts: Sequence[str | None]) -> tuple[list[str | None], list[str]]:
     """The viewpoints of all rows, and remarks on what was mapped to what and what was not understood."""
     counts = Counter(text for text in texts if text is not None)

@@ -78,8 +78,9 @@ def look_for_photos(catalogue: Catalogue, root_is_given: bool) -> Whereabouts:
             f"{len(paths) - len(missing)} of {len(paths)} photos found; not there: {missing[0]}{more}"
         )
     place = look.address(root) if moved else home
-    noted = replace(catalogue, root=place, warnings=(*catalogue.warnings, *said))
-    return Whereabouts(noted, len(paths) - len(missing), hint)
+    there = len(paths) - len(missing)
+    noted = replace(catalogue, root=place, warnings=(*catalogue.warnings, *said), found=there)
+    return Whereabouts(noted, there, hint)
 
 
 def _count(paths: Sequence[str], found: Collection[str]) -> int:

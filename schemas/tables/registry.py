@@ -77,6 +77,11 @@ PHOTOS = Table(
                 STRING,
                 "size and change time of the file when it was read; null when it was missing",
             ),
+            column(
+                "extra",
+                pa.map_(STRING, STRING),
+                "other columns of the catalogue by their names, e.g. extra['site']; null when it has none",
+            ),
         ]
     ),
     fingerprint="photos",
@@ -366,6 +371,7 @@ RUNS = Table(
             column("driver_peak_bytes", I64, "largest resident size of the driving process"),
             column("devices", pa.list_(STRING), "kinds of devices that computed; null where none did"),
             column("message", STRING, "error of a failed run"),
+            column("remarks", pa.list_(STRING), "what the catalogue's columns were taken for, and what looked odd"),
             column("snapshot", STRING, "name of the files that keep its current views; null where none do"),
         ]
     ),

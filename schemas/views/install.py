@@ -374,4 +374,6 @@ def _type(kind: pa.DataType) -> str:
     """DuckDB's name of an Arrow type as it comes out of Parquet, where every list is of free length."""
     if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
         return f"{_type(kind.value_type)}[]"
+    if pa.types.is_map(kind):
+        return f"MAP({_type(kind.key_type)}, {_type(kind.item_type)})"
     return _TYPES[kind]

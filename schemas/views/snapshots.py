@@ -15,6 +15,7 @@ from typing import Any
 
 from schemas.fingerprints import fingerprint
 from schemas.sql.files import macro_texts, view_files
+from schemas.tables.registry import TABLES
 from schemas.thresholds import THRESHOLDS
 from schemas.views.graph import ViewGraph
 
@@ -65,10 +66,12 @@ def whole_snapshot(paths: Iterable[str]) -> dict[str, list[str]]:
 
 
 def definition(graph: ViewGraph) -> str:
-    """Hash of all SQL that decides a snapshot's rows: 16 hex digits."""
+    """Hash of all that decides a snapshot's columns and rows: SQL, and the tables' columns; 16 hex digits."""
     views = snapshot_views()
     queries = {n: graph.views[n].query for n in graph.views_behind(views)}
+    tables = {source.partition("_")[2] for name in views for source in graph.sources(name)} & TABLES.keys()
     return fingerprint(
+        columns={name: TABLES[name].schema.names for name in tables},
         views={name: list(order) for name, order in views.items()},
         queries=queries,
         macros=macro_texts(),

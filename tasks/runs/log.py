@@ -197,6 +197,8 @@ class RunLog:
     job: Job
     run_id: str = field(default_factory=lambda: f"{datetime.now(UTC):%Y%m%dt%H%M%S}-{secrets.token_hex(3)}")
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    remarks: tuple[str, ...] = ()
+    """What the catalogue was taken for, in sentences."""
 
     def columns(self, state: str | None = None) -> dict[str, Any]:
         """The columns of `current_run` for this run, so that its views can exist before it is over."""
@@ -235,6 +237,7 @@ class RunLog:
             "driver_peak_bytes": peak_bytes(),
             "devices": devices_of(stages) or None,
             "message": message,
+            "remarks": list(self.remarks) or None,
             "snapshot": snapshot,
         }
         self.job.warehouse.write("runs", self.job.prints.suspects, f"{self.run_id}-{status}", [row])

@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pairx_engine.figure import score_line
+from schemas.catalogue.extra import AS_TEXT
 from schemas.failures import PASSING
 from schemas.stages import DRAW, SCORE, SIGNALS, VERIFY, StageFacts, stage_that_fills
 from schemas.tables.registry import GALLERIES
@@ -44,13 +45,16 @@ class Remaining:
         self._retry = retry_failed
 
     def photos(self) -> dict[str, Photo]:
-        """Rows of all photos, withdrawn ones too, at their highest revision, sorted by id."""
+        """Rows of all photos, withdrawn ones too, at their highest revision, sorted by id.
+
+        `extra` is one text, as a catalogue's entry has it.
+        """
         rows = self._rows(
-            """
-            SELECT * EXCLUDE (shard, fingerprint) FROM run_photos
+            f"""
+            SELECT * EXCLUDE (shard, fingerprint) REPLACE ({AS_TEXT} AS extra) FROM run_photos
             QUALIFY row_number() OVER (PARTITION BY photo_id ORDER BY revision DESC, shard) = 1
             ORDER BY photo_id
-            """
+            """  # noqa: S608  # constants
         )
         return {row["photo_id"]: row for row in rows}
 

@@ -58,7 +58,7 @@ def write_report(
             settings=job.settings.model_dump(mode="json") | {"layers": list(job.layers)},
             fingerprints=asdict(job.prints),
             versions=versions() | _devices(stages),
-            notes=[EMBEDDED_NOTICE] if job.settings.model == "embedded" else [],
+            notes=[*([EMBEDDED_NOTICE] if job.settings.model == "embedded" else []), *log.remarks],
             judgement=_judgement(connection),
         )
     )

@@ -12,6 +12,7 @@ import pyarrow as pa
 from pairx_engine.photo.chips import cut_photo, decode_photo
 from pairx_engine.photo.perceptual_hash import orientation_hashes
 from schemas import stages
+from schemas.catalogue.extra import pairs_of
 from schemas.catalogue.reader import Catalogue, CatalogueEntry
 from schemas.failures import Failure
 from schemas.tables.registry import PHOTOS
@@ -20,7 +21,7 @@ from tasks.photo_files import read_bytes, stamps
 from tasks.shards import ShardResult, Stage, chunks, commit, or_failure
 from tasks.store.warehouse import shard_name
 
-_TEXT_FIELDS = ("path", "identity", "species", "encounter", "taken_at", "viewpoint", "theta")
+_TEXT_FIELDS = ("path", "identity", "species", "encounter", "taken_at", "viewpoint", "theta", "extra")
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,7 @@ def _row(entry: CatalogueEntry, root: str, revision: int, stamp: str | None) -> 
     row: dict[str, Any] = dict.fromkeys(PHOTOS.schema.names)
     row.update({field: getattr(entry, field) for field in _TEXT_FIELDS})
     row.update(photo_id=entry.photo_id, revision=revision, present=True, root=root, stamp=stamp)
+    row["extra"] = pairs_of(entry.extra)
     return row
 
 
@@ -119,7 +121,9 @@ def withdrawn_rows(
     listed = {e.photo_id for e in catalogue.entries}
     for photo_id, row in current.items():
         if photo_id not in listed and row["present"]:
-            yield {**row, "revision": row["revision"] + 1, "present": False}
+            yield {
+                **row, "revision": row["revision"] + 1, "present": False, "extra": pairs_of(row["extra"])
+            }
 
 
 def withdraw(job: Job, rows: Sequence[Mapping[str, Any]]) -> int:

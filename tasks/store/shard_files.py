@@ -85,6 +85,8 @@ def encode_rows(rows: pa.Table, footer: Mapping[bytes, bytes], rows_per_group: i
     that encoding for 16-bit floats.
     """
     texts = [f.name for f in rows.schema if pa.types.is_string(f.type)]
+    maps = [f.name for f in rows.schema if pa.types.is_map(f.type)]
+    texts += [f"{name}.key_value.{part}" for name in maps for part in ("key", "value")]
     split = [
         f"{f.name}.list.element"
         for f in rows.schema

@@ -85,7 +85,7 @@ def test_all_optional_columns(write: Write) -> None:
     )
     first, second = read_catalogue(source).entries
     assert first == CatalogueEntry(
-        "a", "1.jpg", "x", "Giraffa", "e1", "2024-05-31", "left", None, False, -0.5
+        "a", "1.jpg", "x", "Giraffa", "e1", "2024-05-31", "left", None, False, -0.5, "notes\x1fmany, words"
     )
     assert second == CatalogueEntry("b", "2.jpg", "y", taken_at="2024-05-31T12:30:00")
 
@@ -143,7 +143,13 @@ def test_miewid_names(write: Write) -> None:
     )
     (entry,) = read_catalogue(source).entries
     assert entry == CatalogueEntry(
-        "6.jpg", "6.jpg", "1030", "beluga", viewpoint="up", box=(0.0, 0.0, 162.0, 440.0)
+        "6.jpg",
+        "6.jpg",
+        "1030",
+        "beluga",
+        viewpoint="up",
+        box=(0.0, 0.0, 162.0, 440.0),
+        extra="file_path\x1f/data/6.jpg",
     )
 
 
@@ -157,18 +163,28 @@ def test_other_names_of_columns(write: Write, meaning: str, name: str) -> None:
     assert getattr(entry, {"date": "taken_at"}.get(meaning, meaning)) == text
 
 
-def test_columns_of_which_nothing_is_read_are_named(write: Write, write_parquet: Callable[..., str]) -> None:
-    header = ",image_id,identity,name,Site,path,bbox,x,y,w,h,date,photographer"
-    source = write(header, '0,a,x,n,s,1.jpg,"[1, 2, 3, 4]",1,2,3,4,2024,p')
-    assert read_catalogue(source).unused == ("name", "Site", "x", "y", "w", "h", "photographer")
+def test_every_column_is_read_kept_or_named_as_unused(
+    write: Write, write_parquet: Callable[..., str]
+) -> None:
+    header = ",Image_ID,identity,name,Site,path,bbox,x,y,w,h,date,photographer"
+    read = read_catalogue(write(header, '0,a,x,n,s,1.jpg,"[1, 2, 3, 4]",1,2,3,4,2024,p'))
+    assert read.used == (
+        ("image_id", "Image_ID"),
+        ("identity", "identity"),
+        ("path", "path"),
+        ("date", "date"),
+        ("box", "bbox"),
+    )
+    assert read.kept == ("name", "Site", "x", "y", "w", "h", "photographer")
+    assert read.unused == ("(a column without a name)",)
     source = write_parquet(image_id=["a"], identity=["x"], path=["1.jpg"], site=["s"], masks=[{"a": 1}])
-    assert read_catalogue(source).unused == ("site", "masks")
+    assert (read_catalogue(source).kept, read_catalogue(source).unused) == (("site",), ("masks",))
     assert read_catalogue(write(HEADER, "a,x,1.jpg")).unused == ()
 
 
 def test_the_own_name_of_a_column_goes_before_its_aliases(write: Write) -> None:
     (entry,) = read_catalogue(write("name,path,file_name,identity,image_id", "n,p.jpg,f.jpg,i,id")).entries
-    assert entry == CatalogueEntry("id", "p.jpg", "i")
+    assert entry == CatalogueEntry("id", "p.jpg", "i", extra="file_name\x1ff.jpg\x1ename\x1fn")
 
 
 def test_parquet_types_become_text(write_parquet: Callable[..., str]) -> None:

@@ -199,7 +199,10 @@ def test_a_real_frame_with_columns_that_are_not_read(tmp_path):
         (None, "images/2.jpg", None, "right"),
         ("Bo", "images/3.jpg", (1.0, 2.0, 3.0, 4.5), "right"),
     ]
-    assert catalogue.warnings == ("paths with backslashes, read as /: 1",)
+    assert catalogue.warnings == (
+        "column video is read as encounter, since no column gives encounters: 1 videos",
+        "paths with backslashes, read as /: 1",
+    )
 
 
 def test_a_real_frame_as_parquet(tmp_path):

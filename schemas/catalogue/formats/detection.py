@@ -19,6 +19,7 @@ from schemas.catalogue.formats.frame import is_frame_column, read_frame
 from schemas.catalogue.formats.json_text import parse_json
 from schemas.catalogue.formats.sheet import Sheet
 from schemas.catalogue.formats.wildbook import is_wildbook, is_wildbook_column, read_wildbook
+from schemas.catalogue.reading import Reading
 from schemas.catalogue.table_files import hopeless, read_bytes, read_cells, suffix_of
 from schemas.errors import Problem
 from schemas.paths import is_url, local_path
@@ -61,8 +62,10 @@ def _in_remote_folder(source: str) -> list[str]:
         return []
 
 
-def read_sheet(file: str, problems: list[Problem]) -> Sheet:
+def read_sheet(file: str, reading: Reading, problems: list[Problem]) -> Sheet:
     """The columns of the catalogue `file`, in any format; problems of single rows go to `problems`.
+
+    Columns can be chosen for tables alone; for another format that is a problem.
 
     Raises `CatalogueError` where nothing further can be checked.
     """
@@ -70,11 +73,26 @@ def read_sheet(file: str, problems: list[Problem]) -> Sheet:
         content = parse_json(file, read_bytes(file), problems)
         if "resources" in content:
             path = file.partition("?")[0] if is_url(file) else local_path(file)
+            _refuse_chosen(reading, "Camtrap DP", problems)
             return read_camtrap_dp(path.rpartition("/")[0] or "/", content, problems)
         _refuse_other_json(file, content)
+        _refuse_chosen(reading, "COCO Camera Traps", problems)
         return read_coco(content, problems)
-    cells = read_cells(file, lambda key: is_frame_column(key) or is_wildbook_column(key), problems)
-    return read_wildbook(cells, problems) if is_wildbook(cells) else read_frame(cells, problems)
+    chosen = {name.strip().lower() for _, name in reading.columns}
+    cells = read_cells(
+        file, lambda key: is_frame_column(key) or is_wildbook_column(key) or key in chosen, problems
+    )
+    if is_wildbook(cells):
+        _refuse_chosen(reading, "Wildbook", problems)
+        return read_wildbook(cells, problems)
+    return read_frame(cells, reading, problems)
+
+
+def _refuse_chosen(reading: Reading, name: str, problems: list[Problem]) -> None:
+    for meaning, column in reading.columns:
+        what = f"the file is {name}, whose own fields say what is what; columns are chosen for other tables alone"
+        cure = "leave --column out; to choose columns, write a CSV with one row per photo"
+        problems.append(Problem("column chosen in vain", f"--column {meaning}={column[:60]}", what, cure))
 
 
 def _refuse_other_json(file: str, content: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 import pyarrow as pa
 
 from schemas.catalogue.cells import Column, known, read_names
+from schemas.catalogue.extra import Extra
 from schemas.catalogue.table_files import Cells, Origin
 from schemas.errors import Problem
 
@@ -27,13 +28,16 @@ _FILE = re.compile(r"[^/\\]\.[A-Za-z][A-Za-z0-9]{1,4}$", re.ASCII)
 class Sheet:
     """A catalogue's columns, the name of the format that they were written in, and remarks for the user.
 
-    `unused` names the file's columns (fields) of which nothing is read.
+    `unused` names the file's columns (fields) of which nothing is read, `used` says which are read as what.
+    `extra` are the columns that are kept as they are.
     """
 
     format: str
     cells: Cells
     notes: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
+    used: tuple[tuple[str, str], ...] = ()
+    extra: Extra | None = None
 
 
 @dataclass(slots=True)
@@ -120,7 +124,17 @@ def to_sheet(sightings: Sequence[Sighting], layout: Layout, counts: Counts, prob
         tuple(columns),
         {name: _origin(entries, layout, name) for name in columns},
     )
-    return Sheet(layout.format, cells, counts.notes())
+    return Sheet(layout.format, cells, counts.notes(), used=_used(columns, layout))
+
+
+def _used(columns: Mapping[str, Sequence[str | None]], layout: Layout) -> tuple[tuple[str, str], ...]:
+    """Which field is read as what, of columns in which any photo has a value."""
+    boxes = set(layout.box_columns)
+    return tuple(
+        ("box" if column in boxes else column, layout.fields.get(column, ("", column))[1].replace("{slot}", "N"))
+        for column, texts in columns.items()
+        if any(text is not None for text in texts)
+    )
 
 
 def _origin(entries: Sequence[Sighting], layout: Layout, column: str) -> Origin:
