@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from schemas.catalogue.extra import pairs_of
 from schemas.catalogue.reader import CatalogueEntry, read_catalogue
+from schemas.catalogue.reading import Reading
 from schemas.errors import CatalogueError
 
 CATEGORIES = [
@@ -66,7 +69,10 @@ def test_a_camera_trap_file(coco, tmp_path):
         )
     )
     assert (catalogue.format, catalogue.root) == ("COCO Camera Traps", str(tmp_path))
-    assert catalogue.entries == (
+    assert pairs_of(catalogue.entries[0].extra) == [
+        ("frame_num", "1"), ("location", "7"), ("rights_holder", "x"), ("seq_num_frames", "3"),
+    ]  # fmt: skip
+    assert tuple(replace(entry, extra="") for entry in catalogue.entries) == (
         CatalogueEntry(
             "i1",
             "images/i1.jpg",
@@ -260,12 +266,26 @@ def test_boxes_that_leave_the_declared_photo_are_asked_about(coco):
     assert not any("leave" in each for each in read_catalogue(coco(images, annotations)).warnings)
 
 
-def test_fields_of_which_nothing_is_read_are_named(coco):
-    annotations = [animal(1, "i1", name="Ayo", area=4), animal(2, "i1", individual_uuid="u", iscrowd=0)]
-    assert read_catalogue(coco([image("i1")], annotations)).unused == (
-        "images rights_holder", "images seq_num_frames", "images frame_num", "images location", "annotations area",
-        "annotations individual_uuid", "annotations iscrowd",
-    )  # fmt: skip
+def test_fields_without_a_meaning_are_kept_and_lists_are_named_as_unused(coco):
+    annotations = [
+        animal(1, "i1", name="Ayo", area=4, bbox=[0, 0, 9, 9], segmentation=[[1]]),
+        animal(2, "i1", bbox=[9, 9, 9, 9], iscrowd=0, location="left corner"),
+    ]
+    catalogue = read_catalogue(coco([image("i1")], annotations))
+    of_image = [("frame_num", "1"), ("location", "7"), ("rights_holder", "x"), ("seq_num_frames", "3")]
+    assert [pairs_of(entry.extra) for entry in catalogue.entries] == [
+        sorted([*of_image, ("area", "4")]),
+        sorted([*of_image, ("annotations location", "left corner"), ("iscrowd", "0")]),
+    ]
+    assert catalogue.unused == ("annotations segmentation",)
+
+
+def test_encounters_of_a_location(coco):
+    times = ["2024-05-31 10:00:00", "2024-05-31 10:04:00", "2024-05-31 11:00:00"]
+    images = [image(f"i{k}", seq_id=None, datetime=time) for k, time in enumerate(times)]
+    source = coco(images, [animal(k, f"i{k}", name="Ayo") for k in range(3)])
+    found = read_catalogue(source, None, Reading(encounter_gap=5)).entries
+    assert [entry.encounter for entry in found] == ["7 2024-05-31T10:00:00"] * 2 + ["7 2024-05-31T11:00:00"]
 
 
 def test_everything_wrong_is_listed(coco):

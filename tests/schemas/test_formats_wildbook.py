@@ -76,9 +76,11 @@ def test_an_annotation_export(sheet, tmp_path):
     )  # fmt: skip
     catalogue = read_catalogue(source)
     assert (catalogue.format, catalogue.root) == ("Wildbook", str(tmp_path))
+    labels = "Annotation0.MatchAgainst\x1ftrue\x1eName0.label\x1fAlternate ID"
     assert catalogue.entries == (
         CatalogueEntry(
-            "a.jpg", "a.jpg", "Ayo", "Rhincodon typus", "5e-1", "2024-05-31T09:05:00", "right", (1, 2, 30, 40)
+            "a.jpg", "a.jpg", "Ayo", "Rhincodon typus", "5e-1", "2024-05-31T09:05:00", "right", (1, 2, 30, 40),
+            extra=labels,
         ),
         CatalogueEntry(
             "b.jpg",
@@ -89,6 +91,7 @@ def test_an_annotation_export(sheet, tmp_path):
             "2024-05-31T09:05:00",
             "left",
             (250, 250, 500, 500),
+            extra=labels,
         ),
         CatalogueEntry("c.jpg", "c.jpg", None, "Rhincodon", "c.jpg", "2023"),
         CatalogueEntry("d.jpg", "d.jpg", None, "Rhincodon", "c.jpg", "2023"),
@@ -178,13 +181,22 @@ def test_two_pictures_of_one_file_name_in_one_row(sheet):
     assert [(e.path, e.encounter) for e in entries] == [("x/a.jpg", "x/a.jpg"), ("y/a.jpg", "x/a.jpg")]
 
 
-def test_columns_of_which_nothing_is_read_are_named(sheet):
-    header = [*IMPORT, "Encounter.individualID", "Encounter.photographer0.emailAddress"]
-    assert read_catalogue(sheet([row("e1", "1.jpg")], header)).unused == (
-        "MarkedIndividual.nickName",
-        "Encounter.individualID",
-        "Encounter.photographer0.emailAddress",
-    )
+def test_columns_without_a_meaning_are_kept_with_each_photo_of_their_row(sheet):
+    header = [*IMPORT, "Encounter.individualID", "Encounter.locationID"]
+    catalogue = read_catalogue(sheet([row("e1", "1.jpg", **{"Encounter.locationID": "reef"}), row("e2", "2.jpg")], header))
+    assert [entry.extra for entry in catalogue.entries] == ["Encounter.locationID\x1freef", ""]
+    assert catalogue.unused == ()
+    assert catalogue.kept == ("MarkedIndividual.nickName", "Encounter.individualID", "Encounter.locationID")
+
+
+def test_keywords_of_a_photo_name_its_side(sheet):
+    key = "Encounter.mediaAsset0.keywords"
+    words = ["left_good quality", "Right flank", "left ear torn", "left_right", ""]
+    rows = [row(f"e{i}", f"{i}.jpg", **{key: text}) for i, text in enumerate(words)]
+    catalogue = read_catalogue(sheet(rows, [*IMPORT, key]))
+    assert [entry.viewpoint for entry in catalogue.entries] == ["left", "right", None, None, None]
+    assert "viewpoints taken from keywords: left 1, right 1" in catalogue.warnings
+    assert ("keywords", "Encounter.mediaAssetN.keywords") in catalogue.used
 
 
 def test_rows_of_one_sighting_are_one_encounter(sheet):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.catalogue.viewpoints import read_viewpoints, viewpoint_of
+from schemas.catalogue.viewpoints import read_viewpoints, viewpoint_in, viewpoint_of, with_keywords
 
 AXES = (("", "up", "down"), ("", "front", "back"), ("", "left", "right"))
 CLOSED = {"".join(sides) for sides in itertools.product(*AXES)} - {""}
@@ -78,3 +78,25 @@ def test_many_odd_spellings_give_a_short_remark() -> None:
     assert "(photos: 101)" in remark
     assert "and 81 more" in remark
     assert len(remark) < 500
+
+
+@pytest.mark.parametrize(
+    ("keywords", "viewpoint"),
+    [
+        ("left", "left"),
+        ("good; Left Flank, 2019", "left"),
+        ("left_side|front", "frontleft"),
+        ("left ear torn", None),
+        ("left; right", None),
+        ("top quality", None),
+        ("", None),
+    ],
+)
+def test_a_side_in_keywords(keywords: str, viewpoint: str | None) -> None:
+    assert viewpoint_in(keywords) == viewpoint
+
+
+def test_keywords_fill_in_what_is_not_given() -> None:
+    found, notes = with_keywords(["right", None, None, None], ["left", "left", None, "sharp"])
+    assert (found, notes) == (["right", "left", None, None], ["viewpoints taken from keywords: left 1"])
+    assert with_keywords([None], ["sharp"]) == ([None], [])

@@ -15,8 +15,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import pyarrow as pa
+
 from schemas.catalogue.boxes import leaves, to_pixels
 from schemas.catalogue.cells import known, whole
+from schemas.catalogue.extra import Extra, read_extra
 from schemas.catalogue.formats.json_text import records, to_text
 from schemas.catalogue.formats.sheet import Counts, Layout, Sheet, Sighting, index_ids, is_video, to_sheet
 from schemas.catalogue.remarks import on_leaving
@@ -32,6 +35,8 @@ IMAGE_IDENTITY = ("identity", "individual_id", "individual")
 """Fields of an image that name the animal; its `name` would be the file's."""
 ATTRIBUTES = (*IDENTITY, *VIEWPOINT)
 """Attributes (lower case) of a CVAT annotation that are read."""
+STATION = ("location", "station", "site", "camera", "location_id", "camera_id")
+"""Fields of an image that say where its camera was; they are kept, too."""
 DATES = ("datetime", "date_captured", "date", "timestamp")
 IMAGE_FIELDS = ("id", "seq_id", "corrupt", "width", "height")
 ANNOTATION_FIELDS = (
@@ -86,6 +91,7 @@ class _Coco:
         self.image_name = _first(IMAGE_IDENTITY, self.image_fields)
         self.date = _first(DATES, self.image_fields)
         self.path = _first(PATH, self.image_fields) or PATH[0]
+        self.station = _first(STATION, self.image_fields)
         self.viewpoint = _first(VIEWPOINT, self.animal_fields) or VIEWPOINT[0]
         self.box = self._box_field()
 
@@ -110,25 +116,43 @@ class _Coco:
                 self.counts.add("images without an annotation left out")
             else:
                 sightings.append(sighting)
-        sheet = to_sheet(sightings, self._layout(), self.counts, self.problems)
+        sheet = to_sheet(sightings, self._layout(), self.counts, self.problems, self._extra)
         leaving = on_leaving(sum(self.leaving), len(self.leaving))
-        notes = (*sheet.notes, leaving) if leaving else sheet.notes
-        return replace(sheet, notes=notes, unused=self._unused())
+        return replace(sheet, notes=(*sheet.notes, leaving)) if leaving else sheet
 
-    def _unused(self) -> tuple[str, ...]:
-        """The fields of images and annotations of which nothing is read."""
-        images = {*IMAGE_FIELDS, self.image_id, self.path, self.date, self.image_name}
-        annotations = {*ANNOTATION_FIELDS, self.animal_id, self.box, self.viewpoint, self.name}
-        return (
-            *(f"images {key}" for key in self.image_fields if key not in images),
-            *(f"annotations {key}" for key in self.animal_fields if key not in annotations),
-        )
+    def _extra(self, entries: Sequence[Sighting]) -> Extra:
+        """The fields of images and annotations of which nothing is read, where they hold texts and numbers.
+
+        A field that both have is called `annotations NAME` in annotations.
+        """
+        read = {*IMAGE_FIELDS, self.image_id, self.path, self.date, self.image_name}
+        of_animal = {*ANNOTATION_FIELDS, self.animal_id, self.box, self.viewpoint, self.name}
+        images = [None if entry.photo_row < 0 else self.images[entry.photo_row] for entry in entries]
+        animals = [None if entry.row < 0 else self.annotations[entry.row] for entry in entries]
+        columns: dict[str, pa.ChunkedArray] = {}
+        nested: list[str] = []
+        for part, objects, fields, known_fields in (
+            ("images", images, self.image_fields, read),
+            ("annotations", animals, self.animal_fields, of_animal),
+        ):
+            for field in fields:
+                if field in known_fields:
+                    continue
+                texts = [None if each is None else _plain_text(each.get(field)) for each in objects]
+                if _NESTED in texts:
+                    nested.append(f"{part} {field}")
+                else:
+                    name = f"{part} {field}" if field in columns else field
+                    columns[name] = pa.chunked_array([pa.array(texts, pa.string())])
+        extra = read_extra(columns, len(entries))
+        return replace(extra, left_out=(*extra.left_out, *nested))
 
     def _layout(self) -> Layout:
         fields = {
             "image_id": ("photo", self.image_id),
             "path": ("photo", self.path),
             "date": ("photo", self.date or DATES[0]),
+            "station": ("photo", self.station or STATION[0]),
             "encounter": ("photo", "seq_id"),
             "identity": ("animal", self.name or self.image_name or IDENTITY[0]),
             "species": ("animal", "category_id"),
@@ -194,6 +218,9 @@ class _Coco:
             identity=known(text(self.image_name)) if self.image_name else None,
             encounter=known(text("seq_id")),
             date=text(self.date) if self.date else None,
+            station=_plain_text(image.get(self.station)) if self.station else None,
+            row=-1,
+            photo_row=i,
         )
 
     def _sighting(self, image: int, i: int, species: str | None) -> Sighting:
@@ -204,6 +231,7 @@ class _Coco:
 
         sighting = self._of_image(image)
         sighting.animal, sighting.animal_at = self._id(annotation, self.animal_id, place), place
+        sighting.row = i
         sighting.species = None if (species or "").lower() in NO_SPECIES else species
         sighting.viewpoint, sighting.theta = text(self.viewpoint), text("theta")
         sighting.box = (self._box(annotation, self.images[image], place),)
@@ -289,6 +317,18 @@ def _numbers(value: object, count: int) -> list[float] | None:
         return None
     numbers = [float(v) for v in value if isinstance(v, int | float) and abs(v) <= _MAX_NUMBER]
     return numbers if len(numbers) == count else None
+
+
+_NESTED = "\x00"
+"""Stands for a list or an object; control characters are in no text that is kept."""
+
+
+def _plain_text(value: object) -> str | None:
+    """A text, number or truth value as text; `_NESTED` for what is none of these."""
+    if value is None or isinstance(value, list | dict):
+        return None if value is None else _NESTED
+    found = to_text(value, "", "", problems := [])
+    return None if problems else found
 
 
 def _box_text(value: object) -> str | None:

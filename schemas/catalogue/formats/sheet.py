@@ -46,7 +46,8 @@ class Sighting:
 
     `box` holds one text (a list) or four (x, y, w, h). `photo_at` and `animal_at` say where the photo and
     the animal stand in the user's files, such as `media.csv row 3`; `slot` numbers the photo where one
-    row lists several.
+    row lists several. `row` is the place of the animal's own record, `photo_row` that of the photo's, from 0, for
+    what is kept of them.
     """
 
     photo: str | None
@@ -60,8 +61,12 @@ class Sighting:
     date: str | None = None
     viewpoint: str | None = None
     theta: str | None = None
+    keywords: str | None = None
+    station: str | None = None
     box: tuple[str | None, ...] = (None,)
     slot: int = 0
+    row: int = 0
+    photo_row: int = 0
 
     @property
     def boxed(self) -> bool:
@@ -99,8 +104,14 @@ class Counts:
         return (*self.made, *(f"{phrase}: {n}" for phrase, n in self.found.items()))
 
 
-def to_sheet(sightings: Sequence[Sighting], layout: Layout, counts: Counts, problems: list[Problem]) -> Sheet:
-    """The columns of all `sightings`; adds a problem when there is none."""
+def to_sheet(
+    sightings: Sequence[Sighting],
+    layout: Layout,
+    counts: Counts,
+    problems: list[Problem],
+    extra_of: Callable[[Sequence[Sighting]], Extra] | None = None,
+) -> Sheet:
+    """The columns of all `sightings`, with what `extra_of` keeps of them; adds a problem when there is none."""
     entries = _one_per_animal(sightings, counts)
     if not entries and not problems:
         what = "nothing in it is a photo of an animal" + "".join(f"; {note}" for note in counts.notes())
@@ -115,6 +126,8 @@ def to_sheet(sightings: Sequence[Sighting], layout: Layout, counts: Counts, prob
         "date": [entry.date for entry in entries],
         "viewpoint": [entry.viewpoint for entry in entries],
         "theta": [entry.theta for entry in entries],
+        "keywords": [entry.keywords for entry in entries],
+        "station": [entry.station for entry in entries],
     }
     for place, name in enumerate(layout.box_columns):
         columns[name] = [entry.box[place] if place < len(entry.box) else None for entry in entries]
@@ -124,7 +137,11 @@ def to_sheet(sightings: Sequence[Sighting], layout: Layout, counts: Counts, prob
         tuple(columns),
         {name: _origin(entries, layout, name) for name in columns},
     )
-    return Sheet(layout.format, cells, counts.notes(), used=_used(columns, layout))
+    extra = extra_of(entries) if extra_of else None
+    notes, unused = (extra.notes, extra.left_out) if extra else ((), ())
+    return Sheet(
+        layout.format, cells, (*counts.notes(), *notes), unused, used=_used(columns, layout), extra=extra
+    )
 
 
 def _used(columns: Mapping[str, Sequence[str | None]], layout: Layout) -> tuple[tuple[str, str], ...]:

@@ -7,19 +7,20 @@ the next. A name that several pictures have, as their `filePath` or `imageUrl` t
 
 The encounter is the id of the sighting (occurrence), because encounters of one visit show the same animals,
 or its own id, or the number in `Encounter.sourceUrl`, or else the row's first photo in the alphabet. The
-animal is the first of `IDENTITY` that the file has; nicknames are not read.
+animal is the first of `IDENTITY` that the file has; nicknames are not read. Columns without a meaning here are
+kept with each photo of their row.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from schemas.catalogue.boxes import parse_number
 from schemas.catalogue.cells import known
+from schemas.catalogue.extra import Extra, read_extra, taken
 from schemas.catalogue.formats.sheet import (
     Counts,
     Layout,
@@ -55,7 +56,7 @@ _OTHERS = ("Encounter.genus", "Encounter.specificEpithet", "Encounter.viewpoint"
 _FIXED = {name.lower(): name for name in (*IDENTITY, *SIGHTING, *ENCOUNTER, *DATE, MILLISECONDS, *_OTHERS)}
 _MEDIA = re.compile(r"encounter\.mediaasset\.?(\d{1,4})")
 _PER_PHOTO = re.compile(
-    r"(?:encounter\.mediaasset\.?|annotation)(\d{1,4})\.(bbox|theta|viewpoint|filepath|imageurl)"
+    r"(?:encounter\.mediaasset\.?|annotation)(\d{1,4})\.(bbox|theta|viewpoint|filepath|imageurl|keywords)"
 )
 _WHOLE = re.compile(r"-?\d{1,4}(?:\.0+)?", re.ASCII)
 
@@ -91,9 +92,15 @@ def read_wildbook(cells: Cells, problems: list[Problem]) -> Sheet:
         if not found:
             counts.add("encounters without a photo left out")
         sightings += found
-    sheet = to_sheet(sightings, _layout(table, header, identity), counts, problems)
     spare = {name.lower() for name in IDENTITY if name != identity}
-    return replace(sheet, unused=others(cells.header, names.keys() - spare))
+    rest = others(cells.header, names.keys() - spare)
+    kept = {name: cells.columns[key] for name in rest if (key := name.strip().lower()) in cells.columns}
+    extra = read_extra(kept, len(cells.rows))
+
+    def extra_of(entries: Sequence[Sighting]) -> Extra:
+        return taken(extra, [entry.row for entry in entries])
+
+    return to_sheet(sightings, _layout(table, header, identity), counts, problems, extra_of)
 
 
 class _Table:
@@ -185,9 +192,12 @@ def _row_sightings(table: _Table, i: int, place: str, identity: str | None, coun
                 encounter=visit,
                 date=_date([table.cell(name, i) for name in DATE]) or _moment(table.cell(MILLISECONDS, i)),
                 viewpoint=table.of_photo(slot, "viewpoint", i) or table.cell("Encounter.viewpoint", i),
+                # Wildbook puts an underscore between keywords.
+                keywords=(table.of_photo(slot, "keywords", i) or "").replace("_", ";") or None,
                 theta=theta,
                 box=(box,),
                 slot=slot,
+                row=i,
             )
         )
     return found
@@ -262,6 +272,7 @@ def _layout(table: _Table, header: dict[str, str], identity: str | None) -> Layo
         "date": DATE[0],
         "viewpoint": f"{photo}.viewpoint",
         "theta": f"{photo}.theta",
+        "keywords": f"{asset}.keywords",
         "bbox": f"{photo}.bbox",
     }
     return Layout(FORMAT, {column: ("photo", name) for column, name in fields.items()})
