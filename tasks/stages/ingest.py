@@ -1,4 +1,8 @@
-"""Ingest: reads, checks and hashes each entry's file into a row of `photos`, or a failure."""
+"""Ingest: reads, checks and hashes each entry's file into a row of `photos`, or a failure.
+
+Where only words about a photo changed (its name, date, viewpoint, other columns, …), what its file told before is
+copied into the new row: a night with a thousand corrected names reads no file again, and embeds none.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +28,24 @@ from tasks.store.warehouse import shard_name
 _TEXT_FIELDS = ("path", "identity", "species", "encounter", "taken_at", "viewpoint", "theta", "extra")
 
 
+_OF_THE_PICTURE = (
+    "width", "height", "bytes", "sha256", "box", "orientation_hashes", "perceptual_hash", "chip_id",
+)  # fmt: skip
+"""Columns that the file, the box and the rotation decide."""
+
+
 @dataclass(frozen=True)
 class IngestShard:
-    """Entries to read, with the revision and stamp that each row will carry."""
+    """Entries to read, with the revision and stamp that each row will carry.
+
+    `seen` holds what the file told before, where neither it nor the cut changed; None where it must be read.
+    """
 
     root: str
     entries: tuple[CatalogueEntry, ...]
     revisions: tuple[int, ...]
     stamps: tuple[str | None, ...]
+    seen: tuple[Mapping[str, Any] | None, ...]
 
     @property
     def name(self) -> str:
@@ -40,7 +54,8 @@ class IngestShard:
 
     def part(self, items: slice) -> IngestShard:
         """Some of the entries."""
-        return IngestShard(self.root, self.entries[items], self.revisions[items], self.stamps[items])
+        parts = (self.entries, self.revisions, self.stamps, self.seen)
+        return IngestShard(self.root, *(part[items] for part in parts))
 
 
 def plan_ingest(
@@ -51,13 +66,14 @@ def plan_ingest(
     `current` maps photo ids to their current rows. With `retry_failed`, photos without a chip are also
     read again.
     """
-    changed: list[tuple[CatalogueEntry, int, str | None]] = []
+    changed: list[tuple[CatalogueEntry, int, str | None, Mapping[str, Any] | None]] = []
     found = stamps(catalogue.root, [e.path for e in catalogue.entries])
     for entry, stamp in zip(catalogue.entries, found, strict=True):
         row = current.get(entry.photo_id)
         failed = row is not None and row["chip_id"] is None
         if row is None or _differs(entry, catalogue.root, stamp, row) or (failed and retry_failed):
-            changed.append((entry, 0 if row is None else row["revision"] + 1, stamp))
+            seen = None if row is None else _picture(entry, catalogue.root, stamp, row)
+            changed.append((entry, 0 if row is None else row["revision"] + 1, stamp, seen))
     return [
         IngestShard(catalogue.root, *(tuple(column) for column in zip(*part, strict=True)))
         for part in chunks(changed, size)
@@ -69,20 +85,38 @@ def _differs(entry: CatalogueEntry, root: str, stamp: str | None, row: Mapping[s
         return True
     if any(getattr(entry, field) != row[field] for field in _TEXT_FIELDS):
         return True
-    if row["width"] is None:
-        return False
+    return row["width"] is not None and _box_of(entry, row) != row["box"]
+
+
+def _box_of(entry: CatalogueEntry, row: Mapping[str, Any]) -> list[float] | None:
     box = entry.box_in(row["width"], row["height"])
-    return (None if box is None else list(box)) != row["box"]
+    return None if box is None else list(box)
+
+
+def _picture(
+    entry: CatalogueEntry, root: str, stamp: str | None, row: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """What a row holds of the picture, where the entry means the same one, unchanged and without a failure."""
+    same_file = stamp is not None and (row["root"], row["path"], row["stamp"]) == (root, entry.path, stamp)
+    if not same_file or row["chip_id"] is None or row["theta"] != entry.theta:
+        return None
+    if _box_of(entry, row) != row["box"]:
+        return None
+    return {name: row[name] for name in _OF_THE_PICTURE}
 
 
 def ingest_shard(job: Job, shard: IngestShard) -> ShardResult:
     """Read, check and hash the photos of one shard and commit their rows."""
     rows: list[dict[str, Any]] = []
     failures: list[Failure] = []
-    for entry, revision, stamp in zip(shard.entries, shard.revisions, shard.stamps, strict=True):
+    parts = (shard.entries, shard.revisions, shard.stamps, shard.seen)
+    for entry, revision, stamp, seen in zip(*parts, strict=True):
         row = _row(entry, shard.root, revision, stamp)
-        with or_failure(failures, "ingest", entry.photo_id, revision=revision):
-            _read_photo(row, entry, job.settings.max_pixels)
+        if seen is None:
+            with or_failure(failures, "ingest", entry.photo_id, revision=revision):
+                _read_photo(row, entry, job.settings.max_pixels)
+        else:
+            row.update(seen)
         rows.append(row)
     return commit(job, INGEST, shard.name, {"photos": rows}, {"photos": failures})
 

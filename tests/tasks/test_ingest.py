@@ -7,8 +7,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
+import tasks.stages.ingest as ingest_module
 from schemas.catalogue.reader import Catalogue, read_catalogue
 from schemas.failures import FailureCode
 from tasks.job import Job
@@ -250,3 +252,71 @@ def test_one_shard_twice_gives_the_same_bytes(job: Job, tmp_path: Path) -> None:
     assert {p.parent.parent.name for p in first} == {"photos", "failures"}
     ingest_shard(job, shard)
     assert {p: p.read_bytes() for p in root.rglob("*.parquet")} == first
+
+
+def test_other_columns_are_kept_as_a_map_and_a_changed_value_is_a_revision(job: Job, tmp_path: Path) -> None:
+    rows = photo_rows(tmp_path, "a.jpg", "b.jpg")
+    rows[0] |= {"site": "reef, north", "photographer": "Björk"}
+    catalogue = catalogue_of(tmp_path, rows)
+    assert ingest(job, catalogue) == {"a": 0, "b": 0}
+    before = current(job)
+    assert before["a",]["extra"] == {"photographer": "Björk", "site": "reef, north"}
+    assert before["b",]["extra"] is None
+    assert plan_ingest(catalogue, Stages(job, catalogue).photos(), 8) == []
+
+    rows[0]["site"] = "reef, south"
+    assert ingest(job, catalogue_of(tmp_path, rows)) == {"a": 1}
+    after = current(job)
+    assert after["a",]["extra"]["site"] == "reef, south"
+    assert after["a",]["chip_id"] == before["a",]["chip_id"]  # so it is not embedded again
+
+    dropped = catalogue_of(tmp_path, [{k: v for k, v in row.items() if k in ("image_id", "identity", "path")} for row in rows])
+    assert ingest(job, dropped) == {"a": 2}
+    assert current(job)["a",]["extra"] is None
+
+
+def test_withdrawn_rows_keep_their_other_columns(job: Job, tmp_path: Path) -> None:
+    rows = photo_rows(tmp_path, "a.jpg", "b.jpg")
+    rows[1] |= {"site": "s"}
+    ingest(job, catalogue_of(tmp_path, rows))
+    less = catalogue_of(tmp_path, rows[:1])
+    assert withdraw(job, list(withdrawn_rows(Stages(job, less).photos(), less))) == 1
+    row = Stages(job, less).photos()["b"]
+    assert (row["present"], row["extra"]) == (False, "site\x1fs")
+
+
+def test_changed_words_cost_no_look_at_the_file(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = photo_rows(tmp_path, "a.jpg", "b.jpg", "c.jpg", "d.jpg")
+    for row in rows:
+        row |= {"x": 0.1, "y": 0.1, "w": 0.5, "h": 0.5, "site": "s"}
+    ingest(job, catalogue_of(tmp_path, rows))
+    before = current(job)
+    read: list[str] = []
+    whole = ingest_module.read_bytes
+    monkeypatch.setattr(ingest_module, "read_bytes", lambda root, path: read.append(path) or whole(root, path))
+    rows[0] |= {"identity": "Bo", "date": "2024-05-31", "viewpoint": "left", "site": "t"}
+    rows[1] |= {"w": 0.6}
+    rows[2] |= {"theta": 0.5}
+    age(tmp_path / "d.jpg", 5)
+    assert ingest(job, catalogue_of(tmp_path, rows)) == dict.fromkeys("abcd", 1)
+    assert sorted(read) == ["b.jpg", "c.jpg", "d.jpg"]
+    after = current(job)
+    words = ("identity", "taken_at", "viewpoint", "extra", "revision", "shard")
+    assert {k: v for k, v in after["a",].items() if k not in words} == {
+        k: v for k, v in before["a",].items() if k not in words
+    }
+    assert (after["a",]["identity"], after["a",]["viewpoint"], after["a",]["extra"]) == ("Bo", "left", {"site": "t"})
+
+
+def test_a_warehouse_from_before_other_columns_were_kept_is_read(job: Job, tmp_path: Path) -> None:
+    rows = photo_rows(tmp_path, "a.jpg", "b.jpg")
+    rows[0] |= {"site": "s"}
+    catalogue = catalogue_of(tmp_path, rows)
+    ingest(job, catalogue)
+    (file,) = Path(job.warehouse.root, "photos").glob("*/*.parquet")
+    pq.write_table(pq.read_table(file, partitioning=None).drop_columns(["extra"]), file)
+    assert {row["extra"] for row in current(job).values()} == {None}
+    assert ingest(job, catalogue) == {"a": 1}  # b has no other column
+    assert {key: row["extra"] for key, row in current(job).items()} == {("a",): {"site": "s"}, ("b",): None}
