@@ -46,6 +46,7 @@ class Photo:
     revision: int = 0
     present: bool = True
     readable: bool = True
+    site: str | None = None
 
     @property
     def chip_id(self) -> str | None:
@@ -59,6 +60,7 @@ class Photo:
             "box": [1.0, 2.0, 30.0, 40.0], "theta": 0.0, "width": 64, "height": 48, "bytes": 900,
             "sha256": f"sha-{self.content or self.photo_id}" if self.readable else None,
             "perceptual_hash": 2**63 + 1 if self.readable else None, "chip_id": self.chip_id, "stamp": "900-1",
+            "extra": [("site", self.site)] if self.site else None,
         }  # fmt: skip
 
 

@@ -69,6 +69,14 @@ WHERE cosine >= (SELECT quantile_cont(cosine, 0.75) FROM pair_scores)
 ORDER BY coalesce(n_inliers, 0), match_coverage, pair_id
 LIMIT 20;
 
+-- Suspects by site: photos there, and suspects that show one; any other column of a catalogue serves as well, such as extra['photographer']
+SELECT extra['site'] AS site, count(DISTINCT photo_id) AS photos, count(DISTINCT rank) AS suspects,
+    count(DISTINCT photo_id) FILTER (rank IS NOT NULL) AS photos_in_suspects
+FROM photos
+LEFT JOIN (SELECT rank, unnest([photo_a, photo_b]) AS photo_id FROM suspects) USING (photo_id)
+GROUP BY site
+ORDER BY suspects DESC, site;
+
 -- Failures by stage and code, with an example of each
 SELECT stage, code, count(*) AS items, min(item) AS example, min_by(message, item) AS message
 FROM failures

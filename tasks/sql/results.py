@@ -109,8 +109,15 @@ def _in_portions(batch: pa.RecordBatch) -> Iterator[list[list[Any]]]:
 
 
 def _rows(result: pa.RecordBatch) -> list[list[Any]]:
-    columns = [column.to_pylist() for column in result.columns]
+    columns = [
+        column.to_pylist(maps_as_pydicts="lossy" if _is_map_of_texts(column.type) else None)
+        for column in result.columns
+    ]
     return [[_plain(value) for value in row] for row in zip(*columns, strict=True)]
+
+
+def _is_map_of_texts(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_map(kind) and pa.types.is_string(kind.key_type))
 
 
 def _plain(value: Any) -> Any:

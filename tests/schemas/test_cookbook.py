@@ -19,7 +19,7 @@ from tests.toy_warehouse import FINGERPRINTS, Pair, Photo, Toy, pair_key
 def analyst(tmp_path_factory: pytest.TempPathFactory) -> duckdb.DuckDBPyConnection:
     photos = [Photo(f"{name}{i}", name, f"e{name}{i}") for name in "AB" for i in range(3)]
     photos += [
-        Photo("misfiled", "B", "em"),
+        Photo("misfiled", "B", "em", site="reef"),
         Photo("stranger", None, "es"),
         Photo("again", "A", "ex", content="A0"),
     ]
@@ -126,6 +126,13 @@ def test_answers_are_the_known_ones(analyst: duckdb.DuckDBPyConnection) -> None:
     assert [(r["photo_a"], r["photo_b"]) for r in answers["The same picture twice"]] == [("A0", "again")]
     coverage = answers["How well the catalogue is covered: photos in, embedded, in a scored pair, failed"]
     assert coverage == [{"photos": 10, "embedded": 9, "in_a_scored_pair": 9, "failed": 1}]
+    (sites,) = (rows for title, rows in answers.items() if title.startswith("Suspects by site"))
+    suspects = run_query(analyst, "SELECT rank, photo_a, photo_b FROM suspects").to_pylist()
+    there = {row["rank"] for row in suspects if "misfiled" in (row["photo_a"], row["photo_b"])}
+    assert there and {row["site"]: (row["photos"], row["suspects"]) for row in sites} == {
+        "reef": (1, len(there)),
+        None: (9, sum(row["photo_a"] != "misfiled" or row["photo_b"] != "misfiled" for row in suspects)),
+    }
     stages = answers["Runs, newest first, with seconds per stage"]
     assert [(row["stage"], row["stage_seconds"]) for row in stages] == [
         ("score", 60.0),
