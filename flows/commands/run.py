@@ -61,9 +61,7 @@ def run_catalogue(
         )
 
 
-def validate_catalogue(
-    catalogue: str, root: str | None, toml: Path | None, given: Mapping[str, Any]
-) -> None:
+def validate_catalogue(catalogue: str, root: str | None, toml: Path | None, given: Mapping[str, Any]) -> None:
     """Say what the catalogue holds and is taken for; `CatalogueError` lists its problems."""
     found = look_up(catalogue, root, Reading.of(load_settings(toml, given))).catalogue
     *said, counts = said_of(found)

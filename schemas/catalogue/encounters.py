@@ -46,7 +46,9 @@ def with_video(cells: Cells) -> tuple[Cells, list[str]]:
         origins={**cells.origins, "encounter": cells.origin(VIDEO)},
         sources={**cells.sources, "encounter": name},
     )
-    return told, [f"column {name} is read as encounter, since no column gives encounters: {len(values)} videos"]
+    return told, [
+        f"column {name} is read as encounter, since no column gives encounters: {len(values)} videos"
+    ]
 
 
 def by_gap(

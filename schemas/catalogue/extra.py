@@ -19,9 +19,7 @@ from schemas.errors import Problem
 
 MOST_COLUMNS, LONGEST_NAME, LONGEST_VALUE = 100, 100, 500
 _BETWEEN, _WITHIN = "\x1e", "\x1f"
-AS_TEXT = (
-    "coalesce(array_to_string(list_transform(map_entries(extra), lambda e: e.key || chr(31) || e.value), chr(30)), '')"
-)
+AS_TEXT = "coalesce(array_to_string(list_transform(map_entries(extra), lambda e: e.key || chr(31) || e.value), chr(30)), '')"
 """The column `extra` of `photos` as the text of this module, in SQL."""
 
 
@@ -85,7 +83,10 @@ def _texts(name: str, cells: pa.ChunkedArray) -> tuple[pa.ChunkedArray | None, s
     texts = pc.if_else(missing, pa.scalar(None, pa.string()), texts)
     lengths = pc.utf8_length(texts)
     if (pc.mean(lengths).as_py() or 0) > LONGEST_VALUE:
-        return None, f"column {columns_in_words([name])} is not kept: most of its values are longer than {LONGEST_VALUE} characters"
+        return (
+            None,
+            f"column {columns_in_words([name])} is not kept: most of its values are longer than {LONGEST_VALUE} characters",
+        )
     long = pc.sum(pc.greater(lengths, LONGEST_VALUE)).as_py() or 0
     if not long:
         return texts, ""

@@ -54,7 +54,9 @@ def read_paths(
         first = next((path for path in paths if path is not None), "")
         what = f"no path begins with it; the first is {_short(first)}"
         problems.append(
-            Problem("prefix not found", f"--strip-prefix {prefix}", what, _cure([first], root) or "leave it out")
+            Problem(
+                "prefix not found", f"--strip-prefix {prefix}", what, _cure([first], root) or "leave it out"
+            )
         )
     elif far:
         cure = _cure([paths[i] or "" for i in far], root) or _RELATIVE

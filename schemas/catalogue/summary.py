@@ -13,7 +13,9 @@ def said_of(catalogue: Catalogue) -> tuple[str, ...]:
     """All remarks: which columns are read as what, kept or unused, what looks odd, and what there is."""
     columns = (
         _read_as(catalogue),
-        f"kept with each photo, for SQL (extra): {columns_in_words(catalogue.kept)}" if catalogue.kept else "",
+        f"kept with each photo, for SQL (extra): {columns_in_words(catalogue.kept)}"
+        if catalogue.kept
+        else "",
         f"not used: {columns_in_words(catalogue.unused)}" if catalogue.unused else "",
     )
     oddities = (*catalogue.warnings, _without_encounters(catalogue))

@@ -371,7 +371,11 @@ RUNS = Table(
             column("driver_peak_bytes", I64, "largest resident size of the driving process"),
             column("devices", pa.list_(STRING), "kinds of devices that computed; null where none did"),
             column("message", STRING, "error of a failed run"),
-            column("remarks", pa.list_(STRING), "what the catalogue's columns were taken for, and what looked odd"),
+            column(
+                "remarks",
+                pa.list_(STRING),
+                "what the catalogue's columns were taken for, and what looked odd",
+            ),
             column("snapshot", STRING, "name of the files that keep its current views; null where none do"),
         ]
     ),

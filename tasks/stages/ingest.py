@@ -155,9 +155,7 @@ def withdrawn_rows(
     listed = {e.photo_id for e in catalogue.entries}
     for photo_id, row in current.items():
         if photo_id not in listed and row["present"]:
-            yield {
-                **row, "revision": row["revision"] + 1, "present": False, "extra": pairs_of(row["extra"])
-            }
+            yield {**row, "revision": row["revision"] + 1, "present": False, "extra": pairs_of(row["extra"])}
 
 
 def withdraw(job: Job, rows: Sequence[Mapping[str, Any]]) -> int:

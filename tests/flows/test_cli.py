@@ -251,10 +251,19 @@ def test_a_good_catalogue_is_summed_up(main: Main, small: Path) -> None:
 
 
 def test_columns_that_are_not_used_are_named(main: Main, tmp_path: Path) -> None:
-    row = {"image_id": "a", "identity": "A", "path": "a.jpg", "site": "s", "photographer": "p"}
-    code, _, err = main("validate", write_catalogue(tmp_path / "c.csv", [row]))
+    row = {"image_id": "a", "turtle": "A", "path": "a.jpg", "site": "s", "": "0"}
+    listed = write_catalogue(tmp_path / "c.csv", [row])
+    assert "as --column identity=COLUMN" in main("validate", listed)[2]
+    code, _, err = main("validate", listed, "--column", "identity=turtle")
     assert code == 0
-    assert "not used: site, photographer\n" in err
+    assert "note: read: image_id from image_id; identity from turtle; path from path\n" in err
+    assert "note: kept with each photo, for SQL (extra): site\n" in err
+    assert "note: not used: (a column without a name)\n" in err
+    (tmp_path / "s.toml").write_text('columns = ["identity=turtle"]')
+    assert main("validate", listed, "--settings", tmp_path / "s.toml")[2] == err
+    code, _, err = main("run", listed, "--dry-run", "--column", "colour=turtle")
+    assert code == 2
+    assert "'colour' is no meaning that is read" in err
 
 
 def photos_elsewhere(folder: Path, photos: str) -> Path:
@@ -275,7 +284,9 @@ def test_photos_beside_their_catalogue_are_found_and_said(
     code, out, err = main(*command, listed)
     assert code == 0, err
     assert "note: photos are in ../images" in err
-    assert f"{tmp_path / 'place' / 'images'}: 2 photos found" in out or command != ["validate"]
+    assert f"{tmp_path / 'place' / 'images'}: 2 photos found" in out + err
+    assert "note: read: image_id from image_id; identity from identity; path from path\n" in err
+    assert "note: no photo has an encounter" in err
     (tmp_path / "place" / "images" / "b.png").rename(tmp_path / "place" / "tables" / "b.png")
     code, out, err = main(*command, listed)
     assert code == 0, err
@@ -294,7 +305,7 @@ def test_without_any_photo_no_work_begins(main: Main, tmp_path: Path, command: l
     assert "none of 2 photos is there" in err
     assert "cure: name the folder that the paths start from: --root" in err
     assert not (tmp_path / "w").exists()
-    assert main("validate", listed, "--root", tmp_path / "place/far/away/pictures")[2] == ""
+    assert "there" not in main("validate", listed, "--root", tmp_path / "place/far/away/pictures")[2]
 
 
 def test_an_unknown_setting_is_refused_with_the_known_ones(

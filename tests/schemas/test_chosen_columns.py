@@ -130,7 +130,13 @@ def test_pairs_that_say_nothing_are_all_told_at_once() -> None:
     with pytest.raises(SettingsError) as error:
         meanings_of(["identity", "colour=x", "path=a", "path=b", "=x", "date="])
     text = str(error.value)
-    for said in ("'identity' is not MEANING=COLUMN", "'colour' is no meaning", "path is given twice", "'=x'", "'date='"):
+    for said in (
+        "'identity' is not MEANING=COLUMN",
+        "'colour' is no meaning",
+        "path is given twice",
+        "'=x'",
+        "'date='",
+    ):
         assert said in text
     assert "image_id, identity, path, theta, species, date, encounter, viewpoint, keywords, station" in text
     assert meanings_of(["Identity = my = name"]) == (("identity", "my = name"),)
@@ -146,5 +152,6 @@ def test_formats_with_fields_of_their_own_refuse_it(write: Write, tmp_path: Path
     for source, name in ((wildbook, "Wildbook"), (other, "COCO Camera Traps")):
         kind, where, what, cure = problem(source, "identity=name")
         assert (kind, where) == ("column chosen in vain", "--column identity=name")
-        assert what.startswith(f"the file is {name}, whose own fields") and "leave --column out" in cure
+        assert what.startswith(f"the file is {name}, whose own fields")
+        assert "leave --column out" in cure
         assert dict(read(source).used)["path"] in ("Encounter.mediaAssetN", "file_name")

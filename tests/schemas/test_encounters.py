@@ -61,7 +61,9 @@ def test_photos_are_together_exactly_where_a_chain_of_short_steps_joins_them(
         for j in taking_part:
             (a, start, _), (b, end, _) = shots[i], shots[j]
             between = sorted(
-                shots[k][1] for k in taking_part if shots[k][0] == a and min(start, end) <= shots[k][1] <= max(start, end)
+                shots[k][1]
+                for k in taking_part
+                if shots[k][0] == a and min(start, end) <= shots[k][1] <= max(start, end)
             )
             joined = a == b and all(later - earlier < gap for earlier, later in pairwise(between))
             assert (found[i] == found[j]) == joined
@@ -89,7 +91,8 @@ def test_encounters_are_made_where_none_is_given(read: Read) -> None:
         "encounters made from station and time, 5 minutes apart: 3, of 4 photos; 2 photos without a station or a time "
         "of day have no encounter"
     ) in catalogue.warnings
-    assert ("station", "Site") in catalogue.used and catalogue.kept == ("Site",)
+    assert ("station", "Site") in catalogue.used
+    assert catalogue.kept == ("Site",)
 
 
 def test_a_made_name_is_not_a_given_one() -> None:
@@ -117,8 +120,11 @@ def test_a_column_video_is_an_encounter(read: Read) -> None:
     rows = ("a,x,1.jpg,v1", "b,x,2.jpg,v1", "c,y,3.jpg,v2", "d,y,4.jpg,")
     catalogue = read("image_id,identity,path,Video", *rows)
     assert encounters(catalogue) == ["v1", "v1", "v2", None]
-    assert "column Video is read as encounter, since no column gives encounters: 2 videos" in catalogue.warnings
-    assert ("encounter", "Video") in catalogue.used and catalogue.kept == ()
+    assert (
+        "column Video is read as encounter, since no column gives encounters: 2 videos" in catalogue.warnings
+    )
+    assert ("encounter", "Video") in catalogue.used
+    assert catalogue.kept == ()
     beside = read("image_id,identity,path,Video,seq_id", *(f"{row},s" for row in rows))
     assert (encounters(beside), beside.kept) == (["s"] * 4, ("Video",))
 
@@ -136,11 +142,14 @@ def test_columns_that_are_no_videos_hide_no_pairs(read: Read, videos: tuple[str,
     if "anew" in why:
         rows += [f"q{i},animal {i % 4},q{i}.jpg,{1 + i // 4}" for i in range(8)]
     catalogue = read("image_id,identity,path,video", *rows)
-    assert set(encounters(catalogue)) == {None} and "video" in catalogue.kept
+    assert set(encounters(catalogue)) == {None}
+    assert "video" in catalogue.kept
     assert any(why in text for text in catalogue.warnings)
 
 
 def test_a_catalogue_without_encounters_is_told_so(read: Read) -> None:
     said = said_of(read("image_id,identity,path", "a,x,1.jpg"))
     assert any(t.startswith("no photo has an encounter") and "--encounter-gap MINUTES" in t for t in said)
-    assert not any("near-identical" in t for t in said_of(read("image_id,identity,path,seq_id", "a,x,1.jpg,s")))
+    assert not any(
+        "near-identical" in t for t in said_of(read("image_id,identity,path,seq_id", "a,x,1.jpg,s"))
+    )

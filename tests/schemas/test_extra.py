@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from schemas.catalogue.extra import AS_TEXT, LONGEST_VALUE, MOST_COLUMNS, pairs_of, read_extra
 
-TEXTS = st.one_of(st.none(), st.text(max_size=6), st.sampled_from(["12.0", "NA", " site 1 ", "a\tb", "\x1e", "é'\""]))
+TEXTS = st.one_of(
+    st.none(), st.text(max_size=6), st.sampled_from(["12.0", "NA", " site 1 ", "a\tb", "\x1e", "é'\""])
+)
 NAMES = st.text(st.characters(categories=["L", "N", "P"]), min_size=1, max_size=5)
 
 
@@ -24,7 +26,12 @@ def naive(values: dict[str, str | None]) -> list[tuple[str, str]] | None:
         if text.lower() in ("", "null", "nan", "none", "na", "n/a", "#n/a", "<na>"):
             continue
         whole = text.partition(".")
-        if whole[2].strip("0") == "" and whole[2] and whole[0].lstrip("-").isascii() and whole[0].lstrip("-").isdigit():
+        if (
+            whole[2].strip("0") == ""
+            and whole[2]
+            and whole[0].lstrip("-").isascii()
+            and whole[0].lstrip("-").isdigit()
+        ):
             text = whole[0] if whole[0].count("-") < 2 else text
         found.append((name, text))
     return found or None
@@ -44,8 +51,11 @@ def test_sql_says_the_same_text_of_a_map() -> None:
     rows = pa.table({"extra": pa.array([pairs_of(t) for t in texts], pa.map_(pa.string(), pa.string()))})
     connection = duckdb.connect()
     connection.register("rows", rows)
-    assert [row[0] for row in connection.sql(f"SELECT {AS_TEXT} FROM rows").fetchall()] == texts  # noqa: S608
-    assert connection.sql("SELECT extra['b'], extra['a'] FROM rows").fetchall()[:2] == [("x = y, z", "1"), (None, None)]
+    assert [row[0] for row in connection.sql(f"SELECT {AS_TEXT} FROM rows").fetchall()] == texts
+    assert connection.sql("SELECT extra['b'], extra['a'] FROM rows").fetchall()[:2] == [
+        ("x = y, z", "1"),
+        (None, None),
+    ]
 
 
 def test_types_of_parquet_read_as_in_csv() -> None:
@@ -54,7 +64,11 @@ def test_types_of_parquet_read_as_in_csv() -> None:
         "site": chunked(["A", "B", None]).dictionary_encode(),
         "night": chunked([True, False, None]),
     }
-    csv = {"depth": chunked(["12.0", "", "2.5"]), "site": chunked(["A", "B", "NA"]), "night": chunked(["true", "false", ""])}
+    csv = {
+        "depth": chunked(["12.0", "", "2.5"]),
+        "site": chunked(["A", "B", "NA"]),
+        "night": chunked(["true", "false", ""]),
+    }
     assert read_extra(parquet, 3).texts.to_pylist() == read_extra(csv, 3).texts.to_pylist()
 
 

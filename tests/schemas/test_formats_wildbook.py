@@ -79,7 +79,14 @@ def test_an_annotation_export(sheet, tmp_path):
     labels = "Annotation0.MatchAgainst\x1ftrue\x1eName0.label\x1fAlternate ID"
     assert catalogue.entries == (
         CatalogueEntry(
-            "a.jpg", "a.jpg", "Ayo", "Rhincodon typus", "5e-1", "2024-05-31T09:05:00", "right", (1, 2, 30, 40),
+            "a.jpg",
+            "a.jpg",
+            "Ayo",
+            "Rhincodon typus",
+            "5e-1",
+            "2024-05-31T09:05:00",
+            "right",
+            (1, 2, 30, 40),
             extra=labels,
         ),
         CatalogueEntry(
@@ -183,7 +190,9 @@ def test_two_pictures_of_one_file_name_in_one_row(sheet):
 
 def test_columns_without_a_meaning_are_kept_with_each_photo_of_their_row(sheet):
     header = [*IMPORT, "Encounter.individualID", "Encounter.locationID"]
-    catalogue = read_catalogue(sheet([row("e1", "1.jpg", **{"Encounter.locationID": "reef"}), row("e2", "2.jpg")], header))
+    catalogue = read_catalogue(
+        sheet([row("e1", "1.jpg", **{"Encounter.locationID": "reef"}), row("e2", "2.jpg")], header)
+    )
     assert [entry.extra for entry in catalogue.entries] == ["Encounter.locationID\x1freef", ""]
     assert catalogue.unused == ()
     assert catalogue.kept == ("MarkedIndividual.nickName", "Encounter.individualID", "Encounter.locationID")

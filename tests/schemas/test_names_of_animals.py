@@ -21,7 +21,9 @@ SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 
 def of_csv(folder: Path, cells: list[str]) -> str:
     path = folder / "c.csv"
-    path.write_text("".join(["image_id,identity,path\n", *(f"p{i},{c},{i}.jpg\n" for i, c in enumerate(cells))]))
+    path.write_text(
+        "".join(["image_id,identity,path\n", *(f"p{i},{c},{i}.jpg\n" for i, c in enumerate(cells))])
+    )
     return str(path)
 
 
@@ -57,7 +59,11 @@ def test_a_number_is_one_name_in_every_night(tmp_path: Path, numbers: list[int |
         assert names(of_csv(tmp_path, cells)) == wanted
         assert names(of_coco(tmp_path, list(cells))) == wanted
         assert names(of_parquet(tmp_path, pa.array(cells))) == wanted
-    for column in (pa.array(numbers, pa.int64()), pa.array(floats, pa.float64()), pa.array(texts).dictionary_encode()):
+    for column in (
+        pa.array(numbers, pa.int64()),
+        pa.array(floats, pa.float64()),
+        pa.array(texts).dictionary_encode(),
+    ):
         assert names(of_parquet(tmp_path, column)) == wanted
     assert names(of_parquet(tmp_path, pa.array(numbers, pa.decimal128(20, 2)))) == wanted
     for objects in (numbers, floats):
@@ -71,7 +77,14 @@ def test_a_persons_own_words_for_unknown(tmp_path: Path) -> None:
     found = read_catalogue(source, None, Reading(unknown_names=("new_whale", "unidentified_individual")))
     assert [e.identity for e in found.entries] == [None, "Ayo", None, None, None, "new_whale2"]
     assert "photos whose name is one of --unknown-name, read as unknown animals: 3" in found.warnings
-    assert names(of_coco(tmp_path, list(cells)), "new_whale") == [None, "Ayo", None, *cells[3:4], None, cells[5]]
+    assert names(of_coco(tmp_path, list(cells)), "new_whale") == [
+        None,
+        "Ayo",
+        None,
+        *cells[3:4],
+        None,
+        cells[5],
+    ]
 
 
 def crowds(counts: list[int]) -> list[str]:
@@ -106,7 +119,8 @@ def test_what_the_remark_proposes_is_one_argument_of_a_shell() -> None:
     entries = [CatalogueEntry(f"u{i}", f"u{i}.jpg", "no name; rm") for i in range(50)]
     entries += [CatalogueEntry(f"p{i}", f"p{i}.jpg", f"n{i}") for i in range(20)]
     (text,) = [text for text in remarks(entries) if "--unknown-name" in text]
-    assert text.endswith("--unknown-name 'no name; rm'") and "'no name; rm' (50 photos)" in text
+    assert text.endswith("--unknown-name 'no name; rm'")
+    assert "'no name; rm' (50 photos)" in text
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs the real catalogues")
@@ -118,10 +132,13 @@ def test_no_name_of_a_real_catalogue_is_remarked_on() -> None:
 
 def test_a_position_beside_a_viewpoint_fills_its_gaps(tmp_path: Path) -> None:
     write: Callable[[str], int] = (tmp_path / "c.csv").write_text
-    write("image_id,identity,path,viewpoint,position\na,x,1.jpg,left,right\nb,x,2.jpg,,right\nc,x,3.jpg,odd,right\n")
+    write(
+        "image_id,identity,path,viewpoint,position\na,x,1.jpg,left,right\nb,x,2.jpg,,right\nc,x,3.jpg,odd,right\n"
+    )
     found = read_catalogue(str(tmp_path / "c.csv"))
     assert [e.viewpoint for e in found.entries] == ["left", "right", None]
     assert ("keywords", "position") in found.used
     write("image_id,identity,path,position\na,x,1.jpg,left\n")
     found = read_catalogue(str(tmp_path / "c.csv"))
-    assert found.entries[0].viewpoint == "left" and found.used[-1] == ("viewpoint", "position")
+    assert found.entries[0].viewpoint == "left"
+    assert found.used[-1] == ("viewpoint", "position")

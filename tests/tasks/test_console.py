@@ -261,7 +261,7 @@ def test_views_are_described_without_a_warehouse(analyst: duckdb.DuckDBPyConnect
         ("union_value(a := DATE 'infinity')", "infinity"),
         ("row(1, DATE 'infinity')", "(1, infinity)"),
         ("{'a b': [DATE '20000-01-01'], 'c': 1}", {"a b": ["20000-01-01"], "c": 1}),
-        ("MAP {DATE 'infinity': [TIME '24:00:00']}", [["infinity", ["24:00:00"]]]),
+        ("MAP {DATE 'infinity': [TIME '24:00:00']}", {"infinity": ["24:00:00"]}),
         ("[DATE '20000-01-01']::DATE[1]", ["20000-01-01"]),
         ("'nan'::DOUBLE", None),
         ("NULL::DATE", None),
@@ -405,3 +405,15 @@ def test_a_failed_connection_is_closed(folder: str, monkeypatch: pytest.MonkeyPa
     for connection in opened:
         with pytest.raises(duckdb.ConnectionException):
             connection.execute("SELECT 1")
+
+
+def test_a_map_of_texts_is_an_object_by_its_names() -> None:
+    kind = pa.map_(pa.string(), pa.string())
+    rows = pa.table({"extra": pa.array([[("site", "a,b"), ("who", None)], None], kind)})
+    assert json.loads(format_result(rows, "json")) == [
+        {"extra": {"site": "a,b", "who": None}},
+        {"extra": None},
+    ]
+    assert '{"site": "a,b", "who": null}' in format_result(rows)
+    other = pa.table({"m": pa.array([[([1], "x")]], pa.map_(pa.list_(pa.int64()), pa.string()))})
+    assert json.loads(format_result(other, "json")) == [{"m": [[[1], "x"]]}]

@@ -270,7 +270,9 @@ def test_other_columns_are_kept_as_a_map_and_a_changed_value_is_a_revision(job: 
     assert after["a",]["extra"]["site"] == "reef, south"
     assert after["a",]["chip_id"] == before["a",]["chip_id"]  # so it is not embedded again
 
-    dropped = catalogue_of(tmp_path, [{k: v for k, v in row.items() if k in ("image_id", "identity", "path")} for row in rows])
+    dropped = catalogue_of(
+        tmp_path, [{k: v for k, v in row.items() if k in ("image_id", "identity", "path")} for row in rows]
+    )
     assert ingest(job, dropped) == {"a": 2}
     assert current(job)["a",]["extra"] is None
 
@@ -295,7 +297,9 @@ def test_changed_words_cost_no_look_at_the_file(
     before = current(job)
     read: list[str] = []
     whole = ingest_module.read_bytes
-    monkeypatch.setattr(ingest_module, "read_bytes", lambda root, path: read.append(path) or whole(root, path))
+    monkeypatch.setattr(
+        ingest_module, "read_bytes", lambda root, path: read.append(path) or whole(root, path)
+    )
     rows[0] |= {"identity": "Bo", "date": "2024-05-31", "viewpoint": "left", "site": "t"}
     rows[1] |= {"w": 0.6}
     rows[2] |= {"theta": 0.5}
@@ -307,7 +311,11 @@ def test_changed_words_cost_no_look_at_the_file(
     assert {k: v for k, v in after["a",].items() if k not in words} == {
         k: v for k, v in before["a",].items() if k not in words
     }
-    assert (after["a",]["identity"], after["a",]["viewpoint"], after["a",]["extra"]) == ("Bo", "left", {"site": "t"})
+    assert (after["a",]["identity"], after["a",]["viewpoint"], after["a",]["extra"]) == (
+        "Bo",
+        "left",
+        {"site": "t"},
+    )
 
 
 def test_a_warehouse_from_before_other_columns_were_kept_is_read(job: Job, tmp_path: Path) -> None:

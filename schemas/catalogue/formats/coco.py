@@ -327,8 +327,7 @@ def _plain_text(value: object) -> str | None:
     """A text, number or truth value as text; `_NESTED` for what is none of these."""
     if value is None or isinstance(value, list | dict):
         return None if value is None else _NESTED
-    found = to_text(value, "", "", problems := [])
-    return None if problems else found
+    return to_text(value, "", "", [])
 
 
 def _box_text(value: object) -> str | None:

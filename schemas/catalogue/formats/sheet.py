@@ -148,7 +148,10 @@ def _used(columns: Mapping[str, Sequence[str | None]], layout: Layout) -> tuple[
     """Which field is read as what, of columns in which any photo has a value."""
     boxes = set(layout.box_columns)
     return tuple(
-        ("box" if column in boxes else column, layout.fields.get(column, ("", column))[1].replace("{slot}", "N"))
+        (
+            "box" if column in boxes else column,
+            layout.fields.get(column, ("", column))[1].replace("{slot}", "N"),
+        )
         for column, texts in columns.items()
         if any(text is not None for text in texts)
     )
