@@ -124,7 +124,7 @@ def test_the_version_is_that_of_the_package(main: Main, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
-    ("command", "offered"), [("run", 19), ("evaluate", 13), ("explain", 10), ("compare", 7)]
+    ("command", "offered"), [("run", 23), ("evaluate", 17), ("explain", 10), ("compare", 7), ("validate", 4)]
 )
 def test_settings_are_options_as_their_fields_say(command: str, offered: int) -> None:
     shown = CliRunner().invoke(cli.app, [command, "--help"], env={"COLUMNS": "200", "TERM": "dumb"}).output
