@@ -54,8 +54,9 @@ class IngestShard:
 
     def part(self, items: slice) -> IngestShard:
         """Some of the entries."""
-        parts = (self.entries, self.revisions, self.stamps, self.seen)
-        return IngestShard(self.root, *(part[items] for part in parts))
+        return IngestShard(
+            self.root, self.entries[items], self.revisions[items], self.stamps[items], self.seen[items]
+        )
 
 
 def plan_ingest(
