@@ -14,9 +14,13 @@ from PIL import Image
 
 from flows.cli import main as cli
 from flows.notebook import explain
+from flows.two_photos import two_photos
+from schemas.errors import WarehouseError
 from schemas.settings import EMBEDDED_NOTICE
 from tasks.sql.console import connect_analyst
+from tasks.store.warehouse import Warehouse
 from tests.flows.conftest import Finished
+from tests.toy_warehouse import Photo, Toy
 
 Main = Callable[..., tuple[int, str, str]]
 PAIRS = """
@@ -171,3 +175,12 @@ def test_what_became_of_a_photo_is_said(
     monkeypatch.setattr(photo_files, "read_bytes", gone)
     code, _, err = explain_them(*place)
     assert (code, f"photo {stored['photo_a']}: no file at " in err) == (2, True)
+
+
+def test_a_settings_table_of_another_version_is_said(tmp_path: Path) -> None:
+    place = Toy([Photo("A"), Photo("B")], [], settings={"long_gone": 3}).write(Warehouse(str(tmp_path / "w")))
+    with pytest.raises(
+        WarehouseError, match="(?s)another version of the program.*run again with this version"
+    ) as caught:
+        two_photos(("A", "B"), (None, None), place.url, {})
+    assert "long_gone" in str(caught.value)

@@ -46,7 +46,7 @@ def test_the_most_suspect_pairs_are_drawn(done: Stages) -> None:
 
 def test_pictures_can_be_opened_and_fit_each_other(done: Stages) -> None:
     for row in explanations(done).values():
-        assert picture(row["figure"], "PNG").width > 200
+        assert picture(row["figure"], "WEBP").width > 200
         chips, overlay, colours = (picture(row[name], "WEBP") for name in ("chips", "overlay", "colours"))
         assert chips.size == overlay.size
         assert overlay.mode == "RGBA"
@@ -117,4 +117,4 @@ def test_a_pair_without_matches_is_drawn_without_maps(done: Stages, elsewhere: J
     assert (result.rows, result.failed) == (1, 0)
     (row,) = elsewhere.warehouse.read("explanations", elsewhere.prints.explanations).to_pylist()
     assert (row["n_drawn"], row["maps_a"], row["peak_b"]) == (0, [], [])
-    assert picture(row["figure"], "PNG").width > 200
+    assert picture(row["figure"], "WEBP").width > 200
