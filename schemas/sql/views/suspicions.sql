@@ -10,10 +10,12 @@
 -- column photos: the two photos of the first pair, where it may not have been scored; null else
 -- column score: suspicion in [0, 1]; 1 = most suspect
 -- column words: what the pictures say against the names
+-- column asks: kind of the question in `reviews` that it asks a person; empty for a rule that asks none
 
--- The union of all rules of the folder suspects/.
+-- The union of all rules of the folder suspects/, without what a person has answered and without photos that a person called bad.
 SELECT
     kind,
+    asks,
     subject_kind,
     subject,
     blamed_photo,
@@ -24,5 +26,14 @@ SELECT
     words
 FROM (
 {rules}
-)
+) AS s
 WHERE score >= suspicious()
+  AND NOT EXISTS (
+    FROM reviews AS r
+    WHERE r.applies AND r.kind = s.asks
+      AND r.subject = if(r.other IS NULL, s.subject, least(s.subject, s.right_name))
+      AND r.other IS NOT DISTINCT FROM if(r.other IS NULL, NULL, greatest(s.subject, s.right_name))
+  )
+  AND NOT EXISTS (
+    FROM reviews AS r WHERE r.applies AND r.kind = 'photo' AND r.verdict = 'bad' AND r.subject = s.blamed_photo
+  )
