@@ -91,7 +91,18 @@ ROOMS = {
             "job",
             "photo_files",
         ),
-        *("keypoints", "vectors", "shards", "sql", "pages", "runs", "check", "stages", "evaluation"),
+        *(
+            "keypoints",
+            "vectors",
+            "shards",
+            "sql",
+            "pages",
+            "reviews",
+            "runs",
+            "check",
+            "stages",
+            "evaluation",
+        ),
     ),
     "flows": (
         *(
