@@ -11,8 +11,10 @@ import duckdb
 QUESTIONS = "SELECT * FROM questions ORDER BY rank"
 """All open questions, most probable errors first, as of the newest finished run."""
 ANSWERED = """
-SELECT kind, subject, other, verdict, right_name, reviewer, "at", review_id FROM reviews WHERE applies
+SELECT kind, subject, other, verdict, right_name, reviewer, "at", review_id FROM reviews
+WHERE applies AND review_id NOT IN (SELECT review_id FROM contradicted_reviews)
 """
+"""The questions that need not be asked: answered, and no new photo says otherwise."""
 
 
 @dataclass(frozen=True)

@@ -21,19 +21,29 @@ WITH sides AS (
         AND (s.asks = 'split' OR n.name_b IS NOT DISTINCT FROM s.proposed_name)
     WHERE s.asks IN ('names', 'split')
     QUALIFY row_number() OVER (PARTITION BY s.rank ORDER BY n.probability DESC) = 1
+),
+-- Answered questions that new photos ask again, though the judgement no longer does.
+again AS (
+    SELECT s.rank, c.photos_a, c.photos_b, list_contains(c.photos_a, s.photo_b) AS turned
+    FROM suspects AS s
+    JOIN contradicted_reviews AS c ON c.kind = s.asks
+        AND c.subject = if(s.asks = 'names', least(s.subject, s.proposed_name), s.subject)
+        AND c.other IS NOT DISTINCT FROM if(s.asks = 'names', greatest(s.subject, s.proposed_name), NULL)
+    WHERE s.asks IN ('names', 'split')
 )
 SELECT
     s.* EXCLUDE (proposed_name),
     s.proposed_name AS other_name,
     a.chip_id AS chip_a,
     b.chip_id AS chip_b,
-    if(k.turned, k.photos_b, k.photos_a) AS photos_a,
-    if(k.turned, k.photos_a, k.photos_b) AS photos_b,
+    if(coalesce(k.turned, g.turned), coalesce(k.photos_b, g.photos_b), coalesce(k.photos_a, g.photos_a)) AS photos_a,
+    if(coalesce(k.turned, g.turned), coalesce(k.photos_a, g.photos_a), coalesce(k.photos_b, g.photos_b)) AS photos_b,
     z.supporting_pairs
 FROM suspects AS s
 JOIN suspicions AS z ON z.kind = s.kind AND z.subject = s.subject AND z.right_name IS NOT DISTINCT FROM s.proposed_name
 JOIN photos AS a ON a.photo_id = s.photo_a
 JOIN photos AS b ON b.photo_id = s.photo_b
 LEFT JOIN sides AS k ON k.rank = s.rank
+LEFT JOIN again AS g ON g.rank = s.rank
 WHERE s.asks <> ''
 QUALIFY row_number() OVER (PARTITION BY s.rank ORDER BY z.score DESC) = 1

@@ -48,7 +48,7 @@ def questions(warehouse: Warehouse) -> dict[str, dict[str, Any]]:
 
 def answered(warehouse: Warehouse) -> list[dict[str, Any]]:
     with duckdb.connect(":memory:", config={"threads": 1}) as connection:
-        install_wanted(connection, warehouse, {"reviews"})
+        install_wanted(connection, warehouse, {"reviews", "contradicted_reviews"})
         return list(connection.sql(f"{ANSWERED} ORDER BY kind").to_arrow_table().to_pylist())
 
 
