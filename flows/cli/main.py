@@ -18,6 +18,8 @@ import typer
 
 from flows.cli.compare import compare
 from flows.cli.evaluate import evaluate
+from flows.cli.review import review
+from flows.cli.verdicts import apply
 from flows.options import WAIT, Config, SettingsCommand
 from schemas.setting import MODEL
 from schemas.sql.files import suspect_rules
@@ -289,6 +291,10 @@ def check(
     check_warehouse(warehouse, quick, quarantine)
 
 
+app.command("apply")(apply)
+app.add_typer(review, name="review")
+
+
 @app.command("settings")
 def show_settings() -> None:
     """Print all settings with their defaults as a TOML file to start from."""
@@ -297,7 +303,7 @@ def show_settings() -> None:
     print_settings()
 
 
-for _command in app.registered_commands:
+for _command in (*app.registered_commands, *review.registered_commands):
     # Typer keeps the line breaks of docstrings, which do not suit the width of the reader's terminal.
     _command.help = re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.getdoc(_command.callback) or "")
 

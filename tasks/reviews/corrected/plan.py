@@ -181,11 +181,13 @@ class _Planner:
     def _split(self, row: Mapping[str, Any]) -> None:
         name = row["identity_a"]
         sides = [self._still(row[f"photos_{side}"], name) for side in "ab"]
-        moved = sides[0] if len(sides[0]) < len(sides[1]) else sides[1]
         if row["right_name"]:
-            # The right name was given to photo_b's side.
+            # The right name is that of photo_b's side.
             moved = sides[1]
-        if not moved or not sides[0] or not sides[1]:
+        else:
+            # Where one side has other names by now, the name is left to the other.
+            moved = (sides[0] if len(sides[0]) < len(sides[1]) else sides[1]) if all(sides) else []
+        if not moved:
             return
         new = row["right_name"] or self._free(name)
         self._set(moved, new, f"{name} is two animals; these {len(moved)} of its photos are {new}", [row])
