@@ -32,7 +32,7 @@ def ask(
     `seconds` is how long opening the warehouse and one query may take together, or in the prompt each
     statement.
     """
-    kind = _format(output)
+    kind = format_of(output)
     if tables:
         _print(describe(None, query))
         return
@@ -100,7 +100,7 @@ def print_suspects(warehouse: str, top: int, kinds: Sequence[str], order: str, o
 
     Raises `SettingsError` for an unknown kind, order or format.
     """
-    written = _format(output)
+    written = format_of(output)
     known = list(suspect_rules())
     for kind in kinds:
         if kind not in known:
@@ -145,7 +145,8 @@ def newest_report(warehouse: str) -> None:
     PlainConsole().print(f"{place.url}/{path}")
 
 
-def _format(output: str) -> Format:
+def format_of(output: str) -> Format:
+    """The format of that name; raises `SettingsError`."""
     if output not in get_args(Format):
         raise SettingsError(f"format {output!r} is not known", f"use {', '.join(get_args(Format))}")
     return output  # type: ignore[return-value]  # checked above

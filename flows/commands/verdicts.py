@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
 from pathlib import Path
 
+from flows.commands.ask import format_of
 from flows.commands.start import OUT, note
 from schemas.catalogue.reader import read_catalogue
 from schemas.errors import PairxError, SettingsError
@@ -85,3 +86,87 @@ def _refuse_held(applied: Applied) -> None:
         whys = dict.fromkeys(printable(change.held) for change in applied.held)
         lines = [f"{len(applied.held)} changes are held back", *(f"  {why}" for why in list(whys)[:_SHOWN])]
         raise PairxError("\n".join(lines), _CURE)
+
+
+def export(
+    out: Path,
+    warehouse: str,
+    form: str,
+    which: tuple[bool, bool],
+    top: int | None,
+    images: str,
+    force: bool,
+) -> None:
+    """Write questions, verdicts or corrected names in a format of `FORMATS`.
+
+    `which` says whether verdicts are meant, and second looks.
+    """
+    from tasks.reviews.exchange.formats import FORMATS, Request
+
+    if form not in FORMATS:
+        raise SettingsError(f"there is no format {form!r}", f"use {', '.join(FORMATS)}")
+    if form not in ("csv", "label-studio") and any(which):
+        raise SettingsError(f"--format {form} writes corrected names, no questions", "leave --verdicts and --second-look out")
+    with opened(Warehouse(warehouse), FORMATS[form].views) as connection:
+        text, beside = FORMATS[form].write(connection, Request(*which, top, images))
+    files = {out: text} | {out.with_name(out.stem + suffix): more for suffix, more in beside.items()}
+    for path in files:
+        if os.path.lexists(path) and not force:
+            raise SettingsError(f"{path} exists", "name another file, or replace it with --force")
+    for path, content in files.items():
+        put_in_place(path, content.encode())
+        OUT.print(f"written: {path}")
+
+
+def import_verdicts(file: Path, warehouse: str, reviewer: str | None, skip_bad: bool) -> None:
+    """Store the verdicts of a file; `AnswersRefused` with all its problems, unless bad rows are skipped."""
+    from tasks.reviews.exchange.formats import answers_in
+    from tasks.reviews.exchange.incoming import VIEWS as ASKED
+    from tasks.reviews.exchange.incoming import AnswersRefused, reviews_of, store
+
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise SettingsError(f"{file} cannot be read: {error.strerror}", "name a file of verdicts") from error
+    place = Warehouse(warehouse)
+    with opened(place, ASKED) as connection:
+        found = reviews_of(connection, answers_in(file.name, data), reviewer)
+    if found.problems and not skip_bad:
+        raise AnswersRefused(found.problems)
+    for problem in found.problems:
+        note(printable(f"skipped: {problem.where}: {problem.what}"))
+    store(place, found.reviews)
+    OUT.print(
+        f"{len(found.reviews)} verdicts stored, {found.known} known already, {len(found.problems)} skipped, "
+        f"of these {found.changed} on photos that have changed"
+    )
+
+
+def print_agreement(warehouse: str, each: bool, output: str) -> None:
+    """Print the agreement by kind of question, or the questions that need a second look."""
+    import pyarrow as pa
+
+    from tasks.reviews.agreement import agreement_by_kind
+    from tasks.sql.results import format_result
+
+    text, number = (pa.string(), pa.float64())
+    schema = pa.schema(
+        {"kind": text, "questions": pa.int64(), "answered_twice": pa.int64(), "percent": number, "alpha": number}
+    )
+    with opened(Warehouse(warehouse), ("opinions", "second_looks")) as connection:
+        if each:
+            looks = "SELECT * EXCLUDE (question) FROM second_looks"
+            table = connection.sql(looks).to_arrow_table()
+        else:
+            rows = [
+                {
+                    "kind": kind,
+                    "questions": found.questions,
+                    "answered_twice": found.answered_twice,
+                    "percent": found.percent,
+                    "alpha": found.alpha,
+                }
+                for kind, found in agreement_by_kind(connection).items()
+            ]
+            table = pa.Table.from_pylist(rows, schema=schema)
+    print(format_result(table, format_of(output)))

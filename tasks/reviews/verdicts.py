@@ -58,12 +58,12 @@ def review_of(question: Mapping[str, Any], said: Said, run_id: str | None, state
     Raises `SettingsError` for an answer that the question does not have, and for a bad photo that it did not
     show.
     """
-    reviewer = _words(said.reviewer, _MOST_NAME)
+    reviewer = one_line(said.reviewer, _MOST_NAME)
     common = {
         "review_id": uuid4().hex,
         "at": datetime.now(UTC),
         "reviewer": reviewer,
-        "note": _words(said.note, MOST_LETTERS),
+        "note": one_line(said.note, MOST_LETTERS),
         "run_id": run_id,
         "state": state,
         "suspect_kind": question["kind"],
@@ -123,14 +123,14 @@ def _both(question: Mapping[str, Any]) -> dict[str, Any]:
 def _right_name(question: Mapping[str, Any], said: Said, verdict: str) -> str | None:
     if verdict not in ("wrong", "one_animal", "two_animals"):
         return None
-    given = _words(said.right_name, _MOST_NAME)
+    given = one_line(said.right_name, _MOST_NAME)
     if question["asks"] == "name":
         return given or (question["other_name"] if said.answer == "same" else None)
     wanted = {"names": "one_animal", "split": "two_animals"}[question["asks"]]
     return given if verdict == wanted else None
 
 
-def _words(text: str | None, most: int) -> str | None:
+def one_line(text: str | None, most: int) -> str | None:
     """A person's text on one line; None where nothing is left."""
     if text is None:
         return None
