@@ -112,12 +112,16 @@ SELECT
         WHEN r.kind = 'split' THEN t.new_photos
     END AS photos_b,
     format(
-        '{} was answered on {} ({}{}); since then {} say otherwise ({}{}).',
-        CASE r.kind WHEN 'name' THEN 'The name of ' || r.subject WHEN 'names' THEN r.subject || ' and ' || r.other ELSE r.subject END,
+        '{} was answered on {} ({}{}); since then {} otherwise ({}{}).',
+        CASE r.kind
+            WHEN 'name' THEN 'The name of ' || r.subject
+            WHEN 'names' THEN 'Whether ' || r.subject || ' and ' || r.other || ' are one animal'
+            ELSE 'Whether ' || r.subject || ' is one animal'
+        END,
         CAST(CAST(make_timestamp(epoch_us(r."at")) AS DATE) AS VARCHAR),
         replace(r.verdict, '_', ' '),
         coalesce(' by ' || r.reviewer, ''),
-        if(len(t.new_photos) = 1, '1 new photo', len(t.new_photos) || ' new photos'),
+        if(len(t.new_photos) = 1, '1 new photo says', len(t.new_photos) || ' new photos say'),
         array_to_string(t.new_photos[1:5], ', '),
         if(len(t.new_photos) > 5, ', …', '')
     ) AS words
