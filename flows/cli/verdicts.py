@@ -15,12 +15,15 @@ def apply(
     out: Annotated[
         str | None,
         typer.Option(
-            "--out", "-o", help="The corrected catalogue, of the same format; of Camtrap DP a folder. Never the input."
+            "--out",
+            "-o",
+            help="The corrected catalogue, of the same format; of Camtrap DP a folder. Never the input.",
         ),
     ] = None,
     warehouse: Tables = "warehouse",
     root: Annotated[
-        str | None, typer.Option(help="Folder or URL that paths are relative to. Default: the catalogue's folder.")
+        str | None,
+        typer.Option(help="Folder or URL that paths are relative to. Default: the catalogue's folder."),
     ] = None,
     drop_copies: Annotated[
         bool, typer.Option("--drop-copies", help="Leave out photos that are copies. Default: only list them.")
@@ -46,7 +49,9 @@ def apply(
     """
     from flows.commands.verdicts import apply_verdicts
 
-    apply_verdicts(catalogue, out, warehouse, root, (drop_copies, drop_bad, force_contradictions), dry_run, force)
+    apply_verdicts(
+        catalogue, out, warehouse, root, (drop_copies, drop_bad, force_contradictions), dry_run, force
+    )
 
 
 def export_reviews(
@@ -60,10 +65,14 @@ def export_reviews(
             "frame: the photos with their corrected names, as wildlife-datasets has them.",
         ),
     ] = "csv",
-    verdicts: Annotated[bool, typer.Option("--verdicts", help="Export answers instead of open questions (csv).")] = False,
+    verdicts: Annotated[
+        bool, typer.Option("--verdicts", help="Export answers instead of open questions (csv).")
+    ] = False,
     second_look: Annotated[
         bool,
-        typer.Option("--second-look", help="Only answered questions of one reviewer, or on which people disagree."),
+        typer.Option(
+            "--second-look", help="Only answered questions of one reviewer, or on which people disagree."
+        ),
     ] = False,
     top: Annotated[int | None, typer.Option(help="Only the first questions.", min=1)] = None,
     images: Annotated[
@@ -87,9 +96,12 @@ def export_reviews(
 def import_reviews(
     file: Annotated[Path, typer.Argument(help="CSV of verdicts, or Label Studio's JSON export.")],
     warehouse: Tables = "warehouse",
-    reviewer: Annotated[str | None, typer.Option(help="Who gave the verdicts of rows that do not say so.")] = None,
+    reviewer: Annotated[
+        str | None, typer.Option(help="Who gave the verdicts of rows that do not say so.")
+    ] = None,
     skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Store the good rows. Default: where any row is bad, store nothing.")
+        bool,
+        typer.Option("--skip-bad", help="Store the good rows. Default: where any row is bad, store nothing."),
     ] = False,
 ) -> None:
     """Store verdicts from a file; the same file again adds nothing.
@@ -104,7 +116,9 @@ def import_reviews(
 
 def agreement(
     warehouse: Tables = "warehouse",
-    each: Annotated[bool, typer.Option("--each", help="One row per question that needs a second look.")] = False,
+    each: Annotated[
+        bool, typer.Option("--each", help="One row per question that needs a second look.")
+    ] = False,
     output: Annotated[str, typer.Option("--format", help="table, csv or json.")] = "table",
 ) -> None:
     """Print how far reviewers agree: percent, and Krippendorff's alpha (1: fully, 0: by chance)."""

@@ -18,9 +18,7 @@ from tasks.store.shard_files import put_in_place
 from tasks.store.warehouse import Warehouse
 
 _SHOWN = 50
-_CURE = (
-    "give another verdict in `pairx review`, or see `pairx review agreement --each`; chains of verdicts: --force-contradictions"
-)
+_CURE = "give another verdict in `pairx review`, or see `pairx review agreement --each`; chains of verdicts: --force-contradictions"
 
 
 def apply_verdicts(
@@ -77,7 +75,11 @@ def _print_changes(applied: Applied, plan: Plan, everything: bool) -> None:
 
 
 def _line(change: Change) -> str:
-    what = f"{change.before or 'unknown'} → {change.after or 'unknown'}" if change.field == "identity" else "to be left out"
+    what = (
+        f"{change.before or 'unknown'} → {change.after or 'unknown'}"
+        if change.field == "identity"
+        else "to be left out"
+    )
     return printable(f"{change.photo}: {what} ({change.why}; {status_of(change)})")
 
 
@@ -106,7 +108,9 @@ def export(
     if form not in FORMATS:
         raise SettingsError(f"there is no format {form!r}", f"use {', '.join(FORMATS)}")
     if form not in ("csv", "label-studio") and any(which):
-        raise SettingsError(f"--format {form} writes corrected names, no questions", "leave --verdicts and --second-look out")
+        raise SettingsError(
+            f"--format {form} writes corrected names, no questions", "leave --verdicts and --second-look out"
+        )
     with opened(Warehouse(warehouse), FORMATS[form].views) as connection:
         text, beside = FORMATS[form].write(connection, Request(*which, top, images))
     files = {out: text} | {out.with_name(out.stem + suffix): more for suffix, more in beside.items()}
@@ -151,7 +155,13 @@ def print_agreement(warehouse: str, each: bool, output: str) -> None:
 
     text, number = (pa.string(), pa.float64())
     schema = pa.schema(
-        {"kind": text, "questions": pa.int64(), "answered_twice": pa.int64(), "percent": number, "alpha": number}
+        {
+            "kind": text,
+            "questions": pa.int64(),
+            "answered_twice": pa.int64(),
+            "percent": number,
+            "alpha": number,
+        }
     )
     with opened(Warehouse(warehouse), ("opinions", "second_looks")) as connection:
         if each:

@@ -156,7 +156,9 @@ def _links(row: Mapping[str, Any], wrong: set[tuple[str, str]]) -> list[Link]:
             right = [Link(a, ("name", row["right_name"]), True, review)] if row["right_name"] else []
             return [Link(a, name_a, False, review), *right]
         case ("names", "one_animal"):
-            sides = joined(side("a", row["identity_a"]), name_a) + joined(side("b", row["identity_b"]), name_b)
+            sides = joined(side("a", row["identity_a"]), name_a) + joined(
+                side("b", row["identity_b"]), name_b
+            )
             return [Link(name_a, name_b, True, review), *sides]
         case ("names", "two_animals"):
             return [Link(name_a, name_b, False, review)]
@@ -166,5 +168,9 @@ def _links(row: Mapping[str, Any], wrong: set[tuple[str, str]]) -> list[Link]:
             first, second = side("a", row["identity_a"]), side("b", row["identity_a"])
             if not first or not second:
                 return []
-            return [*joined(first[1:], first[0]), *joined(second[1:], second[0]), Link(first[0], second[0], False, review)]
+            return [
+                *joined(first[1:], first[0]),
+                *joined(second[1:], second[0]),
+                Link(first[0], second[0], False, review),
+            ]
     return []

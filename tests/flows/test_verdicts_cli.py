@@ -14,8 +14,8 @@ import pytest
 from flows.cli import main as cli
 from tasks.store.warehouse import Warehouse
 from tests.schemas.test_writing import CAMTRAP, CSV
-from tests.tasks.reviews.test_plan import say
 from tests.tasks.reviews.test_plan import catalogue as plan_catalogue
+from tests.tasks.reviews.test_plan import say
 from tests.tasks.reviews.test_plan import warehouse as plan_warehouse
 
 warehouse, catalogue = plan_warehouse, plan_catalogue
@@ -45,14 +45,18 @@ def test_apply_writes_the_catalogue_and_the_changes_and_never_the_input(
     assert (code, f"--root {tmp_path}" in err, "1 renamed" in printed) == (0, True, True)
     assert out.read_bytes() == before.replace(b"a0,A", b"a0,B")
     changes = list(csv.DictReader((tmp_path / "out" / "new.changes.csv").read_text().splitlines()))
-    assert [(row["photo"], row["before"], row["after"], row["review_ids"]) for row in changes] == [("a0", "A", "B", "r1")]
+    assert [(row["photo"], row["before"], row["after"], row["review_ids"]) for row in changes] == [
+        ("a0", "A", "B", "r1")
+    ]
     code, _, err = run("apply", catalogue, *where, "-o", out)
     assert (code, "--force" in err) == (2, True)
     assert run("apply", catalogue, *where, "-o", out, "--force")[0] == 0
     assert catalogue.read_bytes() == before
 
 
-@pytest.mark.parametrize("way", ["itself", "symbolic link", "hard link", "changes", "folder", "other suffix", "url", "none"])
+@pytest.mark.parametrize(
+    "way", ["itself", "symbolic link", "hard link", "changes", "folder", "other suffix", "url", "none"]
+)
 def test_an_output_that_cannot_be_meant_is_refused(
     run: Run, warehouse: Warehouse, catalogue: Path, tmp_path: Path, way: str
 ) -> None:
@@ -118,14 +122,21 @@ def test_verdicts_come_in_and_go_out(run: Run, warehouse: Warehouse, tmp_path: P
     file.write_text("kind,subject,answer,right_name,reviewer\nname,a0,wrong,B,ann\nname,zz,wrong,B,ann\n")
     code, _, err = run("review", "import", file, *where)
     assert (code, "row 3" in err, "--skip-bad" in err) == (2, True, True)
-    assert "1 verdicts stored, 0 known already, 1 skipped" in run("review", "import", file, *where, "--skip-bad")[1]
+    assert (
+        "1 verdicts stored, 0 known already, 1 skipped"
+        in run("review", "import", file, *where, "--skip-bad")[1]
+    )
     assert "0 verdicts stored, 1 known already" in run("review", "import", file, *where, "--skip-bad")[1]
     file.write_text("kind,subject,answer,reviewer\nname,a0,right,bob\n")
     assert run("review", "import", file, *where)[0] == 0
     rows = json.loads(run("review", "agreement", *where, "--format", "json")[1])
     assert rows[0] == {"kind": "name", "questions": 1, "answered_twice": 1, "percent": 0.0, "alpha": 0.0}
     (look,) = json.loads(run("review", "agreement", *where, "--each", "--format", "json")[1])
-    assert (look["why"], look["people"], look["verdicts"]) == ("disagreement", ["bob", "ann"], ["right", "wrong"])
+    assert (look["why"], look["people"], look["verdicts"]) == (
+        "disagreement",
+        ["bob", "ann"],
+        ["right", "wrong"],
+    )
     out = tmp_path / "out.csv"
     assert run("review", "export", *where, "-o", out, "--second-look")[0] == 0
     assert out.read_text().splitlines()[1].startswith("name,a0,,,")

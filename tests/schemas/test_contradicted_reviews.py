@@ -17,7 +17,16 @@ from tasks.reviews.questions import ANSWERED, key_of, open_questions
 from tasks.reviews.verdicts import Said, review_of
 from tasks.store.warehouse import Warehouse
 from tests.schemas.test_suspects import TWO_NAMES, judged_names
-from tests.toy_warehouse import FINGERPRINTS, Pair, Photo, Toy, pair_key, write_judgement, write_pairs, write_photos
+from tests.toy_warehouse import (
+    FINGERPRINTS,
+    Pair,
+    Photo,
+    Toy,
+    pair_key,
+    write_judgement,
+    write_pairs,
+    write_photos,
+)
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 OLD = {"a0": "A", "a1": "A", "a2": "A", "b0": "B", "b1": "B"}
@@ -32,7 +41,9 @@ class Catalogue:
     def __init__(self, folder: Path) -> None:
         pairs = [Pair(a, b, 0.4) for a, b in itertools.combinations(sorted(NAMES), 2)]
         self.warehouse = Warehouse(str(folder / "w"))
-        Toy([PHOTOS[p] for p in OLD], [], top_k=20, same_name_k=9).write(self.warehouse, "20260501t000000-aaaaaa")
+        Toy([PHOTOS[p] for p in OLD], [], top_k=20, same_name_k=9).write(
+            self.warehouse, "20260501t000000-aaaaaa"
+        )
         write_photos(self.warehouse, [PHOTOS[p] for p in NEW], "later")
         write_pairs(self.warehouse, list(PHOTOS.values()), pairs)
         old = next(s for s in self.warehouse.shards("photos", FINGERPRINTS["photos"]) if s != "later")
@@ -52,8 +63,15 @@ class Catalogue:
         second: dict[str, Any] = {}
         if b is not None:
             key = pair_key(PHOTOS[a], PHOTOS[b])
-            second = {"photo_b": b, "chip_b": key["chip_b"], "pair_id": key["pair_id"], "identity_b": NAMES[b]}
-        review = Review("r1", NOON, kind, verdict, a, f"chip-{a}", identity_a=NAMES[a], reviewer="ann", **second | more)
+            second = {
+                "photo_b": b,
+                "chip_b": key["chip_b"],
+                "pair_id": key["pair_id"],
+                "identity_b": NAMES[b],
+            }
+        review = Review(
+            "r1", NOON, kind, verdict, a, f"chip-{a}", identity_a=NAMES[a], reviewer="ann", **second | more
+        )
         self.warehouse.write("reviews", REVIEW_PARTITION, "r1", [review.row()])
         return review
 
@@ -64,7 +82,9 @@ class Catalogue:
 
     def contradicted(self) -> list[tuple[Any, ...]]:
         with self.connection() as connection:
-            return connection.sql("SELECT kind, subject, right_name, new_photos, score FROM contradicted_reviews").fetchall()
+            return connection.sql(
+                "SELECT kind, subject, right_name, new_photos, score FROM contradicted_reviews"
+            ).fetchall()
 
 
 @pytest.fixture
@@ -78,19 +98,30 @@ def test_photos_arrive_with_the_run_that_recorded_their_first_file(catalogue: Ca
     catalogue.record("newer", "20260801t000000-cccccc")
     write_photos(catalogue.warehouse, [Photo("z", "Z")], "unrecorded")
     with catalogue.connection() as connection:
-        found = dict(connection.sql("SELECT photo_id, CAST(epoch(first_stored_at) AS BIGINT) FROM arrivals").fetchall())
+        found = dict(
+            connection.sql("SELECT photo_id, CAST(epoch(first_stored_at) AS BIGINT) FROM arrivals").fetchall()
+        )
     may, july = (int(datetime(2026, month, 1, tzinfo=UTC).timestamp()) for month in (5, 7))
     assert found == dict.fromkeys(OLD, may) | dict.fromkeys(NEW, july)
 
 
-def test_a_right_name_is_asked_again_where_new_photos_of_another_name_are_more_alike(catalogue: Catalogue) -> None:
-    catalogue.judged({("a0", "a1"): 0.5, ("a0", "a2"): 0.4, ("a0", "a9"): 0.3, ("a0", "b9"): 0.92, ("a0", "b0"): 0.99})
+def test_a_right_name_is_asked_again_where_new_photos_of_another_name_are_more_alike(
+    catalogue: Catalogue,
+) -> None:
+    catalogue.judged(
+        {("a0", "a1"): 0.5, ("a0", "a2"): 0.4, ("a0", "a9"): 0.3, ("a0", "b9"): 0.92, ("a0", "b0"): 0.99}
+    )
     review = catalogue.say("name", "right", "a0")
     assert catalogue.contradicted() == [("name", "a0", "B", ["b9"], 0.92)]
     with catalogue.connection() as connection:
         (question,) = open_questions(connection).rows
         assert key_of(question) == ("name", "a0", None)
-        assert (question["asks"], question["photo_a"], question["photo_b"], question["blamed_photo"]) == ("name", "a0", "b9", "a0")
+        assert (question["asks"], question["photo_a"], question["photo_b"], question["blamed_photo"]) == (
+            "name",
+            "a0",
+            "b9",
+            "a0",
+        )
         words = "The name of a0 was answered on 2026-06-01 (right by ann); since then 1 new photo says otherwise (b9)."
         assert question["reason"].startswith(words)
         assert question["other_name"] == "B"
@@ -131,7 +162,10 @@ def test_a_right_name_stays_answered(catalogue: Catalogue, alike: dict[tuple[str
     ],
 )
 def test_an_answer_on_two_names_is_asked_again(
-    catalogue: Catalogue, verdict: str, alike: dict[tuple[str, str], float], expected: tuple[list[str], float] | None
+    catalogue: Catalogue,
+    verdict: str,
+    alike: dict[tuple[str, str], float],
+    expected: tuple[list[str], float] | None,
 ) -> None:
     catalogue.judged(alike)
     catalogue.say("names", verdict, "a0", "b0", photos_a=("a0", "a1", "a2"), photos_b=("b0", "b1"))
@@ -150,7 +184,11 @@ def test_an_answer_on_two_names_is_asked_again(
     [
         ("two_animals", {("a0", "a9"): 0.95, ("a2", "a9"): 0.93}, (["a0", "a1"], ["a2", "a9"])),
         ("two_animals", {("a0", "a9"): 0.95, ("a2", "a9"): 0.8}, None),
-        ("one_animal", {("a0", "a9"): 0.05, ("a1", "a9"): 0.1, ("a2", "a9"): 0.02}, (["a0", "a1", "a2"], ["a9"])),
+        (
+            "one_animal",
+            {("a0", "a9"): 0.05, ("a1", "a9"): 0.1, ("a2", "a9"): 0.02},
+            (["a0", "a1", "a2"], ["a9"]),
+        ),
         ("one_animal", {("a0", "a9"): 0.05, ("a1", "a9"): 0.2, ("a2", "a9"): 0.02}, None),
     ],
 )
@@ -177,6 +215,8 @@ def test_where_a_rule_asks_the_same_the_words_say_that_it_was_answered(catalogue
     with catalogue.connection() as connection:
         (row,) = open_questions(connection).rows
     assert (row["kind"], row["probability"]) == (TWO_NAMES, 0.7)
-    assert row["reason"].startswith("Whether A and B are one animal was answered on 2026-06-01 (two animals by ann); since then 1 new photo")
+    assert row["reason"].startswith(
+        "Whether A and B are one animal was answered on 2026-06-01 (two animals by ann); since then 1 new photo"
+    )
     assert "look like one animal." in row["reason"]
     assert row["photos_a"] == ["a0", "a1", "a2", "a9"]

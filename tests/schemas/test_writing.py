@@ -98,7 +98,9 @@ def test_a_name_that_would_read_as_another_is_not_written(table: Path, name: str
     assert found.files["c.csv"] == CSV.replace(b"2.jpg;Bo", b"2.jpg;Cy")
 
 
-CELL = st.lists(st.sampled_from(["a", "é", " ", ",", ";", '"', "\n", "\r\n", "'", "="]), max_size=5).map("".join)
+CELL = st.lists(st.sampled_from(["a", "é", " ", ",", ";", '"', "\n", "\r\n", "'", "="]), max_size=5).map(
+    "".join
+)
 
 
 @given(
@@ -135,7 +137,9 @@ def test_parquet_keeps_types_and_other_columns(tmp_path: Path, kind: str) -> Non
     names = pa.array([7, 8, None], pa.int64()) if kind == "numbers" else pa.array(["7", "8", None])
     if kind == "categories":
         names = names.dictionary_encode()
-    table = pa.table({"path": ["1.jpg", "2.jpg", "3.jpg"], "identity": names, "image_id": [1, 2, 3], "z": [1.5, None, 0.0]})
+    table = pa.table(
+        {"path": ["1.jpg", "2.jpg", "3.jpg"], "identity": names, "image_id": [1, 2, 3], "z": [1.5, None, 0.0]}
+    )
     table = table.replace_schema_metadata({"pandas": "{}"})
     file = tmp_path / "c.parquet"
     pq.write_table(table, file, compression="zstd", row_group_size=2)
@@ -196,13 +200,21 @@ def test_dropped_annotations_go_with_images_that_have_no_other(coco: Path) -> No
         ('{"id": 1, "image_id": 1, "individual_ids": [5]}', "", '"individual_ids": ["B"]'),
         ('{"id": 1, "image_id": 1}', ', "identity": "A"', '"file_name": "1.jpg", "identity": "B"'),
         ('{"id": 1, "image_id": 1, "name": null}', "", '"name": "B"'),
+        # Animals without boxes are one entry, of one name.
+        (
+            '{"id": 1, "image_id": 1, "name": "A"}, {"id": 2, "image_id": 1, "name": "A"}',
+            "",
+            '"image_id": 1, "name": "B"}, {"id": 2, "image_id": 1, "name": "B"}',
+        ),
     ],
 )
 def test_names_are_written_where_the_reader_finds_them(
     tmp_path: Path, annotation: str, image: str, expected: str
 ) -> None:
     file = tmp_path / "c.json"
-    file.write_text(f'{{"images": [{{"id": 1, "file_name": "1.jpg"{image}}}], "annotations": [{annotation}]}}')
+    file.write_text(
+        f'{{"images": [{{"id": 1, "file_name": "1.jpg"{image}}}], "annotations": [{annotation}]}}'
+    )
     found = only(rewritten(file, {"1": "B"})).decode()
     assert expected in found
     assert set(found) <= set(file.read_text() + expected)
@@ -276,7 +288,9 @@ def test_rows_of_wildbook_are_renamed_whole(tmp_path: Path) -> None:
     found = only(rewritten(file, {"1.jpg": "Bo", "2.jpg": "Bo", "3.jpg": "Ayo"})).decode()
     assert found == WILDBOOK.replace("Ayo", "Bo").replace('4]",,', '4]",Ayo,')
     assert set(rewritten(file, {"1.jpg": "Bo"}).refused) == {"1.jpg"}
-    assert only(rewritten(file, {"1.jpg": "Bo"}, {"2.jpg"})).decode() == WILDBOOK.replace("1.jpg,2.jpg,,Ayo", "1.jpg,,,Bo")
+    assert only(rewritten(file, {"1.jpg": "Bo"}, {"2.jpg"})).decode() == WILDBOOK.replace(
+        "1.jpg,2.jpg,,Ayo", "1.jpg,,,Bo"
+    )
     assert only(rewritten(file, dropped={"3.jpg"})).decode() == WILDBOOK[: WILDBOOK.index("3.jpg")]
 
 

@@ -11,8 +11,15 @@ from typing import Any
 from schemas.catalogue.formats.json_text import parse_json
 from schemas.catalogue.formats.sheet import Sheet
 from schemas.catalogue.table_files import read_bytes, read_cells
-from schemas.catalogue.writing.corrections import Corrections, Listed, Written, by_place, listed, unknown_as_written
-from schemas.catalogue.writing.csv_text import CsvText
+from schemas.catalogue.writing.corrections import (
+    Corrections,
+    Listed,
+    Written,
+    by_place,
+    listed,
+    unknown_as_written,
+)
+from schemas.catalogue.writing.csv_text import CsvText, csv_of
 from schemas.errors import Problem, SettingsError
 from schemas.paths import is_url, local_path, safe_join
 
@@ -66,7 +73,7 @@ def _paths(content: Mapping[str, Any]) -> dict[str, str]:
 
 def _table(file: str) -> CsvText:
     problems: list[Problem] = []
-    return CsvText(read_bytes(file), read_cells(file, lambda key: True, problems).header)
+    return csv_of(file, read_cells(file, lambda key: True, problems).header)
 
 
 def _drop(media: CsvText, observations: CsvText, photos: list[Listed], corrections: Corrections) -> None:
@@ -77,7 +84,9 @@ def _drop(media: CsvText, observations: CsvText, photos: list[Listed], correctio
     ids = {media.value(p.photo_at.number, "mediaID") for p in out if p.photo_at.number not in kept}
     for row in observations.rows:
         # What else was observed in a photo that goes has nothing left to be about.
-        if row in gone or (row != observations.header_row and observations.value(row, "mediaID") in ids - {""}):
+        if row in gone or (
+            row != observations.header_row and observations.value(row, "mediaID") in ids - {""}
+        ):
             observations.drop(row)
     for row in {p.photo_at.number for p in out} - kept:
         media.drop(row)

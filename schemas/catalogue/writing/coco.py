@@ -35,13 +35,15 @@ class _Coco:
         self.images, self.annotations = text.elements("images"), text.elements("annotations")
         self.image_values = [text.value(each) for each in self.images]
         self.values = [text.value(each) for each in self.annotations]
+        self.by_id = {_key(each.get("id")): i for i, each in enumerate(self.image_values)}
         self.of_animals = any(self._has_name(each) for each in self.values)
         fields = {key for each in self.image_values for key in each}
         self.image_field = next((name for name in IMAGE_IDENTITY if name in fields), IMAGE_IDENTITY[0])
 
     def rename(self, place: Place, name: str | None) -> None:
         if place.noun == "annotation" and self.of_animals:
-            self._set_in_animal(place.number - 1, place.column, name)
+            for each in self._one_entry(place.number - 1):
+                self._set_in_animal(each, place.column, name)
             return
         image = place.number - 1
         if place.noun == "annotation":
@@ -58,6 +60,13 @@ class _Coco:
         out |= {i for i, v in enumerate(self.values) if self._image_of(v) in gone}
         self.text.drop(self.annotations, out)
         self.text.drop(self.images, gone)
+
+    def _one_entry(self, place: int) -> list[int]:
+        """The annotations that are one entry with this one: of a photo without any box all."""
+        image = self._image_of(self.values[place])
+        group = [i for i, value in enumerate(self.values) if self._image_of(value) == image]
+        boxed = any(self.values[i].get(key) for i in group for key in ("bbox", "bbox_relative"))
+        return [place] if boxed else group
 
     def _set_in_animal(self, place: int, column: str, name: str | None) -> None:
         element = self.annotations[place]
@@ -80,9 +89,7 @@ class _Coco:
             self.text.add(element, key, value)
 
     def _image_of(self, annotation: dict[str, Any]) -> int:
-        if not hasattr(self, "_by_id"):
-            self._by_id = {_key(each.get("id")): i for i, each in enumerate(self.image_values)}
-        return self._by_id[_key(annotation.get("image_id"))]
+        return self.by_id[_key(annotation.get("image_id"))]
 
     @staticmethod
     def _has_name(annotation: dict[str, Any]) -> bool:
@@ -96,7 +103,12 @@ def _like(before: Any, name: str | None, in_list: bool) -> Any:
     if isinstance(before, list) or (before is None and in_list):
         first = before[0] if before else None
         return [] if name is None else [_like(first, name, False)]
-    if name is not None and isinstance(before, int | float) and not isinstance(before, bool) and _WHOLE.fullmatch(name):
+    if (
+        name is not None
+        and isinstance(before, int | float)
+        and not isinstance(before, bool)
+        and _WHOLE.fullmatch(name)
+    ):
         return int(name)
     return name
 

@@ -35,6 +35,7 @@ WRITERS: Mapping[str, Writer] = {
 """Format -> what writes it."""
 _CURE = "save the catalogue as CSV (UTF-8), read that with `pairx run`, and correct that file"
 _ROUNDS = 4
+_OTHERS = "another animal in the same photo would become another entry"
 
 
 @dataclass(frozen=True)
@@ -74,10 +75,12 @@ def corrected(source: str, catalogue: Catalogue, corrections: Corrections) -> Co
         if not written.refused:
             left = _without_wrong(corrections, wrong, catalogue)
             gone = (corrections.names.keys() | corrections.dropped) - (left.names.keys() | left.dropped)
-            refused |= {photo: f"{catalogue.format} cannot say it here: {wrong.get(photo, 'another animal in the same photo would become another entry')}" for photo in gone}
+            refused |= {
+                photo: f"{catalogue.format} cannot say it here: {wrong.get(photo, _OTHERS)}" for photo in gone
+            }
             corrections = left
     everything = corrections.names.keys() | corrections.dropped
-    return Corrected(before, refused | {photo: "the file cannot say it" for photo in everything}, package)
+    return Corrected(before, refused | dict.fromkeys(everything, "the file cannot say it"), package)
 
 
 def _unreadable(corrections: Corrections) -> dict[str, str]:
@@ -85,7 +88,11 @@ def _unreadable(corrections: Corrections) -> dict[str, str]:
     photos = [photo for photo, name in corrections.names.items() if name is not None]
     given = [str(corrections.names[photo]) for photo in photos]
     problems: list[Problem] = []
-    column = Column("identity", pa.chunked_array([pa.array(given, pa.string())]), lambda i: (f"name {i}", "column identity"))
+    column = Column(
+        "identity",
+        pa.chunked_array([pa.array(given, pa.string())]),
+        lambda i: (f"name {i}", "column identity"),
+    )
     read = read_names(column, len(given), problems)
     return {
         photo: f"{name[:60]!r} is no name that can be read back"
@@ -135,7 +142,7 @@ def _wrong(
         try:
             again = read_catalogue(os.path.join(folder, main), catalogue.root)
         except CatalogueError as error:
-            return {photo: error.problems[0].what for photo in expected}
+            return dict.fromkeys(expected, error.problems[0].what)
     found = {entry.photo_id: entry for entry in again.entries}
     return {
         photo: _difference(expected.get(photo), found.get(photo))
@@ -159,4 +166,3 @@ def _without_wrong(corrections: Corrections, wrong: Mapping[str, str], catalogue
     ours = corrections.names.keys() | corrections.dropped
     out = {photo for photo in ours if photo in wrong or paths.get(photo) in touched}
     return corrections.without(out or ours)
-

@@ -10,12 +10,14 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from schemas.catalogue.table_files import CSV_SUFFIXES, read_bytes, suffix_of
 from schemas.errors import SettingsError
 from schemas.foreign_text import neutralised
 
 _SEPARATORS = ",;\t|"
 _NAMED = re.compile(r'"?sep=.?"?[^\r\n]*\r?\n', re.IGNORECASE)
 _BOM = "\ufeff"
+CURE = "save it as CSV (UTF-8) or Parquet, read that with `pairx run`, and correct that file"
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,13 @@ class CsvText:
     def _quoted(self, text: str, always: bool) -> str:
         special = any(c in text for c in f'{self._separator}"\r\n') or text != text.strip()
         return '"' + text.replace('"', '""') + '"' if always or special else text
+
+
+def csv_of(file: str, header: Sequence[str]) -> CsvText:
+    """The text of a CSV file whose header the reader found; `SettingsError` for any other file."""
+    if (suffix := suffix_of(file)) not in CSV_SUFFIXES:
+        raise SettingsError(f"files that end in {suffix or 'nothing'!r} are read but not written", CURE)
+    return CsvText(read_bytes(file), header)
 
 
 def _closing(raw: str) -> int:

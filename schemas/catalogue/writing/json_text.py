@@ -70,7 +70,9 @@ class JsonText:
         """Add a field at the beginning of an object."""
         inside = _blank(self._text, element.start + 1)
         comma = "" if self._text[inside] == "}" else ", "
-        self._edits.append((element.start + 1, element.start + 1, f"{self._written(key)}: {self._written(value)}{comma}"))
+        self._edits.append(
+            (element.start + 1, element.start + 1, f"{self._written(key)}: {self._written(value)}{comma}")
+        )
 
     def drop(self, members: list[Member], out: set[int]) -> None:
         """Leave out some elements of a list, by their places in it, each with one of its commas."""

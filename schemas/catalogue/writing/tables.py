@@ -9,12 +9,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas.catalogue.formats.sheet import Sheet
-from schemas.catalogue.table_files import CSV_SUFFIXES, PARQUET_SUFFIXES, read_bytes, suffix_of
-from schemas.catalogue.writing.corrections import Corrections, Listed, Written, by_place, listed, unknown_as_written
-from schemas.catalogue.writing.csv_text import CsvText
-from schemas.errors import SettingsError
-
-_CURE = "save it as CSV (UTF-8) or Parquet, read that with `pairx run`, and correct that file"
+from schemas.catalogue.table_files import PARQUET_SUFFIXES, read_bytes, suffix_of
+from schemas.catalogue.writing.corrections import (
+    Corrections,
+    Listed,
+    Written,
+    by_place,
+    listed,
+    unknown_as_written,
+)
+from schemas.catalogue.writing.csv_text import csv_of
 
 
 def write_frame(file: str, sheet: Sheet, corrections: Corrections) -> Written:
@@ -22,14 +26,11 @@ def write_frame(file: str, sheet: Sheet, corrections: Corrections) -> Written:
 
     Raises `SettingsError` for a file that is neither plain CSV nor Parquet.
     """
-    suffix = suffix_of(file)
-    if suffix in PARQUET_SUFFIXES:
+    if suffix_of(file) in PARQUET_SUFFIXES:
         return _parquet(read_bytes(file), sheet, corrections)
-    if suffix not in CSV_SUFFIXES:
-        raise SettingsError(f"files that end in {suffix or 'nothing'!r} are read but not written", _CURE)
     written = Written()
     photos = listed(sheet)
-    text = CsvText(read_bytes(file), sheet.cells.header)
+    text = csv_of(file, sheet.cells.header)
     for place, name in by_place(photos, corrections, written).items():
         given = unknown_as_written(text.column(place.column)) if name is None else name
         text.set(place.number, place.column, given)

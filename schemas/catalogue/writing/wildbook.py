@@ -10,9 +10,16 @@ import re
 from collections import defaultdict
 
 from schemas.catalogue.formats.sheet import Sheet
-from schemas.catalogue.table_files import read_bytes, read_cells
-from schemas.catalogue.writing.corrections import Corrections, Listed, Written, by_place, listed, unknown_as_written
-from schemas.catalogue.writing.csv_text import CsvText
+from schemas.catalogue.table_files import read_cells
+from schemas.catalogue.writing.corrections import (
+    Corrections,
+    Listed,
+    Written,
+    by_place,
+    listed,
+    unknown_as_written,
+)
+from schemas.catalogue.writing.csv_text import CsvText, csv_of
 from schemas.errors import Problem
 
 _ASSET = re.compile(r"encounter\.mediaasset\.?(\d+)", re.IGNORECASE)
@@ -22,7 +29,7 @@ def write_wildbook(file: str, sheet: Sheet, corrections: Corrections) -> Written
     """The file with other names and without the dropped photos."""
     problems: list[Problem] = []
     header = read_cells(file, lambda key: True, problems).header
-    text, photos, written = CsvText(read_bytes(file), header), listed(sheet), Written()
+    text, photos, written = csv_of(file, header), listed(sheet), Written()
     for place, name in by_place(photos, corrections, written).items():
         given = unknown_as_written(text.column(place.column)) if name is None else name
         text.set(place.number, place.column, given)
@@ -42,7 +49,9 @@ def _drop(text: CsvText, header: tuple[str, ...], photos: list[Listed], correcti
             continue
         for photo in out:
             slot = _ASSET.fullmatch(photo.photo_at.column)
-            own = re.compile(rf"(encounter\.mediaasset\.?|annotation){slot[1] if slot else '-'}(\..*)?", re.IGNORECASE)
+            own = re.compile(
+                rf"(encounter\.mediaasset\.?|annotation){slot[1] if slot else '-'}(\..*)?", re.IGNORECASE
+            )
             for name in header:
                 if own.fullmatch(name.strip()) and text.value(row, name):
                     text.set(row, name, "")

@@ -54,7 +54,8 @@ def apply_plan(source: str, catalogue: Catalogue, plan: Plan) -> Applied:
     wanted = Corrections({p: n for p, n in wanted.names.items() if p not in wanted.dropped}, wanted.dropped)
     files = corrected(source, catalogue, wanted)
     told = [
-        replace(c, held=files.refused[c.photo]) if c in made and c.photo in files.refused else c for c in changes
+        replace(c, held=files.refused[c.photo]) if c in made and c.photo in files.refused else c
+        for c in changes
     ]
     elsewhere = sum(change.photo not in names for change in plan.changes)
     return Applied(files, tuple(sorted(told, key=lambda c: (c.photo, c.field))), elsewhere)

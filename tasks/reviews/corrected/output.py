@@ -33,7 +33,9 @@ def output_place(source: str, form: str, out: str, force: bool) -> Path:
         wanted = Path(file.partition("?")[0]).suffix
         if place.is_dir() or place.suffix.lower() != wanted.lower():
             what = "is a folder" if place.is_dir() else f"does not end in {wanted}"
-            raise SettingsError(f"{place} {what}", f"name a file that ends in {wanted}, as the catalogue does")
+            raise SettingsError(
+                f"{place} {what}", f"name a file that ends in {wanted}, as the catalogue does"
+            )
     for target in (place, changes_place(place)):
         refuse_inputs(target, inputs)
         if os.path.lexists(target) and not target.is_dir() and not force:
@@ -64,7 +66,9 @@ def refuse_inputs(target: Path, inputs: Iterable[Path]) -> None:
 
 def write(place: Path, files: Mapping[str, bytes], is_package: bool, inputs: Iterable[Path]) -> None:
     """Write all files, each whole or not at all; none over an input."""
-    targets = {Path(safe_join(str(place), name)) if is_package else place: data for name, data in files.items()}
+    targets = {
+        Path(safe_join(str(place), name)) if is_package else place: data for name, data in files.items()
+    }
     known = list(inputs)
     for target in targets:
         refuse_inputs(target, known)
@@ -78,4 +82,6 @@ def _refuse_package(place: Path, file: str, force: bool) -> None:
     if not is_url(file) and place.exists() and os.path.samefile(place, folder_of(file)):
         raise SettingsError(f"{place} is the package that is read", _ELSEWHERE)
     if place.is_dir() and any(place.iterdir()) and not force:
-        raise SettingsError(f"{place} is not empty", "name another folder, or replace files in it with --force")
+        raise SettingsError(
+            f"{place} is not empty", "name another folder, or replace files in it with --force"
+        )

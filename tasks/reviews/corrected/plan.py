@@ -82,7 +82,10 @@ class Plan:
 
 
 def plan_of(
-    connection: duckdb.DuckDBPyConnection, drop_copies: bool = False, drop_bad: bool = False, force: bool = False
+    connection: duckdb.DuckDBPyConnection,
+    drop_copies: bool = False,
+    drop_bad: bool = False,
+    force: bool = False,
 ) -> Plan:
     """What the verdicts of a warehouse change, from the `VIEWS` of a connection.
 
@@ -102,7 +105,9 @@ def plan_of(
 def _named(row: Mapping[str, Any], given: Mapping[str, str]) -> str | None:
     """The right name that another person gave who said the same."""
     naming = {("name", "wrong"), ("names", "one_animal"), ("split", "two_animals")}
-    return given.get(row["question"]) if (row["kind"], row["verdict"]) in naming and not row["carried"] else None
+    return (
+        given.get(row["question"]) if (row["kind"], row["verdict"]) in naming and not row["carried"] else None
+    )
 
 
 @dataclass
@@ -129,7 +134,9 @@ class _Planner:
         # What was carried over to the corrected names has taken effect.
         self.rows = [row for row in rows if not row["carried"]]
         self.why_held = {
-            review: f"contradicts other verdicts: {each.words()}" for each in reversed(found) for review in each.involved
+            review: f"contradicts other verdicts: {each.words()}"
+            for each in reversed(found)
+            for review in each.involved
         }
         self.why_held |= {
             row["review_id"]: f"reviewers disagree ({row['agreeing']} of {row['reviewers']} say so)"
@@ -154,13 +161,17 @@ class _Planner:
         for row in self._of("copy", "copy"):
             found += self._leave_out(self._copy(row), row, drop_copies)
         for row in self._of("photo", "bad"):
-            found += self._leave_out((row["photo_a"], "the photo is too bad to tell an animal by"), row, drop_bad)
+            found += self._leave_out(
+                (row["photo_a"], "the photo is too bad to tell an animal by"), row, drop_bad
+            )
         return sorted(found, key=lambda c: (c.photo, c.field))
 
     def _of(self, kind: str, verdict: str) -> list[Mapping[str, Any]]:
         return [row for row in self.rows if (row["kind"], row["verdict"]) == (kind, verdict)]
 
-    def _set(self, photos: Iterable[str], name: str | None, why: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    def _set(
+        self, photos: Iterable[str], name: str | None, why: str, rows: Sequence[Mapping[str, Any]]
+    ) -> None:
         held = next((w for row in rows if (w := self.why_held.get(row["review_id"]))), "")
         for photo in photos:
             effect = self.effects[photo]
@@ -175,7 +186,9 @@ class _Planner:
 
     def _rename(self, row: Mapping[str, Any]) -> None:
         name = row["right_name"]
-        why = f"its name {row['identity_a']} is wrong; " + (f"it is {name}" if name else "the right one is not known")
+        why = f"its name {row['identity_a']} is wrong; " + (
+            f"it is {name}" if name else "the right one is not known"
+        )
         self._set([row["photo_a"]], name, why, [row])
 
     def _split(self, row: Mapping[str, Any]) -> None:
@@ -254,7 +267,11 @@ class _Planner:
         for key, word in (("stored", "stored earlier"), ("bytes", "a larger file")):
             if one[key] is not None and two[key] is not None and one[key] != two[key]:
                 later = (one[key] > two[key]) == (key == "stored")
-                return (a, f"a copy of {b}, which is {word}") if later else (b, f"a copy of {a}, which is {word}")
+                return (
+                    (a, f"a copy of {b}, which is {word}")
+                    if later
+                    else (b, f"a copy of {a}, which is {word}")
+                )
         return b, f"a copy of {a}"
 
     def _leave_out(self, what: tuple[str, str], row: Mapping[str, Any], applied: bool) -> list[Change]:
@@ -266,7 +283,9 @@ class _Planner:
         return [_change(photo, name, effect, "photo", applied)]
 
 
-def _change(photo: str, before: str | None, effect: _Effect, what: str = "identity", applied: bool = True) -> Change:
+def _change(
+    photo: str, before: str | None, effect: _Effect, what: str = "identity", applied: bool = True
+) -> Change:
     rows = list({row["review_id"]: row for row in effect.reviews}.values())
     return Change(
         photo=photo,

@@ -36,7 +36,9 @@ def rows_of(connection: duckdb.DuckDBPyConnection, verdicts: bool, second_look: 
         found = connection.sql(_SECOND_LOOKS).to_arrow_table().to_pylist()
         return [_of_review(row, paths, with_answer=verdicts) for row in found]
     if verdicts:
-        return [_of_review(row, paths, True) for row in connection.sql(_VERDICTS).to_arrow_table().to_pylist()]
+        return [
+            _of_review(row, paths, True) for row in connection.sql(_VERDICTS).to_arrow_table().to_pylist()
+        ]
     return [_of_question(row, paths) for row in _unanswered(connection)]
 
 
@@ -59,12 +61,16 @@ def _of_question(row: Mapping[str, Any], paths: Mapping[str, str]) -> Row:
 
 
 def _of_review(row: Mapping[str, Any], paths: Mapping[str, str], with_answer: bool) -> Row:
-    answer = {"answer": row["verdict"]} if with_answer else dict.fromkeys(("reviewer", "at", "note", "right_name", "review_id"))
+    answer = (
+        {"answer": row["verdict"]}
+        if with_answer
+        else dict.fromkeys(("reviewer", "at", "note", "right_name", "review_id"))
+    )
     return _row(row, paths, suspect=row["suspect_kind"], words=row.get("why"), **answer)
 
 
 def _row(row: Mapping[str, Any], paths: Mapping[str, str], **more: Any) -> Row:
     found = {name: row.get(name) for name in COLUMNS if name not in ("answer", "words")} | more
-    return {
-        name: found.get(name) for name in COLUMNS
-    } | {f"path_{side}": paths.get(row[f"photo_{side}"] or "") for side in "ab"}
+    return {name: found.get(name) for name in COLUMNS} | {
+        f"path_{side}": paths.get(row[f"photo_{side}"] or "") for side in "ab"
+    }

@@ -34,7 +34,9 @@ def answers_in(data: bytes) -> list[Answer]:
     first = text.lstrip("\r\n").partition("\n")[0]
     separator = max(",;\t", key=first.count)
     try:
-        rows = list(csv.reader(io.StringIO(text.lstrip("\r\n"), newline=""), delimiter=separator, strict=True))
+        rows = list(
+            csv.reader(io.StringIO(text.lstrip("\r\n"), newline=""), delimiter=separator, strict=True)
+        )
     except csv.Error as error:
         raise SettingsError(f"the file is no CSV: {error}", "write it again") from error
     header = [name.strip().lower() for name in rows[0]] if rows else []
@@ -44,7 +46,9 @@ def answers_in(data: bytes) -> list[Answer]:
         raise SettingsError(f"the file {what}", f"write a header with {', '.join(COLUMNS[:9])}")
     found: list[Answer] = []
     for number, row in enumerate(rows[1:], start=2):
-        cells: Mapping[str, Any] = {name: restored(cell).strip() for name, cell in zip(header, row, strict=False)}
+        cells: Mapping[str, Any] = {
+            name: restored(cell).strip() for name, cell in zip(header, row, strict=False)
+        }
         if any(cells.values()) and (cells.get("answer") or len(row) != len(header)):
             odd = f"it has {len(row)} fields, the header {len(header)}" if len(row) != len(header) else ""
             found.append(Answer(f"row {number}", cells, odd))

@@ -42,7 +42,9 @@ def _csv(connection: duckdb.DuckDBPyConnection, request: Request) -> Written:
 
 def _label_studio(connection: duckdb.DuckDBPyConnection, request: Request) -> Written:
     if request.verdicts:
-        raise SettingsError("Label Studio takes questions, not verdicts", "leave --verdicts out, or use --format csv")
+        raise SettingsError(
+            "Label Studio takes questions, not verdicts", "leave --verdicts out, or use --format csv"
+        )
     return label_studio.written(_rows(connection, request), request.images), {".xml": label_studio.CONFIG}
 
 

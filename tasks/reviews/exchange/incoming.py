@@ -25,7 +25,17 @@ VIEWS = ("questions", "opinions", "photos", "pairs", "current_run", "all_reviews
 CHANGED = "photos have changed"
 _OWN_ID = re.compile(r"[0-9a-z]{1,64}")
 _MOST_NAME = 200
-_SHOWN = ("photo_a", "photo_b", "chip_a", "chip_b", "identity_a", "identity_b", "photos_a", "photos_b", "pair_id")
+_SHOWN = (
+    "photo_a",
+    "photo_b",
+    "chip_a",
+    "chip_b",
+    "identity_a",
+    "identity_b",
+    "photos_a",
+    "photos_b",
+    "pair_id",
+)
 
 
 class AnswersRefused(PairxError, ValueError):
@@ -119,12 +129,17 @@ class _Asked:
             return found
 
         self.photos = {row["photo_id"]: row for row in rows("SELECT photo_id, chip_id, identity FROM photos")}
-        self.pairs = {row["pair_id"]: row for row in rows("SELECT pair_id, photo_a, photo_b, chip_a, chip_b FROM pairs")}
+        self.pairs = {
+            row["pair_id"]: row for row in rows("SELECT pair_id, photo_a, photo_b, chip_a, chip_b FROM pairs")
+        }
         self.questions: dict[tuple[str, str, str | None], Mapping[str, Any]] = {
-            (r["kind"], r["subject"], r["other"]): r for r in rows('FROM opinions WHERE applies ORDER BY "at", review_id')
+            (r["kind"], r["subject"], r["other"]): r
+            for r in rows('FROM opinions WHERE applies ORDER BY "at", review_id')
         }
         self.questions |= {key_of(row): row for row in rows("FROM questions")}
-        self.stored: Collection[str] = {row["review_id"] for row in rows("SELECT DISTINCT review_id FROM all_reviews")}
+        self.stored: Collection[str] = {
+            row["review_id"] for row in rows("SELECT DISTINCT review_id FROM all_reviews")
+        }
         run = rows("SELECT run_id, state FROM current_run")
         self.run: dict[str, Any] = run[0] if run else {"run_id": None, "state": None}
 
@@ -187,7 +202,11 @@ def _shown_and_verdict(asked: _Asked, answer: Answer, kind: str, subject: str) -
     if said == BAD_PHOTO or kind == "photo":
         photo = answer.get("bad_photo") or (subject if kind in OF_ONE_PHOTO else None)
         if photo is None:
-            raise _Refused("no photo", "the answer is bad, and nobody knows of which photo", "name it in the column bad_photo")
+            raise _Refused(
+                "no photo",
+                "the answer is bad, and nobody knows of which photo",
+                "name it in the column bad_photo",
+            )
         return _one(asked, answer, photo), _verdict("photo", said)
     verdict = _verdict(kind, said)
     if kind == "name":
@@ -227,7 +246,9 @@ def _one(asked: _Asked, answer: Answer, photo: str) -> dict[str, Any]:
 
 def _current_pair(asked: _Asked, answer: Answer, pair: str) -> dict[str, Any]:
     """Both photos of a pair, which are still what they were: the pair's id follows from their chips."""
-    row: Mapping[str, Any] = asked.pairs.get(pair) or {s: answer.get(s) for s in ("photo_a", "photo_b", "chip_a", "chip_b")}
+    row: Mapping[str, Any] = asked.pairs.get(pair) or {
+        s: answer.get(s) for s in ("photo_a", "photo_b", "chip_a", "chip_b")
+    }
     a, b = row["photo_a"], row["photo_b"]
     if a is None or b is None:
         what = f"no pair of photos as they are now has the id {pair[:60]!r}"
@@ -252,7 +273,9 @@ def _sides(asked: _Asked, answer: Answer, kind: str, subject: str) -> dict[str, 
         question = asked.questions.get(_key(kind, subject, answer.get("other")))
         if question is None:
             what = f"no question of kind {kind} about {subject[:60]!r} is or was asked"
-            raise _Refused("no question", what, "give photo_a, photo_b, photos_a and photos_b, as an export does")
+            raise _Refused(
+                "no question", what, "give photo_a, photo_b, photos_a and photos_b, as an export does"
+            )
         found = {name: question[name] for name in _SHOWN}
     a, b = found["photo_a"], found["photo_b"]
     if a is None or b is None:
@@ -265,7 +288,9 @@ def _sides(asked: _Asked, answer: Answer, kind: str, subject: str) -> dict[str, 
     names = (found["identity_a"], found["identity_b"])
     wanted = sorted([subject, answer.get("other") or ""]) if kind == "names" else [subject, subject]
     if sorted(map(str, names)) != wanted:
-        raise _Refused("other names", f"the photos are of {names[0]!r} and {names[1]!r}", "export the questions again")
+        raise _Refused(
+            "other names", f"the photos are of {names[0]!r} and {names[1]!r}", "export the questions again"
+        )
     return found
 
 
@@ -280,9 +305,13 @@ def _list(text: str | None) -> list[str]:
     try:
         found = json.loads(text or "[]")
     except (ValueError, RecursionError) as error:
-        raise _Refused("bad list", f"{(text or '')[:60]!r} is no JSON list of photos", "write it as an export does") from error
+        raise _Refused(
+            "bad list", f"{(text or '')[:60]!r} is no JSON list of photos", "write it as an export does"
+        ) from error
     if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
-        raise _Refused("bad list", f"{(text or '')[:60]!r} is no JSON list of photos", "write it as an export does")
+        raise _Refused(
+            "bad list", f"{(text or '')[:60]!r} is no JSON list of photos", "write it as an export does"
+        )
     return found
 
 

@@ -64,7 +64,9 @@ def answers_in(data: bytes) -> list[Answer]:
             raise ValueError(f"it has {len(data)} bytes")
         content = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise SettingsError(f"the file is no JSON that can be read: {error}", "export it again as JSON") from error
+        raise SettingsError(
+            f"the file is no JSON that can be read: {error}", "export it again as JSON"
+        ) from error
     if not isinstance(content, list) or not all(isinstance(each, dict) for each in content):
         raise SettingsError("the file is no list of tasks", "export it from Label Studio as JSON or JSON-MIN")
     return [answer for number, task in enumerate(content, 1) for answer in _of_task(number, task)]
@@ -82,7 +84,11 @@ def _of_task(number: int, task: Mapping[str, Any]) -> Iterator[Answer]:
         if not isinstance(each, dict) or each.get("was_cancelled"):
             continue
         results = each.get("result")
-        said = dict(_named(result) for result in results if isinstance(result, dict)) if isinstance(results, list) else {}
+        said = (
+            dict(_named(result) for result in results if isinstance(result, dict))
+            if isinstance(results, list)
+            else {}
+        )
         if said:
             yield _answer(f"task {number}, annotation {place}", data, said, each.get("completed_by"), each)
 
@@ -96,7 +102,11 @@ def _named(result: Mapping[str, Any]) -> tuple[str, Any]:
 def _answer(
     place: str, data: Mapping[str, Any], said: Mapping[str, Any], who: Any, stamps: Mapping[str, Any]
 ) -> Answer:
-    cells = {name: _text(value) for name, value in data.items() if name not in ("answer", "note", "right_name", "reviewer", "at", "review_id")}
+    cells = {
+        name: _text(value)
+        for name, value in data.items()
+        if name not in ("answer", "note", "right_name", "reviewer", "at", "review_id")
+    }
     problem = ""
     for name in ("answer", "right_name", "note"):
         value = said.get(name)
@@ -114,4 +124,10 @@ def _answer(
 def _text(value: Any) -> str:
     if value is None:
         return ""
-    return value.strip() if isinstance(value, str) else json.dumps(value) if isinstance(value, list | dict) else str(value)
+    return (
+        value.strip()
+        if isinstance(value, str)
+        else json.dumps(value)
+        if isinstance(value, list | dict)
+        else str(value)
+    )

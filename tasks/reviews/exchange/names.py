@@ -24,7 +24,11 @@ _UNKNOWN = "unknown"
 
 def wildbook_csv(connection: duckdb.DuckDBPyConnection, plan: Plan) -> str:
     """One row per photo whose name changes; an unknown name is empty."""
-    rows = [[*_wildbook(photo, plan.names[photo["photo_id"]])] for photo in _photos(connection) if photo["photo_id"] in plan.names]
+    rows = [
+        [*_wildbook(photo, plan.names[photo["photo_id"]])]
+        for photo in _photos(connection)
+        if photo["photo_id"] in plan.names
+    ]
     return csv_lines([WILDBOOK, *rows])
 
 

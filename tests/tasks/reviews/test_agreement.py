@@ -32,14 +32,18 @@ def test_it_agrees_with_counting_all_pairs(units: list[list[str]]) -> None:
     found = agreement_of(units)
     several = [unit for unit in units if len(unit) > 1]
     pairs = [pair for unit in several for pair in itertools.combinations(unit, 2)]
-    assert found.percent == (pytest.approx(100 * sum(a == b for a, b in pairs) / len(pairs)) if pairs else None)
+    assert found.percent == (
+        pytest.approx(100 * sum(a == b for a, b in pairs) / len(pairs)) if pairs else None
+    )
     # Alpha from its definition: what two answers to one question differ by, over what any two differ by.
     everything = [value for unit in several for value in unit]
     chance = [a != b for a, b in itertools.permutations(everything, 2)]
     if not chance or not any(chance):
         assert found.alpha is None
         return
-    observed = sum((a != b) / (len(u) - 1) for u in several for a, b in itertools.permutations(u, 2)) / len(everything)
+    observed = sum((a != b) / (len(u) - 1) for u in several for a, b in itertools.permutations(u, 2)) / len(
+        everything
+    )
     assert found.alpha == pytest.approx(1 - observed / (sum(chance) / len(chance)))
 
 

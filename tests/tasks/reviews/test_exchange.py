@@ -69,7 +69,9 @@ def test_questions_go_out_as_csv_and_come_back_once(warehouse: Warehouse) -> Non
     answers = filled(text, at="2026-06-01T12:00", reviewer="ann", note="=1+1")
     found = incoming(warehouse, answers)
     assert (found.problems, found.known, len(found.reviews)) == ([], 0, 4)
-    assert {(r.reviewer, r.at, r.note) for r in found.reviews} == {("ann", datetime(2026, 6, 1, 12, tzinfo=UTC), "=1+1")}
+    assert {(r.reviewer, r.at, r.note) for r in found.reviews} == {
+        ("ann", datetime(2026, 6, 1, 12, tzinfo=UTC), "=1+1")
+    }
     store(warehouse, found.reviews)
     assert said(warehouse) == {k: (v, "B" if k == "name" else None) for k, v in VERDICTS.items()}
     again = incoming(warehouse, answers)
@@ -90,7 +92,9 @@ def test_without_a_time_the_same_file_adds_nothing_either(warehouse: Warehouse) 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 def test_a_download_of_a_report_is_enough(warehouse: Warehouse, separator: str) -> None:
     columns = ("kind", "subject", "other", "answer", "reviewer", "at", "note", "pair_id")
-    rows = [[row[c] for c in columns] for row in table(filled(exported(warehouse)[0], at="2026-06-01T12:00:00Z"))]
+    rows = [
+        [row[c] for c in columns] for row in table(filled(exported(warehouse)[0], at="2026-06-01T12:00:00Z"))
+    ]
     text = "\r\n".join(separator.join(row) for row in [columns, *rows])
     found = incoming(warehouse, "\ufeff" + text)
     assert found.problems == []
@@ -126,8 +130,12 @@ name,a1,,other,,,,,,,,
 
 def test_verdicts_on_photos_that_look_otherwise_now_are_refused_and_counted(warehouse: Warehouse) -> None:
     full = filled(exported(warehouse)[0])
-    short = "\n".join(",".join(line.split(",")[:9]) for line in full.splitlines() if not line.startswith("split"))
-    write_photos(warehouse, [Photo(p, NAMES[p], content="new", revision=1) for p in ("a0", "c1", "b0", "b1", "b2")])
+    short = "\n".join(
+        ",".join(line.split(",")[:9]) for line in full.splitlines() if not line.startswith("split")
+    )
+    write_photos(
+        warehouse, [Photo(p, NAMES[p], content="new", revision=1) for p in ("a0", "c1", "b0", "b1", "b2")]
+    )
     found = incoming(warehouse, full)
     assert (found.changed, {r.kind for r in found.reviews}) == (3, {"split"})
     # A row without chips tells by its pair.
@@ -147,7 +155,12 @@ def test_a_bad_photo_and_a_verdict_taken_back(warehouse: Warehouse) -> None:
 
 @pytest.mark.parametrize(
     ("text", "cure"),
-    [("a,b\n1,2\n", "header"), ("kind,kind,subject,answer\n", "header"), ('kind,subject,answer\n"a,b', "again"), ("", "header")],
+    [
+        ("a,b\n1,2\n", "header"),
+        ("kind,kind,subject,answer\n", "header"),
+        ('kind,subject,answer\n"a,b', "again"),
+        ("", "header"),
+    ],
 )
 def test_what_is_no_file_of_verdicts_is_refused(warehouse: Warehouse, text: str, cure: str) -> None:
     with pytest.raises(SettingsError) as caught:
@@ -280,6 +293,9 @@ def test_corrected_names_for_wildbook_and_wildlife_datasets(warehouse: Warehouse
         for photo, name in (("a0", "'=B"), ("a1", ""))
     ]  # fmt: skip
     frame = table(exported(warehouse, "frame")[0])
-    assert [(row["image_id"], row["identity"]) for row in frame[:3]] == [("a0", "'=B"), ("a1", "unknown"), ("a2", "A")]
+    assert [(row["image_id"], row["identity"]) for row in frame[:3]] == [
+        ("a0", "'=B"),
+        ("a1", "unknown"),
+        ("a2", "A"),
+    ]
     assert len(frame) == len(NAMES)
-

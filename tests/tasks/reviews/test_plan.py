@@ -21,7 +21,18 @@ from tests.schemas.test_suspects import Judgement, store
 from tests.toy_warehouse import Pair, Photo, Toy, pair_key, write_photos
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
-NAMES = {"a0": "A", "a1": "A", "a2": "A", "b0": "B", "b1": "B", "c0": "C", "c1": "C", "c2": "C", "d0": "D", "e0": None}
+NAMES = {
+    "a0": "A",
+    "a1": "A",
+    "a2": "A",
+    "b0": "B",
+    "b1": "B",
+    "c0": "C",
+    "c1": "C",
+    "c2": "C",
+    "d0": "D",
+    "e0": None,
+}
 
 
 @pytest.fixture
@@ -39,14 +50,19 @@ def catalogue(tmp_path: Path) -> Path:
     return file
 
 
-def say(warehouse: Warehouse, number: int, kind: str, verdict: str, a: str, b: str | None = None, **more: Any) -> Review:
+def say(
+    warehouse: Warehouse, number: int, kind: str, verdict: str, a: str, b: str | None = None, **more: Any
+) -> Review:
     """Store a verdict; sides of names and parts are all photos of a name, or those given."""
     second: dict[str, Any] = {}
     if b is not None:
         key = pair_key(Photo(a, NAMES[a]), Photo(b, NAMES[b]))
         second = {"photo_b": b, "chip_b": key["chip_b"], "pair_id": key["pair_id"], "identity_b": NAMES[b]}
     if kind == "names":
-        second |= {f"photos_{s}": tuple(p for p in NAMES if NAMES[p] == NAMES[q]) for s, q in (("a", a), ("b", str(b)))}
+        second |= {
+            f"photos_{s}": tuple(p for p in NAMES if NAMES[p] == NAMES[q])
+            for s, q in (("a", a), ("b", str(b)))
+        }
     review = Review(
         f"r{number}", NOON + timedelta(minutes=number), kind, verdict, a, f"chip-{a}", identity_a=NAMES[a],
         **second | {"reviewer": "ann"} | more,
@@ -76,7 +92,8 @@ def test_a_wrong_name_becomes_the_right_one_or_none(warehouse: Warehouse) -> Non
     say(warehouse, 4, "name", "cannot_tell", "c2")
     found = plan(warehouse)
     assert found.names == {"a0": "B", "c0": None}
-    assert [(c.why, c.reviews, c.reviewers, c.at) for c in found.changes][0] == (
+    first = found.changes[0]
+    assert (first.why, first.reviews, first.reviewers, first.at) == (
         "its name A is wrong; it is B", ("r1",), ("ann",), "2026-06-01T12:01:00+00:00",
     )  # fmt: skip
     assert found.changes[1].why == "its name C is wrong; the right one is not known"
@@ -133,7 +150,9 @@ def test_what_people_disagree_on_is_held_back(warehouse: Warehouse, catalogue: P
     assert plan(warehouse).changes == []
     say(warehouse, 3, "name", "wrong", "a0", right_name="C")
     found = applied(warehouse, catalogue)
-    assert [(c.photo, c.after, c.held) for c in found.held] == [("a0", "C", "reviewers disagree (2 of 2 say so)")]
+    assert [(c.photo, c.after, c.held) for c in found.held] == [
+        ("a0", "C", "reviewers disagree (2 of 2 say so)")
+    ]
     assert found.files.files["c.csv"] == catalogue.read_bytes()
     say(warehouse, 4, "name", "wrong", "a0")  # no name given: that of the other person holds
     assert plan(warehouse).names == {"a0": "B"}
@@ -146,7 +165,9 @@ def test_what_contradicts_by_a_chain_is_held_back_unless_forced(warehouse: Wareh
     say(warehouse, 2, "pair", "different_animals", "a1", "b1")
     say(warehouse, 3, "name", "wrong", "d0", right_name="C")
     found = plan(warehouse)
-    assert [each.words() for each in found.contradictions] == ["a1 = A (r1) = B (r1) = b1 (r1), but a1 ≠ b1 (r2)"]
+    assert [each.words() for each in found.contradictions] == [
+        "a1 = A (r1) = B (r1) = b1 (r1), but a1 ≠ b1 (r2)"
+    ]
     assert found.names == {"d0": "C"}
     assert {(c.photo, c.before, c.after) for c in found.held} == {("b0", "B", "A"), ("b1", "B", "A")}
     assert "a1 = A (r1)" in found.held[0].held
@@ -185,10 +206,14 @@ def test_names_that_the_warehouse_does_not_know_are_held_back_and_unread_photos_
 ) -> None:
     say(warehouse, 1, "name", "wrong", "b0", right_name="D")
     say(warehouse, 2, "names", "one_animal", "a0", "c0", right_name="C")
-    catalogue.write_bytes(catalogue.read_bytes().replace(b"b0,B", b"b0,X").replace(b"c2,C,images/c2.jpg\r\n", b""))
+    catalogue.write_bytes(
+        catalogue.read_bytes().replace(b"b0,B", b"b0,X").replace(b"c2,C,images/c2.jpg\r\n", b"")
+    )
     before = catalogue.read_bytes()
     found = applied(warehouse, catalogue)
-    assert [c.held for c in found.held] == ["the catalogue calls it X, the warehouse B: `pairx run` the catalogue first"]
+    assert [c.held for c in found.held] == [
+        "the catalogue calls it X, the warehouse B: `pairx run` the catalogue first"
+    ]
     # a9 is in the catalogue alone.
     assert found.files.files["c.csv"] == before.replace(b",A,", b",C,")
     assert [c.photo for c in found.changes] == ["a0", "a1", "a2", "a9", "b0"]
