@@ -10,6 +10,7 @@ from flows.commands.start import OUT, note
 from schemas.catalogue.reader import read_catalogue
 from schemas.errors import PairxError, SettingsError
 from schemas.foreign_text import printable
+from schemas.paths import not_a_file
 from tasks.reviews.corrected.apply import Applied, apply_plan, changes_csv, status_of
 from tasks.reviews.corrected.output import changes_place, input_files, output_place, write
 from tasks.reviews.corrected.plan import VIEWS, Change, Plan, plan_of
@@ -18,6 +19,8 @@ from tasks.store.shard_files import put_in_place
 from tasks.store.warehouse import Warehouse
 
 _SHOWN = 50
+_MOST_BYTES = 1 << 28
+"""Of a file of verdicts."""
 _CURE = "give another verdict in `pairx review`, or see `pairx review agreement --each`; chains of verdicts: --force-contradictions"
 
 
@@ -129,6 +132,10 @@ def import_verdicts(file: Path, warehouse: str, reviewer: str | None, skip_bad: 
     from tasks.reviews.exchange.incoming import AnswersRefused, reviews_of, store
 
     try:
+        if (kind := not_a_file(str(file))) is not None or file.stat().st_size > _MOST_BYTES:
+            raise SettingsError(
+                f"{file} is {kind or 'too large'}", f"name a file of at most {_MOST_BYTES >> 20} MiB"
+            )
         data = file.read_bytes()
     except OSError as error:
         raise SettingsError(f"{file} cannot be read: {error.strerror}", "name a file of verdicts") from error

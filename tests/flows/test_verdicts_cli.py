@@ -106,6 +106,8 @@ def test_a_package_becomes_a_folder_of_its_own(run: Run, warehouse: Warehouse, t
     assert (tmp_path / "corrected.changes.csv").is_file()
     for place in (package, package / "datapackage.json", out):
         assert run("apply", package, *where, "-o", place)[0] == 2
+    os.remove(package / "deployments.csv")
+    assert run("apply", package, *where, "-o", tmp_path / "again")[0] == 0
     os.remove(out / "data" / "media.csv")
     os.link(package / "data" / "media.csv", out / "data" / "media.csv")
     assert run("apply", package, *where, "-o", out, "--force")[0] == 2
@@ -144,6 +146,7 @@ def test_verdicts_come_in_and_go_out(run: Run, warehouse: Warehouse, tmp_path: P
     assert run("review", "export", *where, "-o", tmp_path / "t.json", "--format", "label-studio")[0] == 0
     assert json.loads((tmp_path / "t.json").read_text()) == []
     assert (tmp_path / "t.xml").read_text().startswith("<View>")
+    assert run("review", "import", tmp_path, *where)[0] == 2
     for wrong in (["--format", "pdf"], ["--format", "frame", "--verdicts"]):
         assert run("review", "export", *where, "-o", tmp_path / "x", *wrong)[0] == 2
 

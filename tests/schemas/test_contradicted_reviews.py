@@ -124,7 +124,7 @@ def test_a_right_name_is_asked_again_where_new_photos_of_another_name_are_more_a
         )
         words = "The name of a0 was answered on 2026-06-01 (right by ann); since then 1 new photo says otherwise (b9)."
         assert question["reason"].startswith(words)
-        assert question["other_name"] == "B"
+        assert (question["other_name"], question["answered_at"]) == ("B", NOON)
         assert connection.execute(ANSWERED).fetchall() == []
     # Answered anew, it is settled.
     again = replace(review, review_id="r2", at=NOON + timedelta(days=60))

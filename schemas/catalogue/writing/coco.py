@@ -6,6 +6,7 @@ A name that was a number stays one where it can. What CVAT keeps in `attributes`
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from typing import Any
 
 from schemas.catalogue.formats.coco import IDENTITY, IMAGE_IDENTITY
@@ -36,6 +37,9 @@ class _Coco:
         self.image_values = [text.value(each) for each in self.images]
         self.values = [text.value(each) for each in self.annotations]
         self.by_id = {_key(each.get("id")): i for i, each in enumerate(self.image_values)}
+        self.of_image: dict[int, list[int]] = defaultdict(list)
+        for i, value in enumerate(self.values):
+            self.of_image[self._image_of(value)].append(i)
         self.of_animals = any(self._has_name(each) for each in self.values)
         fields = {key for each in self.image_values for key in each}
         self.image_field = next((name for name in IMAGE_IDENTITY if name in fields), IMAGE_IDENTITY[0])
@@ -64,7 +68,7 @@ class _Coco:
     def _one_entry(self, place: int) -> list[int]:
         """The annotations that are one entry with this one: of a photo without any box all."""
         image = self._image_of(self.values[place])
-        group = [i for i, value in enumerate(self.values) if self._image_of(value) == image]
+        group = self.of_image[image]
         boxed = any(self.values[i].get(key) for i in group for key in ("bbox", "bbox_relative"))
         return [place] if boxed else group
 
@@ -84,7 +88,7 @@ class _Coco:
         before = self.text.value(fields[key]) if key in fields else None
         value = _like(before, name, key == "individual_ids")
         if key in fields:
-            self.text.set(fields[key], value)
+            self.text.put(fields[key], value)
         else:
             self.text.add(element, key, value)
 

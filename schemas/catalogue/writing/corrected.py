@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -120,7 +121,9 @@ def _files(file: str, package: bool) -> dict[str, bytes]:
     found = {"datapackage.json": read_bytes(file)}
     folder = folder_of(file)
     for path in package_files(file)[1:]:
-        found[path] = read_bytes(safe_join(folder, path))
+        # Tables of which nothing is read may be missing; what was read is there.
+        with suppress(CatalogueError):
+            found[path] = read_bytes(safe_join(folder, path))
     return found
 
 

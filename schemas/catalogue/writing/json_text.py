@@ -6,7 +6,7 @@ import json
 import re
 from dataclasses import dataclass
 from functools import cached_property
-from json.decoder import JSONDecoder, scanstring
+from json.decoder import JSONDecoder
 from typing import Any
 
 _BLANK = re.compile(r"[ \t\r\n]*")
@@ -38,7 +38,7 @@ class JsonText:
             return found
         place = _blank(self._text, place + 1)
         while self._text[place] == '"':
-            key, after = scanstring(self._text, place + 1, True)
+            key, after = _DECODER.raw_decode(self._text, place)
             start = _blank(self._text, _blank(self._text, after) + 1)
             end = self._skip(start)
             found[key] = Member(place, start, end)
@@ -62,7 +62,7 @@ class JsonText:
         """The value of a field or an element."""
         return _DECODER.raw_decode(self._text, member.start)[0]
 
-    def set(self, member: Member, value: Any) -> None:
+    def put(self, member: Member, value: Any) -> None:
         """Write another value."""
         self._edits.append((member.start, member.end, self._written(value)))
 

@@ -5,6 +5,7 @@
 -- column other_name: the name that is compared with that of the blamed photo or with the first name; null where the rule cannot tell
 -- column chip_a: chip of photo_a
 -- column chip_b: chip of photo_b
+-- column answered_at: when it was answered, where photos that are newer speak against that answer; null otherwise
 -- column photos_a: of names and parts of a name all photos of photo_a's side; null otherwise
 -- column photos_b: of names and parts of a name all photos of photo_b's side; null otherwise
 
@@ -22,14 +23,13 @@ WITH sides AS (
     WHERE s.asks IN ('names', 'split')
     QUALIFY row_number() OVER (PARTITION BY s.rank ORDER BY n.probability DESC) = 1
 ),
--- Answered questions that new photos ask again, though the judgement no longer does.
+-- Answered questions that new photos ask again, perhaps though the judgement no longer does.
 again AS (
-    SELECT s.rank, c.photos_a, c.photos_b, list_contains(c.photos_a, s.photo_b) AS turned
+    SELECT s.rank, c.photos_a, c.photos_b, list_contains(c.photos_a, s.photo_b) AS turned, c.answered_at
     FROM suspects AS s
     JOIN contradicted_reviews AS c ON c.kind = s.asks
         AND c.subject = if(s.asks = 'names', least(s.subject, s.proposed_name), s.subject)
         AND c.other IS NOT DISTINCT FROM if(s.asks = 'names', greatest(s.subject, s.proposed_name), NULL)
-    WHERE s.asks IN ('names', 'split')
 )
 SELECT
     s.* EXCLUDE (proposed_name),
@@ -38,7 +38,8 @@ SELECT
     b.chip_id AS chip_b,
     if(coalesce(k.turned, g.turned), coalesce(k.photos_b, g.photos_b), coalesce(k.photos_a, g.photos_a)) AS photos_a,
     if(coalesce(k.turned, g.turned), coalesce(k.photos_a, g.photos_a), coalesce(k.photos_b, g.photos_b)) AS photos_b,
-    z.supporting_pairs
+    z.supporting_pairs,
+    g.answered_at
 FROM suspects AS s
 JOIN suspicions AS z ON z.kind = s.kind AND z.subject = s.subject AND z.right_name IS NOT DISTINCT FROM s.proposed_name
 JOIN photos AS a ON a.photo_id = s.photo_a

@@ -37,7 +37,6 @@ CONFIG = """<View>
 </View>
 """
 """The labeling configuration that goes with the tasks."""
-_MOST_BYTES = 1 << 28
 
 
 def written(rows: Iterable[Row], images: str) -> str:
@@ -60,8 +59,6 @@ def written(rows: Iterable[Row], images: str) -> str:
 def answers_in(data: bytes) -> list[Answer]:
     """The answers in an export; annotations that were cancelled are skipped. Raises `SettingsError`."""
     try:
-        if len(data) > _MOST_BYTES:
-            raise ValueError(f"it has {len(data)} bytes")
         content = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise SettingsError(
