@@ -15,10 +15,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-STANDING = """
+import duckdb
+
+_STANDING = """
 SELECT * FROM reviews WHERE applies AND verdict <> 'cannot_tell' ORDER BY "at", review_id, carried
 """
-"""The verdicts to compare, from a connection's views."""
+VIEWS = ("reviews", "photos")
+"""The views that `standing` reads."""
 
 Node = tuple[str, str]
 """A photo or a name: `("photo", id)` or `("name", name)`."""
@@ -57,6 +60,21 @@ class Contradiction:
             place = link.two if link.one == place else link.one
             text += f" = {place[1]} ({link.review_id})"
         return f"{text}, but {self.apart.one[1]} ≠ {self.apart.two[1]} ({self.apart.review_id})"
+
+
+def standing(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
+    """The rows of `reviews` to compare, from a connection with the `VIEWS`.
+
+    Sides hold only photos that still bear the name that was asked about.
+    """
+    names = dict(connection.execute("SELECT photo_id, identity FROM photos").fetchall())
+    rows: list[dict[str, Any]] = connection.sql(_STANDING).to_arrow_table().to_pylist()
+    for row in rows:
+        for side in "ab":
+            photos = row[f"photos_{side}"]
+            if photos is not None:
+                row[f"photos_{side}"] = [p for p in photos if names.get(p) == row[f"identity_{side}"]]
+    return rows
 
 
 def links_of(reviews: Iterable[Mapping[str, Any]]) -> list[Link]:

@@ -22,7 +22,7 @@ from typing import Any
 
 import duckdb
 
-from tasks.reviews.contradictions import STANDING, Contradiction, contradictions, links_of
+from tasks.reviews.contradictions import Contradiction, contradictions, links_of, standing
 
 _PHOTOS = """
 SELECT p.photo_id, p.identity, p.chip_id, p.path, p.bytes, epoch_us(v.first_stored_at) AS stored
@@ -92,7 +92,7 @@ def plan_of(
     With `force` verdicts that contradict each other by a chain take effect all the same; the plan still lists
     them. People who disagree on one question are always held back.
     """
-    rows = connection.sql(STANDING).to_arrow_table().to_pylist()
+    rows = standing(connection)
     photos = {row["photo_id"]: row for row in connection.sql(_PHOTOS).to_arrow_table().to_pylist()}
     given = dict(connection.execute(_RIGHT_NAMES).fetchall())
     blamed = dict(connection.execute(_BLAMED).fetchall())

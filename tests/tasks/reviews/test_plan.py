@@ -174,6 +174,15 @@ def test_what_contradicts_by_a_chain_is_held_back_unless_forced(warehouse: Wareh
     assert plan(warehouse, force=True).names == {"b0": "A", "b1": "A", "d0": "C"}
 
 
+def test_a_photo_that_has_another_name_by_now_is_not_spoken_for(warehouse: Warehouse) -> None:
+    say(warehouse, 1, "names", "one_animal", "a0", "b0")
+    say(warehouse, 2, "pair", "different_animals", "a1", "b1")
+    assert len(plan(warehouse).contradictions) == 1
+    write_photos(warehouse, [Photo("a1", "C", revision=1)])
+    found = plan(warehouse)
+    assert (found.contradictions, found.names) == ([], {"b0": "A", "b1": "A"})
+
+
 def test_verdicts_on_other_names_or_pictures_do_not_apply(warehouse: Warehouse) -> None:
     say(warehouse, 1, "name", "wrong", "a0", right_name="B")
     write_photos(warehouse, [Photo("a0", "C", revision=1)])
