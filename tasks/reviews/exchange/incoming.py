@@ -163,12 +163,12 @@ def _review(asked: _Asked, answer: Answer, reviewer: str | None) -> Review:
     if answer.problem:
         raise _Refused("bad row", answer.problem, "mend the row")
     kind, subject = answer.get("kind"), answer.get("subject")
-    if kind not in VERDICTS or subject is None:
+    if kind is None or kind not in VERDICTS or subject is None:
         what = f"kind {kind!r}, subject {subject!r}"
         raise _Refused("no question", what, f"kinds are {', '.join(VERDICTS)}; name a subject, too")
     try:
         shown, verdict = _shown_and_verdict(asked, answer, kind, subject)
-        said = {
+        said: dict[str, Any] = {
             "reviewer": one_line(answer.get("reviewer") or reviewer, _MOST_NAME),
             "note": one_line(answer.get("note"), MOST_LETTERS),
             "right_name": _right_name(answer, kind, verdict),
