@@ -29,6 +29,7 @@ from schemas.errors import PairxError
 from schemas.settings import load_settings
 from tasks.gallery import Gallery
 from tasks.job import Job, prepare_job
+from tasks.reviews.merging import merge_reviews
 from tasks.runs.log import (
     Balance,
     RunLog,
@@ -163,6 +164,7 @@ def _process(
 ) -> RunSummary:
     """All stages, with a row of the run log before and after them, and a record of the files."""
     log = RunLog(job, options.run_id, remarks=said_of(catalogue))
+    merge_reviews(job.warehouse)  # before the record begins: files of verdicts come and go between runs
     with recording(job.warehouse, log.run_id) as record:
         return _process_logged(catalogue, job, lease, log, options, reporter, record)
 

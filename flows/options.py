@@ -21,6 +21,7 @@ PANELS = {
     "compare": (MODEL,),
     "evaluate": (CATALOGUE, MODEL, EVIDENCE, RUNNING),
     "validate": (CATALOGUE,),
+    "apply": (CATALOGUE,),
 }
 """The parts of the settings that a command offers as options; other commands offer all."""
 

@@ -28,6 +28,8 @@ LISTED = 0.05
 
 Other photos are listed if they are in the first tenth and another name has more evidence than their own.
 """
+CONTRADICTING = 0.9
+"""How sure a pair must be, either way, for a new photo to speak against a person's answer."""
 PAIRS_PER_REFERENCE = 20
 """Pairs to choose from, at least, for each reference pair; those with the lowest ids are chosen.
 
@@ -42,6 +44,7 @@ THRESHOLDS: dict[str, int | float] = {
     "listed": LISTED,
     "suspicious": SUSPICIOUS,
     "risen": RISEN,
+    "contradicting": CONTRADICTING,
     "pairs_per_reference": PAIRS_PER_REFERENCE,
 }
 """Macro -> number."""

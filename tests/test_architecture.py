@@ -93,7 +93,18 @@ ROOMS = {
             "photo_files",
             "who",
         ),
-        *("keypoints", "vectors", "shards", "sql", "pages", "runs", "check", "stages", "evaluation"),
+        *(
+            "keypoints",
+            "vectors",
+            "shards",
+            "sql",
+            "pages",
+            "reviews",
+            "runs",
+            "check",
+            "stages",
+            "evaluation",
+        ),
     ),
     "flows": (
         *(

@@ -19,7 +19,9 @@ import typer
 from flows.cli.ask import report, sql, suspects
 from flows.cli.compare import compare
 from flows.cli.evaluate import evaluate
+from flows.cli.review import review
 from flows.cli.run import run
+from flows.cli.verdicts import apply
 from flows.cli.who import who
 from flows.options import Command, Config, Group, Quiet, SettingsCommand
 from schemas.setting import MODEL
@@ -198,6 +200,10 @@ def check(
     check_warehouse(warehouse, quick, quarantine, quiet)
 
 
+app.command("apply", cls=SettingsCommand)(apply)
+app.add_typer(review, name="review")
+
+
 @app.command("settings", cls=Command)
 def show_settings() -> None:
     """Print all settings with their defaults as a TOML file to start from."""
@@ -206,7 +212,7 @@ def show_settings() -> None:
     print_settings()
 
 
-for _command in app.registered_commands:
+for _command in (*app.registered_commands, *review.registered_commands):
     # Typer keeps the line breaks of docstrings, which do not suit the width of the reader's terminal.
     _command.help = re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.getdoc(_command.callback) or "")
 

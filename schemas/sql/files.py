@@ -5,6 +5,8 @@ something. The first line says in one sentence what a row is; then come, in any 
 
     -- order: 30                  place in listings; without it behind all others, by name
     -- label: Copy?               how the report names a rule's suspects
+    -- asks: KIND                 the kind of question in `reviews` that a rule's suspects ask a person, of the same subject, and
+                                  of `right_name` as the other name where the kind is about two; what was answered is left out
     -- narrow                     a view without long lists or pictures, worth keeping as a table for many questions
     -- snapshot: COLUMN, ...      kept as files at the end of a run, sorted by these columns, by which no two rows are alike;
                                   only for views over rows of immutable files, so not over failures
@@ -45,7 +47,7 @@ RULE_COLUMNS = (
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _LINE = re.compile(
-    r"-- (?:order: (?P<order>\d+)|label: (?P<label>.+)|(?P<flag>narrow)|snapshot: (?P<snapshot>\w+(?:, \w+)*)"
+    r"-- (?:order: (?P<order>\d+)|label: (?P<label>.+)|asks: (?P<asks>\w+)|(?P<flag>narrow)|snapshot: (?P<snapshot>\w+(?:, \w+)*)"
     r"|column (?P<column>\w+): (?P<text>.+))"
 )
 _LAST = 1_000_000
@@ -60,6 +62,7 @@ class SqlFile:
     query: str
     order: int = _LAST
     label: str | None = None
+    asks: str | None = None
     narrow: bool = False
     snapshot: tuple[str, ...] = ()
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -102,8 +105,11 @@ def _views(folders: tuple[Traversable, ...]) -> Mapping[str, SqlFile]:
 
 def _union(rules: Mapping[str, SqlFile]) -> str:
     columns = ", ".join(RULE_COLUMNS)
-    # The name was checked to be one; the queries are files of the program's own folders.
-    parts = [f"SELECT '{kind}' AS kind, {columns} FROM (\n{rule.query}\n)" for kind, rule in rules.items()]  # noqa: S608
+    # The names were checked to be names; the queries are files of the program's own folders.
+    parts = [
+        f"SELECT '{kind}' AS kind, '{rule.asks or ''}' AS asks, {columns} FROM (\n{rule.query}\n)"  # noqa: S608
+        for kind, rule in rules.items()
+    ]
     return "\nUNION ALL\n".join(parts)
 
 
@@ -142,7 +148,7 @@ def _parse(name: str, place: str, text: str) -> SqlFile:
         elif found["flag"]:
             flags.add(found["flag"])
         else:
-            values |= {key: found[key] for key in ("order", "label", "snapshot") if found[key]}
+            values |= {key: found[key] for key in ("order", "label", "asks", "snapshot") if found[key]}
     if not first.startswith("-- ") or not query:
         raise SettingsError(
             f"{place}: no header above a query",
@@ -154,6 +160,7 @@ def _parse(name: str, place: str, text: str) -> SqlFile:
         query=query.rstrip("; \n"),
         order=int(values.get("order", _LAST)),
         label=values.get("label"),
+        asks=values.get("asks"),
         narrow="narrow" in flags,
         snapshot=tuple(values["snapshot"].split(", ")) if "snapshot" in values else (),
         columns=columns,

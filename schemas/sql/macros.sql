@@ -28,3 +28,26 @@ CREATE OR REPLACE MACRO question_of(kind, subject_kind, blamed_photo, photo_a, p
         THEN [kind, least(identity_a, identity_b), greatest(identity_a, identity_b)]
     ELSE [kind, photo_a, photo_b]
 END;
+-- What a verdict is about: pair id, photo id or name; of two names the first by the alphabet.
+CREATE OR REPLACE MACRO review_subject(kind, pair_id, photo_a, identity_a, identity_b) AS
+    CASE kind
+        WHEN 'name' THEN photo_a
+        WHEN 'photo' THEN photo_a
+        WHEN 'names' THEN least(identity_a, identity_b)
+        WHEN 'split' THEN identity_a
+        ELSE pair_id
+    END;
+
+-- The second of two names that a verdict is about.
+CREATE OR REPLACE MACRO review_other(kind, identity_a, identity_b) AS if(kind = 'names', greatest(identity_a, identity_b), NULL);
+
+-- A text that tells a question from all others. A question about pictures is a kind with the chips shown; that of a photo's name
+-- is about that name, too. A question about names is about these, whichever photos stood for them. No name holds chr(31).
+CREATE OR REPLACE MACRO review_question(kind, pair_id, photo_a, chip_a, identity_a, identity_b) AS concat_ws(
+    chr(31),
+    kind,
+    review_subject(kind, pair_id, photo_a, identity_a, identity_b),
+    review_other(kind, identity_a, identity_b),
+    if(kind IN ('name', 'photo'), chip_a, NULL),
+    if(kind = 'name', identity_a, NULL)
+);

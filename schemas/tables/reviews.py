@@ -1,8 +1,8 @@
 """People's verdicts: the append-only table `reviews`, and the closed sets of questions and answers.
 
-A verdict is about pictures, so it holds under all settings and lies in one partition, `REVIEW_PARTITION`.
-Nothing is ever removed: to take a verdict back is to add a later one, `withdrawn`. The view `reviews` shows
-the latest verdict on every question.
+A verdict is about pictures and names, so it holds under all settings and lies in one partition,
+`REVIEW_PARTITION`. Nothing is ever removed: to take a verdict back is to add a later one, `withdrawn`. The
+view `reviews` shows the latest verdict on every question.
 """
 
 from __future__ import annotations
@@ -17,15 +17,24 @@ import pyarrow as pa
 from schemas.tables.columns import F64, I32, STRING, Table, column, required
 
 REVIEW_PARTITION = "all"
+STRINGS = pa.list_(STRING)
 VERDICTS: Mapping[str, tuple[str, ...]] = {
     "pair": ("same_animal", "different_animals", "cannot_tell"),
     "name": ("right", "wrong", "cannot_tell"),
     "copy": ("copy", "no_copy", "cannot_tell"),
+    "names": ("one_animal", "two_animals", "cannot_tell"),
+    "split": ("one_animal", "two_animals", "cannot_tell"),
+    "photo": ("bad", "good"),
 }
 """Kind of question -> its answers.
 
-The questions: do two photos show one animal, is a photo's name right, are two photos one picture.
+The questions: do two photos show one animal, is a photo's name right, are two photos one picture, are two
+names one animal, is one name two animals, is a photo good enough to tell an animal by.
 """
+_OF_SIDES = ("names", "split")
+_NAMING = {("name", "wrong"), ("names", "one_animal"), ("split", "two_animals")}
+OF_ONE_PHOTO = ("name", "photo")
+"""Kinds of questions about a single photo; all others show two."""
 WITHDRAWN = "withdrawn"
 """An answer to any question, which takes back the earlier answer."""
 
@@ -47,19 +56,30 @@ REVIEWS = Table(
                 "; ".join(f"{kind}: {', '.join(said)}" for kind, said in VERDICTS.items())
                 + f"; any: {WITHDRAWN}",
             ),
-            column("pair_id", STRING, "the pair of photos and chips; null for kind name"),
+            column("pair_id", STRING, "the pair of photos and chips; null for a single photo"),
             required("photo_a", STRING, "the photo, or the first of two (photo_a < photo_b)"),
-            column("photo_b", STRING, "the second photo; null for kind name"),
+            column("photo_b", STRING, "the second photo; null for a single photo"),
             required("chip_a", STRING, "chip of photo_a that was shown"),
-            column("chip_b", STRING, "chip of photo_b that was shown; null for kind name"),
+            column("chip_b", STRING, "chip of photo_b that was shown; null for a single photo"),
             column(
                 "identity_a", STRING, "name of photo_a when it was shown: the name that kind name asks about"
             ),
-            column("identity_b", STRING, "name of photo_b when it was shown; null for kind name"),
+            column("identity_b", STRING, "name of photo_b when it was shown; null for a single photo"),
+            column(
+                "photos_a",
+                STRINGS,
+                "kinds names and split: all photos of photo_a's side when it was shown; null otherwise",
+            ),
+            column(
+                "photos_b",
+                STRINGS,
+                "kinds names and split: all photos of photo_b's side when it was shown; null otherwise",
+            ),
             column(
                 "right_name",
                 STRING,
-                "with verdict wrong: the name that the reviewer gives; null when not known",
+                "the name that the reviewer gives: with verdict wrong that of the photo, with one_animal of names that of both, with "
+                "two_animals of split that of photo_b's side; null when not known",
             ),
             column("proposed_name", STRING, "name that the program proposed for the blamed photo"),
             column("note", STRING, "what the reviewer wrote"),
@@ -92,6 +112,8 @@ class Review:
     pair_id: str | None = None
     identity_a: str | None = None
     identity_b: str | None = None
+    photos_a: tuple[str, ...] | None = None
+    photos_b: tuple[str, ...] | None = None
     right_name: str | None = None
     proposed_name: str | None = None
     reviewer: str | None = None
@@ -106,20 +128,39 @@ class Review:
         answers = (*VERDICTS.get(self.kind, ()), WITHDRAWN)
         if self.kind not in VERDICTS or self.verdict not in answers:
             raise ValueError(f"{self.kind!r} is not answered by {self.verdict!r}; there are {dict(VERDICTS)}")
+        self._check_photos()
+        self._check_names()
+        if self.at.tzinfo is None:
+            raise ValueError("at has a time zone")
+
+    def _check_photos(self) -> None:
         second = (self.photo_b, self.chip_b, self.pair_id)
-        if self.kind == "name":
+        if self.kind in OF_ONE_PHOTO:
             if any(value is not None for value in (*second, self.identity_b)):
-                raise ValueError("a verdict on a name is about one photo")
-            if self.identity_a is None:
-                raise ValueError("a verdict on a name says which name it is about: identity_a")
+                raise ValueError(f"a verdict of kind {self.kind} is about one photo")
         elif any(value is None for value in second) or self.photo_a >= str(self.photo_b):
             raise ValueError(
                 "a verdict on two photos has both with their chips and their pair_id, photo_a < photo_b"
             )
-        if self.right_name is not None and self.verdict != "wrong":
-            raise ValueError("right_name goes with the verdict wrong")
-        if self.at.tzinfo is None:
-            raise ValueError("at has a time zone")
+        sides = (self.photos_a, self.photos_b)
+        if self.kind not in _OF_SIDES:
+            if sides != (None, None):
+                raise ValueError("photos_a and photos_b go with the kinds names and split")
+        elif self.photo_a not in (self.photos_a or ()) or self.photo_b not in (self.photos_b or ()):
+            raise ValueError("photos_a and photos_b hold all photos of either side, those shown among them")
+
+    def _check_names(self) -> None:
+        one, two = self.identity_a, self.identity_b
+        if self.kind == "name" and one is None:
+            raise ValueError("a verdict on a name says which name it is about: identity_a")
+        if self.kind == "names" and (one is None or two is None or one == two):
+            raise ValueError("a verdict on two names has two: identity_a and identity_b")
+        if self.kind == "split" and (one is None or one != two):
+            raise ValueError("a verdict on one name has it twice: as identity_a and as identity_b")
+        if self.right_name is not None and (self.kind, self.verdict) not in _NAMING:
+            raise ValueError(
+                "right_name goes with wrong, with names that are one, or with a name that is two"
+            )
 
     def row(self) -> dict[str, Any]:
         """The row of the table."""

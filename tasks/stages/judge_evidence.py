@@ -36,9 +36,9 @@ _PAIRS = """
         JOIN numbered AS b ON b.photo_id = s.photo_b
     ),
     told AS (
-        SELECT pair_id, max(CAST(verdict = 'same_animal' AS INTEGER)) AS verdict
+        SELECT pair_id, max(CAST(verdict IN ('same_animal', 'one_animal') AS INTEGER)) AS verdict
         FROM reviews
-        WHERE kind = 'pair' AND applies AND verdict IN ('same_animal', 'different_animals')
+        WHERE applies AND verdict IN ('same_animal', 'one_animal', 'different_animals', 'two_animals')
         GROUP BY pair_id
     )
     SELECT

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.sql.files import view_files
 from schemas.tables.reviews import REVIEW_PARTITION, REVIEWS, VERDICTS, WITHDRAWN, Review
 from schemas.views.install import install_views
+from schemas.views.wanted import install_wanted
 from tasks.store.warehouse import Warehouse, pair_id
 from tests.toy_warehouse import Photo, Toy, write_photos
 
@@ -104,7 +104,11 @@ def test_what_was_taken_back_does_not_count_and_leaves_the_others(warehouse: War
 def test_a_verdict_applies_as_long_as_what_it_is_about_is_current(warehouse: Warehouse) -> None:
     store(warehouse, about_pair(1, "same_animal"), about_name(1, "wrong", right_name="C"))
     write_photos(warehouse, [replace(P, identity="C", revision=1)])
-    assert seen(warehouse, "kind, applies") == [("name", False), ("pair", True)]
+    assert seen(warehouse, "kind, applies, carried") == [
+        ("name", False, False),
+        ("name", True, True),
+        ("pair", True, False),
+    ]
     store(warehouse, about_name(2, "right", "C", 9))
     assert len(seen(warehouse, "kind")) == 3
     write_photos(warehouse, [replace(Q, content="other", revision=1)])
@@ -141,7 +145,7 @@ def test_the_view_agrees_with_a_naive_reading(given_verdicts: list[tuple[str, st
     expected = [
         (r.verdict, len(standing), sum(s.verdict == r.verdict for s in standing)) for r in standing[-1:]
     ]
-    with warehouse.connect() as connection:  # without all other views: they take most of the time
-        connection.execute("CREATE VIEW photos AS FROM all_photos").fetchall()
-        found = connection.sql(f"SELECT verdict, reviewers, agreeing FROM ({view_files()['reviews'].query})")
+    with duckdb.connect(":memory:", config={"threads": 1}) as connection:
+        install_wanted(connection, warehouse, {"reviews"})
+        found = connection.sql("SELECT verdict, reviewers, agreeing FROM reviews")
         assert found.fetchall() == expected

@@ -27,7 +27,7 @@ def graph_of(folder: Path, monkeypatch: pytest.MonkeyPatch, **views: str) -> Vie
 
 def test_every_rule_has_a_label_and_every_column_of_the_union_a_description() -> None:
     assert all(rule.about and rule.label for rule in suspect_rules().values())
-    assert {"kind", *RULE_COLUMNS} == set(view_files()["suspicions"].columns)
+    assert {"kind", "asks", *RULE_COLUMNS} == set(view_files()["suspicions"].columns)
 
 
 def test_a_header_is_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

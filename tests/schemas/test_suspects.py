@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from schemas.tables.registry import TABLES
+from schemas.tables.reviews import REVIEW_PARTITION, Review
 from schemas.thresholds import CERTAIN_COPY, LISTED, SUSPICIOUS
 from schemas.views.install import install_views
 from tasks.store.warehouse import Warehouse
@@ -277,3 +279,64 @@ def test_inliers_of_a_rejected_homography_do_not_count(tmp_path: Path) -> None:
     with duckdb.connect() as connection:
         install_views(connection, warehouse)
         assert connection.sql("SELECT max(geometry), max(sameness) FROM evidence").fetchall() == [(0.0, 0.0)]
+
+
+NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
+
+
+def answer(number: int, kind: str, verdict: str, a: str, b: str | None = None) -> Review:
+    """A verdict on photos of `NAMES`."""
+    toys = {name: Photo(name, NAMES[name]) for name in NAMES}
+    second: dict[str, Any] = {}
+    if b is not None:
+        key = pair_key(toys[a], toys[b])
+        second = {"photo_b": b, "chip_b": key["chip_b"], "pair_id": key["pair_id"], "identity_b": NAMES[b]}
+    if kind in ("names", "split"):
+        second |= {"photos_a": (a,), "photos_b": (b,)}
+    at = NOON + timedelta(minutes=number)
+    chip = str(toys[a].chip_id)
+    return Review(f"r{number}", at, kind, verdict, a, chip, identity_a=NAMES[a], **second)
+
+
+def test_what_a_person_answered_is_not_asked_again(tmp_path: Path) -> None:
+    told = Judgement(
+        {"a0": {"probability": 0.9, "proposed_name": "B"}},
+        {("a0", "b1"): 0.8},
+        [
+            judged_names(TWO_NAMES, "A", "B", "a0 a1 a2", "b0 b1 b2", 0.6),
+            judged_names(TWO_NAMES, "B", "C", "b0 b1 b2", "c0 c1 c2", 0.7),
+            judged_names(TWO_ANIMALS, "C", "", "c0 c1", "c2", 0.8),
+        ],
+        {("a1", "c1"): 0.995, ("a2", "b0"): 0.993},
+    )
+    pairs = [Pair(a, b, 0.4) for a, b in itertools.combinations(NAMES, 2)]
+    toy = Toy([Photo(photo, name) for photo, name in NAMES.items()], pairs, top_k=20, same_name_k=5)
+    warehouse = toy.write(Warehouse(str(tmp_path / "w")))
+    store(warehouse, told)
+
+    def asked() -> set[tuple[str, str]]:
+        with duckdb.connect(":memory:", config={"threads": 1}) as connection:
+            install_views(connection, warehouse)
+            found = connection.sql("SELECT kind, identity_a || identity_b FROM suspects").fetchall()
+            return {(kind, names) for kind, names in found}
+
+    def say(review: Review) -> None:
+        warehouse.write("reviews", REVIEW_PARTITION, review.review_id, [review.row()])
+
+    everything = {(WRONG, "AB"), (TWO_NAMES, "AB"), (TWO_NAMES, "BC"), (TWO_ANIMALS, "CC"), (COPY, "AC")}
+    assert asked() == everything
+    say(answer(1, "names", "two_animals", "b1", "c0"))
+    say(answer(2, "copy", "no_copy", "a1", "c1"))
+    assert asked() == everything - {(TWO_NAMES, "BC"), (COPY, "AC")}
+    say(answer(3, "split", "cannot_tell", "c0", "c2"))
+    say(answer(4, "name", "right", "a0"))
+    left = asked()
+    assert not left & {(WRONG, "AB"), (TWO_ANIMALS, "CC")}
+    say(replace(answer(5, "name", "right", "a0"), verdict="withdrawn"))
+    say(replace(answer(6, "copy", "no_copy", "a1", "c1"), verdict="withdrawn"))
+    assert asked() == left | {(WRONG, "AB"), (COPY, "AC")}
+    say(answer(7, "photo", "bad", "a0"))
+    assert asked() == left | {(COPY, "AC")}
+    # What was told apart by its names is no longer an echo of these.
+    say(answer(8, "names", "two_animals", "a0", "b0"))
+    assert asked() == (left | {(COPY, "AC"), (COPY, "AB")}) - {(TWO_NAMES, "AB")}

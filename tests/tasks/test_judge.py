@@ -193,6 +193,12 @@ def test_what_a_person_says_of_a_name_counts_until_it_is_taken_back(judging: Jud
     chance()
     assert judging.ask(seen) == before
     assert len(judging.ask("SELECT DISTINCT basis FROM all_judged_photos")) == 5
+    # Whoever said of another name that this one is right has answered, now that the photo has it.
+    judging.say("wrong", photo, chip, identity_a=f"once {name}", right_name=name)
+    assert chance() < 1e-6
+    judging.say(WITHDRAWN, photo, chip, identity_a=f"once {name}")
+    chance()
+    assert judging.ask(seen) == before
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 -- one picture under two names
 -- order: 40
 -- label: Copy under another name?
+-- asks: copy
 
 -- The photo whose own name speaks against it is blamed; where the names of both are as good, either may be wrong. Frames of one
 -- burst, which agree less closely, are left to the rule of wrong names. Duplicates under one name are no contradiction: see the
@@ -25,5 +26,10 @@ WHERE (certain OR NOT EXISTS (
     FROM judged_names AS n
     WHERE n.kind = 'two_names_one_animal' AND n.probability >= 0.5
       AND least(n.name_a, n.name_b) = least(identity_a, identity_b) AND greatest(n.name_a, n.name_b) = greatest(identity_a, identity_b)
+      AND NOT EXISTS (
+        FROM reviews AS r
+        WHERE r.applies AND r.kind = 'names' AND r.verdict = 'two_animals'
+          AND r.subject = least(n.name_a, n.name_b) AND r.other = greatest(n.name_a, n.name_b)
+      )
 )
 QUALIFY row_number() OVER (PARTITION BY coalesce(blamed, pair_id) ORDER BY agreement DESC, pair_id) = 1

@@ -1,6 +1,7 @@
 -- a name whose photos fall into two parts that look like two animals
 -- order: 30
 -- label: One name, two animals?
+-- asks: split
 
 -- The pair to look at is the least likely across the cut that is scored, or else of all.
 WITH across AS (

@@ -1,6 +1,7 @@
 -- two names whose photos look like one animal's
 -- order: 20
 -- label: Two names, one animal?
+-- asks: names
 
 -- The pair to look at is the likeliest across that is scored, or else of all: retrieval may not have found any.
 WITH across AS (

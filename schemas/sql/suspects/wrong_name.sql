@@ -1,6 +1,7 @@
 -- a photo whose name the pictures speak against
 -- order: 10
 -- label: Wrong name?
+-- asks: name
 
 -- One row per photo; how likely its name is wrong, and the name that it should have, are of the judgement. The pairs shown are
 -- the likeliest to show one animal: first those with the proposed name, then those with others, last those with its own.

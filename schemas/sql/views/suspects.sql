@@ -8,6 +8,8 @@
 -- column score: suspicion in [0, 1]; of photos and names the probability
 -- column blamed_photo: photo that has the wrong name; null where either of two may have it, and for names
 -- column proposed_name: name that would fit; null where the rule cannot tell
+-- column asks: kind of the question in `reviews` that it asks a person; empty for a rule that asks none
+-- column subject: what is suspect: photo id, pair id or name
 -- column probability: that the names are wrong so; of copies how well the pictures agree
 
 -- What the rules suspect, each shown by its first pair, which for names may be one that nobody has explained. Equal scores are
@@ -41,7 +43,9 @@ SELECT
             || coalesce(format(', mean residual {:.1f} px', k.residual_mean), '')
             || coalesce(format(', match coverage {:.2f}', k.match_coverage), '')
     END
-    || '.' AS reason
+    || '.' AS reason,
+    s.asks,
+    s.subject
 FROM suspicions AS s
 LEFT JOIN pair_scores AS k ON k.pair_id = s.supporting_pairs[1]
 JOIN photos AS a ON a.photo_id = coalesce(k.photo_a, least(s.photos[1], s.photos[2]))

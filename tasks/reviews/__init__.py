@@ -1,0 +1,1 @@
+"""What people say of suspects: questions, verdicts, and what comes of them."""

@@ -1,0 +1,1 @@
+"""Questions and verdicts in files of other programs, one module per format."""
