@@ -116,6 +116,7 @@ ROOMS = {
             "notebook",
             "demo",
             "commands",
+            "review",
             "cli",
         ),
     ),

@@ -18,6 +18,7 @@ import typer
 
 from flows.cli.compare import compare
 from flows.cli.evaluate import evaluate
+from flows.cli.review import review
 from flows.options import WAIT, Config, SettingsCommand
 from schemas.setting import MODEL
 from schemas.sql.files import suspect_rules
@@ -176,6 +177,7 @@ def explain(
 
 
 app.command(cls=SettingsCommand)(compare)
+app.add_typer(review, name="review")
 
 
 @app.command()
