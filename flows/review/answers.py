@@ -71,10 +71,10 @@ class Answers:
                 found += stands
         return sorted(found, key=_order, reverse=True)
 
-    def bad(self, photo: str | None) -> bool:
-        """Whether the latest verdict on a photo says that it is bad."""
-        said = self.on(("photo", photo, None)) if photo is not None else []
-        return bool(said) and said[0]["verdict"] == "bad"
+    def questions(self) -> list[Key]:
+        """All questions that anybody ever answered, whether or not the answers stand."""
+        with self._lock:
+            return list(self._latest)
 
     def newest_by(self, reviewer: str | None) -> list[Row]:
         """All standing verdicts of one person, newest first."""

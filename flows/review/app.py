@@ -11,9 +11,9 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from flows.review.guard import Door, Guard
-from flows.review.marks import NothingStored, colours, drawn_pairs, marks
+from flows.review.marks import NothingStored, colours, marks
 from flows.review.methods import Methods
-from flows.review.payload import card_values, photo_values, state_values
+from flows.review.payload import card_values, state_values
 from flows.review.pictures import SIZES, Pictures
 from flows.review.queue import ORDERS, Wanted
 from flows.review.session import AnsweredMeanwhile, Session, Unknown, known_name
@@ -83,7 +83,7 @@ def review_app(session: Session, methods: Methods, door: Door, reviewer: str | N
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     pictures = Pictures(methods.max_pixels)
     _add_page(app)
-    _add_cards(app, session, methods, reviewer)
+    _add_cards(app, session, reviewer)
     _add_verdicts(app, session)
     _add_pictures(app, session, pictures)
     _add_methods(app, session, methods)
@@ -104,70 +104,71 @@ def _add_page(app: FastAPI) -> None:
         return Response(status_code=404) if found is None else Response(found[0], media_type=found[1])
 
 
-def _add_cards(app: FastAPI, session: Session, methods: Methods, reviewer: str | None) -> None:
-    catalogue, queue = session.catalogue, session.queue
-    drawn = drawn_pairs(catalogue)
-
+def _add_cards(app: FastAPI, session: Session, reviewer: str | None) -> None:
     def card(name: str) -> dict[str, Any]:
-        found = session.card(name)
-        return card_values(catalogue, queue, found) | {"drawn": found.question["pair_id"] in drawn}
+        return card_values(session.catalogue, session.queue, session.card(name))
 
     @app.get("/api/start")
-    def about() -> dict[str, Any]:
+    def about() -> Response:
+        session.renew()
         session.refresh()
+        catalogue = session.catalogue
         kinds = {each.kind for each in catalogue.cards.values()}
         expected = catalogue.expected
-        return {
-            "reviewer": reviewer,
-            "warehouse": printable(session.warehouse.url),
-            "run": catalogue.run_id,
-            "kinds": {kind: rule.label for kind, rule in suspect_rules().items() if kind in kinds},
-            "species": sorted({each.species or "" for each in catalogue.cards.values()}),
-            "reviewers": [printable(each) for each in session.answers.reviewers()],
-            "cards": len(catalogue.cards),
-            "expected": None if expected is None else [expected.wrong_names, expected.low, expected.high],
-            "spreads": {name: each.bins() for name, each in catalogue.spreads.items()},
-            "methods": methods.listed(),
-        }
+        return JSONResponse(
+            {
+                "reviewer": reviewer,
+                "warehouse": printable(session.warehouse.url),
+                "run": catalogue.run_id,
+                "kinds": {kind: rule.label for kind, rule in suspect_rules().items() if kind in kinds},
+                "species": sorted({each.species or "" for each in catalogue.cards.values()}),
+                "reviewers": [printable(each) for each in session.answers.reviewers()],
+                "cards": len(catalogue.cards),
+                "expected": None if expected is None else [expected.wrong_names, expected.low, expected.high],
+                "spreads": {name: each.bins for name, each in catalogue.spreads.items()},
+            }
+        )
 
     @app.post("/api/queue")
-    def line(asked: Asked) -> dict[str, Any]:
+    def line(asked: Asked) -> Response:
         session.refresh()
+        catalogue, queue = session.catalogue, session.queue
         found = queue.line(asked.wanted())
         standings = queue.standings()
-        return {
-            "version": session.answers.version,
-            "ids": found.ids,
-            "errors": found.errors,
-            "stop_at": found.stop_at,
-            "answered": sum(each == "answered" for each in standings.values()),
-            "open_errors": sum(
-                each.probability for name, each in catalogue.cards.items() if standings[name] != "answered"
-            ),
-            "first": [card(each) for each in found.ids[:2]],
-        }
+        return JSONResponse(
+            {
+                "version": session.answers.version,
+                "ids": found.ids,
+                "errors": found.errors,
+                "stop_at": found.stop_at,
+                "answered": sum(each == "answered" for each in standings.values()),
+                "open_errors": sum(
+                    each.probability
+                    for name, each in catalogue.cards.items()
+                    if standings[name] != "answered"
+                ),
+                "first": [card(each) for each in found.ids[:2]],
+            }
+        )
 
     @app.get("/api/cards")
-    def cards(ids: Annotated[list[str], Query(max_length=MOST_CARDS)]) -> list[dict[str, Any]]:
-        return [card(each) for each in ids]
+    def cards(ids: Annotated[list[str], Query(max_length=MOST_CARDS)]) -> Response:
+        return JSONResponse([card(each) for each in ids])
 
     @app.get("/api/changes")
-    def changes(since: int, card: str | None = None) -> dict[str, Any]:
+    def changes(since: int, card: str | None = None) -> Response:
         session.refresh()
-        version = session.answers.version
-        if version == since or card is None or card not in catalogue.cards:
-            return {"version": version}
-        return {"version": version, "state": state_values(queue, session.card(card))}
+        session.renew()
+        news: dict[str, Any] = {"version": session.answers.version, "run": session.catalogue.run_id}
+        if news["version"] != since and card in session.catalogue.cards:
+            news["state"] = state_values(session.queue, session.card(str(card)))
+        return JSONResponse(news)
 
     @app.get("/api/names")
     def names(text: str = "") -> list[str]:
-        folded = text.casefold()
-        starts = [each for each in catalogue.counts if each.casefold().startswith(folded)]
-        within = (
-            [each for each in catalogue.counts if folded in each.casefold()]
-            if len(starts) < _SUGGESTED
-            else []
-        )
+        counts, folded = session.catalogue.counts, text.casefold()
+        starts = [each for each in counts if each.casefold().startswith(folded)]
+        within = [each for each in counts if folded in each.casefold()] if len(starts) < _SUGGESTED else []
         return [printable(each) for each in dict.fromkeys((*starts, *within))][:_SUGGESTED]
 
 
@@ -210,11 +211,7 @@ def _said(session: Session, given: Verdict) -> Said:
 
 
 def _photo(session: Session, key: str | None) -> str | None:
-    if key is None:
-        return None
-    if key not in session.catalogue.by_key:
-        raise Unknown("there is no such photo")
-    return str(session.catalogue.by_key[key]["photo_id"])
+    return None if key is None else str(session.photo(key)["photo_id"])
 
 
 def _named(reviewer: str | None) -> str | None:
@@ -224,40 +221,34 @@ def _named(reviewer: str | None) -> str | None:
 
 
 def _add_pictures(app: FastAPI, session: Session, pictures: Pictures) -> None:
-    by_key = session.catalogue.by_key
-
     @app.get("/pictures/{key}/{size}.jpg")
     def picture(key: str, size: str) -> Response:
-        if key not in by_key or size not in SIZES:
-            raise Unknown("there is no such picture; load the page again")
-        data = pictures.jpeg(key, by_key[key], size)
+        if size not in SIZES:
+            raise Unknown("there is no such picture")
+        data = pictures.jpeg(key, session.photo(key), size)
         return Response(data, media_type="image/jpeg", headers={"Cache-Control": _KEEP})
-
-    @app.get("/api/photos/{key}")
-    def photo(key: str) -> dict[str, Any]:
-        if key not in by_key:
-            raise Unknown("there is no such photo; load the page again")
-        return photo_values(by_key[key])
 
 
 def _add_methods(app: FastAPI, session: Session, methods: Methods) -> None:
-    catalogue = session.catalogue
+    @app.get("/api/methods")
+    def listed() -> list[dict[str, Any]]:
+        return methods.listed()
 
     @app.get("/api/marks/{card}")
-    def of_card(card: str) -> dict[str, object]:
-        return marks(catalogue, session.card(card).question["pair_id"])
+    def of_card(card: str) -> Response:
+        return JSONResponse(marks(session.catalogue, session.card(card).question["pair_id"]))
 
     @app.get("/colours/{card}/{side}.webp")
     def coloured(card: str, side: str) -> Response:
         if side not in ("a", "b"):
             raise Unknown("a pair has the sides a and b")
-        data = colours(catalogue, session.card(card).question["pair_id"], side)
+        data = colours(session.catalogue, session.card(card).question["pair_id"], side)
         return Response(data, media_type="image/webp", headers={"Cache-Control": _KEEP})
 
     @app.post("/api/explain/{card}/{method}")
     def explain(card: str, method: str) -> dict[str, Any]:
         found = session.card(card)
-        a, b = (catalogue.photos[each] for each in found.photos)
+        a, b = (session.catalogue.photos[each] for each in found.photos)
         return methods.explained(found.question["pair_id"], (a, b), method).values()
 
     @app.get("/explained/{card}/{method}/{side}.webp")

@@ -11,6 +11,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from threading import Lock
 from typing import Any
 
@@ -29,13 +30,12 @@ MEASURES = ("probability", "cosine", "match_coverage", "inverted_residual_mean")
 _BINS, _SAMPLE = 48, 100_000
 _READ = (
     "questions", "current_run", "photos", "pair_scores", "judgements", "judged_catalogues", "matches", "relevances",
-    "explanations", "keypoints",
+    "explanations", "keypoints", "runs",
 )  # fmt: skip
-_NAMES = """
-CREATE TEMP TABLE asked AS
-SELECT DISTINCT unnest([identity_a, identity_b, other_name]) AS identity FROM questions
-"""
-_SHOWN = "CREATE TEMP TABLE shown AS SELECT DISTINCT unnest([photo_a, photo_b]) AS photo_id FROM questions"
+_ASKED = "CREATE TEMP TABLE asked AS SELECT unnest(CAST(? AS VARCHAR[])) AS identity"
+_SHOWN = "CREATE TEMP TABLE shown AS SELECT unnest(CAST(? AS VARCHAR[])) AS photo_id"
+_PAIRS_ASKED = "CREATE TEMP TABLE pairs_asked AS SELECT unnest(CAST(? AS VARCHAR[])) AS pair_id"
+_NAMES, _PHOTOS_SHOWN = ("identity_a", "identity_b", "other_name"), ("photo_a", "photo_b")
 _PHOTOS = """
 SELECT photo_id, chip_id, root, path, sha256, box, theta, width, height, identity, species, encounter, taken_at, viewpoint
 FROM photos
@@ -53,7 +53,11 @@ SELECT same_identity, j.probability, cosine, match_coverage, inverted_residual_m
 FROM (SELECT * FROM pair_scores WHERE same_identity IS NOT NULL USING SAMPLE reservoir({_SAMPLE} ROWS) REPEATABLE (1)) AS p
 LEFT JOIN (SELECT pair_id, probability FROM judgements) AS j USING (pair_id)
 """  # noqa: S608  # a number of this module's own
-_EXPECTED = "SELECT wrong_names, wrong_names_low, wrong_names_high, sensitivity FROM judged_catalogues"
+_DRAWN = """
+SELECT DISTINCT pair_id FROM explanations SEMI JOIN pairs_asked USING (pair_id)
+WHERE layer = (SELECT layer FROM current_run)
+"""
+_EXPECTED = "SELECT wrong_names, wrong_names_low, wrong_names_high FROM judged_catalogues"
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ class Spread:
     one: NDArray[np.float64]
     two: NDArray[np.float64]
 
+    @cached_property
     def bins(self) -> dict[str, Any]:
         """Both as shares per bin between the edges."""
         shares = (
@@ -104,8 +109,9 @@ class ReviewedCatalogue:
         self._lock = Lock()
         found = open_questions(self._connection)
         self.run_id, self.state = found.run_id, found.state
-        for made in (_NAMES, _SHOWN):
-            self._connection.execute(made).fetchall()
+        for made, columns in ((_ASKED, _NAMES), (_SHOWN, _PHOTOS_SHOWN), (_PAIRS_ASKED, ("pair_id",))):
+            listed = {row[name] for row in found.rows for name in columns} - {None}
+            self._connection.execute(made, [sorted(listed)]).fetchall()
         rows = self._connection.sql(_PHOTOS).to_arrow_table().to_pylist()
         self.photos: dict[str, Row] = {row["photo_id"]: row for row in rows}
         self.by_key = {picture_key(row): row for row in rows}
@@ -119,9 +125,10 @@ class ReviewedCatalogue:
             if row["identity"] is not None:
                 self.of_name[row["identity"]].append(row["photo_id"])
         self._read_pairs()
+        self.drawn = frozenset(pair for (pair,) in self._connection.execute(_DRAWN).fetchall())
         self.spreads = self._spreads()
-        expected = self._connection.execute(_EXPECTED).fetchone()
-        self.expected = Expected(*expected[:3]) if expected and expected[0] is not None else None
+        expected = self._connection.execute(_EXPECTED).fetchall()
+        self.expected = Expected(*expected[0]) if expected else None
 
     def query(self, query: str, values: Sequence[object]) -> list[Row]:
         """Rows of one query with parameters, as `table`."""

@@ -1,7 +1,8 @@
 """What a run stored about why a pair matches, in shares of the cut, so that the page can draw it at any zoom.
 
 Every place is a share (0-1) of the cut's width and height: chip and cut are plain stretches of each other, so
-nothing has to know the model's input size.
+nothing has to know the model's input size. Drawing code is imported when it is first needed: it brings torch, which
+takes seconds, and most cards need none.
 """
 
 from __future__ import annotations
@@ -11,8 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.review.catalogue import ReviewedCatalogue, Row
-from pairx_engine.figure import decode_map, encode_webp, match_colour
-from pairx_engine.figure.panels import MAP_POWER, heat_colours, smoothed
 from schemas.errors import PairxError
 
 MOST_MATCHES = 40
@@ -26,7 +25,6 @@ _MAPS = """
 SELECT maps_a, maps_b, peak_a, peak_b FROM explanations
 WHERE pair_id = ? AND layer = (SELECT layer FROM current_run)
 """
-_DRAWN = "SELECT DISTINCT pair_id FROM explanations WHERE layer = (SELECT layer FROM current_run)"
 
 
 class NothingStored(PairxError):
@@ -66,16 +64,14 @@ def marks(catalogue: ReviewedCatalogue, pair_id: str) -> dict[str, object]:
     }
 
 
-def drawn_pairs(catalogue: ReviewedCatalogue) -> frozenset[str]:
-    """Ids of the pairs whose pixel maps are stored."""
-    return frozenset(row["pair_id"] for row in catalogue.query(_DRAWN, []))
-
-
 def colours(catalogue: ReviewedCatalogue, pair_id: str, side: str) -> bytes:
     """The stored pixel maps of one side, one colour a match, as a transparent WebP of the chip's shape.
 
     Raises `NothingStored` for a pair that was not drawn.
     """
+    from pairx_engine.figure import decode_map, match_colour
+    from pairx_engine.figure.panels import MAP_POWER, smoothed
+
     rows: list[Row] = catalogue.query(_MAPS, [pair_id])
     if not rows or not rows[0][f"maps_{side}"]:
         raise NothingStored("the run drew no pixel colours of this pair; ask for another explanation")
@@ -90,11 +86,15 @@ def colours(catalogue: ReviewedCatalogue, pair_id: str, side: str) -> bytes:
 
 def heat(values: NDArray[np.float64]) -> bytes:
     """Values (H, W) in [0, 1] as heat, transparent where they are 0: WebP of the same shape."""
+    from pairx_engine.figure.panels import heat_colours
+
     return transparent(*heat_colours(values))
 
 
 def transparent(colour: NDArray[np.float64], opacity: NDArray[np.float64]) -> bytes:
     """Colours (H, W, 3) in [0, 255] with opacity (H, W) in [0, 1] as WebP, twice as large so that it stays smooth."""
+    from pairx_engine.figure import encode_webp
+
     pixels = np.concatenate([colour, 255.0 * opacity[..., None]], axis=2).clip(0, 255)
     height, width = opacity.shape
     large = cv2.resize(pixels, (2 * width, 2 * height), interpolation=cv2.INTER_LINEAR)

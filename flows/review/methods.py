@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from threading import Lock
@@ -19,6 +19,7 @@ import numpy as np
 from flows.review.catalogue import ReviewedCatalogue
 from pairx_engine.errors import PairxError
 from schemas.settings import Settings
+from schemas.stored_settings import stored_settings
 from tasks.photo_files import read_cut
 from tasks.store.warehouse import Warehouse
 
@@ -33,6 +34,7 @@ INLIERS = "local_inliers"
 """The run's own local matcher: the matches that its homography explains."""
 
 
+_SETTINGS = "SELECT run_id, r.settings FROM runs AS r JOIN current_run USING (run_id)"
 _KEYPOINTS = "SELECT * FROM keypoints WHERE list_contains(?, photo_id) AND list_contains(?, chip_id)"
 
 
@@ -68,7 +70,7 @@ class Kept:
 class Methods:
     """Explains pairs of a warehouse by any method; raises nothing until it is asked to."""
 
-    def __init__(self, warehouse: Warehouse, catalogue: ReviewedCatalogue) -> None:
+    def __init__(self, warehouse: Warehouse, catalogue: Callable[[], ReviewedCatalogue]) -> None:
         self._warehouse, self._catalogue = warehouse, catalogue
         self._found: OrderedDict[tuple[str, str], Kept] = OrderedDict()
         self._working = Lock()
@@ -77,9 +79,9 @@ class Methods:
     def settings(self) -> Settings:
         """Settings of the newest run; those of the program where no run says."""
         from flows.commands.inherited import with_inherited
-        from flows.evaluation import settings_of_newest_run
 
-        return with_inherited(settings_of_newest_run(self._warehouse), {})
+        rows = self._catalogue().query(_SETTINGS, [])
+        return with_inherited(stored_settings(rows[0]["run_id"], rows[0]["settings"]) if rows else {}, {})
 
     @property
     def max_pixels(self) -> int:
@@ -142,7 +144,7 @@ class Methods:
         begun, chosen = time.perf_counter(), self.settings
         wanted = [[photo[name] for photo in photos] for name in ("photo_id", "chip_id")]
         features = {
-            key[0]: found for key, found in stored_features(self._catalogue.table(_KEYPOINTS, wanted))
+            key[0]: found for key, found in stored_features(self._catalogue().table(_KEYPOINTS, wanted))
         }
         a, b = (features.get(photo["photo_id"]) for photo in photos)
         if a is None or b is None:

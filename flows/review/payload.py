@@ -38,6 +38,7 @@ def card_values(catalogue: ReviewedCatalogue, queue: Queue, card: Card) -> dict[
         "rank": row["rank"],
         "probability": card.probability,
         "affected": card.affected,
+        "drawn": row["pair_id"] in catalogue.drawn,
         "question": words(question_words(row)),
         "reason": printable_lines(row["reason"] or ""),
         "sides": {side: _side(catalogue, card, side) for side in "ab"},

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from flows.review.answers import Answers
-from flows.review.cards import Card
+from flows.review.cards import Card, Key
 
 AHEAD = 20
 """Cards over which the expected share of errors is taken for the advice to stop."""
@@ -86,7 +86,9 @@ class Queue:
         self._answers = answers
         self._by_photo: dict[str, list[str]] = defaultdict(list)
         self._by_names: dict[frozenset[str], list[str]] = defaultdict(list)
+        self._by_key: dict[Key, list[str]] = defaultdict(list)
         for name, card in cards.items():
+            self._by_key[card.key].append(name)
             for photo in dict.fromkeys(card.photos):
                 self._by_photo[photo].append(name)
             if card.question["asks"] in ("name", "copy"):
@@ -132,25 +134,29 @@ class Queue:
 
     def _computed(self) -> dict[str, str]:
         found = dict.fromkeys(self.cards, OPEN)
-        said = {name: self._answers.on(card.key) for name, card in self.cards.items()}
-        for name, card in self.cards.items():
-            if said[name] or self._answers.bad(card.blamed):
-                found[name] = ANSWERED
-        for name, card in self.cards.items():
-            if said[name]:
-                self._follow(card, said[name][0], found)
-        for photo, names in self._by_photo.items():
-            if self._answers.bad(photo):
-                _mark(found, names, LATER)
+        # Only what was ever answered is looked at: the cards may be ten thousand.
+        said = {key: rows for key in self._answers.questions() if (rows := self._answers.on(key))}
+        bad = {key[1] for key, rows in said.items() if key[0] == "photo" and rows[0]["verdict"] == "bad"}
+        blaming = {
+            name for photo in bad for name in self._by_photo.get(photo, ()) if self.cards[name].blamed in bad
+        }
+        for name in (*blaming, *(name for key in said for name in self._by_key.get(key, ()))):
+            found[name] = ANSWERED
+        for key, rows in said.items():
+            for name in self._by_key.get(key, ()):
+                self._follow(self.cards[name], rows[0], found)
+        for photo in bad:
+            _mark(found, self._by_photo.get(photo, ()), LATER)
         return found
 
     def _follow(self, card: Card, row: Mapping[str, Any], found: dict[str, str]) -> None:
         """Apply the rule of this module's docstring for one answer."""
         match row["kind"], row["verdict"]:
             case "name", "wrong":
-                _mark(found, self._by_photo[row["photo_a"]], LATER)
+                _mark(found, self._by_photo.get(row["photo_a"], ()), LATER)
             case "names", "one_animal":
-                _mark(found, self._by_names[frozenset((row["identity_a"], row["identity_b"]))], ECHO)
+                names = frozenset((row["identity_a"], row["identity_b"]))
+                _mark(found, self._by_names.get(names, ()), ECHO)
             case "split", "two_animals":
                 photos = {*(row["photos_a"] or ()), *(row["photos_b"] or ())}
                 own = [n for p in photos for n in self._by_photo.get(p, ()) if self.cards[n].blamed == p]

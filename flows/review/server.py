@@ -35,7 +35,7 @@ def serve(warehouse: str, host: str, port: int | None, browser: bool, reviewer: 
     listening = listen(host, port)
     session = Session(warehouse)
     door = Door(host, None if is_loopback(host) else secrets.token_urlsafe(24))
-    app = review_app(session, Methods(session.warehouse, session.catalogue), door, reviewer)
+    app = review_app(session, Methods(session.warehouse, lambda: session.catalogue), door, reviewer)
     address = address_of(listening, door)
     count = len(session.queue.cards)
     _OUT.print(f"{count} questions of run {session.catalogue.run_id} in {session.warehouse.url}")

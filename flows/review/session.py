@@ -18,6 +18,9 @@ from tasks.store.warehouse import Warehouse
 
 LOOK_AGAIN = 3.0
 """Seconds after which the files of verdicts are looked at again."""
+LOOK_FOR_RUNS = 20.0
+"""Seconds after which a page that is loaded, or has been idle, looks for a newer run."""
+_RUNS = "all"
 
 
 class Unknown(PairxError):
@@ -33,16 +36,17 @@ class AnsweredMeanwhile(PairxError):
 
 
 class Session:
-    """One server's review of a warehouse; any number of threads may use it."""
+    """One server's review of a warehouse; any number of threads may use it.
+
+    `catalogue`, `answers` and `queue` are those of the newest run; another run replaces all three.
+    """
 
     def __init__(self, url: str) -> None:
         self.warehouse = Warehouse(url)
-        self.catalogue = ReviewedCatalogue(url)
-        self.answers = Answers(self.warehouse, self.catalogue.photos)
-        self.queue = Queue(self.catalogue.cards, self.answers)
-        self._looked = 0.0
-        self._lock = Lock()
-        self.refresh()
+        self._lock, self._renewing = Lock(), Lock()
+        self._runs = self._finished()
+        self._show(ReviewedCatalogue(url))
+        self._looked = self._looked_for_runs = time.monotonic()
 
     def refresh(self) -> None:
         """See what others answered, at most every `LOOK_AGAIN` seconds."""
@@ -50,11 +54,36 @@ class Session:
             self._looked = time.monotonic()
             self.answers.refresh()
 
+    def renew(self) -> None:
+        """Show the questions of a newer run where one has finished, looking at most every `LOOK_FOR_RUNS` seconds."""
+        with self._renewing:
+            if time.monotonic() - self._looked_for_runs < LOOK_FOR_RUNS:
+                return
+            self._looked_for_runs = time.monotonic()
+            if (finished := self._finished()) != self._runs:
+                self._show(ReviewedCatalogue(self.warehouse.url))
+                self._runs = finished
+
+    def _show(self, catalogue: ReviewedCatalogue) -> None:
+        answers = Answers(self.warehouse, catalogue.photos)
+        answers.refresh()
+        # Requests under way go on with what they hold.
+        self.catalogue, self.answers, self.queue = catalogue, answers, Queue(catalogue.cards, answers)
+
+    def _finished(self) -> frozenset[str]:
+        return frozenset(name for name in self.warehouse.shards("runs", _RUNS) if name.endswith("-finished"))
+
     def card(self, card_id: str) -> Card:
         """A card by its id; raises `Unknown`."""
         if card_id not in self.catalogue.cards:
             raise Unknown("there is no such card; a newer run may ask other questions: load the page again")
         return self.catalogue.cards[card_id]
+
+    def photo(self, key: str) -> Mapping[str, Any]:
+        """A row of `photos` by the key of its pictures; raises `Unknown`."""
+        if key not in self.catalogue.by_key:
+            raise Unknown("there is no such photo; load the page again")
+        return self.catalogue.by_key[key]
 
     def answer(self, card_id: str, said: Said, seen: str | None) -> str:
         """Store a verdict and return its id; when this returns it is on disk.
@@ -65,7 +94,7 @@ class Session:
         card = self.card(card_id)
         review = review_of(card.question, said, self.catalogue.run_id, self.catalogue.state)
         with self._lock:
-            self.answers.refresh()
+            self.refresh()
             newest = next(iter(self.queue.said(card)), None)
             if newest is not None and newest["review_id"] != seen and newest["reviewer"] != review.reviewer:
                 raise AnsweredMeanwhile("somebody else answered this card while you looked at it")

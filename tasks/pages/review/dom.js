@@ -12,7 +12,7 @@ export function el(tag, given = {}, ...children) {
     else if (name === "text") made.textContent = value;
     else made.setAttribute(name, value === true ? "" : String(value));
   }
-  for (const child of children.flat()) if (child !== null && child !== undefined) made.append(child);
+  for (const child of children.flat(Infinity)) if (child !== null && child !== undefined) made.append(child);
   return made;
 }
 
@@ -22,7 +22,7 @@ export const name = (text) => el("bdi", { text });
 // Parts of a sentence: pairs of a text and whether it is a name.
 export const sentence = (parts) => parts.map(([text, isName]) => (isName ? name(text) : document.createTextNode(text)));
 
-export const fill = (place, ...children) => place.replaceChildren(...children.flat().filter((c) => c !== null));
+export const fill = (place, ...children) => place.replaceChildren(...children.flat(Infinity).filter((c) => c !== null && c !== undefined));
 
 export const percent = (share) => (share > 0.995 && share < 1 ? "> 99 %" : share > 0 && share < 0.005 ? "< 1 %" : `${Math.round(100 * share)} %`);
 

@@ -21,7 +21,7 @@ async function begin() {
   $("reviewer").value = kept ?? start.reviewer ?? "";
   $("reviewer").addEventListener("change", () => localStorage.setItem("pairx-reviewer", $("reviewer").value.trim()));
   filters.begin(start);
-  overlays.listen(start.methods);
+  overlays.listen();
   wire();
   await reload();
   setInterval(look, LOOK);
@@ -185,6 +185,7 @@ async function look() {
   if (document.hidden || busy || !start) return;
   try {
     const news = await get("/api/changes", { since: deck.version, ...(card ? { card: card.id } : {}) });
+    if (news.run !== start.run) tell("A newer run has finished: load the page again to see its questions.");
     if (news.version === deck.version) return;
     deck.version = news.version;
     if (news.state && card) {
@@ -196,8 +197,8 @@ async function look() {
     const line = await post("/api/queue", filters.asked());
     deck.version = line.version;
     deck.line = line;
-    const left = deck.ids.filter((id) => !line.ids.includes(id));
-    if (left.length < 2000) for (const id of left) if (id !== card?.id) deck.drop(id);
+    const open = new Set(line.ids);
+    for (const id of deck.ids.filter((each) => !open.has(each) && each !== card?.id)) deck.drop(id);
     progress($("progress"), start, line);
   } catch {
     // The next answer will say what is wrong.

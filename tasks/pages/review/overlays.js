@@ -20,16 +20,28 @@ export class Overlays {
     this.turn = 0;
   }
 
-  listen(methods) {
+  listen() {
     for (const button of document.querySelectorAll("[data-overlay]")) button.addEventListener("click", () => this.toggle(button.dataset.overlay));
     $("overlay-off").addEventListener("click", () => this.plain());
     const select = $("method");
+    // What there is to explain by is asked for when somebody wants it: the server must load much for the answer.
+    select.addEventListener("focus", () => this.offer(), { once: true });
     select.append(el("option", { value: "", text: "nothing else" }));
-    for (const each of methods) select.append(el("option", { value: each.name, text: each.name, title: each.about }));
     select.addEventListener("change", () => {
       this.method = select.value;
       this.show();
     });
+  }
+
+  async offer() {
+    const waiting = el("option", { disabled: true, text: "a moment …" });
+    $("method").append(waiting);
+    try {
+      const methods = await get("/api/methods");
+      waiting.replaceWith(...methods.map((each) => el("option", { value: each.name, text: each.name, title: each.about })));
+    } catch (error) {
+      waiting.textContent = error.message;
+    }
   }
 
   // Shown are the photos of the question itself? Only of these anything is stored.

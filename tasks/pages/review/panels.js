@@ -87,6 +87,6 @@ export function progress(place, start, line) {
     place,
     el("b", { text: `${line.answered} of ${start.cards} answered` }),
     el("span", { text: `${line.ids.length} listed, about ${number(line.errors)} real errors among them` }),
-    el("span", { class: "quiet", text: `${number(left)} left in all` + (expected ? ` · wrong names expected at the last run: ${number(expected[0])} (${number(expected[1])}–${number(expected[2])})` : "") }),
+    el("span", { class: "quiet long", text: `${number(left)} left in all` + (expected ? ` · wrong names expected at the last run: ${number(expected[0])} (${number(expected[1])}–${number(expected[2])})` : "") }),
   );
 }

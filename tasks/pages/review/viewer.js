@@ -3,6 +3,7 @@ import { el } from "./dom.js";
 import { get, picture } from "./api.js";
 
 const MOST = 40;
+const CUT = 1600; // longest side of a picture that was made smaller than its photo
 const FULL_FROM = 1.3; // zoom from which the photo is loaded at its full size
 
 class Pane {
@@ -27,7 +28,7 @@ class Pane {
       this.size = entries[entries.length - 1].contentRect;
       this.viewer.draw();
     }).observe(this.stage);
-    this.image.addEventListener("load", () => this.viewer.draw());
+    this.image.addEventListener("load", () => this.viewer.arranged());
     this.image.addEventListener("error", () => this.failed());
     this.listen();
   }
@@ -78,6 +79,7 @@ class Pane {
 
   sharpen() {
     this.full = true;
+    if (Math.max(this.image.naturalWidth, this.image.naturalHeight) < CUT) return; // it is all there
     const key = this.key, better = new Image();
     better.src = picture(key, "full");
     better.decode().then(() => { if (key === this.key) this.image.src = better.src; }, () => {});
@@ -168,6 +170,13 @@ export class Viewer {
 
   all() {
     return [this.panes.a, this.panes.b];
+  }
+
+  // On a narrow page tall photos stand side by side, others one above the other.
+  arranged() {
+    const tall = this.all().every((pane) => pane.image.naturalHeight > 1.15 * pane.image.naturalWidth);
+    document.body.classList.toggle("tall", tall);
+    this.draw();
   }
 
   change(pane, factor, dx, dy) {

@@ -123,11 +123,11 @@ def partner_name(question: Row) -> str | None:
 
 
 def _of_name(question: Row) -> list[Choice]:
-    blamed, own, partner = _sides_of_name(question)
-    stays, goes = _words(_n(blamed), " stays ", _n(own)), _words(_n(blamed), " becomes ", _n(partner))
+    _, own, partner = _sides_of_name(question)
+    stays, goes = _words("stays ", _n(own)), _words("becomes ", _n(partner))
     if partner == own:
         # The only photo to compare with has the photo's own name.
-        leaves = _words(_n(blamed), " is not ", _n(own))
+        leaves = _words("is not ", _n(own))
         return [
             Choice("same", "different", "Same animal", stays),
             Choice("different", "other", "Different", leaves),

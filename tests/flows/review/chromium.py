@@ -33,7 +33,7 @@ class Page:
     def __init__(self, address: str) -> None:
         from websockets.sync.client import connect
 
-        self._socket = connect(address, max_size=64 << 20, open_timeout=_SECONDS)
+        self._socket = connect(address, max_size=64 << 20, open_timeout=_SECONDS, ping_interval=None)
         self._ids = itertools.count(1)
         self.log: list[str] = []
         """Errors of scripts, refused contents and failed requests."""
@@ -151,7 +151,9 @@ class Browser:
             whole = Page.__new__(Page)
             from websockets.sync.client import connect
 
-            whole._socket = connect(json.load(answer)["webSocketDebuggerUrl"], max_size=64 << 20)
+            whole._socket = connect(
+                json.load(answer)["webSocketDebuggerUrl"], max_size=64 << 20, ping_interval=None
+            )
         whole._ids, whole.log = itertools.count(1), []
         context = whole.call("Target.createBrowserContext")["browserContextId"]
         target = whole.call("Target.createTarget", url="about:blank", browserContextId=context)["targetId"]
