@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from threading import Lock
 from typing import Any
 
@@ -93,6 +94,8 @@ class Session:
         """
         card = self.card(card_id)
         review = review_of(card.question, said, self.catalogue.run_id, self.catalogue.state)
+        if said.right_name in self.catalogue.counts and review.right_name is not None:
+            review = replace(review, right_name=said.right_name)  # a name of the catalogue, sign by sign
         with self._lock:
             self.refresh()
             newest = next(iter(self.queue.said(card)), None)

@@ -32,10 +32,18 @@ def warehouse(made: Warehouse, tmp_path: Path) -> Warehouse:
     return Warehouse(str(shutil.copytree(made.root, tmp_path / "w")))
 
 
+@pytest.fixture(scope="session")
+def opened(made: Warehouse) -> Session:
+    """A review of it; read only."""
+    return Session(made.url)
+
+
 @pytest.fixture
-def session(warehouse: Warehouse) -> Session:
-    """A review of that warehouse."""
-    return Session(warehouse.url)
+def session(opened: Session) -> Session:
+    """The same review without any answer."""
+    shutil.rmtree(f"{opened.warehouse.root}/reviews", ignore_errors=True)
+    opened._show(opened.catalogue)
+    return opened
 
 
 def client_of(session: Session, door: Door | None = None) -> TestClient:

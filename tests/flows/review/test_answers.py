@@ -19,7 +19,7 @@ from tasks.store.warehouse import Warehouse
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_memory_agrees_with_the_view(session: Session, warehouse: Warehouse, seed: int) -> None:
+def test_memory_agrees_with_the_view(session: Session, seed: int) -> None:
     draw = random.Random(seed)
     cards = list(session.catalogue.cards.values())
     given: list[Review] = []
@@ -36,11 +36,11 @@ def test_memory_agrees_with_the_view(session: Session, warehouse: Warehouse, see
             review = replace(review, identity_a="old")
         given.append(replace(review, at=start + timedelta(seconds=draw.randrange(30)), review_id=f"v{i:02}"))
     for review in given:
-        record(warehouse, review)
-    answers = Answers(warehouse, session.catalogue.photos)
+        record(session.warehouse, review)
+    answers = Answers(session.warehouse, session.catalogue.photos)
     answers.refresh()
     with duckdb.connect(":memory:", config={"threads": 1}) as connection:
-        install_wanted(connection, warehouse, {"reviews"})
+        install_wanted(connection, session.warehouse, {"reviews"})
         shown = connection.sql(ANSWERED).to_arrow_table().to_pylist()
     found = {(row["kind"], row["subject"], row["other"]): row["verdict"] for row in shown}
     assert len(found) > 3
@@ -48,14 +48,12 @@ def test_memory_agrees_with_the_view(session: Session, warehouse: Warehouse, see
     assert ours == found
 
 
-def test_only_new_files_are_read(
-    session: Session, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_new_files_are_read(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     question = next(iter(session.catalogue.cards.values())).question
     first, second = (review_of(question, Said("same", who), None, None) for who in ("ann", "bob"))
-    record(warehouse, first)
+    record(session.warehouse, first)
     session.answers.refresh()
-    record(warehouse, second)
+    record(session.warehouse, second)
     read: list[object] = []
     whole = Warehouse.read
 

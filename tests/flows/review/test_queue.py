@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from flows.review.cards import Card
@@ -116,7 +117,7 @@ def test_advice_to_stop_looks_at_the_next_cards(session: Session) -> None:
     cards = [
         Card(card.question | {"rank": i, "probability": p}) for i, p in enumerate([0.9] * 10 + [0.1] * 40)
     ]
-    chances = __import__("numpy").array([each.probability for each in cards])
+    chances = np.array([each.probability for each in cards])
     # Of the next 20 from card i < 10 on, 10 - i have .9: their mean is below .3 when (8 (10 - i) + 20) / 200 < .3.
     at = _stop(cards, chances, 0.3)
     assert at == cards[6].card_id
