@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from threading import Lock
+from threading import BoundedSemaphore, Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _KEPT = 200
 """Explanations that are kept, the newest used; each is some 50 kB."""
+_MOST_WAITING = 8
 _MOST_POINTS, _MOST_INLIERS = 40, 120
 INLIERS = "local_inliers"
 """The run's own local matcher: the matches that its homography explains."""
@@ -73,7 +74,7 @@ class Methods:
     def __init__(self, warehouse: Warehouse, catalogue: Callable[[], ReviewedCatalogue]) -> None:
         self._warehouse, self._catalogue = warehouse, catalogue
         self._found: OrderedDict[tuple[str, str], Kept] = OrderedDict()
-        self._working = Lock()
+        self._working, self._room = Lock(), BoundedSemaphore(_MOST_WAITING)
 
     @cached_property
     def settings(self) -> Settings:
@@ -107,6 +108,16 @@ class Methods:
         Raises `NotExplained` with the reason where that cannot be, `PhotoError` where a photo cannot be read, and
         `EngineError` for an unknown method.
         """
+        if not self._room.acquire(blocking=False):
+            raise NotExplained("others are waiting for explanations; ask again in a moment")
+        try:
+            return self._in_turn(pair_id, photos, method)
+        finally:
+            self._room.release()
+
+    def _in_turn(
+        self, pair_id: str, photos: tuple[Mapping[str, Any], Mapping[str, Any]], method: str
+    ) -> Kept:
         with self._working:
             if (found := self.kept(pair_id, method)) is None:
                 found = self._inliers(photos) if method == INLIERS else self._computed(photos, method)
@@ -143,10 +154,8 @@ class Methods:
 
         begun, chosen = time.perf_counter(), self.settings
         wanted = [[photo[name] for photo in photos] for name in ("photo_id", "chip_id")]
-        features = {
-            key[0]: found for key, found in stored_features(self._catalogue().table(_KEYPOINTS, wanted))
-        }
-        a, b = (features.get(photo["photo_id"]) for photo in photos)
+        features = dict(stored_features(self._catalogue().table(_KEYPOINTS, wanted)))
+        a, b = (features.get((photo["photo_id"], photo["chip_id"])) for photo in photos)
         if a is None or b is None:
             raise NotExplained("the run stored no local features of one of the two photos")
         matcher = Engine(recipe_of(chosen), device()).matcher

@@ -19,10 +19,10 @@ from schemas.sql.files import suspect_rules
 from tasks.pages.review.words import Choice, Word, choices, naming, question_words, verdict_words
 
 MEASURE_WORDS: Mapping[str, str] = {
-    "probability": "Probability of one animal",
-    "cosine": "Cosine of the embeddings",
+    "probability": "One animal",
+    "cosine": "Cosine",
     "match_coverage": "Match coverage",
-    "inverted_residual_mean": "Inverted residual mean",
+    "inverted_residual_mean": "Inverted residual",
 }
 
 

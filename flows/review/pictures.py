@@ -21,7 +21,8 @@ SIZES: Mapping[str, int] = {"thumb": 240, "cut": 1600, "full": 6000, "whole": 24
 _QUALITY = {"thumb": 80, "cut": 90, "full": 92, "whole": 85}
 _KEPT, _MOST_KEPT = 1 / 16, 512 << 20
 _AT_ONCE = 2
-"""Photos that are decoded at a time: a large one takes gigabytes."""
+"""Photos that are decoded at a time: a large one takes gigabytes. Thumbnails, of which there are many, wait for
+each other and never for long before the large pictures."""
 
 
 class Pictures:
@@ -31,13 +32,14 @@ class Pictures:
         self._max_pixels = max_pixels
         self._kept: OrderedDict[tuple[str, str], bytes] = OrderedDict()
         self._held, self._limit = 0, min(_MOST_KEPT, share(_KEPT))
-        self._lock, self._decoding = Lock(), BoundedSemaphore(_AT_ONCE)
+        self._lock = Lock()
+        self._decoding, self._thumbs = BoundedSemaphore(_AT_ONCE), BoundedSemaphore(1)
 
     def jpeg(self, key: str, photo: Mapping[str, Any], size: str) -> bytes:
         """One of `SIZES` of a photo; raises `PhotoError` as `read_cut` does."""
         if (kept := self._known((key, size))) is not None:
             return kept
-        with self._decoding:
+        with self._thumbs if size == "thumb" else self._decoding:
             if (kept := self._known((key, size))) is not None:
                 return kept
             pixels = self._whole(photo) if size == "whole" else read_cut(photo, self._max_pixels)

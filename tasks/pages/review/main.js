@@ -88,6 +88,7 @@ function put(side, photo) {
 function state(found) {
   const notice = $("notice");
   notice.hidden = !found.said.length && found.standing !== "echo";
+  fill(notice);
   if (found.standing === "echo") fill(notice, "Another answer settled this: both names are one animal.");
   if (found.said.length) {
     fill(notice, found.said.slice(0, 3).map((said, i) => el("span", {},
@@ -106,7 +107,8 @@ function since(at) {
 function advise() {
   if (!deck.line.stop_at || stopped || deck.current() !== deck.line.stop_at) return;
   stopped = deck.line.stop_at;
-  tell(`From here on fewer than ${percent(filters.asked().stop_below)} of the cards are likely real errors: you may stop here.`);
+  $("notice").append(` From here on fewer than ${percent(filters.asked().stop_below)} of the cards are likely real errors: you may stop here.`);
+  $("notice").hidden = false;
 }
 
 function finished() {

@@ -46,7 +46,7 @@ function measure({ label, value, below }, spread) {
     : `${value.toPrecision(3)}: above ${percent(below[0])} of pairs of one name, ${percent(below[1])} of two`;
   return el("figure", { class: "measure" }, el("figcaption", {}, el("span", { text: label }), el("b", { text: value === null ? "–" : value.toPrecision(3) })),
     spread ? plot(spread, value, `${label}: ${words}`) : null,
-    el("span", { class: "stands", text: value === null ? words : below === null ? "" : `above ${percent(below[0])} of one name · ${percent(below[1])} of two` }));
+    el("span", { class: "stands", text: value === null ? words : below === null ? "" : `above ${percent(below[0])} · ${percent(below[1])}` }));
 }
 
 // Pairs of one name above the line, of two below it.
