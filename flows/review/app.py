@@ -131,6 +131,7 @@ def _add_cards(app: FastAPI, session: Session, reviewer: str | None) -> None:
 
     @app.post("/api/queue")
     def line(asked: Asked) -> Response:
+        session.renew()
         session.refresh()
         catalogue, queue = session.catalogue, session.queue
         found = queue.line(asked.wanted())

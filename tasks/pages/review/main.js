@@ -16,6 +16,8 @@ const filters = new Filters(reload);
 let start = null, card = null, shown = { a: null, b: null }, note = "", busy = false, stopped = null;
 
 async function begin() {
+  // The first cards are those of no filter, whatever there is to choose from.
+  const first = deck.load(filters.asked());
   start = await get("/api/start");
   const kept = localStorage.getItem("pairx-reviewer");
   $("reviewer").value = kept ?? start.reviewer ?? "";
@@ -23,7 +25,8 @@ async function begin() {
   filters.begin(start);
   overlays.listen();
   wire();
-  await reload();
+  await first;
+  await begun();
   setInterval(look, LOOK);
 }
 
@@ -33,6 +36,10 @@ async function reload() {
   } catch (error) {
     return tell(error.message, true);
   }
+  await begun();
+}
+
+async function begun() {
   stopped = null;
   deck.trail = [];
   deck.step = -1;
@@ -60,6 +67,8 @@ function show() {
   $("kind").dataset.kind = card.asks;
   $("chance").textContent = card.asks === "copy" ? `agreement ${card.probability.toFixed(2)}` : `probability ${percent(card.probability)}` + (card.affected > 1 ? ` · ${card.affected} photos` : "");
   viewer.reset();
+  // Both large pictures are asked for before any small one: a browser fetches six things at a time.
+  for (const side of ["a", "b"]) viewer.panes[side].show(card.sides[side].photo);
   for (const side of ["a", "b"]) put(side, card.sides[side].photo);
   overlays.of(card, true);
   measures($("measures"), card.measures, start.spreads);
@@ -92,10 +101,10 @@ function state(found) {
   if (found.standing === "echo") fill(notice, "Another answer settled this: both names are one animal.");
   if (found.said.length) {
     fill(notice, found.said.slice(0, 3).map((said, i) => el("span", {},
-      i ? " · " : "", name(said.by ?? "somebody"), " said: ", el("b", { text: said.words }),
+      i ? " · " : "", name(own(said) ? "you" : said.by ?? "somebody"), " said: ", el("b", { text: said.words }),
       said.photo ? [" ", name(said.photo)] : "", said.right_name ? [" → ", name(said.right_name)] : "",
       said.note ? [" “", name(said.note), "”"] : "", ` (${since(said.at)})`)));
-    notice.append(found.said.some((said) => (said.by ?? "") === reviewer()) ? " Z takes yours back; another answer replaces it." : " You may answer, too, or go on with →.");
+    notice.append(found.said.some(own) ? ". Z takes yours back; another answer replaces it." : ". You may answer, too, or go on with →.");
   }
 }
 
@@ -120,6 +129,7 @@ function finished() {
   $("notice").hidden = true;
 }
 
+const own = (said) => (said.by ?? "") === reviewer();
 const reviewer = () => $("reviewer").value.trim().replace(/\s+/g, " ");
 
 // Store an answer; the page goes on only when the server says that it is on disk.
@@ -159,7 +169,7 @@ async function undo() {
   if (busy) return;
   busy = true;
   try {
-    const mine = card?.said.find((said) => (said.by ?? "") === reviewer());
+    const mine = card?.said.find(own);
     const { card: back } = await post("/api/undo", { reviewer: reviewer() || null, review_id: mine?.review_id ?? null });
     deck.cards.clear();
     await deck.load(filters.asked());

@@ -29,7 +29,7 @@ export function strip(place, side, letter, current, choose) {
         "aria-pressed": photo.key === current, title: `${photo.id}${facts ? ` · ${facts}` : ""}`,
         "aria-label": `show ${photo.id} on the ${letter === "a" ? "left" : "right"}`, on: { click: () => choose(photo) },
       },
-      el("img", { src: picture(photo.key, "thumb"), alt: "", loading: i > 8 ? "lazy" : "eager", decoding: "async", draggable: "false" }),
+      el("img", { src: picture(photo.key, "thumb"), alt: "", loading: i > 8 ? "lazy" : "eager", decoding: "async", fetchpriority: "low", draggable: "false" }),
       el("span", {}, i ? (photo.date ? name(photo.date) : name(photo.id)) : "in question"),
       photo.viewpoint || photo.encounter ? el("span", { class: "facts" }, name([photo.viewpoint, photo.encounter].filter(Boolean).join(" · "))) : null,
     );
@@ -46,7 +46,7 @@ function measure({ label, value, below }, spread) {
     : `${value.toPrecision(3)}: above ${percent(below[0])} of pairs of one name, ${percent(below[1])} of two`;
   return el("figure", { class: "measure" }, el("figcaption", {}, el("span", { text: label }), el("b", { text: value === null ? "–" : value.toPrecision(3) })),
     spread ? plot(spread, value, `${label}: ${words}`) : null,
-    el("span", { class: "stands", text: value === null ? words : below === null ? "" : `above ${percent(below[0])} · ${percent(below[1])}` }));
+    el("span", { class: "stands", text: value === null ? words : below === null ? "" : `above ${percent(below[0])} of one, ${percent(below[1])} of two` }));
 }
 
 // Pairs of one name above the line, of two below it.

@@ -11,7 +11,7 @@ class Pane {
     this.side = side;
     this.viewer = viewer;
     this.place = place;
-    this.image = el("img", { alt: "", draggable: "false" });
+    this.image = el("img", { alt: "", draggable: "false", fetchpriority: "high" });
     this.layers = el("div", { class: "layers" });
     this.turn = el("div", { class: "turn" }, this.image, this.layers);
     this.sheet = el("div", { class: "sheet" }, this.turn);
