@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from flows.review.guard import Door, Guard
 from flows.review.marks import NothingStored, colours, marks
-from flows.review.methods import Methods
+from flows.review.methods import Methods, NotExplained
 from flows.review.payload import card_values, state_values
 from flows.review.pictures import SIZES, Pictures
 from flows.review.queue import ORDERS, Wanted
 from flows.review.session import AnsweredMeanwhile, Session, Unknown, known_name
-from pairx_engine.errors import PairxError, PhotoError
+from pairx_engine.errors import EngineError, PairxError, PhotoError
 from schemas.errors import SettingsError
 from schemas.foreign_text import printable, printable_lines
 from schemas.sql.files import suspect_rules
@@ -78,7 +78,7 @@ class Asked(BaseModel):
         return Wanted(filters, self.order, self.answered, self.stop_below)
 
 
-def review_app(session: Session, methods: Methods, door: Door, reviewer: str | None = None) -> FastAPI:
+def review_app(session: Session, methods: Methods, door: Door, reviewer: str | None = None) -> ASGIApp:
     """The application over a session, behind its guard."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     pictures = Pictures(methods.max_pixels)
@@ -88,9 +88,8 @@ def review_app(session: Session, methods: Methods, door: Door, reviewer: str | N
     _add_pictures(app, session, pictures)
     _add_methods(app, session, methods)
     app.add_exception_handler(PairxError, _in_words)
-    app.add_middleware(_BoundedBodies)
-    app.add_middleware(Guard, door=door)
-    return app
+    # Around everything, so that an answer to a fault carries the guard's headers, too.
+    return Guard(_BoundedBodies(app), door)
 
 
 def _add_page(app: FastAPI) -> None:
@@ -264,10 +263,9 @@ def _in_words(request: Request, error: Exception) -> Response:
     """An error of ours as JSON with its cure; anything else is a fault that the server logs."""
     assert isinstance(error, PairxError)
     kinds: dict[type[PairxError], int] = {
-        Unknown: 404,
-        NothingStored: 404,
-        PhotoError: 422,
+        **dict.fromkeys((Unknown, NothingStored), 404),
         SettingsError: 400,
+        **dict.fromkeys((PhotoError, EngineError, NotExplained), 422),
     }
     status = next((code for kind, code in kinds.items() if isinstance(error, kind)), 503)
     return JSONResponse({"message": printable_lines(str(error))}, status)
@@ -276,12 +274,10 @@ def _in_words(request: Request, error: Exception) -> Response:
 class _BoundedBodies:
     """Refuses bodies that are larger than anything the page sends."""
 
-    def __init__(self, app: Callable[..., Any]) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
-    async def __call__(
-        self, scope: dict[str, Any], receive: Callable[..., Any], send: Callable[..., Any]
-    ) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):
             await self._app(scope, receive, send)
             return
@@ -294,9 +290,9 @@ class _BoundedBodies:
                 return
             if not message.get("more_body"):
                 break
-        left = [{"type": "http.request", "body": body, "more_body": False}]
+        left: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
-        async def again() -> Any:
+        async def again() -> Message:
             return left.pop() if left else await receive()
 
         await self._app(scope, again, send)

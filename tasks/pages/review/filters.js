@@ -34,7 +34,7 @@ export class Filters {
     const number = (label, field, value) => el("label", {}, `${label} `, el("input", { name: field, type: "number", min: 0, max: 100, step: "any", value }), " %");
     const said = el("select", { name: "answered" }, el("option", { value: "open", text: "open questions", selected: now.answered === null }),
       el("option", { value: "any", text: "all that were answered", selected: now.answered === "" }),
-      reviewers.map((who) => el("option", { value: `by ${who}`, text: `answered by ${who}`, selected: now.answered === who })));
+      [...new Set([...reviewers, $("reviewer").value.trim()])].filter(Boolean).map((who) => el("option", { value: `by ${who}`, text: `answered by ${who}`, selected: now.answered === who })));
     open("Which cards", [
       checks("Kind", "kinds", Object.entries(kinds)),
       checks("Species", "species", species.map((each) => [each, each || "not known"])),
