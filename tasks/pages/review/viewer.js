@@ -73,6 +73,7 @@ class Pane {
     this.sheet.style.height = `${fit.height * zoom}px`;
     this.sheet.style.transform = `translate(${left}px, ${top}px)`;
     this.turn.style.transform = this.mirrored ? "scaleX(-1)" : "none";
+    this.stage.classList.toggle("zoomed", zoom > 1); // else one finger scrolls the page
     this.image.classList.toggle("pixels", fit.width * zoom > 3 * this.image.naturalWidth);
     if (!this.full && zoom >= FULL_FROM) this.sharpen();
   }

@@ -104,6 +104,14 @@ class Page:
         self.call("Input.dispatchKeyEvent", type="keyDown", text=text, **common)
         self.call("Input.dispatchKeyEvent", type="keyUp", **common)
 
+    def wheel(self, selector: str, steps: float) -> None:
+        """Turn the wheel over the middle of an element."""
+        box = self.run(
+            f"(({{ x, y, width, height }}) => [x + width / 2, y + height / 2])"
+            f"(document.querySelector({json.dumps(selector)}).getBoundingClientRect())"
+        )
+        self.call("Input.dispatchMouseEvent", type="mouseWheel", x=box[0], y=box[1], deltaX=0, deltaY=steps)
+
     def type(self, text: str) -> None:
         """Type a text where the focus is."""
         self.call("Input.insertText", text=text)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,6 +96,19 @@ def test_a_curator_decides_by_keys_and_loses_nothing(browser: Browser, tmp_path:
         ann.press("k")
         ann.wait("document.querySelector('#question').textContent.startsWith('Are ')")
         assert len(stored(warehouse)) == count
+
+        # Both photos zoom together until they are unlinked, and a new card is seen whole again.
+        width = "parseFloat(document.querySelector('#pane-{} .sheet').style.width)"
+        whole = {side: ann.run(width.format(side)) for side in "ab"}
+        ann.wheel("#pane-a .stage", -400)
+        for side in "ab":
+            ann.wait(f"Math.abs({width.format(side)} / {whole[side]} - Math.E) < 0.01")
+        ann.press("l")
+        ann.wheel("#pane-a .stage", -400)
+        ann.wait(f"Math.abs({width.format('a')} / {whole['a']} - Math.E ** 2) < 0.05")
+        assert abs(ann.run(width.format("b")) / whole["b"] - math.e) < 0.01
+        ann.press("0")
+        ann.wait(f"Math.abs({width.format('a')} / {whole['a']} - 1) < 0.01")
 
         # The server dies between two keys: the page says so and stays, and goes on when it is back.
         server.kill()
