@@ -231,7 +231,7 @@ function other() {
 
 function bad() {
   const button = (side) => el("button", { type: "submit", value: side, autofocus: card.sides[side].blamed || (side === "a" && !card.sides.b.blamed),
-    text: side === "a" ? "The left one" : "The right one", on: { click: () => { chosen = side; } } });
+    on: { click: () => { chosen = side; } } }, side === "a" ? "The first: " : "The second: ", name(card.sides[side].photo.id));
   let chosen = "a";
   open("Which photo is too bad to tell?", el("div", { class: "sides" }, button("a"), button("b")));
   $("dialog-form").onsubmit = (event) => {

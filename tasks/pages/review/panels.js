@@ -20,21 +20,22 @@ export function head(pane, side, shown, original, back) {
 }
 
 export function strip(place, side, letter, current, choose) {
-  const title = el("h2", {}, "Other photos of ", name(side.name));
+  const part = side.part === null ? "" : letter === "a" ? ", first side" : ", second side";
+  const title = el("h2", {}, "Other photos of ", name(side.name), part);
   const choices = [side.photo, ...side.others].map((photo, i) => {
     const facts = [photo.date, photo.viewpoint].filter(Boolean).join(" · ");
     return el(
       "button",
       {
         "aria-pressed": photo.key === current, title: `${photo.id}${facts ? ` · ${facts}` : ""}`,
-        "aria-label": `show ${photo.id} on the ${letter === "a" ? "left" : "right"}`, on: { click: () => choose(photo) },
+        "aria-label": `show ${photo.id} as the ${letter === "a" ? "first" : "second"} photo`, on: { click: () => choose(photo) },
       },
       el("img", { src: picture(photo.key, "thumb"), alt: "", loading: i > 8 ? "lazy" : "eager", decoding: "async", fetchpriority: "low", draggable: "false" }),
       el("span", {}, i ? (photo.date ? name(photo.date) : name(photo.id)) : "in question"),
       photo.viewpoint || photo.encounter ? el("span", { class: "facts" }, name([photo.viewpoint, photo.encounter].filter(Boolean).join(" · "))) : null,
     );
   });
-  fill(place, title, choices.length > 1 ? el("div", { class: "row" }, choices) : el("p", { class: "alone", text: "no other photo of this name" }));
+  fill(place, title, choices.length > 1 ? el("div", { class: "row" }, choices) : el("p", { class: "alone", text: `no other photo of this ${part ? "side" : "name"}` }));
 }
 
 export function measures(place, listed, spreads) {

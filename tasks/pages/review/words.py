@@ -49,7 +49,7 @@ def question_words(question: Row) -> list[Word]:
     if kind == "names":
         return _words("Are ", _n(one), " and ", _n(two), " one animal?")
     if kind == "split":
-        return _words("Is ", _n(one), " two animals, one on the left and one on the right?")
+        return _words("Is ", _n(one), " two animals, one on either side?")
     return _words("Do both photos show one animal?")
 
 
@@ -76,7 +76,7 @@ def choices(question: Row) -> list[Choice]:
                 "different",
                 "different",
                 "Two animals",
-                _words(f"the {count} photo{'s' * (count != 1)} of the right side leave ", _n(one)),
+                _words(f"{count} photo{'s' * (count != 1)} of the second side leave ", _n(one)),
             ),
         ]
     return [
@@ -95,7 +95,7 @@ def naming(question: Row) -> Choice | None:
         return Choice("other", "same", "Other name", _words("they are one animal, called"))
     if kind == "split":
         return Choice(
-            "other", "different", "Other name", _words("two of ", _n(one), ": the right side is called")
+            "other", "different", "Other name", _words("two of ", _n(one), ": the second side is called")
         )
     return None
 

@@ -65,7 +65,7 @@ def test_a_curator_decides_by_keys_and_loses_nothing(browser: Browser, tmp_path:
         assert HOSTILE["A"] in ann.text("#question")
         press(ann, "s", "Stored: one picture")
         assert stored(warehouse) == [("copy", "copy", "ann")]
-        assert "two animals, one on the left" in ann.text("#question")
+        assert "two animals, one on either side" in ann.text("#question")
         press(ann, "d", "Stored: two animals")
         assert ann.text("#question").startswith("Is a0, called")
 
