@@ -121,6 +121,7 @@ ROOMS = {
             "notebook",
             "demo",
             "commands",
+            "review",
             "cli",
         ),
     ),

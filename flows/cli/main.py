@@ -200,8 +200,8 @@ def check(
     check_warehouse(warehouse, quick, quarantine, quiet)
 
 
-app.command("apply", cls=SettingsCommand)(apply)
 app.add_typer(review, name="review")
+app.command("apply", cls=SettingsCommand)(apply)
 
 
 @app.command("settings", cls=Command)

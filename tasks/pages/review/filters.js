@@ -1,0 +1,63 @@
+// Which cards are wanted, in which order, and when to stop.
+import { $, el } from "./dom.js";
+import { open } from "./dialogs.js";
+
+const EMPTY = { kinds: null, species: null, least: null, most: null, name: null, answered: null, stop_below: 0 };
+
+export class Filters {
+  constructor(changed) {
+    this.values = { ...EMPTY };
+    this.changed = changed;
+  }
+
+  begin(start) {
+    this.start = start;
+    this.tell();
+  }
+
+  asked() {
+    return { ...this.values, order: $("order").value };
+  }
+
+  count() {
+    return Object.entries(this.values).filter(([key, value]) => key !== "stop_below" && value !== null).length;
+  }
+
+  tell() {
+    $("filter-count").textContent = this.count() ? ` (${this.count()})` : "";
+  }
+
+  open() {
+    const { kinds, species, reviewers } = this.start, now = this.values;
+    const checks = (label, field, options) => options.length < 2 ? null : el("fieldset", {}, el("legend", { text: label }), options.map(([value, text]) =>
+      el("label", {}, el("input", { type: "checkbox", name: field, value, checked: now[field] === null || now[field].includes(value) }), " ", el("bdi", { text }))));
+    const number = (label, field, value) => el("label", {}, `${label} `, el("input", { name: field, type: "number", min: 0, max: 100, step: "any", value }), " %");
+    const said = el("select", { name: "answered" }, el("option", { value: "open", text: "open questions", selected: now.answered === null }),
+      el("option", { value: "any", text: "all that were answered", selected: now.answered === "" }),
+      [...new Set([...reviewers, $("reviewer").value.trim()])].filter(Boolean).map((who) => el("option", { value: `by ${who}`, text: `answered by ${who}`, selected: now.answered === who })));
+    open("Which cards", [
+      checks("Kind", "kinds", Object.entries(kinds)),
+      checks("Species", "species", species.map((each) => [each, each || "not known"])),
+      el("fieldset", {}, el("legend", { text: "Probability" }), number("from", "least", now.least === null ? "" : 100 * now.least), number("to", "most", now.most === null ? "" : 100 * now.most)),
+      el("label", { class: "line" }, "Name or photo ", el("input", { name: "name", value: now.name ?? "", maxlength: 200, autocomplete: "off" })),
+      el("label", { class: "line" }, "Answers ", said),
+      el("fieldset", {}, el("legend", { text: "Advise me to stop" }), number("where the share of real errors among the next 20 cards falls below", "stop_below", now.stop_below ? 100 * now.stop_below : ""),
+        el("p", { class: "quiet", text: "Cards that decide most: p (1 − p) times the photos whose name an answer may change; of two names those of the smaller one." })),
+    ], "Show", (form) => this.take(form));
+  }
+
+  take(form) {
+    const share = (field) => (form.get(field) === "" || form.get(field) === null ? null : Number(form.get(field)) / 100);
+    const some = (field, all) => {
+      const chosen = form.getAll(field);
+      return all.length < 2 || chosen.length === all.length ? null : chosen;
+    };
+    const answered = form.get("answered");
+    this.values = {
+      kinds: some("kinds", Object.keys(this.start.kinds)), species: some("species", this.start.species), least: share("least"), most: share("most"),
+      name: form.get("name").trim() || null, answered: answered === "open" ? null : answered === "any" ? "" : answered.slice(3), stop_below: share("stop_below") ?? 0,
+    };
+    this.tell();
+    this.changed();
+  }
+}
