@@ -140,7 +140,13 @@ class Queue:
         blaming = {
             name for photo in bad for name in self._by_photo.get(photo, ()) if self.cards[name].blamed in bad
         }
-        for name in (*blaming, *(name for key in said for name in self._by_key.get(key, ()))):
+        answered = (
+            name
+            for key, rows in said.items()
+            for name in self._by_key.get(key, ())
+            if _still_answers(rows[0], self.cards[name])
+        )
+        for name in (*blaming, *answered):
             found[name] = ANSWERED
         for key, rows in said.items():
             for name in self._by_key.get(key, ()):
@@ -161,6 +167,12 @@ class Queue:
                 photos = {*(row["photos_a"] or ()), *(row["photos_b"] or ())}
                 own = [n for p in photos for n in self._by_photo.get(p, ()) if self.cards[n].blamed == p]
                 _mark(found, own, LATER)
+
+
+def _still_answers(row: Mapping[str, Any], card: Card) -> bool:
+    """Whether the newest answer stands: not where newer photos spoke against it, so that the card came back."""
+    against = card.question.get("answered_at")
+    return against is None or bool(row["at"] > against)
 
 
 def _mark(found: dict[str, str], names: Iterable[str], standing: str) -> None:

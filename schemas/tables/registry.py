@@ -206,6 +206,12 @@ SUSPECTS = Table(
             column("probability", F64, "that the names are wrong so"),
             required("reason", STRING, "why the pair is listed, in words"),
             column("subject_kind", STRING, "what is suspect: photo, pair or name; null in older rows"),
+            column("subject", STRING, "photo id, pair id or name that is suspect; null in older rows"),
+            column(
+                "asks",
+                STRING,
+                "kind of the question in `reviews` that it asks a person; empty where it asks none",
+            ),
             column("basis", I64, "evidence that the judgement behind it rests on; null in older rows"),
         ]
     ),

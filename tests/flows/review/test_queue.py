@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from flows.review.cards import Card
-from flows.review.queue import AHEAD, ECHO, LATER, OPEN, Wanted, _stop
+from flows.review.queue import AHEAD, ANSWERED, ECHO, LATER, OPEN, Queue, Wanted, _stop
 from flows.review.session import Session
 from tasks.reviews.verdicts import Said
 
@@ -126,3 +127,15 @@ def test_advice_to_stop_looks_at_the_next_cards(session: Session) -> None:
     assert _stop(cards, chances, 0.0) is None
     assert _stop([], chances[:0], 0.5) is None
     assert order(session)[0] == "copy"
+
+
+def test_a_card_that_came_back_is_open_until_it_is_answered_again(session: Session) -> None:
+    answer(session, "a0", "different")
+    card = named(session)["a0"]
+    (said,) = session.queue.said(card)
+    # As the view says where newer photos speak against that answer.
+    came_back = replace(card, question={**card.question, "answered_at": said["at"]})
+    queue = Queue({**session.catalogue.cards, card.card_id: came_back}, session.answers)
+    assert queue.standings()[card.card_id] == OPEN
+    answer(session, "a0", "different")
+    assert queue.standings()[card.card_id] == ANSWERED
