@@ -79,7 +79,7 @@ class Methods:
     @cached_property
     def settings(self) -> Settings:
         """Settings of the newest run; those of the program where no run says."""
-        from flows.commands.inherited import with_inherited
+        from flows.inherited import with_inherited
 
         rows = self._catalogue().query(_SETTINGS, [])
         return with_inherited(stored_settings(rows[0]["run_id"], rows[0]["settings"]) if rows else {}, {})
