@@ -7,11 +7,13 @@ from typing import Annotated
 import typer
 
 from flows.cli.verdicts import agreement, export_reviews, import_reviews
+from flows.options import Command, Group
 
 WAREHOUSE = Annotated[str, typer.Option(help="Folder or fsspec URL of the tables.")]
 
 review = typer.Typer(
     name="review",
+    cls=Group,
     help="Answer the open questions of a warehouse in a browser: pictures side by side, one key a verdict.",
     invoke_without_command=True,
     no_args_is_help=False,
@@ -54,6 +56,6 @@ def open_review(
         serve(warehouse, host, port, browser, reviewer)
 
 
-review.command("export")(export_reviews)
-review.command("import")(import_reviews)
-review.command("agreement")(agreement)
+review.command("export", cls=Command)(export_reviews)
+review.command("import", cls=Command)(import_reviews)
+review.command("agreement", cls=Command)(agreement)

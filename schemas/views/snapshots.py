@@ -23,6 +23,8 @@ SNAPSHOTS = "current"
 """Folder of all snapshots in a warehouse."""
 ROWS_PER_FILE, ROWS_PER_GROUP = 500_000, 100_000
 _FILE = re.compile(r"(?P<view>[a-z][a-z0-9_]*)-(?P<part>\d+)-of-(?P<parts>\d+)\.parquet")
+_SAY_WHEN = frozenset({"all_files"})
+"""Tables that only say when files were written: what a snapshot takes from them is settled with those files."""
 _OWN_NAMES = ("run_id", "status", "snapshot")
 """Columns of `current_run` that tell runs apart and change no row."""
 
@@ -88,7 +90,7 @@ def snapshot_name(graph: ViewGraph, current: Mapping[str, Any], files: Mapping[s
     """
     sources = set().union(*(graph.sources(name) for name in snapshot_views()))
     run = {k: v for k, v in current.items() if k not in _OWN_NAMES and not k.endswith("_fingerprint")}
-    read = {name: sorted(map(_shard, files[name])) for name in sources & files.keys()}
+    read = {name: sorted(map(_shard, files[name])) for name in sources & files.keys() - _SAY_WHEN}
     return f"{definition(graph)}-{fingerprint(run=run, files=read)}"
 
 

@@ -25,6 +25,7 @@ class Terminal:
     """A terminal of 60 columns on which a command runs."""
 
     def __init__(self, *arguments: str, **extra: str) -> None:
+        self.waiting = b""
         kept = environment(TERM="xterm", **extra)
         del kept["COLUMNS"]
         self.process, self.screen = pty.fork()
@@ -33,15 +34,16 @@ class Terminal:
             os.execve(sys.executable, [sys.executable, *PAIRX, *arguments], kept)
 
     def read(self, until: str, seconds: float = 60) -> str:
-        """All that appears up to and with a text."""
-        shown, deadline = b"", time.monotonic() + seconds
-        while until.encode() not in shown:
+        """All that appears up to and with a text; what came behind it stays for the next call."""
+        deadline, wanted = time.monotonic() + seconds, until.encode()
+        while wanted not in self.waiting:
             assert time.monotonic() < deadline, (
-                f"{until!r} did not come after {shown.decode(errors='replace')!r}"
+                f"{until!r} did not come after {self.waiting.decode(errors='replace')!r}"
             )
             if select.select([self.screen], [], [], 0.1)[0]:
-                shown += os.read(self.screen, 65536)
-        return shown.decode()
+                self.waiting += os.read(self.screen, 65536)
+        before, found, self.waiting = self.waiting.partition(wanted)
+        return (before + found).decode()
 
     def type(self, keys: str, until: str) -> str:
         os.write(self.screen, keys.encode())

@@ -8,6 +8,11 @@ import pytest
 from tblib import pickling_support
 
 from flows.commands.compare import AllMethodsFailed
+from flows.commands.run import NewSuspects
+from flows.review.marks import NothingStored
+from flows.review.methods import NotExplained
+from flows.review.server import PortTaken
+from flows.review.session import AnsweredMeanwhile, Unknown
 from pairx_engine.errors import EngineError, ModelError, PairxError, PhotoError
 from pairx_engine.local.features import MissingWeightsError
 from schemas.errors import (
@@ -26,6 +31,7 @@ from schemas.errors import (
     WarehouseError,
 )
 from tasks.evaluation.files import EvaluationFileError
+from tasks.reviews.exchange.incoming import AnswersRefused
 from tasks.sql.results import QueryError
 from tasks.sql.stoppable import LimitReached
 
@@ -64,10 +70,18 @@ EXIT_CODES = {
     AcceleratorFailure: 1,
     LimitReached: 1,
     AllMethodsFailed: 1,
+    NewSuspects: 4,
+    AnswersRefused: 2,
+    PortTaken: 2,
+    NothingStored: 1,
+    NotExplained: 1,
+    Unknown: 1,
+    AnsweredMeanwhile: 1,
 }
 """The exit code of every error that a command may end with.
 
-2 for what the command was given, 1 for work that failed, 3 for a warehouse that another process has.
+2 for what the command was given, 1 for work that failed, 3 for a warehouse that another process has, 4 for a run
+whose user asked to hear of new suspects.
 """
 
 

@@ -58,6 +58,7 @@ RUNNING = {
     "strip_prefix": "/data/photos",
     "encounter_gap": 5.0,
     "unknown_names": ("new_whale",),
+    "bad_boxes": "fail",
     "device": "cpu",
     "model_revision": "abc",
     "matcher_weights": "/somewhere/else",

@@ -37,7 +37,10 @@ def test_analysts_ask_it(folder: None, tmp_path: Path, materialise: bool) -> Non
 def test_tables_list_and_describe_it(folder: None) -> None:
     listed = describe().splitlines()
     places = [next(i for i, line in enumerate(listed) if line.startswith(f"{name} ")) for name in VIEWS]
-    assert places == [len(listed) - 5, len(listed) - 4]  # behind the others, before current_run
+    assert places == [
+        len(listed) - 6,
+        len(listed) - 5,
+    ]  # behind the others, before current_run and compared_runs
     assert listed[places[0]].split(maxsplit=1)[1] == "one row per species of named photos"
     described = [line.split(maxsplit=2) for line in describe(None, "a_toy").splitlines()[2:]]
     assert described == [

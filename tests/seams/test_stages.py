@@ -31,6 +31,7 @@ from tasks.photo_files import read_bytes
 from tasks.runs.log import RunLog
 from tasks.runs.remaining import look
 from tasks.runs.report import write_report
+from tasks.runs.tonight import Tonight
 from tasks.shards import ShardResult, Stage, chunks, commit, or_failure
 from tasks.sql.listing import describe
 from tasks.store.warehouse import Warehouse, shard_name
@@ -99,7 +100,7 @@ def _dim_all() -> str:
         due = [p for p in left.present() if p["chip_id"] and (p["photo_id"], p["chip_id"]) not in done]
     stages.run(DIM, [Dim(tuple(part)) for part in chunks(due, 16)], "all photos are measured")
     with look(job, log.columns()) as (connection, _):
-        report, counts = write_report(job, log, connection, (), stages.logs)
+        report, counts = write_report(job, log, connection, (), stages.logs, Tonight())
     log.write("finished", None, stages.logs, counts)
     return report
 

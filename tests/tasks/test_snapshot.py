@@ -174,7 +174,12 @@ def test_the_views_of_the_product_show_the_same_rows_from_both(tmp_path: Path) -
     found = shown(warehouse)
     assert {"photos", "pairs", "pair_scores", "suspects"} <= snapshot_views().keys()
     assert all(found[view][1] for view in snapshot_views())
-    assert found == shown(warehouse, RUN)
+    again = shown(warehouse, RUN)
+    # These name the run that is current, which `RUN` does not.
+    naming = {"compared_states", "tonight"}
+    assert {k: v for k, v in found.items() if k not in naming} == {
+        k: v for k, v in again.items() if k not in naming
+    }
     assert not check(warehouse).problems
 
 
@@ -310,7 +315,8 @@ def test_tables_that_are_kept_follow_the_snapshot(local: Warehouse) -> None:
 def test_only_rows_of_files_that_never_change_are_kept() -> None:
     graph = ViewGraph(view_files())
     for name in snapshot_views():
-        stored = graph.sources(name) - {"current_run"}
+        # Verdicts are never changed, and when a photo's file was written is settled with it.
+        stored = graph.sources(name) - {"current_run", "all_reviews", "all_photos", "all_files"}
         assert all(source.startswith("run_") for source in stored), name
         assert "run_failures" not in stored
 

@@ -160,7 +160,7 @@ def test_the_command_prints_and_writes_a_page(
     tmp_path: Path, warehouse: Warehouse, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = tmp_path / "pages" / "who.html"
-    print_answers(warehouse.url, [], True, 3, "json", page)
+    print_answers(warehouse.url, [], True, 3, "json", False, page)
     out, err = capsys.readouterr()
     assert [(row["photo_id"], row["answer"]) for row in json.loads(out)][:3] == [
         ("other", "(a new animal)"), ("other", "A"), ("stranger", "B")
@@ -169,7 +169,7 @@ def test_the_command_prints_and_writes_a_page(
     # The toy's photos are no files.
     assert Page(page.read_text(encoding="utf-8")).text.count("no file at images/") == 5
     with pytest.raises(SettingsError, match="no photo is named"):
-        print_answers(warehouse.url, [], False, 3, "table", None)
+        print_answers(warehouse.url, [], False, 3, "table", False, None)
 
 
 def test_the_page_shows_small_pictures_of_real_files(
@@ -192,7 +192,7 @@ def test_the_page_shows_small_pictures_of_real_files(
         }
         stored.append(row)
     warehouse.write("photos", FINGERPRINTS["photos"], "files", stored)
-    print_answers(warehouse.url, ["stranger"], False, 5, "csv", tmp_path / "who.html")
+    print_answers(warehouse.url, ["stranger"], False, 5, "csv", False, tmp_path / "who.html")
     assert capsys.readouterr().out.count("\n") == 4
     shown = Page((tmp_path / "who.html").read_text(encoding="utf-8")).all("img")
     assert [(i["alt"], i["width"], i["height"]) for i in shown] == [

@@ -22,7 +22,7 @@ from tests.flows.running import PAIRX, Command, run_arguments
 
 _GOLDEN = 0.6180339887498949
 _REPORTED = re.compile(
-    rf"(\d\d:\d\d:\d\d )?(note: |({'|'.join(STAGES)}|report) *[ :]|(report|next): |[a-z]+ \d+ [=≠] |$)"
+    rf"(\d\d:\d\d:\d\d )?(note: |({'|'.join(STAGES)}|report) *[ :]|(report|next|tonight): |[a-z]+ \d+ [=≠] |$)"
 )
 """What a good run may print."""
 _TRACEBACK = re.compile(r'Traceback \(most recent call last\)|^ *File "[^"]+", line \d+', re.MULTILINE)

@@ -28,8 +28,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
 
 @pytest.fixture
 def warehouse(made: Warehouse, tmp_path: Path) -> Warehouse:
-    """A copy of it."""
-    return Warehouse(str(shutil.copytree(made.root, tmp_path / "w")))
+    """A copy of it, without answers."""
+    return Warehouse(
+        str(shutil.copytree(made.root, tmp_path / "w", ignore=shutil.ignore_patterns("reviews")))
+    )
 
 
 @pytest.fixture(scope="session")

@@ -40,7 +40,7 @@ def test_memory_agrees_with_the_view(session: Session, seed: int) -> None:
     answers = Answers(session.warehouse, session.catalogue.photos)
     answers.refresh()
     with duckdb.connect(":memory:", config={"threads": 1}) as connection:
-        install_wanted(connection, session.warehouse, {"reviews"})
+        install_wanted(connection, session.warehouse, {"reviews", "contradicted_reviews"})
         shown = connection.sql(ANSWERED).to_arrow_table().to_pylist()
     found = {(row["kind"], row["subject"], row["other"]): row["verdict"] for row in shown}
     assert len(found) > 3

@@ -29,11 +29,11 @@ def review(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -
     return run
 
 
-def test_it_says_where_it_is_and_how_much_there_is_to_do(review: Main, made: Warehouse) -> None:
+def test_it_says_where_it_is_and_how_much_there_is_to_do(review: Main, warehouse: Warehouse) -> None:
     port = free_port()
-    code, out, _ = review("--warehouse", made.url, "--port", port)
+    code, out, _ = review("--warehouse", warehouse.url, "--port", port)
     assert code == 0
-    assert f"6 questions of run r1 in {made.url}" in out
+    assert f"6 questions of run r1 in {warehouse.url}" in out
     assert re.search(rf"http://127\.0\.0\.1:{port}/ ", out)
 
 
