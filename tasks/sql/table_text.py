@@ -119,9 +119,12 @@ def wrapped(text: str, width: int, first: str = "", next_lines: str = "") -> lis
         elif cell_len(line) + cell_len(word) > width and cell_len(line) > width // 2:
             lines.append(line.rstrip())
             line = next_lines
-        while cell_len(line) + cell_len(word) > width:
-            head = chop_cells(word, max(1, width - cell_len(line)))[0]
+        if cell_len(line) + cell_len(word) > width:
+            # A word may have a megabyte, so it is cut up at once, behind what stands on this line.
+            head = chop_cells(word[:width], max(1, width - cell_len(line)))[0]
             lines.append(line + head)
-            line, word = next_lines, word[len(head) :]
+            *whole, word = chop_cells(word[len(head) :], max(1, width - cell_len(next_lines))) or [""]
+            lines += [next_lines + piece for piece in whole]
+            line = next_lines
         line, is_empty = line + word, False
     return [*lines, line]

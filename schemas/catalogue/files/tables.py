@@ -50,8 +50,9 @@ def read_cells(
 def _parquet_cells(source: str, data: bytes, wanted: Callable[[str], bool], problems: list[Problem]) -> Cells:
     try:
         file = pa.parquet.ParquetFile(pa.BufferReader(data))
-        header = tuple(file.schema_arrow.names)
-        places = to_read(header, wanted, lambda i: is_plain(file.schema_arrow.field(i).type))
+        schema = file.schema_arrow
+        header = tuple(schema.names)
+        places = to_read(header, wanted, lambda i: is_plain(schema.field(i).type))
         table = file.read(columns=[header[i] for i in places])
         table.validate(full=True)
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
