@@ -162,7 +162,7 @@ _NEWEST = "SELECT run_id FROM current_run WHERE status = 'finished'"
 
 def newest_report(warehouse: str) -> None:
     """Print the address of the newest finished run's report; `PairxError` where there is none."""
-    from tasks.pages.base import report_path
+    from tasks.store.reports import report_path
     from tasks.store.warehouse import Warehouse
 
     with analyst(warehouse, _NEWEST) as connection:

@@ -1,4 +1,4 @@
-"""The run report: what the tables say at the end of a run, as one HTML page in the warehouse."""
+"""The run report: what the tables say at the end of a run, as an HTML page in the warehouse with its pictures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from schemas.settings import EMBEDDED_NOTICE
 from tasks.job import Job
-from tasks.pages.base import report_path
 from tasks.pages.judgement import Estimate, ReportBin, ReportCandidates, ReportJudgement
 from tasks.pages.report import (
     MAX_SUSPECTS,
@@ -27,6 +26,7 @@ from tasks.pages.report import (
 from tasks.pages.scatter import ReportScatter
 from tasks.runs.log import Balance, RunLog, StageLog, devices_of, versions
 from tasks.runs.tonight import Tonight, report_tonight
+from tasks.store.reports import report_path, store_pictures
 
 _SHOWN_EXAMPLES = 3
 _SHOWN_ANSWERS = 3
@@ -42,7 +42,11 @@ def write_report(
     stages: Sequence[StageLog],
     tonight: Tonight,
 ) -> tuple[str, dict[str, int]]:
-    """Write ``reports/RUN_ID.html`` into the warehouse; returns its address and the headline counts."""
+    """Write ``reports/RUN_ID.html`` into the warehouse, and its pictures that are not there yet.
+
+    Returns the address of the page and the headline counts.
+    """
+    new = report_tonight(connection, tonight)
     counts = _counts(connection)
     page = render_report(
         ReportInput(
@@ -52,7 +56,7 @@ def write_report(
             finished=datetime.now(UTC),
             counts=counts,
             balances=[ReportBalance(str(s), s.ok) for s in sums],
-            suspects=_suspects(connection, job.layers[0]),
+            suspects=_suspects(connection, job.layers[0], [suspect.rank for suspect in new.suspects]),
             n_suspects_total=counts["suspects"],
             scatter=_scatter(connection),
             failures=_failures(connection),
@@ -62,10 +66,12 @@ def write_report(
             versions=versions() | _devices(stages),
             notes=[*([EMBEDDED_NOTICE] if job.settings.model == "embedded" else []), *log.remarks],
             judgement=_judgement(connection),
-            tonight=report_tonight(connection, tonight),
+            tonight=new,
+            warehouse=job.warehouse.url,
         )
     )
-    return job.warehouse.write_file(report_path(log.run_id), page.encode()), counts
+    store_pictures(job.warehouse, page.pictures)  # first: a page that is there shows what it names
+    return job.warehouse.write_file(report_path(log.run_id), page.html.encode()), counts
 
 
 def _counts(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
@@ -82,7 +88,14 @@ def _counts(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
     return {name: int(connection.execute(query).fetchall()[0][0]) for name, query in queries.items()}
 
 
-def _suspects(connection: duckdb.DuckDBPyConnection, layer: str) -> list[ReportSuspect]:
+def _suspects(
+    connection: duckdb.DuckDBPyConnection, layer: str, new: Sequence[int]
+) -> list[ReportSuspect]:
+    """The first suspects and those of the ranks `new`, each with its question."""
+    asked = connection.execute("SELECT * FROM questions")
+    columns = [column[0] for column in asked.description or ()]
+    questions = [dict(zip(columns, row, strict=True)) for row in asked.fetchall()]
+    by_rank = {question["rank"]: question for question in questions}
     found = connection.execute(
         """
         SELECT s.rank, s.kind, s.score, s.photo_a, s.photo_b, s.identity_a, s.identity_b, s.cosine,
@@ -91,11 +104,12 @@ def _suspects(connection: duckdb.DuckDBPyConnection, layer: str) -> list[ReportS
         FROM suspects AS s
         JOIN expected_precision AS p USING (rank)
         LEFT JOIN explanations AS e ON e.pair_id = s.pair_id AND e.layer = ?
-        ORDER BY s.rank LIMIT ?
+        WHERE s.rank <= ? OR list_contains(CAST(? AS INTEGER[]), s.rank)
+        ORDER BY s.rank
         """,
-        [layer, MAX_SUSPECTS],
+        [layer, MAX_SUSPECTS + len(new), list(new)],
     )
-    return [ReportSuspect(*row) for row in found.fetchall()]
+    return [ReportSuspect(*row, question=by_rank.get(row[0])) for row in found.fetchall()]
 
 
 def _judgement(connection: duckdb.DuckDBPyConnection) -> ReportJudgement | None:

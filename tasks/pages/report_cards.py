@@ -1,0 +1,73 @@
+"""What a card of the report asks, its buttons, and the row of a CSV that each answer is.
+
+The page itself adds who answered and when, so that `pairx review import` reads what it downloads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from schemas.foreign_text import printable
+from schemas.tables.reviews import WITHDRAWN
+from tasks.pages.review.words import Choice, Word, choices, question_words
+from tasks.reviews.questions import key_of
+from tasks.reviews.verdicts import BAD_PHOTO
+
+COLUMNS = ("kind", "subject", "other", "answer", "reviewer", "at", "note", "pair_id")
+"""Columns of the CSV that the page downloads."""
+_CANNOT_TELL = Choice("unsure", "unsure", "Unsure", [Word("cannot tell")])
+
+
+@dataclass(frozen=True)
+class Card:
+    """A question for somebody who knows the animals.
+
+    `sentence` and the effects of `choices` come in words; `bad` says that one of the photos is no use, first the
+    one that the question is about. `data` is JSON of ASCII letters alone, so that nothing in it is changed on its
+    way: `id` tells the question from others, whichever run asks it, `rows` holds for each answer its columns
+    without reviewer, time and note, `bad` the keys of bad photos.
+    """
+
+    sentence: Sequence[Word]
+    choices: Sequence[Choice]
+    bad: Sequence[Choice]
+    data: str
+
+
+def card_of(question: Mapping[str, Any]) -> Card:
+    """The card of a row of the view `questions`."""
+    kind, subject, other = key_of(question)
+    # Of other kinds than names the other name says which was proposed.
+    named = other or question["other_name"]
+    pair = question["pair_id"]
+    offered = [*choices(question), _CANNOT_TELL]
+    rows = {
+        choice.key: _row(kind, subject, choice.right_name or named, choice.answer, pair) for choice in offered
+    }
+    sides = "ba" if question["blamed_photo"] == question["photo_b"] else "ab"
+    bad = [_bad(side, question[f"photo_{side}"]) for side in sides]
+    for side, choice in zip(sides, bad, strict=True):
+        rows[choice.key] = _row("photo", question[f"photo_{side}"], None, BAD_PHOTO, None)
+    text = json.dumps([kind, subject, other])
+    name = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    data = {"id": name, "rows": rows, "bad": [choice.key for choice in bad]}
+    return Card(question_words(question), offered, bad, json.dumps(data))
+
+
+def page_values(warehouse: str) -> str:
+    """What the page's script is told besides: what its answers are kept under, and what a CSV consists of."""
+    place = hashlib.blake2b(warehouse.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+    return json.dumps({"place": place, "columns": COLUMNS, "withdrawn": WITHDRAWN})
+
+
+def _bad(side: str, photo: str) -> Choice:
+    label = {"a": "Left photo bad", "b": "Right photo bad"}[side]
+    return Choice(f"bad-{side}", BAD_PHOTO, label, [Word(printable(photo), name=True)])
+
+
+def _row(kind: str, subject: str, other: str | None, answer: str, pair: str | None) -> dict[str, str]:
+    return {"kind": kind, "subject": subject, "other": other or "", "answer": answer, "pair_id": pair or ""}
