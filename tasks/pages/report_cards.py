@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from schemas.foreign_text import printable
 from schemas.tables.reviews import WITHDRAWN
 from tasks.pages.review.words import Choice, Word, choices, question_words
 from tasks.reviews.questions import key_of
@@ -26,15 +25,16 @@ _CANNOT_TELL = Choice("unsure", "unsure", "Unsure", [Word("cannot tell")])
 class Card:
     """A question for somebody who knows the animals.
 
-    `sentence` and the effects of `choices` come in words; `bad` says that one of the photos is no use, first the
-    one that the question is about. `data` is JSON of ASCII letters alone, so that nothing in it is changed on its
+    `sentence` and the effects of `choices` come in words; `bad` says that the left or the right photo is too bad
+    to tell, and `blamed` is the key of the one that the question is about. `data` is JSON of ASCII letters alone, so that nothing in it is changed on its
     way: `id` tells the question from others, whichever run asks it, `rows` holds for each answer its columns
-    without reviewer, time and note, `bad` the keys of bad photos.
+    without reviewer, time and note, `bad` the keys of bad photos, the blamed one first.
     """
 
     sentence: Sequence[Word]
     choices: Sequence[Choice]
     bad: Sequence[Choice]
+    blamed: str
     data: str
 
 
@@ -48,25 +48,21 @@ def card_of(question: Mapping[str, Any]) -> Card:
     rows = {
         choice.key: _row(kind, subject, choice.right_name or named, choice.answer, pair) for choice in offered
     }
-    sides = "ba" if question["blamed_photo"] == question["photo_b"] else "ab"
-    bad = [_bad(side, question[f"photo_{side}"]) for side in sides]
-    for side, choice in zip(sides, bad, strict=True):
-        rows[choice.key] = _row("photo", question[f"photo_{side}"], None, BAD_PHOTO, None)
+    bad = [Choice("bad-a", BAD_PHOTO, "Left photo bad", ()), Choice("bad-b", BAD_PHOTO, "Right photo bad", ())]
+    for choice, photo in zip(bad, (question["photo_a"], question["photo_b"]), strict=True):
+        rows[choice.key] = _row("photo", photo, None, BAD_PHOTO, None)
+    blamed_first = bad[::-1] if question["blamed_photo"] == question["photo_b"] else bad
+    keys = [choice.key for choice in blamed_first]
     text = json.dumps([kind, subject, other])
     name = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-    data = {"id": name, "rows": rows, "bad": [choice.key for choice in bad]}
-    return Card(question_words(question), offered, bad, json.dumps(data))
+    data = json.dumps({"id": name, "rows": rows, "bad": keys})
+    return Card(question_words(question), offered, bad, keys[0], data)
 
 
 def page_values(warehouse: str) -> str:
     """What the page's script is told besides: what its answers are kept under, and what a CSV consists of."""
     place = hashlib.blake2b(warehouse.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
     return json.dumps({"place": place, "columns": COLUMNS, "withdrawn": WITHDRAWN})
-
-
-def _bad(side: str, photo: str) -> Choice:
-    label = {"a": "Left photo bad", "b": "Right photo bad"}[side]
-    return Choice(f"bad-{side}", BAD_PHOTO, label, [Word(printable(photo), name=True)])
 
 
 def _row(kind: str, subject: str, other: str | None, answer: str, pair: str | None) -> dict[str, str]:
