@@ -1,17 +1,23 @@
 from __future__ import annotations
 
+import base64
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
+from schemas.errors import PairxError
 from schemas.settings import EMBEDDED_NOTICE
+from tasks.check.findings import check
 from tasks.job import Job
+from tasks.pages.self_contained import self_contained
 from tasks.runs.log import RunLog, StageLog, balances
 from tasks.runs.remaining import look
 from tasks.runs.report import write_report
 from tasks.runs.tonight import tonight_of
+from tasks.store.file_record import recording
 from tasks.store.warehouse import Warehouse
+from tasks.store.written import Written, hearing
 from tests.small_catalogue import BROKEN_CODES, Stages, files_of
 
 
@@ -40,31 +46,45 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.text).split())
 
 
+def job_at(done: Stages, url: str) -> Job:
+    """The job of the finished stages in a warehouse of its own with the same files."""
+    job = Job(**{**vars(done.job), "warehouse": Warehouse(url)})
+    for path, data in files_of(done.warehouse).items():
+        job.warehouse.write_file(path, data)
+    return job
+
+
+def reported(done: Stages, job: Job) -> tuple[str, dict[str, int], list[Written]]:
+    """Write a report: its address, its counts, and which files were written for it."""
+    log = RunLog(job)
+    with look(job, log.columns(done.gallery.state if done.gallery else None), keep=True) as (connection, _):
+        with recording(job.warehouse, log.run_id), hearing() as files:
+            address, counts = write_report(
+                job,
+                log,
+                connection,
+                balances(connection),
+                [StageLog("embed", 2, seconds=1.5, devices=("cpu, torch 2.15.0", "NVIDIA H100"))],
+                tonight_of(connection),
+            )
+    return address, counts, files
+
+
 @pytest.fixture(scope="module")
 def written(done: Stages, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, int], str]:
     """Address, counts and page of a report on the finished stages."""
-    job = Job(**{**vars(done.job), "warehouse": Warehouse(str(tmp_path_factory.mktemp("report") / "w"))})
-    for path, data in files_of(done.warehouse).items():
-        job.warehouse.write_file(path, data)
-    log = RunLog(job)
-    with look(job, log.columns(done.gallery.state if done.gallery else None), keep=True) as (connection, _):
-        address, counts = write_report(
-            job,
-            log,
-            connection,
-            balances(connection),
-            [StageLog("embed", 2, seconds=1.5, devices=("cpu, torch 2.15.0", "NVIDIA H100"))],
-            tonight_of(connection),
-        )
+    address, counts, _ = reported(done, job_at(done, str(tmp_path_factory.mktemp("report") / "w")))
     return address, counts, Path(address).read_text(encoding="utf-8")
 
 
-def test_the_report_lies_in_the_warehouse_and_stands_alone(written: tuple[str, dict[str, int], str]) -> None:
+def test_the_report_lies_in_the_warehouse_with_its_pictures(written: tuple[str, dict[str, int], str]) -> None:
     address, _, html = written
     assert Path(address).parent.name == "reports"
     page = Page(html)
     assert page.references
-    assert all(r.startswith(("data:", "#")) for r in page.references)
+    beside = [r for r in page.references if not r.startswith(("data:", "#"))]
+    assert beside
+    assert all(r.startswith("pictures/") and (Path(address).parent / r).is_file() for r in beside)
     assert "@import" not in html
     assert "url(http" not in html
 
@@ -90,6 +110,54 @@ def test_the_report_shows_counts_sums_failures_and_the_notice(
 
 def test_the_report_has_figures_of_what_was_drawn(written: tuple[str, dict[str, int], str]) -> None:
     page = Page(written[2])
-    pictures = [r for r in page.references if r.startswith("data:image/webp")]
+    pictures = [r for r in page.references if r.endswith(".webp")]
     # Chips, overlay, colours; two suspects of one pair show the same ones.
     assert len(set(pictures)) == 3 * written[1]["figures"]
+
+
+def test_a_picture_is_stored_once_and_a_damaged_one_is_found_and_written_again(
+    done: Stages, tmp_path: Path
+) -> None:
+    job = job_at(done, str(tmp_path / "w"))
+    address, counts, files = reported(done, job)
+    pictures = [file for file in files if "/pictures/" in file.path]
+    assert len(pictures) == 3 * counts["figures"]
+    again = reported(done, job)[2]
+    assert [file for file in again if "/pictures/" in file.path] == []
+    report = check(job.warehouse)
+    assert {f.path for f in pictures} <= report.listing.by_path.keys()
+    assert [p for p in report.problems if p.where.startswith("reports/")] == []
+
+    damaged, gone = (Path(job.warehouse.root, file.path) for file in pictures[:2])
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    gone.unlink()
+    assert [(p.kind, p.where) for p in check(job.warehouse).problems if p.where.startswith("reports/")] == [
+        ("changed file", pictures[0].path)
+    ]
+    damaged.unlink()
+    assert sorted(f.path for f in reported(done, job)[2] if "/pictures/" in f.path) == sorted(f.path for f in pictures[:2])
+    assert damaged.read_bytes() == whole
+    assert Path(address).is_file()
+
+
+def test_one_file_holds_the_report_and_its_pictures(done: Stages, tmp_path: Path) -> None:
+    job = job_at(done, str(tmp_path / "w"))
+    address, _, files = reported(done, job)
+    place, run_id = job.warehouse, Path(address).stem
+    one = Page(self_contained(place, run_id)).references
+    assert all(r.startswith(("data:", "#")) for r in one)
+    for beside, within in zip(Page(Path(address).read_text(encoding="utf-8")).references, one, strict=True):
+        if beside.startswith("pictures/"):
+            data = (Path(address).parent / beside).read_bytes()
+            assert within == f"data:image/webp;base64,{base64.b64encode(data).decode()}"
+        else:
+            assert within == beside
+    assert "img-src data:;" in self_contained(place, run_id)
+    picture = next(Path(place.root, f.path) for f in files if "/pictures/" in f.path)
+    picture.write_bytes(b"RIFF")
+    with pytest.raises(PairxError, match="not what a run wrote"):
+        self_contained(place, run_id)
+    picture.unlink()
+    with pytest.raises(PairxError, match="is gone"):
+        self_contained(place, run_id)
