@@ -56,7 +56,7 @@ def write_report(
             finished=datetime.now(UTC),
             counts=counts,
             balances=[ReportBalance(str(s), s.ok) for s in sums],
-            suspects=_suspects(connection, job.layers[0], [suspect.rank for suspect in new.suspects]),
+            suspects=suspects_of(connection, job.layers[0], [suspect.rank for suspect in new.suspects]),
             n_suspects_total=counts["suspects"],
             scatter=_scatter(connection),
             failures=_failures(connection),
@@ -88,7 +88,7 @@ def _counts(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
     return {name: int(connection.execute(query).fetchall()[0][0]) for name, query in queries.items()}
 
 
-def _suspects(
+def suspects_of(
     connection: duckdb.DuckDBPyConnection, layer: str, new: Sequence[int]
 ) -> list[ReportSuspect]:
     """The first suspects and those of the ranks `new`, each with its question."""
