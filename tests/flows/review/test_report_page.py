@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import csv
+import io
+import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -17,10 +19,12 @@ import pytest
 
 from flows.commands.verdicts import import_verdicts
 from pairx_engine.figure import encode_webp
+from schemas.foreign_text import neutralised
 from schemas.tables.reviews import REVIEW_PARTITION
 from tasks.pages.report import ReportInput, render_report
 from tasks.pages.report_cards import COLUMNS
 from tasks.pages.scatter import ReportScatter
+from tasks.reviews.exchange.csv_file import answers_in
 from tasks.runs.report import suspects_of
 from tasks.sql.console import connect_analyst
 from tasks.store.reports import report_path, store_pictures
@@ -28,6 +32,7 @@ from tasks.store.warehouse import Warehouse
 from tests.flows.review.chromium import CHROMIUM, Browser, Page, chromium
 from tests.flows.review.test_browser import HOSTILE
 from tests.flows.review.warehouses import reviewed
+from tests.hostile.test_hostile_names import NAMES
 from tests.toy_warehouse import LAYER
 
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")]
@@ -206,3 +211,28 @@ def test_what_others_put_into_the_browsers_storage_is_no_answer_and_no_markup(
     assert page.text("#download") == "Download 1 verdicts"
     assert page.run("document.querySelectorAll('.said img').length") == 0
     assert page.log == []
+
+
+def test_every_text_comes_back_from_the_file_as_it_was(browser: Browser, tmp_path: Path) -> None:
+    """The page writes CSV by rules of its own; they are those of `csv_lines`, which the import undoes."""
+    texts = [name for name in NAMES if name.strip() == name and neutralised(name).lstrip("'") == name.lstrip("'")]
+    texts += ["'", "''=x", "'1", "-.5e3", "+inf", "-INF", "\ufeff=1", "\u3000x=", "a\r\nb", '"', "=\n", "-\u0661"]
+    texts = [text for text in texts if not any(0xD800 <= ord(c) < 0xE000 for c in text)]
+    page = opened(browser, report_of(reviewed(tmp_path)))
+    rows = [
+        dict.fromkeys(COLUMNS, "x") | {"note": text, "subject": text, "at": f"2026-06-01T{i:06}"}
+        for i, text in enumerate(texts)
+    ]
+    page.press("s")
+    given = json.dumps({"choice": "same", "saved": False, "rows": rows})
+    page.run(
+        "(() => { const name = Object.keys(localStorage).find((each) => each.startsWith('pairx ') && each !== 'pairx reviewer');"
+        f"localStorage[name] = {json.dumps(given)}; }})()"
+    )
+    page = opened_again(browser, page)
+    data = downloaded(page, tmp_path).read_bytes()
+    found = answers_in(data)
+    assert len(texts) > 60
+    assert [(a.cells["note"], a.problem) for a in found] == [(text, "") for text in texts]
+    plain = csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""))
+    assert [row[6] for row in plain][1:] == [neutralised(text) for text in texts]
