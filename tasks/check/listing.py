@@ -16,7 +16,6 @@ from tasks.store.shard_files import SUFFIX
 from tasks.store.warehouse import Warehouse, is_name
 
 
-
 @dataclass(frozen=True)
 class StoredFile:
     """A file: its path below the root, its size in bytes, and what its folders and its name say.

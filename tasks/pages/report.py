@@ -46,7 +46,8 @@ class ReportSuspect:
 
     `expected`: the expected share of errors among this suspect and all before it. A suspicion of names
     may be shown by two photos that nobody explained, without cosine, scores and pictures. See
-    `pairx_engine.figure.Figure`. `question` is its row of the view `questions`; None where it asks nothing.
+    `pairx_engine.figure.Figure`. `photos` are the names of pictures of the two alone, which lie beside
+    the page, for a pair without a figure. `question` is its row of the view `questions`; None where it asks nothing.
     """
 
     rank: int
@@ -68,6 +69,7 @@ class ReportSuspect:
     chips: bytes | None = None
     overlay: bytes | None = None
     colours: bytes | None = None
+    photos: tuple[str | None, str | None] = (None, None)
     question: Mapping[str, Any] | None = None
 
     @property
@@ -169,7 +171,7 @@ def render_report(given: ReportInput) -> RenderedReport:
             others=others,
             tonight=given.tonight,
             new=new,
-            beside=Markup(BESIDE),
+            beside=Markup(BESIDE),  # noqa: S704  # our words
             for_script=page_values(given.warehouse),
             kinds=[(kind, kinds[kind]) for kind in sorted(kinds, key=_kind_order)],
             duration=given.finished - given.started,

@@ -48,7 +48,7 @@ def card_of(question: Mapping[str, Any]) -> Card:
     rows = {
         choice.key: _row(kind, subject, choice.right_name or named, choice.answer, pair) for choice in offered
     }
-    bad = [Choice("bad-a", BAD_PHOTO, "Left photo bad", ()), Choice("bad-b", BAD_PHOTO, "Right photo bad", ())]
+    bad = [Choice("bad-a", BAD_PHOTO, "Left is bad", ()), Choice("bad-b", BAD_PHOTO, "Right is bad", ())]
     for choice, photo in zip(bad, (question["photo_a"], question["photo_b"]), strict=True):
         rows[choice.key] = _row("photo", photo, None, BAD_PHOTO, None)
     blamed_first = bad[::-1] if question["blamed_photo"] == question["photo_b"] else bad

@@ -6,7 +6,7 @@ import re
 
 from schemas.errors import PairxError
 from tasks.pages.scatter import data_uri
-from tasks.store.reports import PICTURE, PICTURES, picture_name, picture_path, report_path
+from tasks.store.reports import PICTURE, PICTURES, is_other_picture, picture_path, report_path
 from tasks.store.warehouse import Warehouse
 
 BESIDE = "'self' file: "
@@ -38,7 +38,7 @@ def _uri(warehouse: Warehouse, name: str) -> str:
             f"the picture {path} of the report is gone from {warehouse.url}",
             "run again: a run writes the pictures of its own report that are missing",
         ) from error
-    if picture_name(data) != name:
+    if is_other_picture(path, data):
         raise PairxError(
             f"the picture {path} of the report is not what a run wrote",
             "`pairx check --quarantine` moves it aside, and the next run writes it again",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,8 +25,9 @@ from tasks.pages.report import (
 )
 from tasks.pages.scatter import ReportScatter
 from tasks.runs.log import Balance, RunLog, StageLog, devices_of, versions
+from tasks.runs.report_photos import photo_pictures
 from tasks.runs.tonight import Tonight, report_tonight
-from tasks.store.reports import report_path, store_pictures
+from tasks.store.reports import photo_name, report_path, store_pictures, stored_pictures
 
 _SHOWN_EXAMPLES = 3
 _SHOWN_ANSWERS = 3
@@ -47,6 +48,9 @@ def write_report(
     Returns the address of the page and the headline counts.
     """
     new = report_tonight(connection, tonight)
+    there = stored_pictures(job.warehouse)
+    suspects = suspects_of(connection, job.layers[0], [suspect.rank for suspect in new.suspects])
+    photos = photo_pictures(connection, suspects, there, job.settings.max_pixels)
     counts = _counts(connection)
     page = render_report(
         ReportInput(
@@ -56,7 +60,7 @@ def write_report(
             finished=datetime.now(UTC),
             counts=counts,
             balances=[ReportBalance(str(s), s.ok) for s in sums],
-            suspects=suspects_of(connection, job.layers[0], [suspect.rank for suspect in new.suspects]),
+            suspects=[_with_photos(suspect, photos) for suspect in suspects],
             n_suspects_total=counts["suspects"],
             scatter=_scatter(connection),
             failures=_failures(connection),
@@ -70,7 +74,9 @@ def write_report(
             warehouse=job.warehouse.url,
         )
     )
-    store_pictures(job.warehouse, page.pictures)  # first: a page that is there shows what it names
+    drawn = {name: data for name, data in photos.items() if data is not None}
+    # Pictures come first: a page that is there shows what it names.
+    store_pictures(job.warehouse, {**page.pictures, **drawn}, there)
     return job.warehouse.write_file(report_path(log.run_id), page.html.encode()), counts
 
 
@@ -88,9 +94,7 @@ def _counts(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
     return {name: int(connection.execute(query).fetchall()[0][0]) for name, query in queries.items()}
 
 
-def suspects_of(
-    connection: duckdb.DuckDBPyConnection, layer: str, new: Sequence[int]
-) -> list[ReportSuspect]:
+def suspects_of(connection: duckdb.DuckDBPyConnection, layer: str, new: Sequence[int]) -> list[ReportSuspect]:
     """The first suspects and those of the ranks `new`, each with its question."""
     asked = connection.execute("SELECT * FROM questions")
     columns = [column[0] for column in asked.description or ()]
@@ -110,6 +114,16 @@ def suspects_of(
         [layer, MAX_SUSPECTS + len(new), list(new)],
     )
     return [ReportSuspect(*row, question=by_rank.get(row[0])) for row in found.fetchall()]
+
+
+def _with_photos(suspect: ReportSuspect, there: Collection[str]) -> ReportSuspect:
+    """A suspect that has no figure with the pictures of its two photos, as far as there are any."""
+    asked = suspect.question
+    if suspect.chips is not None or asked is None:
+        return suspect
+    names = [photo_name(asked[f"photo_{side}"], asked[f"chip_{side}"]) for side in "ab"]
+    a, b = (name if name in there else None for name in names)
+    return replace(suspect, photos=(a, b))
 
 
 def _judgement(connection: duckdb.DuckDBPyConnection) -> ReportJudgement | None:

@@ -76,7 +76,9 @@ def test_a_hostile_name_is_harmless_in_tables_and_pages(name: str, tmp_path: Pat
 
 def card_tags(name: str) -> tuple[list[str], dict[str, str]]:
     """The tags of a report whose one question is about this name, and the row that its first answer is."""
-    question = dict.fromkeys(("subject", "other_name", "pair_id", "photo_a", "identity_a", "identity_b"), name)
+    question = dict.fromkeys(
+        ("subject", "other_name", "pair_id", "photo_a", "identity_a", "identity_b"), name
+    )
     question |= {"asks": "names", "kind": name, "blamed_photo": None, "photo_b": "q", "photos_a": [name], "photos_b": ["q"]}  # fmt: skip
     suspect = ReportSuspect(
         1, name, 0.5, name, "q", name, name, None, None, None, None, None, name, question=question
@@ -84,7 +86,20 @@ def card_tags(name: str) -> tuple[list[str], dict[str, str]]:
     now, none = datetime.now(UTC), np.zeros(0)
     page = render_report(
         ReportInput(
-            name, "r1", now, now, {}, (), [suspect], 1, ReportScatter(none, none, none, []), (), (), {}, {}, {}
+            name,
+            "r1",
+            now,
+            now,
+            {},
+            (),
+            [suspect],
+            1,
+            ReportScatter(none, none, none, []),
+            (),
+            (),
+            {},
+            {},
+            {},
         )
     ).html
     tags = Tags()

@@ -229,7 +229,9 @@ def test_what_is_new_comes_before_what_there_is() -> None:
 
 
 def test_a_card_asks_in_words_and_each_answer_is_a_row() -> None:
-    shown = page(suspects=[suspect(question=question(subject="p1\u202e=1", blamed_photo="q"))], n_suspects_total=1)
+    shown = page(
+        suspects=[suspect(question=question(subject="p1\u202e=1", blamed_photo="q"))], n_suspects_total=1
+    )
     text = " ".join(shown.text.split())
     assert "Is q, called Bo, rather Ada?" in text
     assert "Same animal Sbecomes Ada" in text
@@ -248,7 +250,10 @@ def test_a_card_asks_in_words_and_each_answer_is_a_row() -> None:
     assert told["bad"] == ["bad-b", "bad-a"]
     assert {a["data-choice"] for a in shown.all("button") if "data-choice" in a} == told["rows"].keys()
     # The same question of another run is answered by the same answer, another question is not.
-    again = page(suspects=[suspect(9, question=question(rank=9, subject="p1\u202e=1", blamed_photo="q"))], n_suspects_total=1)
+    again = page(
+        suspects=[suspect(9, question=question(rank=9, subject="p1\u202e=1", blamed_photo="q"))],
+        n_suspects_total=1,
+    )
     other = page(suspects=[suspect(question=question())], n_suspects_total=1)
     ids = [json.loads(str(each.all("article")[0]["data-card"]))["id"] for each in (shown, again, other)]
     assert ids[0] == ids[1] != ids[2]
@@ -266,7 +271,9 @@ def test_nothing_external_is_referenced() -> None:
     for _, attributes in shown.tags:
         for name in ("src", "href", "srcset", "data", "action", "poster", "xlink:href"):
             target = attributes.get(name)
-            assert target is None or target.startswith(("data:image/", "#")) or PICTURE.fullmatch(target), target
+            assert target is None or target.startswith(("data:image/", "#")) or PICTURE.fullmatch(target), (
+                target
+            )
     assert not shown.all("link")
     assert "@import" not in shown.raw["style"]
     assert "url(" not in shown.raw["style"]
@@ -299,11 +306,18 @@ def test_the_policy_allows_this_script_and_no_other() -> None:
         {"suspects": [suspect(blamed_photo=EVIL, proposed_name=EVIL)], "n_suspects_total": 1},
         {
             "suspects": [
-                suspect(question=question(**dict.fromkeys(("subject", "photo_a", "identity_a", "other_name", "pair_id"), EVIL)))
+                suspect(
+                    question=question(
+                        **dict.fromkeys(("subject", "photo_a", "identity_a", "other_name", "pair_id"), EVIL)
+                    )
+                )
             ],
             "n_suspects_total": 1,
         },
-        {"suspects": [suspect(question=question(asks="names", identity_a=EVIL, subject=EVIL))], "n_suspects_total": 1},
+        {
+            "suspects": [suspect(question=question(asks="names", identity_a=EVIL, subject=EVIL))],
+            "n_suspects_total": 1,
+        },
         {"warehouse": EVIL, "notes": [EVIL]},
         {
             "judgement": replace(
@@ -329,7 +343,11 @@ def test_pictures_lie_beside_the_page_and_the_overlay_lies_above_its_chips() -> 
     rendered = render_report(report(suspects=[suspect(), suspect(2)], n_suspects_total=2))
     html = rendered.html
     pictures = Page(html).all("img", loading="lazy")[:3]
-    assert [rendered.pictures[str(a["src"]).removeprefix("pictures/")] for a in pictures] == [CHIPS, OVERLAY, COLOURS]
+    assert [rendered.pictures[str(a["src"]).removeprefix("pictures/")] for a in pictures] == [
+        CHIPS,
+        OVERLAY,
+        COLOURS,
+    ]
     assert len(rendered.pictures) == 3
     assert all((a["width"], a["height"], a["loading"]) == ("90", "40", "lazy") for a in pictures)
     assert re.search(r'<div class="stack"><img [^>]*>\s*<img class="overlay"', html)

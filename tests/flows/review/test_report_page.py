@@ -53,7 +53,8 @@ def report_of(warehouse: Warehouse) -> str:
     connection = connect_analyst(warehouse.url)
     listed = suspects_of(connection, LAYER, [])
     listed = [
-        replace(each, chips=encode_webp(np.full((30, 60, 3), 9 * each.rank, dtype=np.uint8))) for each in listed
+        replace(each, chips=encode_webp(np.full((30, 60, 3), 9 * each.rank, dtype=np.uint8)))
+        for each in listed
     ]
     now, none = datetime.now(UTC), np.zeros(0)
     rendered = render_report(
@@ -62,7 +63,7 @@ def report_of(warehouse: Warehouse) -> str:
             warehouse=warehouse.url,
         )
     )  # fmt: skip
-    store_pictures(warehouse, rendered.pictures)
+    store_pictures(warehouse, rendered.pictures, {})
     return Path(warehouse.write_file(report_path("r1"), rendered.html.encode())).as_uri()
 
 
@@ -104,7 +105,8 @@ def stored(warehouse: Warehouse) -> list[tuple[str, str, str | None, str | None,
     rows = warehouse.read("reviews", REVIEW_PARTITION).to_pylist()
     names = ("kind", "verdict", "right_name", "reviewer", "note")
     return [
-        tuple(row[name] for name in names) for row in sorted(rows, key=lambda row: (row["at"], row["review_id"]))
+        tuple(row[name] for name in names)
+        for row in sorted(rows, key=lambda row: (row["at"], row["review_id"]))
     ]
 
 
@@ -115,7 +117,9 @@ def test_answers_of_a_page_without_a_server_are_imported_as_they_were_given(
     warehouse = reviewed(tmp_path, names)
     page = opened(browser, report_of(warehouse))
     page.run("document.querySelectorAll('img').forEach((image) => { image.loading = 'eager'; })")
-    page.wait("document.images.length === 6 && [...document.images].every((image) => image.naturalWidth === 60)")
+    page.wait(
+        "document.images.length === 6 && [...document.images].every((image) => image.naturalWidth === 60)"
+    )
     page.run("document.getElementById('reviewer').focus()")
     page.type("ann")
     page.run("document.activeElement.blur()")
@@ -128,7 +132,14 @@ def test_answers_of_a_page_without_a_server_are_imported_as_they_were_given(
     page.press("ArrowLeft")
     page.press("s")  # the photo that was skipped
     page.press("B")  # after it the next that is not answered: its other photo is bad
-    assert said(page) == ["One picture · ann", "Two animals · ann", "Same animal · ann", "Unsure · ann", "Right photo bad · ann", ""]
+    assert said(page) == [
+        "One picture · ann",
+        "Two animals · ann",
+        "Same animal · ann",
+        "Unsure · ann",
+        "Right is bad · ann",
+        "",
+    ]
     page.press("d")
     page.press("z")
     assert said(page)[5] == ""
@@ -215,7 +226,9 @@ def test_what_others_put_into_the_browsers_storage_is_no_answer_and_no_markup(
 
 def test_every_text_comes_back_from_the_file_as_it_was(browser: Browser, tmp_path: Path) -> None:
     """The page writes CSV by rules of its own; they are those of `csv_lines`, which the import undoes."""
-    texts = [name for name in NAMES if name.strip() == name and neutralised(name).lstrip("'") == name.lstrip("'")]
+    texts = [
+        name for name in NAMES if name.strip() == name and neutralised(name).lstrip("'") == name.lstrip("'")
+    ]
     texts += ["'", "''=x", "'1", "-.5e3", "+inf", "-INF", "\ufeff=1", "a\r\nb", '"', "-\u0661"]
     texts = [text for text in texts if not any(0xD800 <= ord(c) < 0xE000 for c in text)]
     page = opened(browser, report_of(reviewed(tmp_path)))
