@@ -25,7 +25,7 @@ from pairx_engine.figure.panels import MATCH_COLOURS, heat_colours
 from schemas.sql.files import suspect_rules
 from tasks.pages.base import page_environment
 from tasks.pages.judgement import ReportJudgement, draw_reliability
-from tasks.pages.report_cards import Card, card_of, page_values
+from tasks.pages.report_cards import Card, page_values
 from tasks.pages.scatter import ReportScatter, draw_plots
 from tasks.pages.self_contained import BESIDE
 from tasks.pages.tonight import NewSuspect, ReportTonight
@@ -47,7 +47,7 @@ class ReportSuspect:
     `expected`: the expected share of errors among this suspect and all before it. A suspicion of names
     may be shown by two photos that nobody explained, without cosine, scores and pictures. See
     `pairx_engine.figure.Figure`. `photos` are the names of pictures of the two alone, which lie beside
-    the page, for a pair without a figure. `question` is its row of the view `questions`; None where it asks nothing.
+    the page, for a pair without a figure. `card` is what it asks, if anything.
     """
 
     rank: int
@@ -70,12 +70,7 @@ class ReportSuspect:
     overlay: bytes | None = None
     colours: bytes | None = None
     photos: tuple[str | None, str | None] = (None, None)
-    question: Mapping[str, Any] | None = None
-
-    @property
-    def card(self) -> Card | None:
-        """What it asks and what can be answered."""
-        return None if self.question is None else card_of(self.question)
+    card: Card | None = None
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from schemas.tables.reviews import WITHDRAWN
+from schemas.tables.reviews import VERDICTS, WITHDRAWN
 from tasks.pages.review.words import Choice, Word, choices, question_words
-from tasks.reviews.questions import key_of
-from tasks.reviews.verdicts import BAD_PHOTO
 
 COLUMNS = ("kind", "subject", "other", "answer", "reviewer", "at", "note", "pair_id")
 """Columns of the CSV that the page downloads."""
+_BAD = VERDICTS["photo"][0]
 _CANNOT_TELL = Choice("unsure", "unsure", "Unsure", [Word("cannot tell")])
 
 
@@ -38,9 +37,9 @@ class Card:
     data: str
 
 
-def card_of(question: Mapping[str, Any]) -> Card:
-    """The card of a row of the view `questions`."""
-    kind, subject, other = key_of(question)
+def card_of(question: Mapping[str, Any], key: tuple[str, str, str | None]) -> Card:
+    """The card of a row of the view `questions`, which its `key` (`tasks.reviews.questions`) tells from others."""
+    kind, subject, other = key
     # Of other kinds than names the other name says which was proposed.
     named = other or question["other_name"]
     pair = question["pair_id"]
@@ -48,9 +47,9 @@ def card_of(question: Mapping[str, Any]) -> Card:
     rows = {
         choice.key: _row(kind, subject, choice.right_name or named, choice.answer, pair) for choice in offered
     }
-    bad = [Choice("bad-a", BAD_PHOTO, "Left is bad", ()), Choice("bad-b", BAD_PHOTO, "Right is bad", ())]
+    bad = [Choice("bad-a", _BAD, "Left is bad", ()), Choice("bad-b", _BAD, "Right is bad", ())]
     for choice, photo in zip(bad, (question["photo_a"], question["photo_b"]), strict=True):
-        rows[choice.key] = _row("photo", photo, None, BAD_PHOTO, None)
+        rows[choice.key] = _row("photo", photo, None, _BAD, None)
     blamed_first = bad[::-1] if question["blamed_photo"] == question["photo_b"] else bad
     keys = [choice.key for choice in blamed_first]
     text = json.dumps([kind, subject, other])

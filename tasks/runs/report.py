@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -23,16 +23,19 @@ from tasks.pages.report import (
     ReportSuspect,
     render_report,
 )
+from tasks.pages.report_cards import card_of
 from tasks.pages.scatter import ReportScatter
+from tasks.reviews.questions import key_of
 from tasks.runs.log import Balance, RunLog, StageLog, devices_of, versions
-from tasks.runs.report_photos import photo_pictures
+from tasks.runs.report_photos import Picture, photo_pictures
 from tasks.runs.tonight import Tonight, report_tonight
-from tasks.store.reports import photo_name, report_path, store_pictures, stored_pictures
+from tasks.store.reports import report_path, store_pictures, stored_pictures
 
 _SHOWN_EXAMPLES = 3
 _SHOWN_ANSWERS = 3
 _SHOWN_UNKNOWN = 50
 _SCATTER_POINTS = 20_000
+_LISTED = "s.rank <= ? OR list_contains(CAST(? AS INTEGER[]), s.rank)"
 
 
 def write_report(
@@ -74,7 +77,7 @@ def write_report(
             warehouse=job.warehouse.url,
         )
     )
-    drawn = {name: data for name, data in photos.items() if data is not None}
+    drawn = {photo.name: photo.data for photo in photos.values() if photo.data is not None}
     # Pictures come first: a page that is there shows what it names.
     store_pictures(job.warehouse, {**page.pictures, **drawn}, there)
     return job.warehouse.write_file(report_path(log.run_id), page.html.encode()), counts
@@ -96,33 +99,34 @@ def _counts(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
 
 def suspects_of(connection: duckdb.DuckDBPyConnection, layer: str, new: Sequence[int]) -> list[ReportSuspect]:
     """The first suspects and those of the ranks `new`, each with its question."""
-    asked = connection.execute("SELECT * FROM questions")
+    wanted = [MAX_SUSPECTS + len(new), list(new)]
+    asked = connection.execute(f"SELECT * FROM questions AS s WHERE {_LISTED}", wanted)  # noqa: S608  # a constant
     columns = [column[0] for column in asked.description or ()]
     questions = [dict(zip(columns, row, strict=True)) for row in asked.fetchall()]
-    by_rank = {question["rank"]: question for question in questions}
+    cards = {question["rank"]: card_of(question, key_of(question)) for question in questions}
     found = connection.execute(
-        """
+        f"""
         SELECT s.rank, s.kind, s.score, s.photo_a, s.photo_b, s.identity_a, s.identity_b, s.cosine,
                s.inverted_residual_mean, s.match_coverage, s.n_matches, s.n_inliers, s.reason,
                s.blamed_photo, s.proposed_name, p.expected, e.chips, e.overlay, e.colours
         FROM suspects AS s
         JOIN expected_precision AS p USING (rank)
         LEFT JOIN explanations AS e ON e.pair_id = s.pair_id AND e.layer = ?
-        WHERE s.rank <= ? OR list_contains(CAST(? AS INTEGER[]), s.rank)
+        WHERE {_LISTED}
         ORDER BY s.rank
-        """,
-        [layer, MAX_SUSPECTS + len(new), list(new)],
+        """,  # noqa: S608  # a constant
+        [layer, *wanted],
     )
-    return [ReportSuspect(*row, question=by_rank.get(row[0])) for row in found.fetchall()]
+    return [replace(ReportSuspect(*row), card=cards.get(row[0])) for row in found.fetchall()]
 
 
-def _with_photos(suspect: ReportSuspect, there: Collection[str]) -> ReportSuspect:
+def _with_photos(suspect: ReportSuspect, pictures: Mapping[str, Picture]) -> ReportSuspect:
     """A suspect that has no figure with the pictures of its two photos, as far as there are any."""
-    asked = suspect.question
-    if suspect.chips is not None or asked is None:
+    if suspect.chips is not None:
         return suspect
-    names = [photo_name(asked[f"photo_{side}"], asked[f"chip_{side}"]) for side in "ab"]
-    a, b = (name if name in there else None for name in names)
+    a, b = (
+        pictures[photo].name if photo in pictures else None for photo in (suspect.photo_a, suspect.photo_b)
+    )
     return replace(suspect, photos=(a, b))
 
 

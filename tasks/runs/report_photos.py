@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import duckdb
@@ -26,13 +27,21 @@ _MOST_SECONDS = 60.0
 """Time for reading photos in one run; what is left comes with the next."""
 
 
+@dataclass(frozen=True)
+class Picture:
+    """The name of a photo's picture, and its bytes; None where it is stored already."""
+
+    name: str
+    data: bytes | None
+
+
 def photo_pictures(
     connection: duckdb.DuckDBPyConnection,
     suspects: Iterable[ReportSuspect],
     there: Collection[str],
     max_pixels: int,
-) -> dict[str, bytes | None]:
-    """Pictures of the suspects' photos by `photo_name`; None for those that are `there` already.
+) -> dict[str, Picture]:
+    """Pictures of the photos of suspects without a figure, by photo; `there` are the names of those that are stored.
 
     A photo that cannot be read from here is left out, as on a cluster whose workers alone see the photos.
     """
@@ -40,19 +49,20 @@ def photo_pictures(
         {photo for each in suspects if each.chips is None for photo in (each.photo_a, each.photo_b)}
     )
     asked = connection.execute(
-        f"SELECT {', '.join(SEEN_BY)} FROM photos WHERE chip_id IS NOT NULL AND list_contains(CAST(? AS VARCHAR[]), photo_id)",  # noqa: S608  # names of columns
+        f"SELECT {', '.join(SEEN_BY)} FROM photos "  # noqa: S608  # names of columns
+        "WHERE chip_id IS NOT NULL AND list_contains(CAST(? AS VARCHAR[]), photo_id) ORDER BY photo_id",
         [wanted],
     )
-    found: dict[str, bytes | None] = {}
+    found: dict[str, Picture] = {}
     end = time.monotonic() + _MOST_SECONDS
     for row in asked.fetchall():
         photo = dict(zip(SEEN_BY, row, strict=True))
         name = photo_name(photo["photo_id"], photo["chip_id"])
         if name in there:
-            found[name] = None
+            found[photo["photo_id"]] = Picture(name, None)
         elif time.monotonic() < end:
             try:
-                found[name] = _small(photo, max_pixels)
+                found[photo["photo_id"]] = Picture(name, _small(photo, max_pixels))
             except PhotoError:
                 continue
             except StorageError:

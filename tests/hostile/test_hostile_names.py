@@ -22,7 +22,9 @@ from schemas.errors import CatalogueError
 from schemas.foreign_text import restored
 from tasks.pages.base import page_environment
 from tasks.pages.report import ReportInput, ReportSuspect, render_report
+from tasks.pages.report_cards import card_of
 from tasks.pages.scatter import ReportScatter
+from tasks.reviews.questions import key_of
 from tasks.sql.results import format_result
 from tests.hostile.conftest import Said
 
@@ -81,7 +83,20 @@ def card_tags(name: str) -> tuple[list[str], dict[str, str]]:
     )
     question |= {"asks": "names", "kind": name, "blamed_photo": None, "photo_b": "q", "photos_a": [name], "photos_b": ["q"]}  # fmt: skip
     suspect = ReportSuspect(
-        1, name, 0.5, name, "q", name, name, None, None, None, None, None, name, question=question
+        1,
+        name,
+        0.5,
+        name,
+        "q",
+        name,
+        name,
+        None,
+        None,
+        None,
+        None,
+        None,
+        name,
+        card=card_of(question, key_of(question)),
     )
     now, none = datetime.now(UTC), np.zeros(0)
     page = render_report(

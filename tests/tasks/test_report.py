@@ -32,8 +32,10 @@ from tasks.pages.report import (
     ReportSuspect,
     render_report,
 )
+from tasks.pages.report_cards import Card, card_of
 from tasks.pages.scatter import ReportScatter, axis_range, draw_plots
 from tasks.pages.tonight import ChangedName, GoneSuspect, NewSuspect, ReportTonight
+from tasks.reviews.questions import key_of
 
 VOID = {"meta", "img", "input", "br", "hr", "link"}
 CHIPS = encode_webp(np.full((40, 90, 3), 200, dtype=np.uint8))
@@ -112,6 +114,12 @@ def question(**changes: Any) -> dict[str, Any]:
         "photo_b": "q", "identity_a": "Ada", "identity_b": "Bo", "blamed_photo": "p1", "photos_a": None, "photos_b": None,
     }  # fmt: skip
     return values | changes
+
+
+def asked(**changes: Any) -> Card:
+    """The card of that row."""
+    row = question(**changes)
+    return card_of(row, key_of(row))
 
 
 PICTURE = re.compile(r"pictures/[0-9a-f]{32}\.webp")
@@ -206,7 +214,7 @@ def test_a_suspect_says_whom_it_blames_and_where_to_stop() -> None:
 
 
 def test_what_is_new_comes_before_what_there_is() -> None:
-    listed = [suspect(1), suspect(2, score=0.87, question=question()), suspect(3), suspect(900, kind="copy")]
+    listed = [suspect(1), suspect(2, score=0.87, card=asked()), suspect(3), suspect(900, kind="copy")]
     shown = page(tonight=tonight("names"), suspects=listed, n_suspects_total=1000)
     assert [a.get("id") for a in shown.all("section")][:3] == ["tonight", "all", "suspects"]
     text = " ".join(shown.text.split())
@@ -229,9 +237,7 @@ def test_what_is_new_comes_before_what_there_is() -> None:
 
 
 def test_a_card_asks_in_words_and_each_answer_is_a_row() -> None:
-    shown = page(
-        suspects=[suspect(question=question(subject="p1\u202e=1", blamed_photo="q"))], n_suspects_total=1
-    )
+    shown = page(suspects=[suspect(card=asked(subject="p1\u202e=1", blamed_photo="q"))], n_suspects_total=1)
     text = " ".join(shown.text.split())
     assert "Is q, called Bo, rather Ada?" in text
     assert "Same animal Sbecomes Ada" in text
@@ -251,10 +257,10 @@ def test_a_card_asks_in_words_and_each_answer_is_a_row() -> None:
     assert {a["data-choice"] for a in shown.all("button") if "data-choice" in a} == told["rows"].keys()
     # The same question of another run is answered by the same answer, another question is not.
     again = page(
-        suspects=[suspect(9, question=question(rank=9, subject="p1\u202e=1", blamed_photo="q"))],
+        suspects=[suspect(9, card=asked(rank=9, subject="p1\u202e=1", blamed_photo="q"))],
         n_suspects_total=1,
     )
-    other = page(suspects=[suspect(question=question())], n_suspects_total=1)
+    other = page(suspects=[suspect(card=asked())], n_suspects_total=1)
     ids = [json.loads(str(each.all("article")[0]["data-card"]))["id"] for each in (shown, again, other)]
     assert ids[0] == ids[1] != ids[2]
 
@@ -307,7 +313,7 @@ def test_the_policy_allows_this_script_and_no_other() -> None:
         {
             "suspects": [
                 suspect(
-                    question=question(
+                    card=asked(
                         **dict.fromkeys(("subject", "photo_a", "identity_a", "other_name", "pair_id"), EVIL)
                     )
                 )
@@ -315,7 +321,7 @@ def test_the_policy_allows_this_script_and_no_other() -> None:
             "n_suspects_total": 1,
         },
         {
-            "suspects": [suspect(question=question(asks="names", identity_a=EVIL, subject=EVIL))],
+            "suspects": [suspect(card=asked(asks="names", identity_a=EVIL, subject=EVIL))],
             "n_suspects_total": 1,
         },
         {"warehouse": EVIL, "notes": [EVIL]},

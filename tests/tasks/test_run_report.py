@@ -18,7 +18,7 @@ from tasks.photo_files import SEEN_BY, read_cut, refusing_photos
 from tasks.runs.log import RunLog, StageLog, balances
 from tasks.runs.remaining import look
 from tasks.runs.report import suspects_of, write_report
-from tasks.runs.report_photos import LONGEST, photo_pictures
+from tasks.runs.report_photos import LONGEST, Picture, photo_pictures
 from tasks.runs.tonight import tonight_of
 from tasks.store.file_record import recording
 from tasks.store.reports import photo_name
@@ -190,30 +190,22 @@ def test_a_question_without_a_figure_shows_both_photos_as_far_as_they_can_be_rea
     job = job_at(done, str(tmp_path / "w"))
     log = RunLog(job)
     with look(job, log.columns(done.gallery.state if done.gallery else None), keep=True) as (connection, _):
-        bare = [
-            each
-            for each in suspects_of(connection, job.layers[0], [])
-            if each.chips is None and each.question
-        ]
+        bare = [each for each in suspects_of(connection, job.layers[0], []) if each.chips is None]
         assert bare
         found = photo_pictures(connection, bare, (), job.settings.max_pixels)
-        known = photo_pictures(connection, bare, found, job.settings.max_pixels)
+        names = {picture.name for picture in found.values()}
+        known = photo_pictures(connection, bare, names, job.settings.max_pixels)
         row = connection.execute(
             f"SELECT {', '.join(SEEN_BY)} FROM photos WHERE photo_id = ?", [bare[0].photo_a]
         ).fetchall()[0]
         with refusing_photos("out of reach"):
             assert photo_pictures(connection, bare, (), job.settings.max_pixels) == {}
-    assert known == dict.fromkeys(found)
-    names = {
-        photo_name(e.question[f"photo_{s}"], e.question[f"chip_{s}"])
-        for e in bare
-        if e.question
-        for s in "ab"
-    }
-    assert found.keys() == names
+    assert known == {photo: Picture(picture.name, None) for photo, picture in found.items()}
+    assert found.keys() == {photo for each in bare for photo in (each.photo_a, each.photo_b)}
     photo = dict(zip(SEEN_BY, row, strict=True))
+    assert found[photo["photo_id"]].name == photo_name(photo["photo_id"], photo["chip_id"])
     cut = read_cut(photo, job.settings.max_pixels)
-    data = found[photo_name(photo["photo_id"], photo["chip_id"])]
+    data = found[photo["photo_id"]].data
     assert data is not None
     with Image.open(io.BytesIO(data)) as image:
         scale = min(1.0, LONGEST / max(cut.shape[:2]))
