@@ -105,7 +105,7 @@
     const fresh = [...answers.values()].filter((record) => !record.saved).length;
     const again = [...asked.values()].filter(({ id }) => answers.get(id)?.saved).length;
     byId("download").disabled = !fresh && !again;
-    byId("download").textContent = fresh || !again ? `Download ${fresh} verdicts` : "Download again";
+    byId("download").textContent = fresh || !again ? `Download ${fresh} verdict${fresh === 1 ? "" : "s"}` : "Download again";
     byId("unkept").hidden = keeps;
   };
 

@@ -219,7 +219,7 @@ def test_what_others_put_into_the_browsers_storage_is_no_answer_and_no_markup(
     )
     page = opened_again(browser, page)
     assert said(page)[0] == "One picture · <img src=x onerror=alert(1)>"
-    assert page.text("#download") == "Download 1 verdicts"
+    assert page.text("#download") == "Download 1 verdict"
     assert page.run("document.querySelectorAll('.said img').length") == 0
     assert page.log == []
 
