@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -135,8 +136,27 @@ def sql(
         ask(warehouse, query, output, wide, run_id, timeout, memory_limit, since)
 
 
-def report(warehouse: Place = "warehouse") -> None:
-    """Print the address of the newest run's report."""
-    from flows.commands.ask import newest_report
+def report(
+    warehouse: Place = "warehouse",
+    one_file: Annotated[
+        bool,
+        typer.Option("--self-contained", help="Write the report with its pictures as one file: see --out."),
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="That file. Default: report.html in this folder.")
+    ] = None,
+) -> None:
+    """Print the address of the newest run's report.
 
-    newest_report(warehouse)
+    Its pictures lie beside it, in the folder pictures.
+
+    Example: pairx report --self-contained -o last_night.html
+    """
+    from flows.commands.ask import newest_report, write_self_contained
+
+    if out is not None and not one_file:
+        raise typer.BadParameter("--out says where --self-contained writes: give both")
+    if one_file:
+        write_self_contained(warehouse, out or Path("report.html"))
+    else:
+        newest_report(warehouse)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from duckdb import DuckDBPyConnection
 
@@ -17,6 +18,8 @@ from tasks.sql.process_memory import bounded
 from tasks.sql.results import format_result, known_format
 from tasks.sql.stoppable import TimeLimit, close, stoppable
 from tasks.sql.table_text import terminal_width
+from tasks.store.reports import report_path
+from tasks.store.warehouse import Warehouse
 
 
 def ask(
@@ -162,8 +165,25 @@ _NEWEST = "SELECT run_id FROM current_run WHERE status = 'finished'"
 
 def newest_report(warehouse: str) -> None:
     """Print the address of the newest finished run's report; `PairxError` where there is none."""
-    from tasks.pages.base import report_path
-    from tasks.store.warehouse import Warehouse
+    place, run_id = _reported(warehouse)
+    PlainConsole().print(f"{place.url}/{report_path(run_id)}")
+
+
+def write_self_contained(warehouse: str, out: Path) -> None:
+    """Write the newest finished run's report with its pictures as one file, and print where.
+
+    Raises `PairxError` where there is no report, or a picture of it is gone or changed.
+    """
+    from flows.commands.pictures import write_file
+    from tasks.pages.self_contained import self_contained
+
+    place, run_id = _reported(warehouse)
+    write_file(out, self_contained(place, run_id).encode(), "-o")
+    PlainConsole().print(str(out))
+
+
+def _reported(warehouse: str) -> tuple[Warehouse, str]:
+    """The warehouse, and the id of its newest finished run, whose report is there."""
 
     with analyst(warehouse, _NEWEST) as connection:
         rows = stoppable(connection, lambda: connection.execute(_NEWEST).fetchall(), TimeLimit())
@@ -175,7 +195,7 @@ def newest_report(warehouse: str) -> None:
             f"the report {path} of the newest finished run is gone from {place.url}",
             "run again: a run writes its report also where nothing is new",
         )
-    PlainConsole().print(f"{place.url}/{path}")
+    return place, rows[0][0]
 
 
 def width_for(wide: bool) -> int | None:

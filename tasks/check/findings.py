@@ -15,11 +15,12 @@ from schemas.tables.registry import TABLES
 from schemas.views.snapshots import SNAPSHOTS
 from tasks.check import one_file, records, relations, run_counts
 from tasks.check.damage import Damage
-from tasks.check.listing import REPORTS, Listing, StoredFile, list_files
+from tasks.check.listing import Listing, StoredFile, list_files
 from tasks.check.one_file import UNREADABLE, Expected, damage_of, expected_of, open_file
 from tasks.check.records import Vouching, read_record
 from tasks.check.snapshot_files import SnapshotPlaces, not_what_shards_show, views_of_newest_run
 from tasks.check.sound import Sound
+from tasks.store.reports import REPORTS, is_other_picture
 from tasks.store.warehouse import REPLACED, Warehouse
 from tasks.store.written import digest_of
 
@@ -154,6 +155,8 @@ def _bytes(look: Look, file: StoredFile) -> Iterator[Damage]:
         look.vouched.add(file.path)
     if file.place != REPORTS:
         yield from _parquet(look, file, pa.BufferReader(data), digest)
+    elif is_other_picture(file.path, data):
+        yield damage_of(file, "changed file", "its name is a hash of other bytes than it holds")
 
 
 def _parquet(look: Look, file: StoredFile, source: object, digest: str | None = None) -> Iterator[Damage]:

@@ -1,6 +1,6 @@
 """Every file of a warehouse by one listing, sorted by place.
 
-Places are shards, snapshots and reports. Parquet files that no run put there are kept apart.
+Places are shards, snapshots, and reports with their pictures. Parquet files that no run put there are kept apart.
 """
 
 from __future__ import annotations
@@ -11,11 +11,9 @@ from pathlib import PurePosixPath
 
 from schemas.tables.registry import TABLES
 from schemas.views.snapshots import SNAPSHOTS, view_of_file
+from tasks.store.reports import is_of_reports
 from tasks.store.shard_files import SUFFIX
 from tasks.store.warehouse import Warehouse, is_name
-
-REPORTS = "reports"
-"""Folder of the pages that runs leave."""
 
 
 @dataclass(frozen=True)
@@ -76,4 +74,4 @@ def _kind(file: StoredFile) -> str | None:
     if file.place == SNAPSHOTS:
         ours = f"{SNAPSHOTS}/snapshot={file.partition}/{name}" == file.path
         return "snapshot" if ours and is_name(file.partition) and view_of_file(name) else None
-    return "report" if file.path == f"{REPORTS}/{name}" else None
+    return "report" if is_of_reports(file.path) else None

@@ -1,7 +1,7 @@
-"""The run report: values in, one self-contained HTML file out.
+"""The run report: values in, an HTML page and the pictures beside it out.
 
-Nothing is fetched when the file is opened: pictures are data URIs, style and script are inline, and a content
-security policy forbids the rest. Every string of the catalogue goes through the guard of `tasks.pages.base`.
+Nothing is fetched from elsewhere when the page is opened: figures of suspects are files beside it, plots are data
+URIs, style and script are inline, and a content security policy forbids the rest. Every string of the catalogue goes through the guard of `tasks.pages.base`.
 """
 
 from __future__ import annotations
@@ -18,17 +18,21 @@ from typing import Any
 
 import numpy as np
 from jinja2 import Environment
+from markupsafe import Markup
 from PIL import Image
 
 from pairx_engine.figure.panels import MATCH_COLOURS, heat_colours
 from schemas.sql.files import suspect_rules
 from tasks.pages.base import page_environment
 from tasks.pages.judgement import ReportJudgement, draw_reliability
-from tasks.pages.scatter import ReportScatter, data_uri, draw_plots
-from tasks.pages.tonight import ReportTonight
+from tasks.pages.report_cards import Card, page_values
+from tasks.pages.scatter import ReportScatter, draw_plots
+from tasks.pages.self_contained import BESIDE
+from tasks.pages.tonight import NewSuspect, ReportTonight
+from tasks.store.reports import PICTURES, picture_name
 
 MAX_SUSPECTS = 200
-"""Most suspects with pictures in one file.
+"""Most suspects on the page besides those that are new.
 
 More would make it slow to open, and nobody clears more in one sitting.
 """
@@ -42,7 +46,8 @@ class ReportSuspect:
 
     `expected`: the expected share of errors among this suspect and all before it. A suspicion of names
     may be shown by two photos that nobody explained, without cosine, scores and pictures. See
-    `pairx_engine.figure.Figure`.
+    `pairx_engine.figure.Figure`. `photos` are the names of pictures of the two alone, which lie beside
+    the page, for a pair without a figure. `card` is what it asks, if anything.
     """
 
     rank: int
@@ -64,6 +69,8 @@ class ReportSuspect:
     chips: bytes | None = None
     overlay: bytes | None = None
     colours: bytes | None = None
+    photos: tuple[str | None, str | None] = (None, None)
+    card: Card | None = None
 
 
 @dataclass(frozen=True)
@@ -96,7 +103,10 @@ class ReportFailure:
 
 @dataclass(frozen=True)
 class ReportInput:
-    """Everything in the report; `counts` are the headline numbers, `suspects` come in order of rank."""
+    """Everything in the report; `counts` are the headline numbers, `suspects` come in order of rank.
+
+    Suspects that `tonight` calls new are among them. Answers are kept by the address of the `warehouse`.
+    """
 
     title: str
     run_id: str
@@ -115,6 +125,7 @@ class ReportInput:
     notes: Sequence[str] = ()
     judgement: ReportJudgement | None = None
     tonight: ReportTonight | None = None
+    warehouse: str = ""
 
     def __post_init__(self) -> None:
         if self.n_suspects_total < len(self.suspects):
@@ -125,23 +136,38 @@ class ReportInput:
             raise ValueError(f"the run finished at {self.finished} before it started at {self.started}")
 
 
-def render_report(given: ReportInput) -> str:
-    """The whole report as one HTML document.
+@dataclass(frozen=True)
+class RenderedReport:
+    """The page, and by name the pictures that it shows from the folder `PICTURES` beside it."""
+
+    html: str
+    pictures: Mapping[str, bytes]
+
+
+def render_report(given: ReportInput) -> RenderedReport:
+    """The report as an HTML document and its pictures.
 
     Raises ValueError when a suspect's picture is no picture. Missing pictures and scores are shown as
     missing.
     """
-    shown = given.suspects[:MAX_SUSPECTS]
+    new = _new_ones(given)
+    tonight = [suspect for suspect in given.suspects if suspect.rank in new]
+    others = [suspect for suspect in given.suspects if suspect.rank not in new][:MAX_SUSPECTS]
+    shown = [*tonight, *others]
+    pictures: dict[str, bytes] = {}
     kinds = Counter(suspect.kind for suspect in shown)
     slowest = max((stage.seconds for stage in given.timings), default=0.0)
-    return (
-        _environment()
+    html = (
+        _environment(pictures)
         .get_template("report.html.j2")
         .render(
             given=given,
             shown=shown,
+            others=others,
             tonight=given.tonight,
-            most=MAX_SUSPECTS,
+            new=new,
+            beside=Markup(BESIDE),  # noqa: S704  # our words
+            for_script=page_values(given.warehouse),
             kinds=[(kind, kinds[kind]) for kind in sorted(kinds, key=_kind_order)],
             duration=given.finished - given.started,
             slowest=slowest,
@@ -154,9 +180,23 @@ def render_report(given: ReportInput) -> str:
             colours=["#{:02x}{:02x}{:02x}".format(*colour) for colour in MATCH_COLOURS],
         )
     )
+    return RenderedReport(html, pictures)
 
 
-def _environment() -> Environment:
+def _new_ones(given: ReportInput) -> dict[int, NewSuspect]:
+    """What is new by rank; in a first run everything is, and nothing stands out."""
+    tonight = given.tonight
+    return {} if tonight is None or tonight.since is None else {new.rank: new for new in tonight.suspects}
+
+
+def _environment(pictures: dict[str, bytes]) -> Environment:
+    """The templates; what they show goes into `pictures`."""
+
+    def picture(data: bytes, photos: str) -> dict[str, Any]:
+        name = picture_name(data)
+        pictures[name] = data
+        return {"address": f"{PICTURES}/{name}", **_size(data, photos)}
+
     return page_environment(
         Path(__file__).parent,
         {
@@ -165,7 +205,7 @@ def _environment() -> Environment:
             "kind_label": _kind_label,
             "kind_class": _kind_class,
             "setting": _setting,
-            "picture": _picture,
+            "picture": picture,
         },
     )
 
@@ -208,8 +248,8 @@ def _setting(value: object) -> str:
     return json.dumps(value, default=str, ensure_ascii=False)
 
 
-def _picture(data: bytes, photos: str) -> dict[str, Any]:
-    """A WebP file as data URI with its size, so that the page does not jump while pictures load."""
+def _size(data: bytes, photos: str) -> dict[str, int]:
+    """The size of a WebP file, so that the page does not jump while pictures load."""
     try:
         with Image.open(io.BytesIO(data), formats=("WEBP",)) as image:
             width, height = image.size
@@ -217,7 +257,7 @@ def _picture(data: bytes, photos: str) -> dict[str, Any]:
         raise ValueError(
             f"a picture of the pair {photos} is no WebP file; draw the pair again: {error}"
         ) from error
-    return {"uri": data_uri("image/webp", data), "width": width, "height": height}
+    return {"width": width, "height": height}
 
 
 def _heat_gradient() -> str:

@@ -9,17 +9,9 @@ from datetime import datetime
 
 @dataclass(frozen=True)
 class NewSuspect:
-    """A suspect that is new, with its rank now; `because` says what about it is."""
+    """That the suspect of a rank is new, and what about it is; with the probability of the run before, if any."""
 
     rank: int
-    kind: str
-    blamed_photo: str | None
-    identity_a: str | None
-    identity_b: str | None
-    photo_a: str
-    photo_b: str
-    proposed_name: str | None
-    probability: float
     probability_then: float | None
     because: Sequence[str]
 

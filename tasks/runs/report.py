@@ -1,9 +1,9 @@
-"""The run report: what the tables say at the end of a run, as one HTML page in the warehouse."""
+"""The run report: what the tables say at the end of a run, as an HTML page in the warehouse with its pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from schemas.settings import EMBEDDED_NOTICE
 from tasks.job import Job
-from tasks.pages.base import report_path
 from tasks.pages.judgement import Estimate, ReportBin, ReportCandidates, ReportJudgement
 from tasks.pages.report import (
     MAX_SUSPECTS,
@@ -24,14 +23,19 @@ from tasks.pages.report import (
     ReportSuspect,
     render_report,
 )
+from tasks.pages.report_cards import card_of
 from tasks.pages.scatter import ReportScatter
+from tasks.reviews.questions import key_of
 from tasks.runs.log import Balance, RunLog, StageLog, devices_of, versions
+from tasks.runs.report_photos import Picture, photo_pictures
 from tasks.runs.tonight import Tonight, report_tonight
+from tasks.store.reports import report_path, store_pictures, stored_pictures
 
 _SHOWN_EXAMPLES = 3
 _SHOWN_ANSWERS = 3
 _SHOWN_UNKNOWN = 50
 _SCATTER_POINTS = 20_000
+_LISTED = "s.rank <= ? OR list_contains(CAST(? AS INTEGER[]), s.rank)"
 
 
 def write_report(
@@ -42,7 +46,14 @@ def write_report(
     stages: Sequence[StageLog],
     tonight: Tonight,
 ) -> tuple[str, dict[str, int]]:
-    """Write ``reports/RUN_ID.html`` into the warehouse; returns its address and the headline counts."""
+    """Write ``reports/RUN_ID.html`` into the warehouse, and its pictures that are not there yet.
+
+    Returns the address of the page and the headline counts.
+    """
+    new = report_tonight(connection, tonight)
+    there = stored_pictures(job.warehouse)
+    suspects = suspects_of(connection, job.layers[0], [suspect.rank for suspect in new.suspects])
+    photos = photo_pictures(connection, suspects, there, job.settings.max_pixels)
     counts = _counts(connection)
     page = render_report(
         ReportInput(
@@ -52,7 +63,7 @@ def write_report(
             finished=datetime.now(UTC),
             counts=counts,
             balances=[ReportBalance(str(s), s.ok) for s in sums],
-            suspects=_suspects(connection, job.layers[0]),
+            suspects=[_with_photos(suspect, photos) for suspect in suspects],
             n_suspects_total=counts["suspects"],
             scatter=_scatter(connection),
             failures=_failures(connection),
@@ -62,10 +73,14 @@ def write_report(
             versions=versions() | _devices(stages),
             notes=[*([EMBEDDED_NOTICE] if job.settings.model == "embedded" else []), *log.remarks],
             judgement=_judgement(connection),
-            tonight=report_tonight(connection, tonight),
+            tonight=new,
+            warehouse=job.warehouse.url,
         )
     )
-    return job.warehouse.write_file(report_path(log.run_id), page.encode()), counts
+    drawn = {photo.name: photo.data for photo in photos.values() if photo.data is not None}
+    # Pictures come first: a page that is there shows what it names.
+    store_pictures(job.warehouse, {**page.pictures, **drawn}, there)
+    return job.warehouse.write_file(report_path(log.run_id), page.html.encode()), counts
 
 
 def _counts(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
@@ -82,20 +97,37 @@ def _counts(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
     return {name: int(connection.execute(query).fetchall()[0][0]) for name, query in queries.items()}
 
 
-def _suspects(connection: duckdb.DuckDBPyConnection, layer: str) -> list[ReportSuspect]:
+def suspects_of(connection: duckdb.DuckDBPyConnection, layer: str, new: Sequence[int]) -> list[ReportSuspect]:
+    """The first suspects and those of the ranks `new`, each with its question."""
+    wanted = [MAX_SUSPECTS + len(new), list(new)]
+    asked = connection.execute(f"SELECT * FROM questions AS s WHERE {_LISTED}", wanted)  # noqa: S608  # a constant
+    columns = [column[0] for column in asked.description or ()]
+    questions = [dict(zip(columns, row, strict=True)) for row in asked.fetchall()]
+    cards = {question["rank"]: card_of(question, key_of(question)) for question in questions}
     found = connection.execute(
-        """
+        f"""
         SELECT s.rank, s.kind, s.score, s.photo_a, s.photo_b, s.identity_a, s.identity_b, s.cosine,
                s.inverted_residual_mean, s.match_coverage, s.n_matches, s.n_inliers, s.reason,
                s.blamed_photo, s.proposed_name, p.expected, e.chips, e.overlay, e.colours
         FROM suspects AS s
         JOIN expected_precision AS p USING (rank)
         LEFT JOIN explanations AS e ON e.pair_id = s.pair_id AND e.layer = ?
-        ORDER BY s.rank LIMIT ?
-        """,
-        [layer, MAX_SUSPECTS],
+        WHERE {_LISTED}
+        ORDER BY s.rank
+        """,  # noqa: S608  # a constant
+        [layer, *wanted],
     )
-    return [ReportSuspect(*row) for row in found.fetchall()]
+    return [replace(ReportSuspect(*row), card=cards.get(row[0])) for row in found.fetchall()]
+
+
+def _with_photos(suspect: ReportSuspect, pictures: Mapping[str, Picture]) -> ReportSuspect:
+    """A suspect that has no figure with the pictures of its two photos, as far as there are any."""
+    if suspect.chips is not None:
+        return suspect
+    a, b = (
+        pictures[photo].name if photo in pictures else None for photo in (suspect.photo_a, suspect.photo_b)
+    )
+    return replace(suspect, photos=(a, b))
 
 
 def _judgement(connection: duckdb.DuckDBPyConnection) -> ReportJudgement | None:

@@ -50,11 +50,7 @@ def report_tonight(connection: duckdb.DuckDBPyConnection, tonight: Tonight) -> R
     """What the report shows of it: the counts, and the first of what is new."""
     since = connection.execute("SELECT earlier, earlier_at FROM compared_runs").fetchone()
     suspects = connection.execute(
-        """
-        SELECT rank, kind, blamed_photo, identity_a, identity_b, photo_a, photo_b, proposed_name, probability, probability_then, because
-        FROM new_suspects ORDER BY rank LIMIT ?
-        """,
-        [_SHOWN],
+        "SELECT rank, probability_then, because FROM new_suspects ORDER BY rank LIMIT ?", [_SHOWN]
     ).fetchall()
     gone = connection.execute(
         """

@@ -6,8 +6,10 @@ import csv
 import io
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +21,10 @@ from schemas.catalogue.reader import read_catalogue
 from schemas.errors import CatalogueError
 from schemas.foreign_text import restored
 from tasks.pages.base import page_environment
+from tasks.pages.report import ReportInput, ReportSuspect, render_report
+from tasks.pages.report_cards import card_of
+from tasks.pages.scatter import ReportScatter
+from tasks.reviews.questions import key_of
 from tasks.sql.results import format_result
 from tests.hostile.conftest import Said
 
@@ -40,9 +46,11 @@ class Tags(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.seen: list[str] = []
+        self.valued: list[tuple[str, Any]] = []
 
     def handle_starttag(self, tag: str, attrs: object) -> None:
         self.seen.append(tag)
+        self.valued.append((tag, attrs))
 
 
 def steering(text: str) -> set[str]:
@@ -66,6 +74,62 @@ def test_a_hostile_name_is_harmless_in_tables_and_pages(name: str, tmp_path: Pat
     tags.feed(page)
     assert tags.seen == ["p", "bdi"]
     assert not steering(page) - {"\t"}
+
+
+def card_tags(name: str) -> tuple[list[str], dict[str, str]]:
+    """The tags of a report whose one question is about this name, and the row that its first answer is."""
+    question = dict.fromkeys(
+        ("subject", "other_name", "pair_id", "photo_a", "identity_a", "identity_b"), name
+    )
+    question |= {"asks": "names", "kind": name, "blamed_photo": None, "photo_b": "q", "photos_a": [name], "photos_b": ["q"]}  # fmt: skip
+    suspect = ReportSuspect(
+        1,
+        name,
+        0.5,
+        name,
+        "q",
+        name,
+        name,
+        None,
+        None,
+        None,
+        None,
+        None,
+        name,
+        card=card_of(question, key_of(question)),
+    )
+    now, none = datetime.now(UTC), np.zeros(0)
+    page = render_report(
+        ReportInput(
+            name,
+            "r1",
+            now,
+            now,
+            {},
+            (),
+            [suspect],
+            1,
+            ReportScatter(none, none, none, []),
+            (),
+            (),
+            {},
+            {},
+            {},
+        )
+    ).html
+    tags = Tags()
+    tags.feed(page)
+    assert not steering(page) - {"\t"}
+    card = next(value for tag, value in tags.valued if tag == "article")
+    rows: dict[str, str] = json.loads(dict(card)["data-card"])["rows"]["same"]
+    return tags.seen, rows
+
+
+@pytest.mark.parametrize("name", NAMES, ids=lambda n: ascii(n)[:40])
+def test_a_hostile_name_is_harmless_on_a_card_and_exact_in_its_answer(name: str) -> None:
+    tags, row = card_tags(name)
+    assert tags == card_tags("Ada")[0]
+    assert (row["subject"], row["other"], row["pair_id"]) == (name, name, name)
 
 
 @pytest.mark.parametrize("column", ["identity", "image_id", "path", "encounter"])

@@ -5,6 +5,7 @@ Nothing hangs, runs, leaves the warehouse or steers a terminal.
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import os
@@ -18,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tasks.store.reports import picture_name
 from tasks.store.shard_files import footer_of
 from tasks.store.warehouse import Warehouse
 from tests.hostile.conftest import Said
@@ -227,3 +229,30 @@ def test_a_report_that_is_gone_is_not_announced(
     (root / "reports").mkdir()
     (root / "reports" / "r1.html").write_text("page")
     assert say("report", "--warehouse", root)[:2] == (0, f"{root}/reports/r1.html\n")
+
+
+def test_one_file_of_a_report_holds_its_pictures_and_nothing_else(
+    sound: Path, tmp_path: Path, say: Callable[..., Said]
+) -> None:
+    root, out = Path(shutil.copytree(sound, tmp_path / "w")), tmp_path / "new" / "one.html"
+    one = ("report", "--warehouse", root, "--self-contained", "-o", out)
+    code, printed, err = say(*one)
+    assert (code, printed, out.exists()) == (1, "", False)
+    assert "is gone" in err
+    (root / "reports" / "pictures").mkdir(parents=True)
+    name = picture_name(b"RIFF")
+    page = f"""<meta content="img-src 'self' file: data:;"><img src="pictures/{name}" alt="a"><img src="pictures/../../runs/{name}">
+&lt;img src=&#34;pictures/{name}&#34;"""
+    (root / "reports" / "r1.html").write_text(page)
+    assert "is gone" in say(*one)[2]
+    (root / "reports" / "pictures" / name).write_bytes(b"else")
+    assert "not what a run wrote" in say(*one)[2]
+    assert not out.exists()
+    (root / "reports" / "pictures" / name).write_bytes(b"RIFF")
+    assert say(*one)[:2] == (0, f"{out}\n")
+    assert out.read_text() == page.replace("'self' file: ", "").replace(
+        f'<img src="pictures/{name}"',
+        f'<img src="data:image/webp;base64,{base64.b64encode(b"RIFF").decode()}"',
+        1,
+    )
+    assert say("report", "--warehouse", root, "-o", out)[0] == 2

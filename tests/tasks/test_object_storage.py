@@ -14,6 +14,7 @@ from schemas.tables.registry import TABLES
 from schemas.views.install import Views
 from tasks.check.findings import check
 from tasks.sql.console import connect_analyst, run_query
+from tasks.store.reports import picture_name, picture_path, store_pictures, stored_pictures
 from tasks.store.snapshot import write_snapshot
 from tasks.store.warehouse import Warehouse
 from tests.object_store import Proxy, place
@@ -141,3 +142,16 @@ def test_the_whole_job_through_failing_requests_writes_the_same_bytes(
     again = Stages.run(six, there)
     assert (again.ingest, again.embed, again.score, again.verify, again.draw) == ([], [], [], [], [])
     assert there.storage.find(there.root).keys() == found.keys()
+
+
+def test_a_report_asks_once_for_its_pictures_and_puts_each_once(store: Proxy) -> None:
+    warehouse = Warehouse(place("pictures"))
+    pictures = {picture_name(data): data for data in (bytes([i]) * 9 for i in range(5))}
+    store_pictures(warehouse, pictures, stored_pictures(warehouse))
+    store.forget()
+    there = stored_pictures(warehouse)
+    store_pictures(warehouse, pictures, there)
+    assert there == dict.fromkeys(pictures, 9)
+    assert len(store.requests) == 1, store.requests
+    name, data = next(iter(pictures.items()))
+    assert warehouse.storage.get(f"{warehouse.root}/{picture_path(name)}") == data

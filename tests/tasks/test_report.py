@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 import subprocess
 import sys
@@ -31,8 +32,10 @@ from tasks.pages.report import (
     ReportSuspect,
     render_report,
 )
+from tasks.pages.report_cards import Card, card_of
 from tasks.pages.scatter import ReportScatter, axis_range, draw_plots
 from tasks.pages.tonight import ChangedName, GoneSuspect, NewSuspect, ReportTonight
+from tasks.reviews.questions import key_of
 
 VOID = {"meta", "img", "input", "br", "hr", "link"}
 CHIPS = encode_webp(np.full((40, 90, 3), 200, dtype=np.uint8))
@@ -96,15 +99,30 @@ JUDGEMENT = ReportJudgement(
 
 def tonight(name: str = "Ada", since: str | None = "r0") -> ReportTonight:
     counts = {"new_photos": 12, "new_pairs": 61, "new_suspects": 70, "gone_suspects": 1, "changed_names": 3}
-    new = NewSuspect(4, "wrong_name", name, name, "Bo", name, "q", name, 0.87, 0.31, ["evidence", "names"])
-    pair = NewSuspect(900, "copy", None, "Ada", "Bo", "p", "q", None, 0.99, None, ["evidence"])
+    new = [NewSuspect(2, 0.31, ["evidence", name]), NewSuspect(900, None, ["evidence"])]
     gone = GoneSuspect("one_name_two_animals", None, name, name, "p", "q", 0.4, "less suspect")
     names = [ChangedName(name, None, name), ChangedName("p", name, None)]
     return ReportTonight(
-        counts, since, since and datetime(2026, 11, 20, 23, 5, tzinfo=UTC), 2, 1, [new, pair], [gone], names
+        counts, since, since and datetime(2026, 11, 20, 23, 5, tzinfo=UTC), 2, 1, new, [gone], names
     )
 
 
+def question(**changes: Any) -> dict[str, Any]:
+    """A row of the view `questions`, as far as a card reads it."""
+    values: dict[str, Any] = {
+        "rank": 1, "kind": "wrong_name", "asks": "name", "subject": "p1", "other_name": "Ada", "pair_id": "pair", "photo_a": "p1",
+        "photo_b": "q", "identity_a": "Ada", "identity_b": "Bo", "blamed_photo": "p1", "photos_a": None, "photos_b": None,
+    }  # fmt: skip
+    return values | changes
+
+
+def asked(**changes: Any) -> Card:
+    """The card of that row."""
+    row = question(**changes)
+    return card_of(row, key_of(row))
+
+
+PICTURE = re.compile(r"pictures/[0-9a-f]{32}\.webp")
 NO_PAIRS = ReportScatter(np.zeros(0), np.zeros(0), np.zeros(0), [])
 
 
@@ -133,7 +151,7 @@ def report(**changes: Any) -> ReportInput:
 
 
 def page(**changes: Any) -> Page:
-    return Page(render_report(report(**changes)))
+    return Page(render_report(report(**changes)).html)
 
 
 def test_everything_that_was_given_can_be_read() -> None:
@@ -196,37 +214,79 @@ def test_a_suspect_says_whom_it_blames_and_where_to_stop() -> None:
 
 
 def test_what_is_new_comes_before_what_there_is() -> None:
-    shown = page(tonight=tonight())
+    listed = [suspect(1), suspect(2, score=0.87, card=asked()), suspect(3), suspect(900, kind="copy")]
+    shown = page(tonight=tonight("names"), suspects=listed, n_suspects_total=1000)
     assert [a.get("id") for a in shown.all("section")][:3] == ["tonight", "all", "suspects"]
     text = " ".join(shown.text.split())
     assert "What is new since run r0 of 2026-11-20 23:05." in text
     assert "12new photos 61new pairs 70new suspects 1gone suspects 3changed names" in text
     assert "Of the new photos 2 show an unknown animal" in text
     assert "1 could not be compared" in text
-    assert "4Wrong name?photo Ada, called AdaAda0.8700.310evidence, names" in text
+    assert "new isevidence, names probability before0.310" in text
+    assert text.count("probability before") == 1
     assert "Shown are the first 2 of 70." in text
-    assert "name Ada0.400less suspect" in text
-    # A suspect that this page does not show is no link.
-    assert [a["href"] for a in shown.all("a") if str(a["href"]).startswith("#suspect-")] == ["#suspect-4"]
-    first = " ".join(page(tonight=tonight(since=None)).text.split())
-    assert "The first finished run of this warehouse: everything is new." in first
-    assert "less suspect" in first
+    assert "name names0.400less suspect" in text
+    # Each suspect is one card; those that are new come first, wherever they rank.
+    assert [a["id"] for a in shown.all("article")] == [f"suspect-{rank}" for rank in (2, 900, 1, 3)]
+    assert "without the 2 new ones above" in text
+    first = page(tonight=tonight(since=None), suspects=listed, n_suspects_total=4)
+    text = " ".join(first.text.split())
+    assert "The first finished run of this warehouse: everything is new." in text
+    assert "less suspect" in text
+    assert [a["id"] for a in first.all("article")] == [f"suspect-{rank}" for rank in (1, 2, 3, 900)]
+
+
+def test_a_card_asks_in_words_and_each_answer_is_a_row() -> None:
+    shown = page(suspects=[suspect(card=asked(subject="p1\u202e=1", blamed_photo="q"))], n_suspects_total=1)
+    text = " ".join(shown.text.split())
+    assert "Is q, called Bo, rather Ada?" in text
+    assert "Same animal Sbecomes Ada" in text
+    (card,) = shown.all("article")
+    told = json.loads(str(card["data-card"]))
+    assert str(card["data-card"]).isascii()
+    name = {"kind": "name", "subject": "p1\u202e=1", "other": "Ada", "pair_id": "pair"}
+    bad = {"kind": "photo", "other": "", "answer": "bad", "pair_id": ""}
+    assert told["rows"] == {
+        "same": {**name, "answer": "same"},
+        "different": {**name, "answer": "different"},
+        "unsure": {**name, "answer": "unsure"},
+        "bad-a": {**bad, "subject": "p1"},
+        "bad-b": {**bad, "subject": "q"},
+    }
+    assert told["bad"] == ["bad-b", "bad-a"]
+    assert {a["data-choice"] for a in shown.all("button") if "data-choice" in a} == told["rows"].keys()
+    # The same question of another run is answered by the same answer, another question is not.
+    again = page(
+        suspects=[suspect(9, card=asked(rank=9, subject="p1\u202e=1", blamed_photo="q"))],
+        n_suspects_total=1,
+    )
+    other = page(suspects=[suspect(card=asked())], n_suspects_total=1)
+    ids = [json.loads(str(each.all("article")[0]["data-card"]))["id"] for each in (shown, again, other)]
+    assert ids[0] == ids[1] != ids[2]
+
+
+def test_a_suspect_that_asks_nothing_has_no_buttons() -> None:
+    shown = page(suspects=[suspect()], n_suspects_total=1)
+    assert [a for a in shown.all("button") if "data-choice" in a] == []
+    assert "data-card" not in shown.all("article")[0]
 
 
 def test_nothing_external_is_referenced() -> None:
-    html = render_report(report(scatter=scatter(), judgement=JUDGEMENT))
+    html = render_report(report(scatter=scatter(), judgement=JUDGEMENT)).html
     shown = Page(html)
     for _, attributes in shown.tags:
         for name in ("src", "href", "srcset", "data", "action", "poster", "xlink:href"):
             target = attributes.get(name)
-            assert target is None or target.startswith(("data:image/", "#")), target
+            assert target is None or target.startswith(("data:image/", "#")) or PICTURE.fullmatch(target), (
+                target
+            )
     assert not shown.all("link")
     assert "@import" not in shown.raw["style"]
     assert "url(" not in shown.raw["style"]
     outside = re.sub(r"data:image/[a-z+]+;base64,[A-Za-z0-9+/=]+", "", html)
     assert "http://" not in outside
     assert "https://" not in outside
-    assert "//" not in shown.raw["script"]
+    assert "://" not in shown.raw["script"]
 
 
 def test_the_policy_allows_this_script_and_no_other() -> None:
@@ -235,7 +295,7 @@ def test_the_policy_allows_this_script_and_no_other() -> None:
     digest = base64.b64encode(hashlib.sha256(shown.raw["script"].encode()).digest()).decode()
     assert policy is not None
     assert f"script-src 'sha256-{digest}';" in policy
-    assert policy.startswith("default-src 'none'; img-src data:;")
+    assert policy.startswith("default-src 'none'; img-src 'self' file: data:;")
 
 
 @pytest.mark.parametrize(
@@ -250,6 +310,21 @@ def test_the_policy_allows_this_script_and_no_other() -> None:
         {"suspects": [suspect(photo_a=EVIL, identity_a=EVIL, reason=EVIL)], "n_suspects_total": 1},
         {"suspects": [suspect(identity_b=EVIL, chips=None, colours=None)], "n_suspects_total": 1},
         {"suspects": [suspect(blamed_photo=EVIL, proposed_name=EVIL)], "n_suspects_total": 1},
+        {
+            "suspects": [
+                suspect(
+                    card=asked(
+                        **dict.fromkeys(("subject", "photo_a", "identity_a", "other_name", "pair_id"), EVIL)
+                    )
+                )
+            ],
+            "n_suspects_total": 1,
+        },
+        {
+            "suspects": [suspect(card=asked(asks="names", identity_a=EVIL, subject=EVIL))],
+            "n_suspects_total": 1,
+        },
+        {"warehouse": EVIL, "notes": [EVIL]},
         {
             "judgement": replace(
                 JUDGEMENT, bins=(), candidates=[ReportCandidates(EVIL, [(EVIL, 0.5), (None, 0.5)])]
@@ -270,13 +345,36 @@ def test_strings_of_the_catalogue_stay_text(changes: dict[str, Any]) -> None:
     assert not [a for _, a in attacked.tags if "onerror" in a]
 
 
-def test_pictures_are_embedded_and_the_overlay_lies_above_its_chips() -> None:
-    html = render_report(report(suspects=[suspect()], n_suspects_total=1))
-    pictures = [a for a in Page(html).all("img") if (a["src"] or "").startswith("data:image/webp")]
-    assert [base64.b64decode((a["src"] or "").split(",")[1]) for a in pictures] == [CHIPS, OVERLAY, COLOURS]
+def test_pictures_lie_beside_the_page_and_the_overlay_lies_above_its_chips() -> None:
+    rendered = render_report(report(suspects=[suspect(), suspect(2)], n_suspects_total=2))
+    html = rendered.html
+    pictures = Page(html).all("img", loading="lazy")[:3]
+    assert [rendered.pictures[str(a["src"]).removeprefix("pictures/")] for a in pictures] == [
+        CHIPS,
+        OVERLAY,
+        COLOURS,
+    ]
+    assert len(rendered.pictures) == 3
     assert all((a["width"], a["height"], a["loading"]) == ("90", "40", "lazy") for a in pictures)
     assert re.search(r'<div class="stack"><img [^>]*>\s*<img class="overlay"', html)
     assert re.search(r"\.stack \.overlay \{[^}]*position: absolute; inset: 0", html)
+
+
+def test_the_page_does_not_grow_with_its_pictures() -> None:
+    """Of two hundred suspects with figures of a megabyte the page itself says no more than where they lie."""
+    noise = np.random.default_rng(3)
+
+    def drawn(rank: int) -> ReportSuspect:
+        chips = encode_webp(noise.integers(0, 255, (64, 128, 3), dtype=np.uint8))
+        return suspect(rank, chips=chips, overlay=None, colours=None)
+
+    many = [drawn(rank) for rank in range(1, 201)]
+    bare = [replace(each, chips=None) for each in many]
+    with_pictures, without = (render_report(report(suspects=s, n_suspects_total=200)) for s in (many, bare))
+    assert len(with_pictures.pictures) == 200
+    assert sum(map(len, with_pictures.pictures.values())) > 1_000_000
+    assert len(with_pictures.html) - len(without.html) < 200 * 400
+    assert "base64" not in with_pictures.html
 
 
 def test_each_overlay_has_a_switch_and_all_have_one() -> None:
@@ -293,7 +391,7 @@ def test_each_overlay_has_a_switch_and_all_have_one() -> None:
 )
 def test_missing_pictures_are_allowed(missing: dict[str, None], pictures: int) -> None:
     shown = page(suspects=[suspect(**missing)], n_suspects_total=1)
-    assert len([a for a in shown.all("img") if (a["src"] or "").startswith("data:image/webp")]) == pictures
+    assert len([a for a in shown.all("img") if PICTURE.fullmatch(str(a["src"]))]) == pictures
     assert ("No picture was drawn" in shown.text) == (pictures == 0)
 
 
