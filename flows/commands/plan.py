@@ -32,7 +32,7 @@ from tasks.store.warehouse import Warehouse
 
 _PARTNERS = 4
 _SERVER_SECONDS = 12.0
-"""What a Prefect server of a run's own takes to start, and to close; measured on two cores."""
+"""What a Prefect server of a run's own takes to start; it took 10 to 12 s on two busy cores."""
 
 
 @dataclass(frozen=True)
