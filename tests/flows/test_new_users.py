@@ -192,7 +192,7 @@ def stamped(place: Path, version: int) -> None:
 
 READERS = [
     "suspects --warehouse cows",
-    "sql --warehouse cows FROM\tphotos",
+    "sql --warehouse cows FROM\tphotos\tORDER\tBY\tphoto_id",
     "sql --warehouse cows --run r1 FROM\truns",
     "report --warehouse cows",
     "check --warehouse cows",

@@ -167,7 +167,11 @@ class _Trial:
         code, said = command_here(["check", "--warehouse", str(scene.warehouse)])
         if code != 0:
             self._fell(f"pairx check: {said}")
-        known = {*finished_files(scene.warehouse), *(scene.warehouse / "lease").glob("*")}
+        beside = ("lease/*", "reports/pictures/*.webp")
+        known = {
+            *finished_files(scene.warehouse),
+            *(p for each in beside for p in scene.warehouse.glob(each)),
+        }
         others = [p for p in scene.warehouse.rglob("*") if p.is_file() and p not in known]
         if torn := [str(p) for p in others if not (p.name.startswith(".") and p.suffix == ".part")]:
             self._fell(f"files that no reader should see: {torn}")
