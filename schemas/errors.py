@@ -1,6 +1,7 @@
 """Errors of settings, catalogues and warehouses; `PairxError` is their base.
 
-It is the engine's base, too, so a command catches one class.
+It is the engine's base, too, so a command catches one class. What all errors share comes from the engine through
+this module alone.
 """
 
 from __future__ import annotations
@@ -8,7 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pairx_engine.errors import PairxError
+from pairx_engine.errors import PairxError, did_you_mean
+
+__all__ = [
+    "AcceleratorFailure", "CatalogueError", "LeaseLost", "NewerWarehouse", "NoRun", "NoStorage", "NoWarehouse", "PairxError",
+    "PathOutsideRoot", "Problem", "SettingsError", "StorageError", "WarehouseBusy", "WarehouseError", "did_you_mean",
+]  # fmt: skip
 
 SHOWN_PER_KIND = 20
 """How many problems of one kind a message lists; the others are counted."""

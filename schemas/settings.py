@@ -14,8 +14,7 @@ from typing import Annotated, Any, Literal, Protocol
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from pairx_engine.errors import did_you_mean
-from schemas.errors import SettingsError
+from schemas.errors import SettingsError, did_you_mean
 from schemas.paths import not_a_file
 from schemas.setting import CATALOGUE, EVIDENCE, MODEL, PAIRS, PICTURES, RUNNING, Setting, Table
 

@@ -20,8 +20,7 @@ from fsspec.config import conf
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from pairx_engine.errors import did_you_mean
-from schemas.errors import NoStorage, StorageError, WarehouseError
+from schemas.errors import NoStorage, StorageError, WarehouseError, did_you_mean
 from schemas.paths import is_url, not_a_file
 from schemas.storage_errors import code_of, explained, is_final, is_ill, is_missing, is_unreachable, masked
 

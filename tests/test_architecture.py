@@ -239,6 +239,11 @@ def test_rooms_have_an_order(package):
         )
 
 
+def test_what_schemas_take_from_the_engine_comes_through_one_module():
+    found = {name for name in PATHS if within(name, ["schemas"]) and "pairx_engine.errors" in imports(name)}
+    assert found == {"schemas.errors"}
+
+
 def test_stages_do_not_know_each_other():
     inside = [name for name in PATHS if within(name, ["tasks.stages"])]
     stages = {name for name in inside if "= Stage.of(" in PATHS[name].read_text(encoding="utf-8")}

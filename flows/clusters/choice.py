@@ -15,8 +15,7 @@ from flows.clusters.gpus import Gpus
 from flows.clusters.kinds import Cluster, ClusterKind, Elsewhere, Processes
 from flows.clusters.kubernetes import Kubernetes
 from flows.clusters.slurm import Slurm
-from pairx_engine.errors import did_you_mean
-from schemas.errors import SettingsError
+from schemas.errors import SettingsError, did_you_mean
 from schemas.settings import PAIRS_PER_SHARD_ON_GPU, Settings
 
 _PLACE = re.compile(r"([\w.-]+|\[[0-9A-Fa-f:.%\w]+\]):\d{1,5}/?")

@@ -10,8 +10,7 @@ from pathlib import Path
 from duckdb import DuckDBPyConnection
 
 from flows.terminal import PlainConsole
-from pairx_engine.errors import did_you_mean
-from schemas.errors import PairxError, SettingsError
+from schemas.errors import PairxError, SettingsError, did_you_mean
 from schemas.sql.files import kinds_in_words, suspect_rules
 from tasks.sql.console import MEMORY, answer, connect_analyst
 from tasks.sql.process_memory import bounded

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 import tasks  # noqa: F401  # settings learn from it what they may name
 from flows.commands.start import OUT, at_work_on, read
 from flows.inherited import with_inherited
-from pairx_engine.errors import did_you_mean
 from pairx_engine.local.registry import LOCAL_MATCHERS
 from schemas.catalogue.reader import Catalogue
-from schemas.errors import PairxError, SettingsError
+from schemas.errors import PairxError, SettingsError, did_you_mean
 from schemas.evaluate_options import EvaluateOptions, load_evaluate_options
 from schemas.paths import local_path
 from schemas.settings import Settings, load_settings

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import tasks  # noqa: F401  # settings learn from it what they may name
 from flows.commands.notify import Hook
 from flows.commands.start import OUT, at_work_on, look_up, note, read
-from pairx_engine.errors import did_you_mean
 from schemas.catalogue.reading import Reading
 from schemas.catalogue.summary import said_of
-from schemas.errors import PairxError, SettingsError
+from schemas.errors import PairxError, SettingsError, did_you_mean
 from schemas.settings import EMBEDDED_NOTICE, Settings, load_settings
 from schemas.storage_errors import masked
 

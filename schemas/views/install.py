@@ -18,8 +18,7 @@ from typing import Any, Protocol
 import duckdb
 import pyarrow as pa
 
-from pairx_engine.errors import did_you_mean
-from schemas.errors import NoRun, WarehouseError
+from schemas.errors import NoRun, WarehouseError, did_you_mean
 from schemas.sql.files import macro_texts, view_files
 from schemas.stored_settings import chosen, stored_settings
 from schemas.tables.columns import Table

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import duckdb
 import pyarrow as pa
 
-from pairx_engine.errors import did_you_mean
+from schemas.errors import did_you_mean
 from schemas.sql.cookbook import cookbook
 from schemas.views.descriptions import describe_column, describe_view, view_sentences
 from schemas.views.install import NoFiles, install_views

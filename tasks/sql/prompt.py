@@ -9,8 +9,7 @@ from typing import TextIO
 
 import duckdb
 
-from pairx_engine.errors import did_you_mean
-from schemas.errors import PairxError
+from schemas.errors import PairxError, did_you_mean
 from schemas.foreign_text import printable_lines
 from tasks.sql.console import answer
 from tasks.sql.line_editing import line_editing

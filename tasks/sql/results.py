@@ -12,8 +12,7 @@ from typing import Any, Literal, get_args
 
 import pyarrow as pa
 
-from pairx_engine.errors import did_you_mean
-from schemas.errors import PairxError
+from schemas.errors import PairxError, did_you_mean
 from schemas.foreign_text import escaped_json, printable
 from tasks.sql.csv_text import csv_lines
 from tasks.sql.table_text import record_lines, table_lines

@@ -24,8 +24,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
 
-from pairx_engine.errors import did_you_mean
-from schemas.errors import NoWarehouse, WarehouseError
+from schemas.errors import NoWarehouse, WarehouseError, did_you_mean
 from schemas.storage import Storage, storage_at
 from schemas.storage_errors import refuse_secrets
 from schemas.tables.registry import TABLES
