@@ -55,6 +55,7 @@ class CsvText:
         starts = enumerate([body, *(each.end() for each in above)])
         wanted = {name.strip().lower() for name in columns}
         for (line, start), separator in product(starts, _SEPARATORS):
+            self.header_row = 1 + self._text[:body].count("\n") + line
             first = next(_records(self._text, start, separator), None)
             self.header = [] if first is None else [self._value(cell).strip() for cell in first.cells]
             # The header may stand in a comment.
@@ -64,7 +65,6 @@ class CsvText:
         else:
             raise SettingsError("the file's header cannot be found again in its text", CURE)
         self._separator = separator
-        self.header_row = 1 + self._text[:body].count("\n") + line
         self.rows = dict(enumerate(_records(self._text, start, separator), self.header_row))
         self._columns = {name.lower(): i for i, name in reversed(list(enumerate(self.header)))}
 
