@@ -29,14 +29,12 @@ from schemas.catalogue.formats.detection import catalogue_file, read_sheet
 from schemas.catalogue.formats.sheet import Sheet
 from schemas.catalogue.photo_ids import complete_ids
 from schemas.catalogue.photo_paths import read_paths
-from schemas.catalogue.reading import Reading
+from schemas.catalogue.reading import AS_NAMED, Reading
 from schemas.catalogue.remarks import remarks
 from schemas.catalogue.viewpoints import read_viewpoints, with_keywords
 from schemas.errors import CatalogueError, Problem
 from schemas.paths import check_relative, is_url, local_path
 from schemas.storage_errors import masked, refuse_secrets
-
-_BY_NAMES = Reading()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +103,7 @@ class Catalogue:
             raise ValueError("a catalogue's entries must be sorted by photo id, each id once")
 
 
-def read_catalogue(source: str, root: str | None = None, reading: Reading = _BY_NAMES) -> Catalogue:
+def read_catalogue(source: str, root: str | None = None, reading: Reading = AS_NAMED) -> Catalogue:
     """Read a catalogue of any format: a file, or the folder that holds it, local or by fsspec URL.
 
     Paths are relative to `root`, by default the folder of the file; `reading` says what the file does not. Raises

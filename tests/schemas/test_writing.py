@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.catalogue.reader import read_catalogue
-from schemas.catalogue.reading import Reading
-from schemas.catalogue.writing.corrected import AS_NAMED, Corrected, corrected
+from schemas.catalogue.reading import AS_NAMED, Reading
+from schemas.catalogue.writing.corrected import Corrected, corrected
 from schemas.catalogue.writing.corrections import Corrections
 from schemas.catalogue.writing.csv_text import CsvText
 from schemas.errors import SettingsError

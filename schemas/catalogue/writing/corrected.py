@@ -19,7 +19,7 @@ from schemas.catalogue.files.documents import open_document, place_of
 from schemas.catalogue.formats import camtrap_dp, coco, frame, wildbook
 from schemas.catalogue.formats.detection import catalogue_file
 from schemas.catalogue.reader import Catalogue, CatalogueEntry, read_catalogue, read_in_order
-from schemas.catalogue.reading import Reading
+from schemas.catalogue.reading import AS_NAMED, Reading
 from schemas.catalogue.table_files import read_bytes
 from schemas.catalogue.writing.camtrap_dp import folder_of, package_files, write_camtrap_dp
 from schemas.catalogue.writing.coco import write_coco
@@ -37,8 +37,6 @@ WRITERS: Mapping[str, Writer] = {
 }
 """Format -> what writes it."""
 _CURE = "save the catalogue as CSV (UTF-8), read that with `pairx run`, and correct that file"
-AS_NAMED = Reading()
-"""How a catalogue is read of which nobody says anything."""
 _ROUNDS = 4
 _OTHERS = "another animal in the same photo would become another entry"
 
