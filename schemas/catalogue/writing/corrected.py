@@ -145,8 +145,9 @@ def _wrong(
     files: Mapping[str, bytes], file: str, catalogue: Catalogue, corrections: Corrections, reading: Reading
 ) -> dict[str, str]:
     """Photo -> in what the written files differ from what was meant, as the reader sees them."""
+    names = corrections.names
     expected = {
-        entry.photo_id: replace(entry, identity=corrections.names.get(entry.photo_id, entry.identity))
+        entry.photo_id: replace(entry, identity=names[entry.photo_id]) if entry.photo_id in names else entry
         for entry in catalogue.entries
         if entry.photo_id not in corrections.dropped
     }
