@@ -1,7 +1,6 @@
 """A catalogue of photos: the value that all stages work from, and its reader.
 
-Four formats are read (`schemas.catalogue.formats`) and checked by one validator, here: frames in the
-convention of wildlife-datasets, Camtrap DP, COCO Camera Traps, and Wildbook's spreadsheets. A missing photo
+Formats are read by `schemas.catalogue.formats`, and all are checked by one validator, here. A missing photo
 file is no problem of the catalogue: it is counted (`schemas.catalogue.whereabouts`), and later fails alone.
 """
 
@@ -30,14 +29,12 @@ from schemas.catalogue.formats.detection import catalogue_file, read_sheet
 from schemas.catalogue.formats.sheet import Sheet
 from schemas.catalogue.photo_ids import complete_ids
 from schemas.catalogue.photo_paths import read_paths
-from schemas.catalogue.reading import Reading
+from schemas.catalogue.reading import AS_NAMED, Reading
 from schemas.catalogue.remarks import remarks
 from schemas.catalogue.viewpoints import read_viewpoints, with_keywords
 from schemas.errors import CatalogueError, Problem
 from schemas.paths import check_relative, is_url, local_path
 from schemas.storage_errors import masked, refuse_secrets
-
-_BY_NAMES = Reading()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +103,7 @@ class Catalogue:
             raise ValueError("a catalogue's entries must be sorted by photo id, each id once")
 
 
-def read_catalogue(source: str, root: str | None = None, reading: Reading = _BY_NAMES) -> Catalogue:
+def read_catalogue(source: str, root: str | None = None, reading: Reading = AS_NAMED) -> Catalogue:
     """Read a catalogue of any format: a file, or the folder that holds it, local or by fsspec URL.
 
     Paths are relative to `root`, by default the folder of the file; `reading` says what the file does not. Raises
@@ -115,21 +112,27 @@ def read_catalogue(source: str, root: str | None = None, reading: Reading = _BY_
     a part of their entries. Raises `NoStorage` for a root with a password in it, which would be stored with every
     photo.
     """
-    problems: list[Problem] = []
     _refuse_chained(source, root)
     file = catalogue_file(source)
     place = _photo_root(place_of(file), root)
     refuse_secrets(place)
-    sheet = read_sheet(file, reading, problems)
-    entries, notes = _read_entries(sheet, place, reading, problems)
-    if problems:
-        # One bad cell can belong to several photos, such as all of an event.
-        raise CatalogueError(masked(source), dict.fromkeys(problems))
+    sheet, entries, notes = read_in_order(file, place, reading)
     entries.sort(key=lambda entry: entry.photo_id)
     warnings = (*sheet.notes, *notes, *remarks(entries))
     kept = sheet.extra.columns if sheet.extra else ()
     used = sheet.used if reading.encounter_gap else tuple(u for u in sheet.used if u[0] != "station")
     return Catalogue(place, tuple(entries), warnings, sheet.format, sheet.unused, used, kept)
+
+
+def read_in_order(file: str, root: str, reading: Reading) -> tuple[Sheet, list[CatalogueEntry], list[str]]:
+    """A catalogue's columns, the entry of each of their rows, and remarks; raises `CatalogueError`."""
+    problems: list[Problem] = []
+    sheet = read_sheet(file, reading, problems)
+    entries, notes = _read_entries(sheet, root, reading, problems)
+    if problems:
+        # One bad cell can belong to several photos, such as all of an event.
+        raise CatalogueError(masked(file), dict.fromkeys(problems))
+    return sheet, entries, notes
 
 
 def _refuse_chained(source: str, root: str | None) -> None:

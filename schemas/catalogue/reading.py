@@ -49,6 +49,10 @@ class Reading:
         )
 
 
+AS_NAMED = Reading()
+"""How a catalogue is read of which nobody says anything."""
+
+
 def meanings_of(texts: Sequence[str]) -> tuple[tuple[str, str], ...]:
     """Meaning and column for each text `MEANING=COLUMN`; raises `SettingsError` for all bad ones at once."""
     pairs: list[tuple[str, str]] = []

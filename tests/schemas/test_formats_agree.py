@@ -1,4 +1,4 @@
-"""One catalogue in four formats reads to the same entries; folders stand for the catalogue in them."""
+"""One catalogue in all formats reads to the same entries; folders stand for the catalogue in them."""
 
 from __future__ import annotations
 
@@ -114,18 +114,42 @@ def as_camtrap_dp(folder, animals):
     return str(package)
 
 
+def as_wildlife_insights(folder, animals):
+    """Without boxes, which this format has not."""
+    return rows_to_csv(
+        folder / "images.csv",
+        [
+            {
+                "image_id": f"{i}.jpg", "deployment_id": "d", "wi_taxon_id": "t", "location": f"gs://b/{i}.jpg", "genus": "Lynx",
+                "species": "lynx", "individual_id": a["identity"], "sequence_id": a["encounter"],
+                "timestamp": f"2024-05-{a['day']:02d}",
+            }
+            for i, a in enumerate(animals)
+        ],
+    )  # fmt: skip
+
+
+WRITE = {
+    "wildlife-datasets": as_frame,
+    "Wildbook": as_wildbook,
+    "COCO Camera Traps": as_coco,
+    "Camtrap DP": as_camtrap_dp,
+    "Wildlife Insights": as_wildlife_insights,
+}
+
+
 def entries_of(source, root):
     """Entries with their boxes rounded to whole pixels, without what each format keeps of its own."""
     found = []
     for entry in read_catalogue(source, root).entries:
-        box = tuple(float(round(v)) for v in entry.box_in(SIZE, SIZE))
+        box = entry.box and tuple(float(round(v)) for v in entry.box_in(SIZE, SIZE))
         found.append(replace(entry, box=box, box_is_relative=False, extra=""))
     return found
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(animals=ANIMALS)
-def test_one_catalogue_in_four_formats(tmp_path, animals):
+def test_one_catalogue_in_all_formats(tmp_path, animals):
     root = str(tmp_path)
     frame = entries_of(as_frame(tmp_path, animals), root)
     assert [e.identity for e in frame] == [known(a["identity"]) for a in animals]
@@ -133,6 +157,8 @@ def test_one_catalogue_in_four_formats(tmp_path, animals):
     assert entries_of(as_wildbook(tmp_path, animals), root) == frame
     assert entries_of(as_coco(tmp_path, animals), root) == frame
     assert entries_of(as_camtrap_dp(tmp_path, animals), root) == frame
+    without_boxes = [replace(entry, box=None) for entry in frame]
+    assert entries_of(as_wildlife_insights(tmp_path, animals), root) == without_boxes
 
 
 @pytest.mark.parametrize("spelling", [*UNKNOWN, *map(str.upper, UNKNOWN), "", " ", "____", "_"])
@@ -140,17 +166,13 @@ def test_unknown_is_unknown_in_every_format(tmp_path, spelling):
     animals = [
         {"identity": name, "encounter": "e", "day": 1, "box": (1, 2, 30, 40)} for name in ("Ayo", spelling)
     ]
-    for write in (as_frame, as_wildbook, as_coco, as_camtrap_dp):
+    for write in WRITE.values():
         assert [e.identity for e in read_catalogue(write(tmp_path, animals)).entries] == ["Ayo", None]
 
 
 def test_each_format_is_named(tmp_path):
     animals = [{"identity": "Ayo", "encounter": "e", "day": 1, "box": (1, 2, 30, 40)}]
-    found = [
-        read_catalogue(write(tmp_path, animals)).format
-        for write in (as_frame, as_wildbook, as_coco, as_camtrap_dp)
-    ]
-    assert found == ["wildlife-datasets", "Wildbook", "COCO Camera Traps", "Camtrap DP"]
+    assert [read_catalogue(write(tmp_path, animals)).format for write in WRITE.values()] == [*WRITE]
 
 
 def test_a_folder_stands_for_its_catalogue(tmp_path):

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.catalogue.reader import read_catalogue
+from schemas.catalogue.reading import AS_NAMED, Reading
 from schemas.catalogue.writing.corrected import Corrected, corrected
 from schemas.catalogue.writing.corrections import Corrections
 from schemas.catalogue.writing.csv_text import CsvText
@@ -23,11 +24,14 @@ from schemas.errors import SettingsError
 
 
 def rewritten(
-    file: Path, names: Mapping[str, str | None] | None = None, dropped: set[str] | None = None
+    file: Path,
+    names: Mapping[str, str | None] | None = None,
+    dropped: set[str] | None = None,
+    reading: Reading = AS_NAMED,
 ) -> Corrected:
     """What comes of some corrections; the files were read again by then."""
-    catalogue = read_catalogue(str(file))
-    return corrected(str(file), catalogue, Corrections(names or {}, frozenset(dropped or ())))
+    catalogue = read_catalogue(str(file), None, reading)
+    return corrected(str(file), catalogue, Corrections(names or {}, frozenset(dropped or ())), reading)
 
 
 def only(found: Corrected) -> bytes:
@@ -71,11 +75,65 @@ def test_a_dropped_row_goes_with_its_line_end(table: Path, photo: str, gone: byt
     assert only(rewritten(table, dropped={photo})) == CSV.replace(gone, b"")
 
 
-def test_a_line_that_names_the_separator_stays(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "above",
+    [
+        b"\nsep=|\n",
+        b"Lions of 2024\n\n",
+        b"\xef\xbb\xbfLions, all| of them,,\r\n",
+        b'"Lions\nof ""2024"""\nsep=|\n',
+        b"# a, b\n#\n",
+        b"# ",
+    ],
+)
+def test_what_stands_above_the_header_stays(tmp_path: Path, above: bytes) -> None:
     file = tmp_path / "c.csv"
-    data = b"\nsep=|\nimage_id|identity|path\n1|A|1.jpg\n2|B|2.jpg\n"
+    data = above + b"image_id|identity|path\n1|A|1.jpg\n2|B|2.jpg\n3|C|3.jpg"
     file.write_bytes(data)
-    assert only(rewritten(file, {"2": "A"})) == data.replace(b"2|B", b"2|A")
+    found = only(rewritten(file, {"2": "A"}, {"3"}))
+    assert found == data.replace(b"2|B", b"2|A").removesuffix(b"\n3|C|3.jpg")
+
+
+BOXED = (
+    b"path,who,bbox\n"
+    b'1.jpg,A,"[1, 2, 3, 4]"\n'
+    b'1.jpg,B,"[5, 6, 7, 8]"\n'
+    b"2.jpg,new_whale,\n"
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("ids", [b"", b"image_id,"])
+def test_photos_whose_ids_are_made_are_found_again(tmp_path: Path, ids: bytes) -> None:
+    file = tmp_path / "c.csv"
+    data = BOXED
+    if ids:
+        data = (
+            BOXED.replace(b"path,", b"image_id,path,").replace(b"\n1.", b"\n1,1.").replace(b"\n2", b"\n2,2")
+        )
+    file.write_bytes(data)
+    one, two = ("1", "2") if ids else ("1.jpg", "2.jpg")
+    reading = Reading((("identity", "who"),), unknown_names=("new_whale",))
+    found = only(rewritten(file, {f"{one}/5,6,7,8": None, two: "A"}, None, reading))
+    assert found == data.replace(b"B,", b",").replace(b"new_whale", b"A")
+    found = only(rewritten(file, None, {two}, reading))
+    assert found == b"".join(data.splitlines(keepends=True)[:-1])
+
+
+def test_the_first_photo_of_an_encounter_by_time_can_be_left_out(tmp_path: Path) -> None:
+    file = tmp_path / "c.csv"
+    rows = [f"{i}.jpg,A,s,2024-05-01T10:0{i}\n" for i in range(3)]
+    file.write_text("".join(["path,identity,station,date\n", *rows]))
+    found = only(rewritten(file, None, {"0.jpg"}, Reading(encounter_gap=5)))
+    assert found.decode() == file.read_text().replace(rows[0], "")
+
+
+@pytest.mark.parametrize("name", ["c.csv", "c.json"])
+def test_what_is_not_utf_8_is_refused(tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    text = COCO if name == "c.json" else "image_id,path,identity\n3,3.jpg,A\n"
+    file.write_bytes(text.encode("utf-16"))
+    with pytest.raises(SettingsError, match="not UTF-8"):
+        rewritten(file, {"3": "Bo"})
 
 
 def test_a_cell_that_a_short_row_lacks_is_added(tmp_path: Path) -> None:

@@ -58,20 +58,8 @@ class Archive:
             raise hopeless(
                 self.source, "encrypted", what, "unpack it with its password, and name the catalogue in it"
             )
-        try:
-            with self._zip.open(member) as file:
-                # What a member declares may be false: what is read counts.
-                data = file.read(MOST_BYTES + 1)
-        except (
-            zipfile.BadZipFile,
-            OSError,
-            EOFError,
-            NotImplementedError,
-            RuntimeError,
-            zlib.error,
-            ValueError,
-        ) as error:
-            raise self._unreadable(error) from error
+        # What a member declares may be false: what is read counts.
+        data = self._begin(member, MOST_BYTES + 1)
         if len(data) > MOST_BYTES:
             what = f"{name[:60]} in it unpacks to more than {MOST_BYTES >> 30} GiB"
             raise hopeless(self.source, "too large", what, "split it, or write it as Parquet")
@@ -84,14 +72,16 @@ class Archive:
             what = f"it unpacks to {total / 2**30:.1f} GiB"
             raise hopeless(self.source, "too large", what, "write it as CSV UTF-8 or Parquet")
         for name in self.names:
-            if name.lower().endswith((".xml", ".rels")) and b"<!DOCTYPE" in self._start(name):
+            if name.lower().endswith((".xml", ".rels")) and b"<!DOCTYPE" in self._begin(
+                self._members[name], 4096
+            ):
                 what = f"{name[:60]} in it defines a document type, which no spreadsheet writes"
                 raise hopeless(self.source, "unreadable file", what, "save it again with a spreadsheet")
 
-    def _start(self, name: str) -> bytes:
+    def _begin(self, member: zipfile.ZipInfo, most: int) -> bytes:
         try:
-            with self._zip.open(self._members[name]) as file:
-                return file.read(4096)
+            with self._zip.open(member) as file:
+                return file.read(most)
         except (
             zipfile.BadZipFile,
             OSError,

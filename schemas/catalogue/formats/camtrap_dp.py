@@ -40,7 +40,7 @@ from schemas.catalogue.formats.sheet import (
     file_in,
     index_ids,
     is_video,
-    others,
+    other_cells,
     texts_of,
     to_sheet,
 )
@@ -152,12 +152,7 @@ def _read_table(folder: Folder, resource: Resource, problems: list[Problem]) -> 
         found += error.problems
     else:
         columns = texts_of(cells, names, PATHS, found)
-        rest = {
-            name: cells.columns[key]
-            for name in others(cells.header, names)
-            if (key := name.strip().lower()) in cells.columns
-        }
-        table = _Table(path, columns, cells.rows, cells.notes, rest)
+        table = _Table(path, columns, cells.rows, cells.notes, other_cells(cells, names))
         for column in REQUIRED[name]:
             if column not in columns:
                 what = f"there is none; the columns are {columns_in_words(cells.header)}"

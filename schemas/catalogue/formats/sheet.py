@@ -256,9 +256,13 @@ def texts_of(
     }
 
 
-def others(header: Iterable[str], used: Container[str]) -> tuple[str, ...]:
-    """The names in a header that are not in `used` (lower case), without those that are empty."""
-    return tuple(name for name in header if name.strip() and name.strip().lower() not in used)
+def other_cells(cells: Cells, used: Container[str]) -> dict[str, pa.ChunkedArray]:
+    """The columns that are not in `used` (lower case), by the file's names, in its order."""
+    return {
+        name: cells.columns[key]
+        for name in cells.header
+        if (key := name.strip().lower()) in cells.columns and key not in used
+    }
 
 
 def is_video(path: str | None) -> bool:

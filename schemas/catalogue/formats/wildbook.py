@@ -28,7 +28,7 @@ from schemas.catalogue.formats.sheet import (
     Sighting,
     file_in,
     is_video,
-    others,
+    other_cells,
     texts_of,
     to_sheet,
 )
@@ -93,9 +93,7 @@ def read_wildbook(cells: Cells, problems: list[Problem]) -> Sheet:
             counts.add("encounters without a photo left out")
         sightings += found
     spare = {name.lower() for name in IDENTITY if name != identity}
-    rest = others(cells.header, names.keys() - spare)
-    kept = {name: cells.columns[key] for name in rest if (key := name.strip().lower()) in cells.columns}
-    extra = read_extra(kept, len(cells.rows))
+    extra = read_extra(other_cells(cells, names.keys() - spare), len(cells.rows))
 
     def extra_of(entries: Sequence[Sighting]) -> Extra:
         return taken(extra, [entry.row for entry in entries])

@@ -18,7 +18,7 @@ from schemas.catalogue.formats.sheet import (
     Sheet,
     Sighting,
     is_video,
-    others,
+    other_cells,
     texts_of,
     to_sheet,
 )
@@ -92,11 +92,9 @@ def read_wildlife_insights(cells: Cells, problems: list[Problem]) -> Sheet:
         "encounter": "sequence_id", "station": "deployment_id",
     }  # fmt: skip
     layout = Layout(FORMAT, {column: ("photo", name) for column, name in fields.items()})
-    used = {*names} - ({"filename"} if path == "location" else set())
-    rest = {
-        name: key for name in others(cells.header, used) if (key := name.strip().lower()) in cells.columns
-    }
-    extra = read_extra({name: cells.columns[key] for name, key in rest.items()}, len(cells.rows))
+    # The station is kept, too, and so is the file's name where the address is the path.
+    used = {*names} - {"deployment_id", *({"filename"} if path == "location" else ())}
+    extra = read_extra(other_cells(cells, used), len(cells.rows))
 
     def extra_of(entries: Sequence[Sighting]) -> Extra:
         return taken(extra, [entry.row for entry in entries])

@@ -5,44 +5,33 @@ A photo that is left out loses its observation, and its row of the media where i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from schemas.catalogue.files.documents import open_document
-from schemas.catalogue.files.tables import read_cells
+from schemas.catalogue.formats.camtrap_dp import REQUIRED
 from schemas.catalogue.formats.json_text import parse_json
-from schemas.catalogue.formats.sheet import Sheet
-from schemas.catalogue.writing.corrections import (
-    Corrections,
-    Listed,
-    Written,
-    by_place,
-    listed,
-    unknown_as_written,
-)
+from schemas.catalogue.writing.corrections import Corrections, Listed, Written, by_place
 from schemas.catalogue.writing.csv_text import CsvText, csv_of
-from schemas.errors import Problem, SettingsError
+from schemas.errors import SettingsError
 from schemas.paths import is_url, local_path, safe_join
 
-TABLES = ("media", "observations")
 
-
-def write_camtrap_dp(file: str, sheet: Sheet, corrections: Corrections) -> Written:
+def write_camtrap_dp(file: str, photos: Sequence[Listed], corrections: Corrections) -> Written:
     """The tables that change, by their paths in the package."""
     folder = folder_of(file)
     content = parse_json(open_document(file), [])
-    paths = {name: path for name, path in _paths(content).items() if name in TABLES}
-    tables = {path: _table(safe_join(folder, path)) for path in paths.values()}
-    photos, written = listed(sheet), Written()
+    paths = {name: path for name, path in _paths(content).items() if name in REQUIRED}
+    tables = {path: csv_of(safe_join(folder, path), REQUIRED[name]) for name, path in paths.items()}
+    written = Written()
     names = by_place(photos, corrections, written)
     observations = tables[paths["observations"]]
-    for place, name in names.items():
+    for place in names:
         if not observations.has(place.column):
             raise SettingsError(
                 f"{paths['observations']} has no column {place.column} to write names into", "add it, empty"
             )
-        given = unknown_as_written(observations.column(place.column)) if name is None else name
-        observations.set(place.number, place.column, given)
+    observations.rename(names)
     _drop(tables[paths["media"]], observations, photos, corrections)
     written.files = {path: table.data() for path, table in tables.items()}
     return written
@@ -72,12 +61,7 @@ def _paths(content: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def _table(file: str) -> CsvText:
-    problems: list[Problem] = []
-    return csv_of(file, read_cells(open_document(file), lambda key: True, problems).header)
-
-
-def _drop(media: CsvText, observations: CsvText, photos: list[Listed], corrections: Corrections) -> None:
+def _drop(media: CsvText, observations: CsvText, photos: Sequence[Listed], corrections: Corrections) -> None:
     out = [photo for photo in photos if photo.photo_id in corrections.dropped]
     kept = {p.photo_at.number for p in photos if p.photo_id not in corrections.dropped}
     shared = {p.at.number for p in photos if p.photo_id not in corrections.dropped}

@@ -7,22 +7,21 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 from schemas.catalogue.formats.coco import IDENTITY, IMAGE_IDENTITY
-from schemas.catalogue.formats.sheet import Sheet
 from schemas.catalogue.table_files import read_bytes
-from schemas.catalogue.writing.corrections import Corrections, Listed, Place, Written, by_place, listed
+from schemas.catalogue.writing.corrections import Corrections, Listed, Place, Written, by_place
 from schemas.catalogue.writing.json_text import JsonText, Member
 
 _WHOLE = re.compile(r"0|-?[1-9]\d{0,14}", re.ASCII)
 
 
-def write_coco(file: str, sheet: Sheet, corrections: Corrections) -> Written:
+def write_coco(file: str, photos: Sequence[Listed], corrections: Corrections) -> Written:
     """The file with other names and without the dropped annotations, and images that had no other."""
     written = Written()
     coco = _Coco(JsonText(read_bytes(file)))
-    photos = listed(sheet)
     for place, name in by_place(photos, corrections, written).items():
         coco.rename(place, name)
     coco.drop([photo for photo in photos if photo.photo_id in corrections.dropped])

@@ -17,13 +17,13 @@ import pyarrow as pa
 from schemas.catalogue.cells import MAX_LENGTH, Column, read_names
 from schemas.catalogue.files.documents import open_document, place_of
 from schemas.catalogue.formats import camtrap_dp, coco, frame, wildbook
-from schemas.catalogue.formats.detection import catalogue_file, read_sheet
-from schemas.catalogue.reader import Catalogue, CatalogueEntry, read_catalogue
-from schemas.catalogue.reading import Reading
+from schemas.catalogue.formats.detection import catalogue_file
+from schemas.catalogue.reader import Catalogue, CatalogueEntry, read_catalogue, read_in_order
+from schemas.catalogue.reading import AS_NAMED, Reading
 from schemas.catalogue.table_files import read_bytes
 from schemas.catalogue.writing.camtrap_dp import folder_of, package_files, write_camtrap_dp
 from schemas.catalogue.writing.coco import write_coco
-from schemas.catalogue.writing.corrections import Corrections, Writer, Written
+from schemas.catalogue.writing.corrections import Corrections, Writer, listed
 from schemas.catalogue.writing.tables import write_frame
 from schemas.catalogue.writing.wildbook import write_wildbook
 from schemas.errors import CatalogueError, Problem, SettingsError
@@ -37,8 +37,6 @@ WRITERS: Mapping[str, Writer] = {
 }
 """Format -> what writes it."""
 _CURE = "save the catalogue as CSV (UTF-8), read that with `pairx run`, and correct that file"
-AS_NAMED = Reading()
-"""How a catalogue is read of which nobody says anything."""
 _ROUNDS = 4
 _OTHERS = "another animal in the same photo would become another entry"
 
@@ -70,10 +68,18 @@ def corrected(
         raise SettingsError("all photos would be left out", "keep some of them")
     refused = _unreadable(corrections)
     corrections = corrections.without(refused)
+    if not corrections:
+        return Corrected(before, refused, package)
+    write = _writer(file, catalogue.format, next(iter(before.values())))
+    # Encounters by time have the name of their first photo, which may be left out.
+    reading = replace(reading, encounter_gap=None)
+    sheet, entries, _ = read_in_order(file, catalogue.root, reading)
+    photos = listed(sheet, entries)
+    catalogue = replace(catalogue, entries=tuple(sorted(entries, key=lambda entry: entry.photo_id)))
     for _ in range(_ROUNDS):
         if not corrections:
             break
-        written = _written(file, catalogue.format, corrections, reading)
+        written = write(file, photos, corrections)
         files = before | {name or Path(_name(file)).name: data for name, data in written.files.items()}
         corrections = corrections.without(written.refused)
         refused |= written.refused
@@ -108,14 +114,13 @@ def _unreadable(corrections: Corrections) -> dict[str, str]:
     }
 
 
-def _written(file: str, form: str, corrections: Corrections, reading: Reading) -> Written:
+def _writer(file: str, form: str, data: bytes) -> Writer:
     writer = WRITERS.get(form)
     if writer is None:
         raise SettingsError(f"catalogues of the format {form} are read but not written", _CURE)
-    if place_of(file) != file or open_document(file).data != read_bytes(file):
+    if place_of(file) != file or open_document(file).data != data:
         raise SettingsError("packed catalogues are read but not written", f"unpack it; or {_CURE}")
-    problems: list[Problem] = []
-    return writer(file, read_sheet(file, reading, problems), corrections)
+    return writer
 
 
 def _name(file: str) -> str:
@@ -140,8 +145,9 @@ def _wrong(
     files: Mapping[str, bytes], file: str, catalogue: Catalogue, corrections: Corrections, reading: Reading
 ) -> dict[str, str]:
     """Photo -> in what the written files differ from what was meant, as the reader sees them."""
+    names = corrections.names
     expected = {
-        entry.photo_id: replace(entry, identity=corrections.names.get(entry.photo_id, entry.identity))
+        entry.photo_id: replace(entry, identity=names[entry.photo_id]) if entry.photo_id in names else entry
         for entry in catalogue.entries
         if entry.photo_id not in corrections.dropped
     }

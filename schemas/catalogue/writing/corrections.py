@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from schemas.catalogue.cells import find_column, known, read_names
+from schemas.catalogue.cells import find_column, known
 from schemas.catalogue.formats.sheet import Sheet
-from schemas.errors import Problem
+from schemas.catalogue.reader import CatalogueEntry
 
 _PLACE = re.compile(r"(?:(?P<file>.+) )?(?P<noun>row|annotation|image) (?P<number>\d+)")
 
@@ -60,21 +60,19 @@ class Written:
     refused: dict[str, str] = field(default_factory=dict)
 
 
-Writer = Callable[[str, Sheet, Corrections], Written]
-"""Takes the catalogue's file, what the reader made of it, and the corrections."""
+Writer = Callable[[str, Sequence[Listed], Corrections], Written]
+"""Takes the catalogue's file, its photos, and the corrections."""
 
 
-def listed(sheet: Sheet) -> list[Listed]:
-    """All photos of a sheet that has no problems, in its order."""
-    ids, names = find_column(sheet.cells, "image_id"), find_column(sheet.cells, "identity")
-    if ids is None or names is None:
+def listed(sheet: Sheet, entries: Sequence[CatalogueEntry]) -> list[Listed]:
+    """All photos of a sheet, of whose rows these are the entries; where ids are made, the path is the place."""
+    names = find_column(sheet.cells, "identity")
+    photos = find_column(sheet.cells, "image_id") or find_column(sheet.cells, "path")
+    if names is None or photos is None:
         return []
-    problems: list[Problem] = []
-    count = len(sheet.cells.rows)
-    keys = read_names(ids, count, problems, required=True)
-    given = read_names(names, count, problems)
     return [
-        Listed(str(keys[i]), given[i], _place(*names.origin(i)), _place(*ids.origin(i))) for i in range(count)
+        Listed(entry.photo_id, entry.identity, _place(*names.origin(i)), _place(*photos.origin(i)))
+        for i, entry in enumerate(entries)
     ]
 
 

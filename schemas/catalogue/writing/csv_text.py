@@ -1,22 +1,25 @@
 """A CSV file as text with the place of every cell, so that single cells and rows can be changed in place.
 
-Byte order mark, separator, quotes, line ends, blank lines and a line `sep=;` stay as they are. The separator is
-the one by which the header has the columns that the reader found.
+Byte order mark, separator, quotes, line ends, blank lines and what stands above the header stay as they are. The
+header is the first line that has all columns that the reader found, by one of the separators.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice, product
 
+from schemas.catalogue.files.headers import LINES_SEARCHED
 from schemas.catalogue.files.tables import CSV_SUFFIXES
 from schemas.catalogue.table_files import read_bytes, suffix_of
+from schemas.catalogue.writing.corrections import Place, unknown_as_written
 from schemas.errors import SettingsError
 from schemas.foreign_text import neutralised
 
 _SEPARATORS = ",;\t|"
-_NAMED = re.compile(r'"?sep=.?"?[^\r\n]*\r?\n', re.IGNORECASE)
+_LINE_END = re.compile(r"\r\n|\n|\r")
 _BOM = "\ufeff"
 CURE = "save it as CSV (UTF-8) or Parquet, read that with `pairx run`, and correct that file"
 
@@ -38,32 +41,32 @@ class Record:
 class CsvText:
     """The text of a CSV file; rows are numbered as a spreadsheet and the reader's messages count them.
 
-    Raises `SettingsError` for a file whose header is not that of the reader.
+    Raises `SettingsError` for a file that has no header with all of `columns`, in any case.
     """
 
-    def __init__(self, data: bytes, header: Sequence[str]) -> None:
+    def __init__(self, data: bytes, columns: Iterable[str]) -> None:
         try:
             self._text = data.decode()
         except UnicodeDecodeError as error:
             raise SettingsError("the file is not UTF-8", "save it as UTF-8") from error
         self._edits: list[tuple[int, int, str]] = []
         body = len(self._text) - len(self._text.lstrip(_BOM).lstrip("\r\n"))
-        named = _NAMED.match(self._text, body)
-        starts = [named.end(), body] if named else [body]
-        wanted = [name.strip() for name in header]
-        for start, separator in ((s, c) for s in starts for c in _SEPARATORS):
+        above = islice(_LINE_END.finditer(self._text, body), LINES_SEARCHED)
+        starts = enumerate([body, *(each.end() for each in above)])
+        wanted = {name.strip().lower() for name in columns}
+        for (line, start), separator in product(starts, _SEPARATORS):
+            self.header_row = 1 + self._text[:body].count("\n") + line
             first = next(_records(self._text, start, separator), None)
-            if first is not None and [self._value(cell).strip() for cell in first.cells] == wanted:
+            self.header = [] if first is None else [self._value(cell).strip() for cell in first.cells]
+            # The header may stand in a comment.
+            self.header[:1] = [name.lstrip("# ") for name in self.header[:1]]
+            if wanted <= {name.lower() for name in self.header}:
                 break
         else:
-            raise SettingsError(
-                "the file's header cannot be found again in its text", "save it as plain CSV in UTF-8"
-            )
+            raise SettingsError("the file's header cannot be found again in its text", CURE)
         self._separator = separator
-        number = 1 + self._text[:start].count("\n")
-        self.rows = dict(enumerate(_records(self._text, start, separator), number))
-        self._columns = {name.lower(): i for i, name in reversed(list(enumerate(wanted)))}
-        self.header_row = number
+        self.rows = dict(enumerate(_records(self._text, start, separator), self.header_row))
+        self._columns = {name.lower(): i for i, name in reversed(list(enumerate(self.header)))}
 
     def has(self, column: str) -> bool:
         """Whether there is a column of this name, in any case."""
@@ -90,6 +93,12 @@ class CsvText:
             return
         start, end = record.cells[place]
         self._edits.append((start, end, self._quoted(text, self._text[start : start + 1] == '"')))
+
+    def rename(self, names: Mapping[Place, str | None]) -> None:
+        """Write names into their places; an unknown one as its column writes others."""
+        unknown = {column: unknown_as_written(self.column(column)) for column in {p.column for p in names}}
+        for place, name in names.items():
+            self.set(place.number, place.column, unknown[place.column] if name is None else name)
 
     def drop(self, row: int) -> None:
         """Leave a row out, with its line end."""
@@ -122,11 +131,11 @@ class CsvText:
         return '"' + text.replace('"', '""') + '"' if always or special else text
 
 
-def csv_of(file: str, header: Sequence[str]) -> CsvText:
-    """The text of a CSV file whose header the reader found; `SettingsError` for any other file."""
+def csv_of(file: str, columns: Iterable[str]) -> CsvText:
+    """The text of a CSV file with these columns; `SettingsError` for any other file."""
     if (suffix := suffix_of(file)) not in CSV_SUFFIXES:
         raise SettingsError(f"files that end in {suffix or 'nothing'!r} are read but not written", CURE)
-    return CsvText(read_bytes(file), header)
+    return CsvText(read_bytes(file), columns)
 
 
 def _closing(raw: str) -> int:

@@ -9,6 +9,8 @@ from functools import cached_property
 from json.decoder import JSONDecoder
 from typing import Any
 
+from schemas.errors import SettingsError
+
 _BLANK = re.compile(r"[ \t\r\n]*")
 _BOM = "\ufeff"
 _DECODER = JSONDecoder()
@@ -24,10 +26,16 @@ class Member:
 
 
 class JsonText:
-    """The text of a JSON object of lists of objects; the reader has found it valid."""
+    """The text of a JSON object of lists of objects; the reader has found it valid.
+
+    Raises `SettingsError` for an encoding other than UTF-8.
+    """
 
     def __init__(self, data: bytes) -> None:
-        self._text = data.decode()
+        try:
+            self._text = data.decode()
+        except UnicodeDecodeError as error:
+            raise SettingsError("the file is not UTF-8", "save it as UTF-8") from error
         self._edits: list[tuple[int, int, str]] = []
         self.top = self.fields(_blank(self._text, len(_BOM) if self._text.startswith(_BOM) else 0))
 

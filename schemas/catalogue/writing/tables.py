@@ -3,38 +3,34 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas.catalogue.files.tables import PARQUET_SUFFIXES
-from schemas.catalogue.formats.sheet import Sheet
 from schemas.catalogue.table_files import read_bytes, suffix_of
 from schemas.catalogue.writing.corrections import (
     Corrections,
     Listed,
     Written,
     by_place,
-    listed,
     unknown_as_written,
 )
 from schemas.catalogue.writing.csv_text import csv_of
 
 
-def write_frame(file: str, sheet: Sheet, corrections: Corrections) -> Written:
+def write_frame(file: str, photos: Sequence[Listed], corrections: Corrections) -> Written:
     """The file with other names and without the dropped rows.
 
     Raises `SettingsError` for a file that is neither plain CSV nor Parquet.
     """
     if suffix_of(file) in PARQUET_SUFFIXES:
-        return _parquet(read_bytes(file), sheet, corrections)
+        return _parquet(read_bytes(file), photos, corrections)
     written = Written()
-    photos = listed(sheet)
-    text = csv_of(file, sheet.cells.header)
-    for place, name in by_place(photos, corrections, written).items():
-        given = unknown_as_written(text.column(place.column)) if name is None else name
-        text.set(place.number, place.column, given)
+    text = csv_of(file, {place.column for photo in photos for place in (photo.at, photo.photo_at)})
+    text.rename(by_place(photos, corrections, written))
     for photo in photos:
         if photo.photo_id in corrections.dropped:
             text.drop(photo.photo_at.number)
@@ -42,11 +38,10 @@ def write_frame(file: str, sheet: Sheet, corrections: Corrections) -> Written:
     return written
 
 
-def _parquet(data: bytes, sheet: Sheet, corrections: Corrections) -> Written:
+def _parquet(data: bytes, photos: Sequence[Listed], corrections: Corrections) -> Written:
     written = Written()
     source = pq.ParquetFile(io.BytesIO(data))
     table = source.read()
-    photos = listed(sheet)
     names = {place.number - 1: name for place, name in by_place(photos, corrections, written).items()}
     if names and photos:
         column = next(i for i, n in enumerate(table.column_names) if n.strip().lower() == photos[0].at.column)
@@ -62,7 +57,7 @@ def _parquet(data: bytes, sheet: Sheet, corrections: Corrections) -> Written:
 def _renamed(
     column: pa.ChunkedArray,
     names: dict[int, str | None],
-    photos: list[Listed],
+    photos: Sequence[Listed],
     corrections: Corrections,
     written: Written,
 ) -> pa.ChunkedArray:

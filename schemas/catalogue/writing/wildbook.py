@@ -8,38 +8,24 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 
-from schemas.catalogue.files.documents import open_document
-from schemas.catalogue.files.tables import read_cells
-from schemas.catalogue.formats.sheet import Sheet
-from schemas.catalogue.writing.corrections import (
-    Corrections,
-    Listed,
-    Written,
-    by_place,
-    listed,
-    unknown_as_written,
-)
+from schemas.catalogue.writing.corrections import Corrections, Listed, Written, by_place
 from schemas.catalogue.writing.csv_text import CsvText, csv_of
-from schemas.errors import Problem
 
 _ASSET = re.compile(r"encounter\.mediaasset\.?(\d+)", re.IGNORECASE)
 
 
-def write_wildbook(file: str, sheet: Sheet, corrections: Corrections) -> Written:
+def write_wildbook(file: str, photos: Sequence[Listed], corrections: Corrections) -> Written:
     """The file with other names and without the dropped photos."""
-    problems: list[Problem] = []
-    header = read_cells(open_document(file), lambda key: True, problems).header
-    text, photos, written = csv_of(file, header), listed(sheet), Written()
-    for place, name in by_place(photos, corrections, written).items():
-        given = unknown_as_written(text.column(place.column)) if name is None else name
-        text.set(place.number, place.column, given)
-    _drop(text, header, photos, corrections)
+    text, written = csv_of(file, {photo.at.column for photo in photos}), Written()
+    text.rename(by_place(photos, corrections, written))
+    _drop(text, photos, corrections)
     written.files[""] = text.data()
     return written
 
 
-def _drop(text: CsvText, header: tuple[str, ...], photos: list[Listed], corrections: Corrections) -> None:
+def _drop(text: CsvText, photos: Sequence[Listed], corrections: Corrections) -> None:
     rows: dict[int, list[Listed]] = defaultdict(list)
     for photo in photos:
         rows[photo.photo_at.number].append(photo)
@@ -53,6 +39,6 @@ def _drop(text: CsvText, header: tuple[str, ...], photos: list[Listed], correcti
             own = re.compile(
                 rf"(encounter\.mediaasset\.?|annotation){slot[1] if slot else '-'}(\..*)?", re.IGNORECASE
             )
-            for name in header:
-                if own.fullmatch(name.strip()) and text.value(row, name):
+            for name in text.header:
+                if own.fullmatch(name) and text.value(row, name):
                     text.set(row, name, "")

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from schemas.catalogue.reader import Catalogue
-from schemas.catalogue.reading import Reading
-from schemas.catalogue.writing.corrected import AS_NAMED, Corrected, corrected
+from schemas.catalogue.reading import AS_NAMED, Reading
+from schemas.catalogue.writing.corrected import Corrected, corrected
 from schemas.catalogue.writing.corrections import Corrections
 from tasks.reviews.corrected.plan import Change, Plan
 from tasks.sql.csv_text import csv_lines
