@@ -340,3 +340,37 @@ def test_what_a_person_answered_is_not_asked_again(tmp_path: Path) -> None:
     # What was told apart by its names is no longer an echo of these.
     say(answer(8, "names", "two_animals", "a0", "b0"))
     assert asked() == (left | {(COPY, "AC"), (COPY, "AB")}) - {(TWO_NAMES, "AB")}
+
+
+def test_a_pair_with_a_bad_photo_is_not_shown_again(judge: Judge, tmp_path: Path) -> None:
+    across = [("b0", "c0"), ("b0", "c1"), ("b0", "c2"), ("b1", "c0"), ("b1", "c1"), ("b1", "c2")]
+    told = Judgement(
+        {"a0": {"probability": 0.9, "proposed_name": "B"}},
+        {("a0", "b1"): 0.8, ("a0", "b2"): 0.7, ("a2", "b1"): 0.9, ("a1", "b0"): 0.85},
+        [
+            judged_names(TWO_NAMES, "A", "B", "a0 a1 a2", "b0 b1 b2", 0.6),
+            judged_names(TWO_NAMES, "B", "C", "b1 b0", "c0 c1 c2", 0.3),
+        ],
+        {("a1", "c1"): 0.995},
+        unscored=[*across, ("b2", "c0"), ("b2", "c1"), ("b2", "c2")],
+    )
+    judge(told)
+    warehouse = Warehouse(str(tmp_path / "w"))
+
+    def shown(*bad: str) -> dict[str, str]:
+        for photo in bad:
+            review = replace(answer(1, "photo", "bad", photo), review_id=f"bad-{photo}")
+            warehouse.write("reviews", REVIEW_PARTITION, review.review_id, [review.row()])
+        with duckdb.connect(":memory:", config={"threads": 1}) as connection:
+            install_views(connection, warehouse)
+            return {
+                f"{row['kind']} {row['identity_a']}{row['identity_b']}": f"{row['photo_a']} {row['photo_b']}"
+                for row in suspects(connection)
+            }
+
+    names, others, copy = f"{TWO_NAMES} AB", f"{TWO_NAMES} BC", f"{COPY} AC"
+    assert shown() == {f"{WRONG} AB": "a0 b1", names: "a2 b1", others: "b1 c0", copy: "a1 c1"}
+    # The next pair shows what is asked; two names without one are shown by two photos, and asked no more.
+    assert shown("b1") == {f"{WRONG} AB": "a0 b2", names: "a1 b0", copy: "a1 c1"}
+    assert shown("c1") == {f"{WRONG} AB": "a0 b2", names: "a1 b0"}
+    assert shown("a0") == {names: "a1 b0"}

@@ -12,8 +12,8 @@
 -- column words: what the pictures say against the names; of a question that was answered what speaks against the answer
 -- column asks: kind of the question in `reviews` that it asks a person; empty for a rule that asks none
 
--- The union of all rules of the folder suspects/, without what a person has answered and without photos that a person called bad.
--- What new photos say otherwise of is asked again, whether a rule still finds it or not.
+-- The union of all rules of the folder suspects/, without what a person has answered and without photos and pairs of photos that a
+-- person called bad. What new photos say otherwise of is asked again, whether a rule still finds it or not.
 WITH found AS (
     SELECT
         *,
@@ -53,6 +53,15 @@ asked AS (
     )
     UNION ALL BY NAME
     FROM again
+),
+bad AS (SELECT subject AS photo_id FROM reviews WHERE applies AND kind = 'photo' AND verdict = 'bad'),
+bad_pairs AS (
+    SELECT coalesce(list(pair_id), []) AS pairs FROM pair_scores WHERE photo_a IN (FROM bad) OR photo_b IN (FROM bad)
+),
+shown AS (
+    SELECT s.* REPLACE (list_filter(s.supporting_pairs, lambda pair: NOT list_contains(b.pairs, pair)) AS supporting_pairs)
+    FROM asked AS s
+    CROSS JOIN bad_pairs AS b
 )
 SELECT
     kind,
@@ -65,7 +74,10 @@ SELECT
     photos,
     CAST(greatest(0, least(1, score)) AS DOUBLE) AS score,
     words
-FROM asked AS s
-WHERE NOT EXISTS (
-    FROM reviews AS r WHERE r.applies AND r.kind = 'photo' AND r.verdict = 'bad' AND r.subject = s.blamed_photo
+FROM shown AS s
+WHERE len(supporting_pairs) > 0
+  AND NOT EXISTS (
+    FROM bad WHERE photo_id = s.blamed_photo OR (
+        list_contains(s.photos, photo_id) AND NOT EXISTS (FROM pair_scores AS k WHERE k.pair_id = s.supporting_pairs[1])
+    )
 )

@@ -43,12 +43,13 @@ def rows_of(connection: duckdb.DuckDBPyConnection, verdicts: bool, second_look: 
 
 
 def _unanswered(connection: duckdb.DuckDBPyConnection) -> list[Mapping[str, Any]]:
-    """The open questions of the newest run without those that were answered since."""
+    """The open questions of the newest run without those that were answered since, or that show a bad photo."""
     answered = {(row[0], row[1], row[2]): row[3] for row in connection.execute(ANSWERED).fetchall()}
+    bad = {subject for (kind, subject, _), verdict in answered.items() if (kind, verdict) == ("photo", "bad")}
     return [
         row
         for row in open_questions(connection).rows
-        if key_of(row) not in answered and answered.get(("photo", row["blamed_photo"], None)) != "bad"
+        if key_of(row) not in answered and bad.isdisjoint((row["photo_a"], row["photo_b"]))
     ]
 
 

@@ -14,6 +14,8 @@ import pytest
 
 from schemas.errors import SettingsError
 from tasks.reviews.agreement import agreement_by_kind
+from tasks.reviews.exchange.asked import VIEWS as ASKED
+from tasks.reviews.exchange.asked import rows_of
 from tasks.reviews.exchange.formats import FORMATS, Request, answers_in
 from tasks.reviews.exchange.incoming import CHANGED, VIEWS, AnswersRefused, Incoming, reviews_of, store
 from tasks.reviews.opened import opened
@@ -151,6 +153,25 @@ def test_a_bad_photo_and_a_verdict_taken_back(warehouse: Warehouse) -> None:
     found = incoming(warehouse, rows.replace("2030-01-01T00:00:00Z", ""))
     store(warehouse, found.reviews)
     assert said(warehouse) == {}
+
+
+def test_what_was_answered_since_the_run_asked_is_not_written_out_again(warehouse: Warehouse) -> None:
+    text, _ = exported(warehouse)
+    shows_b1 = {row["kind"] for row in table(text) if "b1" in (row["photo_a"], row["photo_b"])}
+    with opened(warehouse, ASKED) as connection:
+        asked = connection.sql("FROM questions").to_arrow_table()
+    header, *_ = text.splitlines()
+    (split,) = [line for line in text.splitlines() if line.startswith("split")]
+    store(warehouse, incoming(warehouse, filled(f"{header}\n{split}\n")).reviews)
+    store(warehouse, incoming(warehouse, "kind,subject,answer\nphoto,b1,bad\n").reviews)
+    with opened(warehouse, ASKED) as connection:
+        # As after a run, which keeps its questions in a file.
+        connection.register("asked", asked)
+        connection.execute("DROP VIEW questions")
+        connection.execute("CREATE TABLE questions AS FROM asked")
+        left = {row["kind"] for row in rows_of(connection, verdicts=False, second_look=False)}
+    assert "name" in shows_b1
+    assert left == set(SAID) - shows_b1 - {"split"} != set()
 
 
 @pytest.mark.parametrize(
