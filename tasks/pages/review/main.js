@@ -290,13 +290,16 @@ const KEYS = {
 function wire() {
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || isOpen()) return;
-    const typed = event.target.closest("input:not([type=range]), textarea, select");
+    // What had the focus in a dialog keeps it until the browser has drawn the page without it: the key is meant for the page.
+    const left = event.target.closest("dialog"), target = left ? document.body : event.target;
+    if (left) event.target.blur();
+    const typed = target.closest("input:not([type=range]), textarea, select");
     if (typed) {
       if (event.key === "Escape" || (event.key === "Enter" && typed.id === "reviewer")) typed.blur();
       return;
     }
     // Space and Enter press the button that has the focus.
-    if ((event.key === " " || event.key === "Enter") && event.target.closest("button")) return;
+    if ((event.key === " " || event.key === "Enter") && target.closest("button")) return;
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
     if (overlays.key(key)) return event.preventDefault();
     if (KEYS[key]) {
