@@ -195,12 +195,13 @@ function tell(words, wrong = false) {
 // Others answer, too.
 async function look() {
   if (document.hidden || busy || !start) return;
+  const seen = card;
   try {
-    const news = await get("/api/changes", { since: deck.version, ...(card ? { card: card.id } : {}) });
+    const news = await get("/api/changes", { since: deck.version, ...(seen ? { card: seen.id } : {}) });
     if (news.run !== start.run) tell("A newer run has finished: load the page again to see its questions.");
     if (news.version === deck.version) return;
     deck.version = news.version;
-    if (news.state && card) {
+    if (news.state && card === seen) { // not where another card has come meanwhile
       const more = news.state.said.length > card.said.length;
       Object.assign(card, news.state);
       state(card);
