@@ -33,8 +33,18 @@ Config = Annotated[
     ),
 ]
 
-WAIT = "Where another run is at work on the warehouse, wait until it has finished. Default: say who it is and end with 3."
-
+Tables = Annotated[str, typer.Option("--warehouse", help="Folder or fsspec URL of the tables.")]
+Root = Annotated[
+    str | None,
+    typer.Option("--root", help="Folder or URL that paths are relative to. Default: the catalogue's folder."),
+]
+Wait = Annotated[
+    bool,
+    typer.Option(
+        "--wait",
+        help="Where another run is at work on the warehouse, wait until it has finished. Default: say who it is and end with 3.",
+    ),
+]
 
 Quiet = Annotated[
     bool,

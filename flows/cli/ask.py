@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
+from flows.options import Tables
 from schemas.sql.files import suspect_rules
 
-Place = Annotated[str, typer.Option(help="Folder or fsspec URL of the tables.")]
 _FORMATS = ("table", "records", "csv", "json")
 Written = Annotated[
     str,
@@ -33,7 +33,7 @@ def _kinds_help() -> str:
 
 
 def suspects(
-    warehouse: Place = "warehouse",
+    warehouse: Tables = "warehouse",
     top: Annotated[int, typer.Option(help="How many to print.", min=1)] = 20,
     kind: Annotated[
         list[str] | None,
@@ -86,7 +86,7 @@ def sql(
             "with --cookbook the number of a query."
         ),
     ] = None,
-    warehouse: Place = "warehouse",
+    warehouse: Tables = "warehouse",
     output: Written = "table",
     wide: Wide = False,
     tables: Annotated[
@@ -137,7 +137,7 @@ def sql(
 
 
 def report(
-    warehouse: Place = "warehouse",
+    warehouse: Tables = "warehouse",
     one_file: Annotated[
         bool,
         typer.Option("--self-contained", help="Write the report with its pictures as one file: see --out."),

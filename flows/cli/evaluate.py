@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from flows.options import WAIT, Config, Quiet
+from flows.options import Config, Quiet, Root, Wait
 
 
 def evaluate(
@@ -22,9 +22,7 @@ def evaluate(
     warehouse: Annotated[
         str, typer.Option(help="Folder or fsspec URL of the tables; what is stored already costs nothing.")
     ] = "warehouse",
-    root: Annotated[
-        str | None, typer.Option(help="Folder or URL that the catalogue's paths are relative to.")
-    ] = None,
+    root: Root = None,
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder for report.html, tables and the pair list.")
     ] = Path("evaluation"),
@@ -45,7 +43,7 @@ def evaluate(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try failed photos and pairs again.")
     ] = False,
-    wait: Annotated[bool, typer.Option("--wait", help=WAIT)] = False,
+    wait: Wait = False,
     quiet: Quiet = False,
 ) -> None:
     """Measure what the plausibility scores are worth on a catalogue with names.

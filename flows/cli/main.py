@@ -23,7 +23,7 @@ from flows.cli.review import review
 from flows.cli.run import run
 from flows.cli.verdicts import apply
 from flows.cli.who import who
-from flows.options import Command, Config, Group, Quiet, SettingsCommand
+from flows.options import Command, Config, Group, Quiet, Root, SettingsCommand, Tables
 from schemas.setting import MODEL
 
 _INTERRUPTED, _TERMINATED = 130, 143
@@ -153,7 +153,7 @@ app.command(cls=SettingsCommand)(compare)
 def validate(
     context: typer.Context,
     catalogue: Annotated[str, typer.Argument(help="Catalogue: CSV, Parquet, Camtrap DP, COCO or Wildbook.")],
-    root: Annotated[str | None, typer.Option(help="Folder or URL that paths are relative to.")] = None,
+    root: Root = None,
     settings: Config = None,
 ) -> None:
     """Check a catalogue, list all its problems and count the photos that are there; opens none.
@@ -175,7 +175,7 @@ app.command(cls=Command)(report)
 
 @app.command(cls=Command)
 def check(
-    warehouse: Annotated[str, typer.Option(help="Folder or fsspec URL of the tables.")] = "warehouse",
+    warehouse: Tables = "warehouse",
     quick: Annotated[
         bool, typer.Option("--quick", help="Look at footers, sizes and the listing alone; read no rows.")
     ] = False,

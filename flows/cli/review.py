@@ -7,9 +7,7 @@ from typing import Annotated
 import typer
 
 from flows.cli.verdicts import agreement, export_reviews, import_reviews
-from flows.options import Command, Group
-
-WAREHOUSE = Annotated[str, typer.Option(help="Folder or fsspec URL of the tables.")]
+from flows.options import Command, Group, Tables
 
 review = typer.Typer(
     name="review",
@@ -26,7 +24,7 @@ review = typer.Typer(
 @review.callback()
 def open_review(
     context: typer.Context,
-    warehouse: WAREHOUSE = "warehouse",
+    warehouse: Tables = "warehouse",
     host: Annotated[
         str,
         typer.Option(

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from flows.options import WAIT, Config, Quiet
+from flows.options import Config, Quiet, Root, Wait
 
 
 def run(
@@ -21,10 +21,7 @@ def run(
     warehouse: Annotated[
         str, typer.Option(help="Folder or fsspec URL that the tables go to; grows with every run.")
     ] = "warehouse",
-    root: Annotated[
-        str | None,
-        typer.Option(help="Folder or URL that paths are relative to. Default: the catalogue's folder."),
-    ] = None,
+    root: Root = None,
     settings: Config = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan and its estimated time; write nothing.")
@@ -42,7 +39,7 @@ def run(
             "--retry-failed", help="Try failed photos and pairs again, though nothing about them changed."
         ),
     ] = False,
-    wait: Annotated[bool, typer.Option("--wait", help=WAIT)] = False,
+    wait: Wait = False,
     fail_on: Annotated[
         list[str] | None,
         typer.Option(

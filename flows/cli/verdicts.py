@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-Tables = Annotated[str, typer.Option("--warehouse", help="Folder or fsspec URL of the tables.")]
+from flows.options import Root, Tables
 
 
 def apply(
@@ -22,10 +22,7 @@ def apply(
         ),
     ] = None,
     warehouse: Tables = "warehouse",
-    root: Annotated[
-        str | None,
-        typer.Option(help="Folder or URL that paths are relative to. Default: the catalogue's folder."),
-    ] = None,
+    root: Root = None,
     drop_copies: Annotated[
         bool, typer.Option("--drop-copies", help="Leave out photos that are copies. Default: only list them.")
     ] = False,

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.ask import Place, Wide, Written
+from flows.cli.ask import Wide, Written
+from flows.options import Tables
 
 
 def who(
@@ -19,7 +20,7 @@ def who(
         bool,
         typer.Option("--new", help="All photos of unknown animals that are new in the newest run."),
     ] = False,
-    warehouse: Place = "warehouse",
+    warehouse: Tables = "warehouse",
     top: Annotated[int, typer.Option(help="Most answers for a photo; ten are stored.", min=1)] = 5,
     output: Written = "table",
     wide: Wide = False,

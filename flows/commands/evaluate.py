@@ -158,7 +158,7 @@ def _dataset(source: str) -> str:
 
 def _print_plan(found: Catalogue | None, warehouse: str, chosen: Settings, plan: EvaluationPlan) -> None:
     from flows.clusters.choice import require_cluster, worker_count
-    from flows.commands.plan import duration, unit_costs
+    from flows.commands.plan import duration, startup_of, unit_costs
     from tasks.evaluation.faithfulness import forward_passes, pairs_of
     from tasks.job import prepare_job
     from tasks.runs.log import RunLog
@@ -173,7 +173,7 @@ def _print_plan(found: Catalogue | None, warehouse: str, chosen: Settings, plan:
         present = {key for key, photo in left.photos().items() if photo["present"]}
         embedded = {photo for photo, _ in left.embedded()}
     listed = {entry.photo_id for entry in found.entries} if found else present
-    costs = unit_costs(job)
+    start, costs = startup_of(job), unit_costs(job)
     new, pairs = len(listed - embedded), 2 * options.per_photo * len(listed)
     total = new * costs.photo + pairs * costs.pair + options.figures * costs.figure
     faithful = "no pairs"
@@ -191,7 +191,7 @@ def _print_plan(found: Catalogue | None, warehouse: str, chosen: Settings, plan:
         f"measure  {plan.binning.name}; {options.resamples} resamples of animals; {options.figures} figures",
         f"choose   {'at most ' + str(min(options.sweep_pairs, pairs)) + ' pairs swept' if options.choose else 'no'}",
         f"faithful {faithful}",
-        f"time     about {duration(total)}, and half a minute to start{'; the sweep comes on top' * options.choose}",
+        f"time     about {duration(start + total)}, {duration(start)} of it to start{'; the sweep comes on top' * options.choose}",
         "writes   nothing now",
     ):
         OUT.print(line)

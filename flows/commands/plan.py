@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,74 +94,128 @@ def print_plan(
     place = Warehouse(warehouse)
     place.require_readable()
     job = prepare_job(place, settings)
-    with look(job, RunLog(job).columns(), retry_failed) as (connection, left):
-        known, present = left.photos(), {photo["photo_id"] for photo in left.present()}
-        ingest = plan_ingest(catalogue, known, settings.photos_per_shard, retry_failed)
-        embed = plan_embed(
-            left.present(),
-            left.embedded() | left.given_up("embeddings"),
-            left.detected() | left.given_up("keypoints"),
-            settings.photos_per_shard,
-        )
-        unscored, without_signals = len(left.unscored()), len(left.without_signals())
-        unverified = len(left.unverified())
-        pairs_now = len(left.stored_pairs())
-        per_photo = stored_per_photo(connection, len(left.embedded())) if pairs_now else None
-    new = sum(map(INGEST.size, ingest))
-    again = {e.photo_id for s in ingest for e in s.entries}
-    photos = new + sum(p["photo_id"] not in again for s in embed for p in s.photos)
-    kind = resolve_kind(settings)
-    workers = worker_count(settings)
-    model_of(job)
-    start = startup(_since_start(), workers)
-    costs = unit_costs(job)
-    in_all = len(present | {entry.photo_id for entry in catalogue.entries})
-    # Without any stored pair, as after a changed setting, all photos are to be paired.
-    to_pair = photos if pairs_now else in_all
-    if to_pair and per_photo is None:
-        per_photo = sampled_per_photo(job, catalogue, costs.photo)
-    pairs = unscored + pairs_foreseen(
-        per_photo or 0.0, catalogue.entries, to_pair, settings.references, in_all
-    )
-    # Each new photo is verified with its nearest few. Those that also match well are not known yet.
-    to_verify = unverified + min(pairs, new * FEW_COPIES)
-    total = (
-        photos * costs.photo + pairs * costs.pair + min(settings.figures, pairs) * costs.figure
-    ) / workers
-    shards = {
-        INGEST.name: len(ingest),
-        EMBED.name: math.ceil(photos / settings.photos_per_shard),
-        SCORE.name: math.ceil(pairs / pairs_per_shard(settings)),
-        VERIFY.name: math.ceil(to_verify / pairs_per_shard(settings)),
-        JUDGE.name: int(new > 0 or unscored > 0),
-    }
+    left = _left(job, catalogue, retry_failed)
+    start, costs = startup_of(job), unit_costs(job)
+    work = _foreseen(job, catalogue, left, costs)
     for line in (
-        f"photos   {len(catalogue.entries)} listed, {len(known)} known, {new} to read, {photos} to embed",
-        f"pairs    {pairs_now} stored, about {pairs} to score (top {settings.top_k}, {settings.same_name_k} of the same name, "
-        f"{settings.other_name_k} of other names, {settings.references} references a species)",
-        f"shards   {', '.join(f'{stage} {count}' for stage, count in shards.items())}",
-        *(
-            [
-                f"signals  {without_signals} scored pairs have none yet; they come from stored rows, without the model"
-            ]
-            if without_signals
-            else []
-        ),
-        f"copies   about {to_verify} pairs to verify pixel by pixel",
-        f"figures  up to {settings.figures} of {settings.n_pixel_maps} pixel maps per photo",
+        f"photos   {len(catalogue.entries)} listed, {left.known} known, {left.new} to read, {left.photos} to embed",
+        *_lines_of_work(settings, left, work),
         f"model    {settings.model}, layers {', '.join(job.layers)}, preset {settings.preset} in {settings.precision}; matcher {settings.matcher}",
         *([f"notice   {job.notice}"] if job.notice else []),
-        f"cluster  {kind}, {workers} workers",
-        f"cost     photo {costs.photo * 1e3:.0f} ms, pair {costs.pair * 1e3:.0f} ms, figure {costs.figure:.1f} s on this machine",
-        f"time     about {duration(start + total)}, {duration(start)} of it to start {workers} workers and load the model",
+        *_lines_of_time(settings, start, costs, _seconds(settings, left, work, costs)),
         f"writes   nothing now; a run would write to {job.warehouse.url}",
     ):
         console.print(line)
 
 
-def _since_start() -> float:
-    """Seconds since this process was started."""
-    return time.time() - psutil.Process().create_time()
+@dataclass(frozen=True)
+class _Left:
+    """What a warehouse holds of a catalogue, and what it lacks, as counts.
+
+    `photos` are to be embedded, `new` of them to be read first; `in_all` are those that the run ends with.
+    `per_photo` are the distinct pairs per photo that are stored, None where these are too few to tell.
+    """
+
+    known: int
+    new: int
+    photos: int
+    in_all: int
+    ingest_shards: int
+    stored_pairs: int
+    unscored: int
+    unverified: int
+    without_signals: int
+    per_photo: float | None
+
+
+def _left(job: Job, catalogue: Catalogue, retry_failed: bool) -> _Left:
+    per_shard = job.settings.photos_per_shard
+    with look(job, RunLog(job).columns(), retry_failed) as (connection, left):
+        known, present = left.photos(), left.present()
+        embedded = left.embedded()
+        ingest = plan_ingest(catalogue, known, per_shard, retry_failed)
+        embed = plan_embed(
+            present,
+            embedded | left.given_up("embeddings"),
+            left.detected() | left.given_up("keypoints"),
+            per_shard,
+        )
+        new = sum(map(INGEST.size, ingest))
+        again = {entry.photo_id for shard in ingest for entry in shard.entries}
+        stored_pairs = len(left.stored_pairs())
+        return _Left(
+            known=len(known),
+            new=new,
+            photos=new + sum(photo["photo_id"] not in again for shard in embed for photo in shard.photos),
+            in_all=len({photo["photo_id"] for photo in present} | {e.photo_id for e in catalogue.entries}),
+            ingest_shards=len(ingest),
+            stored_pairs=stored_pairs,
+            unscored=len(left.unscored()),
+            unverified=len(left.unverified()),
+            without_signals=len(left.without_signals()),
+            per_photo=stored_per_photo(connection, len(embedded)) if stored_pairs else None,
+        )
+
+
+@dataclass(frozen=True)
+class _Work:
+    """About how many pairs a run scores and verifies, known ones and those that new photos bring."""
+
+    pairs: int
+    to_verify: int
+
+
+def _foreseen(job: Job, catalogue: Catalogue, left: _Left, costs: UnitCosts) -> _Work:
+    # Without any stored pair, as after a changed setting, all photos are to be paired.
+    to_pair = left.photos if left.stored_pairs else left.in_all
+    per_photo = left.per_photo
+    if to_pair and per_photo is None:
+        per_photo = sampled_per_photo(job, catalogue, costs.photo)
+    pairs = left.unscored + pairs_foreseen(
+        per_photo or 0.0, catalogue.entries, to_pair, job.settings.references, left.in_all
+    )
+    # Each new photo is verified with its nearest few. Those that also match well are not known yet.
+    return _Work(pairs, left.unverified + min(pairs, left.new * FEW_COPIES))
+
+
+def _lines_of_work(settings: Settings, left: _Left, work: _Work) -> Iterator[str]:
+    yield (
+        f"pairs    {left.stored_pairs} stored, about {work.pairs} to score (top {settings.top_k}, {settings.same_name_k} of the same name, "
+        f"{settings.other_name_k} of other names, {settings.references} references a species)"
+    )
+    per_shard = pairs_per_shard(settings)
+    shards = {
+        INGEST.name: left.ingest_shards,
+        EMBED.name: math.ceil(left.photos / settings.photos_per_shard),
+        SCORE.name: math.ceil(work.pairs / per_shard),
+        VERIFY.name: math.ceil(work.to_verify / per_shard),
+        JUDGE.name: int(left.new > 0 or left.unscored > 0),
+    }
+    yield f"shards   {', '.join(f'{stage} {count}' for stage, count in shards.items())}"
+    if left.without_signals:
+        yield f"signals  {left.without_signals} scored pairs have none yet; they come from stored rows, without the model"
+    yield f"copies   about {work.to_verify} pairs to verify pixel by pixel"
+    yield f"figures  up to {settings.figures} of {settings.n_pixel_maps} pixel maps per photo"
+
+
+def _seconds(settings: Settings, left: _Left, work: _Work, costs: UnitCosts) -> float:
+    """What the work takes once all workers are there."""
+    figures = min(settings.figures, work.pairs)
+    total = left.photos * costs.photo + work.pairs * costs.pair + figures * costs.figure
+    return total / worker_count(settings)
+
+
+def _lines_of_time(settings: Settings, start: float, costs: UnitCosts, work: float) -> Iterator[str]:
+    workers = worker_count(settings)
+    yield f"cluster  {resolve_kind(settings)}, {workers} workers"
+    yield f"cost     photo {costs.photo * 1e3:.0f} ms, pair {costs.pair * 1e3:.0f} ms, figure {costs.figure:.1f} s on this machine"
+    yield f"time     about {duration(start + work)}, {duration(start)} of it to start {workers} workers and load the model"
+
+
+def startup_of(job: Job) -> float:
+    """Seconds until the first task of a run is at work, told by how long this process took to get so far."""
+    model_of(job)
+    return startup(time.time() - psutil.Process().create_time(), worker_count(job.settings))
 
 
 def startup(loaded: float, workers: int) -> float:

@@ -195,12 +195,13 @@ function tell(words, wrong = false) {
 // Others answer, too.
 async function look() {
   if (document.hidden || busy || !start) return;
+  const seen = card;
   try {
-    const news = await get("/api/changes", { since: deck.version, ...(card ? { card: card.id } : {}) });
+    const news = await get("/api/changes", { since: deck.version, ...(seen ? { card: seen.id } : {}) });
     if (news.run !== start.run) tell("A newer run has finished: load the page again to see its questions.");
     if (news.version === deck.version) return;
     deck.version = news.version;
-    if (news.state && card) {
+    if (news.state && card === seen) { // not where another card has come meanwhile
       const more = news.state.said.length > card.said.length;
       Object.assign(card, news.state);
       state(card);
@@ -290,13 +291,16 @@ const KEYS = {
 function wire() {
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || isOpen()) return;
-    const typed = event.target.closest("input:not([type=range]), textarea, select");
+    // What had the focus in a dialog keeps it until the browser has drawn the page without it: the key is meant for the page.
+    const left = event.target.closest("dialog"), target = left ? document.body : event.target;
+    if (left) event.target.blur();
+    const typed = target.closest("input:not([type=range]), textarea, select");
     if (typed) {
       if (event.key === "Escape" || (event.key === "Enter" && typed.id === "reviewer")) typed.blur();
       return;
     }
     // Space and Enter press the button that has the focus.
-    if ((event.key === " " || event.key === "Enter") && event.target.closest("button")) return;
+    if ((event.key === " " || event.key === "Enter") && target.closest("button")) return;
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
     if (overlays.key(key)) return event.preventDefault();
     if (KEYS[key]) {

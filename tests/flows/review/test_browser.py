@@ -15,7 +15,7 @@ import pytest
 from schemas.tables.reviews import REVIEW_PARTITION
 from tasks.store.warehouse import Warehouse
 from tests.flows.review.chromium import CHROMIUM, Browser, Page, chromium
-from tests.flows.review.serving import free_port, start
+from tests.flows.review.serving import free_port, served, start
 from tests.flows.review.warehouses import reviewed
 
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")]
@@ -49,6 +49,11 @@ def opened(browser: Browser, address: str, who: str) -> Page:
     return page
 
 
+def pressed(key: str) -> str:
+    """A script that presses a key where the focus is, with no time for the browser to draw."""
+    return f"document.activeElement.dispatchEvent(new KeyboardEvent('keydown', {{ key: {key!r}, bubbles: true }}));"
+
+
 def press(page: Page, key: str, then: str) -> None:
     """Press a key and wait for the words that the page then says of what was stored."""
     page.press(key)
@@ -73,7 +78,10 @@ def test_a_curator_decides_by_keys_and_loses_nothing(browser: Browser, tmp_path:
         ann.press("n")
         ann.wait("document.querySelector('#dialog').open")
         ann.type("an ear is torn")
-        ann.press("Enter")
+        # A key that comes before the browser has drawn the page without the dialog is not lost.
+        assert ann.run(pressed("Enter") + pressed("o") + "document.querySelector('#dialog h2').textContent") == "Other name"
+        assert ann.run("document.querySelector('#dialog').open")
+        ann.press("Escape")
         ann.wait("!document.querySelector('#dialog').open")
         ann.press("o")
         ann.wait("document.querySelector('#dialog').open")
@@ -151,6 +159,39 @@ def test_a_curator_decides_by_keys_and_loses_nothing(browser: Browser, tmp_path:
     finally:
         server.kill()
         server.wait()
+
+
+HOLDING = """
+const ask = window.fetch;
+window.fetch = (path, ...rest) => String(path).startsWith('/api/changes')
+  ? new Promise((done) => { const reply = ask(path, ...rest); window.release = () => done(reply); })
+  : ask(path, ...rest);
+"""
+"""The page's requests for news stay unanswered until `release()`."""
+ANSWER = """
+(async () => {
+  const send = (path, body) => fetch(path, { method: 'POST', body: JSON.stringify(body),
+    headers: { 'Content-Type': 'application/json', 'X-Pairx-Review': '1' } }).then((reply) => reply.json());
+  const line = await send('/api/queue', {});
+  return (await send('/api/verdict', { card: line.ids[0], key: 'same', reviewer: 'bob' })).state.said[0].by;
+})()
+"""
+"""Another person answers the first card."""
+
+
+def test_news_of_one_card_are_not_shown_on_the_next(browser: Browser, tmp_path: Path) -> None:
+    with served(reviewed(tmp_path)) as address:
+        ann = opened(browser, address, "ann")
+        assert ann.run(ANSWER) == "bob"
+        ann.run(HOLDING)
+        ann.wait("!!window.release")
+        ann.press("ArrowRight")
+        ann.wait("document.querySelector('#question').textContent.startsWith('Is C')")
+        ann.run("window.release()")
+        ann.wait("document.querySelector('#progress b').textContent === '1 of 6 answered'")
+        assert ann.run("document.querySelector('#notice').hidden")
+        ann.press("ArrowLeft")
+        ann.wait("document.querySelector('#kind').dataset.kind === 'copy'")
 
 
 def test_it_fits_a_telephone(browser: Browser, tmp_path: Path) -> None:
