@@ -18,6 +18,7 @@ from tests.selection import means_the_gpu
 if TYPE_CHECKING:
     from tests.object_store import Proxy
 
+pytest_plugins = ["tests.finished_runs"]
 TESTS = Path(__file__).resolve().parent
 SHARING = ("flows", "tasks")
 

@@ -27,7 +27,7 @@ from flows.terminal import PlainConsole
 from flows.work.progress import Terminal
 from schemas.setting import Setting
 from schemas.settings import EMBEDDED_NOTICE, Settings
-from tests.flows.conftest import Finished
+from tests.finished_runs import Finished
 from tests.flows.running import environment, pairx
 from tests.small_catalogue import TINY
 

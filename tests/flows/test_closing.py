@@ -22,7 +22,7 @@ from flows.clusters import kinds as cluster_kinds
 from flows.clusters.kinds import Cluster, Processes, stopped_in_the_end
 from schemas.settings import Settings
 from schemas.stages import STAGES
-from tests.flows.conftest import Finished
+from tests.finished_runs import Finished
 from tests.flows.running import pairx, run_arguments
 
 OURS = re.compile(rf"(note: .*|\d\d:\d\d:\d\d ({'|'.join(STAGES)}|report) .*|)")

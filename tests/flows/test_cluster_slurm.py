@@ -22,7 +22,7 @@ from flows.clusters.choice import dask_cluster, require_cluster, worker_count
 from schemas.errors import PairxError, SettingsError
 from schemas.settings import Settings
 from tasks.store.warehouse import Warehouse
-from tests.flows.conftest import Finished
+from tests.finished_runs import Finished
 from tests.flows.running import REPOSITORY, run_flow
 from tests.small_catalogue import assert_same_rows
 

@@ -15,7 +15,7 @@ from PIL import Image
 from flows.cli import main as cli
 from pairx_engine.comparison import few
 from tasks.sql.console import connect_analyst
-from tests.flows.conftest import Finished
+from tests.finished_runs import Finished
 
 Main = Callable[..., tuple[int, str, str]]
 QUICK = ("--method", "gradient", "--method", "centre")

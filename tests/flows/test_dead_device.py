@@ -13,7 +13,7 @@ from flows.work.shard_tasks import Work
 from schemas.errors import AcceleratorFailure, WarehouseError
 from schemas.stages import SCORE
 from tasks.shards import ShardResult, Stage
-from tests.flows.conftest import Finished
+from tests.finished_runs import Finished
 from tests.flows.running import run_flow, shards_of
 from tests.small_catalogue import assert_same_rows, rows_of
 

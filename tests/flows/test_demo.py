@@ -7,7 +7,7 @@ import pytest
 from flows.demo import run as demo
 from flows.demo.run import Truth, run_demo
 from schemas.errors import PairxError
-from tests.flows.conftest import Finished
+from tests.finished_runs import Finished
 
 
 def test_truth_knows_what_was_planted(small: Path) -> None:

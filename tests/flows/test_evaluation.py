@@ -30,7 +30,7 @@ from tasks.pages.evaluation_values import ALL_SCORES, OWN_SCORES
 from tasks.sql.console import connect_analyst
 from tasks.store.lease import at_work
 from tasks.store.warehouse import Warehouse
-from tests.flows.conftest import Finished
+from tests.finished_runs import Finished
 from tests.small_catalogue import TINY, rewrite
 
 OPTIONS = EvaluationPlan(

@@ -19,7 +19,7 @@ from schemas.errors import WarehouseError
 from schemas.settings import EMBEDDED_NOTICE
 from tasks.sql.console import connect_analyst
 from tasks.store.warehouse import Warehouse
-from tests.flows.conftest import Finished
+from tests.finished_runs import Finished
 from tests.toy_warehouse import Photo, Toy
 
 Main = Callable[..., tuple[int, str, str]]

@@ -12,7 +12,7 @@ import pytest
 from distributed import Client
 
 from tasks.store.warehouse import Warehouse
-from tests.flows.conftest import Finished
+from tests.finished_runs import Finished
 from tests.flows.dask_processes import Site, changed_source
 from tests.flows.running import PAIRX, Command, command_line, run_arguments
 from tests.small_catalogue import assert_same_rows

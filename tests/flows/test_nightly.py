@@ -18,7 +18,7 @@ from schemas.views.snapshots import snapshot_views
 from tasks.check.findings import check
 from tasks.sql.console import connect_analyst
 from tasks.store.warehouse import Warehouse
-from tests.flows.conftest import Finished
+from tests.finished_runs import Finished
 from tests.flows.running import run_flow, shards_of
 from tests.small_catalogue import BROKEN_CODES, TINY, assert_same_rows, files_of, rewrite, rows_of, views_of
 

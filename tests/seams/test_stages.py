@@ -37,8 +37,6 @@ from tasks.sql.listing import describe
 from tasks.store.warehouse import Warehouse, shard_name
 from tests.small_catalogue import TINY, Stages, read_small
 
-pytest_plugins = ("tests.flows.conftest",)
-
 KEY = [
     required("photo_id", STRING, "image_id of the catalogue"),
     required("chip_id", STRING, "what was seen"),

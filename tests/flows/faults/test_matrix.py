@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.flows.conftest import Finished
+from tests.finished_runs import Finished
 from tests.flows.faults import matrix
 from tests.flows.faults.course import Course
 from tests.flows.faults.fault import Fault

@@ -79,7 +79,10 @@ def test_a_curator_decides_by_keys_and_loses_nothing(browser: Browser, tmp_path:
         ann.wait("document.querySelector('#dialog').open")
         ann.type("an ear is torn")
         # A key that comes before the browser has drawn the page without the dialog is not lost.
-        assert ann.run(pressed("Enter") + pressed("o") + "document.querySelector('#dialog h2').textContent") == "Other name"
+        assert (
+            ann.run(pressed("Enter") + pressed("o") + "document.querySelector('#dialog h2').textContent")
+            == "Other name"
+        )
         assert ann.run("document.querySelector('#dialog').open")
         ann.press("Escape")
         ann.wait("!document.querySelector('#dialog').open")

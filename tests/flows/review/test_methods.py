@@ -17,7 +17,7 @@ from flows.review.methods import INLIERS, Methods, NotExplained
 from pairx_engine.errors import EngineError
 from pairx_engine.figure.comparison import strength
 from pairx_engine.figure.panels import HEAT_OPACITY
-from tests.flows.conftest import Finished
+from tests.finished_runs import Finished
 
 Pair = tuple[str, tuple[Mapping[str, Any], Mapping[str, Any]], Mapping[str, Any]]
 _SCORED = """
