@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pairx_engine.photo.perceptual_hash import orientations_or_upright
-from pairx_engine.retrieval.topk import PhotoKeys
+from pairx_engine.retrieval.rules import PhotoKeys
 from tasks.store.warehouse import shard_name
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from pairx_engine.retrieval.topk import Block
+from pairx_engine.retrieval.proposals import Block
 from tasks.gallery import Gallery
 from tasks.job import Job
 

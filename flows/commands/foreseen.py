@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from pairx_engine.errors import PhotoError
 from pairx_engine.photo.chips import Pixels, chip_of, cut_photo, decode_photo
-from pairx_engine.retrieval.topk import PhotoKeys, exact_top_k
+from pairx_engine.retrieval.rules import PhotoKeys
+from pairx_engine.retrieval.topk import exact_top_k
 from schemas.catalogue.reader import Catalogue, CatalogueEntry
 from schemas.settings import Settings
 from tasks.job import Job, device, model_of

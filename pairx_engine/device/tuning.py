@@ -43,8 +43,19 @@ NUMBERS_AT_ONCE = 4_000_000
 
 Chosen for memory.
 """
+PRODUCTS_AT_ONCE = 1 << 24
+"""Products of queries and photos in a search for neighbours on a CPU, 64 MB. Chosen from timings."""
+PRODUCTS_AT_ONCE_ON_A_GPU = 1 << 28
+"""The same on a GPU, 1 GB. Chosen from counts of launches, not from timings: none has been taken."""
 SCORES_AT_ONCE = 1 << 21
 """Scores of like pairs, 16 MB. Chosen for memory."""
+
+
+def topk_tile(queries: int, device: torch.device) -> int:
+    """Columns whose products with all queries are looked at together."""
+    most = PRODUCTS_AT_ONCE if device.type == "cpu" else PRODUCTS_AT_ONCE_ON_A_GPU
+    return max(256, min(8192, most // max(1, queries)))
+
 
 Task = Literal["score", "explain"]
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairx_engine.photo.perceptual_hash import ORIENTATIONS, hash_distances
-from pairx_engine.retrieval.topk import PairRule, PhotoKeys
+from pairx_engine.retrieval.rules import UNKNOWN, PairRule, PhotoKeys
 
 Found = NDArray[np.int64]
 """(M, 3): a photo, a photo that it resembles, and the differing bits."""
@@ -74,10 +74,7 @@ def _alike(upright: NDArray[np.uint64], turned: NDArray[np.uint64], bits: int) -
 def _admitted(part: Found, keys: PhotoKeys, rule: PairRule) -> NDArray[np.bool_]:
     a, b = part[:, 0], part[:, 1]
     names = keys.identity
-    admitted = (names[a] != names[b]) | (names[a] == -1)
-    for start in np.flatnonzero(np.diff(a, prepend=-1)):
-        stop = start + int(np.searchsorted(a[start:], a[start], side="right"))
-        admitted[start:stop] &= rule.admissible(keys, a[start : start + 1], b[start:stop])[0]
+    admitted: NDArray[np.bool_] = rule.admits(keys, a, b) & ((names[a] != names[b]) | (names[a] == UNKNOWN))
     return admitted
 
 

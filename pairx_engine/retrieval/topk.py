@@ -1,16 +1,16 @@
 """Exact nearest neighbours by cosine, blockwise.
 
-Ties are broken by id, and exclusions are applied before the ranking. A single-precision matrix product
-proposes k + PAD candidates per query. They are scored again in double precision. If a query's k-th neighbour
-is not separated from the rejected candidates by more than the product's rounding bound, the query is searched
-again in double precision. So the result never depends on block sizes, block order or the device.
+Ties are broken by id, and exclusions are applied before the ranking. Single-precision products propose k + PAD
+candidates per query (`proposals`). Those that may be among the k best are scored again in double precision. If
+a query's k-th neighbour is not separated from the rejected candidates by more than the product's rounding
+bound, the query is searched again in double precision. So the result never depends on block sizes, block order
+or the device.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,92 +18,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pairx_engine.device.tuning import NUMBERS_AT_ONCE
+from pairx_engine.retrieval.proposals import Blocks, Proposals, propose
+from pairx_engine.retrieval.rules import UNKNOWN, PairRule, PhotoKeys
 
 PAD = 32
-_UNKNOWN = -1
-
-Block = tuple[NDArray[np.int64], Tensor]
-"""Rows (G,) of the catalogue's order, and their vectors (G, D) of any float type."""
-Blocks = Callable[[], Iterable[Block]]
-
-
-@dataclass(frozen=True)
-class PhotoKeys:
-    """What decides whether two photos may be paired.
-
-    One integer code per photo in catalogue order, -1 for unknown.
-    """
-
-    identity: NDArray[np.int32]
-    encounter: NDArray[np.int32]
-    species: NDArray[np.int32]
-    viewpoint: NDArray[np.int32]
-
-    def __post_init__(self) -> None:
-        lengths = {len(self.identity), len(self.encounter), len(self.species), len(self.viewpoint)}
-        if len(lengths) != 1:
-            raise ValueError(f"photo keys must have one length, not {sorted(lengths)}")
-
-    def __len__(self) -> int:
-        return len(self.identity)
-
-    def on(self, device: torch.device) -> DeviceKeys:
-        """The codes as tensors on a device."""
-        return DeviceKeys(**{name: torch.from_numpy(codes).to(device) for name, codes in vars(self).items()})
-
-
-@dataclass(frozen=True)
-class DeviceKeys:
-    """`PhotoKeys` on a device: int32 tensors (N,)."""
-
-    identity: Tensor
-    encounter: Tensor
-    species: Tensor
-    viewpoint: Tensor
-
-
-@dataclass(frozen=True)
-class PairRule:
-    """Which pairs are admissible; self pairs and pairs of one known encounter never are.
-
-    `same_name` asks for one name, `other_name` for two different ones; both leave unknown names out.
-    """
-
-    same_species: bool = False
-    same_viewpoint: bool = False
-    same_name: bool = False
-    other_name: bool = False
-
-    def admissible(
-        self, keys: PhotoKeys, rows: NDArray[np.int64], columns: NDArray[np.int64]
-    ) -> NDArray[np.bool_]:
-        """Mask (len(rows), len(columns)) of the pairs that may be ranked.
-
-        Unknown species and viewpoints are compatible with all; an unknown name equals no other name.
-        """
-        mask: NDArray[np.bool_] = self._mask(keys, rows, columns)
-        return mask
-
-    def admissible_there(self, keys: DeviceKeys, rows: Tensor, columns: Tensor) -> Tensor:
-        """`admissible` on the device of keys, rows and columns: the same formula, and nothing is copied."""
-        mask: Tensor = self._mask(keys, rows, columns)
-        return mask
-
-    def _mask(self, keys: Any, rows: Any, columns: Any) -> Any:
-        """The mask of arrays or of tensors: both have these operators."""
-        mask = rows[:, None] != columns[None, :]
-        encounter, other = keys.encounter[rows][:, None], keys.encounter[columns][None, :]
-        mask &= (encounter != other) | (encounter == _UNKNOWN)
-        for wanted, codes in ((self.same_species, keys.species), (self.same_viewpoint, keys.viewpoint)):
-            if wanted:
-                first, second = codes[rows][:, None], codes[columns][None, :]
-                mask &= (first == second) | (first == _UNKNOWN) | (second == _UNKNOWN)
-        name, other_name = keys.identity[rows][:, None], keys.identity[columns][None, :]
-        if self.same_name:
-            mask &= (name == other_name) & (name != _UNKNOWN)
-        if self.other_name:
-            mask &= (name != other_name) & (name != _UNKNOWN) & (other_name != _UNKNOWN)
-        return mask
+Rules = Mapping[str, tuple[PairRule, int]]
+"""Rule and k by name."""
+Floors = Mapping[str, NDArray[np.float32]]
+"""Cosine (N,) that a query must reach by each rule to be of use to a photo of the catalogue; inf: never."""
 
 
 @dataclass(frozen=True)
@@ -119,87 +41,106 @@ class Neighbours:
 
 
 def cosines(first: Tensor, second: Tensor) -> Tensor:
-    """Cosine of matching rows of (n, D) and (n, D), accumulated in float64 and rounded once to float32."""
+    """Cosine of matching rows of (n, D) and (n, D), accumulated in float64 and rounded once to float32.
+
+    That with a vector of zeros is 0.
+    """
     a, b = first.double(), second.double()
-    return ((a * b).sum(-1) / (a.norm(dim=-1) * b.norm(dim=-1))).float()
+    return ((a * b).sum(-1) / _nonzero(a.norm(dim=-1) * b.norm(dim=-1))).float()
+
+
+def _nonzero(norms: Tensor) -> Tensor:
+    return norms.masked_fill(norms == 0, 1)
 
 
 def exact_top_k(
-    queries: Tensor,
-    rows: NDArray[np.int64],
-    blocks: Blocks,
-    keys: PhotoKeys,
-    rules: dict[str, tuple[PairRule, int]],
+    queries: Tensor, rows: NDArray[np.int64], blocks: Blocks, keys: PhotoKeys, rules: Rules
 ) -> dict[str, Neighbours]:
     """The k nearest admissible photos of each query, for several rules in one pass over the catalogue.
 
     `queries` (Q, D) are the vectors of catalogue rows `rows`; `blocks()` iterates over the whole catalogue,
     in any order. `rules` maps a name to (rule, k). A query with fewer than k admissible photos gets them all.
-    Memory: Q x (largest block + k + PAD) floats. Order: cosine (float32) descending, then row ascending.
+    Memory: one block, and Q x (TILE + rules x 2 (k + PAD)) floats. Order: cosine (float32) descending, then
+    row ascending.
     """
-    unit = torch.nn.functional.normalize(queries.float(), dim=1)
-    there, rows_there = keys.on(unit.device), torch.from_numpy(rows).to(unit.device)
-    kept = {name: _Kept.empty(len(rows), k + PAD, unit.device) for name, (_, k) in rules.items()}
-    for columns, vectors in blocks():
-        columns_there = torch.from_numpy(columns).to(unit.device)
-        similarity = unit @ torch.nn.functional.normalize(vectors.to(unit.device).float(), dim=1).T
-        for name, (rule, _) in rules.items():
-            mask = rule.admissible_there(there, rows_there, columns_there)
-            kept[name].update(similarity.masked_fill(~mask, -torch.inf), columns_there)
-    return {
-        name: _settle(queries, rows, blocks, keys, rule, k, kept[name]) for name, (rule, k) in rules.items()
-    }
+    return _settled(queries, rows, blocks, keys, rules, _proposed(queries, rows, blocks, keys, rules, None))
 
 
-@dataclass
-class _Kept:
-    """The best approximate candidates so far, (Q, size), -inf where there are fewer."""
+def exact_top_k_both_ways(
+    queries: Tensor, rows: NDArray[np.int64], blocks: Blocks, keys: PhotoKeys, rules: Rules, floors: Floors
+) -> tuple[dict[str, Neighbours], dict[str, Neighbours]]:
+    """`exact_top_k` of the queries, and what the queries are to the photos of the catalogue.
 
-    similarity: Tensor
-    column: Tensor
-
-    @classmethod
-    def empty(cls, queries: int, size: int, device: torch.device) -> _Kept:
-        return cls(
-            torch.full((queries, size), -torch.inf, device=device),
-            torch.full((queries, size), _UNKNOWN, dtype=torch.int64, device=device),
-        )
-
-    def update(self, similarity: Tensor, columns: Tensor) -> None:
-        size = self.similarity.shape[1]
-        best, at = similarity.topk(min(size, similarity.shape[1]), dim=1)
-        names = columns[at]
-        self.similarity, order = torch.cat([self.similarity, best], 1).topk(size, dim=1)
-        self.column = torch.cat([self.column, names], 1).gather(1, order)
+    The second has, by each rule, every admissible pair of a photo of the catalogue (`query`) and one of the
+    queries (`neighbour`) whose cosine reaches the photo's floor, by photo, best first. Both come out of the
+    same products.
+    """
+    proposals = _proposed(queries, rows, blocks, keys, rules, floors)
+    taken = {name: _taken(queries, rows, blocks, proposals[name], floors[name]) for name in rules}
+    return _settled(queries, rows, blocks, keys, rules, proposals), taken
 
 
-def _settle(
+def _proposed(
     queries: Tensor,
     rows: NDArray[np.int64],
     blocks: Blocks,
     keys: PhotoKeys,
-    rule: PairRule,
-    k: int,
-    kept: _Kept,
-) -> Neighbours:
-    """Score the candidates in double precision, and keep k.
+    rules: Rules,
+    floors: Floors | None,
+) -> dict[str, Proposals]:
+    device = queries.device
+    there, at = keys.on(device), torch.from_numpy(rows).to(device)
+    proposals = {}
+    for name, (rule, k) in rules.items():
+        floor = None if floors is None else torch.from_numpy(floors[name] - _bound(queries)).to(device)
+        proposals[name] = Proposals.of(rule, k + PAD, there, at, floor)
+    propose(queries, at, blocks, there, list(proposals.values()))
+    return proposals
 
-    Queries whose margin is within rounding are searched again.
+
+def _bound(queries: Tensor) -> float:
+    """How far a cosine from single-precision products may be from the exact one."""
+    return 2.0**-22 * queries.shape[1]
+
+
+def _settled(
+    queries: Tensor,
+    rows: NDArray[np.int64],
+    blocks: Blocks,
+    keys: PhotoKeys,
+    rules: Rules,
+    proposals: Mapping[str, Proposals],
+) -> dict[str, Neighbours]:
+    """Score what may be among the k best in double precision, and keep k.
+
+    A query whose margin is within rounding is searched again.
     """
-    column = torch.where(torch.isfinite(kept.similarity), kept.column, _UNKNOWN).cpu().numpy()
-    chosen, cosine = _best(column, _rescore(queries, column, blocks), k)
-    bound = 2.0**-22 * queries.shape[1]
-    floor = kept.similarity[:, -1].cpu().numpy()
-    unsure = (
-        np.flatnonzero(np.isfinite(floor) & (cosine[:, -1] <= floor + bound))
-        if k
-        else np.array([], dtype=int)
-    )
-    if len(unsure):
-        at = torch.from_numpy(unsure).to(queries.device)
-        chosen[unsure], cosine[unsure] = _search_exactly(queries[at], rows[unsure], blocks, keys, rule, k)
-    valid = chosen != _UNKNOWN
-    return Neighbours(np.repeat(rows, valid.sum(1)), chosen[valid], cosine[valid])
+    wanted = {name: _hopeful(proposals[name], k, _bound(queries)) for name, (_, k) in rules.items()}
+    exact = _rescored(queries, list(wanted.values()), blocks)
+    found = {}
+    for (name, (rule, k)), column, cosine in zip(rules.items(), wanted.values(), exact, strict=True):
+        column, cosine = _best(column, cosine, k)  # the best of those
+        floor = proposals[name].floor.cpu().numpy()
+        unsure = (
+            np.flatnonzero(np.isfinite(floor) & (cosine[:, -1] <= floor + _bound(queries))) if k else rows[:0]
+        )
+        if len(unsure):
+            again = queries[torch.from_numpy(unsure).to(queries.device)]
+            column[unsure], cosine[unsure] = _search_exactly(again, rows[unsure], blocks, keys, rule, k)
+        valid = column != UNKNOWN
+        found[name] = Neighbours(np.repeat(rows, valid.sum(1)), column[valid], cosine[valid])
+    return found
+
+
+def _hopeful(proposals: Proposals, k: int, bound: float) -> NDArray[np.int64]:
+    """Columns (Q, k + PAD) of the candidates that may be among the k best, -1 for the others.
+
+    Each of the first k has at least the k-th similarity less the bound; others may exceed theirs by the bound.
+    """
+    similarity = proposals.similarity
+    last = similarity[:, k - 1 : k] if k else torch.full_like(similarity[:, :1], torch.inf)
+    hopeful = torch.isfinite(similarity) & (similarity >= last - 2 * bound)
+    return torch.where(hopeful, proposals.column, UNKNOWN).cpu().numpy()
 
 
 def _best(
@@ -210,22 +151,62 @@ def _best(
     return np.take_along_axis(column, order, 1), np.take_along_axis(cosine, order, 1)
 
 
-def _rescore(queries: Tensor, wanted: NDArray[np.int64], blocks: Blocks) -> NDArray[np.float32]:
-    """Exact cosines of each query with its candidates, in slices of bounded memory."""
-    exact = np.full(wanted.shape, -np.inf, dtype=np.float32)
-    step = max(1, NUMBERS_AT_ONCE // queries.shape[1])
-    for columns, vectors in blocks():
-        order = np.argsort(columns)
-        slot = np.minimum(np.searchsorted(columns, wanted, sorter=order), len(columns) - 1)
-        found = order[slot]
-        query, place = np.nonzero(columns[found] == wanted)
+def _rescored(queries: Tensor, wanted: list[NDArray[np.int64]], blocks: Blocks) -> list[NDArray[np.float32]]:
+    """Exact cosines of each query with its candidates under each rule, -inf where there is none.
+
+    A pair that several rules want is scored once.
+    """
+    count = max((int(columns.max(initial=UNKNOWN)) for columns in wanted), default=UNKNOWN) + 1
+    of_rules = []
+    for columns in wanted:
+        query, place = np.nonzero(columns != UNKNOWN)
+        of_rules.append((query, place, query * count + columns[query, place]))
+    codes = np.unique(np.concatenate([code for *_, code in of_rules])) if of_rules else np.empty(0, np.int64)
+    cosine = exact_cosines(queries, *np.divmod(codes, max(1, count)), blocks)
+    scored = []
+    for columns, (query, place, code) in zip(wanted, of_rules, strict=True):
+        exact = np.full(columns.shape, -np.inf, dtype=np.float32)
+        exact[query, place] = cosine[np.searchsorted(codes, code)]
+        scored.append(exact)
+    return scored
+
+
+def exact_cosines(
+    queries: Tensor, query: NDArray[np.int64], column: NDArray[np.int64], blocks: Blocks
+) -> NDArray[np.float32]:
+    """`cosines` (M,) of queries, by their place, with rows of the catalogue, in one pass and bounded memory."""
+    exact = np.full(len(query), -np.inf, dtype=np.float32)
+    order = np.argsort(column, kind="stable")
+    in_order = column[order]
+    step = max(1, NUMBERS_AT_ONCE // max(1, queries.shape[1]))
+    for columns, vectors in blocks() if len(query) else ():
         # Whole blocks go to the device and are gathered there, since a candidate belongs to many queries.
         vectors = vectors.to(queries.device)
-        for start in range(0, len(query), step):
-            q, p = query[start : start + step], place[start : start + step]
-            at, of = (torch.from_numpy(index).to(queries.device) for index in (q, found[q, p]))
-            exact[q, p] = cosines(queries[at], vectors[of]).cpu().numpy()
+        first, last = (np.searchsorted(in_order, columns, side=side) for side in ("left", "right"))
+        counts = last - first
+        ends = np.cumsum(counts)
+        within = np.arange(int(counts.sum())) - np.repeat(ends - counts, counts)
+        pairs, places = order[np.repeat(first, counts) + within], np.repeat(np.arange(len(columns)), counts)
+        for start in range(0, len(pairs), step):
+            part = pairs[start : start + step]
+            at, of = (
+                torch.from_numpy(index).to(queries.device)
+                for index in (query[part], places[start : start + step])
+            )
+            exact[part] = cosines(queries[at], vectors[of]).cpu().numpy()
     return exact
+
+
+def _taken(
+    queries: Tensor, rows: NDArray[np.int64], blocks: Blocks, proposals: Proposals, floor: NDArray[np.float32]
+) -> Neighbours:
+    """Of the pairs that came near a photo's floor those that reach it."""
+    query, column = proposals.near_a_floor()
+    cosine = exact_cosines(queries, query, column, blocks)
+    kept = cosine >= floor[column]
+    neighbour, column, cosine = rows[query[kept]], column[kept], cosine[kept]
+    order = np.lexsort((neighbour, -cosine, column))
+    return Neighbours(column[order], neighbour[order], cosine[order])
 
 
 def _search_exactly(
@@ -235,19 +216,20 @@ def _search_exactly(
 
     -1 where there are fewer.
     """
-    column = np.full((len(rows), k), _UNKNOWN, dtype=np.int64)
+    column = np.full((len(rows), k), UNKNOWN, dtype=np.int64)
     cosine = np.full((len(rows), k), -np.inf, dtype=np.float32)
-    unit = torch.nn.functional.normalize(queries.double(), dim=1)
+    # As in `cosines` the product is divided once: products of unit vectors would break ties by their rounding.
+    wanted = queries.double()
+    norms = wanted.norm(dim=1)[:, None]
     step = max(1, NUMBERS_AT_ONCE // queries.shape[1])
     for columns, vectors in blocks():
         for start in range(0, len(columns), step):
             part = columns[start : start + step]
-            others = torch.nn.functional.normalize(
-                vectors[start : start + step].to(unit.device).double(), dim=1
-            )
-            found = (unit @ others.T).float().cpu().numpy()
+            others = vectors[start : start + step].to(queries.device).double()
+            products = (wanted @ others.T) / _nonzero(norms * others.norm(dim=1))
+            found = products.float().cpu().numpy()
             allowed = rule.admissible(keys, rows, part)
-            names = np.where(allowed, part[None, :], _UNKNOWN)
+            names = np.where(allowed, part[None, :], UNKNOWN)
             scores = np.where(allowed, found, -np.inf).astype(np.float32)
             column, cosine = _best(np.hstack([column, names]), np.hstack([cosine, scores]), k)
-    return np.where(np.isfinite(cosine), column, _UNKNOWN), cosine
+    return np.where(np.isfinite(cosine), column, UNKNOWN), cosine

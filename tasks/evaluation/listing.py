@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pairx_engine.retrieval.topk import PairRule
+from pairx_engine.retrieval.rules import PairRule
 from schemas import stages
 from schemas.fingerprints import fingerprint
 from schemas.tables.registry import TABLES

@@ -8,7 +8,7 @@ from hashlib import sha256
 
 import numpy as np
 
-from pairx_engine.retrieval.topk import PairRule
+from pairx_engine.retrieval.rules import PairRule
 from schemas.thresholds import PAIRS_PER_REFERENCE
 from tasks.gallery import Gallery
 from tasks.store.warehouse import pair_id

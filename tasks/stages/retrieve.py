@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from pairx_engine.photo.perceptual_hash import hash_distances, least_distances
 from pairx_engine.retrieval.near_identical import near_identical as copies_by_hash
-from pairx_engine.retrieval.topk import Neighbours, PairRule, cosines, exact_top_k
+from pairx_engine.retrieval.rules import PairRule
+from pairx_engine.retrieval.topk import Neighbours, cosines, exact_top_k
 from schemas import stages
 from schemas.settings import Settings
 from schemas.stages import StageFacts

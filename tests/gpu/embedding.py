@@ -8,7 +8,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from pairx_engine.retrieval.topk import Block, PairRule, PhotoKeys, exact_top_k
+from pairx_engine.retrieval.proposals import Block
+from pairx_engine.retrieval.rules import PairRule, PhotoKeys
+from pairx_engine.retrieval.topk import exact_top_k
 from schemas.settings import Settings
 from tests.gpu.findings import Findings
 from tests.gpu.part import Task

@@ -6,6 +6,8 @@ With ties, exclusions, blocks, and k larger than the catalogue.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -13,7 +15,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pairx_engine.retrieval.topk import Neighbours, PairRule, PhotoKeys, exact_top_k
+from pairx_engine.retrieval import proposals, topk
+from pairx_engine.retrieval.rules import PairRule, PhotoKeys
+from pairx_engine.retrieval.topk import Neighbours, cosines, exact_top_k, exact_top_k_both_ways
 
 N = 40
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -94,7 +98,9 @@ def test_the_mask_on_a_device_is_that_on_the_host(seed, part, flags):
     _, keys = random_catalogue(seed, ties=False)
     rule, (first, last) = PairRule(*flags), part
     rows, columns = np.arange(N)[min(part) :], np.random.default_rng(seed).permutation(N)[: max(first, last)]
-    there = rule.admissible_there(keys.on(DEVICE), *(torch.from_numpy(r).to(DEVICE) for r in (rows, columns)))
+    there = rule.admits(
+        keys.on(DEVICE), torch.from_numpy(rows).to(DEVICE)[:, None], torch.from_numpy(columns).to(DEVICE)
+    )
     assert (there.dtype, there.device.type) == (torch.bool, DEVICE.type)
     np.testing.assert_array_equal(there.cpu().numpy(), rule.admissible(keys, rows, columns))
 
@@ -122,6 +128,105 @@ def test_nothing_but_candidates_comes_back_from_the_device(monkeypatch):
     for name in rules:
         assert as_list(found[name]) == as_list(wanted[name])
         np.testing.assert_array_equal(found[name].cosine, wanted[name].cosine)
+
+
+@contextmanager
+def in_small_tiles(width: int, pad: int) -> Iterator[None]:
+    """Tiles and surplus so small that a small catalogue takes every way there is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(proposals, "topk_tile", lambda queries, device: width)
+        patch.setattr(topk, "PAD", pad)
+        yield
+
+
+def larger_catalogue(seed: int, kind: str) -> tuple[torch.Tensor, PhotoKeys]:
+    """240 photos: of many names, of few, nearly all without one, or with many ties."""
+    rng = np.random.default_rng(seed)
+    count = 240
+    names = {"many": 60, "few": 2, "unnamed": 40, "ties": 8}[kind]
+    identity = rng.integers(0, names, count)
+    identity[rng.random(count) < (0.95 if kind == "unnamed" else 0.2)] = -1
+    vectors = rng.normal(size=(count, 12)) + 0.8 * rng.normal(size=(names + 1, 12))[identity]
+    if kind == "ties":
+        vectors = np.sign(vectors[rng.integers(0, 40, count)])
+    codes = [identity, rng.integers(-1, 60, count), rng.integers(-1, 3, count), rng.integers(-1, 2, count)]
+    return torch.from_numpy(vectors).half(), PhotoKeys(*(code.astype(np.int32) for code in codes))
+
+
+def exact_matrix(vectors: torch.Tensor) -> np.ndarray:
+    """All cosines (N, N) as the contract has them: rounded once from double precision."""
+    count = len(vectors)
+    first, second = (index.flatten() for index in torch.meshgrid(*[torch.arange(count)] * 2, indexing="ij"))
+    return cosines(vectors[first], vectors[second]).reshape(count, count).numpy()
+
+
+RULES = {
+    "all": (PairRule(), 5),
+    "species": (PairRule(same_species=True, same_viewpoint=True), 3),
+    "same_name": (PairRule(same_name=True), 4),
+    "other_name": (PairRule(other_name=True), 6),
+}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    kind=st.sampled_from(["many", "few", "unnamed", "ties"]),
+    width=st.sampled_from([16, 50, 64, 240]),
+    pad=st.sampled_from([0, 1, 4]),
+    part=st.sampled_from([1, 17, 100, 240]),
+)
+def test_every_way_through_the_tiles_gives_the_nearest(seed, kind, width, pad, part):
+    vectors, keys = larger_catalogue(seed, kind)
+    rows = np.sort(np.random.default_rng(seed).permutation(len(keys))[:part])
+    exact, everywhere = exact_matrix(vectors), np.arange(len(keys))
+    with in_small_tiles(width, pad):
+        found = exact_top_k(vectors[rows], rows, blocks_of(vectors, 100, False), keys, RULES)
+    for name, (rule, k) in RULES.items():
+        expected = []
+        for row in rows.tolist():
+            allowed = np.flatnonzero(rule.admissible(keys, np.array([row]), everywhere)[0])
+            order = sorted(allowed.tolist(), key=lambda other: (-exact[row, other], other))
+            expected += [(row, other) for other in order[:k]]
+        assert as_list(found[name]) == expected
+        np.testing.assert_array_equal(found[name].cosine, [exact[pair] for pair in expected])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    kind=st.sampled_from(["many", "few", "unnamed", "ties"]),
+    width=st.sampled_from([16, 50, 240]),
+    part=st.sampled_from([1, 17, 100]),
+)
+def test_both_ways_a_photo_gets_every_query_that_reaches_its_floor(seed, kind, width, part):
+    vectors, keys = larger_catalogue(seed, kind)
+    rng = np.random.default_rng(seed)
+    rows = np.sort(rng.permutation(len(keys))[:part])
+    exact = exact_matrix(vectors)
+    # Floors that are somebody's cosine, so that ties with a floor are among the cases; none; and all.
+    floors = {name: exact[rng.integers(0, 240, 240), np.arange(240)] for name in RULES}
+    for floor in floors.values():
+        floor[rng.random(240) < 0.1] = np.inf
+        floor[rng.random(240) < 0.1] = -np.inf
+    with in_small_tiles(width, 4):
+        forward, taken = exact_top_k_both_ways(
+            vectors[rows], rows, blocks_of(vectors, 100, True), keys, RULES, floors
+        )
+    alone = exact_top_k(vectors[rows], rows, blocks_of(vectors, 100, False), keys, RULES)
+    for name, (rule, _) in RULES.items():
+        assert as_list(forward[name]) == as_list(alone[name])
+        expected = []
+        for photo in range(len(keys)):
+            allowed = rule.admissible(keys, np.array([photo]), rows)[0]
+            reach = [
+                row
+                for row, ok in zip(rows.tolist(), allowed, strict=True)
+                if ok and exact[row, photo] >= floors[name][photo]
+            ]
+            expected += [(photo, row) for row in sorted(reach, key=lambda row: (-exact[row, photo], row))]
+        assert as_list(taken[name]) == expected
+        np.testing.assert_array_equal(taken[name].cosine, [exact[b, a] for a, b in expected])
 
 
 @pytest.mark.gpu

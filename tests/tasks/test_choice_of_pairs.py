@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import settings as tries
 from hypothesis import strategies as st
 
-from pairx_engine.retrieval.topk import PairRule
+from pairx_engine.retrieval.rules import PairRule
 from schemas.settings import Settings
 from schemas.sql.files import view_files
 from schemas.tables.registry import GALLERIES

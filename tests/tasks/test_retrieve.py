@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pairx_engine.retrieval.topk import PairRule, PhotoKeys
+from pairx_engine.retrieval.rules import PairRule, PhotoKeys
 from schemas.settings import Settings
 from schemas.tables.registry import GALLERIES
 from tasks import vectors as vectors_module

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pairx_engine.retrieval.topk import PairRule, PhotoKeys
+from pairx_engine.retrieval.rules import PairRule, PhotoKeys
 from tasks.evaluation.listing import list_fingerprint, list_rules, list_shard, listed_pairs, plan_list
 from tasks.gallery import Gallery
 from tests.small_catalogue import Stages
