@@ -54,11 +54,12 @@ from tasks.gallery import Gallery
 from tasks.job import Job
 from tasks.pages.evaluation_values import Evaluation, FaithfulnessRow
 from tasks.pairs import Pair
+from tasks.retrieval.found import Candidates
+from tasks.retrieval.kept import keep_gallery
 from tasks.runs.log import Balance, RunLog
 from tasks.runs.remaining import RunViews
 from tasks.shards import commit
 from tasks.stages.draw import DRAW, plan_draw
-from tasks.stages.retrieve import Candidates, keep_gallery
 from tasks.stages.score import SCORE, plan_score
 from tasks.stages.signals import SIGNALS, plan_signals
 from tasks.store.file_record import recording

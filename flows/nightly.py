@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+import duckdb
 from prefect import flow
 
 from flows.api.reports import outcome_kept
@@ -29,6 +30,9 @@ from schemas.errors import PairxError
 from schemas.settings import load_settings
 from tasks.gallery import Gallery
 from tasks.job import Job, prepare_job
+from tasks.retrieval.found import Retrieved
+from tasks.retrieval.kept import keep_found, keep_gallery
+from tasks.retrieval.plan import Asked, ask_what_is_new
 from tasks.reviews.merging import merge_reviews
 from tasks.runs.log import (
     Balance,
@@ -38,26 +42,17 @@ from tasks.runs.log import (
     balances_with_outside,
     new_run_id,
     refuse_all_failed,
-    unchanged,
 )
 from tasks.runs.remaining import BEFORE_JUDGING, RunViews
 from tasks.runs.report import write_report
+from tasks.runs.retrieved import retrieved_state, unchanged
 from tasks.runs.tonight import Tonight, tonight_of
 from tasks.stages.draw import DRAW, plan_draw
 from tasks.stages.embed import EMBED, plan_embed
 from tasks.stages.flag import flag, judged_basis
 from tasks.stages.ingest import INGEST, plan_ingest, withdraw, withdrawn_rows
 from tasks.stages.judge import KEPT, READ, judge
-from tasks.stages.retrieve import (
-    RETRIEVE,
-    Retrieved,
-    commit_neighbours,
-    commit_pairs,
-    keep_gallery,
-    new_neighbours,
-    new_pairs,
-    plan_retrieve,
-)
+from tasks.stages.retrieve import RETRIEVE
 from tasks.stages.score import SCORE, plan_score
 from tasks.stages.signals import SIGNALS, plan_signals
 from tasks.stages.verify import VERIFY, plan_verify
@@ -232,21 +227,20 @@ def _process_pairs(
     Returns the number of pairs ever retrieved, and the name of the snapshot of what is current then.
     """
     connection, left = views.look(log.columns(), wanted=BEFORE_JUDGING)
-    stored = left.stored_pairs()
-    done = unchanged(connection, job.prints.pairs, gallery.state, job.settings.neighbours)
-    shards = [] if done or len(gallery.photo_ids) < 2 else plan_retrieve(gallery)
-    if shards:
+    retrieved = left.stored_pairs()
+    asked = _ask(job, connection, gallery)
+    if asked:
         keep_gallery(job, gallery)
-    retrieved = len(stored)
 
     def store(found: Sequence[Retrieved]) -> int:
         nonlocal retrieved
-        commit_neighbours(job, gallery, new_neighbours(gallery, found, left.stored_neighbours(gallery)))
-        new = commit_pairs(job, new_pairs(job, gallery, found, stored))
+        assert asked
+        new = keep_found(job, connection, asked, found)
         retrieved += new
         return new
 
-    stages.run(RETRIEVE, shards, f"{len(gallery.photo_ids)} photos to compare", finish=store)
+    compared = f"{len(gallery)} photos to compare"
+    stages.run(RETRIEVE, asked.shards() if asked else [], compared, finish=store)
 
     _, left = views.look(log.columns(gallery.state), ("photos", "pairs"), BEFORE_JUDGING)
     unscored = left.unscored()
@@ -273,6 +267,14 @@ def _process_pairs(
     to_draw = plan_draw(left.undrawn(job.settings.figures))
     stages.run(DRAW, to_draw, "figures of the first suspects")
     return retrieved, snapshot.name
+
+
+def _ask(job: Job, connection: duckdb.DuckDBPyConnection, gallery: Gallery) -> Asked | None:
+    """What is to be searched for; None where nothing is."""
+    done = unchanged(connection, job.prints.pairs, gallery.state, job.settings.neighbours)
+    if done or len(gallery) < 2:
+        return None
+    return ask_what_is_new(job, connection, gallery, retrieved_state(connection, job))
 
 
 def _count(

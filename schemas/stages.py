@@ -66,7 +66,7 @@ EMBED = StageFacts(
     Failing("photo", ("keypoints", "embeddings"), (*OF_PHOTOS, FailureCode.EMBEDDING_NOT_FINITE)),
     counted_as="embedded",
 )
-RETRIEVE = StageFacts("retrieve", "photos", ("galleries", "neighbours", "pairs"))
+RETRIEVE = StageFacts("retrieve", "photos", ("galleries", "neighbours", "horizons", "pairs"))
 SCORE = StageFacts(
     "score",
     "pairs",

@@ -1,8 +1,15 @@
-"""Stored embeddings of a gallery's photos: in blocks for a search, or those of some rows."""
+"""Stored embeddings of a gallery's photos: in blocks for a search, or those of some rows.
+
+They are read once per process, into one matrix in the gallery's order; a large one lies in a file without a name,
+so that the system can put it aside when memory is short.
+"""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
@@ -12,47 +19,37 @@ from numpy.typing import NDArray
 from pairx_engine.retrieval.proposals import Block
 from tasks.gallery import Gallery
 from tasks.job import Job
+from tasks.store.warehouse import Warehouse
 
 _BLOCK = 8192
+_IN_MEMORY = 1 << 28
+"""Bytes up to which a matrix is kept in memory."""
+_FILES_AT_ONCE = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Vectors:
+    """Embeddings (N, D) of a gallery's photos in its order, and which rows have one (N,)."""
+
+    matrix: NDArray[np.float16]
+    there: NDArray[np.bool_]
 
 
 def blocks_of(job: Job, gallery: Gallery) -> Iterator[Block]:
-    """The gallery's vectors, file by file, in blocks of a few thousand; memory stays bounded."""
-    rows: list[NDArray[np.int64]] = []
-    vectors: list[torch.Tensor] = []
-    held = 0
-    for name in sorted(job.warehouse.shards("embeddings", job.prints.embeddings)):
-        table = job.warehouse.read(
-            "embeddings", job.prints.embeddings, [name], ["photo_id", "chip_id", "embedding"]
-        )
-        keys = zip(table["photo_id"].to_pylist(), table["chip_id"].to_pylist(), strict=True)
-        at = np.array([gallery.rows.get(key, -1) for key in keys], dtype=np.int64)
-        if not (at >= 0).any():
-            continue
-        rows.append(at[at >= 0])
-        vectors.append(_matrix(table["embedding"])[torch.from_numpy(at >= 0)])
-        held += len(rows[-1])
-        if held >= _BLOCK:
-            yield np.concatenate(rows), torch.cat(vectors)
-            rows, vectors, held = [], [], 0
-    if held:
-        yield np.concatenate(rows), torch.cat(vectors)
+    """The gallery's vectors in blocks of a few thousand."""
+    vectors = _vectors(job, gallery)
+    for start in range(0, len(vectors.there), _BLOCK):
+        rows = start + np.flatnonzero(vectors.there[start : start + _BLOCK])
+        if len(rows):
+            yield rows, torch.from_numpy(vectors.matrix[rows])
 
 
 def tensors_of(job: Job, gallery: Gallery, rows: NDArray[np.int64]) -> torch.Tensor:
     """Stored vectors (len(rows), D) of gallery rows, in that order."""
-    place = {int(row): i for i, row in enumerate(rows)}
-    found: torch.Tensor | None = None
-    for columns, vectors in blocks_of(job, gallery):
-        mask = np.isin(columns, rows)
-        if found is None:
-            found = torch.empty(len(rows), vectors.shape[1], dtype=vectors.dtype)
-        found[torch.tensor([place[int(c)] for c in columns[mask]], dtype=torch.int64)] = vectors[
-            torch.from_numpy(mask)
-        ]
-    if found is None:
-        raise ValueError("none of these photos has an embedding")
-    return found
+    vectors = _vectors(job, gallery)
+    if not vectors.there[rows].all():
+        raise ValueError("some of these photos have no embedding")
+    return torch.from_numpy(vectors.matrix[rows])
 
 
 def vectors_of(job: Job, gallery: Gallery, rows: NDArray[np.int64]) -> NDArray[np.float16]:
@@ -65,7 +62,56 @@ def vectors_of(job: Job, gallery: Gallery, rows: NDArray[np.int64]) -> NDArray[n
     return tensors_of(job, gallery, rows).numpy()
 
 
-def _matrix(column: pa.ChunkedArray) -> torch.Tensor:
+def _vectors(job: Job, gallery: Gallery) -> Vectors:
+    return _read(job.warehouse, job.prints.embeddings, _ByState(gallery))
+
+
+@dataclass(frozen=True, eq=False)
+class _ByState:
+    """A gallery that equals any other of its state."""
+
+    gallery: Gallery
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _ByState) and other.gallery.state == self.gallery.state
+
+    def __hash__(self) -> int:
+        return hash(self.gallery.state)
+
+
+@lru_cache(maxsize=1)
+def _read(warehouse: Warehouse, partition: str, of: _ByState) -> Vectors:
+    """All vectors of a gallery; of a photo that is stored twice the last file counts."""
+    gallery = of.gallery
+    there = np.zeros(len(gallery), dtype=bool)
+    matrix = np.empty((0, 0), dtype=np.float16)
+    names = sorted(warehouse.shards("embeddings", partition))
+    for start in range(0, len(names), _FILES_AT_ONCE):
+        part = names[start : start + _FILES_AT_ONCE]
+        table = warehouse.read("embeddings", partition, part, ["photo_id", "chip_id", "embedding"])
+        rows = gallery.places_of(table)
+        used = np.flatnonzero(rows >= 0)
+        if not len(used):
+            continue
+        found = _matrix(table["embedding"])
+        if not matrix.size:
+            matrix = _room(len(gallery), found.shape[1])
+        matrix[rows[used]] = found[used]
+        there[rows[used]] = True
+    if not there.any():
+        raise ValueError("none of these photos has an embedding")
+    return Vectors(matrix, there)
+
+
+def _room(count: int, width: int) -> NDArray[np.float16]:
+    """A matrix of zeros in memory, or in a file that goes with the process."""
+    if count * width * 2 <= _IN_MEMORY:
+        return np.zeros((count, width), dtype=np.float16)
+    with tempfile.TemporaryFile(prefix="pairx-vectors-") as file:
+        return np.memmap(file, dtype=np.float16, mode="w+", shape=(count, width))
+
+
+def _matrix(column: pa.ChunkedArray) -> NDArray[np.float16]:
     array = column.combine_chunks()
     flat = array.flatten().to_numpy(zero_copy_only=False)
-    return torch.from_numpy(np.array(flat, dtype=np.float16).reshape(len(array), -1))
+    return np.asarray(flat, dtype=np.float16).reshape(len(array), -1)

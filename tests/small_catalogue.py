@@ -23,6 +23,8 @@ from schemas.tables.registry import TABLES
 from schemas.views.install import install_views
 from tasks.gallery import Gallery
 from tasks.job import Job, prepare_job
+from tasks.retrieval.kept import keep_found, keep_gallery
+from tasks.retrieval.plan import ask_all
 from tasks.runs.log import RunLog
 from tasks.runs.remaining import look
 from tasks.stages.draw import DrawShard, draw_shard, plan_draw
@@ -30,15 +32,7 @@ from tasks.stages.embed import EmbedShard, embed_shard, plan_embed
 from tasks.stages.flag import flag
 from tasks.stages.ingest import IngestShard, ingest_shard, plan_ingest
 from tasks.stages.judge import judge
-from tasks.stages.retrieve import (
-    commit_neighbours,
-    commit_pairs,
-    keep_gallery,
-    new_neighbours,
-    new_pairs,
-    plan_retrieve,
-    retrieve_shard,
-)
+from tasks.stages.retrieve import retrieve_shard
 from tasks.stages.score import ScoreShard, plan_score, score_shard
 from tasks.stages.verify import VerifyShard, plan_verify, verify_shard
 from tasks.store.warehouse import Warehouse
@@ -176,13 +170,12 @@ class Stages:
             embed_shard(self.job, shard)
 
     def _retrieve(self) -> None:
-        with look(self.job, self.columns()) as (_, left):
-            self.gallery, stored = left.gallery(), left.stored_pairs()
-            near = left.stored_neighbours(self.gallery)
-        keep_gallery(self.job, self.gallery)
-        found = [retrieve_shard(self.job, s) for s in plan_retrieve(self.gallery)]
-        commit_neighbours(self.job, self.gallery, new_neighbours(self.gallery, found, near))
-        commit_pairs(self.job, new_pairs(self.job, self.gallery, found, stored))
+        with look(self.job, self.columns()) as (connection, left):
+            self.gallery = left.gallery()
+            keep_gallery(self.job, self.gallery)
+            asked = ask_all(self.gallery)
+            found = [retrieve_shard(self.job, s) for s in asked.shards()]
+            keep_found(self.job, connection, asked, found)
 
     def _score(self) -> None:
         with look(self.job, self.columns()) as (_, left):

@@ -97,6 +97,7 @@ ROOMS = {
             "keypoints",
             "vectors",
             "shards",
+            "retrieval",
             "sql",
             "pages",
             "reviews",

@@ -26,8 +26,8 @@ from schemas.catalogue.reader import Catalogue, CatalogueEntry
 from schemas.settings import Settings
 from tasks.job import Job, device, model_of
 from tasks.photo_files import read_bytes
+from tasks.retrieval.references import reference_photos
 from tasks.stages.embed import embed_chips
-from tasks.stages.references import reference_photos
 from tasks.stages.retrieve import pair_rules
 
 SAMPLE, FEWEST = 64, 24

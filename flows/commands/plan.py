@@ -142,7 +142,7 @@ def _left(job: Job, catalogue: Catalogue, retry_failed: bool) -> _Left:
         )
         new = sum(map(INGEST.size, ingest))
         again = {entry.photo_id for shard in ingest for entry in shard.entries}
-        stored_pairs = len(left.stored_pairs())
+        stored_pairs = left.stored_pairs()
         return _Left(
             known=len(known),
             new=new,

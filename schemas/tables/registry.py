@@ -21,7 +21,7 @@ from schemas.tables.copies import COPIES, HASHES
 from schemas.tables.evaluation import EVALUATION_TABLES
 from schemas.tables.files import FILES
 from schemas.tables.judgement import JUDGEMENT_TABLES
-from schemas.tables.retrieval import NEIGHBOURS, PAIRS
+from schemas.tables.retrieval import HORIZONS, NEIGHBOURS, PAIRS
 from schemas.tables.reviews import REVIEW_TABLES
 from schemas.tables.scores import MATCHES, RELEVANCES, SCORES
 from schemas.tables.signals import SIGNALS
@@ -219,7 +219,7 @@ SUSPECTS = Table(
 )
 
 _OF_RUNS = (
-    PHOTOS, EMBEDDINGS, GALLERIES, KEYPOINTS, NEIGHBOURS, PAIRS, MATCHES, RELEVANCES, SIGNALS, SCORES, EXPLANATIONS,
+    PHOTOS, EMBEDDINGS, GALLERIES, KEYPOINTS, NEIGHBOURS, HORIZONS, PAIRS, MATCHES, RELEVANCES, SIGNALS, SCORES, EXPLANATIONS,
     COPIES, *JUDGEMENT_TABLES, SUSPECTS,
 )  # fmt: skip
 FINGERPRINTS = tuple(dict.fromkeys(t.fingerprint for t in _OF_RUNS if t.fingerprint))

@@ -28,6 +28,24 @@ NEIGHBOURS = Table(
     fingerprint="embeddings",
 )
 
+HORIZONS = Table(
+    "horizons",
+    "one row per photo and rule whose stored list was filled: how far it reaches in one state of the catalogue; its file is named "
+    "by the state and the length of lists",
+    ("photo", "rule"),
+    pa.schema(
+        [
+            required("photo", I32, "row of the photo in the file of `galleries` of that state"),
+            required("rule", STRING, "top_k, same_name or other_name"),
+            required(
+                "cosine", F32, "cosine of the last entry: what lies nearer and was admissible is stored"
+            ),
+            required("last", I32, "row of the last entry's photo; of equal cosines lower rows come first"),
+        ]
+    ),
+    fingerprint="pairs",
+)
+
 PAIRS = Table(
     "pairs",
     "one row per unordered candidate pair ever retrieved; ranks are a view over these rows",

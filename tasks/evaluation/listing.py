@@ -21,8 +21,11 @@ from schemas.fingerprints import fingerprint
 from schemas.tables.registry import TABLES
 from tasks.gallery import Gallery
 from tasks.job import Job
+from tasks.retrieval.found import Candidates, RetrieveShard
+from tasks.retrieval.plan import ask_all
+from tasks.retrieval.rules import pair_rules
 from tasks.shards import Stage
-from tasks.stages.retrieve import Candidates, RetrieveShard, nearest, pair_rules, plan_retrieve
+from tasks.stages.retrieve import nearest
 from tasks.store.warehouse import pair_id, shard_name
 
 
@@ -55,7 +58,7 @@ def list_shard_name(gallery: Gallery, photos: Mapping[str, Mapping[str, Any]]) -
 
 def plan_list(gallery: Gallery, per_photo: int) -> list[ListShard]:
     """Ranges of queries, as retrieval cuts them."""
-    return [ListShard(shard, per_photo) for shard in plan_retrieve(gallery)]
+    return [ListShard(shard, per_photo) for shard in ask_all(gallery).shards()]
 
 
 def list_rules(job: Job, per_photo: int) -> dict[str, tuple[PairRule, int]]:

@@ -248,28 +248,3 @@ class RunLog:
             "basis": basis,
         }
         self.job.warehouse.write("runs", self.job.prints.suspects, f"{self.run_id}-{status}", [row])
-
-
-def unchanged(
-    connection: duckdb.DuckDBPyConnection, pairs_fingerprint: str, state: str, neighbours: int
-) -> bool:
-    """Whether a finished run has retrieved the pairs of just this catalogue state.
-
-    All of them must still be there, and so must its neighbours, at least as many per photo as are asked
-    for. Tables only grow, so stored neighbours are counted without ranking them.
-    """
-    found = connection.execute(
-        """
-        SELECT 1 FROM all_runs
-        WHERE status = 'finished' AND pairs_fingerprint = ? AND state = ?
-          AND CASE
-              WHEN json_valid(counts) AND json_valid(settings) THEN
-                  TRY_CAST(counts ->> 'pairs' AS BIGINT) = (SELECT count(*) FROM pairs)
-                  AND coalesce(TRY_CAST(counts ->> 'neighbours' AS BIGINT), 0) <= (SELECT count(*) FROM run_neighbours)
-                  AND coalesce(TRY_CAST(settings ->> 'neighbours' AS INTEGER), 0) >= ?
-          END
-        LIMIT 1
-        """,
-        [pairs_fingerprint, state, neighbours],
-    ).fetchall()
-    return bool(found)

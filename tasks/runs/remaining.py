@@ -7,9 +7,6 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, Self
 
 import duckdb
-import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
 
 from pairx_engine.figure import score_line
 from schemas.catalogue.extra import AS_TEXT
@@ -95,30 +92,9 @@ class Remaining:
         ).fetchall()
         return set(rows)
 
-    def stored_pairs(self) -> set[str]:
-        """Ids of all pairs ever retrieved under this run's settings."""
-        return {
-            row[0] for row in self._connection.execute("SELECT DISTINCT pair_id FROM run_pairs").fetchall()
-        }
-
-    def stored_neighbours(self, gallery: Gallery) -> NDArray[np.int64]:
-        """Codes of those pairs of a gallery's photos that are stored neighbours; see `new_neighbours`."""
-        count = len(gallery.photo_ids)
-        rows = gallery.photos.select(["photo_id", "chip_id"]).append_column(
-            "place", pa.array(range(count), pa.int64())
-        )
-        self._connection.register("compared", rows)
-        found = self._connection.execute(
-            """
-            SELECT a.place * $count + b.place AS code
-            FROM run_neighbours AS n
-            JOIN compared AS a ON a.photo_id = n.photo_a AND a.chip_id = n.chip_a
-            JOIN compared AS b ON b.photo_id = n.photo_b AND b.chip_id = n.chip_b
-            """,
-            {"count": count},
-        ).fetchnumpy()["code"]
-        self._connection.unregister("compared")
-        return np.asarray(found, dtype=np.int64)
+    def stored_pairs(self) -> int:
+        """The number of pairs ever retrieved under this run's settings."""
+        return int(self._connection.execute("SELECT count(DISTINCT pair_id) FROM run_pairs").fetchall()[0][0])
 
     def unscored(self) -> list[Pair]:
         """Current pairs without scores, matches or relevances at the ranking layer.

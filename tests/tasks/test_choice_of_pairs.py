@@ -20,19 +20,13 @@ from schemas.tables.registry import GALLERIES
 from schemas.views import install as views
 from tasks.gallery import Gallery
 from tasks.job import Job, prepare_job
+from tasks.retrieval import references
+from tasks.retrieval.kept import keep_found, keep_gallery
+from tasks.retrieval.plan import Asked, ask_what_is_new
+from tasks.retrieval.references import reference_pairs
 from tasks.runs.log import RunLog
 from tasks.runs.remaining import look
-from tasks.stages import references
-from tasks.stages.references import reference_pairs
-from tasks.stages.retrieve import (
-    commit_neighbours,
-    commit_pairs,
-    keep_gallery,
-    new_neighbours,
-    new_pairs,
-    plan_retrieve,
-    retrieve_shard,
-)
+from tasks.stages.retrieve import retrieve_shard
 from tasks.store.warehouse import Warehouse, shard_name
 from tests.small_catalogue import TINY
 from tests.tasks import choice_of_pairs as naive
@@ -60,9 +54,13 @@ def entry(photo: str, **values: Any) -> dict[str, Any]:
 
 
 def retrieve(
-    job: Job, known: dict[str, dict[str, Any]], state: list[dict[str, Any]], vectors: dict[str, Any]
-) -> None:
-    """What a night does with a state of the catalogue.
+    job: Job,
+    known: dict[str, dict[str, Any]],
+    state: list[dict[str, Any]],
+    vectors: dict[str, Any],
+    base: str | None = None,
+) -> Asked | None:
+    """What a night does with a state of the catalogue, on the ground of an earlier state; what it asked for.
 
     Photos that the state lacks are withdrawn, and only changes are written.
     """
@@ -82,15 +80,15 @@ def retrieve(
     ]
     job.warehouse.write("embeddings", job.prints.embeddings, shard, embedded)
     known |= {p["photo_id"]: p for p in rows}
-    with look(job, RunLog(job).columns()) as (_, left):
-        gallery, stored = left.gallery(), left.stored_pairs()
-        near = left.stored_neighbours(gallery)
-    if len(gallery.photo_ids) < 2:
-        return
-    keep_gallery(job, gallery)
-    found = [retrieve_shard(job, s) for s in plan_retrieve(gallery)]
-    commit_neighbours(job, gallery, new_neighbours(gallery, found, near))
-    commit_pairs(job, new_pairs(job, gallery, found, stored))
+    with look(job, RunLog(job).columns()) as (connection, left):
+        gallery = left.gallery()
+        if len(gallery) < 2:
+            return None
+        keep_gallery(job, gallery)
+        asked = ask_what_is_new(job, connection, gallery, base)
+        found = [retrieve_shard(job, s) for s in asked.shards()]
+        keep_found(job, connection, asked, found)
+        return asked
 
 
 def _told(photo: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -163,8 +161,10 @@ def test_pairs_and_neighbours_are_those_of_the_last_state_alone(
         **{**vars(prepared), "warehouse": Warehouse(str(tmp_path_factory.mktemp("w"))), "settings": chosen}
     )
     known: dict[str, dict[str, Any]] = {}
+    base = None
     for state in states:
-        retrieve(job, known, state, vectors)
+        asked = retrieve(job, known, state, vectors, base)
+        base = asked.gallery.state if asked else None
     photos = [p for p in states[-1] if p["photo_id"] in vectors]
     cosine = naive.cosine_of(vectors)
     pairs, near = shown(job)

@@ -18,8 +18,9 @@ from tasks import job as module
 from tasks import vectors as vectors_module
 from tasks.gallery import Gallery
 from tasks.job import Job, device, matcher_of, model_of
-from tasks.stages import retrieve
-from tasks.stages.retrieve import keep_gallery, plan_retrieve, retrieve_shard
+from tasks.retrieval.kept import keep_gallery
+from tasks.retrieval.plan import ask_all
+from tasks.stages.retrieve import retrieve_shard
 
 
 @pytest.fixture
@@ -55,9 +56,9 @@ def test_retrieval_settles_the_device_though_it_loads_no_model(
     gallery = Gallery(pa.Table.from_pylist(rows, schema=GALLERIES.schema))
     keep_gallery(job, gallery)
     vectors = torch.eye(3, 4).half() + 0.1
-    for reader in (retrieve, vectors_module):
-        monkeypatch.setattr(reader, "blocks_of", lambda *_: iter([(np.arange(3), vectors)]))
-    (shard,) = plan_retrieve(gallery)
+    stored = vectors_module.Vectors(vectors.numpy(), np.ones(3, dtype=bool))
+    monkeypatch.setattr(vectors_module, "_vectors", lambda *_: stored)
+    (shard,) = ask_all(gallery).shards()
     assert len(retrieve_shard(job, shard).query) == 6
     assert settled == [torch.device("cpu")]
 

@@ -4,6 +4,7 @@ import itertools
 import pickle
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -12,22 +13,17 @@ from hypothesis import strategies as st
 
 from pairx_engine.retrieval.rules import PairRule, PhotoKeys
 from schemas.settings import Settings
-from schemas.tables.registry import GALLERIES
+from schemas.tables.registry import GALLERIES, TABLES
 from tasks import vectors as vectors_module
-from tasks.gallery import Gallery
+from tasks.gallery import Gallery, kept_gallery
 from tasks.job import Job
+from tasks.retrieval import kept, plan
+from tasks.retrieval.kept import commit_neighbours, commit_pairs, near_identical, new_neighbours, new_pairs
+from tasks.retrieval.plan import ask_all
+from tasks.retrieval.rules import pair_rules
 from tasks.runs.remaining import look
 from tasks.stages import retrieve
-from tasks.stages.retrieve import (
-    commit_neighbours,
-    commit_pairs,
-    near_identical,
-    new_neighbours,
-    new_pairs,
-    pair_rules,
-    plan_retrieve,
-    retrieve_shard,
-)
+from tasks.stages.retrieve import retrieve_shard
 from tasks.store.warehouse import Warehouse, pair_id
 from tests.small_catalogue import Stages, views_of
 from tests.tasks import choice_of_pairs as naive
@@ -35,6 +31,14 @@ from tests.tasks import choice_of_pairs as naive
 
 def gallery_of(photos: list[dict[str, Any]]) -> Gallery:
     return Gallery(pa.Table.from_pylist([{"chip_id": "c"} | p for p in photos], schema=GALLERIES.schema))
+
+
+def storing(**tables: pa.Table) -> duckdb.DuckDBPyConnection:
+    """A connection to what is stored: these rows of tables, and none of the others."""
+    connection = duckdb.connect(":memory:")
+    for name in ("pairs", "neighbours"):
+        connection.register(f"run_{name}", tables.get(name, TABLES[name].schema.empty_table()))
+    return connection
 
 
 def stored_vectors(done: Stages) -> dict[str, np.ndarray]:
@@ -74,16 +78,17 @@ def test_the_current_view_ranks_what_brute_force_ranks(
     done: Stages, tmp_path: Any, rules: dict[str, bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With two tasks, small blocks and restrictions, the view shows the pairs of the definition."""
-    monkeypatch.setattr(retrieve, "_QUERIES_PER_TASK", 16)
+    monkeypatch.setattr(plan, "QUERIES_PER_TASK", 16)
     monkeypatch.setattr(vectors_module, "_BLOCK", 8)
-    monkeypatch.setattr(retrieve, "_PAIRS_PER_FILE", 20)
+    monkeypatch.setattr(kept, "PAIRS_PER_FILE", 20)
     assert done.gallery is not None
     settings = done.job.settings.model_copy(update=rules)
     job = Job(**{**vars(done.job), "settings": settings})
-    shards = plan_retrieve(done.gallery)
+    asked = ask_all(done.gallery)
+    shards = asked.shards()
     assert len(shards) > 1
     assert [s.first for s in shards] == [0, *(s.last for s in shards[:-1])]
-    table = new_pairs(job, done.gallery, [retrieve_shard(job, s) for s in shards], set())
+    table = new_pairs(job, storing(), asked, [retrieve_shard(job, s) for s in shards])
     vectors = stored_vectors(done)
     photos = [p for p in done.photos().values() if p["photo_id"] in vectors]
     wanted = naive.pairs(photos, naive.cosine_of(vectors), settings)
@@ -97,14 +102,14 @@ def test_the_current_view_ranks_what_brute_force_ranks(
 
 def test_stored_pairs_are_not_found_again(done: Stages) -> None:
     assert done.gallery is not None
-    found = [retrieve_shard(done.job, s) for s in plan_retrieve(done.gallery)]
-    everything = new_pairs(done.job, done.gallery, found, set())
-    stored = set(everything["pair_id"].to_pylist()[3:])
+    asked = ask_all(done.gallery)
+    found = [retrieve_shard(done.job, s) for s in asked.shards()]
+    everything = new_pairs(done.job, storing(), asked, found)
     assert (
-        new_pairs(done.job, done.gallery, found, stored)["pair_id"].to_pylist()
+        new_pairs(done.job, storing(pairs=everything[3:]), asked, found)["pair_id"].to_pylist()
         == everything["pair_id"].to_pylist()[:3]
     )
-    nothing = new_pairs(done.job, done.gallery, found, set(everything["pair_id"].to_pylist()))
+    nothing = new_pairs(done.job, storing(pairs=everything), asked, found)
     assert (nothing.num_rows, commit_pairs(done.job, nothing)) == (0, 0)
 
 
@@ -165,7 +170,7 @@ def test_one_search_finds_pairs_and_neighbours(done: Stages, chosen: dict[str, i
     assert done.gallery is not None
     settings = done.job.settings.model_copy(update=chosen)
     job = Job(**{**vars(done.job), "settings": settings})
-    (shard,) = plan_retrieve(done.gallery)
+    (shard,) = ask_all(done.gallery).shards()
     found = retrieve_shard(job, shard)
     rules = pair_rules(settings)
     for mask, limits in (
@@ -183,39 +188,35 @@ def test_stored_neighbours_are_not_found_again(
     done: Stages, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
     assert done.gallery is not None
-    found = [retrieve_shard(done.job, s) for s in plan_retrieve(done.gallery)]
-    everything = new_neighbours(done.gallery, found, np.empty(0, np.int64))
-    with look(done.job, done.columns()) as (_, left):
-        stored = left.stored_neighbours(done.gallery)
-    assert set(stored.tolist()) == set(everything["code"].to_pylist())
-    assert len(stored) == everything.num_rows > 60
-    assert new_neighbours(done.gallery, found, stored).num_rows == 0
-    assert new_neighbours(done.gallery, found, stored[3:])["code"].to_pylist() == sorted(stored[:3].tolist())
-    monkeypatch.setattr(retrieve, "_NEIGHBOURS_PER_FILE", 25)
+    asked = ask_all(done.gallery)
+    found = [retrieve_shard(done.job, s) for s in asked.shards()]
+    everything = new_neighbours(storing(), asked, found)
+    with look(done.job, done.columns()) as (connection, _):
+        assert new_neighbours(connection, asked, found).num_rows == 0
+        assert connection.execute("SELECT count(*) FROM run_neighbours").fetchall() == [
+            (everything.num_rows,)
+        ]
+    assert everything.num_rows > 60
+    left = new_neighbours(storing(neighbours=everything[3:]), asked, found)
+    assert left["code"].to_pylist() == everything["code"].to_pylist()[:3]
+    monkeypatch.setattr(kept, "NEIGHBOURS_PER_FILE", 25)
     elsewhere = Job(**{**vars(done.job), "warehouse": Warehouse(str(tmp_path / "w"))})
+    count = everything.num_rows
     for _ in range(2):  # a twin writes the same files
-        assert commit_neighbours(elsewhere, done.gallery, everything) == len(stored)
-        assert elsewhere.warehouse.read("neighbours", done.job.prints.embeddings).num_rows == len(stored)
-    assert len(elsewhere.warehouse.shards("neighbours", done.job.prints.embeddings)) == -(-len(stored) // 25)
-
-
-def test_the_plan_covers_every_query_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retrieve, "_QUERIES_PER_TASK", 4)
-    gallery = gallery_of([{"photo_id": f"p{i:02d}", "perceptual_hash": i} for i in range(11)])
-    shards = plan_retrieve(gallery)
-    assert [i for s in shards for i in range(s.first, s.last)] == list(range(11))
-    assert len({s.name for s in shards}) == len(shards) == 3
+        assert commit_neighbours(elsewhere, done.gallery, everything) == count
+        assert elsewhere.warehouse.read("neighbours", done.job.prints.embeddings).num_rows == count
+    assert len(elsewhere.warehouse.shards("neighbours", done.job.prints.embeddings)) == -(-count // 25)
 
 
 def test_a_kept_gallery_is_read_as_it_was_and_shards_do_not_carry_it(done: Stages) -> None:
     job, gallery = done.job, done.gallery
     assert gallery is not None
     assert job.warehouse.shards("galleries", job.prints.embeddings) == {gallery.state}
-    kept = retrieve._kept_gallery(job.warehouse, job.prints.embeddings, gallery.state)
+    kept = kept_gallery(job.warehouse, job.prints.embeddings, gallery.state)
     assert kept.state == gallery.state
     assert kept.hashes.tolist() == gallery.hashes.tolist()
     assert kept.only(set(gallery.photo_ids[3:])).photo_ids == gallery.photo_ids[3:]
-    assert all(len(pickle.dumps(shard)) < 300 for shard in plan_retrieve(gallery))
+    assert all(len(pickle.dumps(shard)) < 300 for shard in ask_all(gallery).shards())
 
 
 STATE = [

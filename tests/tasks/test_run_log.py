@@ -24,10 +24,10 @@ from tasks.runs.log import (
     balances_with_outside,
     devices_of,
     refuse_all_failed,
-    unchanged,
     versions,
 )
 from tasks.runs.remaining import look
+from tasks.runs.retrieved import unchanged
 from tasks.shards import ShardResult
 from tasks.stages.embed import embed_shard
 from tasks.stages.ingest import ingest_shard

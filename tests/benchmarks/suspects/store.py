@@ -24,20 +24,14 @@ from schemas.stages import STAGES
 from schemas.tables.registry import TABLES
 from tasks.job import Job, prepare_job
 from tasks.pairs import Pair, ScoredPair
+from tasks.retrieval.kept import keep_found, keep_gallery
+from tasks.retrieval.plan import ask_all
 from tasks.runs.log import RunLog
 from tasks.runs.remaining import RunViews, look
 from tasks.shards import ShardResult, commit
 from tasks.stages.embed import embed_shard, plan_embed
 from tasks.stages.ingest import INGEST, ingest_shard, plan_ingest
-from tasks.stages.retrieve import (
-    commit_neighbours,
-    commit_pairs,
-    keep_gallery,
-    new_neighbours,
-    new_pairs,
-    plan_retrieve,
-    retrieve_shard,
-)
+from tasks.stages.retrieve import retrieve_shard
 from tasks.stages.score import plan_score, score_shard
 from tasks.stages.signals import plan_signals, signal_shard
 from tasks.stages.verify import plan_verify, verify_shard
@@ -123,12 +117,11 @@ def retrieve(job: Job) -> tuple[str, list[Pair]]:
     Returns the state's hash and those of its pairs that have no scores.
     """
     with RunViews(job) as views:
-        _, left = views.look(RunLog(job).columns())
-        gallery, stored = left.gallery(), left.stored_pairs()
+        connection, left = views.look(RunLog(job).columns())
+        gallery = left.gallery()
         keep_gallery(job, gallery)
-        found = [retrieve_shard(job, shard) for shard in plan_retrieve(gallery)]
-        commit_neighbours(job, gallery, new_neighbours(gallery, found, left.stored_neighbours(gallery)))
-        commit_pairs(job, new_pairs(job, gallery, found, stored))
+        asked = ask_all(gallery)
+        keep_found(job, connection, asked, [retrieve_shard(job, shard) for shard in asked.shards()])
         _, left = views.look(RunLog(job).columns(gallery.state), ("photos", "pairs"))
         return gallery.state, left.unscored()
 

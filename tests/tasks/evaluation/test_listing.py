@@ -61,7 +61,7 @@ def test_the_list_does_not_depend_on_how_queries_are_cut(
     rows_of = done.photos()
     photos = [rows_of[i] for i in gallery.photo_ids]
     whole = listed_pairs(gallery, photos, [list_shard(job, s) for s in plan_list(gallery, 2)])
-    monkeypatch.setattr("tasks.stages.retrieve._QUERIES_PER_TASK", 7)
+    monkeypatch.setattr("tasks.retrieval.plan.QUERIES_PER_TASK", 7)
     parts = plan_list(gallery, 2)
     assert len(parts) > 1
     assert listed_pairs(gallery, photos, [list_shard(job, s) for s in parts]).equals(whole)
