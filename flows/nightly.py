@@ -239,8 +239,10 @@ def _process_pairs(
         retrieved += new
         return new
 
-    compared = f"{len(gallery)} photos to compare"
-    stages.run(RETRIEVE, asked.shards() if asked else [], compared, finish=store)
+    shards = asked.shards() if asked else []
+    if asked and not shards:  # nobody has to look, but lists may have lost an entry
+        store([])
+    stages.run(RETRIEVE, shards, f"{len(gallery)} photos to compare", finish=store)
 
     _, left = views.look(log.columns(gallery.state), ("photos", "pairs"), BEFORE_JUDGING)
     unscored = left.unscored()

@@ -206,6 +206,21 @@ def test_only_photos_that_lost_a_neighbour_look_again(prepared: Job, tmp_path: P
     assert_all_is_there(nights, photos)
 
 
+def test_what_moves_up_in_a_list_that_is_still_full_becomes_a_pair(prepared: Job, tmp_path: Path) -> None:
+    """Lists grow beyond what is searched for; one that loses an entry then need not look again."""
+    nights = grown(prepared, tmp_path)
+    photos = [*HERD, *(photo(60 + i, identity="ABCDEFGH"[i % 8]) for i in range(40))]
+    for last in (70, 85, 100):
+        assert nights.night(photos[:last]) is not None
+    before = set(nights.keys("pairs"))
+    left = [p for p in photos if p["photo_id"] != "p20"]
+    asked = nights.night(left)
+    assert asked is not None
+    assert (len(asked.rows), asked.shards()) == (0, [])
+    assert set(nights.keys("pairs")) > before
+    assert_all_is_there(nights, left)
+
+
 def test_a_corrected_name_lets_few_look(prepared: Job, tmp_path: Path) -> None:
     nights = grown(prepared, tmp_path)
     photos = [*HERD[:20], HERD[20] | {"identity": "Z"}, *HERD[21:]]
