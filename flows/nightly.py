@@ -45,7 +45,7 @@ from tasks.runs.log import (
 )
 from tasks.runs.remaining import BEFORE_JUDGING, RunViews
 from tasks.runs.report import write_report
-from tasks.runs.retrieved import retrieved_state, unchanged
+from tasks.runs.retrieved import remove_old_states, retrieved_state, unchanged
 from tasks.runs.tonight import Tonight, tonight_of
 from tasks.stages.draw import DRAW, plan_draw
 from tasks.stages.embed import EMBED, plan_embed
@@ -324,6 +324,7 @@ def _finish(
     refuse_all_failed(sums, stages.logs)
     log.write("finished", gallery.state, stages.logs, counts, snapshot=snapshot, basis=basis)
     remove_old_snapshots(job.warehouse, [snapshot, *earlier_snapshots(connection)])
+    remove_old_states(connection, job.warehouse)
     stages.publish(report, sums, tonight)
     return RunSummary(
         log.run_id, report, counts, tuple(sums), tuple(stages.logs), log.started, tonight, wrong_names

@@ -16,8 +16,8 @@ from tasks.check.one_file import UNREADABLE, damage_of
 from tasks.store.file_record import record_name
 from tasks.store.warehouse import REPLACED, Warehouse
 
-_MAY_GO = ("current", "reports")
-"""Folders whose files may be deleted by anybody: runs remove old snapshots themselves."""
+_MAY_GO = ("current", "reports", "galleries", "horizons")
+"""Folders whose files may be deleted by anybody: runs remove old snapshots and states themselves."""
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from itertools import chain
+from pathlib import PurePosixPath
+
 import duckdb
 
 from tasks.job import Job
+from tasks.store.inventory import committed
+from tasks.store.warehouse import Warehouse
+
+_STATES_KEPT = 2
+_OF_A_STATE = ("galleries", "horizons")
 
 
 def unchanged(
@@ -65,3 +74,26 @@ def retrieved_state(connection: duckdb.DuckDBPyConnection, job: Job) -> str | No
             if (kept and not present) or (not kept and told_by > run_id):
                 return None
     return str(state)
+
+
+def remove_old_states(connection: duckdb.DuckDBPyConnection, warehouse: Warehouse) -> list[str]:
+    """Remove the galleries and horizons of states that finished runs left behind; returns their paths.
+
+    Of each choice of settings the last two states stay: a night builds on the newest one. Nothing else reads
+    them, and what they hold can be made again.
+    """
+    rows = connection.execute(
+        """
+        SELECT state, row_number() OVER (PARTITION BY pairs_fingerprint ORDER BY max("at") DESC) <= ?
+        FROM all_runs WHERE status = 'finished' AND state IS NOT NULL GROUP BY pairs_fingerprint, state
+        """,
+        [_STATES_KEPT],
+    ).fetchall()
+    left = {state for state, _ in rows} - {state for state, kept in rows if kept}
+    removed = []
+    for path in chain.from_iterable(committed(warehouse.storage, _OF_A_STATE).values()):
+        if PurePosixPath(path).stem.partition("-")[0] in left:
+            with suppress(FileNotFoundError):  # another run was faster
+                warehouse.filesystem.rm_file(path)
+                removed.append(path)
+    return removed

@@ -10,7 +10,7 @@ from schemas.settings import Settings
 from tasks.job import Job, prepare_job
 from tasks.runs.log import RunLog
 from tasks.runs.remaining import look
-from tasks.runs.retrieved import retrieved_state
+from tasks.runs.retrieved import remove_old_states, retrieved_state
 from tasks.store.file_record import keep_record, recording
 from tasks.store.warehouse import Warehouse
 from tests.small_catalogue import TINY
@@ -70,3 +70,25 @@ def test_a_file_that_was_moved_aside_is_no_ground_until_the_next_run(job: Job, t
     assert found(job) is None
     RunLog(job, LATER).write("finished", "state2")
     assert found(job) == "state2"
+
+
+def test_states_that_later_runs_left_behind_are_removed_and_nothing_else(job: Job) -> None:
+    photo = {"photo_id": "p", "chip_id": "c", "perceptual_hash": 0}
+    reach = {"photo": 0, "rule": "top_k", "cosine": 0.5, "last": 1}
+    other = prepare_job(job.warehouse, Settings(**TINY | {"top_k": 4}))
+    for number, (of, state) in enumerate(
+        [(job, "s1"), (other, "o1"), (job, "s2"), (job, "s3"), (job, "s1"), (other, "o2"), (job, "s4")]
+    ):
+        if not of.warehouse.exists("galleries", of.prints.of("galleries"), state):
+            of.warehouse.write("galleries", of.prints.of("galleries"), state, [photo])
+            of.warehouse.write("horizons", of.prints.pairs, f"{state}-5", [reach])
+        RunLog(of, f"2026010{number}t000000-aaaaaa").write("finished", state)
+    job.warehouse.write("galleries", job.prints.of("galleries"), "unknown", [photo])
+    with look(job, RunLog(job).columns()) as (connection, _):
+        removed = remove_old_states(connection, job.warehouse)
+        assert len(removed) == 4  # both files of s2 and s3
+        assert remove_old_states(connection, job.warehouse) == []
+    galleries = job.warehouse.shards("galleries", job.prints.of("galleries"))
+    assert galleries == {"s1", "s4", "o1", "o2", "unknown"}
+    assert job.warehouse.shards("horizons", job.prints.pairs) == {"s1-5", "s4-5"}
+    assert job.warehouse.shards("horizons", other.prints.pairs) == {"o1-5", "o2-5"}
