@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 from prefect import flow
 
 from flows.api.reports import outcome_kept
@@ -196,9 +197,12 @@ def ingest_photos(
 ) -> bool:
     """Take in what is new or changed in the catalogue; returns whether there was anything."""
     size = job.settings.photos_per_shard
-    known = views.look(log.columns(), wanted=BEFORE_JUDGING)[1].photos()
-    withdrawn = withdraw(job, list(withdrawn_rows(known, catalogue))) if options.withdraw_missing else 0
-    shards = plan_ingest(catalogue, known, size, options.retry_failed)
+    _, left = views.look(log.columns(), wanted=BEFORE_JUDGING)
+    withdrawn = 0
+    if options.withdraw_missing:
+        gone = left.not_listed(pa.array([e.photo_id for e in catalogue.entries], pa.string()))
+        withdrawn = withdraw(job, list(withdrawn_rows(gone, catalogue)))
+    shards = plan_ingest(catalogue, left.photos_in_order(), size, options.retry_failed)
     note = f"; {withdrawn} withdrawn" if withdrawn else ""
     stages.run(INGEST, shards, f"{len(catalogue.entries)} photos listed{note}")
     return bool(shards or withdrawn)
@@ -207,15 +211,10 @@ def ingest_photos(
 def embed_photos(job: Job, log: RunLog, stages: StageRunner, views: RunViews) -> Gallery:
     """Embed the photos of the catalogue that need it; returns those that can be paired."""
     size = job.settings.photos_per_shard
-    _, left = views.look(log.columns(), wanted=BEFORE_JUDGING)
-    present = left.present()
-    to_embed = plan_embed(
-        present,
-        left.embedded() | left.given_up("embeddings"),
-        left.detected() | left.given_up("keypoints"),
-        size,
-    )
-    stages.run(EMBED, to_embed, f"{len(present)} photos in the catalogue")
+    connection, left = views.look(log.columns(), wanted=BEFORE_JUDGING)
+    to_embed = plan_embed(*left.to_embed(), size)
+    [(present,)] = connection.execute("SELECT count(*) FROM photos").fetchall()
+    stages.run(EMBED, to_embed, f"{present} photos in the catalogue")
     return views.look(log.columns(), wanted=BEFORE_JUDGING)[1].gallery()
 
 
@@ -246,10 +245,12 @@ def _process_pairs(
 
     _, left = views.look(log.columns(gallery.state), ("photos", "pairs"), BEFORE_JUDGING)
     unscored = left.unscored()
-    keypoints_in = left.keypoint_shards()
-    to_score = plan_score(unscored, left.photos_of(unscored), keypoints_in, pairs_per_shard(job.settings))
+    photos = left.photos_of(unscored)
+    to_score = plan_score(unscored, photos, left.keypoint_shards(photos), pairs_per_shard(job.settings))
     # Scoring a pair also gives its signals. These pairs were scored before signals were known.
-    without_signals = plan_signals(left.without_signals(), keypoints_in)
+    bare = left.without_signals()
+    seen = {photo for pair in bare for photo in (pair.photo_a, pair.photo_b)}
+    without_signals = plan_signals(bare, left.keypoint_shards(seen))
     stages.run(SCORE, to_score, "all pairs have scores")
     stages.run(SIGNALS, without_signals, "all scored pairs have signals")
 

@@ -160,12 +160,7 @@ class Stages:
 
     def _embed(self) -> None:
         with look(self.job, self.columns()) as (_, left):
-            self.embed = plan_embed(
-                left.present(),
-                left.embedded() | left.given_up("embeddings"),
-                left.detected() | left.given_up("keypoints"),
-                self.size,
-            )
+            self.embed = plan_embed(*left.to_embed(), self.size)
         for shard in self.embed:
             embed_shard(self.job, shard)
 

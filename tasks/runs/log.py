@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 from schemas.errors import PairxError
 from schemas.stages import ITEM_KEYS, STAGES, StageFacts
@@ -130,14 +131,15 @@ def balances_with_outside(
 
 
 def _taken_in(connection: duckdb.DuckDBPyConnection, listed: Sequence[str]) -> Balance:
+    connection.register("listed", pa.table({"photo_id": pa.array(listed, pa.string())}))
     done, failed = connection.execute(
         """
         SELECT count(*) FILTER (f.item IS NULL), count(f.item)
-        FROM photos LEFT JOIN (SELECT DISTINCT item FROM failures WHERE stage = 'ingest') AS f ON f.item = photo_id
-        WHERE list_contains($listed, photo_id)
-        """,
-        {"listed": list(listed)},
+        FROM photos SEMI JOIN listed USING (photo_id)
+        LEFT JOIN (SELECT DISTINCT item FROM failures WHERE stage = 'ingest') AS f ON f.item = photo_id
+        """
     ).fetchall()[0]
+    connection.unregister("listed")
     return Balance("catalogue", len(listed), done, "taken in", failed)
 
 

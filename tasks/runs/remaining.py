@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, Self
 
 import duckdb
+import pyarrow as pa
 
 from pairx_engine.figure import score_line
 from schemas.catalogue.extra import AS_TEXT
@@ -27,6 +28,12 @@ _GIVEN_UP = """
     WHERE stage = $stage AND NOT $retry AND NOT list_contains($passing, code)
 """
 """Items that failed in a stage for good; none where all are to be tried again."""
+_NEWEST_ROWS = f"""
+    SELECT * EXCLUDE (shard, fingerprint) REPLACE ({AS_TEXT} AS extra) FROM run_photos
+    QUALIFY row_number() OVER (PARTITION BY photo_id ORDER BY revision DESC, shard) = 1
+    ORDER BY photo_id
+"""  # noqa: S608  # constants
+_AT_ONCE = 5000
 _OF_A_SCORE = ("matches", "relevances", "scores")
 """A pair without rows in all of these tables is not scored; signals can be made from them."""
 BEFORE_JUDGING = ("photos", "pairs", "copy_candidates")
@@ -46,13 +53,20 @@ class Remaining:
 
         `extra` is one text, as a catalogue's entry has it.
         """
-        rows = self._rows(
-            f"""
-            SELECT * EXCLUDE (shard, fingerprint) REPLACE ({AS_TEXT} AS extra) FROM run_photos
-            QUALIFY row_number() OVER (PARTITION BY photo_id ORDER BY revision DESC, shard) = 1
-            ORDER BY photo_id
-            """  # noqa: S608  # constants
-        )
+        return {row["photo_id"]: row for row in self._rows(_NEWEST_ROWS)}
+
+    def photos_in_order(self) -> InOrder:
+        """The same rows, read as they are asked for, so that at no time all of them are in memory.
+
+        Ask nothing else meanwhile.
+        """
+        return InOrder(self._stream(_NEWEST_ROWS))
+
+    def not_listed(self, photo_ids: pa.Array) -> dict[str, Photo]:
+        """The same rows of those photos alone that are in the catalogue and not among these."""
+        self._connection.register("listed", pa.table({"photo_id": photo_ids}))
+        rows = self._rows(f"SELECT * FROM ({_NEWEST_ROWS}) ANTI JOIN listed USING (photo_id) WHERE present")  # noqa: S608  # constants
+        self._connection.unregister("listed")
         return {row["photo_id"]: row for row in rows}
 
     def present(self) -> Sequence[Photo]:
@@ -75,6 +89,36 @@ class Remaining:
             f"SELECT {columns} FROM photos SEMI JOIN run_embeddings USING (photo_id, chip_id) ORDER BY photo_id"  # noqa: S608  # constants
         )
         return Gallery(found.to_arrow_table())
+
+    def to_embed(self) -> tuple[list[Photo], set[Key], set[Key]]:
+        """Photos of the catalogue that lack an embedding or keypoints and did not fail to get them for good.
+
+        Beside what a worker needs to see each, sorted by id, the keys of those that lack no embedding, and of
+        those that lack no keypoints.
+        """
+        parameters = {
+            "embeddings": self._job.prints.of("embeddings"),
+            "keypoints": self._job.prints.of("keypoints"),
+            **_given_up(stage_that_fills("embeddings"), self._retry),
+        }
+        done = [
+            f"SELECT photo_id, chip_id FROM run_{table} UNION SELECT item, chip_id FROM ({_GIVEN_UP}) WHERE fingerprint = ${table}"  # noqa: S608  # constants
+            for table in ("embeddings", "keypoints")
+        ]
+        rows = self._rows(
+            f"""
+            SELECT {", ".join(SEEN_BY)}, e.photo_id IS NOT NULL AS embedded, k.photo_id IS NOT NULL AS detected
+            FROM photos LEFT JOIN ({done[0]}) AS e USING (photo_id, chip_id) LEFT JOIN ({done[1]}) AS k USING (photo_id, chip_id)
+            WHERE chip_id IS NOT NULL AND NOT (embedded AND detected)
+            ORDER BY photo_id
+            """,  # noqa: S608  # constants
+            parameters,
+        )
+        embedded, detected = (
+            {(row["photo_id"], row["chip_id"]) for row in rows if row[name]}
+            for name in ("embedded", "detected")
+        )
+        return [{column: row[column] for column in SEEN_BY} for row in rows], embedded, detected
 
     def embedded(self) -> set[Key]:
         """Photos and chips that have an embedding."""
@@ -126,10 +170,14 @@ class Remaining:
         ).fetchall()
         return [Pair(*row) for row in rows]
 
-    def keypoint_shards(self) -> dict[str, str]:
-        """The shard that holds each photo's current keypoints."""
+    def keypoint_shards(self, photos: Collection[str] | None = None) -> dict[str, str]:
+        """The shard that holds each photo's current keypoints; of some photos, or of all."""
+        among = "" if photos is None else "SEMI JOIN (SELECT unnest($photos) AS photo_id) USING (photo_id)"
         rows = self._connection.execute(
-            "SELECT photo_id, min(shard) FROM run_keypoints SEMI JOIN photos USING (photo_id, chip_id) GROUP BY photo_id"
+            f"""
+            SELECT photo_id, min(shard) FROM run_keypoints SEMI JOIN photos USING (photo_id, chip_id) {among} GROUP BY photo_id
+            """,  # noqa: S608  # constants
+            {} if photos is None else {"photos": sorted(photos)},
         ).fetchall()
         return dict(rows)
 
@@ -171,10 +219,31 @@ class Remaining:
     def _keys(self, query: str) -> set[Key]:
         return {(photo, chip) for photo, chip in self._connection.execute(query).fetchall()}
 
+    def _stream(self, query: str) -> Iterator[dict[str, Any]]:
+        found = self._connection.execute(query)
+        names = [column[0] for column in found.description]
+        while rows := found.fetchmany(_AT_ONCE):
+            yield from (dict(zip(names, row, strict=True)) for row in rows)
+
     def _rows(self, query: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         found = self._connection.execute(query, parameters)
         names = [column[0] for column in found.description]
         return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+
+
+class InOrder:
+    """Rows by photo id that come sorted and are asked for in rising order."""
+
+    def __init__(self, rows: Iterator[Photo]) -> None:
+        self._rows = rows
+        self._next = next(rows, None)
+
+    def get(self, photo_id: str) -> Photo | None:
+        """The row of a photo, or None; the id must be higher than all that were asked before."""
+        while self._next is not None and self._next["photo_id"] < photo_id:
+            self._next = next(self._rows, None)
+        found = self._next
+        return found if found is not None and found["photo_id"] == photo_id else None
 
 
 def _given_up(stage: StageFacts, retry_failed: bool) -> dict[str, Any]:

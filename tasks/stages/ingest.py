@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -39,6 +39,13 @@ _NO_BOX = [0.0, 0.0, 0.0, 0.0]
 """Stands for a box that cannot be used, so that the photo is read again once it is mended."""
 
 
+class Known(Protocol):
+    """Current rows of photos, by id."""
+
+    def get(self, photo_id: str, /) -> Mapping[str, Any] | None:
+        """The row of a photo; None where there is none."""
+
+
 @dataclass(frozen=True)
 class IngestShard:
     """Entries to read, with the revision and stamp that each row will carry.
@@ -65,11 +72,11 @@ class IngestShard:
 
 
 def plan_ingest(
-    catalogue: Catalogue, current: Mapping[str, Mapping[str, Any]], size: int, retry_failed: bool = False
+    catalogue: Catalogue, current: Known, size: int, retry_failed: bool = False
 ) -> list[IngestShard]:
     """Shards of the entries that are new, or whose entry or file differs from the current `photos` row.
 
-    `current` maps photo ids to their current rows. With `retry_failed`, photos without a chip are also
+    `current` knows the current row of each photo, and is asked in the order of ids. With `retry_failed`, photos without a chip are also
     read again.
     """
     changed: list[tuple[CatalogueEntry, int, str | None, Mapping[str, Any] | None]] = []

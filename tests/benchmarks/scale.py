@@ -5,14 +5,16 @@
 
 Photos, embeddings, scores and verdicts on copies are generated; everything else is the nightly flow's own code, in
 one process: a first night, a night of new photos, an idle night, and one of corrected names. *outside* is the wall
-time without the generated work, *processor* that of the process without it, *peak* its largest size so far.
+time without the generated work, *processor* that of the process without it, *largest at* its size in the stages where
+it was largest.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -168,10 +170,28 @@ class Inline(StageRunner):
     """Stages in this process, with generated work where the engine would be asked."""
 
     generated: Generated
+    peaks: dict[str, float]
+    """Largest size of the process up to the end of each stage and since the end of the one before, MB."""
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
         self._reports = NoReports()
+
+    def run(self, stage: Any, *given: Any, **more: Any) -> list[Any]:
+        found = super().run(stage, *given, **more)
+        self._measure(stage.name)
+        return found
+
+    @contextmanager
+    def alone(self, stage: str) -> Iterator[Callable[[str], None]]:
+        self._measure(f"before {stage}")
+        with super().alone(stage) as note:
+            yield note
+        self._measure(stage)
+
+    def _measure(self, stage: str) -> None:
+        self.peaks[stage] = peak_megabytes()
+        Path("/proc/self/clear_refs").write_text("5")  # forget the peak
 
     def _collect(self, stage: Any, shards: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         work = self.generated.work(stage.name) or stage.work
@@ -187,7 +207,7 @@ def catalogue_root() -> str:
 def night(job: Job, entries: Sequence[CatalogueEntry], generated: Generated) -> dict[str, Any]:
     """One night; what it cost without the generated work."""
     catalogue = Catalogue(catalogue_root(), tuple(entries))
-    Inline.generated = generated
+    Inline.generated, Inline.peaks = generated, {}
     before = (generated.wall, generated.processor)
     files = _files(job.warehouse)
     wall, processor = time.perf_counter(), time.process_time()
@@ -199,7 +219,7 @@ def night(job: Job, entries: Sequence[CatalogueEntry], generated: Generated) -> 
     return {
         "outside": wall - (generated.wall - before[0]),
         "processor": processor - (generated.processor - before[1]),
-        "peak": peak_megabytes(),
+        "peaks": Inline.peaks,
         "files": len(after) - len(files),
         "megabytes": (sum(after.values()) - sum(files.values())) / 1e6,
         "pairs": summary.counts["pairs"],
@@ -245,14 +265,16 @@ def main() -> None:
             f"{len(wrong)} corrected": [wrong.get(i, e) for i, e in enumerate(more)],
         }
         print(f"{given.photos} photos, {given.width} numbers each\n")
-        print("| night | outside s | processor s | peak MB | files | MB | pairs | longest stages |")
-        print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |")
+        print("| night | outside s | processor s | largest at, MB | files | MB | pairs | longest stages |")
+        print("| --- | ---: | ---: | --- | ---: | ---: | ---: | --- |")
         for name, listed in nights.items():
             cost = night(job, listed, generated)
             longest = sorted(cost["stages"].items(), key=lambda item: -item[1])[:4]
             said = ", ".join(f"{stage} {seconds}" for stage, seconds in longest)
+            largest = sorted(cost["peaks"].items(), key=lambda item: -item[1])[:3]
+            most = ", ".join(f"{stage} {size:.0f}" for stage, size in largest)
             print(
-                f"| {name} | {cost['outside']:.1f} | {cost['processor']:.1f} | {cost['peak']:.0f} | {cost['files']} | "
+                f"| {name} | {cost['outside']:.1f} | {cost['processor']:.1f} | {most} | {cost['files']} | "
                 f"{cost['megabytes']:.1f} | {cost['pairs']} | {said} |",
                 flush=True,
             )
