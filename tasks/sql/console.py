@@ -64,7 +64,7 @@ def connect_analyst(
     wanted = views_of(query) if query is not None else None
 
     def open_views() -> None:
-        warehouse.require()
+        warehouse.require(versions=False)  # the views look at the version of whatever they open
         if wanted is None or isinstance(run, Mapping):
             install_views(connection, warehouse, run, materialise, since=since)
         else:

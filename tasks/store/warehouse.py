@@ -114,17 +114,18 @@ class Warehouse:
         """
         return f"{_partition(table, fingerprint)}/{_checked('shard', shard)}{SUFFIX}"
 
-    def require(self) -> None:
+    def require(self, versions: bool = True) -> None:
         """Raise `NoWarehouse` unless some table holds a committed file.
 
-        Raises `NewerWarehouse` where a newer program has been at work, `NoStorage` where the store
-        refuses to tell.
+        Raises `NewerWarehouse` where a newer program has been at work, unless the caller looks at
+        versions itself, and `NoStorage` where the store refuses to tell.
         """
         # A store has no empty folders.
         there = any(map(self.files, TABLES)) if self.is_local else TABLES.keys() & self.storage.probe()
         if not there:
             raise NoWarehouse(self.url, self._near())
-        self.require_readable()
+        if versions:
+            self.require_readable()
 
     def prepare(self) -> int:
         """Check that a run can write here, and remove half-written files of killed runs.

@@ -139,7 +139,7 @@ def test_the_version_is_that_of_the_package(main: Main, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
-    ("command", "offered"), [("run", 23), ("evaluate", 17), ("explain", 11), ("compare", 8), ("validate", 4)]
+    ("command", "offered"), [("run", 25), ("evaluate", 19), ("explain", 11), ("compare", 8), ("validate", 5)]
 )
 def test_settings_are_options_as_their_fields_say(command: str, offered: int) -> None:
     shown = CliRunner().invoke(cli.app, [command, "--help"], env={"COLUMNS": "200", "TERM": "dumb"}).output
@@ -434,6 +434,8 @@ def test_ctrl_c_says_that_the_work_is_kept(main: Main, monkeypatch: pytest.Monke
         ["sql", "SELECT 1"],
         ["suspects"],
         ["report"],
+        ["review"],
+        ["who", "photo"],
         ["check"],
         ["evaluate"],
         ["explain", "a.jpg", "b.jpg"],
@@ -457,7 +459,7 @@ def test_every_command_that_reads_a_warehouse_is_tried_above() -> None:
         for name, command in COMMANDS.items()
         if any(p.name == "warehouse" for p in command.params) and not takes_a_catalogue(command)
     }
-    assert readers == {"sql", "suspects", "report", "check", "explain", "compare"}
+    assert readers == {"sql", "suspects", "report", "review", "who", "check", "explain", "compare"}
 
 
 def takes_a_catalogue(command: ClickCommand) -> bool:
