@@ -83,6 +83,7 @@ ROOMS = {
     "tasks": (
         *(
             "offers",
+            "costs",
             "memory",
             "pairs",
             "pair_order",

@@ -20,6 +20,7 @@ from prefect.cache_policies import NO_CACHE
 from flows.work.shard_runner import running_on
 from pairx_engine.device.accelerator import device_failed
 from schemas.errors import AcceleratorFailure
+from tasks.costs import counting
 from tasks.job import Job
 from tasks.memory import within_memory
 from tasks.photo_files import refusing_photos
@@ -71,9 +72,16 @@ class Work:
                 within_memory(_memory_of_a_thread()),
                 refusing_photos(self.refused) if self.refused else nullcontext(),
             ):
-                with hearing() as written:
+                begun, worked = time.perf_counter(), time.process_time()
+                with hearing() as written, counting() as costs:
                     result = self.work(self.job, self.shard)
-                return replace(result, written=tuple(written))
+                return replace(
+                    result,
+                    written=tuple(written),
+                    worker_seconds=time.perf_counter() - begun,
+                    processor_seconds=time.process_time() - worked,
+                    parts=costs.seconds,
+                )
         except Exception as error:
             if isinstance(error, AcceleratorFailure) or device_failed(error):
                 why = f"a shard of {self.stage} is tried elsewhere, since the device failed: {error}"

@@ -16,7 +16,7 @@ from flows.work.shard_runner import running_on
 from flows.work.shard_tasks import Work, ended_its_workers, process_shard
 from schemas.errors import PairxError
 from tasks.job import Job
-from tasks.runs.log import Balance, StageLog
+from tasks.runs.log import Balance, StageLog, limit_of_embedding
 from tasks.runs.tonight import Tonight
 from tasks.shards import Divisible, ShardResult, Stage
 from tasks.store.written import pass_on
@@ -125,18 +125,33 @@ class StageRunner:
     def alone(self, stage: str) -> Iterator[Callable[[str], None]]:
         """Time a stage that the driver does itself; the block gets a function for its closing note."""
         self._check()
-        begun = time.perf_counter()
+        begun, worked = time.perf_counter(), time.process_time()
         notes: list[str] = []
         self._reporter.begin(stage, 0, "")
         yield notes.append
-        self.logs.append(StageLog(stage, seconds=time.perf_counter() - begun))
+        spent = time.process_time() - worked
+        self.logs.append(StageLog(stage, seconds=time.perf_counter() - begun, processor_seconds=spent))
         self._reporter.end(" ".join(notes))
 
     def publish(self, report: str, sums: Sequence[Balance], tonight: Tonight) -> None:
         """Leave the run's summary as a Prefect artifact, what is new first."""
-        lines = ["| stage | shards | rows | failed | seconds |", "| --- | --- | --- | --- | --- |"]
-        lines += [f"| {s.stage} | {s.shards} | {s.rows} | {s.failed} | {s.seconds:.1f} |" for s in self.logs]
-        said = [f"**{tonight}**", "", *(f"- {balance}" for balance in sums), f"- report: `{report}`", ""]
+        columns = (
+            "stage",
+            "shards",
+            "items",
+            "a second",
+            "failed",
+            "seconds",
+            "where the workers' time went",
+        )
+        lines = [f"| {' | '.join(columns)} |", f"| {' | '.join('---' for _ in columns)} |"]
+        for s in self.logs:
+            rate = "" if s.per_second is None else f"{s.per_second:.1f}"
+            cells = (s.stage, s.shards, s.items, rate, s.failed, f"{s.seconds:.1f}", s.where)
+            lines.append(f"| {' | '.join(map(str, cells))} |")
+        said = [f"**{tonight}**", "", *(f"- {balance}" for balance in sums), f"- report: `{report}`"]
+        said += [f"- {limit}" for limit in [limit_of_embedding(self.logs)] if limit]
+        said.append("")
         text = "\n".join([*said, *lines])
         self._reports.summary("pairx-run", text, "PAIR-X nightly run")
 

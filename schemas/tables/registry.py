@@ -291,9 +291,15 @@ RUNS = Table(
             column(
                 "stages",
                 STRING,
-                "per stage: shards, rows, failed, seconds of work and engine, peak bytes, JSON",
+                "per stage: shards, items, rows, failed, seconds of wall, workers, processors and engine, peak bytes, and parts: "
+                "where the workers' seconds went, JSON",
             ),
             column("driver_peak_bytes", I64, "largest resident size of the driving process"),
+            column(
+                "processor_seconds",
+                F64,
+                "what the driver and its workers' tasks worked, without the start of programs; null in older rows",
+            ),
             column("devices", pa.list_(STRING), "kinds of devices that computed; null where none did"),
             column("message", STRING, "error of a failed run"),
             column(
