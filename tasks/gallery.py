@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from pairx_engine.photo.perceptual_hash import orientations_or_upright
-from pairx_engine.retrieval.topk import PhotoKeys
 from tasks.store.warehouse import shard_name
+
+if TYPE_CHECKING:
+    from pairx_engine.retrieval.topk import PhotoKeys
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +47,8 @@ class Gallery:
     def keys(self) -> PhotoKeys:
         """What decides which photos may be paired."""
         names = ("identity", "encounter", "species", "viewpoint")
+        from pairx_engine.retrieval.topk import PhotoKeys
+
         return PhotoKeys(**{name: _codes(self.photos[name].to_pylist()) for name in names})
 
     @cached_property

@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
-from pairx_engine.device.accelerator import device_failed, out_of_memory
 from pairx_engine.errors import PairxError, PhotoError
 from schemas.errors import AcceleratorFailure
 from schemas.failures import Failure, FailureCode
@@ -140,6 +139,8 @@ def or_failure(failures: list[Failure], stage: str, item: str, **where: Any) -> 
     except PhotoError as error:
         failures.append(Failure(stage, item, FailureCode(error.code), str(error), **where))
     except Exception as error:  # one strange photo must not stop a night
+        from pairx_engine.device.accelerator import device_failed, out_of_memory
+
         if isinstance(error, PairxError) and error.ends_the_run:
             raise
         if device_failed(error):

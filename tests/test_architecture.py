@@ -47,6 +47,7 @@ ROOMS = {
             "registry",
             "device",
             "photo",
+            "model_files",
             "models",
             "retrieval",
             "relevance",

@@ -93,9 +93,10 @@ def pairs_per_shard(settings: Settings) -> int:
 
 
 @contextmanager
-def dask_cluster(settings: Settings) -> Iterator[Cluster]:
+def dask_cluster(settings: Settings, at_first: int | None = None) -> Iterator[Cluster]:
     """A cluster for the length of the block; a scheduler given by its address is used and left running.
 
+    With `at_first` processes on this machine are no more than so many until the cluster grows.
     Raises `SettingsError` when the wanted kind is not available here, `PairxError` when a scheduler does not
     answer.
     """
@@ -107,7 +108,8 @@ def dask_cluster(settings: Settings) -> Iterator[Cluster]:
     logging.getLogger("distributed").setLevel(logging.WARNING)
     # Of a scheduler that is gone our own message tells; a client would say it before, with tracebacks.
     logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
-    with dask.config.set(_DYING), kind.start(wanted, settings) as cluster:
+    few = {"at_first": at_first} if isinstance(kind, Processes) else {}
+    with dask.config.set(_DYING), kind.start(wanted, settings, **few) as cluster:
         yield cluster
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import tasks  # noqa: F401  # settings learn from it what they may name
 from flows.commands.notify import Hook
-from flows.commands.start import OUT, at_work_on, look_up, note, read
+from flows.commands.start import OUT, look_up, note, read, warehouse_for
 from schemas.catalogue.reading import Reading
 from schemas.catalogue.summary import said_of
 from schemas.errors import PairxError, SettingsError, did_you_mean
@@ -17,7 +17,7 @@ from schemas.settings import EMBEDDED_NOTICE, Settings, load_settings
 from schemas.storage_errors import masked
 
 if TYPE_CHECKING:
-    from flows.nightly import RunSummary
+    from flows.night.values import RunSummary
 
 FAIL_ON = ("failures", "new-suspects")
 """What else may let a run end with another exit code than 0."""
@@ -105,8 +105,9 @@ def _work(
     """Do the work and print what came of it, what is new last; `facts` get the run's id when it begins."""
     found = read(catalogue, root, settings)
     _say_model(settings)
-    with at_work_on(warehouse, settings, "pairx run", wait) as (job, lease):
-        from flows.nightly import RunOptions, run
+    with warehouse_for(warehouse, settings, "pairx run", wait) as (job, lease):
+        from flows.night.run import run
+        from flows.night.values import RunOptions
         from flows.work.progress import reporter
 
         asked = RunOptions(*options)
@@ -114,7 +115,11 @@ def _work(
         summary = run(found, job, lease, asked, reporter(quiet))
     for balance in summary.balances:
         OUT.print(str(balance))
-    OUT.print(f"report: {summary.report}")
+    for log in summary.stages:
+        if log.per_second is not None and log.where:
+            OUT.print(f"{log.stage}: {log.items} items, {log.per_second:.1f}/s; of the workers' time {log.where}")
+    same = "" if summary.unchanged_since is None else f"  (unchanged since run {summary.unchanged_since})"
+    OUT.print(f"report: {summary.report}{same}")
     OUT.print(f"next:   pairx suspects --warehouse {warehouse}   or   pairx sql --warehouse {warehouse}")
     OUT.print(str(summary.tonight))
     return summary

@@ -43,6 +43,32 @@ def read(catalogue: str, root: str | None, settings: Settings) -> Catalogue:
 
 
 @contextmanager
+def warehouse_for(warehouse: str, settings: Settings, who: str, wait: bool) -> Iterator[tuple[Job, Lease]]:
+    """A job and the lease of a warehouse for the length of a block, where a configured Prefect API answers.
+
+    The job is as the last run remembers it, where that still holds. Raises what `at_work_on` raises.
+    """
+    from flows.api.server import configured_api, prefect_server, require_api, silence_prefect
+    from flows.clusters.choice import require_cluster
+    from tasks.runs.remembered import known_job
+    from tasks.store.lease import at_work
+    from tasks.store.warehouse import Warehouse
+
+    require_cluster(settings)
+    place = Warehouse(warehouse)
+    place.prepare()
+    job = known_job(place, settings)
+    require_api()
+    with at_work(place, who, wait, note) as lease:
+        if configured_api() is None:
+            yield job, lease
+            return
+        with prefect_server():
+            silence_prefect()
+            yield job, lease
+
+
+@contextmanager
 def at_work_on(warehouse: str, settings: Settings, who: str, wait: bool) -> Iterator[tuple[Job, Lease]]:
     """A job and the lease of a warehouse, beside a Prefect API, for the length of a block.
 

@@ -1,4 +1,4 @@
-"""Stages on Prefect: one task per shard; results are collected as they come."""
+"""Stages: one task per shard; results are collected as they come."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from itertools import islice
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
 
-from flows.api.reports import Reports
 from flows.work.progress import Reporter
-from flows.work.shard_runner import running_on
-from flows.work.shard_tasks import Work, ended_its_workers, process_shard
+from flows.work.hands import Future, Hands
+from flows.work.shard_work import Work
 from schemas.errors import PairxError
 from tasks.job import Job
 from tasks.runs.log import Balance, StageLog, limit_of_embedding
@@ -72,16 +71,29 @@ class Try(Generic[S]):
         ]
 
 
-class StageRunner:
-    """Runs stages one after another inside a flow and keeps their logs.
+def _of_the_flow() -> Hands:
+    from flows.work.shard_tasks import OfTheFlow
 
-    It calls `check` before each; that raises to end the run.
+    return OfTheFlow()
+
+
+class StageRunner:
+    """Runs stages one after another and keeps their logs.
+
+    It calls `check` before each; that raises to end the run. Shards go to the `hands`, by default to the workers
+    of the flow that asks.
     """
 
-    def __init__(self, job: Job, reporter: Reporter, check: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        job: Job,
+        reporter: Reporter,
+        check: Callable[[], None] = lambda: None,
+        hands: Hands | None = None,
+    ) -> None:
         self._job = job
         self._reporter = reporter
-        self._reports = Reports()
+        self._hands = hands or _of_the_flow()
         self._check = check
         self._seconds = 60 * job.settings.shard_minutes
         self.logs: list[StageLog] = []
@@ -153,20 +165,15 @@ class StageRunner:
         said += [f"- {limit}" for limit in [limit_of_embedding(self.logs)] if limit]
         said.append("")
         text = "\n".join([*said, *lines])
-        self._reports.summary("pairx-run", text, "PAIR-X nightly run")
+        self._hands.progress.summary("pairx-run", text, "PAIR-X nightly run")
 
     def _collect(self, stage: Stage[S, R], shards: Sequence[S]) -> tuple[list[R], list[Broken]]:
         """Submit all shards and take results as they finish; returns them in the shards' order."""
         if not shards:
             return [], []
-        attempt = process_shard.with_options(
-            name=f"{stage.name}-shard",
-            retries=self._job.settings.retries,
-            retry_delay_seconds=1,
-            retry_jitter_factor=1,
-        )
+        self._hands.expect(len(shards))
         waiting = iter(enumerate(shards))
-        artifact, said = self._reports.begin(f"pairx-{stage.name}"), time.monotonic()
+        artifact, said = self._hands.progress.begin(f"pairx-{stage.name}"), time.monotonic()
         outcomes: dict[Key, R] = {}
         broken: list[Broken] = []
         deadly: list[Try[S]] = []
@@ -175,7 +182,7 @@ class StageRunner:
         while True:
             for index, shard in islice(waiting, _AHEAD - len(under_way)):
                 work = Work(stage, self._job, shard, self._seconds)
-                future = attempt.submit(work)
+                future = self._submit(stage, work)
                 future.add_done_callback(finished.put)
                 under_way[future] = index, work
             if not under_way:
@@ -187,20 +194,23 @@ class StageRunner:
                 outcomes[(index,)] = result = future.result()
                 pass_on(result.written)
             except Exception as error:  # a dead worker, a bug, a lost disk: all end up in one message
-                running_on().look()
-                if isinstance(shard, Divisible) and ended_its_workers(error, work):
+                self._hands.look()
+                if isinstance(shard, Divisible) and self._hands.ended_its_workers(error, work):
                     deadly.append(Try((index,), shard, self._seconds))
                     continue
                 broken.append(Broken(stage.size(shard), error))
             self._reporter.advance(stage.size(shard))
             done = len(outcomes) + len(broken)
             if time.monotonic() - said > _ARTIFACT_EVERY or done == len(shards):
-                self._reports.progress(artifact, 100.0 * done / len(shards))
+                self._hands.progress.progress(artifact, 100.0 * done / len(shards))
                 said = time.monotonic()
         if deadly:
-            self._isolate(stage, attempt, deadly, outcomes, broken)
-            self._reports.progress(artifact, 100.0)
+            self._isolate(stage, deadly, outcomes, broken)
+            self._hands.progress.progress(artifact, 100.0)
         return [outcomes[key] for key in sorted(outcomes)], broken
+
+    def _submit(self, stage: Stage[S, R], work: Work) -> Future:
+        return self._hands.submit(stage.name, work, self._job.settings.retries)
 
     def _next(self, finished: SimpleQueue[Any]) -> Any:
         """The next finished future; raises `PairxError` when the cluster has gone meanwhile."""
@@ -208,13 +218,12 @@ class StageRunner:
             try:
                 return finished.get(timeout=_LOOK_EVERY)
             except Empty:
-                if said := running_on().look():
+                if said := self._hands.look():
                     self._reporter.notice(said)
 
     def _isolate(
         self,
         stage: Stage[S, R],
-        attempt: Any,
         deadly: Sequence[Try[S]],
         outcomes: dict[Key, R],
         broken: list[Broken],
@@ -235,12 +244,12 @@ class StageRunner:
             work = Work(stage, self._job, one.shard, one.seconds, one.refused)
             try:
                 finished: SimpleQueue[Any] = SimpleQueue()
-                attempt.submit(work).add_done_callback(finished.put)
+                self._submit(stage, work).add_done_callback(finished.put)
                 outcomes[one.key] = result = self._next(finished).result()
                 pass_on(result.written)
             except Exception as error:
-                running_on().look()
-                if one.refused is None and ended_its_workers(error, work):
+                self._hands.look()
+                if one.refused is None and self._hands.ended_its_workers(error, work):
                     left += reversed(one.parts(size)) if size > 1 else [replace(one, refused=_GIVEN_UP)]
                     continue
                 broken.append(Broken(size, error))

@@ -309,6 +309,21 @@ RUNS = Table(
             ),
             column("snapshot", STRING, "name of the files that keep its current views; null where none do"),
             column("basis", I64, "evidence that its judgement rests on; null in older rows"),
+            column(
+                "report_run",
+                STRING,
+                "run whose report shows what it found, where nothing has changed since; null where it wrote its own",
+            ),
+            column(
+                "standing",
+                STRING,
+                "hash of what decides whether the next run has work; null where that one has, and in older rows",
+            ),
+            column(
+                "engine",
+                STRING,
+                "what model and matcher say of themselves, and a hash of what that follows from, JSON; null in older rows",
+            ),
         ]
     ),
 )

@@ -19,6 +19,7 @@ from schemas.tables.registry import TABLES
 from schemas.views.install import FROM_SETTINGS
 from tasks.costs import PARTS, limit_in_words, shares_in_words
 from tasks.job import Job
+from tasks.runs.remembered import facts_of
 from tasks.shards import ShardResult, peak_bytes
 
 _PACKAGES = (
@@ -242,6 +243,8 @@ class RunLog:
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     remarks: tuple[str, ...] = ()
     """What the catalogue was taken for, in sentences."""
+    left: list[str] = field(default_factory=list)
+    """What a run over the same catalogue would have to do, in words."""
     _worked: float = field(default_factory=time.process_time)
 
     def processor_seconds(self, stages: Sequence[StageLog]) -> float:
@@ -271,8 +274,10 @@ class RunLog:
         message: str | None = None,
         snapshot: str | None = None,
         basis: int | None = None,
+        standing: str | None = None,
+        report_run: str | None = None,
     ) -> None:
-        """Append this run's row with the given status."""
+        """Append this run's row with the given status; the columns of `runs` say what the others are."""
         columns = {k: v for k, v in self.columns(state).items() if k not in FROM_SETTINGS}
         row = {
             **columns,
@@ -290,6 +295,9 @@ class RunLog:
             "remarks": list(self.remarks) or None,
             "snapshot": snapshot,
             "basis": basis,
+            "standing": standing,
+            "report_run": report_run,
+            "engine": facts_of(self.job) if status == "finished" else None,
         }
         self.job.warehouse.write("runs", self.job.prints.suspects, f"{self.run_id}-{status}", [row])
 

@@ -53,7 +53,9 @@ def write_report(
     new = report_tonight(connection, tonight)
     there = stored_pictures(job.warehouse)
     suspects = suspects_of(connection, job.layers[0], [suspect.rank for suspect in new.suspects])
-    photos = photo_pictures(connection, suspects, there, job.settings.max_pixels)
+    late: list[str] = []
+    photos = photo_pictures(connection, suspects, there, job.settings.max_pixels, late)
+    log.left += [f"pictures of {len(late)} photos"] if late else []
     counts = _counts(connection)
     page = render_report(
         ReportInput(

@@ -15,10 +15,9 @@ from distributed.scheduler import KilledWorker
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows.work import shard_tasks
 from flows.work import stage_runner as module
 from flows.work.progress import Silent
-from flows.work.shard_tasks import Work
+from flows.work.shard_work import Work
 from flows.work.stage_runner import StageRunner
 from schemas.errors import PairxError
 from schemas.settings import Settings

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from flows.work.shard_tasks import Work
+from flows.work.shard_work import Work
 from tasks import costs
 from tasks.costs import counting, limit_in_words, shares, shares_in_words, spent_on
 from tasks.photo_files import ViewCache

@@ -1,0 +1,104 @@
+"""Runs a night: with Prefect where somebody can see it or there is much to do, else with workers alone.
+
+A Prefect server that a run starts for itself shows nobody anything, and takes longer to start than a small night's
+work. Where no API is configured and the night is small, shards therefore go to Dask directly, with the same retries
+and the same care for photos that end their workers.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from flows.api.server import configured_api, prefect_server, silence_prefect
+from flows.clusters.choice import pairs_per_shard
+from flows.night.process import process_night
+from flows.night.values import Night, RunOptions, RunSummary
+from flows.work.lazily import cluster_of
+from flows.work.progress import Reporter, Silent
+from schemas.catalogue.reader import Catalogue
+from tasks.job import Job
+from tasks.runs.log import RunLog
+from tasks.runs.remaining import BEFORE_JUDGING, RunViews
+from tasks.runs.standing import unchanged_since
+from tasks.stages.ingest import plan_ingest
+from tasks.store.lease import Lease
+
+
+def run(
+    catalogue: Catalogue,
+    job: Job,
+    lease: Lease,
+    options: RunOptions,
+    reporter: Reporter | None = None,
+) -> RunSummary:
+    """Process a catalogue on the cluster of the settings, under a lease on the job's warehouse.
+
+    See `flows.nightly.nightly`.
+    """
+    reporter = reporter or Silent()
+    if job.notice:
+        reporter.notice(job.notice)
+    before = unchanged_since(job, catalogue, options.withdraw_missing, options.retry_failed)
+    night = Night(catalogue, job, lease, options, reporter, before)
+    shards = 0 if before else 1 if is_small(night) else None
+    if _is_seen():
+        return _with_prefect(night, shards)
+    if shards is not None:
+        return _with_workers_alone(night, shards)
+    with prefect_server():
+        silence_prefect()
+        return _with_prefect(night, shards)
+
+
+def _is_seen() -> bool:
+    """Whether there is a Prefect API that somebody looks at, or a flow that called us."""
+    if configured_api() is not None:
+        return True
+    if "prefect" not in sys.modules:
+        return False
+    from prefect.context import FlowRunContext
+
+    return FlowRunContext.get() is not None
+
+
+def _with_prefect(night: Night, shards: int | None) -> RunSummary:
+    from flows.night.on_prefect import run_on_prefect
+
+    return run_on_prefect(night, shards)
+
+
+def _with_workers_alone(night: Night, shards: int) -> RunSummary:
+    from flows.work.hands import Workers
+
+    photos = ((night.catalogue.root, entry.path) for entry in night.catalogue.entries)
+    with cluster_of(night.job, photos) as cluster:
+        cluster.foresee(shards)
+        hands = Workers(cluster)
+        try:
+            return process_night(night, hands)
+        finally:
+            hands.close()
+
+
+def is_small(night: Night) -> bool:
+    """Whether the photos to read and to embed fit into one task, and so do the known pairs to score and to verify.
+
+    New photos bring pairs that are not known yet: a handful of tasks.
+    """
+    job, settings = night.job, night.job.settings
+    with RunViews(job, night.options.retry_failed) as views:
+        left = views.look(RunLog(job).columns(), ("photos",), BEFORE_JUDGING)[1]
+        new = {
+            entry.photo_id
+            for shard in plan_ingest(night.catalogue, left.photos(), settings.photos_per_shard, night.options.retry_failed)
+            for entry in shard.entries
+        }
+        done = left.embedded() | left.given_up("embeddings")
+        seen = left.detected() | left.given_up("keypoints")
+        new |= {
+            photo["photo_id"]
+            for photo in left.present()
+            if photo["chip_id"] and not {(photo["photo_id"], photo["chip_id"])} <= done & seen
+        }
+        pairs = max(len(left.unscored()), len(left.without_signals()), len(left.unverified()))
+    return len(new) <= settings.photos_per_shard and pairs <= pairs_per_shard(settings)
