@@ -14,9 +14,10 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-Part = Literal["reading", "decoding", "features", "device", "writing"]
+Part = Literal["loading", "reading", "decoding", "features", "device", "writing"]
 PARTS: tuple[Part, ...] = get_args(Part)
 ABOUT: Mapping[Part, str] = {
+    "loading": "model and matcher, once per worker",
     "reading": "bytes of photos and stored rows",
     "decoding": "from bytes to the pictures that are needed",
     "features": "local features: finding them, and matching those of two photos",

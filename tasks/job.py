@@ -17,6 +17,7 @@ from schemas.errors import AcceleratorFailure
 from schemas.fingerprints import Fingerprints, fingerprints
 from schemas.paths import local_path
 from schemas.settings import Settings
+from tasks.costs import spent_on
 from tasks.store.warehouse import Warehouse
 
 if TYPE_CHECKING:
@@ -167,17 +168,20 @@ def engine_on(job: Job, on: str) -> Engine:
 
 def model_of(job: Job) -> ReIdModel:
     """This process's model."""
-    return engine_of(job).model
+    with spent_on("loading"):
+        return engine_of(job).model
 
 
 def matcher_of(job: Job) -> LocalMatcher:
     """This process's local matcher; needs no model."""
-    return engine_on(job, str(device())).matcher
+    with spent_on("loading"):
+        return engine_on(job, str(device())).matcher
 
 
 def explainer_of(job: Job) -> LayerExplainer:
     """This process's explainer for the run's layers, preset, reduction and precision."""
-    return engine_of(job).explainer
+    with spent_on("loading"):
+        return engine_of(job).explainer
 
 
 @lru_cache(maxsize=2)

@@ -111,11 +111,13 @@ ROOMS = {
     "flows": (
         *(
             "terminal",
+            "log_format",
             "messages",
             "api",
             "clusters",
             "work",
             "options",
+            "night",
             "nightly",
             "evaluation",
             "inherited",

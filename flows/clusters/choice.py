@@ -15,6 +15,7 @@ from flows.clusters.gpus import Gpus
 from flows.clusters.kinds import Cluster, ClusterKind, Elsewhere, Processes
 from flows.clusters.kubernetes import Kubernetes
 from flows.clusters.slurm import Slurm
+from flows.log_format import is_json, take_over_logging
 from schemas.errors import SettingsError, did_you_mean
 from schemas.settings import PAIRS_PER_SHARD_ON_GPU, Settings
 
@@ -109,6 +110,10 @@ def dask_cluster(settings: Settings, at_first: int | None = None) -> Iterator[Cl
     # Of a scheduler that is gone our own message tells; a client would say it before, with tracebacks.
     logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
     few = {"at_first": at_first} if isinstance(kind, Processes) else {}
+    if is_json():
+        import distributed  # noqa: F401  # it sets up its logging when it is imported
+
+        take_over_logging()
     with dask.config.set(_DYING), kind.start(wanted, settings, **few) as cluster:
         yield cluster
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
+from flows.log_format import is_json, say
 from flows.terminal import PlainConsole
 from schemas.catalogue.reader import Catalogue, read_catalogue
 from schemas.catalogue.reading import Reading
@@ -23,6 +24,9 @@ _ERR = PlainConsole(stderr=True)
 
 def note(text: str) -> None:
     """Print a note on standard error; the work goes on."""
+    if is_json():
+        say("note", text.strip(), "warning")
+        return
     _ERR.print(f"note: {text}", style="yellow")
 
 
@@ -42,30 +46,13 @@ def read(catalogue: str, root: str | None, settings: Settings) -> Catalogue:
     return looked.required(catalogue)
 
 
-@contextmanager
-def warehouse_for(warehouse: str, settings: Settings, who: str, wait: bool) -> Iterator[tuple[Job, Lease]]:
-    """A job and the lease of a warehouse for the length of a block, where a configured Prefect API answers.
+def warehouse_for(
+    warehouse: str, settings: Settings, who: str, wait: bool
+) -> AbstractContextManager[tuple[Job, Lease]]:
+    """A job and the lease of a warehouse for a block, as `flows.work.beginning.warehouse_for`; notes are printed."""
+    from flows.work.beginning import warehouse_for
 
-    The job is as the last run remembers it, where that still holds. Raises what `at_work_on` raises.
-    """
-    from flows.api.server import configured_api, prefect_server, require_api, silence_prefect
-    from flows.clusters.choice import require_cluster
-    from tasks.runs.remembered import known_job
-    from tasks.store.lease import at_work
-    from tasks.store.warehouse import Warehouse
-
-    require_cluster(settings)
-    place = Warehouse(warehouse)
-    place.prepare()
-    job = known_job(place, settings)
-    require_api()
-    with at_work(place, who, wait, note) as lease:
-        if configured_api() is None:
-            yield job, lease
-            return
-        with prefect_server():
-            silence_prefect()
-            yield job, lease
+    return warehouse_for(warehouse, settings, who, wait, note)
 
 
 @contextmanager

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from flows.work.hands import Hands
 
 
-def process_night(night: Night, hands: Hands) -> RunSummary:
+def process_night(night: Night, hands: Hands | None) -> RunSummary:
     """All that is to do, with a row of the log of runs before and after it, and a record of the files.
 
-    Where nothing changed since the last run, that run's report stays, and `hands` get nothing to do.
+    Where nothing changed since the last run, that run's report stays, and no hands are needed.
     """
     job = night.job
     log = RunLog(job, night.options.run_id, remarks=said_of(night.catalogue))
@@ -29,7 +29,7 @@ def process_night(night: Night, hands: Hands) -> RunSummary:
         return _logged(night, hands, log, record)
 
 
-def _logged(night: Night, hands: Hands, log: RunLog, record: Callable[[], None]) -> RunSummary:
+def _logged(night: Night, hands: Hands | None, log: RunLog, record: Callable[[], None]) -> RunSummary:
     log.write("started")
     if night.before is not None:
         try:
@@ -40,7 +40,7 @@ def _logged(night: Night, hands: Hands, log: RunLog, record: Callable[[], None])
     return _worked(night, hands, log, record)
 
 
-def _worked(night: Night, hands: Hands, log: RunLog, record: Callable[[], None]) -> RunSummary:
+def _worked(night: Night, hands: Hands | None, log: RunLog, record: Callable[[], None]) -> RunSummary:
     """The stages, which import what computes."""
     from flows.night.stages import count, embed_photos, finish, ingest_photos, process_pairs
     from flows.work.stage_runner import StageRunner

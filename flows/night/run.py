@@ -8,6 +8,8 @@ and the same care for photos that end their workers.
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from functools import partial
 
 from flows.api.server import configured_api, prefect_server, silence_prefect
 from flows.clusters.choice import pairs_per_shard
@@ -17,10 +19,11 @@ from flows.work.lazily import cluster_of
 from flows.work.progress import Reporter, Silent
 from schemas.catalogue.reader import Catalogue
 from tasks.job import Job
+from tasks.pairs import Photo
 from tasks.runs.log import RunLog
 from tasks.runs.remaining import BEFORE_JUDGING, RunViews
 from tasks.runs.standing import unchanged_since
-from tasks.stages.ingest import plan_ingest
+from tasks.stages.ingest import plan_ingest, withdrawn_rows
 from tasks.store.lease import Lease
 
 
@@ -38,16 +41,27 @@ def run(
     reporter = reporter or Silent()
     if job.notice:
         reporter.notice(job.notice)
-    before = unchanged_since(job, catalogue, options.withdraw_missing, options.retry_failed)
+    before = (
+        None if options.retry_failed else unchanged_since(job, partial(_is_known, catalogue, options, job))
+    )
     night = Night(catalogue, job, lease, options, reporter, before)
     shards = 0 if before else 1 if is_small(night) else None
     if _is_seen():
         return _with_prefect(night, shards)
+    if before:
+        return process_night(night, None)
     if shards is not None:
         return _with_workers_alone(night, shards)
     with prefect_server():
         silence_prefect()
         return _with_prefect(night, shards)
+
+
+def _is_known(catalogue: Catalogue, options: RunOptions, job: Job, known: Mapping[str, Photo]) -> bool:
+    """Whether the catalogue adds nothing to the rows of photos, and takes none away."""
+    if plan_ingest(catalogue, known, job.settings.photos_per_shard):
+        return False
+    return not (options.withdraw_missing and any(withdrawn_rows(known, catalogue)))
 
 
 def _is_seen() -> bool:
@@ -75,6 +89,7 @@ def _with_workers_alone(night: Night, shards: int) -> RunSummary:
         cluster.foresee(shards)
         hands = Workers(cluster)
         try:
+            hands.warm(night.job)
             return process_night(night, hands)
         finally:
             hands.close()
@@ -90,7 +105,9 @@ def is_small(night: Night) -> bool:
         left = views.look(RunLog(job).columns(), ("photos",), BEFORE_JUDGING)[1]
         new = {
             entry.photo_id
-            for shard in plan_ingest(night.catalogue, left.photos(), settings.photos_per_shard, night.options.retry_failed)
+            for shard in plan_ingest(
+                night.catalogue, left.photos(), settings.photos_per_shard, night.options.retry_failed
+            )
             for entry in shard.entries
         }
         done = left.embedded() | left.given_up("embeddings")

@@ -171,7 +171,8 @@ def finish(
     if tried_again(connection):
         log.left.append("failures that may pass")
     stands = None if log.left else standing(job, views.files())
-    log.write("finished", gallery.state, stages.logs, counts, snapshot=snapshot, basis=basis, standing=stands)
+    told = counts | tonight.counts()
+    log.write("finished", gallery.state, stages.logs, told, snapshot=snapshot, basis=basis, standing=stands)
     remove_old_snapshots(job.warehouse, [snapshot, *earlier_snapshots(connection)])
     stages.publish(report, sums, tonight)
     return RunSummary(

@@ -28,16 +28,19 @@ def finish_unchanged(night: Night, log: RunLog, before: Before) -> RunSummary:
     sums, wrong_names = _counted(night, log, before)
     night.lease.confirm()
     refuse_unbalanced(sums)
-    spent = StageLog("ingest", seconds=time.perf_counter() - begun, processor_seconds=time.process_time() - worked)
+    spent = StageLog(
+        "ingest", seconds=time.perf_counter() - begun, processor_seconds=time.process_time() - worked
+    )
     night.reporter.end(
-        f"nothing new; {len(night.catalogue.entries)} photos listed, and all stands as run {before.run_id} left it"
+        f"nothing new; {len(night.catalogue.entries)} photos listed, and all stands as run {before.run_id} left it",
+        spent,
     )
     counts = _counts(before.row["counts"])
     log.write(
         "finished",
         before.row["state"],
         (spent,),
-        counts,
+        counts | Tonight().counts(),
         snapshot=before.row["snapshot"],
         basis=before.row["basis"],
         standing=before.row["standing"],
@@ -84,4 +87,5 @@ def refuse_unbalanced(sums: Sequence[Balance]) -> None:
 
 
 def _counts(text: Any) -> dict[str, int]:
-    return {str(name): int(count) for name, count in json.loads(text or "{}").items()}
+    found = {str(name): int(count) for name, count in json.loads(text or "{}").items()}
+    return {name: count for name, count in found.items() if name not in Tonight().counts()}

@@ -13,6 +13,7 @@ from flows.clusters.kinds import GPU
 from flows.clusters.lazy import LazyCluster
 from flows.work.cluster_watch import ClusterWatch
 from flows.work.shard_work import Work, blames_no_device
+from tasks.job import Job, engine_of, matcher_of, model_of
 from tasks.shards import ShardResult
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ class Workers:
     def __init__(self, on: LazyCluster) -> None:
         self._on = on
         self._client: Client | None = None
+        self._warming: Any = None
         self._watch = ClusterWatch(on.cluster, self._connected)
 
     def expect(self, shards: int) -> None:
@@ -118,6 +120,14 @@ class Workers:
         """Whether work failed because every worker that had it died, with no device to blame."""
         return blames_no_device(error, work, self._connected)
 
+    def warm(self, job: Job) -> None:
+        """Let a worker import what computes and load the model, while this process does the same.
+
+        What comes of it is told by the first shard.
+        """
+        with suppress(OSError, TimeoutError):
+            self._warming = self._connected().submit(warm, job, pure=False)
+
     def close(self) -> None:
         """Disconnect; a scheduler that does not answer undoes no work."""
         if self._client is not None:
@@ -133,11 +143,18 @@ class Workers:
         return self._client
 
 
+def warm(job: Job) -> None:
+    """Load on a worker what most shards need."""
+    with suppress(Exception):
+        engine_of(job)
+        model_of(job), matcher_of(job)
+
+
 def do_with_retries(work: Work, retries: int) -> ShardResult:
     """Do work on a worker, again after an error, as a Prefect task does."""
     for _ in range(retries):
         try:
             return work.do()
         except Exception:  # whatever it was, it may pass; the last error counts
-            time.sleep(_RETRY_DELAY * (1 + random.random()))  # noqa: S311  # no secret
+            time.sleep(_RETRY_DELAY * (1 + random.random()))  # no secret
     return work.do()

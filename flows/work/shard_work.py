@@ -15,6 +15,7 @@ from uuid import uuid4
 from distributed import Client, get_worker
 from distributed.scheduler import KilledWorker
 
+from flows.log_format import is_json, say
 from pairx_engine.device.accelerator import device_failed
 from schemas.errors import AcceleratorFailure
 from tasks.costs import counting
@@ -133,7 +134,11 @@ def _watched() -> bool:
 
 def end_process(why: str, status: int) -> None:
     """End this worker's process at once, without clean-up, which a dead device or disk would stop."""
-    print(f"pairx: worker process {os.getpid()} ends; {why}", file=sys.stderr, flush=True)
+    text = f"worker process {os.getpid()} ends; {why}"
+    if is_json():
+        say("worker_ended", text, "warning")
+    else:
+        print(f"pairx: {text}", file=sys.stderr, flush=True)
     os._exit(status)
 
 

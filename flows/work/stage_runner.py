@@ -10,8 +10,8 @@ from itertools import islice
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
 
-from flows.work.progress import Reporter
 from flows.work.hands import Future, Hands
+from flows.work.progress import Reporter
 from flows.work.shard_work import Work
 from schemas.errors import PairxError
 from tasks.job import Job
@@ -123,7 +123,7 @@ class StageRunner:
         lost = sum(b.items for b in broken)
         log = StageLog.of(stage.name, outcomes, time.perf_counter() - begun, items, lost)
         self.logs.append(log)
-        self._reporter.end(self._note(log, stage.unit, folded, context))
+        self._reporter.end(self._note(log, stage.unit, folded, context), log)
         if broken:
             error = broken[0].error
             raise PairxError(
@@ -143,7 +143,7 @@ class StageRunner:
         yield notes.append
         spent = time.process_time() - worked
         self.logs.append(StageLog(stage, seconds=time.perf_counter() - begun, processor_seconds=spent))
-        self._reporter.end(" ".join(notes))
+        self._reporter.end(" ".join(notes), self.logs[-1])
 
     def publish(self, report: str, sums: Sequence[Balance], tonight: Tonight) -> None:
         """Leave the run's summary as a Prefect artifact, what is new first."""

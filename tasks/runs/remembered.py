@@ -132,7 +132,11 @@ def remembered_job(warehouse: Warehouse, settings: Settings, stored: Any) -> Job
         prints = Fingerprints(**facts.prints)
     except (ValidationError, TypeError):
         return None
-    if len(facts.chip_size) != 2 or not facts.layers or facts.follows_from != what_facts_follow_from(settings):
+    if (
+        len(facts.chip_size) != 2
+        or not facts.layers
+        or facts.follows_from != what_facts_follow_from(settings)
+    ):
         return None
     return Job(
         warehouse,

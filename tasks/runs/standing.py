@@ -7,25 +7,24 @@ torch is needed to see that.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
 import duckdb
 
-from schemas.catalogue.reader import Catalogue
 from schemas.failures import PASSING
 from schemas.fingerprints import fingerprint
 from schemas.stages import INGEST
 from schemas.tables.evaluation import EVALUATION_TABLES
 from schemas.views.snapshots import whole_snapshot
 from tasks.job import Job
+from tasks.pairs import Photo
 from tasks.runs.log import RunLog
 from tasks.runs.newest import newest_finished
 from tasks.runs.remaining import RunViews
 from tasks.runs.surroundings import source
-from tasks.stages.ingest import plan_ingest, withdrawn_rows
 from tasks.store.reports import report_path
 from tasks.store.warehouse import Warehouse
 
@@ -75,26 +74,20 @@ def tried_again(connection: duckdb.DuckDBPyConnection) -> bool:
     return bool(found.fetchall()[0][0])
 
 
-def unchanged_since(
-    job: Job, catalogue: Catalogue, withdraw_missing: bool = False, retry_failed: bool = False
-) -> Before | None:
-    """The run that left the warehouse as a run over this catalogue would leave it; None where there is work.
+def unchanged_since(job: Job, is_known: Callable[[Mapping[str, Photo]], bool]) -> Before | None:
+    """The run that left the warehouse as a run would leave it now; None where there is work.
 
-    Reads the listing of the tables, and the rows of photos.
+    `is_known` says whether the catalogue has nothing to add to rows of photos, by id. Reads the listing of the
+    tables and those rows.
     """
-    row = None if retry_failed else newest_finished(job.warehouse)
+    row = newest_finished(job.warehouse)
     if row is None or not row["standing"] or not _is_whole(job.warehouse, row):
         return None
     with RunViews(job) as views:
         left = views.look(RunLog(job).columns(), (), ())[1]
         if row["standing"] != standing(job, views.files()):
             return None
-        known = left.photos()
-    if plan_ingest(catalogue, known, job.settings.photos_per_shard):
-        return None
-    if withdraw_missing and any(withdrawn_rows(known, catalogue)):
-        return None
-    return Before(row)
+        return Before(row) if is_known(left.photos()) else None
 
 
 def _is_whole(warehouse: Warehouse, row: Mapping[str, Any]) -> bool:

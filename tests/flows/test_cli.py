@@ -698,8 +698,9 @@ def test_failures_set_the_exit_code_where_asked(
     failed: int,
     code: int,
 ) -> None:
-    from flows import nightly
     from flows.commands import run as commands
+    from flows.night import run as night
+    from flows.night.values import RunSummary
     from tasks.runs.log import StageLog
     from tasks.runs.tonight import Tonight
 
@@ -708,9 +709,9 @@ def test_failures_set_the_exit_code_where_asked(
         yield None, None
 
     stages = (StageLog("ingest", failed=failed), StageLog("embed"))
-    summary = nightly.RunSummary("r", "w/reports/r.html", {}, (), stages, datetime.now(UTC), Tonight(), None)
-    monkeypatch.setattr(commands, "at_work_on", at_work)
-    monkeypatch.setattr(nightly, "run", lambda *_: summary)
+    summary = RunSummary("r", "w/reports/r.html", {}, (), stages, datetime.now(UTC), Tonight(), None)
+    monkeypatch.setattr(commands, "warehouse_for", at_work)
+    monkeypatch.setattr(night, "run", lambda *_: summary)
     ended, out, err = main("run", one_photo, *(["--fail-on", asked] if asked else []))
     assert ended == code, err
     assert "report: w/reports/r.html" in out

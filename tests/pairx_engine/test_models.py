@@ -20,8 +20,8 @@ from safetensors.torch import load_file, save_file
 
 from pairx_engine import model_files
 from pairx_engine.errors import EngineError, ModelError
-from pairx_engine.models import EMBEDDED, build_miewid, load_model
 from pairx_engine.model_files import EMBEDDED_FOLDER, PINNED_REVISIONS
+from pairx_engine.models import EMBEDDED, build_miewid, load_model
 from pairx_engine.models.timm_model import TimmDescription, build_timm, layer_to_explain
 from pairx_engine.pair.explain import explain_pair
 from pairx_engine.photo.chips import chip_of

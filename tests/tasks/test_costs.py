@@ -90,7 +90,7 @@ def test_a_worker_sends_sums_and_they_are_at_most_its_time(
     begun = time.perf_counter()
     result = Work(EMBED, stages.job, stages.embed[0], 60.0).do()
     took = time.perf_counter() - begun
-    assert set(result.parts) == {"reading", "decoding", "features", "device", "writing"}
+    assert set(result.parts) == {"loading", "reading", "decoding", "features", "device", "writing"}
     assert all(seconds > 0 for seconds in result.parts.values())
     assert sum(result.parts.values()) <= result.worker_seconds <= took
     assert result.processor_seconds > 0
