@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from schemas.errors import SettingsError, did_you_mean
+from schemas.foreign_text import escaped_json
 from schemas.storage_errors import masked
 
 FORMATS = ("text", "json")
@@ -56,7 +57,7 @@ def line(event: str, message: str = "", level: str = "info", **numbers: Any) -> 
     """The object as one line of text."""
     said = {"time": datetime.now(UTC).isoformat(), "level": level, "event": event}
     said |= {"message": message} if message else {}
-    return json.dumps(_hidden(said | numbers), ensure_ascii=False, default=str)
+    return escaped_json(json.dumps(_hidden(said | numbers), ensure_ascii=False, default=str))
 
 
 def _hidden(value: Any) -> Any:

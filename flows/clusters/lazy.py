@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from flows.clusters.kinds import Cluster
 
@@ -36,6 +36,10 @@ class LazyCluster:
     ) -> None:
         self._open.__exit__(kind, error, traceback)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Prefect sends a flow's runner to workers with each task. Nothing there needs the cluster.
+        return LazyCluster, (_not_here,)
+
     @property
     def is_running(self) -> bool:
         """Whether it has been started."""
@@ -60,3 +64,7 @@ class LazyCluster:
         self._most = shards
         if self._running is not None and self._running.grow is not None:
             self._running.grow(shards)
+
+
+def _not_here(workers: int) -> AbstractContextManager[Cluster]:
+    raise RuntimeError("only the process of the run may start its cluster")

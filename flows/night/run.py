@@ -45,7 +45,7 @@ def run(
         None if options.retry_failed else unchanged_since(job, partial(_is_known, catalogue, options, job))
     )
     night = Night(catalogue, job, lease, options, reporter, before)
-    shards = 0 if before else 1 if is_small(night) else None
+    shards = 0 if before else shards_foreseen(night)
     if _is_seen():
         return _with_prefect(night, shards)
     if before:
@@ -89,33 +89,31 @@ def _with_workers_alone(night: Night, shards: int) -> RunSummary:
         cluster.foresee(shards)
         hands = Workers(cluster)
         try:
-            hands.warm(night.job)
+            if shards:
+                hands.warm(night.job)
             return process_night(night, hands)
         finally:
             hands.close()
 
 
-def is_small(night: Night) -> bool:
-    """Whether the photos to read and to embed fit into one task, and so do the known pairs to score and to verify.
+def shards_foreseen(night: Night) -> int | None:
+    """How many tasks each stage of a night has at first: 0, one, or None for more.
 
-    New photos bring pairs that are not known yet: a handful of tasks.
+    New photos bring pairs that are not known yet: those of one task of photos are a handful of tasks.
     """
-    job, settings = night.job, night.job.settings
-    with RunViews(job, night.options.retry_failed) as views:
+    job, settings, again = night.job, night.job.settings, night.options.retry_failed
+    with RunViews(job, again) as views:
         left = views.look(RunLog(job).columns(), ("photos",), BEFORE_JUDGING)[1]
-        new = {
-            entry.photo_id
-            for shard in plan_ingest(
-                night.catalogue, left.photos(), settings.photos_per_shard, night.options.retry_failed
-            )
-            for entry in shard.entries
-        }
+        to_read = plan_ingest(night.catalogue, left.photos(), settings.photos_per_shard, again)
+        new = {entry.photo_id for shard in to_read for entry in shard.entries}
         done = left.embedded() | left.given_up("embeddings")
-        seen = left.detected() | left.given_up("keypoints")
+        done &= left.detected() | left.given_up("keypoints")
         new |= {
             photo["photo_id"]
             for photo in left.present()
-            if photo["chip_id"] and not {(photo["photo_id"], photo["chip_id"])} <= done & seen
+            if photo["chip_id"] and (photo["photo_id"], photo["chip_id"]) not in done
         }
-        pairs = max(len(left.unscored()), len(left.without_signals()), len(left.unverified()))
-    return len(new) <= settings.photos_per_shard and pairs <= pairs_per_shard(settings)
+        pairs = max(map(len, (left.unscored(), left.without_signals(), left.unverified())))
+    if len(new) > settings.photos_per_shard or pairs > pairs_per_shard(settings):
+        return None
+    return int(bool(new or pairs))
