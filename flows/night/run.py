@@ -7,6 +7,7 @@ and the same care for photos that end their workers.
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Mapping
 from functools import partial
@@ -91,9 +92,16 @@ def _with_workers_alone(night: Night, shards: int) -> RunSummary:
         try:
             if shards:
                 hands.warm(night.job)
+                _import_beside_it()
             return process_night(night, hands)
         finally:
             hands.close()
+
+
+def _import_beside_it() -> None:
+    """Import here what the driver needs, the report last, while the worker loads what it needs."""
+    for module in ("flows.night.stages", "matplotlib.figure", "matplotlib.backends.backend_agg"):
+        importlib.import_module(module)
 
 
 def shards_foreseen(night: Night) -> int | None:
