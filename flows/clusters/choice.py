@@ -102,6 +102,7 @@ def dask_cluster(settings: Settings, at_first: int | None = None) -> Iterator[Cl
     answer.
     """
     import dask
+    import distributed  # noqa: F401  # its configuration and logging, which are changed here, come with it
 
     wanted = resolve_kind(settings)
     kind = _kind(wanted)
@@ -111,8 +112,6 @@ def dask_cluster(settings: Settings, at_first: int | None = None) -> Iterator[Cl
     logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
     few = {"at_first": at_first} if isinstance(kind, Processes) else {}
     if is_json():
-        import distributed  # noqa: F401  # it sets up its logging when it is imported
-
         take_over_logging()
     with dask.config.set(_DYING), kind.start(wanted, settings, **few) as cluster:
         yield cluster

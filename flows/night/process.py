@@ -29,6 +29,14 @@ def process_night(night: Night, hands: Hands | None) -> RunSummary:
         return _logged(night, hands, log, record)
 
 
+def record_failure(night: Night, error: BaseException) -> None:
+    """Write the rows of a run that failed before any work."""
+    log = RunLog(night.job, night.options.run_id, remarks=said_of(night.catalogue))
+    with suppress(Exception):  # what ends the run may be the warehouse; that error counts
+        log.write("started")
+        log.write("failed", message=f"{type(error).__name__}: {error}")
+
+
 def _logged(night: Night, hands: Hands | None, log: RunLog, record: Callable[[], None]) -> RunSummary:
     log.write("started")
     if night.before is not None:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 
 from flows.api.server import configured_api, prefect_server, silence_prefect
 from flows.clusters.choice import pairs_per_shard
-from flows.night.process import process_night
+from flows.night.process import process_night, record_failure
 from flows.night.values import Night, RunOptions, RunSummary
 from flows.work.lazily import cluster_of
 from flows.work.progress import Reporter, Silent
@@ -42,11 +43,14 @@ def run(
     reporter = reporter or Silent()
     if job.notice:
         reporter.notice(job.notice)
-    before = (
-        None if options.retry_failed else unchanged_since(job, partial(_is_known, catalogue, options, job))
-    )
-    night = Night(catalogue, job, lease, options, reporter, before)
-    shards = 0 if before else shards_foreseen(night)
+    night = Night(catalogue, job, lease, options, reporter)
+    try:
+        before = None if options.retry_failed else unchanged_since(job, partial(_is_known, night))
+        night = replace(night, before=before)
+        shards = 0 if before else shards_foreseen(night)
+    except Exception as error:  # a damaged warehouse, a store that is out: a run that failed, before any work
+        record_failure(night, error)
+        raise
     if _is_seen():
         return _with_prefect(night, shards)
     if before:
@@ -58,11 +62,11 @@ def run(
         return _with_prefect(night, shards)
 
 
-def _is_known(catalogue: Catalogue, options: RunOptions, job: Job, known: Mapping[str, Photo]) -> bool:
+def _is_known(night: Night, known: Mapping[str, Photo]) -> bool:
     """Whether the catalogue adds nothing to the rows of photos, and takes none away."""
-    if plan_ingest(catalogue, known, job.settings.photos_per_shard):
+    if plan_ingest(night.catalogue, known, night.job.settings.photos_per_shard):
         return False
-    return not (options.withdraw_missing and any(withdrawn_rows(known, catalogue)))
+    return not (night.options.withdraw_missing and any(withdrawn_rows(known, night.catalogue)))
 
 
 def _is_seen() -> bool:

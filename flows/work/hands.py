@@ -101,14 +101,13 @@ class Workers:
     def submit(self, stage: str, work: Work, retries: int) -> Future:
         """Begin a shard on the cluster; see `Hands`."""
         self._watch.require_scheduler()
-        needs_gpu = self._on.cluster().device == "cuda" and work.on_device
         future: Future = self._connected().submit(
             do_with_retries,
             work,
             retries,
             key=f"{stage}-shard-{work.token}",
             pure=False,
-            resources={GPU: 1} if needs_gpu else None,
+            resources=self._needed(work.on_device),
         )
         return future
 
@@ -126,13 +125,16 @@ class Workers:
         What comes of it is told by the first shard.
         """
         with suppress(OSError, TimeoutError):
-            self._warming = self._connected().submit(warm, job, pure=False)
+            self._warming = self._connected().submit(warm, job, pure=False, resources=self._needed(True))
 
     def close(self) -> None:
         """Disconnect; a scheduler that does not answer undoes no work."""
         if self._client is not None:
             with suppress(OSError, TimeoutError):
                 self._client.close()
+
+    def _needed(self, on_device: bool) -> dict[str, float] | None:
+        return {GPU: 1} if on_device and self._on.cluster().device == "cuda" else None
 
     def _connected(self) -> Client:
         if self._client is None:

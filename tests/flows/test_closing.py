@@ -45,7 +45,9 @@ class Lingering(Processes):
     def __init__(self, address: str, close: Callable[[], None]) -> None:
         self._address, self._close = address, close
 
-    def start(self, wanted: str, settings: Settings) -> AbstractContextManager[Cluster]:
+    def start(
+        self, wanted: str, settings: Settings, at_first: int | None = None
+    ) -> AbstractContextManager[Cluster]:
         def leave(*_: Any) -> None:
             self._close()
 

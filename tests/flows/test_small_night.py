@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from flows.night import run as night
-from flows.night.values import RunSummary
+from flows.night.values import Night, RunOptions, RunSummary
+from flows.work.progress import Silent
 from schemas.settings import Settings
 from tasks.check.findings import check
 from tasks.job import Job, prepare_job
@@ -22,7 +23,7 @@ from tasks.store.warehouse import Warehouse
 from tests.finished_runs import Finished
 from tests.flows.running import environment, run_arguments, run_flow, shards_of
 from tests.flows.test_poison import few, poisoned  # noqa: F401  # a fixture
-from tests.small_catalogue import EVERYTHING, TINY, assert_same_rows, rewrite, rows_of
+from tests.small_catalogue import EVERYTHING, TINY, assert_same_rows, read_small, rewrite, rows_of
 
 HEAVY = ("torch", "timm", "prefect", "distributed", "dask", "sklearn", "matplotlib")
 COMMAND = f"""
@@ -86,10 +87,8 @@ def test_an_unchanged_rerun_starts_no_server_no_cluster_and_no_model(
 
 
 def known(job: Job, catalogue: Path) -> Any:
-    from flows.night.values import RunOptions
-    from tests.small_catalogue import read_small
-
-    return unchanged_since(job, lambda rows: night._is_known(read_small(catalogue), RunOptions(), job, rows))
+    asked = Night(read_small(catalogue), job, None, RunOptions(), Silent())  # type: ignore[arg-type]
+    return unchanged_since(job, lambda rows: night._is_known(asked, rows))
 
 
 CHANGES: dict[str, Callable[[Warehouse], None]] = {
