@@ -203,7 +203,7 @@ def test_printed_settings_are_a_toml_file_that_loads(main: Main, tmp_path: Path)
 def test_light_commands_import_neither_torch_nor_prefect(one_photo: Path, tmp_path: Path) -> None:
     place = ["--warehouse", str(tmp_path / "none")]
     light = [["--help"], ["validate", str(one_photo)], ["settings"], ["run", "--help"]]
-    light += [[command, *place] for command in ("suspects", "sql", "report", "check")]
+    light += [[command, *place] for command in ("suspects", "sql", "report", "runs", "check")]
     script = f"""
 import json, sys
 from flows.cli import main as cli
@@ -220,7 +220,7 @@ print(json.dumps(sorted({{name.partition(".")[0] for name in sys.modules}})))
         text=True,
         stdin=subprocess.DEVNULL,
     )
-    assert ended.stderr.count("there is no warehouse") == 4
+    assert ended.stderr.count("there is no warehouse") == 5
     loaded = json.loads(ended.stdout.splitlines()[-1])
     assert not set(loaded) & set(WITHOUT_TORCH_AND_PREFECT)
 
@@ -434,6 +434,7 @@ def test_ctrl_c_says_that_the_work_is_kept(main: Main, monkeypatch: pytest.Monke
         ["sql", "SELECT 1"],
         ["suspects"],
         ["report"],
+        ["runs"],
         ["check"],
         ["evaluate"],
         ["explain", "a.jpg", "b.jpg"],
@@ -457,7 +458,7 @@ def test_every_command_that_reads_a_warehouse_is_tried_above() -> None:
         for name, command in COMMANDS.items()
         if any(p.name == "warehouse" for p in command.params) and not takes_a_catalogue(command)
     }
-    assert readers == {"sql", "suspects", "report", "check", "explain", "compare"}
+    assert readers == {"sql", "suspects", "report", "runs", "check", "explain", "compare"}
 
 
 def takes_a_catalogue(command: ClickCommand) -> bool:
