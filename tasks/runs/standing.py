@@ -55,7 +55,9 @@ def standing(job: Job, files: Mapping[str, Iterable[str]]) -> str:
     `files` are those of each table that a run has seen: what others wrote meanwhile, such as a verdict, is news
     for the next one.
     """
-    listed = {name: sorted(map(_name, found)) for name, found in files.items() if name not in _OF_OTHERS}
+    listed = {
+        name: sorted(map(_name, found)) for name, found in files.items() if found and name not in _OF_OTHERS
+    }
     chosen = [job.settings.figures, job.settings.neighbours, *job.layers]
     return fingerprint(files=listed, prints=vars(job.prints), chosen=chosen, source=source())
 
