@@ -90,7 +90,7 @@ def shares(parts: Mapping[str, float], seconds: float) -> dict[str, float]:
     if not known or seconds <= 0:
         return {}
     whole = max(seconds, sum(known.values()))
-    found = {name: value / whole for name, value in known.items()}
+    found: dict[str, float] = {name: value / whole for name, value in known.items()}
     left = 1.0 - sum(found.values())
     if left > 0:
         found["other"] = left

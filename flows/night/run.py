@@ -125,7 +125,7 @@ def shards_foreseen(night: Night) -> int | None:
             for photo in left.present()
             if photo["chip_id"] and (photo["photo_id"], photo["chip_id"]) not in done
         }
-        pairs = max(map(len, (left.unscored(), left.without_signals(), left.unverified())))
+        pairs = max(len(left.unscored()), len(left.without_signals()), len(left.unverified()))
     if len(new) > settings.photos_per_shard or pairs > pairs_per_shard(settings):
         return None
     return int(bool(new or pairs))

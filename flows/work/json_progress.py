@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
+from typing import Any
 
 from flows.log_format import say
 from tasks.runs.log import StageLog
@@ -55,7 +56,7 @@ class JsonProgress:
     def end(self, note: str, log: StageLog | None = None) -> None:
         """Event `stage_ended`, with all numbers of the stage."""
         if not self._quiet:
-            numbers = {} if log is None else numbers_of(log)
+            numbers: dict[str, Any] = {} if log is None else numbers_of(log)
             say("stage_ended", note, stage=self._stage, **numbers)
 
     def abort(self) -> None:
@@ -64,9 +65,9 @@ class JsonProgress:
             say("stage_broken", level="error", stage=self._stage, done=self._done, items=self._total)
 
 
-def numbers_of(log: StageLog) -> dict[str, object]:
+def numbers_of(log: StageLog) -> dict[str, Any]:
     """The numbers of a stage, without its name."""
-    found: dict[str, object] = {
+    found: dict[str, Any] = {
         name: round(value, 3) if isinstance(value, float) else value
         for name, value in asdict(log).items()
         if name != "stage"
