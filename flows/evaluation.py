@@ -21,7 +21,8 @@ from prefect import flow
 
 from flows.api.reports import outcome_kept
 from flows.clusters.choice import pairs_per_shard
-from flows.nightly import RunOptions, embed_photos, ingest_photos
+from flows.night.stages import embed_photos, ingest_photos
+from flows.night.values import RunOptions
 from flows.work.on_cluster import run_on_cluster
 from flows.work.progress import Reporter
 from flows.work.stage_runner import StageRunner

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from pairx_engine.local.evidence import LocalEvidence, local_evidence
 from pairx_engine.local.features import LocalFeatures
+from tasks.costs import spent_on
 from tasks.job import Job, matcher_of
 from tasks.pairs import Key, Photo
 
@@ -53,10 +54,11 @@ def local_features(
 ) -> dict[str, LocalFeatures]:
     """The stored features of photos' chips in those shards, by photo id; photos without any are absent."""
     wanted = {(p["photo_id"], p["chip_id"]) for p in photos}
-    table = job.warehouse.read(
-        "keypoints", job.prints.keypoints, keypoint_shards, photos={photo for photo, _ in wanted}
-    )
-    return {key[0]: features for key, features in stored_features(table) if key in wanted}
+    with spent_on("reading"):
+        table = job.warehouse.read(
+            "keypoints", job.prints.keypoints, keypoint_shards, photos={photo for photo, _ in wanted}
+        )
+        return {key[0]: features for key, features in stored_features(table) if key in wanted}
 
 
 def evidence_between(job: Job, a: LocalFeatures | None, b: LocalFeatures | None) -> LocalEvidence:
@@ -64,6 +66,7 @@ def evidence_between(job: Job, a: LocalFeatures | None, b: LocalFeatures | None)
     if a is None or b is None:
         return LocalEvidence(0, None, None, "no_keypoints")
     chosen = job.settings
-    return local_evidence(
-        matcher_of(job), a, b, job.chip_size, chosen.homography, chosen.homography_threshold
-    )
+    with spent_on("features"):
+        return local_evidence(
+            matcher_of(job), a, b, job.chip_size, chosen.homography, chosen.homography_threshold
+        )

@@ -25,3 +25,5 @@ class _Presets:
 
 OFFERS["preset"] = _Presets()
 OFFERS["matcher"] = LOCAL_MATCHERS
+OURS = frozenset((AUTO, *PRESETS, *LOCAL_MATCHERS))
+"""What this package itself offers; others may register more."""

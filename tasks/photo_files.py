@@ -29,6 +29,7 @@ from schemas.errors import PathOutsideRoot, StorageError
 from schemas.paths import is_url, local_path, not_a_file, safe_join
 from schemas.storage import storage_at
 from schemas.storage_errors import is_outage
+from tasks.costs import spent_on
 from tasks.memory import share
 
 PICTURE: Literal["picture"] = "picture"
@@ -70,6 +71,11 @@ def read_bytes(root: str, path: str) -> bytes:
     for an outage of the store, which is no fault of the photo.
     """
     _refuse()
+    with spent_on("reading"):
+        return _read(root, path)
+
+
+def _read(root: str, path: str) -> bytes:
     try:
         address = safe_join(root, path)
         if is_url(address):
@@ -150,9 +156,10 @@ def read_cut(photo: Mapping[str, Any], max_pixels: int) -> Pixels:
     changed_file when the bytes are not those that were ingested.
     """
     data = read_bytes(photo["root"], photo["path"])
-    if hashlib.sha256(data).hexdigest() != photo["sha256"]:
-        raise PhotoError("changed_file", f"{photo['path']} changed since it was ingested; run again")
-    return cut_photo(decode_photo(data, max_pixels), photo["box"], photo["theta"])
+    with spent_on("decoding"):
+        if hashlib.sha256(data).hexdigest() != photo["sha256"]:
+            raise PhotoError("changed_file", f"{photo['path']} changed since it was ingested; run again")
+        return cut_photo(decode_photo(data, max_pixels), photo["box"], photo["theta"])
 
 
 @dataclass(frozen=True)
@@ -212,9 +219,10 @@ class ViewCache:
 
 
 def _made(cut: Pixels, way: Way) -> Pixels:
-    if isinstance(way, ChipSpec):
-        return chip_of(cut, way)
-    return picture_of(cut) if way == PICTURE else view_of(cut, int(way))
+    with spent_on("decoding"):
+        if isinstance(way, ChipSpec):
+            return chip_of(cut, way)
+        return picture_of(cut) if way == PICTURE else view_of(cut, int(way))
 
 
 VIEWS = ViewCache()

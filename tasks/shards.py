@@ -17,12 +17,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
-from pairx_engine.device.accelerator import device_failed, out_of_memory
 from pairx_engine.errors import PairxError, PhotoError
 from schemas.errors import AcceleratorFailure
 from schemas.failures import Failure, FailureCode
 from schemas.stages import ALWAYS, StageFacts
 from schemas.tables.registry import TABLES
+from tasks.costs import spent_on
 from tasks.job import Job, device_kind
 from tasks.store.shard_files import Rows
 from tasks.store.written import Written
@@ -50,6 +50,11 @@ class ShardResult:
     """Kind of the device that the engine computed on; None where the engine was not used."""
     written: tuple[Written, ...] = ()
     """The files that the shard was committed by, for the run's record."""
+    worker_seconds: float = 0.0
+    """How long the shard kept its worker; `parts` are where that time went, by `tasks.costs.PARTS`."""
+    processor_seconds: float = 0.0
+    """What all processors of the worker's process worked meanwhile."""
+    parts: Mapping[str, float] = field(default_factory=dict)
 
 
 @runtime_checkable
@@ -95,7 +100,8 @@ class Stopwatch:
         """Count the block as the engine's."""
         begun = time.perf_counter()
         try:
-            yield
+            with spent_on("device"):
+                yield
         finally:
             self.engine += time.perf_counter() - begun
 
@@ -133,6 +139,8 @@ def or_failure(failures: list[Failure], stage: str, item: str, **where: Any) -> 
     except PhotoError as error:
         failures.append(Failure(stage, item, FailureCode(error.code), str(error), **where))
     except Exception as error:  # one strange photo must not stop a night
+        from pairx_engine.device.accelerator import device_failed, out_of_memory
+
         if isinstance(error, PairxError) and error.ends_the_run:
             raise
         if device_failed(error):
@@ -167,14 +175,15 @@ def commit(
     def under(table: str) -> str:
         return partition if partition and TABLES[table].fingerprint is None else job.prints.of(table)
 
-    for table in stage.failing.tables if stage.failing else ():
-        failed = [f.row() for f in failures.get(table, ())]
-        if failed or job.warehouse.exists("failures", under(table), shard):
-            job.warehouse.write("failures", under(table), shard, failed)
     rows = 0
-    for table in stage.tables:
-        if table in tables:
-            rows = job.warehouse.write(table, under(table), shard, tables[table])
+    with spent_on("writing"):
+        for table in stage.failing.tables if stage.failing else ():
+            failed = [f.row() for f in failures.get(table, ())]
+            if failed or job.warehouse.exists("failures", under(table), shard):
+                job.warehouse.write("failures", under(table), shard, failed)
+        for table in stage.tables:
+            if table in tables:
+                rows = job.warehouse.write(table, under(table), shard, tables[table])
     failed_items = {f.item for failed in failures.values() for f in failed}
     if watch is None:
         return ShardResult(stage.name, shard, rows, len(failed_items), peak_bytes=peak_bytes())

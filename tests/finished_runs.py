@@ -14,7 +14,7 @@ import pytest
 from tests.small_catalogue import small_catalogue, temporary
 
 if TYPE_CHECKING:
-    from flows.nightly import RunSummary
+    from flows.night.values import RunSummary
     from tasks.store.warehouse import Warehouse
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")

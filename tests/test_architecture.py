@@ -47,6 +47,7 @@ ROOMS = {
             "registry",
             "device",
             "photo",
+            "model_files",
             "models",
             "retrieval",
             "relevance",
@@ -83,6 +84,7 @@ ROOMS = {
     "tasks": (
         *(
             "offers",
+            "costs",
             "memory",
             "pairs",
             "pair_order",
@@ -110,11 +112,13 @@ ROOMS = {
     "flows": (
         *(
             "terminal",
+            "log_format",
             "messages",
             "api",
             "clusters",
             "work",
             "options",
+            "night",
             "nightly",
             "evaluation",
             "inherited",

@@ -87,7 +87,7 @@ def refuse_unreachable(cluster: str) -> None:
     `cluster` is the address of its scheduler, or a name where there is none yet.
     """
     host = cluster.partition("://")[2].rpartition(":")[0]
-    if host not in ("127.0.0.1", "localhost", "[::1]") and not _configured():
+    if host not in ("127.0.0.1", "localhost", "[::1]") and not configured_api():
         raise SettingsError(
             f"the workers of {cluster} cannot reach a Prefect server that this run would start for itself",
             "start one that they can reach with `prefect server start --host 0.0.0.0` and set PREFECT_API_URL",
@@ -99,7 +99,7 @@ def require_api() -> None:
 
     A run asks before it takes the warehouse for itself.
     """
-    if configured := _configured():
+    if configured := configured_api():
         require_answer(configured)
 
 
@@ -111,7 +111,7 @@ def prefect_server() -> Iterator[str]:
     does not answer, and `PairxError` when the server does not come up.
     """
     with _environment({key: value for key, value in _ENVIRONMENT.items() if key not in os.environ}):
-        configured = _configured()
+        configured = configured_api()
         if configured:
             require_answer(configured)
             with _settings(_OF_A_RUN):
@@ -163,7 +163,8 @@ def _serving(port: int, url: str, home: Path) -> Iterator[None]:
                 process.wait(10)
 
 
-def _configured() -> str | None:
+def configured_api() -> str | None:
+    """The address of the Prefect API that the environment or a profile names; None where none does."""
     if url := os.environ.get("PREFECT_API_URL"):
         return url
     if not (Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser() / "profiles.toml").exists():

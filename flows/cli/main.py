@@ -21,6 +21,7 @@ from flows.cli.compare import compare
 from flows.cli.evaluate import evaluate
 from flows.cli.review import review
 from flows.cli.run import run
+from flows.cli.runs import runs
 from flows.cli.verdicts import apply
 from flows.cli.who import who
 from flows.options import Command, Config, Group, Quiet, Root, SettingsCommand, Tables
@@ -171,6 +172,7 @@ app.command(cls=Command)(suspects)
 app.command(cls=Command)(who)
 app.command(cls=Command)(sql)
 app.command(cls=Command)(report)
+app.command(cls=Command)(runs)
 
 
 @app.command(cls=Command)
@@ -288,6 +290,14 @@ def _of_a_signal(error: BaseException | None) -> bool:
 def _say(message: object, code: int) -> int:
     from schemas.foreign_text import printable_lines
 
+    if os.environ.get("PAIRX_LOG_FORMAT") == "json":
+        from flows.log_format import say
+
+        stopped = code in (_INTERRUPTED, _TERMINATED)
+        say(
+            "stopped" if stopped else "error", str(message), "warning" if stopped else "error", exit_code=code
+        )
+        return code
     print(printable_lines(f"pairx: {message}"), file=sys.stderr)
     return code
 

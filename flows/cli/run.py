@@ -57,6 +57,13 @@ def run(
         ),
     ] = None,
     quiet: Quiet = False,
+    log_format: Annotated[
+        str,
+        typer.Option(
+            help="text, or json: an object a line on standard error for what happens, and one with the summary on standard output.",
+            autocompletion=lambda: ["text", "json"],
+        ),
+    ] = "text",
 ) -> None:
     """Process a catalogue: embed new photos, pair them, score and rank; only what is new costs anything.
 
@@ -64,6 +71,9 @@ def run(
 
     Example: pairx run catalogue.csv --warehouse warehouse --model conservationxlabs/miewid-msv3 --dry-run
     """
+    from flows.log_format import choose
+
+    choose(log_format)
     from flows.commands.run import run_catalogue
 
     how = (dry_run, withdraw_missing, retry_failed, wait, tuple(fail_on or ()), notify, quiet)

@@ -15,6 +15,7 @@ from flows.clusters.gpus import Gpus
 from flows.clusters.kinds import Cluster, ClusterKind, Elsewhere, Processes
 from flows.clusters.kubernetes import Kubernetes
 from flows.clusters.slurm import Slurm
+from flows.log_format import is_json, take_over_logging
 from schemas.errors import SettingsError, did_you_mean
 from schemas.settings import PAIRS_PER_SHARD_ON_GPU, Settings
 
@@ -93,13 +94,15 @@ def pairs_per_shard(settings: Settings) -> int:
 
 
 @contextmanager
-def dask_cluster(settings: Settings) -> Iterator[Cluster]:
+def dask_cluster(settings: Settings, at_first: int | None = None) -> Iterator[Cluster]:
     """A cluster for the length of the block; a scheduler given by its address is used and left running.
 
+    With `at_first` processes on this machine are no more than so many until the cluster grows.
     Raises `SettingsError` when the wanted kind is not available here, `PairxError` when a scheduler does not
     answer.
     """
     import dask
+    import distributed  # noqa: F401  # its configuration and logging, which are changed here, come with it
 
     wanted = resolve_kind(settings)
     kind = _kind(wanted)
@@ -107,7 +110,10 @@ def dask_cluster(settings: Settings) -> Iterator[Cluster]:
     logging.getLogger("distributed").setLevel(logging.WARNING)
     # Of a scheduler that is gone our own message tells; a client would say it before, with tracebacks.
     logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
-    with dask.config.set(_DYING), kind.start(wanted, settings) as cluster:
+    few = {"at_first": at_first} if isinstance(kind, Processes) else {}
+    if is_json():
+        take_over_logging()
+    with dask.config.set(_DYING), kind.start(wanted, settings, **few) as cluster:
         yield cluster
 
 

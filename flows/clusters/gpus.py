@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
+import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -119,11 +121,24 @@ def _check_memory(names: Sequence[str], count: int) -> None:
 
 def _gpus() -> list[str]:
     """The GPUs that torch sees, each as CUDA_VISIBLE_DEVICES names it: by its index or UUID."""
+    if _no_driver():
+        return []
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     given = [name.strip() for name in os.environ.get(VISIBLE, "").split(",") if name.strip()]
     return (given or [str(i) for i in range(count)])[:count]
+
+
+def _no_driver() -> bool:
+    """Whether it is plain, without torch, that there is no GPU; its import takes longer than a night without news."""
+    if "torch" in sys.modules or sys.platform != "linux":
+        return False
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return True
+    return False
 
 
 def _gpu_memory(index: int) -> int:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from schemas.errors import PairxError, SettingsError
@@ -46,6 +46,8 @@ class Cluster:
     device: Device = "cpu"
     security: Any = None
     """Certificates with which a client connects; None where Dask's configuration holds all it needs."""
+    grow: Callable[[int], None] | None = None
+    """Starts more workers, until there are enough for so many shards, or all; None where all are there."""
 
 
 class ClusterKind(Protocol):
@@ -108,14 +110,19 @@ class Processes:
     def require(self, settings: Settings) -> None:
         """Every machine can have processes."""
 
-    def start(self, wanted: str, settings: Settings) -> AbstractContextManager[Cluster]:
-        """Processes with one thread each that see no GPU."""
+    @contextmanager
+    def start(self, wanted: str, settings: Settings, at_first: int | None = None) -> Iterator[Cluster]:
+        """Processes with one thread each that see no GPU.
+
+        With `at_first` no more than so many, until the cluster grows. Threads and memory of each are those that it
+        has among all: a row must not depend on how many there are.
+        """
         from distributed import LocalCluster
 
         count = settings.workers or self.workers()
         with sharing_the_cores(count):
             cluster = LocalCluster(
-                n_workers=count,
+                n_workers=count if at_first is None else min(count, at_first),
                 threads_per_worker=1,
                 processes=True,
                 host=LOOPBACK,
@@ -124,7 +131,8 @@ class Processes:
                 memory_limit=memory_limit(count),
                 env={VISIBLE: ""},
             )
-        return stopped_in_the_end(cluster, wanted)
+            with stopped_in_the_end(cluster, wanted) as found:
+                yield replace(found, grow=lambda shards: cluster.scale(min(count, shards)))
 
 
 class Elsewhere:

@@ -159,7 +159,10 @@ def print_suspects(
     _print(format_result(found, written, width_for(wide)))
 
 
-_NEWEST = "SELECT run_id FROM current_run WHERE status = 'finished'"
+_NEWEST = """
+SELECT coalesce(report_run, run_id) FROM runs
+SEMI JOIN (FROM current_run WHERE status = 'finished') USING (run_id)
+"""
 
 
 def newest_report(warehouse: str) -> None:
@@ -182,7 +185,7 @@ def write_self_contained(warehouse: str, out: Path) -> None:
 
 
 def _reported(warehouse: str) -> tuple[Warehouse, str]:
-    """The warehouse, and the id of its newest finished run, whose report is there."""
+    """The warehouse, and the id of the run whose report shows what its newest finished run found."""
 
     with analyst(warehouse, _NEWEST) as connection:
         rows = stoppable(connection, lambda: connection.execute(_NEWEST).fetchall(), TimeLimit())

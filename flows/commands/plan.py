@@ -95,14 +95,16 @@ def print_plan(
     place.require_readable()
     job = prepare_job(place, settings)
     left = _left(job, catalogue, retry_failed)
-    start, costs = startup_of(job), unit_costs(job)
+    small = _is_small(settings, left)
+    workers = 1 if small else worker_count(settings)
+    start, costs = startup_of(job, small), unit_costs(job)
     work = _foreseen(job, catalogue, left, costs)
     for line in (
         f"photos   {len(catalogue.entries)} listed, {left.known} known, {left.new} to read, {left.photos} to embed",
         *_lines_of_work(settings, left, work),
         f"model    {settings.model}, layers {', '.join(job.layers)}, preset {settings.preset} in {settings.precision}; matcher {settings.matcher}",
         *([f"notice   {job.notice}"] if job.notice else []),
-        *_lines_of_time(settings, start, costs, _seconds(settings, left, work, costs)),
+        *_lines_of_time(settings, workers, start, costs, _seconds(settings, left, work, costs) / workers),
         f"writes   nothing now; a run would write to {job.warehouse.url}",
     ):
         console.print(line)
@@ -199,31 +201,41 @@ def _lines_of_work(settings: Settings, left: _Left, work: _Work) -> Iterator[str
 
 
 def _seconds(settings: Settings, left: _Left, work: _Work, costs: UnitCosts) -> float:
-    """What the work takes once all workers are there."""
+    """What the work takes one worker once it is there."""
     figures = min(settings.figures, work.pairs)
     total = left.photos * costs.photo + work.pairs * costs.pair + figures * costs.figure
-    return total / worker_count(settings)
+    return total
 
 
-def _lines_of_time(settings: Settings, start: float, costs: UnitCosts, work: float) -> Iterator[str]:
-    workers = worker_count(settings)
-    yield f"cluster  {resolve_kind(settings)}, {workers} workers"
+def _is_small(settings: Settings, left: _Left) -> bool:
+    """Whether a run needs one worker alone, and no Prefect server of its own: see `flows.night.run`."""
+    return left.photos <= settings.photos_per_shard and left.unscored <= pairs_per_shard(settings)
+
+
+def _lines_of_time(
+    settings: Settings, workers: int, start: float, costs: UnitCosts, work: float
+) -> Iterator[str]:
+    word = "worker" if workers == 1 else "workers"
+    yield f"cluster  {resolve_kind(settings)}, {workers} {word}"
     yield f"cost     photo {costs.photo * 1e3:.0f} ms, pair {costs.pair * 1e3:.0f} ms, figure {costs.figure:.1f} s on this machine"
-    yield f"time     about {duration(start + work)}, {duration(start)} of it to start {workers} workers and load the model"
+    yield f"time     about {duration(start + work)}, {duration(start)} of it to start {workers} {word} and load the model"
 
 
-def startup_of(job: Job) -> float:
+def startup_of(job: Job, small: bool = False) -> float:
     """Seconds until the first task of a run is at work, told by how long this process took to get so far."""
     model_of(job)
-    return startup(time.time() - psutil.Process().create_time(), worker_count(job.settings))
+    return startup(time.time() - psutil.Process().create_time(), worker_count(job.settings), small)
 
 
-def startup(loaded: float, workers: int) -> float:
+def startup(loaded: float, workers: int, small: bool = False) -> float:
     """Seconds until the first task of a run is at work, from what this process took for the same.
 
     `loaded` are the seconds after which it had imported what computes and loaded the model. The run does so
-    first, then each of its workers, which share this machine's cores, beside a Prefect server of its own.
+    first, then each of its workers, which share this machine's cores, beside a Prefect server of its own. A `small`
+    night has one worker, which starts beside the run, and no server.
     """
+    if small:
+        return loaded + loaded / 2
     cores = os.cpu_count() or 1
     waits = max(1.0, workers / cores)
     server = 0.0 if os.environ.get("PREFECT_API_URL") else _SERVER_SECONDS

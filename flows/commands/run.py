@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import tasks  # noqa: F401  # settings learn from it what they may name
 from flows.commands.notify import Hook
-from flows.commands.start import OUT, at_work_on, look_up, note, read
+from flows.commands.start import OUT, look_up, note, read, warehouse_for
+from flows.log_format import is_json, line
 from schemas.catalogue.reading import Reading
 from schemas.catalogue.summary import said_of
 from schemas.errors import PairxError, SettingsError, did_you_mean
@@ -17,7 +18,7 @@ from schemas.settings import EMBEDDED_NOTICE, Settings, load_settings
 from schemas.storage_errors import masked
 
 if TYPE_CHECKING:
-    from flows.nightly import RunSummary
+    from flows.night.values import RunSummary
 
 FAIL_ON = ("failures", "new-suspects")
 """What else may let a run end with another exit code than 0."""
@@ -71,8 +72,12 @@ def run_catalogue(
             hook.tell(facts | _of_failure(error))
         raise
     wrong = _wrong(summary, fail_on)
+    told = facts | _of_success(summary, wrong)
     if hook:
-        hook.tell(facts | _of_success(summary, wrong))
+        hook.tell(told)
+    if is_json():
+        numbers = {name: value for name, value in told.items() if name != "message"}
+        print(line("summary", str(summary.tonight), **numbers, stages=_stages(summary)), flush=True)
     if wrong:
         raise wrong
 
@@ -105,19 +110,31 @@ def _work(
     """Do the work and print what came of it, what is new last; `facts` get the run's id when it begins."""
     found = read(catalogue, root, settings)
     _say_model(settings)
-    with at_work_on(warehouse, settings, "pairx run", wait) as (job, lease):
-        from flows.nightly import RunOptions, run
+    with warehouse_for(warehouse, settings, "pairx run", wait) as (job, lease):
+        from flows.night.run import run
+        from flows.night.values import RunOptions
         from flows.work.progress import reporter
 
         asked = RunOptions(*options)
         facts["run"] = asked.run_id
         summary = run(found, job, lease, asked, reporter(quiet))
+    if not is_json():
+        _print_summary(summary, warehouse)
+    return summary
+
+
+def _print_summary(summary: RunSummary, warehouse: str) -> None:
     for balance in summary.balances:
         OUT.print(str(balance))
-    OUT.print(f"report: {summary.report}")
+    for log in summary.stages:
+        if log.per_second is not None and log.where:
+            OUT.print(
+                f"{log.stage}: {log.items} items, {log.per_second:.1f}/s; of the workers' time {log.where}"
+            )
+    same = "" if summary.unchanged_since is None else f"  (unchanged since run {summary.unchanged_since})"
+    OUT.print(f"report: {summary.report}{same}")
     OUT.print(f"next:   pairx suspects --warehouse {warehouse}   or   pairx sql --warehouse {warehouse}")
     OUT.print(str(summary.tonight))
-    return summary
 
 
 def _wrong(summary: RunSummary, fail_on: Collection[str]) -> PairxError | None:
@@ -155,6 +172,12 @@ def _of_success(summary: RunSummary, wrong: PairxError | None) -> dict[str, Any]
         "failed": _failed(summary),
         "expected_errors": summary.wrong_names and dict(zip(names, summary.wrong_names, strict=True)),
     }
+
+
+def _stages(summary: RunSummary) -> dict[str, Any]:
+    from flows.work.json_progress import numbers_of
+
+    return {log.stage: numbers_of(log) for log in summary.stages}
 
 
 def _of_failure(error: Exception) -> dict[str, Any]:

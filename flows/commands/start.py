@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
+from flows.log_format import is_json, say
 from flows.terminal import PlainConsole
 from schemas.catalogue.reader import Catalogue, read_catalogue
 from schemas.catalogue.reading import Reading
@@ -23,6 +24,9 @@ _ERR = PlainConsole(stderr=True)
 
 def note(text: str) -> None:
     """Print a note on standard error; the work goes on."""
+    if is_json():
+        say("note", text.strip(), "warning")
+        return
     _ERR.print(f"note: {text}", style="yellow")
 
 
@@ -40,6 +44,15 @@ def read(catalogue: str, root: str | None, settings: Settings) -> Catalogue:
     for said in said_of(looked.catalogue):
         note(said)
     return looked.required(catalogue)
+
+
+def warehouse_for(
+    warehouse: str, settings: Settings, who: str, wait: bool
+) -> AbstractContextManager[tuple[Job, Lease]]:
+    """A job and the lease of a warehouse for a block, as `flows.work.beginning.warehouse_for`; notes are printed."""
+    from flows.work.beginning import warehouse_for
+
+    return warehouse_for(warehouse, settings, who, wait, note)
 
 
 @contextmanager

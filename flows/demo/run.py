@@ -8,15 +8,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.api.server import prefect_server, require_api, silence_prefect
 from flows.demo.catalogue import write_drawn_catalogue
 from flows.terminal import PlainConsole
+from flows.work.beginning import warehouse_for
 from schemas.errors import SettingsError
 from schemas.settings import Settings
-from tasks.job import prepare_job
 from tasks.sql.console import connect_analyst
-from tasks.store.lease import at_work
-from tasks.store.warehouse import Warehouse
 
 _OUT = PlainConsole()
 
@@ -78,11 +75,9 @@ def run_demo(out: Path, seed: int, top: int, workers: int | None, quiet: bool = 
             f"{drawn.photos} photos of {drawn.animals} drawn animals in {catalogue}; planted: {planted}"
         )
     warehouse = out / "warehouse"
-    job = prepare_job(Warehouse(str(warehouse)), Settings(workers=workers))
-    require_api()
-    with at_work(job.warehouse, "pairx demo") as lease, prefect_server():
-        silence_prefect()
-        from flows.nightly import RunOptions, run
+    with warehouse_for(str(warehouse), Settings(workers=workers), "pairx demo") as (job, lease):
+        from flows.night.run import run
+        from flows.night.values import RunOptions
         from flows.work.progress import reporter
         from schemas.catalogue.reader import read_catalogue
         from schemas.settings import EMBEDDED_NOTICE

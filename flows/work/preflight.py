@@ -16,7 +16,7 @@ from distributed import Client, Worker, WorkerPlugin
 
 from flows.api.server import silence_services
 from flows.clusters.kinds import GPU, Cluster, Device, client_of
-from flows.work.shard_tasks import end_process
+from flows.work.shard_work import end_process
 from schemas.errors import PairxError
 from tasks.job import Job
 from tasks.runs.surroundings import SAME_VERSIONS, Fact, Sight, token_in, versions

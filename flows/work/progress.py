@@ -17,7 +17,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from flows.log_format import is_json
 from flows.terminal import PlainConsole
+from flows.work.json_progress import JsonProgress
+from tasks.runs.log import StageLog
 
 _PLAIN_EVERY = 5.0
 
@@ -34,8 +37,8 @@ class Reporter(Protocol):
     def advance(self, items: int) -> None:
         """A shard of this many items is done."""
 
-    def end(self, note: str) -> None:
-        """The stage is over."""
+    def end(self, note: str, log: StageLog | None = None) -> None:
+        """The stage is over; `log` are its numbers, where it has any."""
 
     def abort(self) -> None:
         """The stage was broken off."""
@@ -54,7 +57,7 @@ class Silent:
     def advance(self, items: int) -> None:
         """Nothing."""
 
-    def end(self, note: str) -> None:
+    def end(self, note: str, log: StageLog | None = None) -> None:
         """Nothing."""
 
     def abort(self) -> None:
@@ -113,7 +116,7 @@ class Terminal:
             left = (self._total - self._done) / rate if rate else 0.0
             self._say(f"{self._done} of {self._total} {self._unit}, {rate:.1f}/s, {left:.0f} s left")
 
-    def end(self, note: str) -> None:
+    def end(self, note: str, log: StageLog | None = None) -> None:
         """Leave one line that says what the stage did."""
         self.abort()
         self._say(f"{note}  ({time.monotonic() - self._begun:.1f} s)")
@@ -134,5 +137,7 @@ class Terminal:
 
 
 def reporter(quiet: bool) -> Reporter:
-    """What a command tells its progress to: the terminal, or with `quiet` nobody."""
+    """What a command tells its progress to: the terminal, JSON where that was chosen, or with `quiet` nobody."""
+    if is_json():
+        return JsonProgress(quiet)
     return NoticesOnly() if quiet else Terminal()

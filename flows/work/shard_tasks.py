@@ -1,135 +1,15 @@
-"""One shard as a task, within a time limit; a process ends where nothing else helps."""
+"""Shards as Prefect tasks, on the cluster of the flow that asks."""
 
 from __future__ import annotations
 
-import os
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import replace
-from typing import Any
-from uuid import uuid4
-
-from distributed import get_worker
-from distributed.scheduler import KilledWorker
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from flows.api.reports import Reports
+from flows.work.hands import Future
 from flows.work.shard_runner import running_on
-from pairx_engine.device.accelerator import device_failed
-from schemas.errors import AcceleratorFailure
-from tasks.job import Job
-from tasks.memory import within_memory
-from tasks.photo_files import refusing_photos
-from tasks.shards import Divisible, ShardResult, Stage
-from tasks.store.written import hearing
-
-_DEVICE_FAILED, _TIMED_OUT = 70, 75
-"""Exit status of a worker process whose device died, or whose shard took too long.
-
-In sysexits.h: an internal software error, and a temporary failure.
-"""
-_TOPIC = "pairx-device-failed"
-"""Topic of events by which a worker says, before it ends, that its device is to blame and no photo."""
-_TO_BE_HEARD = 0.5
-
-
-class Work:
-    """One shard and what to do with it.
-
-    An object and no collection, since Prefect and Dask search the collections that they know for futures.
-
-    `on_device`: whether it needs the run's device. `seconds`: how long a shard that can be cut may take
-    on a worker that a nanny restarts. `refused`: why its photos are not read any more; its items become
-    failures with this text.
-    """
-
-    def __init__(
-        self, stage: Stage[Any, Any], job: Job, shard: Any, seconds: float, refused: str | None = None
-    ) -> None:
-        self.stage, self.job, self.shard = stage.name, job, shard
-        self.work: Callable[[Job, Any], ShardResult] = stage.work
-        self.on_device = stage.on_device
-        # A shard that cannot be cut would only be ended again and again.
-        self.seconds = seconds if isinstance(shard, Divisible) else None
-        self.refused = refused
-        self.token = uuid4().hex
-
-    def do(self) -> ShardResult:
-        """Process the shard; its rows go to the warehouse, and only a small result comes back.
-
-        Where the device of a Dask worker died, or the time is over, the worker's process ends. Its
-        nanny starts another, and the scheduler gives the shard to any worker, a few times at most.
-        Without a nanny, `AcceleratorFailure` is raised for a device, and a shard takes as long as it
-        takes.
-        """
-        try:
-            with (
-                _within(self.seconds, self.stage),
-                within_memory(_memory_of_a_thread()),
-                refusing_photos(self.refused) if self.refused else nullcontext(),
-            ):
-                with hearing() as written:
-                    result = self.work(self.job, self.shard)
-                return replace(result, written=tuple(written))
-        except Exception as error:
-            if isinstance(error, AcceleratorFailure) or device_failed(error):
-                why = f"a shard of {self.stage} is tried elsewhere, since the device failed: {error}"
-                if _watched():
-                    get_worker().log_event(_TOPIC, self.token)
-                    time.sleep(_TO_BE_HEARD)
-                    end_process(why, _DEVICE_FAILED)
-            if device_failed(error) and not isinstance(error, AcceleratorFailure):
-                raise AcceleratorFailure(f"{self.stage}: {error}") from error
-            raise
-
-
-@contextmanager
-def _within(seconds: float | None, stage: str) -> Iterator[None]:
-    """End this worker if the block takes longer than `seconds` and a nanny will start another.
-
-    The process must end, since a thread that hangs cannot be stopped.
-    """
-    if seconds is None or not _watched():
-        yield
-        return
-    why = f"a shard of {stage} took longer than {seconds:.0f} s"
-    timer = threading.Timer(seconds, end_process, (why, _TIMED_OUT))
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-
-
-def _memory_of_a_thread() -> int | None:
-    """Bytes at which this worker's nanny ends it, shared among its threads.
-
-    None outside a worker, or where the worker has no limit.
-    """
-    try:
-        worker = get_worker()
-    except ValueError:
-        return None
-    limit = worker.memory_manager.memory_limit
-    return limit // worker.state.nthreads if limit else None
-
-
-def _watched() -> bool:
-    """Whether this thread runs a task on a worker that a nanny watches."""
-    try:
-        return get_worker().nanny is not None
-    except ValueError:
-        return False
-
-
-def end_process(why: str, status: int) -> None:
-    """End this worker's process at once, without clean-up, which a dead device or disk would stop."""
-    print(f"pairx: worker process {os.getpid()} ends; {why}", file=sys.stderr, flush=True)
-    os._exit(status)
+from flows.work.shard_work import Work, blames_no_device
+from tasks.shards import ShardResult
 
 
 @task(persist_result=False, cache_policy=NO_CACHE)
@@ -138,9 +18,28 @@ def process_shard(work: Work) -> ShardResult:
     return work.do()
 
 
-def ended_its_workers(error: BaseException, work: Work) -> bool:
-    """Whether work failed because every worker that had it died, with no device to blame."""
-    if not isinstance(error, KilledWorker):
-        return False
-    told = running_on().client.get_events(_TOPIC)
-    return all(token != work.token for _, token in told)
+class OfTheFlow:
+    """The workers of the flow that asks, as `flows.work.hands.Hands`: each shard is a task of the flow."""
+
+    def __init__(self) -> None:
+        self.progress = Reports()
+
+    def expect(self, shards: int) -> None:
+        """So many shards will come together."""
+        running_on().expect(shards)
+
+    def submit(self, stage: str, work: Work, retries: int) -> Future:
+        """Begin a shard as a task."""
+        attempt = process_shard.with_options(
+            name=f"{stage}-shard", retries=retries, retry_delay_seconds=1, retry_jitter_factor=1
+        )
+        future: Future = attempt.submit(work)
+        return future
+
+    def look(self) -> str | None:
+        """See that workers are there."""
+        return running_on().look()
+
+    def ended_its_workers(self, error: BaseException, work: Work) -> bool:
+        """Whether work failed because every worker that had it died, with no device to blame."""
+        return blames_no_device(error, work, lambda: running_on().client)

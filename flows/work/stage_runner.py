@@ -1,4 +1,4 @@
-"""Stages on Prefect: one task per shard; results are collected as they come."""
+"""Stages: one task per shard; results are collected as they come."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from itertools import islice
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
 
-from flows.api.reports import Reports
+from flows.work.hands import Future, Hands
 from flows.work.progress import Reporter
-from flows.work.shard_runner import running_on
-from flows.work.shard_tasks import Work, ended_its_workers, process_shard
+from flows.work.shard_work import Work
 from schemas.errors import PairxError
 from tasks.job import Job
-from tasks.runs.log import Balance, StageLog
+from tasks.runs.log import Balance, StageLog, limit_of_embedding
 from tasks.runs.tonight import Tonight
 from tasks.shards import Divisible, ShardResult, Stage
 from tasks.store.written import pass_on
@@ -72,16 +71,29 @@ class Try(Generic[S]):
         ]
 
 
-class StageRunner:
-    """Runs stages one after another inside a flow and keeps their logs.
+def _of_the_flow() -> Hands:
+    from flows.work.shard_tasks import OfTheFlow
 
-    It calls `check` before each; that raises to end the run.
+    return OfTheFlow()
+
+
+class StageRunner:
+    """Runs stages one after another and keeps their logs.
+
+    It calls `check` before each; that raises to end the run. Shards go to the `hands`, by default to the workers
+    of the flow that asks.
     """
 
-    def __init__(self, job: Job, reporter: Reporter, check: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        job: Job,
+        reporter: Reporter,
+        check: Callable[[], None] = lambda: None,
+        hands: Hands | None = None,
+    ) -> None:
         self._job = job
         self._reporter = reporter
-        self._reports = Reports()
+        self._hands = hands or _of_the_flow()
         self._check = check
         self._seconds = 60 * job.settings.shard_minutes
         self.logs: list[StageLog] = []
@@ -111,7 +123,7 @@ class StageRunner:
         lost = sum(b.items for b in broken)
         log = StageLog.of(stage.name, outcomes, time.perf_counter() - begun, items, lost)
         self.logs.append(log)
-        self._reporter.end(self._note(log, stage.unit, folded, context))
+        self._reporter.end(self._note(log, stage.unit, folded, context), log)
         if broken:
             error = broken[0].error
             raise PairxError(
@@ -125,33 +137,43 @@ class StageRunner:
     def alone(self, stage: str) -> Iterator[Callable[[str], None]]:
         """Time a stage that the driver does itself; the block gets a function for its closing note."""
         self._check()
-        begun = time.perf_counter()
+        begun, worked = time.perf_counter(), time.process_time()
         notes: list[str] = []
         self._reporter.begin(stage, 0, "")
         yield notes.append
-        self.logs.append(StageLog(stage, seconds=time.perf_counter() - begun))
-        self._reporter.end(" ".join(notes))
+        spent = time.process_time() - worked
+        self.logs.append(StageLog(stage, seconds=time.perf_counter() - begun, processor_seconds=spent))
+        self._reporter.end(" ".join(notes), self.logs[-1])
 
     def publish(self, report: str, sums: Sequence[Balance], tonight: Tonight) -> None:
         """Leave the run's summary as a Prefect artifact, what is new first."""
-        lines = ["| stage | shards | rows | failed | seconds |", "| --- | --- | --- | --- | --- |"]
-        lines += [f"| {s.stage} | {s.shards} | {s.rows} | {s.failed} | {s.seconds:.1f} |" for s in self.logs]
-        said = [f"**{tonight}**", "", *(f"- {balance}" for balance in sums), f"- report: `{report}`", ""]
+        columns = (
+            "stage",
+            "shards",
+            "items",
+            "a second",
+            "failed",
+            "seconds",
+            "where the workers' time went",
+        )
+        lines = [f"| {' | '.join(columns)} |", f"| {' | '.join('---' for _ in columns)} |"]
+        for s in self.logs:
+            rate = "" if s.per_second is None else f"{s.per_second:.1f}"
+            cells = (s.stage, s.shards, s.items, rate, s.failed, f"{s.seconds:.1f}", s.where)
+            lines.append(f"| {' | '.join(map(str, cells))} |")
+        said = [f"**{tonight}**", "", *(f"- {balance}" for balance in sums), f"- report: `{report}`"]
+        said += [f"- {limit}" for limit in [limit_of_embedding(self.logs)] if limit]
+        said.append("")
         text = "\n".join([*said, *lines])
-        self._reports.summary("pairx-run", text, "PAIR-X nightly run")
+        self._hands.progress.summary("pairx-run", text, "PAIR-X nightly run")
 
     def _collect(self, stage: Stage[S, R], shards: Sequence[S]) -> tuple[list[R], list[Broken]]:
         """Submit all shards and take results as they finish; returns them in the shards' order."""
         if not shards:
             return [], []
-        attempt = process_shard.with_options(
-            name=f"{stage.name}-shard",
-            retries=self._job.settings.retries,
-            retry_delay_seconds=1,
-            retry_jitter_factor=1,
-        )
+        self._hands.expect(len(shards))
         waiting = iter(enumerate(shards))
-        artifact, said = self._reports.begin(f"pairx-{stage.name}"), time.monotonic()
+        artifact, said = self._hands.progress.begin(f"pairx-{stage.name}"), time.monotonic()
         outcomes: dict[Key, R] = {}
         broken: list[Broken] = []
         deadly: list[Try[S]] = []
@@ -160,7 +182,7 @@ class StageRunner:
         while True:
             for index, shard in islice(waiting, _AHEAD - len(under_way)):
                 work = Work(stage, self._job, shard, self._seconds)
-                future = attempt.submit(work)
+                future = self._submit(stage, work)
                 future.add_done_callback(finished.put)
                 under_way[future] = index, work
             if not under_way:
@@ -172,20 +194,23 @@ class StageRunner:
                 outcomes[(index,)] = result = future.result()
                 pass_on(result.written)
             except Exception as error:  # a dead worker, a bug, a lost disk: all end up in one message
-                running_on().look()
-                if isinstance(shard, Divisible) and ended_its_workers(error, work):
+                self._hands.look()
+                if isinstance(shard, Divisible) and self._hands.ended_its_workers(error, work):
                     deadly.append(Try((index,), shard, self._seconds))
                     continue
                 broken.append(Broken(stage.size(shard), error))
             self._reporter.advance(stage.size(shard))
             done = len(outcomes) + len(broken)
             if time.monotonic() - said > _ARTIFACT_EVERY or done == len(shards):
-                self._reports.progress(artifact, 100.0 * done / len(shards))
+                self._hands.progress.progress(artifact, 100.0 * done / len(shards))
                 said = time.monotonic()
         if deadly:
-            self._isolate(stage, attempt, deadly, outcomes, broken)
-            self._reports.progress(artifact, 100.0)
+            self._isolate(stage, deadly, outcomes, broken)
+            self._hands.progress.progress(artifact, 100.0)
         return [outcomes[key] for key in sorted(outcomes)], broken
+
+    def _submit(self, stage: Stage[S, R], work: Work) -> Future:
+        return self._hands.submit(stage.name, work, self._job.settings.retries)
 
     def _next(self, finished: SimpleQueue[Any]) -> Any:
         """The next finished future; raises `PairxError` when the cluster has gone meanwhile."""
@@ -193,13 +218,12 @@ class StageRunner:
             try:
                 return finished.get(timeout=_LOOK_EVERY)
             except Empty:
-                if said := running_on().look():
+                if said := self._hands.look():
                     self._reporter.notice(said)
 
     def _isolate(
         self,
         stage: Stage[S, R],
-        attempt: Any,
         deadly: Sequence[Try[S]],
         outcomes: dict[Key, R],
         broken: list[Broken],
@@ -220,12 +244,12 @@ class StageRunner:
             work = Work(stage, self._job, one.shard, one.seconds, one.refused)
             try:
                 finished: SimpleQueue[Any] = SimpleQueue()
-                attempt.submit(work).add_done_callback(finished.put)
+                self._submit(stage, work).add_done_callback(finished.put)
                 outcomes[one.key] = result = self._next(finished).result()
                 pass_on(result.written)
             except Exception as error:
-                running_on().look()
-                if one.refused is None and ended_its_workers(error, work):
+                self._hands.look()
+                if one.refused is None and self._hands.ended_its_workers(error, work):
                     left += reversed(one.parts(size)) if size > 1 else [replace(one, refused=_GIVEN_UP)]
                     continue
                 broken.append(Broken(size, error))

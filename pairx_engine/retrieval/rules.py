@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 UNKNOWN = -1
 
@@ -35,6 +37,8 @@ class PhotoKeys:
 
     def on(self, device: torch.device) -> DeviceKeys:
         """The codes as tensors on a device."""
+        import torch
+
         return DeviceKeys(**{name: torch.from_numpy(codes).to(device) for name, codes in vars(self).items()})
 
 

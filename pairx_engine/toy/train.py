@@ -28,7 +28,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pairx_engine.models.load import EMBEDDED_FOLDER
+from pairx_engine.model_files import EMBEDDED_FOLDER
 from pairx_engine.models.miewid import MiewID, build_miewid
 from pairx_engine.toy.animal import (
     CATALOGUE_ANIMALS,

@@ -291,9 +291,15 @@ RUNS = Table(
             column(
                 "stages",
                 STRING,
-                "per stage: shards, rows, failed, seconds of work and engine, peak bytes, JSON",
+                "per stage: shards, items, rows, failed, seconds of wall, workers, processors and engine, peak bytes, and parts: "
+                "where the workers' seconds went, JSON",
             ),
             column("driver_peak_bytes", I64, "largest resident size of the driving process"),
+            column(
+                "processor_seconds",
+                F64,
+                "what the driver and its workers' tasks worked, without the start of programs; null in older rows",
+            ),
             column("devices", pa.list_(STRING), "kinds of devices that computed; null where none did"),
             column("message", STRING, "error of a failed run"),
             column(
@@ -303,6 +309,21 @@ RUNS = Table(
             ),
             column("snapshot", STRING, "name of the files that keep its current views; null where none do"),
             column("basis", I64, "evidence that its judgement rests on; null in older rows"),
+            column(
+                "report_run",
+                STRING,
+                "run whose report shows what it found, where nothing has changed since; null where it wrote its own",
+            ),
+            column(
+                "standing",
+                STRING,
+                "hash of what decides whether the next run has work; null where that one has, and in older rows",
+            ),
+            column(
+                "engine",
+                STRING,
+                "what model and matcher say of themselves, and a hash of what that follows from, JSON; null in older rows",
+            ),
         ]
     ),
 )

@@ -63,13 +63,15 @@ def unbalanced(
 
     Nothing is found where something was written or moved since. The connection has the run's views.
     """
-    from tasks.runs.log import balances  # beside the run's own log lies all that a run needs, torch too
+    from tasks.runs.log import balances  # beside the run's own log lies what reads photos
 
     if any(run > newest["run_id"] for run in (*record.runs, *killed, record.moved_at)):
         return
     try:
         ran = json.loads(newest["stages"] or "null")
     except ValueError:
+        ran = None
+    if newest["report_run"]:  # it found what an earlier run had done, in all stages
         ran = None
     for balance in balances(connection, ran if isinstance(ran, dict) else None):
         if not balance.ok:

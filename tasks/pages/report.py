@@ -83,12 +83,18 @@ class ReportBalance:
 
 @dataclass(frozen=True)
 class ReportStage:
-    """What one stage took: wall seconds, shards done now, share of time in the engine (None: unknown)."""
+    """What one stage took: wall seconds, shards done now, share of time in the engine (None: unknown).
+
+    `items` are its photos or pairs, `where` says in words where the time of its workers went.
+    """
 
     stage: str
     seconds: float
     shards: int
     engine_share: float | None = None
+    items: int = 0
+    per_second: float | None = None
+    where: str = ""
 
 
 @dataclass(frozen=True)
@@ -106,6 +112,7 @@ class ReportInput:
     """Everything in the report; `counts` are the headline numbers, `suspects` come in order of rank.
 
     Suspects that `tonight` calls new are among them. Answers are kept by the address of the `warehouse`.
+    `limit` says what embedding waited for most.
     """
 
     title: str
@@ -126,6 +133,7 @@ class ReportInput:
     judgement: ReportJudgement | None = None
     tonight: ReportTonight | None = None
     warehouse: str = ""
+    limit: str | None = None
 
     def __post_init__(self) -> None:
         if self.n_suspects_total < len(self.suspects):

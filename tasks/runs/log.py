@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Collection, Mapping, Sequence
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -14,10 +15,12 @@ import duckdb
 import pyarrow as pa
 
 from schemas.errors import PairxError
-from schemas.stages import ITEM_KEYS, STAGES, StageFacts
+from schemas.stages import EMBED, ITEM_KEYS, STAGES, StageFacts
 from schemas.tables.registry import TABLES
 from schemas.views.install import FROM_SETTINGS
+from tasks.costs import PARTS, limit_in_words, shares_in_words
 from tasks.job import Job
+from tasks.runs.remembered import facts_of
 from tasks.shards import ShardResult, peak_bytes
 
 _PACKAGES = (
@@ -59,6 +62,26 @@ class StageLog:
     """Kinds of the devices that computed, sorted."""
     items: int = 0
     lost: int = 0
+    worker_seconds: float = 0.0
+    """How long shards kept their workers, in all; `parts` are where that time went."""
+    processor_seconds: float = 0.0
+    """Of workers; of a stage that the driver does itself, of the driver."""
+    parts: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def per_second(self) -> float | None:
+        """Items per second of wall time; None where there were none."""
+        return self.items / self.seconds if self.items and self.seconds > 0 else None
+
+    @property
+    def limit(self) -> str | None:
+        """What took most of the workers' time, in words."""
+        return limit_in_words(self.parts, self.worker_seconds)
+
+    @property
+    def where(self) -> str:
+        """Shares of the workers' time, in words."""
+        return shares_in_words(self.parts, self.worker_seconds)
 
     @property
     def done(self) -> int:
@@ -82,7 +105,23 @@ class StageLog:
             tuple(sorted({r.device for r in results if r.device})),
             items,
             lost,
+            sum(r.worker_seconds for r in results),
+            sum(r.processor_seconds for r in results),
+            _summed(r.parts for r in results),
         )
+
+
+def _summed(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for one in parts:
+        for name, seconds in one.items():
+            found[name] = found.get(name, 0.0) + seconds
+    return {name: round(found[name], 3) for name in PARTS if name in found}
+
+
+def limit_of_embedding(stages: Sequence[StageLog]) -> str | None:
+    """What limited embedding, in words; None where nothing was embedded."""
+    return next((f"embed: {s.limit}" for s in stages if s.stage == EMBED.name and s.limit), None)
 
 
 def devices_of(stages: Sequence[StageLog]) -> list[str]:
@@ -206,6 +245,13 @@ class RunLog:
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     remarks: tuple[str, ...] = ()
     """What the catalogue was taken for, in sentences."""
+    left: list[str] = field(default_factory=list)
+    """What a run over the same catalogue would have to do, in words."""
+    _worked: float = field(default_factory=time.process_time)
+
+    def processor_seconds(self, stages: Sequence[StageLog]) -> float:
+        """Of this process since the run began, and of what workers did for it; programs' starts do not count."""
+        return time.process_time() - self._worked + sum(s.processor_seconds for s in stages if s.shards)
 
     def columns(self, state: str | None = None) -> dict[str, Any]:
         """The columns of `current_run` for this run, so that its views can exist before it is over."""
@@ -230,8 +276,10 @@ class RunLog:
         message: str | None = None,
         snapshot: str | None = None,
         basis: int | None = None,
+        standing: str | None = None,
+        report_run: str | None = None,
     ) -> None:
-        """Append this run's row with the given status."""
+        """Append this run's row with the given status; the columns of `runs` say what the others are."""
         columns = {k: v for k, v in self.columns(state).items() if k not in FROM_SETTINGS}
         row = {
             **columns,
@@ -243,10 +291,14 @@ class RunLog:
             "timings": json.dumps({s.stage: round(s.seconds, 3) for s in stages}) if stages else None,
             "stages": json.dumps({s.stage: asdict(s) for s in stages}) if stages else None,
             "driver_peak_bytes": peak_bytes(),
+            "processor_seconds": round(self.processor_seconds(stages), 3),
             "devices": devices_of(stages) or None,
             "message": message,
             "remarks": list(self.remarks) or None,
             "snapshot": snapshot,
             "basis": basis,
+            "standing": standing,
+            "report_run": report_run,
+            "engine": facts_of(self.job) if status == "finished" else None,
         }
         self.job.warehouse.write("runs", self.job.prints.suspects, f"{self.run_id}-{status}", [row])

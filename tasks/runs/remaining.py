@@ -9,11 +9,10 @@ from typing import Any, Self
 import duckdb
 import pyarrow as pa
 
-from pairx_engine.figure import score_line
 from schemas.catalogue.extra import AS_TEXT
 from schemas.failures import PASSING
 from schemas.stages import DRAW, SCORE, SIGNALS, VERIFY, StageFacts, stage_that_fills
-from schemas.tables.registry import GALLERIES
+from schemas.tables.registry import GALLERIES, TABLES
 from schemas.views.install import Views
 from tasks.gallery import Gallery
 from tasks.job import Job
@@ -183,6 +182,8 @@ class Remaining:
 
     def undrawn(self, limit: int) -> list[DrawItem]:
         """The most suspect pairs, up to `limit`, that have no figure yet."""
+        from pairx_engine.figure import score_line
+
         rows = self._rows(
             f"""
             WITH flagged AS (
@@ -345,6 +346,10 @@ class RunViews:
         self._views.wrote(self._files.news())
         self._views.refresh(current, keep, wanted)
         return self._connection, Remaining(self._connection, self._job, self._retry)
+
+    def files(self) -> dict[str, list[str]]:
+        """Table -> its files that were listed at the first question, or written by this run since."""
+        return self._files.files(TABLES)
 
     def keep_snapshot(self) -> Snapshot:
         """Store what the views showed at the last question, unless it is stored already."""

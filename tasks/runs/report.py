@@ -26,7 +26,7 @@ from tasks.pages.report import (
 from tasks.pages.report_cards import card_of
 from tasks.pages.scatter import ReportScatter
 from tasks.reviews.questions import key_of
-from tasks.runs.log import Balance, RunLog, StageLog, devices_of, versions
+from tasks.runs.log import Balance, RunLog, StageLog, devices_of, limit_of_embedding, versions
 from tasks.runs.report_photos import Picture, photo_pictures
 from tasks.runs.tonight import Tonight, report_tonight
 from tasks.store.reports import report_path, store_pictures, stored_pictures
@@ -53,7 +53,9 @@ def write_report(
     new = report_tonight(connection, tonight)
     there = stored_pictures(job.warehouse)
     suspects = suspects_of(connection, job.layers[0], [suspect.rank for suspect in new.suspects])
-    photos = photo_pictures(connection, suspects, there, job.settings.max_pixels)
+    late: list[str] = []
+    photos = photo_pictures(connection, suspects, there, job.settings.max_pixels, late)
+    log.left += [f"pictures of {len(late)} photos"] if late else []
     counts = _counts(connection)
     page = render_report(
         ReportInput(
@@ -68,6 +70,7 @@ def write_report(
             scatter=_scatter(connection),
             failures=_failures(connection),
             timings=[_stage(s) for s in stages],
+            limit=limit_of_embedding(stages),
             settings=job.settings.model_dump(mode="json") | {"layers": list(job.layers)},
             fingerprints=asdict(job.prints),
             versions=versions() | _devices(stages),
@@ -211,4 +214,4 @@ def _devices(stages: Sequence[StageLog]) -> dict[str, str]:
 
 def _stage(log: StageLog) -> ReportStage:
     share = log.engine_seconds / log.work_seconds if log.work_seconds else None
-    return ReportStage(log.stage, log.seconds, log.shards, share)
+    return ReportStage(log.stage, log.seconds, log.shards, share, log.items, log.per_second, log.where)

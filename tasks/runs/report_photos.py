@@ -40,10 +40,12 @@ def photo_pictures(
     suspects: Iterable[ReportSuspect],
     there: Collection[str],
     max_pixels: int,
+    late: list[str] | None = None,
 ) -> dict[str, Picture]:
     """Pictures of the photos of suspects without a figure, by photo; `there` are the names of those that are stored.
 
-    A photo that cannot be read from here is left out, as on a cluster whose workers alone see the photos.
+    A photo that cannot be read from here is left out, as on a cluster whose workers alone see the photos. Photos for
+    which there was no time are added to `late`.
     """
     wanted = sorted(
         {photo for each in suspects if each.chips is None for photo in (each.photo_a, each.photo_b)}
@@ -67,6 +69,8 @@ def photo_pictures(
                 continue
             except StorageError:
                 end = 0.0  # the store does not answer: others would not come either
+        elif late is not None:
+            late.append(photo["photo_id"])
     return found
 
 

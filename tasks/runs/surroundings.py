@@ -24,7 +24,7 @@ from tasks.photo_files import read_bytes
 from tasks.store.shard_files import TEMPORARY
 from tasks.store.warehouse import Warehouse
 
-_COMPUTING = (
+COMPUTING = (
     *("torch", "torchvision", "timm", "zennit", "kornia", "numpy", "scipy", "scikit-learn", "pillow"),
     *("safetensors", "pyarrow", "duckdb", "dask", "distributed", "prefect"),
 )
@@ -60,7 +60,7 @@ def versions() -> list[Fact]:
     import cv2
 
     found = [("Python", ".".join(map(str, sys.version_info[:2]))), ("opencv", str(cv2.__version__))]
-    found += [(package, _version(package)) for package in _COMPUTING]
+    found += [(package, _version(package)) for package in COMPUTING]
     return [Fact(what, value, SAME_VERSIONS) for what, value in [*found, ("this package", source())]]
 
 

@@ -15,6 +15,7 @@ from pairx_engine.errors import PhotoError
 from pairx_engine.photo.chips import Pixels
 from schemas import stages
 from schemas.failures import Failure, FailureCode
+from tasks.costs import spent_on
 from tasks.job import Job, matcher_of, model_of
 from tasks.keypoints import keypoint_row
 from tasks.memory import photos_at_once
@@ -153,7 +154,7 @@ def _embed(job: Job, given: Sequence[tuple[Photo, Pixels]], failures: list[Failu
 
 
 def _detect(job: Job, photo: Photo, view: Pixels, failures: list[Failure]) -> list[Row]:
-    with or_failure(failures, "embed", photo["photo_id"], chip_id=photo["chip_id"]):
+    with spent_on("features"), or_failure(failures, "embed", photo["photo_id"], chip_id=photo["chip_id"]):
         return [keypoint_row(photo, matcher_of(job).extract(view))]
     return []
 

@@ -21,6 +21,7 @@ from schemas.catalogue.extra import pairs_of
 from schemas.catalogue.reader import Catalogue, CatalogueEntry
 from schemas.failures import Failure, FailureCode
 from schemas.tables.registry import PHOTOS
+from tasks.costs import spent_on
 from tasks.job import Job
 from tasks.photo_files import read_bytes, stamps
 from tasks.shards import ShardResult, Stage, chunks, commit, or_failure
@@ -148,6 +149,11 @@ def _row(entry: CatalogueEntry, root: str, revision: int, stamp: str | None) -> 
 def _read_photo(row: dict[str, Any], entry: CatalogueEntry, max_pixels: int) -> None:
     """Fill in what the file tells; what was found before a `PhotoError` stays."""
     data = read_bytes(row["root"], row["path"])
+    with spent_on("decoding"):
+        _see_photo(row, entry, data, max_pixels)
+
+
+def _see_photo(row: dict[str, Any], entry: CatalogueEntry, data: bytes, max_pixels: int) -> None:
     row.update(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
     photo = decode_photo(data, max_pixels)
     row.update(height=photo.shape[0], width=photo.shape[1])

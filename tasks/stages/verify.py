@@ -10,6 +10,7 @@ from pairx_engine.copies.registration import Picture
 from pairx_engine.copies.verification import CopyVerdict, verify_copy
 from schemas import stages
 from schemas.failures import Failure
+from tasks.costs import spent_on
 from tasks.job import Job
 from tasks.pair_order import close_together, parts
 from tasks.pairs import Pair, Photo, photos_of
@@ -66,7 +67,8 @@ def verify_shard(job: Job, shard: VerifyShard) -> ShardResult:
             failures.append(replace(reason[missing], item=pair.pair_id))
             continue
         with or_failure(failures, "verify", pair.pair_id):
-            found = verify_copy(pictures[pair.photo_a], pictures[pair.photo_b])
+            with spent_on("device"):
+                found = verify_copy(pictures[pair.photo_a], pictures[pair.photo_b])
             rows.append(_row(pair, chips, found))
     return commit(job, VERIFY, shard.name, {"copies": rows}, {"copies": failures}, watch)
 

@@ -145,6 +145,17 @@ def at_work(
         lease.release()
 
 
+def present_owner(warehouse: Warehouse) -> Owner | None:
+    """Who has the warehouse now, as far as can be told without waiting; None where nobody does."""
+    turn = max(_turns(warehouse), default=0)
+    owner = _owner(_read(warehouse, turn)) if turn else None
+    if owner is None or owner.over:
+        return None
+    if owner.process is not None and owner.process.split(":")[:2] == _here():
+        return owner if owner.process == _process(owner.pid) else None
+    return owner if datetime.now(UTC) - owner.beat < timedelta(seconds=STALE) else None
+
+
 def _take(warehouse: Warehouse, command: str, wait: bool, say: Callable[[str], None]) -> Lease:
     told = False
     while True:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flows.nightly import RunOptions, RunSummary, run
+from flows.night.run import run
+from flows.night.values import RunOptions, RunSummary
 from schemas.settings import Settings
 from tasks.job import prepare_job
 from tasks.store.lease import at_work

@@ -203,7 +203,7 @@ def test_printed_settings_are_a_toml_file_that_loads(main: Main, tmp_path: Path)
 def test_light_commands_import_neither_torch_nor_prefect(one_photo: Path, tmp_path: Path) -> None:
     place = ["--warehouse", str(tmp_path / "none")]
     light = [["--help"], ["validate", str(one_photo)], ["settings"], ["run", "--help"]]
-    light += [[command, *place] for command in ("suspects", "sql", "report", "check")]
+    light += [[command, *place] for command in ("suspects", "sql", "report", "runs", "check")]
     script = f"""
 import json, sys
 from flows.cli import main as cli
@@ -220,7 +220,7 @@ print(json.dumps(sorted({{name.partition(".")[0] for name in sys.modules}})))
         text=True,
         stdin=subprocess.DEVNULL,
     )
-    assert ended.stderr.count("there is no warehouse") == 4
+    assert ended.stderr.count("there is no warehouse") == 5
     loaded = json.loads(ended.stdout.splitlines()[-1])
     assert not set(loaded) & set(WITHOUT_TORCH_AND_PREFECT)
 
@@ -436,6 +436,7 @@ def test_ctrl_c_says_that_the_work_is_kept(main: Main, monkeypatch: pytest.Monke
         ["report"],
         ["review"],
         ["who", "photo"],
+        ["runs"],
         ["check"],
         ["evaluate"],
         ["explain", "a.jpg", "b.jpg"],
@@ -459,7 +460,7 @@ def test_every_command_that_reads_a_warehouse_is_tried_above() -> None:
         for name, command in COMMANDS.items()
         if any(p.name == "warehouse" for p in command.params) and not takes_a_catalogue(command)
     }
-    assert readers == {"sql", "suspects", "report", "review", "who", "check", "explain", "compare"}
+    assert readers == {"sql", "suspects", "report", "review", "who", "runs", "check", "explain", "compare"}
 
 
 def takes_a_catalogue(command: ClickCommand) -> bool:
@@ -700,8 +701,9 @@ def test_failures_set_the_exit_code_where_asked(
     failed: int,
     code: int,
 ) -> None:
-    from flows import nightly
     from flows.commands import run as commands
+    from flows.night import run as night
+    from flows.night.values import RunSummary
     from tasks.runs.log import StageLog
     from tasks.runs.tonight import Tonight
 
@@ -710,9 +712,9 @@ def test_failures_set_the_exit_code_where_asked(
         yield None, None
 
     stages = (StageLog("ingest", failed=failed), StageLog("embed"))
-    summary = nightly.RunSummary("r", "w/reports/r.html", {}, (), stages, datetime.now(UTC), Tonight(), None)
-    monkeypatch.setattr(commands, "at_work_on", at_work)
-    monkeypatch.setattr(nightly, "run", lambda *_: summary)
+    summary = RunSummary("r", "w/reports/r.html", {}, (), stages, datetime.now(UTC), Tonight(), None)
+    monkeypatch.setattr(commands, "warehouse_for", at_work)
+    monkeypatch.setattr(night, "run", lambda *_: summary)
     ended, out, err = main("run", one_photo, *(["--fail-on", asked] if asked else []))
     assert ended == code, err
     assert "report: w/reports/r.html" in out

@@ -45,7 +45,9 @@ class Lingering(Processes):
     def __init__(self, address: str, close: Callable[[], None]) -> None:
         self._address, self._close = address, close
 
-    def start(self, wanted: str, settings: Settings) -> AbstractContextManager[Cluster]:
+    def start(
+        self, wanted: str, settings: Settings, at_first: int | None = None
+    ) -> AbstractContextManager[Cluster]:
         def leave(*_: Any) -> None:
             self._close()
 
@@ -71,7 +73,7 @@ def test_a_finished_run_whose_cluster_does_not_close_is_finished(
     capfd: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    undisturbed.copy(tmp_path / "w")
+    undisturbed.unscored(tmp_path / "w")  # without work no cluster starts
     monkeypatch.setattr(cluster_kinds, "_TO_CLOSE", 1.0)
     monkeypatch.setattr(cluster, "KINDS", [Lingering(scheduler, close)])
     arguments = [*run_arguments(small, tmp_path / "w"), "--cluster", "lingering"]

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from flows.work import shard_tasks
-from flows.work.shard_tasks import Work
+from flows.work import shard_work
+from flows.work.shard_work import Work
 from schemas.errors import AcceleratorFailure, WarehouseError
 from schemas.stages import SCORE
 from tasks.shards import ShardResult, Stage
@@ -50,8 +50,8 @@ def on_a_worker(
         log_event=lambda topic, message: heard.append((topic, message)),
         memory_manager=SimpleNamespace(memory_limit=None),
     )
-    monkeypatch.setattr(shard_tasks, "get_worker", lambda: worker)
-    monkeypatch.setattr(shard_tasks.os, "_exit", end)
+    monkeypatch.setattr(shard_work, "get_worker", lambda: worker)
+    monkeypatch.setattr(shard_work.os, "_exit", end)
     return codes
 
 
@@ -118,7 +118,7 @@ def test_a_run_goes_on_after_a_device_died(
     with Client(scheduler) as client:
         (before,) = client.run(die_in_the_third_pair, str(marker)).values()
         summary = run_flow(small, warehouse, scheduler)
-        (after,) = client.run(shard_tasks.os.getpid).values()
+        (after,) = client.run(shard_work.os.getpid).values()
     assert marker.exists()
     assert before != after
     again, first = shards_of(summary), shards_of(undisturbed.summary)

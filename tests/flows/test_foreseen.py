@@ -157,3 +157,4 @@ def test_the_start_counts_the_run_its_workers_and_the_server(monkeypatch: pytest
     assert plan.startup(10, 4) == 10 + 20 + plan._SERVER_SECONDS
     monkeypatch.setenv("PREFECT_API_URL", "http://server/api")
     assert plan.startup(10, 1) == 20
+    assert plan.startup(10, 2, small=True) == 15

@@ -15,10 +15,9 @@ from distributed.scheduler import KilledWorker
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows.work import shard_tasks
-from flows.work import stage_runner as module
+from flows.work.hands import Unreported
 from flows.work.progress import Silent
-from flows.work.shard_tasks import Work
+from flows.work.shard_work import Work, blames_no_device
 from flows.work.stage_runner import StageRunner
 from schemas.errors import PairxError
 from schemas.settings import Settings
@@ -70,7 +69,7 @@ class Future:
 
 
 class Cluster:
-    """Stands in for `process_shard` on a cluster where some items are deadly and others fail.
+    """Stands in for the workers of a cluster where some items are deadly and others fail.
 
     It keeps account of all that was tried.
     """
@@ -79,12 +78,18 @@ class Cluster:
         self.deadly, self.broken, self.immortal = deadly, broken, immortal
         self.deaths: list[tuple[int, ...]] = []
         self.given_up: list[int] = []
+        self.progress = Unreported()
 
-    def with_options(self, **_: Any) -> Cluster:
-        return self
+    def expect(self, shards: int) -> None: ...
 
-    def submit(self, work: Work) -> Future:
+    def submit(self, stage: str, work: Work, retries: int) -> Future:
         return Future(lambda: self.do(work))
+
+    def look(self) -> None: ...
+
+    def ended_its_workers(self, error: BaseException, work: Work) -> bool:
+        heard = SimpleNamespace(get_events=lambda topic: ())
+        return blames_no_device(error, work, lambda: heard)  # type: ignore[arg-type, return-value]
 
     def do(self, work: Work) -> ShardResult:
         items = work.shard.items
@@ -99,28 +104,8 @@ class Cluster:
         return work.work(work.job, work.shard)
 
 
-class Unreported:
-    """No Prefect, no reports."""
-
-    def begin(self, key: str) -> None:
-        return None
-
-    def progress(self, artifact: None, percent: float) -> None:
-        return None
-
-
-@pytest.fixture
-def on(monkeypatch: pytest.MonkeyPatch) -> Callable[[Cluster], StageRunner]:
-    return lambda cluster: runner(cluster, monkeypatch)
-
-
-def runner(cluster: Cluster, patch: pytest.MonkeyPatch) -> StageRunner:
-    patch.setattr(module, "process_shard", cluster)
-    dask = SimpleNamespace(look=lambda: None, client=SimpleNamespace(get_events=lambda topic: ()))
-    for asking in (module, shard_tasks):
-        patch.setattr(asking, "running_on", lambda: dask)
-    patch.setattr(module, "Reports", Unreported)
-    return StageRunner(Job(Settings()), Silent())  # type: ignore[arg-type]
+def on(cluster: Cluster) -> StageRunner:
+    return StageRunner(Job(Settings()), Silent(), hands=cluster)  # type: ignore[arg-type]
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.sets(st.integers(0, 53)))
@@ -133,8 +118,7 @@ def test_exactly_the_guilty_are_given_up_and_results_keep_their_order(
         shards.append(Shard(tuple(range(first, first + size))))
         first += size
     cluster = Cluster(deadly)
-    with pytest.MonkeyPatch.context() as patch:
-        outcomes = runner(cluster, patch).run(TOY, shards, "")
+    outcomes = on(cluster).run(TOY, shards, "")
     assert sorted(cluster.given_up) == sorted(deadly & set(range(first)))
     assert sum(o.rows for o in outcomes) == first
     assert sum(o.failed for o in outcomes) == len(cluster.given_up)
@@ -148,18 +132,14 @@ def test_exactly_the_guilty_are_given_up_and_results_keep_their_order(
         assert len(died) <= guilty * (2 + len(shard.items).bit_length())
 
 
-def test_a_single_item_that_died_in_company_is_tried_alone_before_it_is_given_up(
-    on: Callable[[Cluster], StageRunner],
-) -> None:
+def test_a_single_item_that_died_in_company_is_tried_alone_before_it_is_given_up() -> None:
     cluster = Cluster({0})
     on(cluster).run(TOY, [Shard((0,)), Shard((1,))], "")
     assert cluster.deaths == [(0,), (0,)]
     assert cluster.given_up == [0]
 
 
-def test_what_cannot_be_cut_and_other_errors_end_the_stage_with_all_else_done(
-    on: Callable[[Cluster], StageRunner],
-) -> None:
+def test_what_cannot_be_cut_and_other_errors_end_the_stage_with_all_else_done() -> None:
     shards = [Whole((0, 1)), Shard((2, 3)), Shard((4, 5, 6)), Shard((7,))]
     cluster = Cluster({0, 5}, {3})
     with pytest.raises(
@@ -176,6 +156,6 @@ def test_only_what_can_be_cut_has_a_time_limit() -> None:
     assert Work(TOY, job, Whole((0, 1)), 9.0).seconds is None
 
 
-def test_an_item_that_ends_its_workers_unread_is_an_error(on: Callable[[Cluster], StageRunner]) -> None:
+def test_an_item_that_ends_its_workers_unread_is_an_error() -> None:
     with pytest.raises(PairxError, match="1 of 1 shards broke off; the first: KilledWorker"):
         on(Cluster({1}, immortal=True)).run(TOY, [Shard((0, 1))], "")

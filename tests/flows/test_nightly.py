@@ -10,7 +10,8 @@ from typing import Any
 import duckdb
 import pytest
 
-from flows.nightly import RunOptions, nightly
+from flows.night.values import RunOptions
+from flows.nightly import nightly
 from schemas.errors import CatalogueError, PairxError
 from schemas.stages import JUDGE
 from schemas.views.install import install_views

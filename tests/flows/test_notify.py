@@ -14,15 +14,17 @@ from typing import Any
 
 import pytest
 
-from flows import nightly
-from flows.api.reports import Reports
 from flows.commands import run as commands
 from flows.commands.notify import Hook
+from flows.night import run as night
+from flows.night.values import RunSummary
+from flows.work.hands import Unreported
 from flows.work.progress import Silent
 from flows.work.stage_runner import StageRunner
 from schemas.errors import PairxError, SettingsError
 from tasks.runs.log import Balance, StageLog
 from tasks.runs.tonight import Tonight
+from tasks.shards import ShardResult
 from tests.flows.test_cli import write_catalogue
 
 KEYS = {
@@ -51,14 +53,12 @@ def keeping(told: Path) -> str:
     return f'"{sys.executable}" "{script}" "{told}"'
 
 
-def summary(tonight: Tonight, failed: int = 0) -> nightly.RunSummary:
+def summary(tonight: Tonight, failed: int = 0) -> RunSummary:
     stages = (StageLog("ingest", failed=failed), StageLog("embed"))
     sums = (Balance("photos", 3, 2, "embedded", 1),)
     counts = {"photos": 3}
     wrong = (1.5, 0.5, 3.0)
-    return nightly.RunSummary(
-        "r1", "w/reports/r1.html", counts, sums, stages, datetime.now(UTC), tonight, wrong
-    )
+    return RunSummary("r1", "w/reports/r1.html", counts, sums, stages, datetime.now(UTC), tonight, wrong)
 
 
 @pytest.fixture
@@ -69,14 +69,14 @@ def ended(monkeypatch: pytest.MonkeyPatch) -> Any:
     def at_work(*_: object) -> Iterator[tuple[None, None]]:
         yield None, None
 
-    def end(result: nightly.RunSummary | Exception) -> None:
-        def run(*_: object) -> nightly.RunSummary:
+    def end(result: RunSummary | Exception) -> None:
+        def run(*_: object) -> RunSummary:
             if isinstance(result, Exception):
                 raise result
             return result
 
-        monkeypatch.setattr(commands, "at_work_on", at_work)
-        monkeypatch.setattr(nightly, "run", run)
+        monkeypatch.setattr(commands, "warehouse_for", at_work)
+        monkeypatch.setattr(night, "run", run)
 
     return end
 
@@ -185,14 +185,24 @@ def test_no_shell_reads_the_command_and_none_need_read_its_input(tmp_path: Path)
     assert json.loads(made.read_text()) == {"said": "a photo; $(touch x) 'quoted'"}
 
 
-def test_the_artifact_says_first_what_is_new(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_artifact_says_first_what_is_new_and_where_the_time_went() -> None:
     sent: list[tuple[str, str]] = []
-    monkeypatch.setattr(Reports, "summary", lambda _, key, markdown, about: sent.append((key, markdown)))
+
+    class Heard(Unreported):
+        def summary(self, key: str, markdown: str, description: str) -> None:
+            sent.append((key, markdown))
+
     job: Any = SimpleNamespace(settings=SimpleNamespace(shard_minutes=1))
-    StageRunner(job, Silent()).publish(
-        "w/reports/r1.html", (Balance("photos", 3, 3, "embedded", 0),), Tonight(2)
-    )
+    hands: Any = SimpleNamespace(progress=Heard())
+    runner = StageRunner(job, Silent(), hands=hands)
+    embed = ShardResult("embed", "a", 3, 0, worker_seconds=10.0, parts={"decoding": 7.1, "reading": 1.0})
+    runner.logs = [StageLog("ingest"), StageLog.of("embed", [embed], 6.0, 3)]
+    runner.publish("w/reports/r1.html", (Balance("photos", 3, 3, "embedded", 0),), Tonight(2))
     ((key, text),) = sent
+    assert "- embed: decoding took 71 % of the workers' time" in text
+    assert (
+        text.splitlines()[-1] == "| embed | 1 | 3 | 0.5 | 0 | 6.0 | decoding 71 %, other 19 %, reading 10 % |"
+    )
     assert key == "pairx-run"
     assert text.splitlines()[:3] == [
         "**tonight: 2 new photos, 0 new pairs, 0 new suspects, 0 gone, 0 names changed**", "", "- photos 3 = embedded 3 + failed 0"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
 
 from flows.clusters.kinds import Cluster
-from flows.work import shard_runner
+from flows.clusters.lazy import LazyCluster
+from flows.work import cluster_watch
 from flows.work.shard_runner import ShardRunner
 from schemas.errors import PairxError
 
@@ -21,7 +23,7 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    monkeypatch.setattr(shard_runner, "patience", lambda: 60.0)
+    monkeypatch.setattr(cluster_watch, "patience", lambda: 60.0)
     return Clock(monkeypatch)
 
 
@@ -34,7 +36,8 @@ def client(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 
 def runner(device: str = "cpu") -> ShardRunner:
-    return ShardRunner(Cluster("tcp://127.0.0.1:1", "external", 1, device))  # type: ignore[arg-type]
+    cluster = Cluster("tcp://127.0.0.1:1", "external", 1, device)  # type: ignore[arg-type]
+    return ShardRunner(LazyCluster(lambda workers: nullcontext(cluster)))
 
 
 def test_only_a_lasting_lack_of_workers_is_news_and_said_once(client: SimpleNamespace, clock: Clock) -> None:

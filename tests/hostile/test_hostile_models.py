@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 
 from pairx_engine.errors import EngineError, ModelError
 from pairx_engine.local.registry import LOCAL_MATCHERS
+from pairx_engine.model_files import EMBEDDED_FOLDER
 from pairx_engine.models import load_model
-from pairx_engine.models.load import EMBEDDED_FOLDER
 
 WEIGHTS = EMBEDDED_FOLDER / "model.safetensors"
 CONFIG: dict[str, Any] = json.loads((EMBEDDED_FOLDER / "config.json").read_text())

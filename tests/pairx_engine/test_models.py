@@ -18,9 +18,10 @@ import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
 
+from pairx_engine import model_files
 from pairx_engine.errors import EngineError, ModelError
-from pairx_engine.models import EMBEDDED, build_miewid, load, load_model
-from pairx_engine.models.load import EMBEDDED_FOLDER, PINNED_REVISIONS
+from pairx_engine.model_files import EMBEDDED_FOLDER, PINNED_REVISIONS
+from pairx_engine.models import EMBEDDED, build_miewid, load_model
 from pairx_engine.models.timm_model import TimmDescription, build_timm, layer_to_explain
 from pairx_engine.pair.explain import explain_pair
 from pairx_engine.photo.chips import chip_of
@@ -580,7 +581,7 @@ def test_weights_of_another_type_are_refused(tmp_path):
         load_model(tmp_path / "model.onnx")
 
 
-ANSWERS = load._hub_answers
+ANSWERS = model_files._hub_answers
 
 
 class Hub:
@@ -590,7 +591,7 @@ class Hub:
         self.calls = []
         self.answer = answer
         monkeypatch.setattr(huggingface_hub, "snapshot_download", self)
-        monkeypatch.setattr(load, "_hub_answers", lambda: True)
+        monkeypatch.setattr(model_files, "_hub_answers", lambda: True)
 
     def __call__(self, repo_id, **options):
         self.calls.append((repo_id, options))
@@ -638,21 +639,21 @@ def test_a_hub_id_that_cannot_be_fetched_names_the_cure(error, monkeypatch):
 
 def test_without_network_a_hub_id_fails_at_once(monkeypatch):
     hub = Hub(monkeypatch, LocalEntryNotFoundError("not kept"))
-    monkeypatch.setattr(load, "_hub_answers", ANSWERS)
-    monkeypatch.setattr(load, "getproxies", dict)
+    monkeypatch.setattr(model_files, "_hub_answers", ANSWERS)
+    monkeypatch.setattr(model_files, "getproxies", dict)
     tried = []
 
     def no_route(address, timeout):
         tried.append(address)
         raise OSError("no route")
 
-    monkeypatch.setattr(load.socket, "create_connection", no_route)
+    monkeypatch.setattr(model_files.socket, "create_connection", no_route)
     with pytest.raises(ModelError, match="the hub does not answer.*without network"):
         load_model("someone/else")
     assert tried == [("huggingface.co", 443)]
     assert [options["local_files_only"] for _, options in hub.calls] == [True]
     # A proxy makes the connection, so whether there is one is seen by asking.
-    monkeypatch.setattr(load, "getproxies", lambda: {"https": "http://proxy:3128"})
+    monkeypatch.setattr(model_files, "getproxies", lambda: {"https": "http://proxy:3128"})
     with pytest.raises(ModelError):
         load_model("someone/else")
     assert len(tried) == 1

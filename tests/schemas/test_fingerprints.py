@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pairx_engine.local.registry import load_local_matcher
+from pairx_engine.model_files import EMBEDDED_FOLDER
 from pairx_engine.models import load_model
-from pairx_engine.models.load import EMBEDDED_FOLDER
 from schemas import fingerprints as module
 from schemas.fingerprints import Fingerprints, fingerprint, fingerprints, sweep_fingerprint
 from schemas.setting import Setting, Table

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from pairx_engine import engine
+from pairx_engine.device import accelerator
 from schemas.errors import AcceleratorFailure
 from schemas.tables.registry import GALLERIES
 from tasks import job as module
@@ -27,7 +28,7 @@ from tasks.stages.retrieve import retrieve_shard
 def settled(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[torch.device]]:
     """Devices that were settled, in a process that has not asked for one yet."""
     found: list[torch.device] = []
-    monkeypatch.setattr(module, "settle", found.append)
+    monkeypatch.setattr(accelerator, "settle", found.append)
     device.cache_clear()
     yield found
     device.cache_clear()

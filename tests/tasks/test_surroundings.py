@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pairx_engine.models.load import EMBEDDED_FOLDER
+from pairx_engine.model_files import EMBEDDED_FOLDER
 from schemas.settings import Settings
 from tasks.job import Job, prepare_job
 from tasks.runs import surroundings
