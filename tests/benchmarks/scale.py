@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -24,17 +24,22 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from flows import nightly
-from flows.api.reports import Reports
+from flows.night.process import process_night
+from flows.night.run import run
+from flows.night.values import Night, RunOptions
+from flows.work.hands import Unreported
 from flows.work.progress import Silent
-from flows.work.stage_runner import StageRunner
+from flows.work.shard_work import Work
 from schemas.catalogue.reader import Catalogue, CatalogueEntry
 from schemas.settings import Settings
 from schemas.stages import DRAW, EMBED, INGEST, SCORE, VERIFY
 from schemas.tables.registry import TABLES
 from tasks.job import Job, prepare_job
+from tasks.retrieval.found import RetrieveShard
+from tasks.runs.log import StageLog
 from tasks.shards import ShardResult, commit
 from tasks.sql.console import connect_analyst
+from tasks.stages.retrieve import RETRIEVE
 from tasks.store.lease import at_work
 from tasks.store.warehouse import Warehouse
 from tests.benchmarks.snapshot import peak_megabytes
@@ -65,6 +70,11 @@ def vector(photo: str, width: int) -> np.ndarray:
     animal = np.random.default_rng([1, number // PHOTOS_OF_ONE]).normal(size=width)
     found = animal + np.random.default_rng([2, number]).normal(size=width)
     return (found / np.linalg.norm(found)).astype(np.float16)
+
+
+def retrieving(job: Job, shard: RetrieveShard) -> ShardResult:
+    """The stage's own work."""
+    return RETRIEVE.work(job, shard)
 
 
 def filled(table: str, given: Mapping[str, Any], rng: np.random.Generator) -> pa.Table:
@@ -159,43 +169,50 @@ class Generated:
         return ShardResult(DRAW.name, "none", 0, 0)
 
 
-class NoReports(Reports):
-    """Nothing is told to Prefect."""
+class Here:
+    """Works shards off in this process, with generated work where the engine would be asked."""
 
-    def _send(self, send: Callable[[], Any]) -> Any:
-        return None
+    progress = Unreported()
 
+    def __init__(self, generated: Generated) -> None:
+        self._generated = generated
 
-class Inline(StageRunner):
-    """Stages in this process, with generated work where the engine would be asked."""
+    def expect(self, shards: int) -> None:
+        """Nothing to prepare."""
 
-    generated: Generated
-    peaks: dict[str, float]
-    """Largest size of the process up to the end of each stage and since the end of the one before, MB."""
-
-    def __init__(self, *given: Any) -> None:
-        super().__init__(*given)
-        self._reports = NoReports()
-
-    def run(self, stage: Any, *given: Any, **more: Any) -> list[Any]:
-        found = super().run(stage, *given, **more)
-        self._measure(stage.name)
+    def submit(self, stage: str, work: Work, retries: int) -> Future[ShardResult]:
+        """Do it."""
+        made = self._generated.work(stage) or (retrieving if stage == RETRIEVE.name else work.work)
+        found: Future[ShardResult] = Future()
+        found.set_result(made(work.job, work.shard))
         return found
 
-    @contextmanager
-    def alone(self, stage: str) -> Iterator[Callable[[str], None]]:
-        self._measure(f"before {stage}")
-        with super().alone(stage) as note:
-            yield note
-        self._measure(stage)
+    def look(self) -> str | None:
+        """Always there."""
+        return None
 
-    def _measure(self, stage: str) -> None:
-        self.peaks[stage] = peak_megabytes()
+    def ended_its_workers(self, error: BaseException, work: Work) -> bool:
+        """Never."""
+        return False
+
+
+class Peaks(Silent):
+    """Measures the largest size of the process from the end of each stage to that of the next, MB."""
+
+    def __init__(self) -> None:
+        self.largest: dict[str, float] = {}
+        self._stage = ""
+
+    def begin(self, stage: str, items: int, unit: str) -> None:
+        self._note(f"before {stage}")
+        self._stage = stage
+
+    def end(self, note: str, log: StageLog | None = None) -> None:
+        self._note(self._stage)
+
+    def _note(self, stage: str) -> None:
+        self.largest[stage] = max(self.largest.get(stage, 0.0), peak_megabytes())
         Path("/proc/self/clear_refs").write_text("5")  # forget the peak
-
-    def _collect(self, stage: Any, shards: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-        work = self.generated.work(stage.name) or stage.work
-        return [work(self._job, shard) for shard in shards], []
 
 
 @cache
@@ -204,22 +221,24 @@ def catalogue_root() -> str:
     return TemporaryDirectory(prefix="pairx-no-photos-").name
 
 
-def night(job: Job, entries: Sequence[CatalogueEntry], generated: Generated) -> dict[str, Any]:
-    """One night; what it cost without the generated work."""
+def night(job: Job, entries: Sequence[CatalogueEntry], generated: Generated, idle: bool) -> dict[str, Any]:
+    """One night; what it cost without the generated work. An idle one decides itself that nothing has to start."""
     catalogue = Catalogue(catalogue_root(), tuple(entries))
-    Inline.generated, Inline.peaks = generated, {}
+    peaks = Peaks()
     before = (generated.wall, generated.processor)
     files = _files(job.warehouse)
     wall, processor = time.perf_counter(), time.process_time()
-    nightly.StageRunner = Inline  # type: ignore[misc]
     with at_work(job.warehouse, "pairx-scale", False, Silent().notice) as lease:
-        summary = nightly._process(catalogue, job, lease, nightly.RunOptions(), Silent())
+        if idle:
+            summary = run(catalogue, job, lease, RunOptions(), peaks)
+        else:
+            summary = process_night(Night(catalogue, job, lease, RunOptions(), peaks), Here(generated))
     wall, processor = time.perf_counter() - wall, time.process_time() - processor
     after = _files(job.warehouse)
     return {
         "outside": wall - (generated.wall - before[0]),
         "processor": processor - (generated.processor - before[1]),
-        "peaks": Inline.peaks,
+        "peaks": peaks.largest,
         "files": len(after) - len(files),
         "megabytes": (sum(after.values()) - sum(files.values())) / 1e6,
         "pairs": summary.counts["pairs"],
@@ -268,7 +287,7 @@ def main() -> None:
         print("| night | outside s | processor s | largest at, MB | files | MB | pairs | longest stages |")
         print("| --- | ---: | ---: | --- | ---: | ---: | ---: | --- |")
         for name, listed in nights.items():
-            cost = night(job, listed, generated)
+            cost = night(job, listed, generated, name == "nothing new")
             longest = sorted(cost["stages"].items(), key=lambda item: -item[1])[:4]
             said = ", ".join(f"{stage} {seconds}" for stage, seconds in longest)
             largest = sorted(cost["peaks"].items(), key=lambda item: -item[1])[:3]
