@@ -20,6 +20,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from flows.review.cards import Card, cards_of
+from flows.review.news import MOST_RUNS, EarlierRun, News
 from schemas.views.wanted import views_of
 from tasks.reviews.questions import open_questions
 from tasks.sql.console import connect_analyst
@@ -57,6 +58,12 @@ _DRAWN = """
 SELECT DISTINCT pair_id FROM explanations SEMI JOIN pairs_asked USING (pair_id)
 WHERE layer = (SELECT layer FROM current_run)
 """
+_EARLIER = f"""
+SELECT run_id, updated_at FROM runs
+WHERE status = 'finished' AND state IS NOT NULL
+    AND updated_at <= (SELECT max(updated_at) FROM runs SEMI JOIN current_run USING (run_id)) AND run_id <> (SELECT run_id FROM current_run)
+ORDER BY updated_at DESC, run_id DESC LIMIT {MOST_RUNS}
+"""  # noqa: S608  # a number of this module's own
 _EXPECTED = "SELECT wrong_names, wrong_names_low, wrong_names_high FROM judged_catalogues"
 
 
@@ -127,6 +134,8 @@ class ReviewedCatalogue:
         self._read_pairs()
         self.drawn = frozenset(pair for (pair,) in self._connection.execute(_DRAWN).fetchall())
         self.spreads = self._spreads()
+        earlier = self._connection.execute(_EARLIER).fetchall()
+        self.news = News(url, self.run_id, tuple(EarlierRun(*row) for row in earlier))
         expected = self._connection.execute(_EXPECTED).fetchall()
         self.expected = Expected(*expected[0]) if expected else None
 

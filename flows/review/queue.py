@@ -24,6 +24,7 @@ import numpy as np
 
 from flows.review.answers import Answers
 from flows.review.cards import Card, Key
+from flows.review.news import question_of
 
 AHEAD = 20
 """Cards over which the expected share of errors is taken for the advice to stop."""
@@ -45,10 +46,11 @@ FILTERS: Mapping[str, Callable[[Card, Any], bool]] = {
     "least": lambda card, least: card.probability >= least,
     "most": lambda card, most: card.probability <= most,
     "name": _of_names,
+    "new": lambda card, questions: question_of(card.question) in questions,
 }
 """Filters of cards by name; each is asked with the value that the page sent.
 
-To filter by what a run brought, add a line here and its control to the page.
+For `new` it is a run, whose questions since then the catalogue knows.
 """
 
 
