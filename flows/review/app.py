@@ -87,7 +87,7 @@ def review_app(session: Session, methods: Methods, door: Door, reviewer: str | N
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     pictures = Pictures(methods.max_pixels)
     _add_page(app)
-    _add_cards(app, session, reviewer)
+    _add_cards(app, session, methods, reviewer)
     _add_verdicts(app, session)
     _add_pictures(app, session, pictures)
     _add_methods(app, session, methods)
@@ -107,9 +107,11 @@ def _add_page(app: FastAPI) -> None:
         return Response(status_code=404) if found is None else Response(found[0], media_type=found[1])
 
 
-def _add_cards(app: FastAPI, session: Session, reviewer: str | None) -> None:
+def _add_cards(app: FastAPI, session: Session, methods: Methods, reviewer: str | None) -> None:
     def card(name: str) -> dict[str, Any]:
-        return card_values(session.catalogue, session.queue, session.card(name))
+        found = session.card(name)
+        explained = methods.known(found.question["pair_id"])
+        return card_values(session.catalogue, session.queue, found) | {"explained": explained}
 
     @app.get("/api/start")
     def about() -> Response:

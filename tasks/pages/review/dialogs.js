@@ -15,6 +15,12 @@ export function open(title, body, confirm = null, done = null) {
     dialog.close("ok");
     if (done) done(values);
   };
+  // As in a field: Enter in a list confirms.
+  form.onkeydown = (event) => {
+    if (event.key !== "Enter" || event.target.tagName !== "SELECT") return;
+    event.preventDefault();
+    form.requestSubmit();
+  };
   if (!dialog.open) dialog.showModal();
   const first = form.querySelector("[autofocus]");
   if (first) first.focus();

@@ -16,7 +16,7 @@ from schemas.tables.reviews import REVIEW_PARTITION
 from tasks.store.warehouse import Warehouse
 from tests.flows.review.chromium import CHROMIUM, Browser, Page, chromium
 from tests.flows.review.serving import free_port, served, start
-from tests.flows.review.warehouses import reviewed
+from tests.flows.review.warehouses import TWO_ANIMALS, TWO_NAMES, earlier_runs, reviewed
 
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")]
 HOSTILE = {
@@ -195,6 +195,33 @@ def test_news_of_one_card_are_not_shown_on_the_next(browser: Browser, tmp_path: 
         assert ann.run("document.querySelector('#notice').hidden")
         ann.press("ArrowLeft")
         ann.wait("document.querySelector('#kind').dataset.kind === 'copy'")
+
+
+def test_what_is_new_since_a_run_is_chosen_among_the_filters(browser: Browser, tmp_path: Path) -> None:
+    warehouse = reviewed(tmp_path)
+    earlier_runs(warehouse, ["copy", TWO_NAMES, TWO_ANIMALS], [])
+    choice = "document.querySelector('#dialog select[name=since]')"
+    with served(warehouse) as address:
+        ann = opened(browser, address, "ann")
+        assert ann.text("#question").startswith("Are these two one picture")
+        ann.press("/")
+        ann.wait(f"!!{choice}")
+        assert ann.run(f"[...{choice}.options].map((each) => each.value)") == ["", "r0-1", "r0-2"]
+        assert ann.run(f"{choice}.value") == ""
+        assert ann.run(f"{choice}.options[1].textContent").startswith("new in the last run: since ")
+        ann.run(f"{choice}.value = 'r0-1'")
+        ann.press("Enter")
+        ann.wait("document.querySelector('#question').textContent.startsWith('Is a0')")
+        assert ann.text("#filter-count") == " (1)"
+        assert ann.text("#progress span").startswith("3 listed")
+        press(ann, "d", "Stored: the name is right")
+        ann.press("/")
+        ann.wait(f"{choice}?.value === 'r0-1'")
+        ann.run(f"{choice}.value = ''")
+        ann.press("Enter")
+        ann.wait("document.querySelector('#question').textContent.startsWith('Are these two one picture')")
+        assert ann.text("#filter-count") == ""
+        assert ann.log == []
 
 
 def test_it_fits_a_telephone(browser: Browser, tmp_path: Path) -> None:
