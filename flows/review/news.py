@@ -6,17 +6,20 @@ alone, and most pages for none.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from threading import Lock
-from typing import Any
 
 from schemas.errors import SettingsError
+from tasks.reviews.questions import key_of
 from tasks.sql.console import connect_analyst
 
-Question = tuple[str, ...]
-_NEW = "SELECT question FROM compared_suspects JOIN new_suspects ON later.rank = new_suspects.rank"
+Asked = tuple[str, str, str, str | None]
+"""The kind of a suspect, and the key of what it asks (`tasks.reviews.questions.key_of`), whatever its rank."""
+_NEW = """
+SELECT later.kind AS kind, later.asks AS asks, later.subject AS subject, later.proposed_name AS other_name
+FROM compared_suspects JOIN new_suspects ON later.rank = new_suspects.rank
+"""
 MOST_RUNS = 100
 """Earlier runs to choose from, the last first."""
 
@@ -35,11 +38,11 @@ class News:
     def __init__(self, url: str, run_id: str | None, earlier: tuple[EarlierRun, ...]) -> None:
         self.earlier = earlier
         self._url, self._run_id = url, run_id
-        self._found: dict[str, frozenset[Question]] = {}
+        self._found: dict[str, frozenset[Asked]] = {}
         self._lock = Lock()
 
-    def since(self, run_id: str) -> frozenset[Question]:
-        """What is new since a run, as `question_of` tells questions apart; `SettingsError` for a run not among `earlier`."""
+    def since(self, run_id: str) -> frozenset[Asked]:
+        """What the suspects ask that are new since a run; raises `SettingsError` for one that is not among `earlier`."""
         if run_id not in {each.run_id for each in self.earlier}:
             raise SettingsError("there is no such earlier run", "load the page again, and choose another one")
         with self._lock:
@@ -47,19 +50,10 @@ class News:
                 self._found[run_id] = self._looked_up(run_id)
             return self._found[run_id]
 
-    def _looked_up(self, run_id: str) -> frozenset[Question]:
+    def _looked_up(self, run_id: str) -> frozenset[Asked]:
         connection = connect_analyst(self._url, self._run_id, query=_NEW, since=run_id)
         try:
-            return frozenset(tuple(question) for (question,) in connection.execute(_NEW).fetchall())
+            rows = connection.sql(_NEW).to_arrow_table().to_pylist()
         finally:
             connection.close()
-
-
-def question_of(suspect: Mapping[str, Any]) -> Question:
-    """What a row of `suspects` or `questions` asks, whatever its rank, as the macro of this name says it."""
-    kind = suspect["kind"]
-    if suspect["blamed_photo"] is not None:
-        return kind, suspect["blamed_photo"]
-    if suspect["subject_kind"] == "name":
-        return kind, *sorted((suspect["identity_a"], suspect["identity_b"]))
-    return kind, suspect["photo_a"], suspect["photo_b"]
+        return frozenset((row["kind"], *key_of(row)) for row in rows)

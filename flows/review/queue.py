@@ -24,7 +24,6 @@ import numpy as np
 
 from flows.review.answers import Answers
 from flows.review.cards import Card, Key
-from flows.review.news import question_of
 
 AHEAD = 20
 """Cards over which the expected share of errors is taken for the advice to stop."""
@@ -46,11 +45,11 @@ FILTERS: Mapping[str, Callable[[Card, Any], bool]] = {
     "least": lambda card, least: card.probability >= least,
     "most": lambda card, most: card.probability <= most,
     "name": _of_names,
-    "new": lambda card, questions: question_of(card.question) in questions,
+    "new": lambda card, asked: (card.kind, *card.key) in asked,
 }
 """Filters of cards by name; each is asked with the value that the page sent.
 
-For `new` it is a run, whose questions since then the catalogue knows.
+For `new` that is a run, and `flows.review.news` knows what was asked since.
 """
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flows.review.news import question_of
 from flows.review.session import Session
-from tasks.sql.console import connect_analyst
 from tasks.store.warehouse import Warehouse
 from tests.flows.review.conftest import client_of
 from tests.flows.review.warehouses import TWO_ANIMALS, TWO_NAMES, earlier_runs
@@ -55,12 +53,3 @@ def test_runs_to_choose_from_are_the_finished_ones_before(session: Session) -> N
 
 def test_a_first_run_offers_no_news(warehouse: Warehouse) -> None:
     assert client_of(Session(warehouse.url)).get("/api/start").json()["earlier"] == []
-
-
-def test_questions_are_told_apart_as_in_sql(session: Session) -> None:
-    arguments = "kind, subject_kind, blamed_photo, photo_a, photo_b, identity_a, identity_b"
-    query = f"SELECT *, question_of({arguments}) AS question FROM suspects"
-    with connect_analyst(session.warehouse.url, query=query) as connection:
-        rows = connection.sql(query).to_arrow_table().to_pylist()
-    assert len(rows) == 6
-    assert [question_of(row) for row in rows] == [tuple(row["question"]) for row in rows]
