@@ -5,8 +5,8 @@
 
 Photos come by date. After each night a curator who knows the truth answers some cards, and `pairx apply` makes the
 next night's catalogue of it. The third night is given new photos alone, the last one leaves out what `apply` drops.
-Ends with 1 where the views, the report, the printed line or `--notify` say otherwise than a plain account of the
-catalogues and the stored files.
+Ends with 1 where the views, the report, the review page, the printed line or `--notify` say otherwise than a plain
+account of the catalogues and the stored files.
 """
 
 from __future__ import annotations
@@ -27,7 +27,13 @@ from flows.demo.catalogue import write_drawn_catalogue
 from flows.demo.run import Truth
 from tests.benchmarks.nights.account import KINDS, Seen, news
 from tests.benchmarks.nights.curator import Sitting, sitting
-from tests.benchmarks.nights.said import by_views, differences, differences_of_report, in_words
+from tests.benchmarks.nights.said import (
+    by_views,
+    differences,
+    differences_of_report,
+    differences_of_review,
+    in_words,
+)
 from tests.flows.running import PAIRX, environment
 from tests.small_catalogue import ANIMALS, PLANTING, TINY
 
@@ -104,6 +110,7 @@ class Nights:
         counts = {kind: len(told[kind]) for kind in KINDS}
         page = self.warehouse / "reports" / f"{notified['run']}.html"
         found = [*differences(told, by_views(self.warehouse)), *differences_of_report(page, told, number == 1)]
+        found += differences_of_review(self.warehouse, told)
         found += [f"the run prints {dict(said)}"] if (said := in_words(printed)) != counts else []
         found += [f"--notify says {said}"] if (said := notified["tonight"]) != counts else []
         self.wrong += [f"night {number}: {each}" for each in found]

@@ -1,4 +1,4 @@
-"""What a night says was new: by the views, in the report, in the line that the run prints, and to `--notify`."""
+"""What a night says was new: the views, the report, the review page, the line that the run prints, `--notify`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+from flows.review.queue import Wanted
+from flows.review.session import Session
 from tasks.reviews.opened import opened
 from tasks.store.warehouse import Warehouse
 from tests.benchmarks.nights.account import KINDS, News
@@ -32,6 +34,19 @@ def by_views(warehouse: Path) -> News:
     """The rows of the views of what is new in the newest run."""
     with opened(Warehouse(str(warehouse)), KINDS) as connection:
         return {kind: {_flat(row) for row in connection.execute(query).fetchall()} for kind, query in _ROWS.items()}
+
+
+def by_review(warehouse: Path) -> tuple[set[int], set[int]]:
+    """Ranks of the review's open cards, and of those that it lists as new since the last run before."""
+    session = Session(str(warehouse))
+    try:
+        news = session.catalogue.news
+        filters = {"new": news.since(news.earlier[0].run_id)} if news.earlier else {}
+        lines = [session.queue.line(Wanted(each)).ids for each in ({}, filters)]
+        everything, new = ({int(session.card(card).question["rank"]) for card in line} for line in lines)
+        return everything, new
+    finally:
+        session.catalogue.close()
 
 
 def _flat(row: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -92,6 +107,14 @@ def differences(told: News, found: News) -> Iterator[str]:
         for words, rows in (("lacks", told[kind] - found[kind]), ("adds", found[kind] - told[kind])):
             if rows:
                 yield f"{kind} {words} {len(rows)}: {sorted(rows, key=str)[:3]}"
+
+
+def differences_of_review(warehouse: Path, told: News) -> Iterator[str]:
+    """What the review lists as new otherwise than the plain account."""
+    cards, new = by_review(warehouse)
+    wanted = {row[0] for row in told["new_suspects"]} & cards
+    if new != wanted:
+        yield f"the review lists as new the ranks {sorted(new)}, not {sorted(wanted)}"
 
 
 def differences_of_report(page: Path, told: News, first: bool) -> Iterator[str]:
