@@ -47,8 +47,7 @@ export class Filters {
       el("fieldset", {}, el("legend", { text: "Probability" }), number("from", "least", now.least === null ? "" : 100 * now.least), number("to", "most", now.most === null ? "" : 100 * now.most)),
       el("label", { class: "line" }, "Name or photo ", el("input", { name: "name", value: now.name ?? "", maxlength: 200, autocomplete: "off" })),
       el("label", { class: "line" }, "Answers ", said),
-      el("fieldset", {}, el("legend", { text: "Advise me to stop" }), number("where the share of real errors among the next 20 cards falls below", "stop_below", now.stop_below ? 100 * now.stop_below : ""),
-        el("p", { class: "quiet", text: "Cards that decide most: p (1 − p) times the photos whose name an answer may change; of two names those of the smaller one." })),
+      el("fieldset", {}, el("legend", { text: "Advise me to stop" }), number("where the share of real errors among the next 20 cards falls below", "stop_below", now.stop_below ? 100 * now.stop_below : "")),
     ], "Show", (form) => this.take(form));
   }
 
