@@ -125,7 +125,9 @@ def _add_cards(app: FastAPI, session: Session, methods: Methods, reviewer: str |
                 "reviewer": reviewer,
                 "warehouse": printable(session.warehouse.url),
                 "run": catalogue.run_id,
-                "earlier": [{"run": each.run_id, "at": each.at.isoformat()} for each in catalogue.news.earlier],
+                "earlier": [
+                    {"run": each.run_id, "at": each.at.isoformat()} for each in catalogue.news.earlier
+                ],
                 "kinds": {kind: rule.label for kind, rule in suspect_rules().items() if kind in kinds},
                 "species": sorted({each.species or "" for each in catalogue.cards.values()}),
                 "reviewers": [printable(each) for each in session.answers.reviewers()],

@@ -34,7 +34,9 @@ INLIERS = "local_inliers"
 """The run's own local matcher: the matches that its homography explains."""
 
 
-_SETTINGS = "SELECT run_id, r.settings, r.explanations_fingerprint FROM runs AS r JOIN current_run USING (run_id)"
+_SETTINGS = (
+    "SELECT run_id, r.settings, r.explanations_fingerprint FROM runs AS r JOIN current_run USING (run_id)"
+)
 _KEYPOINTS = "SELECT * FROM keypoints WHERE list_contains(?, photo_id) AND list_contains(?, chip_id)"
 
 

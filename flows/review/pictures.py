@@ -78,5 +78,7 @@ class Pictures:
 def encoded(pixels: Pixels, longest: int, quality: int) -> bytes:
     """A picture (H, W, 3) as JPEG with at most `longest` pixels a side; smaller ones keep their size."""
     buffer = io.BytesIO()
-    Image.fromarray(picture_of(pixels, longest)).save(buffer, "JPEG", quality=quality, subsampling=0 if quality > 88 else 2)
+    Image.fromarray(picture_of(pixels, longest)).save(
+        buffer, "JPEG", quality=quality, subsampling=0 if quality > 88 else 2
+    )
     return buffer.getvalue()

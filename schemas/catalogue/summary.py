@@ -45,7 +45,9 @@ def _read_as(catalogue: Catalogue) -> str:
     for meaning, name in catalogue.used:
         columns[meaning].append(name)
     plain = [meaning for meaning, names in columns.items() if names == [meaning]]
-    others = (f"{meaning} from {columns_in_words(columns[meaning])}" for meaning in columns if meaning not in plain)
+    others = (
+        f"{meaning} from {columns_in_words(columns[meaning])}" for meaning in columns if meaning not in plain
+    )
     read = (", ".join(plain), *others)
     return f"read: {'; '.join(filter(None, read))}" if columns else ""
 

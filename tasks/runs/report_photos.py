@@ -60,7 +60,9 @@ def photo_pictures(
             found[photo["photo_id"]] = Picture(name, None)
         elif time.monotonic() < end:
             try:
-                found[photo["photo_id"]] = Picture(name, encode_webp(picture_of(read_cut(photo, max_pixels), LONGEST)))
+                found[photo["photo_id"]] = Picture(
+                    name, encode_webp(picture_of(read_cut(photo, max_pixels), LONGEST))
+                )
             except PhotoError:
                 continue
             except StorageError:

@@ -109,7 +109,10 @@ class Nights:
         told = news(then, self.seen)
         counts = {kind: len(told[kind]) for kind in KINDS}
         page = self.warehouse / "reports" / f"{notified['run']}.html"
-        found = [*differences(told, by_views(self.warehouse)), *differences_of_report(page, told, number == 1)]
+        found = [
+            *differences(told, by_views(self.warehouse)),
+            *differences_of_report(page, told, number == 1),
+        ]
         found += differences_of_review(self.warehouse, told)
         found += [f"the run prints {dict(said)}"] if (said := in_words(printed)) != counts else []
         found += [f"--notify says {said}"] if (said := notified["tonight"]) != counts else []
@@ -146,7 +149,9 @@ def by_date(rows: Rows) -> Iterator[Rows]:
         begins = ends
 
 
-def five_nights(folder: Path, small: bool, answers: int, words: Sequence[str]) -> tuple[list[Cost], list[str]]:
+def five_nights(
+    folder: Path, small: bool, answers: int, words: Sequence[str]
+) -> tuple[list[Cost], list[str]]:
     """What each night cost, and every difference between what was said and what happened."""
     place = folder / "catalogue"
     drawn = write_drawn_catalogue(place, 2, ANIMALS, PLANTING) if small else write_drawn_catalogue(place)
@@ -209,7 +214,9 @@ def main() -> None:
             folder.mkdir(parents=True, exist_ok=True)
             settings.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in TINY.items()))
             words += ["--settings", str(settings)]
-        print("| night | photos | new | names changed | new pairs | new suspects | gone | errors among cards answered | run | files added | warehouse | reports |")
+        print(
+            "| night | photos | new | names changed | new pairs | new suspects | gone | errors among cards answered | run | files added | warehouse | reports |"
+        )
         print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
         _, wrong = five_nights(folder, chosen.small, chosen.answers, words)
     for each in wrong:

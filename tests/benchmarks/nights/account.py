@@ -29,9 +29,13 @@ class Seen:
     suspects: Mapping[Question, Row] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, warehouse: Path, run_id: str, names: Mapping[str, str | None], broken: frozenset[str]) -> Seen:
+    def of(
+        cls, warehouse: Path, run_id: str, names: Mapping[str, str | None], broken: frozenset[str]
+    ) -> Seen:
         """The run's judgement as its files hold it; `broken` are the photos that nobody can compare."""
-        (run,) = (row for row in _rows(warehouse, "runs") if (row["run_id"], row["status"]) == (run_id, "finished"))
+        (run,) = (
+            row for row in _rows(warehouse, "runs") if (row["run_id"], row["status"]) == (run_id, "finished")
+        )
         pairs = frozenset(row["pair_id"] for row in _of_run(warehouse, "judgements", run))
         suspects = {_question(row): row for row in _of_run(warehouse, "suspects", run)}
         return cls(dict(names), frozenset(names) - broken, pairs, suspects)

@@ -33,7 +33,10 @@ _MOST = 50
 def by_views(warehouse: Path) -> News:
     """The rows of the views of what is new in the newest run."""
     with opened(Warehouse(str(warehouse)), KINDS) as connection:
-        return {kind: {_flat(row) for row in connection.execute(query).fetchall()} for kind, query in _ROWS.items()}
+        return {
+            kind: {_flat(row) for row in connection.execute(query).fetchall()}
+            for kind, query in _ROWS.items()
+        }
 
 
 def by_review(warehouse: Path) -> tuple[set[int], set[int]]:
@@ -98,7 +101,12 @@ def in_report(page: Path) -> tuple[Counter[str], set[int], int, int]:
     reader = _Tonight()
     reader.feed(page.read_text(encoding="utf-8"))
     counts = Counter(dict(zip(KINDS, reader.numbers, strict=True)))
-    return counts, set(reader.ranks), reader.rows["Suspects that are gone"] // 4, reader.rows["Changed names"] // 3
+    return (
+        counts,
+        set(reader.ranks),
+        reader.rows["Suspects that are gone"] // 4,
+        reader.rows["Changed names"] // 3,
+    )
 
 
 def differences(told: News, found: News) -> Iterator[str]:

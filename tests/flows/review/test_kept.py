@@ -132,7 +132,8 @@ def test_a_pipe_in_the_place_of_a_file_holds_nobody_up(files: KeptFiles) -> None
 
 
 @pytest.mark.parametrize(
-    ("pair", "method"), [("../../escaped", "gradient"), (PAIR, "../../x"), (PAIR, "a/b"), (PAIR, ""), ("", "x")]
+    ("pair", "method"),
+    [("../../escaped", "gradient"), (PAIR, "../../x"), (PAIR, "a/b"), (PAIR, ""), ("", "x")],
 )
 def test_no_name_leads_out_of_the_folder(files: KeptFiles, pair: str, method: str, tmp_path: Path) -> None:
     assert not files.write(pair, replace(GRADIENT, method=method))
@@ -140,7 +141,9 @@ def test_no_name_leads_out_of_the_folder(files: KeptFiles, pair: str, method: st
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_warehouse_that_cannot_be_written_to_works(files: KeptFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_warehouse_that_cannot_be_written_to_works(
+    files: KeptFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for error in (PermissionError("read only"), StorageError("no space", "make room")):
 
         def refuse(*_: object, error: Exception = error) -> None:

@@ -85,7 +85,11 @@ def test_what_was_computed_is_kept(methods: Methods, pair: Pair, monkeypatch: py
 
 
 def test_a_server_that_starts_again_has_what_was_computed(
-    methods: Methods, warehouse: Warehouse, catalogue: ReviewedCatalogue, pair: Pair, monkeypatch: pytest.MonkeyPatch
+    methods: Methods,
+    warehouse: Warehouse,
+    catalogue: ReviewedCatalogue,
+    pair: Pair,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pair_id, photos, _ = pair
     computed = {name: methods.explained(pair_id, photos, name) for name in ("gradient", INLIERS)}
