@@ -26,6 +26,12 @@ export class Filters {
     return Object.entries(this.values).filter(([key, value]) => key !== "stop_below" && value !== null).length;
   }
 
+  clear() {
+    this.values = { ...EMPTY };
+    this.tell();
+    this.changed();
+  }
+
   tell() {
     $("filter-count").textContent = this.count() ? ` (${this.count()})` : "";
   }
