@@ -31,7 +31,7 @@ from tasks.store.warehouse import Warehouse
 
 FOLDER = "explained"
 MOST_BYTES, MOST_OF_ONE = 256 << 20, 8 << 20
-"""Bytes of all files, some 5,000 explanations, and the largest file that is read."""
+"""Bytes of all files, some 3,000 explanations, and the largest file that is read."""
 _FULL = 0.75
 """How full the room is once some were removed."""
 _PAIR, _METHOD = r"[0-9a-f]{20}", r"[a-z0-9][a-z0-9_.+]{0,63}"
@@ -188,10 +188,11 @@ def _decoded(data: bytes, pair_id: str, method: str) -> Kept:
         raise ValueError("no explanation") from error
     if (found.pair, found.method) != (pair_id, method):
         raise ValueError("the explanation of another pair")
-    for picture in found.pictures.values():
+    pictures: dict[str, bytes] = {**found.pictures}
+    for picture in pictures.values():
         _require_picture(picture)
     matches = [each.model_dump() for each in found.matches]
-    return Kept(method, found.about, dict(found.pictures), matches, list(found.remarks))
+    return Kept(method, found.about, pictures, matches, list(found.remarks))
 
 
 def _require_picture(data: bytes) -> None:

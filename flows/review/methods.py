@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tasks.job import Job
 
 _KEPT = 200
-"""Explanations in memory, the last ones; each is some 50 kB."""
+"""Explanations in memory, the last ones; each is some 80 kB."""
 _MOST_WAITING = 8
 _MOST_POINTS, _MOST_INLIERS = 40, 120
 INLIERS = "local_inliers"

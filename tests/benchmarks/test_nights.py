@@ -17,7 +17,13 @@ from tests.small_catalogue import TINY
 def suspect(rank: int, pair: str, probability: float, **changes: Any) -> dict[str, Any]:
     one, two = pair
     names = {"identity_a": "A", "identity_b": "B", "proposed_name": "B", "blamed_photo": one}
-    shown = {"kind": "wrong_name", "pair_id": pair, "photo_a": one, "photo_b": two, "probability": probability}
+    shown = {
+        "kind": "wrong_name",
+        "pair_id": pair,
+        "photo_a": one,
+        "photo_b": two,
+        "probability": probability,
+    }
     return names | shown | {"rank": rank} | changes
 
 
@@ -43,7 +49,12 @@ def test_the_account_of_two_nights() -> None:
         "new_photos": {("n", "A", True), ("o", "A", False)},
         "new_pairs": {("nx",), ("ay",)},
         # a rose by .04 alone, and e, which was known and is listed now, by .03.
-        "new_suspects": {(2, ("probability",)), (3, ("evidence",)), (5, ("evidence", "names")), (6, ("names",))},
+        "new_suspects": {
+            (2, ("probability",)),
+            (3, ("evidence",)),
+            (5, ("evidence", "names")),
+            (6, ("names",)),
+        },
         "gone_suspects": {("wrong_name", "f", "withdrawn")},
         "changed_names": {("d", "A", "D")},
     }
@@ -61,6 +72,6 @@ def test_five_nights_say_what_is_new(tmp_path: Path) -> None:
     settings.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in TINY.items()))
     costs, wrong = five_nights(tmp_path, True, 5, ["--settings", str(settings)])
     assert wrong == []
-    assert [cost.counts["new_photos"] for cost in costs][0] == costs[0].photos
+    assert costs[0].counts["new_photos"] == costs[0].photos
     assert sum(cost.counts["new_photos"] for cost in costs) >= costs[-1].photos
     assert any(cost.counts["changed_names"] for cost in costs)

@@ -42,10 +42,10 @@ export function measures(place, listed, spreads) {
   fill(place, listed.map((each) => measure(each, spreads[each.name])));
 }
 
-function measure({ label, value, below }, spread) {
+function measure({ label, about, value, below }, spread) {
   const words = value === null ? "not known for this pair" : below === null ? value.toPrecision(3)
     : `${value.toPrecision(3)}: above ${percent(below[0])} of pairs of one name, ${percent(below[1])} of two`;
-  return el("figure", { class: "measure" }, el("figcaption", {}, el("span", { text: label }), el("b", { text: value === null ? "–" : value.toPrecision(3) })),
+  return el("figure", { class: "measure", title: about }, el("figcaption", {}, el("span", { text: label }), el("b", { text: value === null ? "–" : value.toPrecision(3) })),
     spread ? plot(spread, value, `${label}: ${words}`) : null,
     el("span", { class: "stands", text: value === null ? words : below === null ? "" : `above ${percent(below[0])} of one, ${percent(below[1])} of two` }));
 }

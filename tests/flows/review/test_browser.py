@@ -238,7 +238,9 @@ def test_the_end_of_the_line_leads_back_to_what_was_passed(browser: Browser, tmp
         for _ in range(6):
             ann.press("ArrowRight")
             time.sleep(0.1)
-        ann.wait("document.querySelector('#question').textContent === 'That was the last card. 6 that you passed are still listed.'")
+        ann.wait(
+            "document.querySelector('#question').textContent === 'That was the last card. 6 that you passed are still listed.'"
+        )
         ann.click("#notice button")
         ann.wait(f"document.querySelector('#question').textContent === {first!r}")
 
