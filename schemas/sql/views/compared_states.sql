@@ -1,6 +1,7 @@
 -- the two compared runs, a row each: what their catalogues, judgements and suspects lie under
 -- order: 170
 -- column side: earlier or later
+-- column run_id: that run; null where there is none
 -- column basis: evidence that its judgement rests on, or where the run did not say, the most there is
 -- column said: whether the run says itself what its judgement rests on
 -- column state: hash of the state of the catalogue that it saw
