@@ -30,7 +30,7 @@ MEASURES = ("probability", "cosine", "match_coverage", "inverted_residual_mean")
 """What a pair is measured by: that it shows one animal, the embeddings, Eq. 5 and Eq. 4."""
 _BINS, _SAMPLE = 48, 100_000
 _LOGARITHMIC = ("inverted_residual_mean",)
-"""Measures without an upper end: a few pairs that fit exactly would leave no room for all others."""
+"""Measures without an upper end: copies, which fit exactly, would leave no room for all others."""
 _READ = (
     "questions", "current_run", "photos", "pair_scores", "judgements", "judged_catalogues", "matches", "relevances",
     "explanations", "keypoints", "runs",
@@ -215,9 +215,10 @@ def _edges(name: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Where the bins of a measure end, from its least values to its largest, outliers aside."""
     if name == "probability":
         return np.linspace(0.0, 1.0, _BINS + 1)
-    low, high = np.quantile(values, [0.002, 0.998])
-    if name in _LOGARITHMIC and (low := max(float(low), float(values[values > 0].min(initial=1.0)))) > 0:
-        return np.geomspace(low, max(float(high), low * (1 + 1e-9)), _BINS + 1)
+    low, high = np.quantile(values, [0.002, 0.98 if name in _LOGARITHMIC else 0.998])
+    if name in _LOGARITHMIC:
+        low = max(low, values[values > 0].min(initial=1.0))
+        return np.geomspace(low, max(high, low * (1 + 1e-9)), _BINS + 1)
     return np.linspace(low, max(high, low + 1e-9), _BINS + 1)
 
 
