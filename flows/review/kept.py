@@ -188,7 +188,7 @@ def _decoded(data: bytes, pair_id: str, method: str) -> Kept:
         raise ValueError("no explanation") from error
     if (found.pair, found.method) != (pair_id, method):
         raise ValueError("the explanation of another pair")
-    pictures: dict[str, bytes] = {**found.pictures}
+    pictures = {str(side): data for side, data in found.pictures.items()}
     for picture in pictures.values():
         _require_picture(picture)
     matches = [each.model_dump() for each in found.matches]
