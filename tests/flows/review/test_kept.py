@@ -64,6 +64,20 @@ def test_what_comes_back_is_what_was_kept(files: KeptFiles) -> None:
     assert KeptFiles(files._warehouse, "beef").read(PAIR, "gradient") is None
 
 
+def test_they_lie_in_a_store_of_objects_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    warehouse = Warehouse("memory://kept/w")
+    files = KeptFiles(warehouse, "f00d")
+    assert (files.read(PAIR, "gradient"), files.of_pair(PAIR)) == (None, [])
+    monkeypatch.setattr(module, "MOST_BYTES", 3 * len(module._encoded(PAIR, GRADIENT)))
+    pairs = [f"{n:020x}" for n in range(6)]
+    for pair in pairs:
+        assert files.write(pair, GRADIENT)
+        assert KeptFiles(warehouse, "f00d").read(pair, "gradient") == GRADIENT
+    left = [pair for pair in pairs if KeptFiles(warehouse, "f00d").of_pair(pair) == ["gradient"]]
+    assert len(left) <= 3
+    assert left[-1] == pairs[-1]
+
+
 def test_another_version_of_the_program_computes_anew(
     files: KeptFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
