@@ -23,7 +23,7 @@ from flows.work.progress import Reporter, Silent
 from flows.work.stage_runner import StageRunner
 from schemas.catalogue.reader import Catalogue, read_catalogue
 from schemas.catalogue.reading import Reading
-from schemas.catalogue.summary import said_of
+from schemas.catalogue.summary import oddities_of, said_of
 from schemas.catalogue.whereabouts import look_for_photos
 from schemas.errors import PairxError
 from schemas.settings import load_settings
@@ -163,7 +163,7 @@ def _process(
     catalogue: Catalogue, job: Job, lease: Lease, options: RunOptions, reporter: Reporter
 ) -> RunSummary:
     """All stages, with a row of the run log before and after them, and a record of the files."""
-    log = RunLog(job, options.run_id, remarks=said_of(catalogue))
+    log = RunLog(job, options.run_id, remarks=said_of(catalogue), oddities=oddities_of(catalogue))
     merge_reviews(job.warehouse)  # before the record begins: files of verdicts come and go between runs
     with recording(job.warehouse, log.run_id) as record:
         return _process_logged(catalogue, job, lease, log, options, reporter, record)

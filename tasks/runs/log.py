@@ -204,6 +204,8 @@ class RunLog:
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     remarks: tuple[str, ...] = ()
     """What the catalogue was taken for, in sentences."""
+    oddities: tuple[str, ...] = ()
+    """Those of the remarks that warn of what looks odd in it."""
 
     def columns(self, state: str | None = None) -> dict[str, Any]:
         """The columns of `current_run` for this run, so that its views can exist before it is over."""
