@@ -42,9 +42,9 @@ def ask(
     limit = TimeLimit(seconds)
     with analyst(warehouse, query, run_id, memory, limit, since) as connection:
         if query is None:
-            from tasks.sql.prompt import prompt
+            from tasks.sql.prompt import Prompt
 
-            prompt(connection, kind=kind, seconds=seconds, wide=wide)
+            Prompt(connection, kind=kind, seconds=seconds, wide=wide).run()
             return
         for piece in answer(connection, query, kind, limit, width_for(wide)):
             print(piece, end="")

@@ -80,9 +80,11 @@ def run_demo(out: Path, seed: int, top: int, workers: int | None, quiet: bool = 
         from flows.night.values import RunOptions
         from flows.work.progress import reporter
         from schemas.catalogue.reader import read_catalogue
+        from schemas.catalogue.whereabouts import look_for_photos
         from schemas.settings import EMBEDDED_NOTICE
 
-        read = read_catalogue(str(catalogue / "metadata.csv"))
+        source = str(catalogue / "metadata.csv")
+        read = look_for_photos(read_catalogue(source), False).required(source)
         summary = run(read, job, lease, RunOptions(), reporter(quiet))
     for balance in summary.balances:
         _OUT.print(str(balance))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from flows.night.unchanged import finish_unchanged
 from flows.night.values import Night, RunSummary
-from schemas.catalogue.summary import said_of
+from schemas.catalogue.summary import oddities_of, said_of
 from tasks.reviews.merging import merge_reviews
 from tasks.runs.log import RunLog, StageLog
 from tasks.store.file_record import recording
@@ -23,15 +23,22 @@ def process_night(night: Night, hands: Hands | None) -> RunSummary:
     Where nothing changed since the last run, that run's report stays, and no hands are needed.
     """
     job = night.job
-    log = RunLog(job, night.options.run_id, remarks=said_of(night.catalogue))
+    log = _log_of(night)
     merge_reviews(job.warehouse)  # before the record begins: files of verdicts come and go between runs
     with recording(job.warehouse, log.run_id) as record:
         return _logged(night, hands, log, record)
 
 
+def _log_of(night: Night) -> RunLog:
+    catalogue = night.catalogue
+    return RunLog(
+        night.job, night.options.run_id, remarks=said_of(catalogue), oddities=oddities_of(catalogue)
+    )
+
+
 def record_failure(night: Night, error: BaseException) -> None:
     """Write the rows of a run that failed before any work."""
-    log = RunLog(night.job, night.options.run_id, remarks=said_of(night.catalogue))
+    log = _log_of(night)
     with suppress(Exception):  # what ends the run may be the warehouse; that error counts
         log.write("started")
         log.write("failed", message=f"{type(error).__name__}: {error}")

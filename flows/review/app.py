@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from flows.review.guard import Door, Guard
 from flows.review.marks import NothingStored, colours, marks
 from flows.review.methods import Methods, NotExplained
+from flows.review.news import News
 from flows.review.payload import card_values, state_values
 from flows.review.pictures import SIZES, Pictures
 from flows.review.queue import ORDERS, Wanted
@@ -66,15 +67,18 @@ class Asked(BaseModel):
     least: float | None = None
     most: float | None = None
     name: str | None = _TEXT
+    since: str | None = _TEXT
     order: str = "probability"
     answered: str | None = None
     stop_below: float = 0.0
 
-    def wanted(self) -> Wanted:
-        """The same without filters that are not set; raises `SettingsError` for an unknown order."""
+    def wanted(self, news: News) -> Wanted:
+        """The same without filters that are not set; raises `SettingsError` for an unknown order or run."""
         if self.order not in ORDERS:
             raise SettingsError(f"there is no order {self.order!r}", f"use {' or '.join(ORDERS)}")
         filters = self.model_dump(include={"kinds", "species", "least", "most", "name"}, exclude_none=True)
+        if self.since is not None:
+            filters["new"] = news.since(self.since)
         return Wanted(filters, self.order, self.answered, self.stop_below)
 
 
@@ -83,7 +87,7 @@ def review_app(session: Session, methods: Methods, door: Door, reviewer: str | N
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     pictures = Pictures(methods.max_pixels)
     _add_page(app)
-    _add_cards(app, session, reviewer)
+    _add_cards(app, session, methods, reviewer)
     _add_verdicts(app, session)
     _add_pictures(app, session, pictures)
     _add_methods(app, session, methods)
@@ -103,9 +107,11 @@ def _add_page(app: FastAPI) -> None:
         return Response(status_code=404) if found is None else Response(found[0], media_type=found[1])
 
 
-def _add_cards(app: FastAPI, session: Session, reviewer: str | None) -> None:
+def _add_cards(app: FastAPI, session: Session, methods: Methods, reviewer: str | None) -> None:
     def card(name: str) -> dict[str, Any]:
-        return card_values(session.catalogue, session.queue, session.card(name))
+        found = session.card(name)
+        explained = methods.known(found.question["pair_id"])
+        return card_values(session.catalogue, session.queue, found) | {"explained": explained}
 
     @app.get("/api/start")
     def about() -> Response:
@@ -119,6 +125,9 @@ def _add_cards(app: FastAPI, session: Session, reviewer: str | None) -> None:
                 "reviewer": reviewer,
                 "warehouse": printable(session.warehouse.url),
                 "run": catalogue.run_id,
+                "earlier": [
+                    {"run": each.run_id, "at": each.at.isoformat()} for each in catalogue.news.earlier
+                ],
                 "kinds": {kind: rule.label for kind, rule in suspect_rules().items() if kind in kinds},
                 "species": sorted({each.species or "" for each in catalogue.cards.values()}),
                 "reviewers": [printable(each) for each in session.answers.reviewers()],
@@ -133,7 +142,7 @@ def _add_cards(app: FastAPI, session: Session, reviewer: str | None) -> None:
         session.renew()
         session.refresh()
         catalogue, queue = session.catalogue, session.queue
-        found = queue.line(asked.wanted())
+        found = queue.line(asked.wanted(catalogue.news))
         standings = queue.standings()
         return JSONResponse(
             {

@@ -20,6 +20,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from flows.review.cards import Card, cards_of
+from flows.review.news import MOST_RUNS, EarlierRun, News
 from schemas.views.wanted import views_of
 from tasks.reviews.questions import open_questions
 from tasks.sql.console import connect_analyst
@@ -28,6 +29,8 @@ Row = Mapping[str, Any]
 MEASURES = ("probability", "cosine", "match_coverage", "inverted_residual_mean")
 """What a pair is measured by: that it shows one animal, the embeddings, Eq. 5 and Eq. 4."""
 _BINS, _SAMPLE = 48, 100_000
+_LOGARITHMIC = ("inverted_residual_mean",)
+"""Measures without an upper end: copies, which fit exactly, would leave no room for all others."""
 _READ = (
     "questions", "current_run", "photos", "pair_scores", "judgements", "judged_catalogues", "matches", "relevances",
     "explanations", "keypoints", "runs",
@@ -57,16 +60,23 @@ _DRAWN = """
 SELECT DISTINCT pair_id FROM explanations SEMI JOIN pairs_asked USING (pair_id)
 WHERE layer = (SELECT layer FROM current_run)
 """
+_EARLIER = f"""
+SELECT run_id, updated_at FROM runs
+WHERE status = 'finished' AND state IS NOT NULL
+    AND updated_at <= (SELECT max(updated_at) FROM runs SEMI JOIN current_run USING (run_id)) AND run_id <> (SELECT run_id FROM current_run)
+ORDER BY updated_at DESC, run_id DESC LIMIT {MOST_RUNS}
+"""  # noqa: S608  # a number of this module's own
 _EXPECTED = "SELECT wrong_names, wrong_names_low, wrong_names_high FROM judged_catalogues"
 
 
 @dataclass(frozen=True)
 class Spread:
-    """How a measure is spread over pairs of one name and of two: values at ascending `edges`."""
+    """How a measure is spread over pairs of one name and of two: values between ascending `edges`, evenly or by factors."""
 
     edges: NDArray[np.float64]
     one: NDArray[np.float64]
     two: NDArray[np.float64]
+    logarithmic: bool = False
 
     @cached_property
     def bins(self) -> dict[str, Any]:
@@ -76,7 +86,8 @@ class Spread:
             for v in (self.one, self.two)
         )
         one, two = ((counts / max(1, counts.sum())).round(5).tolist() for counts in shares)
-        return {"low": float(self.edges[0]), "high": float(self.edges[-1]), "one": one, "two": two}
+        low, high = float(self.edges[0]), float(self.edges[-1])
+        return {"low": low, "high": high, "log": self.logarithmic, "one": one, "two": two}
 
     def standing(self, value: float | None) -> tuple[float, float] | None:
         """The shares of pairs of one name and of two that lie below a value."""
@@ -127,6 +138,8 @@ class ReviewedCatalogue:
         self._read_pairs()
         self.drawn = frozenset(pair for (pair,) in self._connection.execute(_DRAWN).fetchall())
         self.spreads = self._spreads()
+        earlier = self._connection.execute(_EARLIER).fetchall()
+        self.news = News(url, self.run_id, tuple(EarlierRun(*row) for row in earlier))
         expected = self._connection.execute(_EXPECTED).fetchall()
         self.expected = Expected(*expected[0]) if expected else None
 
@@ -193,13 +206,20 @@ class ReviewedCatalogue:
             values = np.array(table[name].to_numpy(zero_copy_only=False), dtype=np.float64)
             known = np.isfinite(values)
             if known.any():
-                low, high = (
-                    (0.0, 1.0) if name == "probability" else np.quantile(values[known], [0.002, 0.998])
-                )
-                edges = np.linspace(low, max(high, low + 1e-9), _BINS + 1)
                 one, two = (np.sort(values[known & chosen]) for chosen in (same, ~same))
-                found[name] = Spread(edges, one, two)
+                found[name] = Spread(_edges(name, values[known]), one, two, name in _LOGARITHMIC)
         return found
+
+
+def _edges(name: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Where the bins of a measure end, from its least values to its largest, outliers aside."""
+    if name == "probability":
+        return np.linspace(0.0, 1.0, _BINS + 1)
+    low, high = np.quantile(values, [0.002, 0.98 if name in _LOGARITHMIC else 0.998])
+    if name in _LOGARITHMIC:
+        low = max(low, values[values > 0].min(initial=1.0))
+        return np.geomspace(low, max(high, low * (1 + 1e-9)), _BINS + 1)
+    return np.linspace(low, max(high, low + 1e-9), _BINS + 1)
 
 
 def picture_key(photo: Row) -> str:

@@ -18,12 +18,19 @@ from schemas.foreign_text import printable, printable_lines
 from schemas.sql.files import suspect_rules
 from tasks.pages.review.words import Choice, Word, choices, naming, question_words, verdict_words
 
-MEASURE_WORDS: Mapping[str, str] = {
-    "probability": "One animal",
-    "cosine": "Cosine",
-    "match_coverage": "Match coverage",
-    "inverted_residual_mean": "Inverted residual",
+MEASURE_WORDS: Mapping[str, tuple[str, str]] = {
+    "probability": ("One animal", "how likely both photos show one animal, by all evidence"),
+    "cosine": ("Cosine", "how similar the model finds the two photos"),
+    "match_coverage": (
+        "Match coverage",
+        "share of the model's relevance that lies in cells that match in both photos",
+    ),
+    "inverted_residual_mean": (
+        "Inverted residual",
+        "one over the mean distance of matched cells, in pixels, once one photo is laid onto the other",
+    ),
 }
+"""What each measure is called, and what it says."""
 
 
 def card_values(catalogue: ReviewedCatalogue, queue: Queue, card: Card) -> dict[str, Any]:
@@ -116,7 +123,8 @@ def _measure(catalogue: ReviewedCatalogue, name: str, value: float | None) -> di
     known = value is not None and math.isfinite(value)
     return {
         "name": name,
-        "label": MEASURE_WORDS[name],
+        "label": MEASURE_WORDS[name][0],
+        "about": MEASURE_WORDS[name][1],
         "value": value if known else None,
         "below": spread.standing(value) if spread and known else None,
     }

@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 
 from pairx_engine.errors import PhotoError
-from pairx_engine.photo.chips import Pixels, decode_photo
+from pairx_engine.photo.chips import Pixels, decode_photo, picture_of
 from tasks.memory import share
 from tasks.photo_files import read_bytes, read_cut
 
@@ -77,9 +77,8 @@ class Pictures:
 
 def encoded(pixels: Pixels, longest: int, quality: int) -> bytes:
     """A picture (H, W, 3) as JPEG with at most `longest` pixels a side; smaller ones keep their size."""
-    image = Image.fromarray(pixels)
-    if max(image.size) > longest:
-        image.thumbnail((longest, longest), Image.Resampling.LANCZOS, reducing_gap=3.0)
     buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=quality, subsampling=0 if quality > 88 else 2)
+    Image.fromarray(picture_of(pixels, longest)).save(
+        buffer, "JPEG", quality=quality, subsampling=0 if quality > 88 else 2
+    )
     return buffer.getvalue()

@@ -45,10 +45,11 @@ FILTERS: Mapping[str, Callable[[Card, Any], bool]] = {
     "least": lambda card, least: card.probability >= least,
     "most": lambda card, most: card.probability <= most,
     "name": _of_names,
+    "new": lambda card, asked: (card.kind, *card.key) in asked,
 }
 """Filters of cards by name; each is asked with the value that the page sent.
 
-To filter by what a run brought, add a line here and its control to the page.
+For `new` that is a run, and `flows.review.news` knows what was asked since.
 """
 
 

@@ -374,9 +374,9 @@ def view_of(cut: Pixels, long_side: int) -> Pixels:
     return resize(cut, size, "pil")
 
 
-def picture_of(cut: Pixels) -> Pixels:
-    """The cut as people see it, (h, w, 3) uint8: its own pixels, or fewer above `PICTURE_SIDE`.
+def picture_of(cut: Pixels, longest: int = PICTURE_SIDE) -> Pixels:
+    """The cut as people see it, (h, w, 3) uint8: its own pixels, or fewer above `longest` a side.
 
     Its aspect is kept and it is never enlarged. It may be the cut itself.
     """
-    return view_of(cut, min(PICTURE_SIDE, max(cut.shape[:2])))
+    return view_of(cut, min(longest, max(cut.shape[:2])))

@@ -18,8 +18,12 @@ def said_of(catalogue: Catalogue) -> tuple[str, ...]:
         else "",
         f"not used: {columns_in_words(catalogue.unused)}" if catalogue.unused else "",
     )
-    oddities = (*catalogue.warnings, _without_encounters(catalogue))
-    return tuple(text for text in (*columns, *oddities, counts_of(catalogue)) if text)
+    return tuple(text for text in (*columns, *oddities_of(catalogue), counts_of(catalogue)) if text)
+
+
+def oddities_of(catalogue: Catalogue) -> tuple[str, ...]:
+    """Those of the remarks that are warnings: what looks odd, and what there is not."""
+    return tuple(filter(None, (*catalogue.warnings, _without_encounters(catalogue))))
 
 
 def counts_of(catalogue: Catalogue) -> str:
@@ -40,8 +44,12 @@ def _read_as(catalogue: Catalogue) -> str:
     columns: dict[str, list[str]] = defaultdict(list)
     for meaning, name in catalogue.used:
         columns[meaning].append(name)
-    read = (f"{meaning} from {columns_in_words(names)}" for meaning, names in columns.items())
-    return f"read: {'; '.join(read)}" if columns else ""
+    plain = [meaning for meaning, names in columns.items() if names == [meaning]]
+    others = (
+        f"{meaning} from {columns_in_words(columns[meaning])}" for meaning in columns if meaning not in plain
+    )
+    read = (", ".join(plain), *others)
+    return f"read: {'; '.join(filter(None, read))}" if columns else ""
 
 
 def _without_encounters(catalogue: Catalogue) -> str:

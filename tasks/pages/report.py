@@ -129,7 +129,8 @@ class ReportInput:
     settings: Mapping[str, object]
     fingerprints: Mapping[str, str]
     versions: Mapping[str, str]
-    notes: Sequence[str] = ()
+    warnings: Sequence[str] = ()
+    remarks: Sequence[str] = ()
     judgement: ReportJudgement | None = None
     tonight: ReportTonight | None = None
     warehouse: str = ""

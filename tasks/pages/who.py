@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from pairx_engine.errors import PhotoError
+from pairx_engine.photo.chips import picture_of
 from tasks.pages.base import page_environment
 from tasks.pages.comparison import Picture
-from tasks.photo_files import VIEWS
+from tasks.photo_files import read_cut
 
 MOST = 200
 """Most photos on one page."""
 _SIDE = 320
-"""Pixels of a picture's long side."""
+"""Most pixels of a picture's long side."""
 Row = Mapping[str, Any]
 
 
@@ -56,7 +57,7 @@ class PhotoOnPage:
 def show(row: Row, max_pixels: int) -> Shown:
     """The picture of a `photos` row: what the model saw of it, small."""
     try:
-        pixels = VIEWS.views(row, max_pixels, _SIDE).pictures[0]
+        pixels = picture_of(read_cut(row, max_pixels), _SIDE)
     except PhotoError as error:
         return Shown(str(row["photo_id"]), None, str(error))
     return Shown(str(row["photo_id"]), Picture.of(pixels))

@@ -245,6 +245,8 @@ class RunLog:
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     remarks: tuple[str, ...] = ()
     """What the catalogue was taken for, in sentences."""
+    oddities: tuple[str, ...] = ()
+    """Those of the remarks that warn of what looks odd in it."""
     left: list[str] = field(default_factory=list)
     """What a run over the same catalogue would have to do, in words."""
     _worked: float = field(default_factory=time.process_time)

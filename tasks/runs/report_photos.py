@@ -6,16 +6,14 @@ They are named by what the model saw of a photo, its chip, so a photo is decoded
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import duckdb
-import numpy as np
-from PIL import Image
 
 from pairx_engine.errors import PhotoError
 from pairx_engine.figure import encode_webp
+from pairx_engine.photo.chips import picture_of
 from schemas.errors import StorageError
 from tasks.pages.report import ReportSuspect
 from tasks.photo_files import SEEN_BY, read_cut
@@ -64,7 +62,9 @@ def photo_pictures(
             found[photo["photo_id"]] = Picture(name, None)
         elif time.monotonic() < end:
             try:
-                found[photo["photo_id"]] = Picture(name, _small(photo, max_pixels))
+                found[photo["photo_id"]] = Picture(
+                    name, encode_webp(picture_of(read_cut(photo, max_pixels), LONGEST))
+                )
             except PhotoError:
                 continue
             except StorageError:
@@ -72,9 +72,3 @@ def photo_pictures(
         elif late is not None:
             late.append(photo["photo_id"])
     return found
-
-
-def _small(photo: Mapping[str, Any], max_pixels: int) -> bytes:
-    image = Image.fromarray(read_cut(photo, max_pixels))
-    image.thumbnail((LONGEST, LONGEST), Image.Resampling.LANCZOS, reducing_gap=3.0)
-    return encode_webp(np.asarray(image))

@@ -43,7 +43,7 @@ _GREETING = "SQL ends with a semicolon. `.help` says what else there is, `.quit`
 class Prompt:
     """Reads statements and commands and prints what comes of them.
 
-    It ends with `.quit` or the end of input.
+    It ends with `.quit` or the end of input. `source` and `sink` replace the terminal.
     """
 
     def __init__(
@@ -176,18 +176,3 @@ def _seconds(text: str) -> float | None:
         if 0 < float(text) < float("inf"):
             return float(text)
     raise QueryError(f"{text!r} is no number of seconds", ".timeout 60, or .timeout none")
-
-
-def prompt(
-    connection: duckdb.DuckDBPyConnection,
-    source: TextIO | None = None,
-    sink: TextIO | None = None,
-    kind: Format = "table",
-    seconds: float | None = None,
-    wide: bool = False,
-) -> None:
-    """The interactive prompt; `source` and `sink` replace the terminal.
-
-    No statement may take longer than `seconds`.
-    """
-    Prompt(connection, source, sink, kind, seconds, wide).run()

@@ -271,7 +271,7 @@ def test_columns_that_are_not_used_are_named(main: Main, tmp_path: Path) -> None
     assert "as --column identity=COLUMN" in main("validate", listed)[2]
     code, _, err = main("validate", listed, "--column", "identity=turtle")
     assert code == 0
-    assert "note: read: image_id from image_id; identity from turtle; path from path\n" in err
+    assert "note: read: image_id, path; identity from turtle\n" in err
     assert "note: kept with each photo, for SQL (extra): site\n" in err
     assert "note: not used: (a column without a name)\n" in err
     (tmp_path / "s.toml").write_text('columns = ["identity=turtle"]')
@@ -300,7 +300,7 @@ def test_photos_beside_their_catalogue_are_found_and_said(
     assert code == 0, err
     assert "note: photos are in ../images" in err
     assert f"{tmp_path / 'place' / 'images'}: 2 photos found" in out + err
-    assert "note: read: image_id from image_id; identity from identity; path from path\n" in err
+    assert "note: read: image_id, identity, path\n" in err
     assert "note: no photo has an encounter" in err
     (tmp_path / "place" / "images" / "b.png").rename(tmp_path / "place" / "tables" / "b.png")
     code, out, err = main(*command, listed)

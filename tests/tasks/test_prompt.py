@@ -15,7 +15,7 @@ import pytest
 from schemas.sql.cookbook import cookbook
 from tasks.sql.console import connect_analyst
 from tasks.sql.line_editing import Completer, history_file, line_editing
-from tasks.sql.prompt import COMMANDS, Prompt, prompt
+from tasks.sql.prompt import COMMANDS, Prompt
 from tasks.store.warehouse import Warehouse
 from tests.toy_warehouse import Pair, Photo, Toy
 
@@ -29,7 +29,7 @@ def analyst(tmp_path_factory: pytest.TempPathFactory) -> duckdb.DuckDBPyConnecti
 
 def talk(connection: duckdb.DuckDBPyConnection, text: str) -> str:
     sink = io.StringIO()
-    prompt(connection, io.StringIO(text), sink)
+    Prompt(connection, io.StringIO(text), sink).run()
     return sink.getvalue()
 
 
@@ -68,7 +68,7 @@ def test_ctrl_c_drops_the_statement_and_not_the_prompt(
 
     monkeypatch.setattr("builtins.input", line)
     sink = io.StringIO()
-    prompt(analyst, None, sink)
+    Prompt(analyst, None, sink).run()
     assert "kept" in sink.getvalue()
     assert "unwanted" not in sink.getvalue()
 
@@ -173,7 +173,7 @@ def test_without_the_module_lines_are_read_all_the_same(
     monkeypatch.setattr(builtins, "__import__", missing)
     monkeypatch.setattr("builtins.input", lambda _: next(lines))
     sink = io.StringIO()
-    prompt(analyst, None, sink)
+    Prompt(analyst, None, sink).run()
     assert "kept" in sink.getvalue()
 
 

@@ -145,7 +145,7 @@ def report(**changes: Any) -> ReportInput:
         "failures": [ReportFailure("ingest", "truncated", 3, [("broken_01", "the picture breaks off")])],
         "timings": [ReportStage("embed", 30.0, 6, 0.9), ReportStage("score", 90.0, 12, 0.5), ReportStage("flag", 1.0, 1)],
         "settings": {"model": "mini", "top_k": 10, "layers": ["blocks.3"]},
-        "fingerprints": {"scores": "f00d"}, "versions": {"torch": "2.15"}, "notes": ["to try, not to trust"],
+        "fingerprints": {"scores": "f00d"}, "versions": {"torch": "2.15"}, "warnings": ["to try, not to trust"], "remarks": ["read: image_id"],
     }  # fmt: skip
     return ReportInput(**{**values, **changes})
 
@@ -164,6 +164,7 @@ def test_everything_that_was_given_can_be_read() -> None:
         "convincingly",
     ):  # fmt: skip
         assert text in shown.text, text
+    assert len(shown.all("li", **{"class": "warning"})) == len(shown.all("li", **{"class": "remark"})) == 1
     # (30 * 0.9 + 90 * 0.5) / 120, over the two stages that were measured.
     assert "60%" in shown.text
 
@@ -303,7 +304,7 @@ def test_the_policy_allows_this_script_and_no_other() -> None:
     [
         {"title": EVIL},
         {"run_id": EVIL},
-        {"notes": [EVIL]},
+        {"warnings": [EVIL], "remarks": [EVIL]},
         {"balances": [ReportBalance(EVIL, False)]},
         {"counts": {EVIL: 3}},
         {"suspects": [suspect(kind=EVIL)], "n_suspects_total": 1},
@@ -324,7 +325,7 @@ def test_the_policy_allows_this_script_and_no_other() -> None:
             "suspects": [suspect(card=asked(asks="names", identity_a=EVIL, subject=EVIL))],
             "n_suspects_total": 1,
         },
-        {"warehouse": EVIL, "notes": [EVIL]},
+        {"warehouse": EVIL, "warnings": [EVIL], "remarks": [EVIL]},
         {
             "judgement": replace(
                 JUDGEMENT, bins=(), candidates=[ReportCandidates(EVIL, [(EVIL, 0.5), (None, 0.5)])]
@@ -432,7 +433,7 @@ def test_a_balance_that_fails_is_marked() -> None:
 
 def test_an_empty_run_is_a_report_too() -> None:
     shown = page(
-        suspects=[], n_suspects_total=0, failures=[], timings=[], settings={}, notes=[], counts={}, balances=[],
+        suspects=[], n_suspects_total=0, failures=[], timings=[], settings={}, warnings=[], counts={}, balances=[],
         scatter=NO_PAIRS,
     )  # fmt: skip
     assert "No name is suspect" in shown.text

@@ -62,7 +62,9 @@ def job_at(done: Stages, url: str) -> Job:
 
 def reported(done: Stages, job: Job) -> tuple[str, dict[str, int], list[Written]]:
     """Write a report: its address, its counts, and which files were written for it."""
-    log = RunLog(job)
+    log = RunLog(
+        job, remarks=("read: path", "no photo has an encounter"), oddities=("no photo has an encounter",)
+    )
     state = done.gallery.state if done.gallery else None
     with (
         look(job, log.columns(state), keep=True) as (connection, _),
@@ -85,6 +87,15 @@ def written(done: Stages, tmp_path_factory: pytest.TempPathFactory) -> tuple[str
     """Address, counts and page of a report on the finished stages."""
     address, counts, _ = reported(done, job_at(done, str(tmp_path_factory.mktemp("report") / "w")))
     return address, counts, Path(address).read_text(encoding="utf-8")
+
+
+def test_what_looks_odd_is_a_warning_and_what_was_read_is_none(
+    written: tuple[str, dict[str, int], str],
+) -> None:
+    html = written[2]
+    assert '<li class="warning">no photo has an encounter</li>' in html
+    assert '<li class="remark">read: path</li>' in html
+    assert html.count("no photo has an encounter") == 1
 
 
 def test_the_report_lies_in_the_warehouse_with_its_pictures(written: tuple[str, dict[str, int], str]) -> None:

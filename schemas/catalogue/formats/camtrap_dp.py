@@ -289,10 +289,6 @@ class _Package:
             )
         return media
 
-    def _event(self, i: int) -> str | None:
-        """The event of an observation of a whole event: its id or, without one, the observation's."""
-        return self.observations.cell("eventID", i) or self.observations.cell("observationID", i)
-
     def _event_of(self, medium: int, i: int) -> str | None:
         """The event of a medium's observation: its own, or that of another observation of the medium."""
         cell = self.observations.cell

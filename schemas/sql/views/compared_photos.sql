@@ -7,46 +7,39 @@
 -- column name_then: its name then; null when unknown
 -- column name_now: its name now; null when unknown
 
--- A run's judgement holds all photos that it could compare. Those that failed are known by their entries.
-WITH earlier AS (
-    SELECT photo_id, identity
-    FROM all_judged_photos
-    WHERE state = (SELECT earlier_state FROM compared_states) AND basis = (SELECT earlier_basis FROM compared_states)
-      AND fingerprint = (SELECT earlier_judgements_fingerprint FROM compared_states)
-    QUALIFY row_number() OVER (PARTITION BY photo_id ORDER BY shard) = 1
+-- A run's judgement holds all photos that it could compare.
+WITH judged AS (
+    SELECT s.side, j.photo_id, j.identity
+    FROM all_judged_photos AS j
+    JOIN compared_states AS s ON j.state = s.state AND j.basis = s.basis AND j.fingerprint = s.judgements_fingerprint
+    QUALIFY row_number() OVER (PARTITION BY s.side, j.photo_id ORDER BY j.shard) = 1
 ),
-later AS (
-    SELECT photo_id, identity
-    FROM all_judged_photos
-    WHERE state = (SELECT later_state FROM compared_states) AND basis = (SELECT later_basis FROM compared_states)
-      AND fingerprint = (SELECT later_judgements_fingerprint FROM compared_states)
-    QUALIFY row_number() OVER (PARTITION BY photo_id ORDER BY shard) = 1
+-- Those that failed are known by their entries: what the catalogue said of each photo at the end of either run, as far as runs
+-- say which entries they wrote.
+entries AS (
+    SELECT s.side, e.photo_id, e.present, e.identity
+    FROM photo_entries AS e
+    JOIN compared_states AS s ON e.fingerprint = s.photos_fingerprint AND e.run_id <= s.run_id
+    QUALIFY row_number() OVER (PARTITION BY s.side, e.photo_id ORDER BY e.revision DESC) = 1
 ),
--- What the catalogue said of each photo at the end of either run, as far as runs say which entries they wrote.
-entries_then AS (
-    SELECT photo_id, present, identity
-    FROM photo_entries
-    WHERE fingerprint = (SELECT earlier_photos_fingerprint FROM compared_states)
-      AND run_id <= (SELECT earlier FROM compared_states)
-    QUALIFY row_number() OVER (PARTITION BY photo_id ORDER BY revision DESC) = 1
-),
-entries_now AS (
-    SELECT photo_id, present, identity
-    FROM photo_entries
-    WHERE fingerprint = (SELECT later_photos_fingerprint FROM compared_states)
-      AND run_id <= (SELECT later FROM compared_states)
-    QUALIFY row_number() OVER (PARTITION BY photo_id ORDER BY revision DESC) = 1
+seen AS (
+    SELECT
+        side = 'later' AS now,
+        photo_id,
+        j.photo_id IS NOT NULL AS judged,
+        coalesce(judged OR e.present, false) AS listed,
+        if(judged, j.identity, e.identity) AS name
+    FROM judged AS j
+    FULL JOIN entries AS e USING (side, photo_id)
 )
 SELECT
     photo_id,
-    e.photo_id IS NOT NULL OR coalesce(t.present, false) AS was_listed,
-    l.photo_id IS NOT NULL OR coalesce(n.present, false) AS is_listed,
-    e.photo_id IS NOT NULL AS was_judged,
-    l.photo_id IS NOT NULL AS is_judged,
-    if(was_judged, e.identity, t.identity) AS name_then,
-    if(is_judged, l.identity, n.identity) AS name_now
-FROM earlier AS e
-FULL JOIN later AS l USING (photo_id)
-FULL JOIN entries_then AS t USING (photo_id)
-FULL JOIN entries_now AS n USING (photo_id)
-WHERE was_listed OR is_listed
+    bool_or(listed AND NOT now) AS was_listed,
+    bool_or(listed AND now) AS is_listed,
+    bool_or(judged AND NOT now) AS was_judged,
+    bool_or(judged AND now) AS is_judged,
+    max(name) FILTER (NOT now) AS name_then,
+    max(name) FILTER (now) AS name_now
+FROM seen
+GROUP BY photo_id
+HAVING was_listed OR is_listed

@@ -1,21 +1,34 @@
--- the states and judgements of the two compared runs
+-- the two compared runs, a row each: what their catalogues, judgements and suspects lie under
 -- order: 170
--- column earlier_basis: of the earlier run: evidence that its judgement rests on, or where the run did not say, the most there is
--- column later_basis: of the later run: evidence that its judgement rests on, or where the run did not say, the most there is
--- column earlier_said: whether the earlier run says itself what its judgement rests on
--- column later_said: whether the later run says itself what its judgement rests on
+-- column side: earlier or later
+-- column run_id: that run; null where there is none
+-- column basis: evidence that its judgement rests on, or where the run did not say, the most there is
+-- column said: whether the run says itself what its judgement rests on
+-- column state: hash of the state of the catalogue that it saw
+-- column photos_fingerprint: partition of its photos
+-- column judgements_fingerprint: partition of its judgement
+-- column suspects_fingerprint: partition of its suspects
 
 SELECT
-    * REPLACE (
-        coalesce(earlier_basis, (
-            SELECT max(basis) FROM all_judged_photos
-            WHERE state = (SELECT earlier_state FROM compared_runs) AND fingerprint = (SELECT earlier_judgements_fingerprint FROM compared_runs)
-        )) AS earlier_basis,
-        coalesce(later_basis, (
-            SELECT max(basis) FROM all_judged_photos
-            WHERE state = (SELECT later_state FROM compared_runs) AND fingerprint = (SELECT later_judgements_fingerprint FROM compared_runs)
-        )) AS later_basis
-    ),
-    c.earlier_basis IS NOT NULL AS earlier_said,
-    c.later_basis IS NOT NULL AS later_said
-FROM compared_runs AS c
+    side,
+    run_id,
+    state,
+    coalesce(
+        s.basis,
+        (SELECT max(basis) FROM all_judged_photos AS j WHERE j.state = s.state AND j.fingerprint = s.judgements_fingerprint)
+    ) AS basis,
+    s.basis IS NOT NULL AS said,
+    photos_fingerprint,
+    judgements_fingerprint,
+    suspects_fingerprint
+FROM (
+    SELECT
+        'earlier' AS side, earlier AS run_id, earlier_state AS state, earlier_basis AS basis,
+        earlier_photos_fingerprint AS photos_fingerprint, earlier_judgements_fingerprint AS judgements_fingerprint,
+        earlier_suspects_fingerprint AS suspects_fingerprint
+    FROM compared_runs
+    UNION ALL
+    SELECT
+        'later', later, later_state, later_basis, later_photos_fingerprint, later_judgements_fingerprint, later_suspects_fingerprint
+    FROM compared_runs
+) AS s

@@ -5,20 +5,16 @@
 -- column later: the suspect as the later run ranked it; null where it did not
 
 -- Rows of a run that did not say what its judgement rests on do not say it either.
-WITH earlier AS (
-    SELECT s AS ranked, question_of(kind, subject_kind, blamed_photo, photo_a, photo_b, identity_a, identity_b) AS question
+WITH ranked AS (
+    SELECT
+        t.side,
+        s AS suspect,
+        question_of(s.kind, s.subject_kind, s.blamed_photo, s.photo_a, s.photo_b, s.identity_a, s.identity_b) AS question
     FROM all_suspects AS s
-    WHERE state = (SELECT earlier_state FROM compared_states) AND fingerprint = (SELECT earlier_suspects_fingerprint FROM compared_states)
-      AND coalesce(basis = (SELECT earlier_basis FROM compared_states), NOT (SELECT earlier_said FROM compared_states))
-    QUALIFY row_number() OVER (PARTITION BY question ORDER BY basis DESC NULLS LAST, shard, rank) = 1
-),
-later AS (
-    SELECT s AS ranked, question_of(kind, subject_kind, blamed_photo, photo_a, photo_b, identity_a, identity_b) AS question
-    FROM all_suspects AS s
-    WHERE state = (SELECT later_state FROM compared_states) AND fingerprint = (SELECT later_suspects_fingerprint FROM compared_states)
-      AND coalesce(basis = (SELECT later_basis FROM compared_states), NOT (SELECT later_said FROM compared_states))
-    QUALIFY row_number() OVER (PARTITION BY question ORDER BY basis DESC NULLS LAST, shard, rank) = 1
+    JOIN compared_states AS t
+        ON s.state = t.state AND s.fingerprint = t.suspects_fingerprint AND coalesce(s.basis = t.basis, NOT t.said)
+    QUALIFY row_number() OVER (PARTITION BY t.side, question ORDER BY s.basis DESC NULLS LAST, s.shard, s.rank) = 1
 )
-SELECT question, e.ranked AS earlier, l.ranked AS later
-FROM earlier AS e
-FULL JOIN later AS l USING (question)
+SELECT question, e.suspect AS earlier, l.suspect AS later
+FROM (FROM ranked WHERE side = 'earlier') AS e
+FULL JOIN (FROM ranked WHERE side = 'later') AS l USING (question)

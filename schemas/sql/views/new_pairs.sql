@@ -4,18 +4,11 @@
 -- column identity_b: name of photo_b in the later run; null when unknown
 -- column same_identity: whether both have one name; null when either is unknown
 
-WITH earlier AS (
-    SELECT pair_id
-    FROM all_judgements
-    WHERE state = (SELECT earlier_state FROM compared_states) AND basis = (SELECT earlier_basis FROM compared_states)
-      AND fingerprint = (SELECT earlier_judgements_fingerprint FROM compared_states)
-),
-later AS (
-    SELECT pair_id, photo_a, photo_b, log_odds, probability
-    FROM all_judgements
-    WHERE state = (SELECT later_state FROM compared_states) AND basis = (SELECT later_basis FROM compared_states)
-      AND fingerprint = (SELECT later_judgements_fingerprint FROM compared_states)
-    QUALIFY row_number() OVER (PARTITION BY pair_id ORDER BY shard) = 1
+WITH judged AS (
+    SELECT s.side, j.pair_id, j.photo_a, j.photo_b, j.log_odds, j.probability
+    FROM all_judgements AS j
+    JOIN compared_states AS s ON j.state = s.state AND j.basis = s.basis AND j.fingerprint = s.judgements_fingerprint
+    QUALIFY row_number() OVER (PARTITION BY s.side, j.pair_id ORDER BY j.shard) = 1
 )
 SELECT
     l.pair_id,
@@ -26,7 +19,7 @@ SELECT
     a.name_now = b.name_now AS same_identity,
     l.log_odds,
     l.probability
-FROM later AS l
-ANTI JOIN earlier AS e USING (pair_id)
+FROM (FROM judged WHERE side = 'later') AS l
+ANTI JOIN (FROM judged WHERE side = 'earlier') AS e USING (pair_id)
 LEFT JOIN compared_photos AS a ON a.photo_id = l.photo_a
 LEFT JOIN compared_photos AS b ON b.photo_id = l.photo_b

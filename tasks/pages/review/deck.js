@@ -8,6 +8,7 @@ export class Deck {
   constructor() {
     this.cards = new Map();
     this.ids = [];
+    this.found = 0;
     this.at = 0;
     this.trail = [];
     this.step = -1;
@@ -20,6 +21,7 @@ export class Deck {
     const line = await post("/api/queue", asked);
     this.line = line;
     this.ids = line.ids;
+    this.found = line.ids.length; // before any is answered
     this.version = line.version;
     this.at = 0;
     for (const card of line.first) this.keep(card);
@@ -38,6 +40,12 @@ export class Deck {
 
   current() {
     return this.trail[this.step] ?? null;
+  }
+
+  rewind() {
+    this.trail = [];
+    this.step = -1;
+    this.at = 0;
   }
 
   // Go to a card, from which "previous" leads back.

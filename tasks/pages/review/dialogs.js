@@ -15,6 +15,12 @@ export function open(title, body, confirm = null, done = null) {
     dialog.close("ok");
     if (done) done(values);
   };
+  // As in a field: Enter in a list confirms.
+  form.onkeydown = (event) => {
+    if (event.key !== "Enter" || event.target.tagName !== "SELECT") return;
+    event.preventDefault();
+    form.requestSubmit();
+  };
   if (!dialog.open) dialog.showModal();
   const first = form.querySelector("[autofocus]");
   if (first) first.focus();
@@ -34,7 +40,7 @@ export const HELP = [
 ];
 
 export function help() {
-  open("Keys", el("dl", { class: "keys" }, HELP.flatMap(([keys, does]) => [
+  open("Keys", [el("dl", { class: "keys" }, HELP.flatMap(([keys, does]) => [
     el("dt", {}, keys.split(" ").map((key) => [el("kbd", { text: key.replace(",", "") }), " "])), el("dd", { text: does }),
-  ])));
+  ])), el("p", { class: "quiet", text: "Order: likeliest errors first, or those that decide most: p (1 − p) times the photos whose name an answer may change; of two names those of the smaller one." })]);
 }

@@ -26,4 +26,4 @@ export const fill = (place, ...children) => place.replaceChildren(...children.fl
 
 export const percent = (share) => (share > 0.995 && share < 1 ? "> 99 %" : share > 0 && share < 0.005 ? "< 1 %" : `${Math.round(100 * share)} %`);
 
-export const number = (value) => (value >= 10 ? Math.round(value).toString() : value.toFixed(1));
+export const number = (value) => (value >= 10 ? Math.round(value).toString() : Math.max(0, value).toFixed(1));

@@ -30,19 +30,29 @@ async function begin() {
   setInterval(look, LOOK);
 }
 
+// Whether answers have to wait for the server; the page shows that they do.
+function hold(wait) {
+  busy = wait;
+  document.body.classList.toggle("waiting", wait);
+}
+
+// No key answers the card that is about to go.
 async function reload() {
+  while (busy) await new Promise((done) => setTimeout(done, 20));
+  hold(true);
   try {
     await deck.load(filters.asked());
   } catch (error) {
     return tell(error.message, true);
+  } finally {
+    hold(false);
   }
   await begun();
 }
 
 async function begun() {
   stopped = null;
-  deck.trail = [];
-  deck.step = -1;
+  deck.rewind();
   progress($("progress"), start, deck.line);
   await go(deck.next());
 }
@@ -123,10 +133,15 @@ function advise() {
 function finished() {
   card = null;
   document.body.classList.add("empty");
-  fill($("question"), deck.line.ids.length || !filters.count() ? "Nothing is left to answer here." : "No card fits these filters.");
+  const open = deck.ids.length, none = !deck.found && filters.count();
+  fill($("question"), open ? `That was the last card. ${open} that you passed ${open === 1 ? "is" : "are"} still listed.` : none ? "No card fits these filters." : "Nothing is left to answer here.");
   $("kind").textContent = "";
   $("chance").textContent = "";
-  $("notice").hidden = true;
+  $("notice").hidden = false;
+  const button = (text, does) => el("button", { text, on: { click: does } });
+  fill($("notice"),
+    open ? button("Back to the first", begun) : filters.count() ? button("Show all cards", () => filters.clear()) : "pairx apply writes a catalogue by these answers; the next pairx run asks what is new.",
+    " ", button("Undo (Z)", undo));
 }
 
 const own = (said) => (said.by ?? "") === reviewer();
@@ -135,8 +150,7 @@ const reviewer = () => $("reviewer").value.trim().replace(/\s+/g, " ");
 // Store an answer; the page goes on only when the server says that it is on disk.
 async function answer(key, more = {}) {
   if (busy || !card) return;
-  busy = true;
-  document.body.classList.add("storing");
+  hold(true);
   const about = card, seen = about.said.length ? about.said[0].review_id : null;
   const said = { card: about.id, key, reviewer: reviewer() || null, note: note || null, seen, ...more };
   try {
@@ -160,14 +174,13 @@ async function answer(key, more = {}) {
       tell("Somebody else answered this card while you looked at it. See above; answer again to add yours.", true);
     } else tell(`Not stored: ${error.message}. You are still on the same card; try again.`, true);
   } finally {
-    busy = false;
-    document.body.classList.remove("storing");
+    hold(false);
   }
 }
 
 async function undo() {
   if (busy) return;
-  busy = true;
+  hold(true);
   try {
     const mine = card?.said.find(own);
     const { card: back } = await post("/api/undo", { reviewer: reviewer() || null, review_id: mine?.review_id ?? null });
@@ -183,7 +196,7 @@ async function undo() {
   } catch (error) {
     tell(`Nothing was taken back: ${error.message}`, true);
   } finally {
-    busy = false;
+    hold(false);
   }
 }
 
@@ -295,7 +308,9 @@ function wire() {
     const left = event.target.closest("dialog"), target = left ? document.body : event.target;
     if (left) event.target.blur();
     const typed = target.closest("input:not([type=range]), textarea, select");
-    if (typed) {
+    // A list takes no letters: who has just chosen there means the page.
+    const letter = typed?.tagName === "SELECT" && event.key.length === 1 && event.key !== " ";
+    if (typed && !letter) {
       if (event.key === "Escape" || (event.key === "Enter" && typed.id === "reviewer")) typed.blur();
       return;
     }
@@ -312,6 +327,8 @@ function wire() {
     const key = button.dataset.answer;
     button.addEventListener("click", () => KEYS[{ same: "s", different: "d", unsure: "u", other: "o", bad: "b" }[key]]());
   }
+  // A button that was clicked would take the next Space for itself, and answer a card that was to be skipped.
+  document.addEventListener("click", (event) => { if (event.detail) event.target.closest("main button")?.blur(); });
   const clicks = { skip, note: KEYS.n, undo, next, previous, "zoom-in": KEYS["+"], "zoom-out": KEYS["-"], "zoom-reset": KEYS[0], link: toggle.link,
     mirror: toggle.mirror, adjust: toggle.light, whole: KEYS.w, full: toggle.full, "open-help": help, "open-filters": () => filters.open() };
   for (const [id, does] of Object.entries(clicks)) $(id).addEventListener("click", () => does());

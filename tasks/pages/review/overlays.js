@@ -34,19 +34,33 @@ export class Overlays {
   }
 
   async offer() {
-    const waiting = el("option", { disabled: true, text: "a moment …" });
-    $("method").append(waiting);
+    const select = $("method"), waiting = el("option", { disabled: true, text: "a moment …" });
+    select.append(waiting);
     try {
-      const methods = await get("/api/methods");
-      waiting.replaceWith(...methods.map((each) => el("option", { value: each.name, text: each.name, title: each.about })));
+      for (const { name, about } of await get("/api/methods")) this.choice(name).title = about;
+      waiting.remove();
     } catch (error) {
       waiting.textContent = error.message;
     }
+    this.mark();
+  }
+
+  choice(name) {
+    const select = $("method"), there = [...select.options].find((each) => each.value === name);
+    return there ?? select.appendChild(el("option", { value: name, text: name }));
+  }
+
+  // Explanations of this pair that somebody asked for before are there at once: these are marked.
+  mark() {
+    const known = this.card?.explained ?? [];
+    for (const name of known) this.choice(name);
+    for (const option of $("method").options) if (option.value) option.textContent = known.includes(option.value) ? `${option.value} ✓` : option.value;
   }
 
   // Shown are the photos of the question itself? Only of these anything is stored.
   of(card, original) {
     this.card = original ? card : null;
+    this.mark();
     this.show();
   }
 
@@ -118,6 +132,10 @@ export class Overlays {
       const method = kind === "inliers" ? INLIERS : this.method;
       if (!this.cache.has(`${method} ${card.id}`)) $("overlay-note").textContent = `computing ${method} …`;
       const found = await this.kept(`${method} ${card.id}`, () => post(`/api/explain/${card.id}/${encodeURIComponent(method)}`));
+      if (kind === "method" && !card.explained.includes(method)) {
+        card.explained.push(method);
+        this.mark();
+      }
       for (const side of found.heat) layers[side].push(el("img", { alt: "", src: `/explained/${card.id}/${encodeURIComponent(method)}/${side}.webp` }));
       lines.push(...found.matches.map((match) => ({ ...match, colour: kind === "inliers" ? "#69ffff" : "#dee2e6", label: "" })));
       notes.push([found.about, ...found.remarks].join("; "));

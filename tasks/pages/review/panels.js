@@ -42,10 +42,10 @@ export function measures(place, listed, spreads) {
   fill(place, listed.map((each) => measure(each, spreads[each.name])));
 }
 
-function measure({ label, value, below }, spread) {
+function measure({ label, about, value, below }, spread) {
   const words = value === null ? "not known for this pair" : below === null ? value.toPrecision(3)
     : `${value.toPrecision(3)}: above ${percent(below[0])} of pairs of one name, ${percent(below[1])} of two`;
-  return el("figure", { class: "measure" }, el("figcaption", {}, el("span", { text: label }), el("b", { text: value === null ? "–" : value.toPrecision(3) })),
+  return el("figure", { class: "measure", title: about }, el("figcaption", {}, el("span", { text: label }), el("b", { text: value === null ? "–" : value.toPrecision(3) })),
     spread ? plot(spread, value, `${label}: ${words}`) : null,
     el("span", { class: "stands", text: value === null ? words : below === null ? "" : `above ${percent(below[0])} of one, ${percent(below[1])} of two` }));
 }
@@ -63,7 +63,8 @@ function plot(spread, value, words) {
   svg.append(el("path", { d: side(spread.one, -1), class: "one", svg: true }), el("path", { d: side(spread.two, 1), class: "two", svg: true }));
   svg.append(el("line", { x1: 0, x2: WIDE, y1: HIGH, y2: HIGH, class: "axis", svg: true }));
   if (value !== null) {
-    const at = Math.min(1, Math.max(0, (value - spread.low) / (spread.high - spread.low || 1))) * (WIDE - 4) + 2;
+    const on = spread.log ? (each) => Math.log(Math.max(each, spread.low)) : (each) => each;
+    const at = Math.min(1, Math.max(0, (on(value) - on(spread.low)) / (on(spread.high) - on(spread.low) || 1))) * (WIDE - 4) + 2;
     svg.append(el("line", { x1: at, x2: at, y1: 0, y2: 2 * HIGH, class: "mark", svg: true }));
   }
   return svg;

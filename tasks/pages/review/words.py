@@ -117,11 +117,6 @@ def verdict_words(row: Row) -> str:
     }.get(str(row["verdict"]), str(row["verdict"]))
 
 
-def partner_name(question: Row) -> str | None:
-    """Of a question about a photo's name: the name of the photo beside it."""
-    return _sides_of_name(question)[2]
-
-
 def _of_name(question: Row) -> list[Choice]:
     _, own, partner = _sides_of_name(question)
     stays, goes = _words("stays ", _n(own)), _words("becomes ", _n(partner))

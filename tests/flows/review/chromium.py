@@ -104,13 +104,24 @@ class Page:
         self.call("Input.dispatchKeyEvent", type="keyDown", text=text, **common)
         self.call("Input.dispatchKeyEvent", type="keyUp", **common)
 
-    def wheel(self, selector: str, steps: float) -> None:
-        """Turn the wheel over the middle of an element."""
-        box = self.run(
+    def middle(self, selector: str) -> dict[str, float]:
+        """Where the middle of an element is."""
+        x, y = self.run(
             f"(({{ x, y, width, height }}) => [x + width / 2, y + height / 2])"
             f"(document.querySelector({json.dumps(selector)}).getBoundingClientRect())"
         )
-        self.call("Input.dispatchMouseEvent", type="mouseWheel", x=box[0], y=box[1], deltaX=0, deltaY=steps)
+        return {"x": x, "y": y}
+
+    def wheel(self, selector: str, steps: float) -> None:
+        """Turn the wheel over the middle of an element."""
+        at = self.middle(selector)
+        self.call("Input.dispatchMouseEvent", type="mouseWheel", **at, deltaX=0, deltaY=steps)
+
+    def click(self, selector: str) -> None:
+        """Click the middle of an element with the mouse."""
+        at = self.middle(selector)
+        for event in ("mousePressed", "mouseReleased"):
+            self.call("Input.dispatchMouseEvent", type=event, **at, button="left", clickCount=1)
 
     def type(self, text: str) -> None:
         """Type a text where the focus is."""

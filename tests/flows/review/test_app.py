@@ -14,6 +14,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from flows.review import session as sessions
+from flows.review.catalogue import Spread, _edges
 from flows.review.marks import NothingStored, marks
 from flows.review.session import Session
 from pairx_engine.figure import encode_map
@@ -288,6 +289,17 @@ def test_a_photo_that_cannot_be_shown_says_why(
         answer = client.get(f"/pictures/{key}/{size}.jpg")
         assert answer.status_code == 422
         assert words in answer.json()["message"]
+
+
+def test_residuals_are_spread_by_factors_and_exact_copies_take_no_room() -> None:
+    values = np.array([0.02] * 50 + [0.5] * 49 + [1000.0])
+    edges = _edges("inverted_residual_mean", values)
+    assert edges[[0, -1]] == pytest.approx([0.02, 0.5])
+    assert edges[1:] / edges[:-1] == pytest.approx((0.5 / 0.02) ** (1 / (len(edges) - 1)))
+    bins = Spread(edges, values, values[:50], True).bins
+    assert (bins["log"], bins["one"][-1], bins["two"][0]) == (True, 0.5, 1.0)
+    assert (np.diff(_edges("inverted_residual_mean", np.zeros(3))) > 0).all()
+    assert np.diff(_edges("cosine", values)) == pytest.approx(np.diff(_edges("cosine", values))[0])
 
 
 def test_marks_are_in_shares_of_the_cut(cards: Cards, client: TestClient, session: Session) -> None:

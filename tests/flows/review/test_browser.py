@@ -16,7 +16,7 @@ from schemas.tables.reviews import REVIEW_PARTITION
 from tasks.store.warehouse import Warehouse
 from tests.flows.review.chromium import CHROMIUM, Browser, Page, chromium
 from tests.flows.review.serving import free_port, served, start
-from tests.flows.review.warehouses import reviewed
+from tests.flows.review.warehouses import TWO_ANIMALS, TWO_NAMES, earlier_runs, reviewed
 
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")]
 HOSTILE = {
@@ -195,6 +195,78 @@ def test_news_of_one_card_are_not_shown_on_the_next(browser: Browser, tmp_path: 
         assert ann.run("document.querySelector('#notice').hidden")
         ann.press("ArrowLeft")
         ann.wait("document.querySelector('#kind').dataset.kind === 'copy'")
+
+
+def test_what_is_new_since_a_run_is_chosen_among_the_filters(browser: Browser, tmp_path: Path) -> None:
+    warehouse = reviewed(tmp_path)
+    earlier_runs(warehouse, ["copy", TWO_NAMES, TWO_ANIMALS], [])
+    choice = "document.querySelector('#dialog select[name=since]')"
+    with served(warehouse) as address:
+        ann = opened(browser, address, "ann")
+        assert ann.text("#question").startswith("Are these two one picture")
+        ann.press("/")
+        ann.wait(f"!!{choice}")
+        assert ann.run(f"[...{choice}.options].map((each) => each.value)") == ["", "r0-1", "r0-2"]
+        assert ann.run(f"{choice}.value") == ""
+        assert ann.run(f"{choice}.options[1].textContent").startswith("new in the last run: since ")
+        ann.run(f"{choice}.value = 'r0-1'")
+        ann.press("Enter")
+        ann.wait("document.querySelector('#question').textContent.startsWith('Is a0')")
+        assert ann.text("#filter-count") == " (1)"
+        assert ann.text("#progress span").startswith("3 listed")
+        press(ann, "d", "Stored: the name is right")
+        ann.press("/")
+        ann.wait(f"{choice}?.value === 'r0-1'")
+        ann.press("Enter")
+        ann.wait("!document.querySelector('#dialog').open && !document.querySelector('.waiting')")
+        # At the end of the news the page leads back to all cards.
+        for count, following in ((2, "'Is d0'"), (3, "'Nothing is left to answer here.'")):
+            ann.press("d")
+            ann.wait(f"document.querySelector('#progress b').textContent === '{count} of 6 answered'")
+            ann.wait(f"document.querySelector('#question').textContent.startsWith({following})")
+        ann.wait("document.querySelector('#question').textContent === 'Nothing is left to answer here.'")
+        ann.click("#notice button")
+        ann.wait("document.querySelector('#question').textContent.startsWith('Are these two one picture')")
+        assert ann.text("#filter-count") == ""
+        assert ann.log == []
+
+
+def test_the_end_of_the_line_leads_back_to_what_was_passed(browser: Browser, tmp_path: Path) -> None:
+    with served(reviewed(tmp_path)) as address:
+        ann = opened(browser, address, "ann")
+        first = ann.text("#question")
+        for _ in range(6):
+            ann.press("ArrowRight")
+            time.sleep(0.1)
+        ann.wait(
+            "document.querySelector('#question').textContent === 'That was the last card. 6 that you passed are still listed.'"
+        )
+        ann.click("#notice button")
+        ann.wait(f"document.querySelector('#question').textContent === {first!r}")
+
+
+def test_keys_after_a_click_and_in_a_list_are_those_of_the_page(browser: Browser, tmp_path: Path) -> None:
+    warehouse = reviewed(tmp_path)
+    with served(warehouse) as address:
+        ann = opened(browser, address, "ann")
+        ann.click("#skip")
+        ann.wait("document.querySelector('#kind').dataset.kind === 'split'")
+        # Space skips, too; it does not press the button again that was clicked before.
+        ann.click("[data-answer=same]")
+        ann.wait("document.querySelector('#stored').textContent.includes('Stored: one animal')")
+        ann.wait("document.querySelector('#question').textContent.startsWith('Is a0')")
+        ann.press(" ")
+        ann.wait("document.querySelector('#question').textContent.startsWith('Are ')")
+        assert stored(warehouse) == [("split", "one_animal", "ann")]
+        # A letter in the list of methods or of orders chooses nothing there.
+        ann.press("5")
+        ann.wait("document.activeElement.id === 'method'")
+        press(ann, "d", "Stored: two animals")
+        ann.run("document.querySelector('#order').focus()")
+        ann.press("k")
+        ann.wait("!document.querySelector('#question').textContent.startsWith('Is b2')")
+        assert ann.run("document.querySelector('#order').value") == "probability"
+        assert len(stored(warehouse)) == 2
 
 
 def test_it_fits_a_telephone(browser: Browser, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from flows.review.methods import INLIERS, Methods, NotExplained
 from pairx_engine.errors import EngineError
 from pairx_engine.figure.comparison import strength
 from pairx_engine.figure.panels import HEAT_OPACITY
+from tasks.store.warehouse import Warehouse
 from tests.finished_runs import Finished
 
 Pair = tuple[str, tuple[Mapping[str, Any], Mapping[str, Any]], Mapping[str, Any]]
@@ -33,8 +35,13 @@ def catalogue(undisturbed: Finished) -> ReviewedCatalogue:
 
 
 @pytest.fixture
-def methods(undisturbed: Finished, catalogue: ReviewedCatalogue) -> Methods:
-    return Methods(undisturbed.warehouse, lambda: catalogue)
+def warehouse(undisturbed: Finished, tmp_path: Path) -> Warehouse:
+    return undisturbed.copy(tmp_path / "w")
+
+
+@pytest.fixture
+def methods(warehouse: Warehouse, catalogue: ReviewedCatalogue) -> Methods:
+    return Methods(warehouse, lambda: catalogue)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +56,7 @@ def test_a_map_is_that_of_the_method(methods: Methods, pair: Pair) -> None:
     paths = [f"{photo['root']}/{photo['path']}" for photo in photos]
     boxes = {f"box_{side}": photo["box"] for side, photo in zip("ab", photos, strict=True)}
     assert all(abs(photo["theta"]) < 0.1 for photo in photos)
-    wanted = explain(*paths, **boxes, method="gradient", layers=methods._job.layers).arrays
+    wanted = explain(*paths, **boxes, method="gradient", layers=methods._job(methods._of_run()).layers).arrays
     for side, name in zip("ab", ("map0", "map1"), strict=True):
         picture = Image.open(io.BytesIO(found.pictures[side])).convert("RGBA")
         height, width = wanted[name].shape
@@ -75,6 +82,24 @@ def test_what_was_computed_is_kept(methods: Methods, pair: Pair, monkeypatch: py
     monkeypatch.setattr(module.Methods, "_inliers", None)
     assert methods.explained(pair_id, photos, INLIERS) is first
     assert methods.kept(pair_id, INLIERS) is first
+
+
+def test_a_server_that_starts_again_has_what_was_computed(
+    methods: Methods,
+    warehouse: Warehouse,
+    catalogue: ReviewedCatalogue,
+    pair: Pair,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pair_id, photos, _ = pair
+    computed = {name: methods.explained(pair_id, photos, name) for name in ("gradient", INLIERS)}
+    monkeypatch.setattr(module.Methods, "_inliers", None)
+    monkeypatch.setattr(module.Methods, "_computed", None)
+    again = Methods(warehouse, lambda: catalogue)
+    assert again.known(pair_id) == ["gradient"]
+    for name, first in computed.items():
+        assert again.explained(pair_id, photos, name) == first
+    assert again.kept(pair_id, "grad_cam") is None
 
 
 def test_what_cannot_be_explained_says_why(methods: Methods, pair: Pair) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from schemas.tables.registry import TABLES
+from tasks.reviews.opened import opened
 from tasks.store.warehouse import Warehouse
-from tests.toy_warehouse import FINGERPRINTS, Pair, Photo, Toy, pair_key, write_judgement
+from tests.toy_warehouse import FINGERPRINTS, Pair, Photo, Toy, pair_key, run_row, write_judgement
 
 NAMES = {"A": "A", "B": "B", "C": "C", "D": "D"}
 TWO_NAMES, TWO_ANIMALS = "two_names_one_animal", "one_name_two_animals"
@@ -80,6 +83,28 @@ def reviewed(folder: Path, names: Mapping[str, str] | None = None) -> Warehouse:
     }  # fmt: skip
     made.write("copies", FINGERPRINTS["copies"], "basis60", [copy])
     return made
+
+
+def earlier_runs(warehouse: Warehouse, *known: Collection[str]) -> list[str]:
+    """Give a warehouse of `reviewed` runs before its own, each with the suspects of some kinds; ids, the last first.
+
+    Each is a day before the one given before it.
+    """
+    with opened(warehouse, ["suspects"]) as connection:
+        rows = connection.sql("FROM suspects").to_arrow_table().to_pylist()
+    columns = set(TABLES["suspects"].schema.names)
+    stored = [{name: value for name, value in row.items() if name in columns} for row in rows]
+    ids = []
+    for number, kinds in enumerate([None, *known]):
+        state = f"s{number}" if number else "s"
+        of_run = [row | {"state": state} for row in stored if kinds is None or row["kind"] in kinds]
+        warehouse.write("suspects", FINGERPRINTS["suspects"], f"state{number}", of_run)
+        if kinds is not None:
+            ids.append(f"r0-{number}")
+            at = datetime(2026, 1, 9, 3, tzinfo=UTC) - timedelta(days=number)
+            row = run_row(ids[-1], "finished", at, Toy([], [])) | {"state": state}
+            warehouse.write("runs", "all", f"{ids[-1]}-finished", [row])
+    return ids
 
 
 def many(folder: Path, count: int) -> Warehouse:
