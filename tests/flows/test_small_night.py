@@ -176,7 +176,7 @@ def test_a_photo_that_ends_its_workers_fails_alone_without_prefect_too(
     monkeypatch.setattr(night, "_is_seen", lambda: False)
     warehouse = Warehouse(str(tmp_path / "w"))
     with poisoned(scheduler, "tasks.photo_files", data, "die"):
-        summary = run_flow(metadata, warehouse, scheduler)
+        summary = run_flow(metadata, warehouse, scheduler, photos_per_shard=16)
     failures = rows_of(warehouse, "failures").values()
     assert [(f["stage"], f["item"]) for f in failures if f["code"] == "worker_died"] == [("embed", guilty)]
     assert all(balance.ok for balance in summary.balances)
