@@ -76,7 +76,7 @@ def exact_top_k_both_ways(
     same products.
     """
     proposals = _proposed(queries, rows, blocks, keys, rules, floors)
-    taken = {name: _taken(queries, rows, blocks, proposals[name], floors[name]) for name in rules}
+    taken = _taken(queries, rows, blocks, proposals, floors)
     return _settled(queries, rows, blocks, keys, rules, proposals), taken
 
 
@@ -198,15 +198,27 @@ def exact_cosines(
 
 
 def _taken(
-    queries: Tensor, rows: NDArray[np.int64], blocks: Blocks, proposals: Proposals, floor: NDArray[np.float32]
-) -> Neighbours:
-    """Of the pairs that came near a photo's floor those that reach it."""
-    query, column = proposals.near_a_floor()
-    cosine = exact_cosines(queries, query, column, blocks)
-    kept = cosine >= floor[column]
-    neighbour, column, cosine = rows[query[kept]], column[kept], cosine[kept]
-    order = np.lexsort((neighbour, -cosine, column))
-    return Neighbours(column[order], neighbour[order], cosine[order])
+    queries: Tensor,
+    rows: NDArray[np.int64],
+    blocks: Blocks,
+    proposals: Mapping[str, Proposals],
+    floors: Floors,
+) -> dict[str, Neighbours]:
+    """By each rule, of the pairs that came near a photo's floor those that reach it."""
+    near = {name: proposal.near_a_floor() for name, proposal in proposals.items()}
+    count = max(1, len(rows))
+    of_rules = {name: column * count + query for name, (query, column) in near.items()}
+    codes = np.unique(np.concatenate([np.empty(0, np.int64), *of_rules.values()]))
+    column, query = np.divmod(codes, count)
+    exact = exact_cosines(queries, query, column, blocks)
+    taken = {}
+    for name, (query, column) in near.items():
+        cosine = exact[np.searchsorted(codes, of_rules[name])]
+        kept = cosine >= floors[name][column]
+        neighbour, photo, cosine = rows[query[kept]], column[kept], cosine[kept]
+        order = np.lexsort((neighbour, -cosine, photo))
+        taken[name] = Neighbours(photo[order], neighbour[order], cosine[order])
+    return taken
 
 
 def _search_exactly(

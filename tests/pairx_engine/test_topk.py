@@ -168,7 +168,7 @@ RULES = {
 }
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     seed=st.integers(0, 10_000),
     kind=st.sampled_from(["many", "few", "unnamed", "ties"]),
@@ -192,7 +192,7 @@ def test_every_way_through_the_tiles_gives_the_nearest(seed, kind, width, pad, p
         np.testing.assert_array_equal(found[name].cosine, [exact[pair] for pair in expected])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     seed=st.integers(0, 10_000),
     kind=st.sampled_from(["many", "few", "unnamed", "ties"]),
