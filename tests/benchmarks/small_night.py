@@ -47,7 +47,6 @@ class NightCost:
     name: str
     seconds: float
     processor_seconds: float
-    peak_bytes: int
     stages: dict[str, dict[str, Any]]
 
 
@@ -86,7 +85,7 @@ def measure(name: str, arguments: Sequence[str]) -> NightCost:
             )
         summary = json.loads(out.read().splitlines()[-1])
     spent = used.ru_utime + used.ru_stime
-    return NightCost(name, seconds, spent, used.ru_maxrss * 1024, summary["stages"])
+    return NightCost(name, seconds, spent, summary["stages"])
 
 
 def nights(catalogue: Path, root: str, folder: Path, asked: argparse.Namespace) -> Iterator[NightCost]:
@@ -145,12 +144,12 @@ def main() -> None:
     asked = parser.parse_args()
     root = str(Path(asked.root or asked.catalogue.parent).resolve())
     found: list[NightCost] = []
-    print(f"{'night':<22}{'time':>10}{'processors':>14}{'largest process':>18}", flush=True)
+    print(f"{'night':<22}{'time':>10}{'processors':>14}", flush=True)
     with tempfile.TemporaryDirectory(prefix="pairx-small-night-") as folder:
         for cost in nights(asked.catalogue, root, Path(folder), asked):
             found.append(cost)
             print(
-                f"{cost.name:<22}{cost.seconds:8.1f} s{cost.processor_seconds:12.1f} s{cost.peak_bytes / 1e6:15.0f} MB",
+                f"{cost.name:<22}{cost.seconds:8.1f} s{cost.processor_seconds:12.1f} s",
                 flush=True,
             )
             if asked.parts:
