@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.benchmarks.faithfulness.__main__ import _report, ranked
+from tests.benchmarks.faithfulness.__main__ import _report
 from tests.benchmarks.faithfulness.cases import Case
+from tests.benchmarks.faithfulness.results import ranked
 
 
 def row(method: str, number: int, gap: float, **more: Any) -> dict[str, Any]:

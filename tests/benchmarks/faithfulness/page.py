@@ -1,0 +1,248 @@
+"""The tables of the page of results, written anew between marks; the sentences around them are left alone.
+
+A table stands between `<!-- table NAME -->` and `<!-- end -->`. NAME is that of a case, `summary`, `continuity`,
+`shap`, or `fills CASE`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from scipy.stats import spearmanr
+
+from pairx_engine.errors import EngineError
+from pairx_engine.faithfulness.common import WITNESS
+from tasks.evaluation.ranking import ABOVE, RANKED_BY
+from tasks.pages.evaluation_values import FaithfulnessRow
+from tests.benchmarks.faithfulness.cases import CASES
+from tests.benchmarks.faithfulness.results import Result, failures, ranked, read_results, seconds_of
+
+COLUMNS = {
+    "partner": "partner_correlation",
+    "collage": "localisation",
+    "shuffled": "randomised_top",
+    "all shuffled": "randomised_all",
+    "SIMExpert": f"{WITNESS}_correlation",
+}
+"""Columns of a case's table with plain means, and their measures."""
+CONTINUITY = {
+    "copy": "continuity_mean",
+    "copy, laid over": "continuity_aligned_mean",
+    "partner": "partner_continuity_mean",
+    "partner, laid over": "partner_continuity_aligned_mean",
+}
+SUMMARY = (
+    *("pairx_published", "pairx_paper", "pairx_conserving", "pairx_cp", "lrp_conserving", "lrp_cp"),
+    *("lrp_attnlrp", "relevance_cp", "gradient", "full_grad", "elementwise_cam", "grad_cam", "simexpert"),
+    *("activation_intensity", "correspondence", "matches_sift", "centre", "random"),
+)
+"""Methods of the table on top, in its order."""
+_MARK = re.compile(r"(<!-- table (?P<name>[^>]+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+Found = Mapping[tuple[str, str, bool], FaithfulnessRow]
+"""Rows of a ranking by method, measure and whether the pairs are of one name."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """What tables are made of: the file of results, and that of the benchmark of Kernel SHAP."""
+
+    results: Path
+    shap: Path | None
+    count: int
+
+    def rows(self, case: str) -> list[Result]:
+        """All that was measured of a case."""
+        return read_results(self.results, case)
+
+
+def write_page(page: Path, material: Material) -> list[str]:
+    """Write each marked table of the page anew and return their names; raises for a name that it does not know."""
+    names: list[str] = []
+
+    def anew(mark: re.Match[str]) -> str:
+        names.append(mark["name"])
+        return f"{mark[1]}\n{_table(mark['name'], material)}\n\n{mark[3]}"
+
+    page.write_text(_MARK.sub(anew, page.read_text(encoding="utf-8")), encoding="utf-8")
+    return names
+
+
+def _table(name: str, material: Material) -> str:
+    cases = [case.name for case in CASES]
+    kind, _, of = name.partition(" ")
+    if name in cases:
+        return case_table(material.rows(name), material.count)
+    if kind == "fills" and of in cases:
+        return fills_table(material.rows(of), material.count)
+    known: dict[str, Callable[[Material], str]] = {
+        "summary": lambda m: summary_table({case: m.rows(case) for case in cases}, m.count),
+        "continuity": lambda m: continuity_table({case: m.rows(case) for case in cases}, m.count),
+        "shap": lambda m: shap_table(_lines(m.shap)),
+    }
+    if name not in known:
+        raise EngineError(
+            f"the page has no table {name!r}; mark one of {', '.join((*known, *cases))}, or fills with a case"
+        )
+    return known[name](material)
+
+
+def case_table(rows: Sequence[Result], count: int) -> str:
+    """All methods on a case by their gap on pairs of one name, and why others could not explain."""
+    found = _found(rows, count)
+    table = [
+        ["explanation", "gap", "blind", "two animals", *COLUMNS, "s", "pairs"],
+        ["---", "---", "---", "---", *["---:"] * (len(COLUMNS) + 2)],
+    ]
+    for method in _methods(found):
+        seen = [found.get((method, RANKED_BY, similar)) for similar in (True, False)]
+        table.append(
+            [
+                f"`{method}`",
+                _interval(seen[0]),
+                _interval(found.get((method, ABOVE, True))),
+                _mean(seen[1]),
+                *(_mean(found.get((method, measure, True))) for measure in COLUMNS.values()),
+                _number(seconds_of(rows, method)),
+                " + ".join(str(each.n_pairs if each else 0) for each in seen),
+            ]
+        )
+    whys: dict[str, list[str]] = {}
+    for method, why in failures(rows).items():
+        whys.setdefault(why.splitlines()[0], []).append(f"`{method}`")
+    return "\n".join([_markdown(table), *(f"\n* {', '.join(who)}: {why}" for why, who in whys.items())])
+
+
+def summary_table(cases: Mapping[str, Sequence[Result]], count: int) -> str:
+    """Gaps of chosen methods on all cases, with the share on the right photo of a collage."""
+    found = {case: _found(rows, count) for case, rows in cases.items() if rows}
+    table = [["gap (collage)", *found], ["---"] * (len(found) + 1)]
+    for method in SUMMARY:
+        cells = [_in_short(of, method) for of in found.values()]
+        table.append([f"`{method}`", *cells])
+    return _markdown(table)
+
+
+def _in_short(found: Found, method: str) -> str:
+    gap, above, collage = (
+        found.get((method, measure, True)) for measure in (RANKED_BY, ABOVE, "localisation")
+    )
+    if gap is None:
+        return "–"
+    sure = above is not None and above.low is not None and above.low > 0
+    return f"**{_mean(gap)}** ({_mean(collage)})" if sure else f"{_mean(gap)} ({_mean(collage)})"
+
+
+def fills_table(rows: Sequence[Result], count: int) -> str:
+    """Gaps under every fill and side, and how each of them orders the methods beside the first."""
+    several = {row["pair_id"] for row in rows if any(_is_other(name) for name in row["values"])}
+    found = _found([row for row in rows if row["pair_id"] in several], count)
+    measures = sorted({m for _, m, similar in found if similar and _is_other(m)}, key=_fill_and_side)
+    methods = [m for m in _methods(found) if all((m, measure, True) in found for measure in measures)]
+    columns = [RANKED_BY, *measures]
+    heads = ["noise 5", *(" ".join(map(str, _fill_and_side(measure))) for measure in measures)]
+    table = [["gap", *heads, "pairs"], ["---", *["---:"] * (len(heads) + 1)]]
+    values = {m: [found[m, column, True] for column in columns] for m in methods}
+    for method, cells in values.items():
+        table.append([f"`{method}`", *map(_mean, cells), str(cells[0].n_pairs)])
+    orders = [[values[m][i].mean for m in methods] for i in range(len(columns))]
+    alike = [spearmanr(orders[0], order).statistic if len(methods) > 2 else None for order in orders]
+    table.append(["*order beside the first*", *map(_number, alike), ""])
+    return _markdown(table)
+
+
+def _is_other(measure: str) -> bool:
+    return measure.startswith(f"{RANKED_BY}_")
+
+
+def _fill_and_side(measure: str) -> tuple[str, int]:
+    _, fill, side = measure.split("_")
+    return fill, int(side)
+
+
+def continuity_table(cases: Mapping[str, Sequence[Result]], count: int) -> str:
+    """Differences of maps under small moves, the steadiest beside its partner first."""
+    found = {case: _found(rows, count) for case, rows in cases.items()}
+    found = {case: of for case, of in found.items() if any(m == "continuity_mean" for _, m, _ in of)}
+    means: dict[str, list[float | None]] = {}
+    for case, of in found.items():
+        for method in _methods(of):
+            means.setdefault(method, [None] * (len(found) * len(CONTINUITY)))
+            for i, measure in enumerate(CONTINUITY.values()):
+                row = of.get((method, measure, True))
+                means[method][list(found).index(case) * len(CONTINUITY) + i] = row.mean if row else None
+    own = {m: cells for m, cells in means.items() if any(cell is not None for cell in cells)}
+    steady = list(CONTINUITY).index("partner, laid over")
+    heads = [f"{case}: {name}" for case in found for name in CONTINUITY]
+
+    def order(method: str) -> float:
+        return fmean(cell for cell in own[method][steady :: len(CONTINUITY)] if cell is not None)
+
+    table = [["explanation", *heads], ["---", *["---:"] * len(heads)]]
+    table += [[f"`{method}`", *map(_number, own[method])] for method in sorted(own, key=order)]
+    return _markdown(table)
+
+
+def shap_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Agreement of two draws of Kernel SHAP by segments, samples and fill: mean and least correlation."""
+    fills = list(dict.fromkeys(row["fill"] for row in rows))
+    choices = sorted({(row["asked"], row["samples"]) for row in rows})
+    by = {(row["asked"], row["samples"], row["fill"]): row for row in rows}
+    table = [["segments asked (made)", "samples", *fills, "one out", "s"], ["---", *["---:"] * (len(fills) + 3)]]
+    for asked, samples in choices:
+        own = [by.get((asked, samples, fill)) for fill in fills]
+        made = [row for row in own if row and "refused" not in row]
+        cells = [_two_draws(row) for row in own]
+        if not made:
+            table.append([str(asked), f"{samples:,}", *cells, "", ""])
+            continue
+        one_out, seconds = (fmean(row[name] for row in made) for name in ("one_out", "seconds"))
+        segments = fmean(row["segments"] for row in made)
+        table.append(
+            [f"{asked} ({segments:.0f})", f"{samples:,}", *cells, _number(one_out), f"{seconds:.1f}"]
+        )
+    return _markdown(table)
+
+
+def _two_draws(row: Mapping[str, Any] | None) -> str:
+    if row is None:
+        return ""
+    return "refused" if "refused" in row else f"{_number(row['r'])}, {_number(row['least_r'])}"
+
+
+def _lines(path: Path | None) -> list[Mapping[str, Any]]:
+    if path is None:
+        raise EngineError("the page has a table of Kernel SHAP; name its results with --shap FILE")
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _found(rows: Sequence[Result], count: int) -> Found:
+    return {(row.method, row.measure, row.similar): row for row in ranked(rows, count)}
+
+
+def _methods(found: Iterable[tuple[str, str, bool]]) -> list[str]:
+    """Methods that were measured on pairs of one name, in the order of the ranking."""
+    return list(dict.fromkeys(method for method, _, similar in found if similar))
+
+
+def _interval(row: FaithfulnessRow | None) -> str:
+    if row is None or row.low is None:
+        return _mean(row)
+    return f"{_mean(row)} [{_number(row.low)}, {_number(row.high)}]"
+
+
+def _mean(row: FaithfulnessRow | None) -> str:
+    return _number(row.mean if row else None)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}".replace("-", "−").replace("−0.00", "0.00")
+
+
+def _markdown(table: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in table)
