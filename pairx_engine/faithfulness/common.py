@@ -12,6 +12,7 @@ from torch import Tensor
 from pairx_engine.errors import EngineError
 from pairx_engine.explanations import Maps, Subject, explain
 from pairx_engine.faithfulness.collage import Place, collage_of
+from pairx_engine.faithfulness.pixel_flipping import Embed
 from pairx_engine.faithfulness.randomisation import shuffled
 from pairx_engine.relevance.locking import exclusive
 from pairx_engine.relevance.precision import FULL, tensor_cores
@@ -39,12 +40,13 @@ class ChipPair:
 class Common:
     """The parts of a network, and of its latest pairs.
 
-    `kept` is the number of pairs whose parts stay: one where methods take turns on a pair, all of them where
+    `embed` embeds flipped chips (N, 3, H, W) in place of the network, which it must equal but for rounding. `kept` is the number of pairs whose parts stay: one where methods take turns on a pair, all of them where
     pairs take turns under a method. A pair is known by its name.
     """
 
     subject: Subject
     kept: int = 1
+    embed: Embed | None = None
     _shuffled: dict[float, Subject] = field(default_factory=dict)
     _pairs: OrderedDict[str, PairParts] = field(default_factory=OrderedDict)
 
@@ -76,16 +78,23 @@ class PairParts:
     def subject(self, share: float = 0) -> Subject:
         """The subject, with a share of its weights shuffled, that keeps the passes it records of this pair."""
         if share not in self._subjects:
-            plain = self.common.with_shuffled_weights(share, self.pair.chip_a) if share else self.common.subject
+            plain = (
+                self.common.with_shuffled_weights(share, self.pair.chip_a) if share else self.common.subject
+            )
             self._subjects[share] = replace(plain, passes={})
         return self._subjects[share]
+
+    @property
+    def embed(self) -> Embed:
+        """What embeds flipped chips."""
+        return self.common.embed or self.common.subject.network
 
     @cached_property
     def embeddings(self) -> tuple[Tensor, Tensor]:
         """The embeddings (1, D) of both chips as they are."""
-        network = self.common.subject.network
+        network, embed = self.common.subject.network, self.embed
         with exclusive(network), torch.no_grad(), tensor_cores(FULL):
-            return network(self.pair.chip_a[None]), network(self.pair.chip_b[None])
+            return embed(self.pair.chip_a[None]), embed(self.pair.chip_b[None])
 
     @cached_property
     def collage(self) -> tuple[Tensor, Place]:

@@ -177,12 +177,12 @@ def _curve(asked: Asked, maps: Maps, how: Flipping) -> FlippingCurve:
 
     These curves are averaged, because the order of the two photos means nothing.
     """
-    network, pair, rest = asked.subject.network, asked.pair, (asked.values, asked.batch_size)
+    embed, pair, rest = asked.parts.embed, asked.pair, (asked.values, asked.batch_size)
     untouched = asked.parts.embeddings
-    curve = flip(network, pair.chip_a, pair.chip_b, *maps, how, pair.similar, *rest, untouched)
+    curve = flip(embed, pair.chip_a, pair.chip_b, *maps, how, pair.similar, *rest, untouched)
     if not pair.similar:
         return curve
-    other = flip(network, pair.chip_b, pair.chip_a, *maps[::-1], how, True, *rest, untouched[::-1])
+    other = flip(embed, pair.chip_b, pair.chip_a, *maps[::-1], how, True, *rest, untouched[::-1])
     return FlippingCurve(np.mean([curve.similarity, other.similarity], axis=0))
 
 

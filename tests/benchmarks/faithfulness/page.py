@@ -17,6 +17,7 @@ from typing import Any
 from scipy.stats import spearmanr
 
 from pairx_engine.errors import EngineError
+from pairx_engine.explanations import Matching, explanation_named
 from pairx_engine.faithfulness.common import WITNESS
 from tasks.evaluation.ranking import ABOVE, RANKED_BY
 from tasks.pages.evaluation_values import FaithfulnessRow
@@ -114,6 +115,9 @@ def case_table(rows: Sequence[Result], count: int) -> str:
         )
     whys: dict[str, list[str]] = {}
     for method, why in failures(rows).items():
+        if isinstance(explanation_named(method), Matching):
+            # That a matcher's weights were not there says nothing of the network.
+            continue
         whys.setdefault(why.splitlines()[0], []).append(f"`{method}`")
     return "\n".join([_markdown(table), *(f"\n* {', '.join(who)}: {why}" for why, who in whys.items())])
 
@@ -193,7 +197,10 @@ def shap_table(rows: Sequence[Mapping[str, Any]]) -> str:
     fills = list(dict.fromkeys(row["fill"] for row in rows))
     choices = sorted({(row["asked"], row["samples"]) for row in rows})
     by = {(row["asked"], row["samples"], row["fill"]): row for row in rows}
-    table = [["segments asked (made)", "samples", *fills, "one out", "s"], ["---", *["---:"] * (len(fills) + 3)]]
+    table = [
+        ["segments asked (made)", "samples", *fills, "one out", "s"],
+        ["---", *["---:"] * (len(fills) + 3)],
+    ]
     for asked, samples in choices:
         own = [by.get((asked, samples, fill)) for fill in fills]
         made = [row for row in own if row and "refused" not in row]

@@ -22,6 +22,9 @@ from tests.benchmarks.faithfulness.results import Result, read_results
 QUICK, SLOW = 1, 30
 """Seconds of an explanation below which all pairs are measured, and a third of them; else it is a tenth."""
 
+_AT_ONCE = 10
+"""Flipped photos that are embedded together: a curve's."""
+
 
 def run(
     case: Case, shared: Path, methods: Sequence[str], protocol: Protocol, count: int, results: Path
@@ -34,11 +37,13 @@ def run(
     rows = read_results(results, case.name)
     pairs = choose_pairs(loaded.pairs, count)
     others = choose_others(pairs, loaded.pairs)
-    common = Common(loaded.subject, len(pairs))
+    common = Common(loaded.subject, len(pairs), loaded.embed)
     with results.open("a", encoding="utf-8") as file:
         for method in methods or _in_turn(loaded):
             begun = time.process_time()
-            for row in _measured(loaded, method, _missing(rows, method, pairs, protocol), others, protocol, common):
+            for row in _measured(
+                loaded, method, _missing(rows, method, pairs, protocol), others, protocol, common
+            ):
                 rows.append({"case": case.name, "method": method, **row})
                 file.write(json.dumps(rows[-1]) + "\n")
                 file.flush()
@@ -115,5 +120,5 @@ def _values(
     given = ChipPair(
         pair["pair_id"], chips[pair["photo_a"]], chips[pair["photo_b"]], pair["correct"], company
     )
-    asked = Asked(loaded.subject, given, method, loaded.values, state, common=common)
+    asked = Asked(loaded.subject, given, method, loaded.values, state, _AT_ONCE, common)
     return {row.measure: row.value for row in measure(asked, protocol) if math.isfinite(row.value)}
