@@ -54,16 +54,20 @@ def test_marked_tables_are_written_anew_and_words_are_left(tmp_path: Path) -> No
     material = Material(written(tmp_path / "results", rows), None, 30)
     assert write_page(page, material) == [CASE]
     once = page.read_text(encoding="utf-8")
-    assert once.startswith(f"Before.\n<!-- table {CASE} -->\n") and once.endswith("\n<!-- end -->\nAfter.\n")
+    assert once.startswith(f"Before.\n<!-- table {CASE} -->\n")
+    assert once.endswith("\n<!-- end -->\nAfter.\n")
     assert "old" not in once
     head, _, best, blind = cells(once)
     assert head == [
         *("explanation", "gap", "blind", "two animals", "partner", "collage", "shuffled", "all shuffled"),
         *("SIMExpert", "s", "pairs"),
     ]
-    assert best[0] == "`gradient`" and best[1].startswith("0.20 [") and best[2].startswith("0.10 [")
+    assert best[0] == "`gradient`"
+    assert best[1].startswith("0.20 [")
+    assert best[2].startswith("0.10 [")
     assert best[3:] == ["−0.20", "", "0.50", "", "", "", "0.25", "4 + 2"]
-    assert blind[0] == "`centre`" and blind[-1] == "4 + 0"
+    assert blind[0] == "`centre`"
+    assert blind[-1] == "4 + 0"
     assert "* `utkin`: 20 photos are too few" in once
     write_page(page, material)
     assert page.read_text(encoding="utf-8") == once
@@ -139,7 +143,7 @@ def test_dear_methods_are_measured_on_fewer_pairs() -> None:
     def measured(seconds: float, **values: float) -> list[int]:
         rows: list[dict[str, Any]] = []
         for pair in _missing(rows, "gradient", pairs, Protocol()):
-            rows.append({"method": "gradient", **pair, "values": {"gap": 0.0, "seconds": seconds, **values}})
+            rows += [{"method": "gradient", **pair, "values": {"gap": 0.0, "seconds": seconds, **values}}]
         return [int(row["pair_id"], 16) for row in rows]
 
     assert len(measured(0.5)) == 30
