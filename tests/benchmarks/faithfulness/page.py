@@ -119,7 +119,8 @@ def case_table(rows: Sequence[Result], count: int) -> str:
             # That a matcher's weights were not there says nothing of the network.
             continue
         whys.setdefault(why.splitlines()[0], []).append(f"`{method}`")
-    return "\n".join([_markdown(table), *(f"\n* {', '.join(who)}: {why}" for why, who in whys.items())])
+    reasons = [f"* {', '.join(who)}: {why}" for why, who in whys.items()]
+    return "\n".join([_markdown(table), *(["", *reasons] if reasons else [])])
 
 
 def summary_table(cases: Mapping[str, Sequence[Result]], count: int) -> str:
