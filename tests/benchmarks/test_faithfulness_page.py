@@ -71,6 +71,9 @@ def test_marked_tables_are_written_anew_and_words_are_left(tmp_path: Path) -> No
     assert "* `utkin`: 20 photos are too few" in once
     write_page(page, material)
     assert page.read_text(encoding="utf-8") == once
+    page.write_text("<!-- table lions/mobilenetv2_100_imagenet -->\nold\n<!-- end -->\n", encoding="utf-8")
+    assert write_page(page, material) == []
+    assert "old" in page.read_text(encoding="utf-8")
     page.write_text("<!-- table horses -->\n<!-- end -->\n", encoding="utf-8")
     with pytest.raises(EngineError, match="no table 'horses'"):
         write_page(page, material)

@@ -63,12 +63,17 @@ class Material:
 
 
 def write_page(page: Path, material: Material) -> list[str]:
-    """Write each marked table of the page anew and return their names; raises for a name that it does not know."""
+    """Write the marked tables of the page anew and return their names; raises for a name that it does not know.
+
+    A table of which there are no results stays as it is.
+    """
     names: list[str] = []
 
     def anew(mark: re.Match[str]) -> str:
+        if not (table := _table(mark["name"], material)):
+            return mark[0]
         names.append(mark["name"])
-        return f"{mark[1]}\n{_table(mark['name'], material)}\n\n{mark[3]}"
+        return f"{mark[1]}\n{table}\n\n{mark[3]}"
 
     page.write_text(_MARK.sub(anew, page.read_text(encoding="utf-8")), encoding="utf-8")
     return names
@@ -84,7 +89,7 @@ def _table(name: str, material: Material) -> str:
     known: dict[str, Callable[[Material], str]] = {
         "summary": lambda m: summary_table({case: m.rows(case) for case in cases}, m.count),
         "continuity": lambda m: continuity_table({case: m.rows(case) for case in cases}, m.count),
-        "shap": lambda m: shap_table(_lines(m.shap)),
+        "shap": lambda m: shap_table(_lines(m.shap)) if m.shap else "",
     }
     if name not in known:
         raise EngineError(
@@ -96,6 +101,8 @@ def _table(name: str, material: Material) -> str:
 def case_table(rows: Sequence[Result], count: int) -> str:
     """All methods on a case by their gap on pairs of one name, and why others could not explain."""
     found = _found(rows, count)
+    if not found:
+        return ""
     table = [
         ["explanation", "gap", "blind", "two animals", *COLUMNS, "s", "pairs"],
         ["---", "---", "---", "---", *["---:"] * (len(COLUMNS) + 2)],
@@ -146,6 +153,8 @@ def _in_short(found: Found, method: str) -> str:
 def fills_table(rows: Sequence[Result], count: int) -> str:
     """Gaps under every fill and side, and how each of them orders the methods beside the first."""
     several = {row["pair_id"] for row in rows if any(_is_other(name) for name in row["values"])}
+    if not several:
+        return ""
     found = _found([row for row in rows if row["pair_id"] in several], count)
     measures = sorted({m for _, m, similar in found if similar and _is_other(m)}, key=_fill_and_side)
     methods = [m for m in _methods(found) if all((m, measure, True) in found for measure in measures)]
@@ -174,6 +183,8 @@ def continuity_table(cases: Mapping[str, Sequence[Result]], count: int) -> str:
     """Differences of maps under small moves, the steadiest beside its partner first."""
     found = {case: _found(rows, count) for case, rows in cases.items()}
     found = {case: of for case, of in found.items() if any(m == "continuity_mean" for _, m, _ in of)}
+    if not found:
+        return ""
     means: dict[str, list[float | None]] = {}
     for case, of in found.items():
         for method in _methods(of):
@@ -223,9 +234,7 @@ def _two_draws(row: Mapping[str, Any] | None) -> str:
     return "refused" if "refused" in row else f"{_number(row['r'])}, {_number(row['least_r'])}"
 
 
-def _lines(path: Path | None) -> list[Mapping[str, Any]]:
-    if path is None:
-        raise EngineError("the page has a table of Kernel SHAP; name its results with --shap FILE")
+def _lines(path: Path) -> list[Mapping[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
