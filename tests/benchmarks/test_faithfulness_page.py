@@ -79,6 +79,24 @@ def test_marked_tables_are_written_anew_and_words_are_left(tmp_path: Path) -> No
         write_page(page, material)
 
 
+def test_the_summary_is_made_of_the_tables_on_the_page(tmp_path: Path) -> None:
+    head = "| explanation | gap | blind | collage |\n| --- | --- | --- | --- |\n"
+    tables = {
+        "cows/mini_swin_cows": head + "| `lrp_cp` | 0.32 [0.27, 0.38] | 0.31 [0.27, 0.35] | 0.39 |\n",
+        CASE: head
+        + "| `lrp_cp` | −0.01 [−0.1, 0.2] | −0.02 [−0.07, 0.02] | 0.27 |\n| `centre` | 0.42 |  | 0.25 |\n",
+    }
+    marked = "".join(f"<!-- table {name} -->\n{table}<!-- end -->\n" for name, table in tables.items())
+    page = tmp_path / "page.md"
+    page.write_text(f"<!-- table summary -->\n<!-- end -->\n{marked}", encoding="utf-8")
+    assert write_page(page, Material(tmp_path / "nothing", None, 30)) == ["summary"]
+    rows = {row[0]: row[1:] for row in cells(page.read_text(encoding="utf-8").split("<!-- end -->")[0])}
+    assert rows["gap (collage)"] == list(tables)
+    assert rows["`lrp_cp`"] == ["**0.32** (0.39)", "−0.01 (0.27)"]
+    assert rows["`centre`"] == ["–", "0.42 (0.25)"]
+    assert page.read_text(encoding="utf-8").endswith(marked)
+
+
 def test_lines_of_one_pair_are_taken_together(tmp_path: Path) -> None:
     rows = [
         line("gradient", 1, gap=0.1, seconds=1),

@@ -44,6 +44,7 @@ SUMMARY = (
     *("activation_intensity", "correspondence", "matches_sift", "centre", "random"),
 )
 """Methods of the table on top, in its order."""
+_CASES = tuple(case.name for case in CASES)
 _MARK = re.compile(r"(<!-- table (?P<name>[^>]+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 Found = Mapping[tuple[str, str, bool], FaithfulnessRow]
 """Rows of a ranking by method, measure and whether the pairs are of one name."""
@@ -65,37 +66,42 @@ class Material:
 def write_page(page: Path, material: Material) -> list[str]:
     """Write the marked tables of the page anew and return their names; raises for a name that it does not know.
 
-    A table of which there are no results stays as it is.
+    A table of which there are no results stays as it is. The summary is made of the cases' tables on the page.
     """
     names: list[str] = []
 
-    def anew(mark: re.Match[str]) -> str:
-        if not (table := _table(mark["name"], material)):
-            return mark[0]
-        names.append(mark["name"])
-        return f"{mark[1]}\n{table}\n\n{mark[3]}"
+    def written(text: str, make: Callable[[str], str | None]) -> str:
+        def anew(mark: re.Match[str]) -> str:
+            if not (table := make(mark["name"])):
+                return mark[0]
+            names.append(mark["name"])
+            return f"{mark[1]}\n{table}\n\n{mark[3]}"
 
-    page.write_text(_MARK.sub(anew, page.read_text(encoding="utf-8")), encoding="utf-8")
+        return _MARK.sub(anew, text)
+
+    text = written(page.read_text(encoding="utf-8"), lambda name: _table(name, material))
+    tables = {mark["name"]: mark[0] for mark in _MARK.finditer(text) if mark["name"] in _CASES}
+    text = written(text, lambda name: summary_table(tables) if name == "summary" else None)
+    page.write_text(text, encoding="utf-8")
     return names
 
 
-def _table(name: str, material: Material) -> str:
-    cases = [case.name for case in CASES]
+def _table(name: str, material: Material) -> str | None:
     kind, _, of = name.partition(" ")
-    if name in cases:
+    if name in _CASES:
         return case_table(material.rows(name), material.count)
-    if kind == "fills" and of in cases:
+    if kind == "fills" and of in _CASES:
         return fills_table(material.rows(of), material.count)
-    known: dict[str, Callable[[Material], str]] = {
-        "summary": lambda m: summary_table({case: m.rows(case) for case in cases}, m.count),
-        "continuity": lambda m: continuity_table({case: m.rows(case) for case in cases}, m.count),
-        "shap": lambda m: shap_table(_lines(m.shap)) if m.shap else "",
-    }
-    if name not in known:
+    if name == "continuity":
+        return continuity_table({case: material.rows(case) for case in _CASES}, material.count)
+    if name == "shap":
+        return shap_table(_lines(material.shap)) if material.shap else None
+    if name != "summary":
         raise EngineError(
-            f"the page has no table {name!r}; mark one of {', '.join((*known, *cases))}, or fills with a case"
+            f"the page has no table {name!r}; mark summary, continuity, shap, one of {', '.join(_CASES)}, or fills with "
+            "one of these"
         )
-    return known[name](material)
+    return None
 
 
 def case_table(rows: Sequence[Result], count: int) -> str:
@@ -130,24 +136,34 @@ def case_table(rows: Sequence[Result], count: int) -> str:
     return "\n".join([_markdown(table), *(["", *reasons] if reasons else [])])
 
 
-def summary_table(cases: Mapping[str, Sequence[Result]], count: int) -> str:
-    """Gaps of chosen methods on all cases, with the share on the right photo of a collage."""
-    found = {case: _found(rows, count) for case, rows in cases.items() if rows}
-    table = [["gap (collage)", *found], ["---"] * (len(found) + 1)]
-    for method in SUMMARY:
-        cells = [_in_short(of, method) for of in found.values()]
-        table.append([f"`{method}`", *cells])
-    return _markdown(table)
+def summary_table(tables: Mapping[str, str]) -> str:
+    """Gaps of chosen methods by case, with the share on the right photo of a collage, as the cases' tables have them.
+
+    Bold where the interval of `blind` is above 0.
+    """
+    found = {case: _cells(table) for case, table in tables.items()}
+    lines = [["gap (collage)", *found], ["---"] * (len(found) + 1)]
+    lines += [[f"`{m}`", *(_in_short(of.get(f"`{m}`")) for of in found.values())] for m in SUMMARY]
+    return _markdown(lines)
 
 
-def _in_short(found: Found, method: str) -> str:
-    gap, above, collage = (
-        found.get((method, measure, True)) for measure in (RANKED_BY, ABOVE, "localisation")
-    )
-    if gap is None:
+def _cells(table: str) -> dict[str, dict[str, str]]:
+    """Cells of a table of Markdown by row and column."""
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in table.splitlines()
+        if line.startswith("|")
+    ]
+    return {row[0]: dict(zip(rows[0], row, strict=True)) for row in rows[2:]}
+
+
+def _in_short(cells: Mapping[str, str] | None) -> str:
+    if cells is None:
         return "–"
-    sure = above is not None and above.low is not None and above.low > 0
-    return f"**{_mean(gap)}** ({_mean(collage)})" if sure else f"{_mean(gap)} ({_mean(collage)})"
+    gap = cells["gap"].partition(" ")[0]
+    low = re.search(r"\[(−?)(\d\.\d+),", cells["blind"])
+    sure = low is not None and not low[1] and float(low[2]) > 0
+    return f"**{gap}** ({cells['collage']})" if sure else f"{gap} ({cells['collage']})"
 
 
 def fills_table(rows: Sequence[Result], count: int) -> str:
