@@ -120,7 +120,7 @@ def case_table(rows: Sequence[Result], count: int) -> str:
                 f"`{method}`",
                 _interval(seen[0]),
                 _interval(found.get((method, ABOVE, True))),
-                _mean(seen[1]),
+                _interval(seen[1]),
                 *(_mean(found.get((method, measure, True))) for measure in COLUMNS.values()),
                 _number(seconds_of(rows, method)),
                 " + ".join(str(each.n_pairs if each else 0) for each in seen),
