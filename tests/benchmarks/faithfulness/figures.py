@@ -60,7 +60,9 @@ def main(words: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--shared", type=Path, default=SHARED, help="Folder with data/ and models/.")
     parser.add_argument("--out", type=Path, required=True, help="The page, HTML.")
-    parser.add_argument("--only", default="faces,cows/mini_miewid", help="Beginnings of cases, separated by commas.")
+    parser.add_argument(
+        "--only", default="faces,cows/mini_miewid", help="Beginnings of cases, separated by commas."
+    )
     parser.add_argument("--pairs", type=int, default=10, help="Pairs of each class in the curves.")
     given = parser.parse_args(words)
     cases = []

@@ -172,10 +172,14 @@ def fills_table(rows: Sequence[Result], count: int) -> str:
     if not several:
         return ""
     found = _found([row for row in rows if row["pair_id"] in several], count)
-    measures = sorted({m for _, m, similar in found if similar and _is_other(m)}, key=_fill_and_side)
+    first = "noise", 5
+    measures = sorted(
+        {m for _, m, similar in found if similar and _is_other(m)},
+        key=lambda m: (_fill_and_side(m)[0] != first[0], *_fill_and_side(m)),
+    )
     methods = [m for m in _methods(found) if all((m, measure, True) in found for measure in measures)]
     columns = [RANKED_BY, *measures]
-    heads = ["noise 5", *(" ".join(map(str, _fill_and_side(measure))) for measure in measures)]
+    heads = [" ".join(map(str, choice)) for choice in (first, *map(_fill_and_side, measures))]
     table = [["gap", *heads, "pairs"], ["---", *["---:"] * (len(heads) + 1)]]
     values = {m: [found[m, column, True] for column in columns] for m in methods}
     for method, cells in values.items():
