@@ -225,33 +225,32 @@ def continuity_table(cases: Mapping[str, Sequence[Result]], count: int) -> str:
 
 
 def shap_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Agreement of two draws of Kernel SHAP by segments, samples and fill: mean and least correlation."""
+    """Kernel SHAP by segments, samples and fill: agreement of two draws, mean and least, and with leaving one out."""
     fills = list(dict.fromkeys(row["fill"] for row in rows))
     choices = sorted({(row["asked"], row["samples"]) for row in rows})
     by = {(row["asked"], row["samples"], row["fill"]): row for row in rows}
-    table = [
-        ["segments asked (made)", "samples", *fills, "one out", "s"],
-        ["---", *["---:"] * (len(fills) + 3)],
-    ]
+    table = [["segments asked (made)", "samples", *fills, "s"], ["---", *["---:"] * (len(fills) + 2)]]
     for asked, samples in choices:
         own = [by.get((asked, samples, fill)) for fill in fills]
-        made = [row for row in own if row and "refused" not in row]
-        cells = [_two_draws(row) for row in own]
-        if not made:
-            table.append([str(asked), f"{samples:,}", *cells, "", ""])
-            continue
-        one_out, seconds = (fmean(row[name] for row in made) for name in ("one_out", "seconds"))
-        segments = fmean(row["segments"] for row in made)
+        made = [row["segments"] for row in own if row and "segments" in row]
+        seconds = [row["seconds"] for row in own if row and "seconds" in row]
         table.append(
-            [f"{asked} ({segments:.0f})", f"{samples:,}", *cells, _number(one_out), f"{seconds:.1f}"]
+            [
+                f"{asked} ({fmean(made):.0f})" if made else str(asked),
+                f"{samples:,}",
+                *map(_agreement, own),
+                f"{fmean(seconds):.1f}" if seconds else "",
+            ]
         )
     return _markdown(table)
 
 
-def _two_draws(row: Mapping[str, Any] | None) -> str:
+def _agreement(row: Mapping[str, Any] | None) -> str:
     if row is None:
         return ""
-    return "refused" if "refused" in row else f"{_number(row['r'])}, {_number(row['least_r'])}"
+    if "refused" in row:
+        return "refused"
+    return f"{_number(row['r'])}, {_number(row['least_r'])}; {_number(row['one_out'])}"
 
 
 def _lines(path: Path) -> list[Mapping[str, Any]]:
