@@ -164,19 +164,21 @@ def test_dear_methods_are_measured_on_fewer_pairs() -> None:
 
     def measured(seconds: float, **values: float) -> list[int]:
         rows: list[dict[str, Any]] = []
-        for pair in _missing(rows, "gradient", pairs, Protocol()):
+        for pair in _missing(rows, "gradient", pairs, 30, Protocol()):
             rows += [{"method": "gradient", **pair, "values": {"gap": 0.0, "seconds": seconds, **values}}]
         return [int(row["pair_id"], 16) for row in rows]
 
     assert len(measured(0.5)) == 30
     assert measured(2.0) == [0, 2, 4, 6, 8, 1, 3, 5, 7, 9]
+    pairs = pairs[:1] + pairs[1:24:2]
+    assert len(measured(0.5)) == 13
 
 
 def test_what_failed_is_not_tried_again_and_what_lacks_a_fill_is_measured_again() -> None:
     pairs = [{"pair_id": f"{n:064x}", "correct": True} for n in range(2)]
     failed = {"method": "utkin", **pairs[0], "values": {}, "failed": "too few"}
-    assert list(_missing([failed], "utkin", pairs, Protocol())) == []
+    assert list(_missing([failed], "utkin", pairs, 30, Protocol())) == []
     known = [{"method": "gradient", **pair, "values": {"gap": 0.1, "seconds": 0.1}} for pair in pairs]
-    assert list(_missing(known, "gradient", pairs, Protocol())) == []
+    assert list(_missing(known, "gradient", pairs, 30, Protocol())) == []
     several = Protocol((Flipping(), Flipping(10, fill="blur")))
-    assert next(_missing(known, "gradient", pairs, several)) == pairs[0]
+    assert next(_missing(known, "gradient", pairs, 30, several)) == pairs[0]

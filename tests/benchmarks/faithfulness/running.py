@@ -42,7 +42,7 @@ def run(
         for method in methods or _in_turn(loaded):
             begun = time.process_time()
             for row in _measured(
-                loaded, method, _missing(rows, method, pairs, protocol), others, protocol, common
+                loaded, method, _missing(rows, method, pairs, count, protocol), others, protocol, common
             ):
                 rows.append({"case": case.name, "method": method, **row})
                 file.write(json.dumps(rows[-1]) + "\n")
@@ -60,7 +60,7 @@ def _in_turn(loaded: Loaded) -> list[str]:
 
 
 def _missing(
-    rows: Sequence[Result], method: str, pairs: Sequence[Mapping[str, Any]], protocol: Protocol
+    rows: Sequence[Result], method: str, pairs: Sequence[Mapping[str, Any]], count: int, protocol: Protocol
 ) -> Iterator[Mapping[str, Any]]:
     """The pairs that a method still lacks; how many there are becomes known with the seconds it takes."""
     wanted = {f"gap{protocol.ending(how)}" for how in protocol.flippings}
@@ -74,7 +74,7 @@ def _missing(
         done: dict[str, set[str]] = {}
         for row in own:
             done.setdefault(row["pair_id"], set()).update(wanted if "failed" in row else row["values"])
-        allowed = pairs_within(len(pairs), min((row["values"]["seconds"] for row in measured), default=0))
+        allowed = pairs_within(count, min((row["values"]["seconds"] for row in measured), default=0))
         lacking = (p for p in choose_pairs(pairs, allowed) if not wanted <= done.get(p["pair_id"], set()))
         if (pair := next(lacking, None)) is None:
             return
