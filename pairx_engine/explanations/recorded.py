@@ -101,12 +101,23 @@ class Recorded:
 def recorded(subject: Subject, chip_a: Tensor, chip_b: Tensor) -> Iterator[tuple[Recorded, Recorded]]:
     """Both chips, each recorded with the other as its held partner; the network is ours for the block.
 
-    Raises `EngineError` where the layer gives no cells, or where the cosine does not depend on them.
+    Taken from the subject's `passes` where these two tensors were recorded before. Raises `EngineError` where
+    the layer gives no cells, or where the cosine does not depend on them.
     """
-    network = subject.network
-    with exclusive(network), tensor_cores(FULL):
-        embeddings = embeddings_of(network, chip_a, chip_b)
-        yield _record(subject, chip_a, *embeddings), _record(subject, chip_b, *reversed(embeddings))
+    key = id(chip_a), id(chip_b)
+    with exclusive(subject.network), tensor_cores(FULL):
+        kept = None if subject.passes is None else subject.passes.get(key)
+        if kept is None:
+            # The chips stay with what was made of them, so that no other tensor gets their ids.
+            kept = (chip_a, chip_b), _recorded(subject, chip_a, chip_b)
+            if subject.passes is not None:
+                subject.passes[key] = kept
+        yield kept[1]
+
+
+def _recorded(subject: Subject, chip_a: Tensor, chip_b: Tensor) -> tuple[Recorded, Recorded]:
+    embeddings = embeddings_of(subject.network, chip_a, chip_b)
+    return _record(subject, chip_a, *embeddings), _record(subject, chip_b, *reversed(embeddings))
 
 
 def activation_of(subject: Subject, chip: Tensor) -> Tensor:

@@ -88,7 +88,8 @@ class Subject:
     draws, `precision` names an entry of `PRECISIONS`, and `reduction` replaces that of the presets. `values`
     are those of normalised chips, for explanations that look at the picture itself. `matchers` loads a local
     matcher by its name; without it there are those that need no weights.
-    Explainers are made when first needed, and kept. Raises `EngineError` for an unknown layer.
+    Explainers are made when first needed, and kept. `passes` keeps what was recorded of two chips for whoever
+    explains the same two tensors next; None keeps nothing. Raises `EngineError` for an unknown layer.
     """
 
     network: nn.Module
@@ -99,6 +100,7 @@ class Subject:
     reduction: str | None = None
     values: ValueRange | None = None
     matchers: Callable[[str], LocalMatcher] = load_local_matcher
+    passes: dict[tuple[int, int], Any] | None = field(default=None, repr=False)
     _explainers: dict[str, LayerExplainer] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:

@@ -4,11 +4,11 @@ Does the similarity depend on the pixels that a map names, and is the map stable
 does it find the animal among others, does it depend on what the network has learned?
 """
 
+from pairx_engine.faithfulness.common import ChipPair, Common
 from pairx_engine.faithfulness.continuity import ContinuityCurve, Translation, continuity
 from pairx_engine.faithfulness.measure import (
     CHECKS,
     Asked,
-    ChipPair,
     Protocol,
     Row,
     measure,
@@ -23,6 +23,7 @@ __all__ = [
     "FILLS",
     "Asked",
     "ChipPair",
+    "Common",
     "ContinuityCurve",
     "Flipping",
     "FlippingCurve",

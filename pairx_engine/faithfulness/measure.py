@@ -16,35 +16,17 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from pairx_engine.errors import EngineError
 from pairx_engine.explanations import Maps, State, Subject, explain
 from pairx_engine.faithfulness.agreement import rank_correlation
-from pairx_engine.faithfulness.collage import collage_of, share_inside
+from pairx_engine.faithfulness.collage import share_inside
+from pairx_engine.faithfulness.common import WITNESS, ChipPair, Common, PairParts
 from pairx_engine.faithfulness.continuity import Translation, continuity
 from pairx_engine.faithfulness.pixel_flipping import Flipping, FlippingCurve, Order, flip
-from pairx_engine.faithfulness.randomisation import shuffled
 from pairx_engine.photo.value_range import ValueRange
 from pairx_engine.relevance.locking import exclusive
 
-WITNESS = "simexpert"
-"""The explanation that the source compares ranks with: its maps are the cells' exact shares of a cosine."""
 LEVELS = {"randomised_top": 0.25, "randomised_all": 1.0}
 """Shares of the network's weights that are shuffled, from the embedding down."""
-
-
-@dataclass(frozen=True)
-class ChipPair:
-    """Two chips (3, H, W), normalised, under a name; `similar` decides which photos are flipped.
-
-    `others` are chips of other animals than those of the pair. The first serves as another partner, three of
-    them as company in a collage; without them these checks are left out.
-    """
-
-    name: str
-    chip_a: Tensor
-    chip_b: Tensor
-    similar: bool
-    others: tuple[Tensor, ...] = ()
 
 
 class Row(NamedTuple):
@@ -83,7 +65,10 @@ class Protocol:
 
 @dataclass
 class Asked:
-    """One explanation of one pair; the pair is explained once, however many measures ask."""
+    """One explanation of one pair; the pair is explained once, however many measures ask.
+
+    `common` holds what other methods on the same pair need, too.
+    """
 
     subject: Subject
     pair: ChipPair
@@ -91,12 +76,19 @@ class Asked:
     values: ValueRange
     state: State | None = None
     batch_size: int = 8
-    randomised: dict[float, Subject] = field(default_factory=dict)
+    common: Common | None = None
+
+    @cached_property
+    def parts(self) -> PairParts:
+        """What does not depend on the method."""
+        return (self.common or Common(self.subject)).of(self.pair)
 
     @cached_property
     def _timed(self) -> tuple[Maps, float]:
-        begun = time.perf_counter()
-        return self.explain(self.pair.chip_a, self.pair.chip_b), time.perf_counter() - begun
+        clock, processor = time.perf_counter(), time.process_time()
+        # The plain subject keeps nothing of other methods, which would make this one look cheap.
+        maps = explain(self.method, self.subject, self.pair.chip_a, self.pair.chip_b, self.state).maps
+        return maps, min(time.perf_counter() - clock, time.process_time() - processor)
 
     @property
     def maps(self) -> Maps:
@@ -105,19 +97,16 @@ class Asked:
 
     @property
     def seconds(self) -> float:
-        """How long the explanation of the pair took."""
+        """How long the explanation of the pair takes on a machine that does nothing else.
+
+        That is the clock's time, or this process's processor time where that is less, since others held the
+        machine meanwhile.
+        """
         return self._timed[1]
 
-    def explain(self, chip_a: Tensor, chip_b: Tensor, subject: Subject | None = None) -> Maps:
-        """The maps of other chips, or of another network."""
-        return explain(self.method, subject or self.subject, chip_a, chip_b, self.state).maps
-
-    def with_shuffled_weights(self, share: float) -> Subject:
-        """The subject after its upper weights were shuffled; made once for all pairs."""
-        if share not in self.randomised:
-            network = shuffled(self.subject.network, self.pair.chip_a[None], share, self.subject.seed)
-            self.randomised[share] = replace(self.subject, network=network, _explainers={})
-        return self.randomised[share]
+    def explain(self, chip_a: Tensor, chip_b: Tensor, shuffled: float = 0) -> Maps:
+        """The maps of other chips, or of the network with a share of its weights shuffled."""
+        return explain(self.method, self.parts.subject(shuffled), chip_a, chip_b, self.state).maps
 
 
 @dataclass(frozen=True)
@@ -141,10 +130,10 @@ def measure_pairs(
 
     `states` holds what trained methods have learned.
     """
-    randomised: dict[float, Subject] = {}
+    common = Common(subject)
     for pair in pairs:
         for method in methods:
-            asked = Asked(subject, pair, method, values, states.get(method), batch_size, randomised)
+            asked = Asked(subject, pair, method, values, states.get(method), batch_size, common)
             yield from measure(asked, protocol or Protocol())
 
 
@@ -188,18 +177,23 @@ def _curve(asked: Asked, maps: Maps, how: Flipping) -> FlippingCurve:
 
     These curves are averaged, because the order of the two photos means nothing.
     """
-    network, pair, rest = asked.subject.network, asked.pair, (asked.values, asked.batch_size)
-    curve = flip(network, pair.chip_a, pair.chip_b, *maps, how, pair.similar, *rest)
+    embed, pair, rest = asked.parts.embed, asked.pair, (asked.values, asked.batch_size)
+    untouched = asked.parts.embeddings
+    curve = flip(embed, pair.chip_a, pair.chip_b, *maps, how, pair.similar, *rest, untouched)
     if not pair.similar:
         return curve
-    other = flip(network, pair.chip_b, pair.chip_a, *maps[::-1], how, True, *rest)
+    other = flip(embed, pair.chip_b, pair.chip_a, *maps[::-1], how, True, *rest, untouched[::-1])
     return FlippingCurve(np.mean([curve.similarity, other.similarity], axis=0))
 
 
 def _moves(asked: Asked, how: Translation) -> dict[str, float]:
+    def explained(a: Tensor, b: Tensor) -> Maps:
+        # Nobody else asks for moved chips, so nothing of them is kept.
+        return explain(asked.method, asked.subject, a, b, asked.state).maps
+
     found: dict[str, float] = {}
     for name, partner in (("continuity", None), ("partner_continuity", asked.pair.chip_b)):
-        curve = continuity(asked.explain, asked.pair.chip_a, how, partner)
+        curve = continuity(explained, asked.pair.chip_a, how, partner)
         found |= {
             f"{name}_mean": curve.mean,
             f"{name}_max": curve.max,
@@ -227,7 +221,7 @@ def _localisation(asked: Asked) -> dict[str, float]:
     pair = asked.pair
     if not pair.similar or len(pair.others) < 3:
         return {}
-    made, place = collage_of(pair.chip_a, pair.others[:3], pair.name)
+    made, place = asked.parts.collage
     return {"localisation": share_inside(asked.explain(made, pair.chip_b)[0], place)}
 
 
@@ -238,18 +232,15 @@ def _randomisation(asked: Asked) -> dict[str, float]:
     """
     chips = asked.pair.chip_a, asked.pair.chip_b
     return {
-        name: rank_correlation(
-            asked.maps[0], asked.explain(*chips, subject=asked.with_shuffled_weights(share))[0]
-        )
+        name: rank_correlation(asked.maps[0], asked.explain(*chips, shuffled=share)[0])
         for name, share in LEVELS.items()
     }
 
 
 def _witness(asked: Asked) -> dict[str, float]:
     """Mean rank correlation of both maps with those of `WITNESS`; nothing where it cannot explain the layer."""
-    try:
-        wanted = explain(WITNESS, asked.subject, asked.pair.chip_a, asked.pair.chip_b).maps
-    except EngineError:
+    wanted = asked.parts.witness
+    if wanted is None:
         return {}
     return {
         f"{WITNESS}_correlation": float(

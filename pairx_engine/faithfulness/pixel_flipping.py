@@ -103,25 +103,28 @@ def flip(
     similar: bool,
     values: ValueRange,
     batch_size: int = 8,
+    untouched: tuple[Tensor, Tensor] | None = None,
 ) -> FlippingCurve:
     """The curve of one pair of chips (3, H, W), normalised, and relevances (H, W) of their pixels.
 
     `embed` maps chips (N, 3, H, W) to embeddings (N, D) and runs without gradients, on at most `batch_size`
     chips at once. Of a `similar` pair only the first photo is flipped, as in the source; to flip the other
     photo, exchange the two. Of a dissimilar pair both photos are flipped, each by its own map and with its
-    own noise. Relevances are ranked with their sign. Raises `EngineError` for maps that do not fit their
+    own noise. Relevances are ranked with their sign. `untouched` are the embeddings (1, D) of both chips as they
+    are, where they are known already. Raises `EngineError` for maps that do not fit their
     chips or are not finite.
     """
     if batch_size < 1:
         raise EngineError(f"the batch size must be at least 1, not {batch_size}")
     for chip, relevance in ((chip_a, relevance_a), (chip_b, relevance_b)):
         _check(chip, relevance)
+    a, b = untouched or (None, None)
     with torch.no_grad(), tensor_cores(FULL):
-        embeddings_a = _embeddings(embed, chip_a, relevance_a, 0, how, values, batch_size)
+        embeddings_a = _embeddings(embed, chip_a, relevance_a, 0, how, values, batch_size, a)
         if similar:
-            embeddings_b = embed(chip_b[None])
+            embeddings_b = embed(chip_b[None]) if b is None else b
         else:
-            embeddings_b = _embeddings(embed, chip_b, relevance_b, 1, how, values, batch_size)
+            embeddings_b = _embeddings(embed, chip_b, relevance_b, 1, how, values, batch_size, b)
     similarity = functional.cosine_similarity(
         embeddings_a.double(), embeddings_b.double(), dim=1, eps=SMALLEST_NORM
     )
@@ -145,12 +148,16 @@ def _embeddings(
     how: Flipping,
     values: ValueRange,
     batch_size: int,
+    untouched: Tensor | None,
 ) -> Tensor:
-    """Embeddings (n_steps + 1, D) of a chip after each step."""
+    """Embeddings (n_steps + 1, D) of a chip after each step; that of step 0 may be known."""
     ranks = superpixel_ranks(relevance, how, side).to(chip.device)
     fill = fill_chip(chip, how.fill, values, np.random.default_rng([how.seed, side, _NOISE]))
     counts = torch.tensor(how.counts(int(ranks.max()) + 1), device=chip.device).view(-1, 1, 1, 1)
-    return torch.cat([embed(torch.where(ranks < some, fill, chip)) for some in counts.split(batch_size)])
+    known, counts = ([], counts) if untouched is None else ([untouched], counts[1:])
+    return torch.cat(
+        known + [embed(torch.where(ranks < some, fill, chip)) for some in counts.split(batch_size)]
+    )
 
 
 def superpixel_sums(relevance: Tensor, side: int) -> Tensor:

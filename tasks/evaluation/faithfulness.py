@@ -14,9 +14,9 @@ from typing import Any
 from torch import Tensor
 
 from pairx_engine.engine import matcher_identity
-from pairx_engine.explanations import Matching, Subject, explanation_named
+from pairx_engine.explanations import Matching, explanation_named
 from pairx_engine.explanations.registry import USUAL_COST
-from pairx_engine.faithfulness import CHECKS, Asked, ChipPair, Protocol, ValueRange, measure
+from pairx_engine.faithfulness import CHECKS, Asked, ChipPair, Common, Protocol, ValueRange, measure
 from schemas import stages
 from schemas.failures import Failure
 from schemas.fingerprints import fingerprint
@@ -157,14 +157,14 @@ def faithfulness_shard(job: Job, shard: FaithfulnessShard) -> ShardResult:
     subject = engine.subject(job.settings.n_pixel_maps)
     values = ValueRange.of(engine.model.chip)
     state = state_of(job, shard.method, shard.learned) if shard.learned else None
-    randomised: dict[float, Subject] = {}
+    common = Common(subject)
     rows: list[dict[str, Any]] = []
     failures: list[Failure] = []
     for pair in shard.pairs:
         with or_failure(failures, "faithfulness", pair["pair_id"]):
             given = _chip_pair(job, shard, pair)
             with watch.in_engine():
-                asked = Asked(subject, given, shard.method, values, state, randomised=randomised)
+                asked = Asked(subject, given, shard.method, values, state, common=common)
                 measured = measure(asked, shard.protocol)
             key = {name: pair[name] for name in ("pair_id", "photo_a", "photo_b")}
             rows += [

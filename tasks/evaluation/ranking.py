@@ -60,14 +60,15 @@ def rank(
 def _comparisons(gaps: Mapping[str, Values]) -> dict[tuple[str, str, bool], dict[str, float]]:
     most = max(map(len, gaps.values()), default=0)
     full = {method: _mean(found) for method, found in gaps.items() if len(found) == most}
-    blind = {name: mean for name in (c.name for c in controls()) if (mean := full.get(name)) is not None}
+    knowing_nothing = [control.name for control in controls()]
+    blind = {name: mean for name in knowing_nothing if (mean := full.get(name)) is not None}
     found = {}
     for method, own in gaps.items():
         if best := max(full, key=lambda m: full[m], default=None):
             found[method, BEHIND, True] = {
                 p: gaps[best][p] - gap for p, gap in own.items() if p in gaps[best]
             }
-        if blind and method not in blind:
+        if blind and method not in knowing_nothing:
             control = gaps[max(blind, key=lambda m: blind[m])]
             found[method, ABOVE, True] = {p: gap - control[p] for p, gap in own.items() if p in control}
     return found

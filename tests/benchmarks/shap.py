@@ -9,9 +9,11 @@ drawn by `--seed`. Each row is over both photos of all pairs:
   `noise` the seed draws the noise, too);
 * `told`: the same as one draw tells it from its halves (`seed_agreement`), mean;
 * `one out`: correlation of the Shapley values with what is lost without each segment;
-* `seconds`: median for one photo. Others may have used the machine: see `load` of the JSON.
+* `seconds`: median of the processor's time for one photo.
 
 With `--captum`, captum's Kernel SHAP is drawn twice for the same segments and samples, in batches of the same size.
+`--results FILE` adds each row to a file, a line of JSON each, and leaves out what is there already. Too few samples
+for the segments are refused.
 """
 
 from __future__ import annotations
@@ -19,7 +21,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -31,6 +32,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pairx_engine.errors import EngineError
 from pairx_engine.explanations import Subject
 from pairx_engine.explanations.recorded import AT_ONCE, partner_held
 from pairx_engine.explanations.shapley import agreement
@@ -60,7 +62,7 @@ class Row:
 
 
 def main() -> None:
-    """Print a table, or JSON."""
+    """Print a table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -72,7 +74,7 @@ def main() -> None:
     parser.add_argument("--fills", type=lambda text: tuple(text.split(",")), default=FILLS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--captum", action="store_true")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--results", type=Path)
     chosen = parser.parse_args()
     model = load_model(chosen.model)
     pairs = chips_of(model, drawn_pairs(chosen.photos, chosen.pairs, chosen.seed))
@@ -80,15 +82,28 @@ def main() -> None:
     ways: dict[str, Callable[..., Row]] = {"ours": measured}
     if chosen.captum:
         ways["captum"] = of_captum
-    rows = []
+    lines = (
+        chosen.results.read_text(encoding="utf-8").splitlines()
+        if chosen.results and chosen.results.exists()
+        else []
+    )
+    known = {tuple(row[name] for name in CHOICE) for row in map(json.loads, lines)}
+    print(TITLE)
     for count, fill, samples in product(chosen.segments, chosen.fills, chosen.samples):
         method = KernelShap(Superpixels(count, fill=fill), samples)
-        for way in ways.values():
-            rows.append(way(subject, pairs, method))
-            if not chosen.json:
-                print(as_line(rows[-1]) if len(rows) > 1 else f"{TITLE}\n{as_line(rows[-1])}", flush=True)
-    if chosen.json:
-        print(json.dumps({"load": os.getloadavg(), "rows": [asdict(row) for row in rows]}, indent=1))
+        for name, way in ways.items():
+            if (name, count, samples, fill) in known:
+                continue
+            try:
+                row = way(subject, pairs, method)
+                found = asdict(row)
+                print(as_line(row), flush=True)
+            except EngineError as error:
+                found = dict(zip(CHOICE, (name, count, samples, fill), strict=True)) | {"refused": str(error)}
+                print(f"{name:8}{count:>6}{'':10}{samples:>9}  {fill:8}{error}", flush=True)
+            if chosen.results:
+                with chosen.results.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(found) + "\n")
 
 
 def drawn_pairs(folder: Path, count: int, seed: int) -> list[tuple[Path, Path]]:
@@ -124,9 +139,9 @@ def measured(subject: Subject, pairs: Sequence[Chips], method: KernelShap) -> Ro
     for chips in pairs:
         found = []
         for seed in (0, 1):
-            start = time.perf_counter()
+            start = time.process_time()
             found.append(method.explain(replace(subject, seed=seed), *chips))
-            seconds.append((time.perf_counter() - start) / 2)
+            seconds.append((time.process_time() - start) / 2)
         told += found[0].arrays["seed_agreement"].tolist()
         values += [[one.arrays[f"segment_values{side}"] for one in found] for side in (0, 1)]
     return _row("ours", subject, pairs, method, values, told, seconds)
@@ -145,7 +160,7 @@ def of_captum(subject: Subject, pairs: Sequence[Chips], method: KernelShap) -> R
                 segments = torch.from_numpy(how.of(subject, chip))[None, None].expand(1, 3, -1, -1)
                 values.append([])
                 for seed in (0, 1):
-                    start = time.perf_counter()
+                    start = time.process_time()
                     with torch.random.fork_rng(devices=[]), torch.no_grad():
                         torch.manual_seed(seed)
                         found = Theirs(of).attribute(
@@ -156,7 +171,7 @@ def of_captum(subject: Subject, pairs: Sequence[Chips], method: KernelShap) -> R
                             perturbations_per_eval=AT_ONCE,
                             return_input_shape=False,
                         )
-                    seconds.append(time.perf_counter() - start)
+                    seconds.append(time.process_time() - start)
                     values[-1].append(found[0].double().numpy())
     return _row("captum", subject, pairs, method, values, [], seconds)
 
@@ -187,6 +202,8 @@ def _row(
     )
 
 
+CHOICE = ("way", "asked", "samples", "fill")
+"""What tells one row from another."""
 TITLE = f"{'way':8}{'asked':>6}{'segments':>10}{'samples':>9}  {'fill':8}{'r':>6}{'least':>7}{'told':>7}{'one out':>9}{'seconds':>9}"
 
 

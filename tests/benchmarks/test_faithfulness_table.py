@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.benchmarks.faithfulness.__main__ import _report, ranked
+from tests.benchmarks.faithfulness.__main__ import _report
 from tests.benchmarks.faithfulness.cases import Case
+from tests.benchmarks.faithfulness.results import ranked
 
 
 def row(method: str, number: int, gap: float, **more: Any) -> dict[str, Any]:
@@ -34,3 +35,9 @@ def test_methods_are_ranked_and_those_that_failed_are_listed() -> None:
     assert best.split("|")[-2].strip() == "6"
     assert lines[-1] == "* grad_cam: the layer gives no cells"
     assert "| gradient |" not in _report(Case("herd", "model"), [failed], 12)
+
+
+def test_a_map_that_knows_nothing_is_not_held_against_another_one() -> None:
+    rows = [row(method, n, gap) for method, gap in (("centre", 0.3), ("gradient", 0.2)) for n in range(6)]
+    rows += [row("random", n, 0.0) for n in range(2)]
+    assert {r.method: r.n_pairs for r in ranked(rows, 12) if r.measure == "above_controls"} == {"gradient": 6}

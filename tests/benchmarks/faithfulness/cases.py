@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from pairx_engine.explanations import NamedChip, Subject
 from pairx_engine.local.registry import load_local_matcher
@@ -64,6 +65,7 @@ class Loaded:
     names: Mapping[str, str]
     files: Mapping[str, Path]
     pairs: Sequence[Mapping[str, Any]]
+    embed: Callable[[Tensor], Tensor]
 
     def named_chips(self) -> list[NamedChip]:
         """All photos to learn from, in the order of their ids."""
@@ -78,10 +80,31 @@ def load(case: Case, shared: Path, n_maps: int = 10) -> Loaded:
     values = ValueRange.of(model.chip)
     weights = shared / "models"
     matchers = cache(partial(load_local_matcher, weights=weights))
-    subject = Subject(model.network, layer, n_maps, values=values, matchers=matchers)
+    # Equal but for rounding; convolutions of many flipped photos take two thirds of the time.
+    network = model.network.to(memory_format=torch.channels_last)
+    subject = Subject(network, layer, n_maps, values=values, matchers=matchers)
     chips, names, files = _photos(shared / "data" / case.data, model)
     vectors = _vectors(model, [chips[photo] for photo in sorted(chips)])
-    return Loaded(subject, values, chips, names, files, _pairs(sorted(chips), names, vectors))
+    embed = _frozen(network, torch.stack(list(chips.values())[:4]))
+    return Loaded(subject, values, chips, names, files, _pairs(sorted(chips), names, vectors), embed)
+
+
+def _frozen(network: nn.Module, chips: Tensor) -> Callable[[Tensor], Tensor]:
+    """The network traced, with its norms folded: it embeds many flipped photos in two thirds of the time.
+
+    The network as it is where the traced one does not give the same for other numbers of chips.
+    """
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        try:
+            made = torch.jit.freeze(torch.jit.trace(network.eval(), chips))
+            found = torch.cat([made(chips[:1]), made(chips[1:])])
+        except RuntimeError:
+            return network
+        wanted = network(chips)
+    return (
+        made if torch.allclose(found, wanted, rtol=1e-3, atol=1e-4 * float(wanted.abs().max())) else network
+    )
 
 
 def _photos(folder: Path, model: ReIdModel) -> tuple[dict[str, Tensor], dict[str, str], dict[str, Path]]:

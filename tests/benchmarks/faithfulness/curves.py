@@ -80,4 +80,4 @@ def _both_orders(
 def _curve(
     loaded: Loaded, a: Tensor, b: Tensor, maps: Maps, how: Flipping, similar: bool
 ) -> NDArray[np.float64]:
-    return flip(loaded.subject.network, a, b, *maps, how, similar, loaded.values).similarity
+    return flip(loaded.embed, a, b, *maps, how, similar, loaded.values).similarity

@@ -1,6 +1,6 @@
 """Redraw the sources' figures on real photos, as one page.
 
-python -m tests.benchmarks.faithfulness.figures --out PAGE.html [--only faces,cows/mini]
+python -m tests.benchmarks.faithfulness.figures --out PAGE.html [--only faces,cows/mini_miewid]
 
 * PAIR-X, Figure 2: one pair under many methods, for a true and a false pair (`pairx compare`).
 * ExplainLFS, Figures 7 and 8: a query beside its most and its least similar photo, with maps and what the
@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from jinja2 import Environment
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from flows.notebook import compare
@@ -31,16 +32,16 @@ from pairx_engine.errors import PairxError
 from pairx_engine.explanations import State, Trained, explain, explanation_named
 from pairx_engine.faithfulness import Flipping, Translation
 from pairx_engine.figure import encode_png
+from pairx_engine.relevance.suitable import suitable_presets
 from tasks.pages import base
 from tasks.pages.base import page_environment
 from tests.benchmarks.cases import SHARED
 from tests.benchmarks.faithfulness.cases import CASES, Case, Loaded, load
 from tests.benchmarks.faithfulness.curves import continuity_curves, selectivity
 
-COMPARED = (
-    *("explain_lfs_linear", "explain_lfs_conv", "simexpert", "utkin", "tummala"),
-    *("pairx_published", "lrp_published", "gradient", "random"),
-)
+COMPARED = ("explain_lfs_linear", "explain_lfs_conv", "simexpert", "utkin", "tummala", "gradient")
+"""Methods of the curves, beside PAIR-X and its relevance in pixels under the first preset that suits the network."""
+CONTROLS = ("centre", "random")
 DECODED = ("explain_lfs_linear", "explain_lfs_conv")
 _TEMPLATE = """{% extends "base.html.j2" %}
 {% block title %}Figures of the sources, redrawn{% endblock %}
@@ -59,7 +60,9 @@ def main(words: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--shared", type=Path, default=SHARED, help="Folder with data/ and models/.")
     parser.add_argument("--out", type=Path, required=True, help="The page, HTML.")
-    parser.add_argument("--only", default="faces,cows/mini", help="Beginnings of cases, separated by commas.")
+    parser.add_argument(
+        "--only", default="faces,cows/mini_miewid", help="Beginnings of cases, separated by commas."
+    )
     parser.add_argument("--pairs", type=int, default=10, help="Pairs of each class in the curves.")
     given = parser.parse_args(words)
     cases = []
@@ -82,7 +85,8 @@ def _case(case: Case, shared: Path, count: int) -> dict[str, Any]:
     states: dict[str, State] = {}
     methods, failed = [], []
     first = loaded.pairs[0]
-    for name in COMPARED:
+    preset = suitable_presets(loaded.subject.network)[0]
+    for name in (*COMPARED, f"pairx_{preset}", f"lrp_{preset}", *CONTROLS):
         try:
             explanation = explanation_named(name)
             if isinstance(explanation, Trained):
@@ -90,7 +94,7 @@ def _case(case: Case, shared: Path, count: int) -> dict[str, Any]:
             explain(name, loaded.subject, *_chips(loaded, first), states.get(name))
             methods.append(name)
         except PairxError as error:
-            failed.append(f"{name}: {error}")
+            failed.append(f"{name}: {str(error).splitlines()[0]}")
     pictures = [_sheet(case, loaded, shared, correct) for correct in (True, False)]
     pictures += [_neighbours(loaded, name, states) for name in DECODED if name in methods]
     pictures.append(_continuity(loaded, methods, states, count))
@@ -107,7 +111,7 @@ def _sheet(case: Case, loaded: Loaded, shared: Path, correct: bool) -> dict[str,
     pair = next(pair for pair in loaded.pairs if pair["correct"] is correct)
     photos = [loaded.files[pair[side]] for side in ("photo_a", "photo_b")]
     found = compare(*photos, model=str(shared / "models" / case.model), layers=(loaded.subject.layer,))
-    title = f"A pair of {'one animal' if correct else 'two animals'} under many methods"
+    title = f"A pair of {'one name' if correct else 'two names'} under many methods"
     png = base64.b64encode(encode_png(found.drawn.sheet)).decode()
     return {"title": title, "about": found.line, "data": f"data:image/png;base64,{png}"}
 
@@ -154,15 +158,17 @@ def _laid_over(picture: NDArray[np.uint8], relevance: NDArray[np.floating]) -> N
 def _continuity(
     loaded: Loaded, methods: Sequence[str], states: Mapping[str, State], count: int
 ) -> dict[str, Any]:
-    how = Translation()
-    curves = continuity_curves(loaded, methods, states, min(count, 4), how)
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axis = figure.subplots()
-    for method, curve in curves.items():
-        axis.plot(range(1, len(curve) + 1), curve, label=method)
-    axis.set(xlabel="step: to the right, and back", ylabel="difference of both maps")
-    axis.legend(fontsize=7)
-    about = "A photo and its moved copy as a pair, after Figure 11; maps scaled to length one. Low is steady."
+    photos = min(count, 4)
+    curves = continuity_curves(loaded, methods, states, photos, Translation())
+    figure = _lines(
+        {method: (range(1, len(curve) + 1), curve) for method, curve in curves.items()},
+        "step: to the right, and back",
+        "difference of both maps",
+    )
+    about = (
+        f"A photo and its moved copy as a pair, after Figure 11; maps scaled to length one; {photos} photos. "
+        "Low is steady."
+    )
     return {"title": "Continuity", "about": about, "data": _data(figure)}
 
 
@@ -186,17 +192,31 @@ def _selectivity(
     }
     pictures = []
     for title, (curves, text) in about.items():
-        figure = Figure(figsize=(7, 4), layout="constrained")
-        axis = figure.subplots()
-        for method, curve in curves.items():
-            area = float(np.trapezoid(curve) / (len(curve) - 1))
-            axis.plot(curve, label=f"{method} ({area:.3f})", linestyle=":" if method == "random" else "-")
-        axis.set(xlabel="step of flipping", ylabel="mean cosine")
-        axis.legend(fontsize=7)
+        areas = {method: float(np.trapezoid(curve) / (len(curve) - 1)) for method, curve in curves.items()}
+        figure = _lines(
+            {
+                f"{method} ({areas[method]:.2f})": (range(len(curve)), curve)
+                for method, curve in curves.items()
+            },
+            "step of flipping",
+            "mean cosine",
+        )
         pictures.append(
             {"title": title, "about": f"{text} Areas in brackets; {count} pairs.", "data": _data(figure)}
         )
     return pictures
+
+
+def _lines(curves: Mapping[str, tuple[range, NDArray[np.float64]]], across: str, up: str) -> Figure:
+    """Curves with their names beside them; those of methods that know nothing are dotted."""
+    figure = Figure(figsize=(8.5, 4), layout="constrained")
+    axis = figure.subplots()
+    for name, (steps, curve) in curves.items():
+        axis.plot(steps, curve, label=name, linestyle=":" if name.startswith(CONTROLS) else "-")
+    axis.set(xlabel=across, ylabel=up)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.legend(loc="outside right center", fontsize=7)
+    return figure
 
 
 def _data(figure: Figure) -> str:
