@@ -65,7 +65,7 @@ def run(
         ),
     ] = "text",
 ) -> None:
-    """Process a catalogue: embed new photos, pair them, score and rank; only what is new costs anything.
+    """Process a catalogue: embed new photos, pair them, score and rank; nothing is scored twice.
 
     Stop it anywhere and run the same command again: it goes on where it was.
 
