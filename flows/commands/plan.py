@@ -136,12 +136,7 @@ def _left(job: Job, catalogue: Catalogue, retry_failed: bool) -> _Left:
         known, present = left.photos(), left.present()
         embedded = left.embedded()
         ingest = plan_ingest(catalogue, known, per_shard, retry_failed)
-        embed = plan_embed(
-            present,
-            embedded | left.given_up("embeddings"),
-            left.detected() | left.given_up("keypoints"),
-            per_shard,
-        )
+        embed = plan_embed(*left.to_embed(), per_shard)
         new = sum(map(INGEST.size, ingest))
         again = {entry.photo_id for shard in ingest for entry in shard.entries}
         stored_pairs = left.stored_pairs()

@@ -123,10 +123,6 @@ class Remaining:
         """Photos and chips that have an embedding."""
         return self._keys("SELECT DISTINCT photo_id, chip_id FROM run_embeddings")
 
-    def detected(self) -> set[Key]:
-        """Photos and chips that have keypoints."""
-        return self._keys("SELECT DISTINCT photo_id, chip_id FROM run_keypoints")
-
     def given_up(self, table: str) -> set[Key]:
         """Photos and chips that failed to get a row of a table and must not be tried again."""
         rows = self._connection.execute(

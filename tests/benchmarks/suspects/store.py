@@ -77,12 +77,7 @@ class Evidence:
             _on(pool, ingest_shard, job, shards)
         with look(job, RunLog(job).columns()) as (_, left):
             rows = {name: row for name, row in left.photos().items() if row["present"]}
-            missing = plan_embed(
-                left.present(),
-                left.embedded() | left.given_up("embeddings"),
-                left.detected() | left.given_up("keypoints"),
-                job.settings.photos_per_shard,
-            )
+            missing = plan_embed(*left.to_embed(), job.settings.photos_per_shard)
         _on(pool, embed_shard, job, missing)
         with look(job, RunLog(job).columns()) as (_, left):
             embedded = {photo for photo, _ in left.embedded()}
