@@ -213,6 +213,9 @@ def _lines_of_time(
     word = "worker" if workers == 1 else "workers"
     yield f"cluster  {resolve_kind(settings)}, {workers} {word}"
     yield f"cost     photo {costs.photo * 1e3:.0f} ms, pair {costs.pair * 1e3:.0f} ms, figure {costs.figure:.1f} s on this machine"
+    if not work:
+        yield "time     a few seconds: nothing is left for a worker, so none starts"
+        return
     yield f"time     about {duration(start + work)}, {duration(start)} of it to start {workers} {word} and load the model"
 
 
